@@ -1,0 +1,74 @@
+"""A trackerless BitTorrent node: a Kademlia DHT finds the peers, a peer-wire engine moves the blocks.
+
+    async with open_node(Config(download_dir="downloads")) as node:
+        torrent = await node.get("magnet:?xt=urn:btih:...")
+        await torrent.completed()
+
+Words: a *peer* is the other end of a connection in a torrent; a *contact* is a DHT node we know; a
+*node* is our running program; a *piece* has a hash; a *block* is 16 KiB of it; a *lookup* is an
+iterative search; to *announce* is to tell the DHT we hold a torrent; a *record* is a trace entry.
+
+The house has four floors, and imports go only downward (tests/test_layers.py):
+
+  edges      cli, daemon (HTTP control), lab (virtual networks)
+  engine     the only place that waits: sockets, tasks, threads (Trio)
+  deciders   dht, peer, torrent, storage: plain code that returns what to do
+  values     errors, ids, bencode, metainfo, config, trace
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from dht_torrent.config import Config
+    from dht_torrent.engine.node import Node, open_node
+    from dht_torrent.engine.torrent import Torrent
+    from dht_torrent.errors import (
+        DhtTorrentError,
+        InputError,
+        MagnetError,
+        MetainfoError,
+        NoReply,
+        ProtocolError,
+        StorageError,
+    )
+    from dht_torrent.metainfo import Magnet, Metainfo
+
+__all__ = [
+    "Config",
+    "DhtTorrentError",
+    "InputError",
+    "Magnet",
+    "MagnetError",
+    "Metainfo",
+    "MetainfoError",
+    "Node",
+    "NoReply",
+    "ProtocolError",
+    "StorageError",
+    "Torrent",
+    "open_node",
+]
+
+_HOME = {
+    "Config": "config",
+    "Magnet": "metainfo",
+    "Metainfo": "metainfo",
+    "Node": "engine.node",
+    "Torrent": "engine.torrent",
+    "open_node": "engine.node",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Names load on first use, so that `dhtnode --help` does not pay for Trio and the engine.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"dht_torrent.{_HOME.get(name, 'errors')}")
+    value = getattr(module, name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,239 @@
+"""Every number one may change, with its unit, its default and where the default comes from.
+
+Times are float seconds, sizes int bytes, unless the name says otherwise. `Config` holds the parts;
+each decider is handed only its own part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dht_torrent.ids import HostPort, parse_host_port
+
+CLIENT = b"DT"
+"""Two letters for peer ids (BEP 20, `-DT0100-`) and the DHT's `v` key."""
+
+PUBLIC_BOOTSTRAP: tuple[HostPort, ...] = (
+    HostPort("dht.libtorrent.org", 25401),
+    HostPort("dht.transmissionbt.com", 6881),
+    HostPort("router.bt.ouinet.work", 6881),
+)
+"""Well-known entry points that answered in 2026. Saved contacts are tried first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DhtConfig:
+    """The Kademlia node (BEP 5)."""
+
+    k: int = 8
+    """Contacts in a bucket, and the size of a closest set. BEP 5's eight."""
+    alpha: int = 5
+    """Questions in flight per lookup. libtorrent's search branching."""
+    soft_timeout: float = 1.0
+    """Silence after which a lookup asks the next contact as well, without giving up on this one."""
+    hard_timeout: float = 15.0
+    """Silence after which a question has failed. libtorrent's rpc_manager."""
+    lookup_timeout: float = 60.0
+    """A lookup ends with what it has after this long, whatever hostile contacts promise."""
+    lookup_queries: int = 200
+    """Most questions one lookup asks: ends the chase after ever closer invented ids."""
+    lookup_candidates: int = 100
+    """Closest candidates one lookup remembers (libtorrent's result list)."""
+    good_for: float = 15 * 60.0
+    """A contact heard from within this time is good (BEP 5)."""
+    max_fails: int = 5
+    """Unanswered questions after which a contact is bad and is replaced when a spare is at hand."""
+    max_fails_alone: int = 20
+    """The same when nobody could take its place: a dead link must not empty the table."""
+    max_buckets: int = 50
+    """Hard bound on splitting, against ids crafted to share a long prefix with ours."""
+    verify_delay: float = 90.0
+    """Wait before pinging a *public* stranger who queried us: lets NAT mappings lapse (mldht)."""
+    verify_queue: int = 200
+    """Strangers waiting for that ping. When full, the newest is forgotten."""
+    refresh_interval: float = 15 * 60.0
+    """A bucket unchanged for this long gets a find_node for a random id in its range (BEP 5)."""
+    token_rotation: float = 5 * 60.0
+    """A token secret lives this long; the current and the previous one are accepted (BEP 5)."""
+    peer_ttl: float = 45 * 60.0
+    """A stored announce is dropped after this: three missed 15-minute announces."""
+    announce_interval: float = 15 * 60.0
+    """Between two announces of one torrent (libtorrent)."""
+    max_torrents: int = 2000
+    """Infohashes in the peer store (libtorrent's dht_max_torrents)."""
+    max_peers_per_torrent: int = 500
+    """Peers under one infohash (libtorrent's dht_max_peers)."""
+    max_peers_total: int = 20_000
+    """Peers in the store altogether."""
+    max_torrents_per_host: int = 20
+    """Infohashes one public IP may announce here."""
+    values_per_reply: int = 50
+    """Peers in a get_peers reply to a contact that has answered us."""
+    values_to_strangers: int = 8
+    """The same to a source that never proved its address: keeps reflection unattractive."""
+    max_reply: int = 1400
+    """Largest datagram sent, bytes: below any common MTU."""
+    max_datagram: int = 2048
+    """Larger datagrams are dropped unread (libtorrent)."""
+    query_burst: int = 50
+    """Queries one public source may send within `query_window` ..."""
+    query_window: float = 10.0
+    """... before it is ignored ..."""
+    query_penalty: float = 300.0
+    """... for this long. Replies to our own questions always pass (libtorrent's dos_blocker)."""
+    tracked_sources: int = 10_000
+    """Sources whose query rate is remembered; the oldest is forgotten when full."""
+    send_rate: float = 8000.0
+    """Bytes per second of *answers* to public addresses, all together (libtorrent)."""
+    send_burst: float = 3.0
+    """Seconds of `send_rate` that may be saved up."""
+    max_pending: int = 1024
+    """Our own questions in flight. Further ones wait."""
+    saved_contacts: int = 300
+    """Contacts kept over a restart (Transmission)."""
+    bootstrap_retry: float = 5.0
+    """First pause before another bootstrap when nobody answered; doubles up to a minute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerConfig:
+    """One connection of the peer wire."""
+
+    connect_timeout: float = 15.0
+    """To establish TCP (libtorrent's peer_connect_timeout)."""
+    handshake_timeout: float = 10.0
+    """From TCP established to both handshakes done (libtorrent)."""
+    idle_timeout: float = 120.0
+    """Close a peer that sent no byte for this long (libtorrent's peer_timeout)."""
+    inactivity_timeout: float = 600.0
+    """Close a connection in which neither side is interested for this long, if slots are scarce."""
+    keepalive_interval: float = 100.0
+    """Send a keep-alive after this much silence of ours (Transmission)."""
+    message_timeout: float = 60.0
+    """A message that began must end within this time: no drip-feeding."""
+    send_timeout: float = 60.0
+    """A write that makes no progress for this long closes the connection."""
+    request_timeout: float = 60.0
+    """An unanswered request is given to others after this (libtorrent) ..."""
+    snub_timeout: float = 20.0
+    """... and a peer that sent no block for this long while unchoking us is snubbed."""
+    max_outstanding: int = 500
+    """Requests in flight to one peer at most (libtorrent's max_out_request_queue)."""
+    min_outstanding: int = 8
+    """Requests in flight to a peer whose rate is not known yet."""
+    queue_seconds: float = 3.0
+    """Requests in flight cover this many seconds of the peer's rate (libtorrent)."""
+    max_asked: int = 500
+    """Requests a peer may queue with us, advertised as `reqq`; more are rejected."""
+    max_message: int = 1 << 20
+    """No message is longer (libtorrent); exact lengths are checked where they are known."""
+    max_extension_message: int = 64 * 1024
+    """Longest BEP 10 message."""
+    max_extension_handshakes: int = 10
+    """Handshakes repeated more often close the connection."""
+    max_metadata: int = 4 * 1024 * 1024
+    """Largest info dict fetched from peers (libtorrent's ut_metadata cap)."""
+    max_metadata_requests: int = 64
+    """Metadata blocks a peer may ask before we have sent them; more are rejected."""
+    max_unwanted_blocks: int = 50
+    """Blocks nobody asked for that close the connection. Cancelled ones in flight do not count."""
+    max_invalid_requests: int = 300
+    """Invalid or choked requests that close the connection (libtorrent)."""
+    choked_grace: float = 2.0
+    """Requests arriving this soon after our choke are only late, not wrong (libtorrent)."""
+    allowed_fast: int = 10
+    """Pieces a choked newcomer may have (BEP 6's k)."""
+    receive_buffer: int = 1 << 20
+    """The one buffer all connections of a node receive into."""
+    send_batch: int = 512 * 1024
+    """Payload bytes read and sent to a peer in one go (libtorrent's send_buffer_watermark)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorrentConfig:
+    """One torrent: which piece, which peer, whom to unchoke."""
+
+    random_first_pieces: int = 4
+    """Pieces chosen at random before rarest-first begins (BEP 3; libtorrent)."""
+    max_open_bytes: int = 32 * 1024 * 1024
+    """Bytes of pieces being assembled or waiting for the disk. When full, no piece is opened."""
+    endgame_copies: int = 3
+    """Peers one block may be asked from in the endgame."""
+    unchoke_interval: float = 10.0
+    """Seconds between two choking rounds. BEP 3's ten: long enough for TCP to reach its rate."""
+    unchoke_slots: int = 4
+    """Peers unchoked for what they give us (BEP 3)."""
+    optimistic_interval: float = 30.0
+    """The optimistic slot moves this often (BEP 3)."""
+    newcomer_weight: int = 3
+    """A peer's odds of the optimistic slot in its first three rounds (BEP 3)."""
+    seed_quota: int = 20
+    """Pieces a peer gets from a seed before others take its slot (libtorrent)."""
+    max_connections: int = 50
+    """Connections of one torrent (Transmission)."""
+    dial_rate: float = 30.0
+    """Outgoing connections started per second, all torrents together (libtorrent)."""
+    max_dialing: int = 16
+    """Outgoing connections of one torrent being established at once."""
+    max_dial_fails: int = 3
+    """Failed attempts after which an address is forgotten (libtorrent)."""
+    reconnect_delay: float = 60.0
+    """Before dialling the same public address again; times the number of failures (libtorrent)."""
+    local_reconnect_delay: float = 2.0
+    """The same for loopback and private addresses."""
+    max_candidates: int = 1000
+    """Addresses remembered; the one tried longest ago is forgotten."""
+    find_peers_interval: float = 15 * 60.0
+    """Between two lookups of a torrent that is doing well; it announces at the same time."""
+    hungry_interval: float = 10.0
+    """Between two lookups of a download with no peer at all; doubles up to `find_peers_interval`."""
+    ban_time: float = 24 * 3600.0
+    """How long a poisoner stays out."""
+    trust_floor: int = -7
+    """Trust at which a peer is banned: -2 for a failed piece, +1 for a good one (libtorrent)."""
+    resume_interval: float = 30.0
+    """Between two saves of the resume record while it changes."""
+    file_check_interval: float = 60.0
+    """Between two looks at the files of an active torrent for changes behind its back."""
+    disk_retry: float = 60.0
+    """A torrent stopped by a full disk tries again after this long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskConfig:
+    """Reading, hashing and writing content."""
+
+    threads: int | None = None
+    """Worker threads; None means one a core."""
+    open_files: int = 40
+    """File descriptors kept open per torrent (libtorrent's file_pool_size)."""
+    inline: bool = False
+    """Do the work in the calling task instead of a thread: for virtual time, where threads lie."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One node. Every path, port and socket belongs to one node; many nodes live in one process."""
+
+    bootstrap: Sequence[str | HostPort] = PUBLIC_BOOTSTRAP
+    """`host:port` entry points to the DHT. Empty: an isolated first node."""
+    listen: str = "0.0.0.0:6881"  # noqa: S104 - a peer listens to the world
+    """IP and port for both TCP and UDP; port 0 means any."""
+    state_dir: Path | str | None = None
+    """Where contacts and resume records live; None keeps nothing on disk but content."""
+    download_dir: Path | str = "."
+    """Where `get` puts content."""
+    max_connections: int = 200
+    """Connections of all torrents together (libtorrent)."""
+    max_pending_handshakes: int = 256
+    """Incoming connections that have not said what they want (rqbit)."""
+    dht: DhtConfig = field(default_factory=DhtConfig)
+    peer: PeerConfig = field(default_factory=PeerConfig)
+    torrent: TorrentConfig = field(default_factory=TorrentConfig)
+    disk: DiskConfig = field(default_factory=DiskConfig)
+
+    def bootstrap_points(self) -> list[HostPort]:
+        """`bootstrap`, parsed. Raises InputError naming the entry that is wrong."""
+        return [parse_host_port(p) if isinstance(p, str) else p for p in self.bootstrap]

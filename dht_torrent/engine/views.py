@@ -1,0 +1,95 @@
+"""What the engine shows of itself: frozen snapshots, ready for `dataclasses.asdict` and JSON.
+
+Rates are bytes per second, sizes bytes, progress 0..1, times seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dht_torrent.engine.dht import DhtStatus
+
+State = Literal["metadata", "checking", "downloading", "seeding", "paused", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One torrent in one line."""
+
+    id: str
+    """The infohash, 40 hex digits."""
+    name: str
+    state: State
+    progress: float
+    """Verified share of what is wanted; while checking, the share already looked at."""
+    size: int
+    """Bytes of the files that are wanted; 0 while the metadata is not known."""
+    downloaded: int
+    """Payload bytes received, good or not."""
+    uploaded: int
+    wasted: int
+    """Payload bytes received twice, unasked, or in pieces that failed their hash."""
+    down_rate: float
+    up_rate: float
+    peers: int
+    error: str | None
+    why: str | None
+    """Why nothing moves, in a line; None when all is well."""
+    magnet: str
+    path: str | None
+    """Where the content is; None while the metadata is not known."""
+    eta: float | None
+    """Seconds to completion at the present rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """One connection."""
+
+    address: str
+    client: str
+    source: str
+    """How we learned of it: dht, magnet, incoming or resume."""
+    incoming: bool
+    progress: float
+    down_rate: float
+    up_rate: float
+    downloaded: int
+    uploaded: int
+    flags: str
+    """D: we want and may; d: we want but are choked; U/u: the same for the peer; S: it snubs us;
+    O: it is the optimistic choice; F: fast extension."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """One file of a torrent."""
+
+    index: int
+    path: str
+    size: int
+    progress: float
+    selected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """What a worried user needs."""
+
+    id: str
+    listen: str
+    version: str
+    uptime: float
+    dht: DhtStatus
+    torrents: int
+    connections: int
+    peers_by_source: dict[str, int]
+    reachable: bool | None
+    """True once somebody from outside has connected; None while nobody has tried."""
+    down_rate: float
+    up_rate: float
+    last_announce: float | None
+    """Seconds since a torrent was announced to at least one contact."""
+    warnings: tuple[str, ...]
+    """What went wrong at the start and did not stop the node, as corrupt resume records set aside."""

@@ -1,0 +1,97 @@
+"""What can go wrong, as one tree. Whoever catches an error catches the branch it can act on.
+
+DhtTorrentError
+|- ProtocolError       what came in breaks a rule: drop the sender, count it, go on
+|  |- BencodeError       bytes that are not canonical bencode, or exceed a bound
+|  |- KrpcError          a datagram that is no KRPC message (BEP 5)
+|  |- PeerProtocolError  a peer broke the peer-wire rules (BEP 3, 6, 9, 10)
+|  |- HandshakeError     the first 68 bytes were wrong, or for nobody here
+|- NoReply             a DHT question got no answer, or a refusal (code and text)
+|- InputError          what the user gave: one clear line, exit code 2
+|  |- MagnetError        not a magnet link we can use
+|  |- MetainfoError      not a .torrent (or info dict) we accept
+|- StorageError        disk full, file changed, permission
+|- ControlError        no node is there, or it said no
+
+LocalProtocolError (a RuntimeError): our own code tried to send something illegal. Nobody catches it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BencodeError",
+    "ControlError",
+    "DhtTorrentError",
+    "HandshakeError",
+    "InputError",
+    "KrpcError",
+    "LocalProtocolError",
+    "MagnetError",
+    "MetainfoError",
+    "NoReply",
+    "PeerProtocolError",
+    "ProtocolError",
+    "StorageError",
+]
+
+
+class DhtTorrentError(Exception):
+    """The root of all errors this package raises on purpose."""
+
+
+class ProtocolError(DhtTorrentError):
+    """What came in from the network breaks a rule."""
+
+
+class BencodeError(ProtocolError):
+    """Bytes that are not canonical bencode, or that exceed a bound on depth, tokens or size."""
+
+
+class KrpcError(ProtocolError):
+    """A datagram that is not a well-formed KRPC message (BEP 5)."""
+
+
+class PeerProtocolError(ProtocolError):
+    """A peer broke the rules of the peer wire."""
+
+
+class HandshakeError(PeerProtocolError):
+    """The handshake was malformed, or asked for a torrent that is not here."""
+
+
+class NoReply(DhtTorrentError):  # noqa: N818 - the design's word; silence is an outcome, not a fault
+    """A DHT question that got no answer in time, or was refused with a KRPC error."""
+
+    def __init__(self, message: str, *, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        """The KRPC error code of a refusal (201-302), or None when nothing came."""
+
+
+class InputError(DhtTorrentError):
+    """What the user gave cannot be used. The text is one line a person can act on."""
+
+
+class MagnetError(InputError):
+    """Not a magnet link this node can use."""
+
+
+class MetainfoError(InputError):
+    """Not a .torrent file or info dict this node accepts."""
+
+
+class StorageError(DhtTorrentError):
+    """Reading or writing content failed: disk full, permission, or a file that changed."""
+
+    def __init__(self, message: str, *, disk_full: bool = False) -> None:
+        super().__init__(message)
+        self.disk_full = disk_full
+        """True when space ran out: the torrent waits and tries again by itself."""
+
+
+class ControlError(DhtTorrentError):
+    """No node answers at the control address, or the node refused what was asked."""
+
+
+class LocalProtocolError(RuntimeError):
+    """Our own code tried to send something the protocol forbids: a bug, never caught."""

@@ -1,0 +1,158 @@
+"""Identities and addresses. An id is 20 raw bytes and is made only by a `parse_*` function,
+so whoever holds one never checks it again."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import socket
+from typing import NamedTuple, NewType
+
+from dht_torrent.errors import InputError
+
+NodeId = NewType("NodeId", bytes)
+"""A DHT node's 160-bit id (BEP 5)."""
+InfoHash = NewType("InfoHash", bytes)
+"""SHA-1 of a torrent's info dict, 20 bytes (BEP 3)."""
+PeerId = NewType("PeerId", bytes)
+"""What a peer calls itself in a handshake, 20 bytes (BEP 3, BEP 20)."""
+
+
+def parse_node_id(raw: object) -> NodeId:
+    """Raises ValueError unless `raw` is 20 bytes."""
+    return NodeId(_twenty_bytes(raw, "node id"))
+
+
+def parse_info_hash(raw: object) -> InfoHash:
+    """Raises ValueError unless `raw` is 20 bytes."""
+    return InfoHash(_twenty_bytes(raw, "infohash"))
+
+
+def parse_peer_id(raw: object) -> PeerId:
+    """Raises ValueError unless `raw` is 20 bytes."""
+    return PeerId(_twenty_bytes(raw, "peer id"))
+
+
+def _twenty_bytes(raw: object, what: str) -> bytes:
+    if isinstance(raw, bytes) and len(raw) == 20:
+        return raw
+    raise ValueError(f"{what} must be 20 bytes")
+
+
+def distance(a: bytes, b: bytes) -> int:
+    """The XOR metric of Kademlia (Maymounkov & Mazieres 2002) between two 20-byte ids."""
+    return int.from_bytes(a, "big") ^ int.from_bytes(b, "big")
+
+
+class HostPort(NamedTuple):
+    """A host *name or literal* with a port, as a user or a magnet link wrote it: not yet resolved."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Address(NamedTuple):
+    """An IP literal (v4 or v6, in canonical text) and a port: what a socket can send to."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.host
+
+    @property
+    def is_local(self) -> bool:
+        """Loopback, private (RFC 1918, ULA) or link-local. The rules about public addresses
+        (one contact per IP and the like) do not apply between such hosts."""
+        return _is_local(self.host)
+
+    @property
+    def is_usable(self) -> bool:
+        """A unicast address somebody can listen on: no port 0, no 0/8, no multicast or reserved."""
+        return 0 < self.port < 65536 and _is_unicast(self.host)
+
+    def compact(self) -> bytes:
+        """6 bytes for IPv4, 18 for IPv6: address then port, big-endian (BEP 5, BEP 32)."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        return socket.inet_pton(family, self.host) + self.port.to_bytes(2, "big")
+
+
+def address_from_compact(raw: bytes) -> Address:
+    """The inverse of `Address.compact`. Raises ValueError unless `raw` has 6 or 18 bytes."""
+    if len(raw) == 6:
+        return Address(socket.inet_ntoa(raw[:4]), int.from_bytes(raw[4:], "big"))
+    if len(raw) == 18:
+        host = socket.inet_ntop(socket.AF_INET6, raw[:16])
+        return Address(host, int.from_bytes(raw[16:], "big"))
+    raise ValueError("a compact address has 6 or 18 bytes")
+
+
+def parse_host_port(text: str) -> HostPort:
+    """Reads `host:port`, `1.2.3.4:port` or `[v6]:port`.
+
+    Raises InputError with a line that says what is wrong. Port 0 is allowed: it means any.
+    """
+    host, colon, port_text = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if not _is_ip(host):
+            raise InputError(f"not an IPv6 address: {text!r}")
+    elif ":" in host:
+        raise InputError(f"write an IPv6 address in brackets, like [::1]:6881, not {text!r}")
+    if not colon or not host or len(host) > 253:
+        raise InputError(f"expected HOST:PORT, got {text[:80]!r}")
+    if not (port_text.isascii() and port_text.isdigit() and int(port_text[:6]) < 65536):
+        raise InputError(f"the port must be a number from 0 to 65535, got {port_text[:20]!r}")
+    return HostPort(host, int(port_text))
+
+
+def parse_address(text: str) -> Address:
+    """As `parse_host_port`, but the host must be an IP literal. Raises InputError."""
+    host, port = parse_host_port(text)
+    if not _is_ip(host):
+        raise InputError(f"expected an IP address, not a name: {text[:80]!r}")
+    return Address(str(ipaddress.ip_address(host)), port)
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host  # a zone id is meaningful on one machine only
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_local(host: str) -> bool:
+    ip = ipaddress.ip_address(host)
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        else:
+            return ip.is_loopback or ip.is_link_local or ip in _UNIQUE_LOCAL
+    return ip.is_loopback or ip.is_link_local or any(ip in net for net in _RFC1918)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_unicast(host: str) -> bool:
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        return False
+    if ip.is_multicast or ip.is_unspecified:
+        return False
+    return ip not in _THIS_NETWORK and not (ip.version == 4 and ip.is_reserved)
+
+
+_RFC1918 = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+_UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
