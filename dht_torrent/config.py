@@ -187,8 +187,12 @@ class TorrentConfig:
     """Addresses remembered; the one tried longest ago is forgotten."""
     find_peers_interval: float = 15 * 60.0
     """Between two lookups of a torrent that is doing well; it announces at the same time."""
-    hungry_interval: float = 10.0
+    hungry_interval: float = 2.0
     """Between two lookups of a download with no peer at all; doubles up to `find_peers_interval`."""
+    lonely_interval: float = 5.0
+    """Between the loss of the last peer and the lookup that follows."""
+    bootstrap_patience: float = 20.0
+    """A torrent's first lookup waits this long at most for the DHT to have contacts."""
     ban_time: float = 24 * 3600.0
     """How long a poisoner stays out."""
     trust_floor: int = -7

@@ -1,0 +1,6 @@
+"""`python -m dht_torrent` is `dhtnode`."""
+
+from dht_torrent.cli import main
+
+if __name__ == "__main__":
+    main()

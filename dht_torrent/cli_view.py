@@ -1,0 +1,275 @@
+"""How the command line shows things. Names come from strangers, so nothing reaches a terminal
+before its control characters are gone; machine output (--json) is escaped by JSON itself.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+Json = Mapping[str, Any]
+
+PLAIN_INTERVAL = 5.0
+"""Seconds between two progress lines when stderr is no terminal."""
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def clean(text: object) -> str:
+    """`text` without what could move a cursor or colour a screen."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def size(count: float) -> str:
+    """Bytes, in three digits or so."""
+    for unit in _UNITS[:-1]:
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} {_UNITS[-1]}"
+
+
+def rate(per_second: float) -> str:
+    return f"{size(per_second)}/s"
+
+
+def duration(seconds: float | None) -> str:
+    """In its two largest units; `-` when not known."""
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    for width, unit, inner, inner_unit in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= width:
+            return f"{whole // width} {unit} {whole % width // inner} {inner_unit}"
+    return f"{whole} s"
+
+
+def percent(share: float) -> str:
+    # Rounded down: 100 % means all of it.
+    return f"{int(share * 1000) / 10:.1f}%"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Columns as wide as they need to be; those in `right` are aligned to the right."""
+    lines = [tuple(head), *(tuple(map(clean, row)) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def torrents_table(torrents: Sequence[Json]) -> str:
+    rows = [
+        (
+            t["id"][:8],
+            t["state"],
+            percent(t["progress"]),
+            size(t["size"]),
+            rate(t["down_rate"]),
+            rate(t["up_rate"]),
+            str(t["peers"]),
+            duration(t["eta"]),
+            t["name"],
+        )
+        for t in torrents
+    ]
+    head = ("ID", "STATE", "DONE", "SIZE", "DOWN", "UP", "PEERS", "ETA", "NAME")
+    lines = [table(head, rows, right=(2, 3, 4, 5, 6, 7))]
+    lines += [f"{t['id'][:8]}: {clean(t['error'])}" for t in torrents if t["error"]]
+    return "\n".join(lines)
+
+
+def peers_table(peers: Sequence[Json]) -> str:
+    rows = [
+        (
+            p["address"],
+            p["client"] or "-",
+            "in" if p["incoming"] else "out",
+            p["source"],
+            p["flags"] or "-",
+            percent(p["progress"]),
+            rate(p["down_rate"]),
+            rate(p["up_rate"]),
+            size(p["downloaded"]),
+            size(p["uploaded"]),
+        )
+        for p in peers
+    ]
+    head = ("ADDRESS", "CLIENT", "DIR", "SOURCE", "FLAGS", "HAS", "DOWN", "UP", "GOT", "GAVE")
+    return table(head, rows, right=(5, 6, 7, 8, 9))
+
+
+def files_table(files: Sequence[Json]) -> str:
+    rows = [
+        (
+            str(f["index"]),
+            size(f["size"]),
+            percent(f["progress"]),
+            "yes" if f["selected"] else "no",
+            f["path"],
+        )
+        for f in files
+    ]
+    return table(("INDEX", "SIZE", "DONE", "WANTED", "PATH"), rows, right=(0, 1, 2))
+
+
+def status_text(status: Json, torrents: Sequence[Json]) -> str:
+    """What a worried user needs, and for each unfinished torrent why nothing moves."""
+    dht = status["dht"]
+    sources = ", ".join(f"{count} {name}" for name, count in status["peers_by_source"].items())
+    announced = status["last_announce"]
+    reachable = {
+        True: "yes, peers have connected to us",
+        False: "no, nobody could connect to us",
+        None: "not known yet, nobody has tried to connect to us",
+    }[status["reachable"]]
+    rows = [
+        ("node", f"{status['id']}  (version {status['version']}, up {duration(status['uptime'])})"),
+        ("listening", status["listen"]),
+        ("reachable", reachable),
+        (
+            "dht",
+            ", ".join(
+                (
+                    f"{dht['good']} good contacts",
+                    f"{dht['questionable']} questionable",
+                    f"{dht['replies_per_minute']:.0f} replies a minute",
+                    f"{dht['bootstrap_answered']}/{dht['bootstrap_total']} entry points answered",
+                )
+            ),
+        ),
+        ("announced", "not yet" if announced is None else f"{duration(announced)} ago"),
+        ("peers", f"{status['connections']} connected" + (f" ({sources})" if sources else "")),
+        ("rates", f"{rate(status['down_rate'])} down, {rate(status['up_rate'])} up"),
+        ("torrents", str(status["torrents"])),
+        *(("warning", warning) for warning in status["warnings"]),
+    ]
+    lines = [f"{name + ':':<11}{clean(text)}" for name, text in rows]
+    for torrent in torrents:
+        reason = torrent["error"] or torrent["why"]
+        if reason and torrent["state"] != "seeding":
+            lines.append(
+                clean(f"{torrent['id'][:8]} {torrent['name']} ({torrent['state']}): {reason}")
+            )
+    return "\n".join(lines)
+
+
+def progress_line(torrent: Json) -> str:
+    parts = [f"{torrent['state']} {percent(torrent['progress'])}"]
+    if torrent["size"]:
+        parts[0] += f" of {size(torrent['size'])}"
+    parts += [f"{rate(torrent['down_rate'])} down", f"{torrent['peers']} peers"]
+    if torrent["eta"] is not None:
+        parts.append(f"{duration(torrent['eta'])} left")
+    if torrent["why"]:
+        parts.append(torrent["why"])
+    return clean(f"{torrent['name']}: {', '.join(parts)}")
+
+
+class Shows(Protocol):
+    """Something that shows how a download goes."""
+
+    def update(self, torrent: Json) -> None: ...
+
+
+class PlainProgress:
+    """A line on stderr when the state changes, and now and then."""
+
+    def __init__(self) -> None:
+        self._state: object = None
+        self._next = 0.0
+
+    def update(self, torrent: Json) -> None:
+        now = time.monotonic()
+        if torrent["state"] != self._state or now >= self._next:
+            self._state, self._next = torrent["state"], now + PLAIN_INTERVAL
+            sys.stderr.write(progress_line(torrent) + "\n")
+            sys.stderr.flush()
+
+
+class BarProgress:
+    """A moving bar."""
+
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar = bar
+        self._task = task
+
+    def update(self, torrent: Json) -> None:
+        self._bar.update(
+            self._task, completed=torrent["progress"], description=progress_line(torrent)
+        )
+
+
+@contextmanager
+def progress() -> Iterator[Shows]:
+    """Show a download on stderr: a bar on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield PlainProgress()
+        return
+    with _bar() as bar:
+        yield BarProgress(bar, bar.add_task("starting", total=1.0))
+
+
+class Hashing(Protocol):
+    """Called with bytes done and bytes in all, from any thread."""
+
+    def __call__(self, done: int, total: int, /) -> None: ...
+
+
+@contextmanager
+def hashing(path: object) -> Iterator[Hashing]:
+    """Show on a terminal's stderr how far the hashing of `path` is; say nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    with _bar() as bar:
+        task = bar.add_task(f"hashing {clean(path)}", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+def facts_text(facts: Json) -> str:
+    """What a .torrent or magnet link holds."""
+    lines = []
+    for name, value in facts.items():
+        if name == "files" or value in (None, [], ()):
+            continue
+        if name in ("size", "piece_length"):
+            value = f"{value} bytes ({size(value)})"
+        elif name == "creation_date":
+            value = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
+        elif name == "select":
+            value = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in value)
+        elif isinstance(value, (list, tuple)):
+            value = ", ".join(map(str, value))
+        elif isinstance(value, bool):
+            value = "yes" if value else "no"
+        lines.append(f"{name.replace('_', ' ') + ':':<14}{clean(value)}")
+    if "files" in facts:
+        rows = [(str(f["index"]), size(f["size"]), f["path"]) for f in facts["files"]]
+        lines.append(table(("INDEX", "SIZE", "PATH"), rows, right=(0, 1)))
+    return "\n".join(lines)

@@ -1,0 +1,364 @@
+"""What the node answers over HTTP. Each handler calls one method of `Node` and turns the result
+into JSON; what steers a node from a script or a test and what steers it from here is the same.
+
+A request passes `Guard` first: it must come from the owner (token), be meant for this server (Host)
+and not be sent by a web page behind the owner's back (Origin, content type). There are no CORS
+headers, no cookies and no GET that changes anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import dataclasses
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from dht_torrent.daemon.control import HEADER
+from dht_torrent.errors import DhtTorrentError, InputError
+from dht_torrent.ids import Address, HostPort
+from dht_torrent.metainfo import Magnet, Metainfo, parse_ranges, parse_torrent
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from dht_torrent.engine.node import Node
+    from dht_torrent.engine.torrent import Torrent
+
+MAX_TORRENT_FILE = 10_000_000
+"""Bytes of the largest .torrent taken, as bencode.decode."""
+MAX_BODY = MAX_TORRENT_FILE * 4 // 3 + 64 * 1024
+"""The same in base64, with room for the options."""
+
+_SECURITY_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
+
+
+def make_app(
+    node: Node, *, stop: Callable[[], None], token: str | None = None, port: int | None = None
+) -> Starlette:
+    """The application for `node`; `stop` is called when a client asks the node to end.
+
+    On TCP give `port` (the Host header must name it) and `token` (requests must carry it). Without
+    them, as on a Unix socket of mode 0600, the file system has already said who may connect.
+    """
+
+    async def status(request: Request) -> Response:
+        return reply(node.status())
+
+    async def torrents(request: Request) -> Response:
+        return reply([torrent.summary() for torrent in node.torrents.values()])
+
+    async def add(request: Request) -> Response:
+        order = _Order(await _body(request))
+        torrent = await order.carry_out(node)
+        return reply(torrent.summary(), status=201)
+
+    async def one(request: Request) -> Response:
+        return reply(_find(node, request).summary())
+
+    async def peers(request: Request) -> Response:
+        return reply(_find(node, request).peers())
+
+    async def files(request: Request) -> Response:
+        return reply(_find(node, request).files())
+
+    async def torrent_file(request: Request) -> Response:
+        metainfo = _find(node, request).metainfo
+        if metainfo is None:
+            raise HTTPException(409, "the metadata of this torrent is not known yet")
+        return Response(metainfo.to_torrent(), media_type="application/x-bittorrent")
+
+    async def remove(request: Request) -> Response:
+        torrent = _find(node, request)
+        data = request.query_params.get("data", "0")
+        if data not in ("0", "1"):
+            raise HTTPException(400, "data must be 0 or 1")
+        await node.remove(torrent, delete_data=data == "1")
+        return reply({"removed": torrent.id})
+
+    async def act(request: Request) -> Response:
+        torrent = _find(node, request)
+        action = request.path_params["action"]
+        if action == "pause":
+            await torrent.pause()
+        elif action == "resume":
+            await torrent.resume()
+        elif action == "recheck":
+            await torrent.recheck()
+        else:
+            raise HTTPException(404, "no such action")
+        return reply(torrent.summary())
+
+    async def end(request: Request) -> Response:
+        stop()
+        return reply({"stopping": True})
+
+    api = "/api/v1"
+    return Starlette(
+        routes=[
+            Route(f"{api}/status", status, methods=["GET"]),
+            Route(f"{api}/torrents", torrents, methods=["GET"]),
+            Route(f"{api}/torrents", add, methods=["POST"]),
+            Route(f"{api}/torrents/{{id}}", one, methods=["GET"]),
+            Route(f"{api}/torrents/{{id}}", remove, methods=["DELETE"]),
+            Route(f"{api}/torrents/{{id}}/peers", peers, methods=["GET"]),
+            Route(f"{api}/torrents/{{id}}/files", files, methods=["GET"]),
+            Route(f"{api}/torrents/{{id}}/torrent", torrent_file, methods=["GET"]),
+            Route(f"{api}/torrents/{{id}}/{{action}}", act, methods=["POST"]),
+            Route(f"{api}/stop", end, methods=["POST"]),
+        ],
+        middleware=[Middleware(Guard, token=token, port=port)],
+        exception_handlers={
+            HTTPException: _http_error,
+            DhtTorrentError: _known_error,
+            # Starlette raises it again afterwards, and Hypercorn logs it with its traceback.
+            Exception: _bug,
+        },
+    )
+
+
+# --- who may ask ---------------------------------------------------------------------------------
+
+
+class Guard:
+    """ASGI middleware: refuses what does not come from the owner's own client."""
+
+    def __init__(self, app: ASGIApp, *, token: str | None, port: int | None) -> None:
+        self._app = app
+        self._token = token
+        self._port = port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_SECURITY_HEADERS]
+            await send(message)
+
+        refusal = self._refuse(scope)
+        if refusal is not None:
+            await _error(*refusal)(scope, receive, send_with_headers)
+        else:
+            await self._app(scope, receive, send_with_headers)
+
+    def _refuse(self, scope: Scope) -> tuple[int, str] | None:
+        headers: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.lower(), []).append(value)
+        host = _only(headers, b"host")
+        if not scope["path"].startswith("/"):
+            return 400, "expected a path"  # an absolute URI names a host that nobody checked
+        if self._port is not None and not is_own_host(host, self._port):
+            return 421, "this host name is not served here"
+        origin = _only(headers, b"origin")
+        if b"origin" in headers and origin != f"http://{host}":
+            return 403, "not from another origin"
+        if _only(headers, b"sec-fetch-site") not in (None, "same-origin", "none"):
+            return 403, "not from another site"
+        if self._token is not None:
+            given = _only(headers, b"authorization") or ""
+            if not secrets.compare_digest(
+                given.encode("utf-8", "replace"), f"Bearer {self._token}".encode()
+            ):
+                return 401, "a token is needed: Authorization: Bearer TOKEN"
+        if scope["method"] not in ("GET", "HEAD"):
+            media_type = (_only(headers, b"content-type") or "").partition(";")[0].strip().lower()
+            if media_type != "application/json" and HEADER.encode() not in headers:
+                return 403, f"needs content type application/json, or a {HEADER} header"
+        return None
+
+
+def is_own_host(host: str | None, port: int) -> bool:
+    """Whether a Host header names this loopback server (against DNS rebinding, CVE-2018-5702)."""
+    if host is None:
+        return False
+    name, colon, given = host.rpartition(":")
+    return bool(colon) and given == str(port) and name.lower() in _LOOPBACK_NAMES
+
+
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def _only(headers: Mapping[bytes, list[bytes]], name: bytes) -> str | None:
+    values = headers.get(name, [])
+    return values[0].decode("latin-1") if len(values) == 1 else None
+
+
+# --- what is asked -------------------------------------------------------------------------------
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The JSON object sent, at most MAX_BODY bytes of it. Raises InputError, HTTPException(413)."""
+    body = bytearray()
+    try:
+        async with contextlib.aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise HTTPException(413, f"at most {MAX_BODY} bytes")
+    except ClientDisconnect:
+        raise InputError("the body ended early") from None
+    try:
+        value = json.loads(bytes(body), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise InputError("the body is not JSON") from None
+    if not isinstance(value, dict):
+        raise InputError("the body must be a JSON object")
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+class _Order:
+    """The body of `POST torrents`, checked: one of source, torrent and share, and options."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        unknown = sorted(body.keys() - self._KEYS.keys())
+        if unknown:
+            raise InputError(f"unknown option {unknown[0][:40]!r}")
+        body = {key: value for key, value in body.items() if value is not None}
+        for key, value in body.items():
+            kind = self._KEYS[key]
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise InputError(f"{key} must be of type {kind.__name__}")
+        if sum(key in body for key in ("source", "torrent", "share")) != 1:
+            raise InputError("give exactly one of source, torrent and share")
+        for key in ("share", "output"):
+            if key in body and (not Path(body[key]).is_absolute() or "\0" in body[key]):
+                raise InputError(f"{key} must be an absolute path")
+        self._body = body
+        self._select = parse_ranges(body["select"]) if "select" in body else None
+
+    _KEYS: Mapping[str, type] = {
+        "source": str,
+        "torrent": str,
+        "share": str,
+        "output": str,
+        "select": str,
+        "sequential": bool,
+        "paused": bool,
+        "piece_length": int,
+        "private": bool,
+    }
+
+    async def carry_out(self, node: Node) -> Torrent:
+        body = self._body
+        if "share" in body:
+            return await node.share(
+                Path(body["share"]),
+                piece_length=body.get("piece_length"),
+                private=body.get("private", False),
+            )
+        return await node.get(
+            await self._source(),
+            output=body.get("output"),
+            select=self._select,
+            sequential=body.get("sequential", False),
+            paused=body.get("paused", False),
+        )
+
+    async def _source(self) -> Magnet | Metainfo:
+        # Never a str: Node.get would also take the path of a file, which is the client's to read.
+        if "source" in self._body:
+            return parse_source(self._body["source"])
+        try:
+            data = base64.b64decode(self._body["torrent"], validate=True)
+        except (binascii.Error, ValueError):
+            raise InputError("torrent is not base64") from None
+        return await trio.to_thread.run_sync(parse_torrent, data)
+
+
+def parse_source(text: str) -> Magnet:
+    """A magnet link, or an infohash as 40 hex or 32 base32 digits. Raises MagnetError."""
+    text = text.strip()
+    if is_info_hash(text):
+        text = f"magnet:?xt=urn:btih:{text}"
+    return Magnet.parse(text)
+
+
+def is_info_hash(text: str) -> bool:
+    """Whether `text` is written like an infohash."""
+    if not text.isascii():
+        return False
+    if len(text) == 32:
+        return text.isalnum()
+    return len(text) == 40 and all(c in "0123456789abcdefABCDEF" for c in text)
+
+
+def _find(node: Node, request: Request) -> Torrent:
+    try:
+        return node.find(request.path_params["id"])
+    except InputError as error:
+        raise HTTPException(404, str(error)) from None
+
+
+# --- what is answered ----------------------------------------------------------------------------
+
+
+def reply(value: object, *, status: int = 200) -> Response:
+    """JSON, in ASCII: names may hold anything, even bytes of a file name that are no UTF-8."""
+    return Response(
+        json.dumps(plain(value), ensure_ascii=True),
+        status_code=status,
+        media_type="application/json",
+    )
+
+
+def plain(value: object) -> object:
+    """What JSON can say: dataclasses become objects, addresses and paths text, bytes hex."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, (Address, HostPort, Path)):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if dataclasses.is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+def _error(status: int, text: str) -> Response:
+    return reply({"error": text}, status=status)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, error.detail)
+
+
+async def _known_error(request: Request, error: Exception) -> Response:
+    return _error(400 if isinstance(error, InputError) else 409, str(error))
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    return _error(500, "internal error; the node's log has the details")

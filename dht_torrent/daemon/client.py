@@ -1,0 +1,251 @@
+"""The other end of `app`: what the command line, scripts and tests use to steer a running node.
+
+It is plain blocking HTTP; the errors the node answers with become the package's own again.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+from urllib.parse import quote
+
+import httpx
+
+from dht_torrent.daemon.control import HEADER, Control, parse_control, read_control, read_token
+from dht_torrent.errors import ControlError, InputError
+from dht_torrent.ids import Address
+
+TIMEOUT = 30.0
+"""Seconds a node may take to answer anything but `share`, which hashes first."""
+
+Json = dict[str, Any]
+
+
+class NoNode(ControlError):  # noqa: N818 - an outcome: `share` and `get` then run their own node
+    """Nobody answers at the control address."""
+
+
+class Client:
+    """A connection to a running node. A context manager.
+
+    Each method is one request. Raises InputError for what the node cannot use (400, 404),
+    ControlError when it refuses, and NoNode when it is gone.
+    """
+
+    def __init__(self, control: Control, *, token: str | None = None) -> None:
+        self.control = control
+        if control.path is not None:
+            transport = httpx.HTTPTransport(uds=str(control.path))
+            base_url = "http://localhost"
+        else:
+            transport = httpx.HTTPTransport()
+            base_url = f"http://{control.address}"
+        headers = {HEADER: "1"}
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        self._http = httpx.Client(
+            transport=transport,
+            base_url=f"{base_url}/api/v1/",
+            headers=headers,
+            timeout=TIMEOUT,
+            trust_env=False,  # a proxy has no business between a node and its owner
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def status(self) -> Json:
+        """NodeStatus."""
+        return cast("Json", self._ask("GET", "status"))
+
+    def torrents(self) -> list[Json]:
+        """A Summary for each torrent."""
+        return cast("list[Json]", self._ask("GET", "torrents"))
+
+    def torrent(self, torrent_id: str) -> Json:
+        """Its Summary."""
+        return cast("Json", self._ask("GET", _path(torrent_id)))
+
+    def peers(self, torrent_id: str) -> list[Json]:
+        """A PeerInfo for each connection."""
+        return cast("list[Json]", self._ask("GET", _path(torrent_id, "peers")))
+
+    def files(self, torrent_id: str) -> list[Json]:
+        """A FileInfo for each file."""
+        return cast("list[Json]", self._ask("GET", _path(torrent_id, "files")))
+
+    def torrent_file(self, torrent_id: str) -> bytes:
+        """The .torrent, once the metadata is known (ControlError before)."""
+        return self._request("GET", _path(torrent_id, "torrent")).content
+
+    def get(
+        self,
+        source: str | bytes,
+        *,
+        output: Path | None = None,
+        select: str | None = None,
+        sequential: bool = False,
+        paused: bool = False,
+    ) -> Json:
+        """Add a download by magnet link or infohash (str) or by the bytes of a .torrent.
+
+        `output` must be absolute; `select` is file indices as `0,2-3`. Returns its Summary.
+        """
+        body: Json = {"sequential": sequential, "paused": paused}
+        if isinstance(source, str):
+            body["source"] = source
+        else:
+            body["torrent"] = base64.b64encode(source).decode("ascii")
+        if output is not None:
+            body["output"] = str(output)
+        if select is not None:
+            body["select"] = select
+        return cast("Json", self._ask("POST", "torrents", body))
+
+    def share(self, path: Path, *, piece_length: int | None = None, private: bool = False) -> Json:
+        """Seed `path` (absolute) in place. Returns its Summary once it is hashed: that may take
+        minutes, so there is no time limit on the answer."""
+        body: Json = {"share": str(path), "piece_length": piece_length, "private": private}
+        patient = httpx.Timeout(TIMEOUT, read=None)
+        return cast("Json", self._ask("POST", "torrents", body, timeout=patient))
+
+    def pause(self, torrent_id: str) -> Json:
+        return cast("Json", self._ask("POST", _path(torrent_id, "pause"), {}))
+
+    def resume(self, torrent_id: str) -> Json:
+        return cast("Json", self._ask("POST", _path(torrent_id, "resume"), {}))
+
+    def recheck(self, torrent_id: str) -> Json:
+        return cast("Json", self._ask("POST", _path(torrent_id, "recheck"), {}))
+
+    def remove(self, torrent_id: str, *, data: bool = False) -> Json:
+        """Forget the torrent; with `data`, delete what it put on disk as well."""
+        return cast("Json", self._ask("DELETE", f"{_path(torrent_id)}?data={int(data)}"))
+
+    def stop(self, *, state_dir: Path | None = None, wait: float = 15.0) -> None:
+        """Ask the node to end, and wait at most `wait` seconds until it no longer answers and has
+        let go of `state_dir`, so that another may start there. Raises ControlError when it has not.
+        """
+        self._ask("POST", "stop", {})
+        self.close()
+        end = time.monotonic() + wait
+        while somebody_listens(self.control) or (state_dir is not None and _is_held(state_dir)):
+            if time.monotonic() > end:
+                raise ControlError("the node has not stopped yet")
+            time.sleep(0.02)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        *,
+        timeout: httpx.Timeout | None = None,
+    ) -> object:
+        try:
+            return self._request(method, path, body, timeout=timeout).json()
+        except ValueError:
+            raise ControlError(f"what answers at {self.control} is not a node") from None
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        *,
+        timeout: httpx.Timeout | None = None,
+    ) -> httpx.Response:
+        options: Mapping[str, Any] = {} if timeout is None else {"timeout": timeout}
+        try:
+            response = self._http.request(method, path, json=body, **options)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise NoNode(f"no node answers at {self.control}") from None
+        except httpx.TimeoutException:
+            raise ControlError(f"the node at {self.control} does not answer") from None
+        except httpx.RemoteProtocolError:
+            raise NoNode(f"the node at {self.control} has gone") from None
+        except httpx.HTTPError as error:
+            raise NoNode(f"the node at {self.control} has gone ({error})") from None
+        if response.is_success:
+            return response
+        raise _failure(response)
+
+
+def _failure(response: httpx.Response) -> InputError | ControlError:
+    try:
+        text = str(response.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        text = f"the node answered {response.status_code}"
+    if response.status_code in (400, 404, 413):
+        return InputError(text)
+    return ControlError(text)
+
+
+def _path(torrent_id: str, part: str = "") -> str:
+    if not torrent_id.isalnum():  # also what would read as another path, like ".."
+        raise InputError(f"no such torrent: {torrent_id[:60]!r}")
+    return f"torrents/{quote(torrent_id)}" + (f"/{part}" if part else "")
+
+
+def connect(state_dir: Path, control: str | None = None) -> Client:
+    """A client of the node of `state_dir`, or of the one at `control` (`unix:PATH`, `ADDR:PORT`).
+
+    It has answered once. Raises NoNode when none does, InputError for a bad address.
+    """
+    where = parse_control(control) if control is not None else read_control(state_dir)
+    if where is None or not somebody_listens(where):
+        raise NoNode(f"no node is running with state directory {state_dir}")
+    token = read_token(state_dir) if where.address is not None else None
+    client = Client(where, token=token)
+    try:
+        client.status()
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def _is_held(state_dir: Path) -> bool:
+    """Whether a node holds the lock of this state directory (engine.state.StateDir)."""
+    try:
+        with (state_dir / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def somebody_listens(control: Control) -> bool:
+    """Whether a connection can be made. httpx would do, but its Unix transport leaks the socket of
+    a connection that fails."""
+    family = socket.AF_UNIX
+    target: str | Address = str(control.path)
+    if control.address is not None:
+        family = socket.AF_INET6 if control.address.is_ipv6 else socket.AF_INET
+        target = control.address
+    with socket.socket(family) as probe:
+        probe.settimeout(TIMEOUT)
+        try:
+            probe.connect(target)
+        except OSError:
+            return False
+        return True

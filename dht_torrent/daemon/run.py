@@ -1,0 +1,75 @@
+"""A node in the foreground: open it, serve its control socket, do a job, and end on the first of a
+signal, a client's stop, or the job's end. A second signal ends the process at once.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from dht_torrent.daemon.control import Control
+from dht_torrent.daemon.server import serve
+from dht_torrent.engine.node import open_node
+from dht_torrent.errors import InputError
+
+if TYPE_CHECKING:
+    from dht_torrent.config import Config
+    from dht_torrent.engine.node import Node
+
+CLOSING_TIME = 4.0
+"""Seconds the node gets to save and say goodbye after a signal. Service managers and people expect
+an answer to SIGTERM in about five."""
+
+
+async def run(
+    config: Config, control: str | None, job: Callable[[Node, Control], Awaitable[None]]
+) -> signal.Signals | None:
+    """Run a node with `config` and its control socket while `job` runs. Needs `config.state_dir`.
+
+    Returns the signal that ended it, or None when the job ended or a client said stop.
+    """
+    if config.state_dir is None:
+        raise InputError("a node with a control socket needs a state directory")
+    state_dir = Path(config.state_dir)
+    ending = _Ending()
+    async with trio.open_nursery() as signals:
+        await signals.start(ending.watch)
+        with ending.limit:
+            async with open_node(config) as node, trio.open_nursery() as nursery:
+
+                async def serving(*, task_status: trio.TaskStatus[Control]) -> None:
+                    await serve(node, control, state_dir, task_status=task_status)
+                    nursery.cancel_scope.cancel()  # a client said stop
+
+                where = await nursery.start(serving)
+                ending.opened = nursery.cancel_scope
+                await job(node, where)
+                nursery.cancel_scope.cancel()
+        signals.cancel_scope.cancel()
+    return ending.signal
+
+
+class _Ending:
+    """What a signal does: before the node is open, give up; afterwards, leave its work and close it
+    in order, but not for longer than CLOSING_TIME."""
+
+    def __init__(self) -> None:
+        self.limit = trio.CancelScope()
+        self.opened: trio.CancelScope | None = None
+        self.signal: signal.Signals | None = None
+
+    async def watch(self, *, task_status: trio.TaskStatus[None]) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+            task_status.started()
+            self.signal = signal.Signals(await anext(received))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        if self.opened is None:
+            self.limit.cancel()
+        else:
+            self.limit.deadline = trio.current_time() + CLOSING_TIME
+            self.opened.cancel()

@@ -1,0 +1,276 @@
+"""KRPC, the message form of BEP 5. The rule: any bytes go in, and either a message whose fields
+have been checked comes out or KrpcError is raised. Past this door nobody checks again.
+
+Unknown keys stay reachable (`Query.args`, `Reply.body`), so that later BEPs need no change here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+from dht_torrent import bencode
+from dht_torrent.bencode import Value
+from dht_torrent.config import CLIENT
+from dht_torrent.errors import BencodeError, KrpcError
+from dht_torrent.ids import Address, NodeId, address_from_compact
+
+PING = b"ping"
+FIND_NODE = b"find_node"
+GET_PEERS = b"get_peers"
+ANNOUNCE_PEER = b"announce_peer"
+
+GENERIC_ERROR = 201
+SERVER_ERROR = 202
+PROTOCOL_ERROR = 203
+METHOD_UNKNOWN = 204
+
+VERSION = CLIENT + b"\x00\x01"
+"""Our `v` key: two letters and two bytes of version (BEP 5)."""
+
+MAX_DATAGRAM = 2048
+MAX_DEPTH = 10
+MAX_TOKENS = 500
+"""libtorrent's bounds for KRPC: bdecode(..., 10, 500)."""
+
+MAX_TID = 64
+"""Longest transaction id we echo. BEP 5 expects two bytes; nobody needs more than a few."""
+
+_TARGET_KEY = {FIND_NODE: b"target", GET_PEERS: b"info_hash", ANNOUNCE_PEER: b"info_hash"}
+
+
+class NodeInfo(NamedTuple):
+    """A node as others tell of it: BEP 5's compact node info. Nobody has vouched for it."""
+
+    id: NodeId
+    address: Address
+
+    def compact(self) -> bytes:
+        """26 bytes for IPv4 (BEP 5), 38 for IPv6 (BEP 32)."""
+        return self.id + self.address.compact()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question (`y` = `q`). `args` is the whole `a` dictionary, `id` included.
+
+    The properties read what `decode` has checked; for a method other than BEP 5's four only
+    `id` and `target` are.
+    """
+
+    tid: bytes
+    method: bytes
+    args: Mapping[bytes, Value]
+    version: bytes | None = None
+    read_only: bool = False
+    """BEP 43: the sender answers no queries; do not add it to the table."""
+
+    @property
+    def id(self) -> NodeId:
+        return NodeId(cast(bytes, self.args[b"id"]))
+
+    @property
+    def target(self) -> bytes | None:
+        """`info_hash` or `target`, 20 bytes; None when there is neither."""
+        key = _TARGET_KEY.get(self.method)
+        if key is not None:
+            return cast(bytes, self.args[key])
+        for name in (b"target", b"info_hash"):
+            value = self.args.get(name)
+            if isinstance(value, bytes) and len(value) == 20:
+                return value
+        return None
+
+    @property
+    def token(self) -> bytes:
+        return cast(bytes, self.args[b"token"])
+
+    @property
+    def port(self) -> int | None:
+        """The port announced; None when the UDP source port is meant (BEP 5's implied_port)."""
+        if self.args.get(b"implied_port", 0):
+            return None
+        return cast(int, self.args[b"port"])
+
+
+@dataclass(frozen=True, slots=True)
+class BadQuery:
+    """A query that can only be refused, with the code and text to refuse it."""
+
+    tid: bytes
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer (`y` = `r`). `body` is the whole `r` dictionary, `id` included."""
+
+    tid: bytes
+    body: Mapping[bytes, Value]
+    ip: Address | None = None
+    """BEP 42: the address the answerer sees the asker at."""
+    version: bytes | None = None
+
+    @property
+    def id(self) -> NodeId:
+        return NodeId(cast(bytes, self.body[b"id"]))
+
+    @property
+    def token(self) -> bytes | None:
+        value = self.body.get(b"token")
+        return value if isinstance(value, bytes) else None
+
+    def nodes(self, *, ipv6: bool = False) -> list[NodeInfo]:
+        """The contacts told of, from `nodes` or (BEP 32) `nodes6`. They may not exist."""
+        raw = cast(bytes, self.body.get(b"nodes6" if ipv6 else b"nodes", b""))
+        size = 38 if ipv6 else 26
+        return [
+            NodeInfo(NodeId(raw[i : i + 20]), address_from_compact(raw[i + 20 : i + size]))
+            for i in range(0, len(raw), size)
+        ]
+
+    def values(self) -> list[Address]:
+        """The peers told of, of both families (BEP 32 says to expect a mixture)."""
+        entries = cast(list[Value], self.body.get(b"values", []))
+        # Entries of other sizes are some other extension's: skipped, not held against the sender.
+        return [
+            address_from_compact(entry)
+            for entry in entries
+            if isinstance(entry, bytes) and len(entry) in (6, 18)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """A refusal (`y` = `e`)."""
+
+    tid: bytes
+    code: int
+    text: str
+    ip: Address | None = None
+    version: bytes | None = None
+
+
+Message = Query | BadQuery | Reply | ErrorReply
+
+
+def decode(data: bytes) -> Message:
+    """Reads one datagram. Raises KrpcError, and nothing else, for whatever it cannot use.
+
+    A query that names a transaction but is malformed comes out as `BadQuery`: it deserves an
+    answer. A malformed error is still an error: whoever waits for it need not wait on.
+    """
+    try:
+        message = bencode.decode(
+            data, max_depth=MAX_DEPTH, max_tokens=MAX_TOKENS, max_size=MAX_DATAGRAM
+        )
+    except BencodeError as error:
+        raise KrpcError(f"not bencode: {error}") from None
+    if not isinstance(message, dict):
+        raise KrpcError("not a dictionary")
+    tid = message.get(b"t")
+    if not isinstance(tid, bytes) or len(tid) > MAX_TID:
+        raise KrpcError("no transaction id")
+    kind = message.get(b"y")
+    if kind == b"q":
+        return _query(tid, message)
+    if kind == b"r":
+        return _reply(tid, message)
+    if kind == b"e":
+        return _error(tid, message)
+    raise KrpcError("neither query, reply nor error")
+
+
+def encode(message: Query | Reply | ErrorReply) -> bytes:
+    """The datagram for a message. Its `version` goes out only when it is set."""
+    out: dict[bytes, Value] = {b"t": message.tid}
+    if message.version is not None:
+        out[b"v"] = message.version
+    match message:
+        case Query():
+            out[b"y"] = b"q"
+            out[b"q"] = message.method
+            out[b"a"] = dict(message.args)
+            if message.read_only:
+                out[b"ro"] = 1
+            return bencode.encode(out)
+        case Reply():
+            out[b"y"] = b"r"
+            out[b"r"] = dict(message.body)
+        case ErrorReply():
+            out[b"y"] = b"e"
+            out[b"e"] = [message.code, message.text.encode()]
+    if message.ip is not None:
+        out[b"ip"] = message.ip.compact()
+    return bencode.encode(out)
+
+
+def compact_nodes(nodes: Iterable[NodeInfo]) -> bytes:
+    """The `nodes` (or `nodes6`) string for contacts of one family."""
+    return b"".join([node.compact() for node in nodes])
+
+
+def _query(tid: bytes, message: dict[bytes, Value]) -> Query | BadQuery:
+    method, args = message.get(b"q"), message.get(b"a")
+    if not isinstance(method, bytes) or not isinstance(args, dict):
+        return BadQuery(tid, PROTOCOL_ERROR, "a query needs q and a")
+    if not _is_twenty(args.get(b"id")):
+        return BadQuery(tid, PROTOCOL_ERROR, "id must be 20 bytes")
+    key = _TARGET_KEY.get(method)
+    if key is not None and not _is_twenty(args.get(key)):
+        return BadQuery(tid, PROTOCOL_ERROR, f"{key.decode()} must be 20 bytes")
+    if method == ANNOUNCE_PEER:
+        implied = args.get(b"implied_port", 0)
+        if not isinstance(implied, int):
+            return BadQuery(tid, PROTOCOL_ERROR, "implied_port must be a number")
+        port = args.get(b"port")
+        if not implied and not (isinstance(port, int) and 0 < port < 65536):
+            return BadQuery(tid, PROTOCOL_ERROR, "port must be from 1 to 65535")
+        if not isinstance(args.get(b"token"), bytes):
+            return BadQuery(tid, PROTOCOL_ERROR, "token must be a string")
+    # BEP 43 puts `ro` at the top level, beside `a`.
+    return Query(tid, method, args, _version(message), message.get(b"ro") == 1)
+
+
+def _reply(tid: bytes, message: dict[bytes, Value]) -> Reply:
+    body = message.get(b"r")
+    if not isinstance(body, dict) or not _is_twenty(body.get(b"id")):
+        raise KrpcError("a reply needs r with a 20-byte id")
+    for key, size in ((b"nodes", 26), (b"nodes6", 38)):
+        nodes = body.get(key, b"")
+        if not isinstance(nodes, bytes) or len(nodes) % size:
+            raise KrpcError(f"{key.decode()} must be a multiple of {size} bytes")
+    if not isinstance(body.get(b"values", []), list):
+        raise KrpcError("values must be a list")
+    return Reply(tid, body, _ip(message), _version(message))
+
+
+def _error(tid: bytes, message: dict[bytes, Value]) -> ErrorReply:
+    error = message.get(b"e")
+    code, text = GENERIC_ERROR, "malformed error"
+    if (
+        isinstance(error, list)
+        and len(error) >= 2
+        and isinstance(error[0], int)
+        and isinstance(error[1], bytes)
+    ):
+        code, text = error[0], error[1][:200].decode("utf-8", "backslashreplace")
+    return ErrorReply(tid, code, text, _ip(message), _version(message))
+
+
+def _is_twenty(value: Value | None) -> bool:
+    return isinstance(value, bytes) and len(value) == 20
+
+
+def _version(message: dict[bytes, Value]) -> bytes | None:
+    version = message.get(b"v")
+    return version if isinstance(version, bytes) else None
+
+
+def _ip(message: dict[bytes, Value]) -> Address | None:
+    raw = message.get(b"ip")
+    if isinstance(raw, bytes) and len(raw) in (6, 18):
+        return address_from_compact(raw)
+    return None

@@ -1,0 +1,203 @@
+"""One iterative search (Kademlia). The rule: it ends. Whatever others promise, at most
+`lookup_queries` questions are asked, `lookup_candidates` remembered, `lookup_timeout` spent.
+
+The caller asks whom `take` names, reports what came, and wakes again at `wake_at`. What is asked
+(find_node, get_peers, get) is the caller's affair.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+from statistics import median
+
+from dht_torrent.config import DhtConfig
+from dht_torrent.dht.krpc import NodeInfo
+from dht_torrent.dht.sources import Home, neighbourhood
+from dht_torrent.ids import Address, NodeId
+
+FOREVER = float("inf")
+
+
+class _Candidate:
+    __slots__ = ("answered", "asked_at", "distance", "failed", "hops", "info")
+
+    def __init__(self, info: NodeInfo, distance: int, hops: int) -> None:
+        self.info = info
+        self.distance = distance
+        self.hops = hops  # 1: from our own table; 2: told of by one of those; ...
+        self.asked_at: float | None = None
+        self.answered = False
+        self.failed = False
+
+
+class Lookup:
+    """Finds the `k` nodes closest to `target` that answer."""
+
+    def __init__(
+        self,
+        target: bytes,
+        own_id: NodeId,
+        config: DhtConfig,
+        now: float,
+        *,
+        ipv6: bool = False,
+    ) -> None:
+        self.target = target
+        self.asked = 0
+        self.replies = 0
+        self._own_id = own_id
+        self._config = config
+        self._ipv6 = ipv6
+        self._number = int.from_bytes(target, "big")
+        self._deadline = now + config.lookup_timeout
+        self._known: dict[NodeId, _Candidate] = {}
+        self._places: set[Home] = set()
+        self._sorted: list[_Candidate] = []  # by distance, failed ones removed
+        self._times: list[float] = []  # seconds the answers took
+
+    @property
+    def hops(self) -> int:
+        """How far from our table the farthest of the closest nodes was: 1 if they were in it."""
+        return max((candidate.hops for candidate in self._best()), default=0)
+
+    def add(self, contacts: Iterable[NodeInfo]) -> None:
+        """Candidates from our own table."""
+        for info in contacts:
+            self._add(info, 1)
+
+    def take(self, now: float) -> list[NodeInfo]:
+        """Whom to ask now. Each is named once, and counted as asked."""
+        config = self._config
+        if self.done(now):
+            return []
+        flying = 0
+        for candidate in self._sorted:
+            asked_at = candidate.asked_at
+            if asked_at is not None and not candidate.answered:
+                flying += now < asked_at + config.soft_timeout
+        taken: list[NodeInfo] = []
+        for candidate in self._window(now, config.soft_timeout):
+            if flying >= config.alpha or self.asked >= config.lookup_queries:
+                break
+            if candidate.asked_at is None:
+                candidate.asked_at = now
+                self.asked += 1
+                flying += 1
+                taken.append(candidate.info)
+        return taken
+
+    def answered(self, contact: NodeInfo, nodes: Iterable[NodeInfo], now: float) -> None:
+        """`contact`, whom `take` named, answered and told of `nodes`."""
+        candidate = self._known.get(contact.id)
+        if candidate is None or candidate.asked_at is None:
+            return
+        if candidate.answered or candidate.failed:
+            return
+        candidate.answered = True
+        self.replies += 1
+        self._times.append(now - candidate.asked_at)
+        believed = 2 * self._config.k  # BEP 5's answer has k; a datagram could hold 77 inventions
+        for info in nodes:
+            if not believed:
+                return
+            believed -= 1
+            # Nobody out there knows a local address of ours; it would make us knock inside.
+            if info.address.is_local and not contact.address.is_local:
+                continue
+            self._add(info, candidate.hops + 1)
+
+    def failed(self, contact: NodeInfo) -> None:
+        """`contact` refused, answered as somebody else, or is silent for good."""
+        candidate = self._known.get(contact.id)
+        if candidate is None or candidate.answered or candidate.failed:
+            return
+        candidate.failed = True
+        self._sorted.remove(candidate)
+        self._places.discard(neighbourhood(contact.address))
+
+    def done(self, now: float) -> bool:
+        """Whether the closest nodes that answer are known, or a bound is reached.
+
+        Nobody waits for the silent: after `patience` a contact no longer holds up the end, unless
+        nobody has answered at all.
+        """
+        if now >= self._deadline:
+            return True
+        if not self.replies and any(c.asked_at is not None for c in self._sorted):
+            return False
+        window = self._window(now, self._patience())
+        if all(candidate.answered for candidate in window):
+            return True
+        spent = self.asked >= self._config.lookup_queries
+        return spent and all(c.answered or c.asked_at is None for c in window)
+
+    def wake_at(self, now: float) -> float:
+        """When, without any event, `take` or `done` may say something new."""
+        wake = self._deadline
+        patience = self._patience()
+        for candidate in self._sorted:
+            if candidate.asked_at is None or candidate.answered:
+                continue
+            for wait in (self._config.soft_timeout, patience):
+                if now < candidate.asked_at + wait:
+                    wake = min(wake, candidate.asked_at + wait)
+        return wake
+
+    def closest(self) -> list[NodeInfo]:
+        """The closest nodes that answered, at most k, nearest first."""
+        return [candidate.info for candidate in self._best()]
+
+    def _best(self) -> list[_Candidate]:
+        return [candidate for candidate in self._sorted if candidate.answered][: self._config.k]
+
+    def _window(self, now: float, wait: float) -> list[_Candidate]:
+        """The k closest candidates that are not silent for `wait` seconds already."""
+        window: list[_Candidate] = []
+        for candidate in self._sorted:
+            asked_at = candidate.asked_at
+            if candidate.answered or asked_at is None or now < asked_at + wait:
+                window.append(candidate)
+                if len(window) == self._config.k:
+                    break
+        return window
+
+    def _patience(self) -> float:
+        """Seconds to wait for an answer: longer where answers take long, for then a second of
+        silence means nothing; bounded, for some answer late on purpose."""
+        soft = self._config.soft_timeout
+        if not self._times:
+            return soft
+        return min(max(soft, 2 * median(self._times)), 3 * soft)
+
+    def _add(self, info: NodeInfo, hops: int) -> None:
+        address: Address = info.address
+        if info.id in self._known or info.id == self._own_id:
+            return
+        if address.is_ipv6 != self._ipv6 or not address.is_usable:
+            return
+        # One candidate per /24 (a local address: per port): a hundred invented ids on one host
+        # must not crowd out the honest ones.
+        place = neighbourhood(address)
+        if place in self._places:
+            return
+        candidate = _Candidate(info, int.from_bytes(info.id, "big") ^ self._number, hops)
+        if len(self._sorted) >= self._config.lookup_candidates and not self._drop_farthest(
+            candidate
+        ):
+            return
+        self._known[info.id] = candidate
+        self._places.add(place)
+        bisect.insort(self._sorted, candidate, key=lambda c: c.distance)
+
+    def _drop_farthest(self, newcomer: _Candidate) -> bool:
+        for index in range(len(self._sorted) - 1, -1, -1):
+            farthest = self._sorted[index]
+            if farthest.distance <= newcomer.distance:
+                return False
+            if farthest.asked_at is None:
+                del self._sorted[index]
+                del self._known[farthest.info.id]
+                self._places.discard(neighbourhood(farthest.info.address))
+                return True
+        return False

@@ -1,0 +1,160 @@
+"""How much of others' traffic we bear. The rule: whoever sends is remembered only in structures
+of fixed size, and rules about public addresses never bind local ones, where one host is many nodes.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import OrderedDict
+
+from dht_torrent.config import DhtConfig
+from dht_torrent.ids import Address
+
+Home = str | Address
+"""What counts as one place: a public IP (v6: its /64), or a local address *with* its port."""
+
+
+def home(address: Address) -> Home:
+    """Where a node lives, for rules of the kind "one per IP"."""
+    if address.is_local:
+        return address
+    return _subnet6(address.host) if address.is_ipv6 else address.host
+
+
+def neighbourhood(address: Address) -> Home:
+    """The /24 (v6: /64) a public address is in; a local address is its own neighbourhood."""
+    if address.is_local:
+        return address
+    return _subnet6(address.host) if address.is_ipv6 else address.host.rpartition(".")[0]
+
+
+def _subnet6(host: str) -> str:
+    return socket.inet_pton(socket.AF_INET6, host)[:8].hex()
+
+
+class QueryLimit:
+    """Ignores sources that query too much: `query_burst` in `query_window`, then `query_penalty`
+    of silence. Ask it about queries only: a reply we waited for always passes, or else a forged
+    flood in somebody's name would cut that somebody off."""
+
+    def __init__(self, config: DhtConfig) -> None:
+        self._config = config
+        self._seen: OrderedDict[Home, _Window] = OrderedDict()
+
+    def allows(self, source: Address, now: float) -> bool:
+        """Count one query from `source`; False when it is to be ignored."""
+        place = home(source)
+        window = self._seen.get(place)
+        if window is None:
+            window = self._seen[place] = _Window(now)
+            if len(self._seen) > self._config.tracked_sources:
+                self._seen.popitem(last=False)
+        else:
+            self._seen.move_to_end(place)
+        if now < window.blocked_until:
+            return False
+        if now - window.start >= self._config.query_window:
+            window.start, window.count = now, 0
+        window.count += 1
+        if window.count > self._config.query_burst:
+            window.blocked_until = now + self._config.query_penalty
+            return False
+        return True
+
+    def blocks(self, source: Address, now: float) -> bool:
+        """Whether `source` is being ignored. Cheap, to shed a flood before parsing it."""
+        window = self._seen.get(home(source))
+        return window is not None and now < window.blocked_until
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+
+class _Window:
+    __slots__ = ("blocked_until", "count", "start")
+
+    def __init__(self, now: float) -> None:
+        self.start = now
+        self.count = 0
+        self.blocked_until = float("-inf")
+
+
+class SendBudget:
+    """The bytes all answers to public addresses may take together: a reflector worth nothing."""
+
+    def __init__(self, config: DhtConfig, now: float) -> None:
+        self._rate = config.send_rate
+        self._most = config.send_rate * config.send_burst
+        self._saved = self._most
+        self._counted_at = now
+
+    def allows(self, size: int, to: Address, now: float) -> bool:
+        """Spend `size` bytes; False when they are not there. Local addresses cost nothing."""
+        if to.is_local:
+            return True
+        self._saved = min(self._most, self._saved + (now - self._counted_at) * self._rate)
+        self._counted_at = now
+        if size > self._saved:
+            return False
+        self._saved -= size
+        return True
+
+
+class Pace:
+    """Keeps our own questions to one destination below what its `QueryLimit` bears.
+
+    A burst of 0.4 x `query_burst`, refilled at half the permitted rate: at most nine tenths of
+    `query_burst` in any window.
+    """
+
+    def __init__(self, config: DhtConfig) -> None:
+        self._burst = max(1.0, 0.4 * config.query_burst)
+        self._rate = 0.5 * config.query_burst / config.query_window
+        self._size = config.tracked_sources
+        self._ready: OrderedDict[Home, float] = OrderedDict()  # when the burst is whole again
+
+    def wait(self, to: Address, now: float) -> float:
+        """Seconds before a question may go to `to`; 0 means now, and it is counted as sent."""
+        place = home(to)
+        whole_at = max(now, self._ready.get(place, now))
+        used = (whole_at - now) * self._rate
+        if used > self._burst - 1:
+            return (used - self._burst + 1) / self._rate + 1e-6  # never wake a rounding too early
+        self._ready[place] = whole_at + 1 / self._rate
+        self._ready.move_to_end(place)
+        if len(self._ready) > self._size:
+            self._ready.popitem(last=False)
+        return 0.0
+
+
+class Strangers:
+    """Addresses to ping some day, because they queried us or a peer told of them.
+
+    Nobody gets into the table but by answering a question of ours. Public strangers wait
+    `verify_delay`, so that a NAT mapping their query opened has lapsed; local ones do not.
+    """
+
+    def __init__(self, config: DhtConfig) -> None:
+        self._config = config
+        self._due: dict[Home, tuple[float, Address]] = {}
+
+    def add(self, address: Address, now: float, *, at_once: bool = False) -> None:
+        """Remember `address`. When the queue is full, this newest one is forgotten."""
+        place = home(address)
+        if place in self._due or len(self._due) >= self._config.verify_queue:
+            return
+        wait = 0.0 if at_once or address.is_local else self._config.verify_delay
+        self._due[place] = (now + wait, address)
+
+    def take(self, now: float, count: int) -> list[Address]:
+        """At most `count` addresses whose time has come, the earliest first."""
+        if not self._due or count <= 0:
+            return []
+        due = sorted((when, address) for when, address in self._due.values() if when <= now)
+        taken = [address for _, address in due[:count]]
+        for address in taken:
+            del self._due[home(address)]
+        return taken
+
+    def __len__(self) -> int:
+        return len(self._due)

@@ -1,0 +1,339 @@
+"""The routing table (BEP 5). The rule: a contact is in it only because it answered a question of
+ours, at that address, under that id. What others tell of a node puts nobody in.
+
+Buckets are the Kademlia library's. Its replacement lists hold verified contacts too, waiting for
+a place in a full bucket.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from kademlia.node import Node
+from kademlia.routing import KBucket
+
+from dht_torrent.config import DhtConfig
+from dht_torrent.dht.krpc import NodeInfo
+from dht_torrent.dht.sources import Home, home, neighbourhood
+from dht_torrent.ids import Address, NodeId
+
+NEVER = float("-inf")
+
+HEALTHY_FAILS = 2
+"""With so many questions unanswered in a row we do not recommend a contact (BEP 5: retry once)."""
+
+SUSPECT_AGE = 300.0
+"""Seconds since they answered, after which an id flip next to them makes contacts worth a ping."""
+
+PING_AGAIN = 60.0
+"""Seconds between two pings of one doubtful contact."""
+
+
+class Contact(Node):  # type: ignore[misc] # the library has no types
+    """A DHT node that has answered us. `long_id` is its id as a number."""
+
+    id: NodeId
+    long_id: int
+
+    def __init__(self, node_id: NodeId, address: Address, now: float) -> None:
+        super().__init__(node_id, address.host, address.port)
+        self.address = address
+        self.last_replied = now
+        self.last_queried = NEVER
+        """When it last asked us something."""
+        self.last_asked = now
+        self.fails = 0
+        """Questions unanswered since its last reply."""
+
+    @property
+    def info(self) -> NodeInfo:
+        return NodeInfo(self.id, self.address)
+
+    @property
+    def last_heard(self) -> float:
+        return max(self.last_replied, self.last_queried)
+
+
+class Bucket(KBucket):  # type: ignore[misc] # the library has no types
+    """The library's bucket on our clock, over a range whose both ends are inclusive."""
+
+    range: tuple[int, int]
+    nodes: OrderedDict[bytes, Contact]
+    replacement_nodes: OrderedDict[bytes, Contact]
+    max_replacement_nodes: int
+
+    def __init__(self, lower: int, upper: int, k: int, now: float) -> None:
+        super().__init__(lower, upper, k)
+        self.changed = now
+        """When a contact of it last answered, came or went (BEP 5's "last changed")."""
+
+    def touch_last_updated(self) -> None:
+        """The library would read the machine's clock here; `changed` is what counts."""
+
+    def halves(self, now: float) -> tuple[Bucket, Bucket]:
+        middle = (self.range[0] + self.range[1]) // 2
+        k: int = self.ksize
+        pair = (Bucket(self.range[0], middle, k, now), Bucket(middle + 1, self.range[1], k, now))
+        for contact in [*self.nodes.values(), *self.replacement_nodes.values()]:
+            pair[contact.long_id > middle].add_node(contact)
+        return pair
+
+    def __iter__(self) -> Iterator[Contact]:
+        """Live contacts, then those waiting for a place."""
+        yield from self.nodes.values()
+        yield from self.replacement_nodes.values()
+
+
+class Table:
+    """K-buckets for one address family; only the bucket that holds our own id splits."""
+
+    def __init__(
+        self, own_id: NodeId, config: DhtConfig, now: float, *, ipv6: bool = False
+    ) -> None:
+        self.own_id = own_id
+        self.ipv6 = ipv6
+        self.buckets = [Bucket(0, 2**160 - 1, config.k, now)]
+        self.additions = 0
+        """How many contacts ever came into the live table: grows exactly when it does."""
+        self.last_reply = NEVER
+        """When anybody last answered us."""
+        self._config = config
+        self._own = int.from_bytes(own_id, "big")
+        self._at: dict[Home, Contact] = {}  # everyone in buckets, waiting ones included
+
+    def __len__(self) -> int:
+        return sum(len(bucket) for bucket in self.buckets)
+
+    def __iter__(self) -> Iterator[Contact]:
+        """The live contacts, bucket by bucket."""
+        for bucket in self.buckets:
+            yield from bucket.nodes.values()
+
+    def at(self, address: Address) -> Contact | None:
+        """Who has answered us from exactly this address, live or waiting."""
+        contact = self._at.get(home(address))
+        return contact if contact is not None and contact.address == address else None
+
+    def is_good(self, contact: Contact, now: float) -> bool:
+        """BEP 5: answered within 15 minutes, or has ever answered and asked us within 15."""
+        recent = now - contact.last_heard <= self._config.good_for
+        return recent and contact.fails < self._config.max_fails
+
+    def is_bad(self, contact: Contact) -> bool:
+        return contact.fails >= self._config.max_fails
+
+    def counts(self, now: float) -> tuple[int, int, int]:
+        """How many live contacts are good, questionable and bad."""
+        good = sum(self.is_good(contact, now) for contact in self)
+        bad = sum(self.is_bad(contact) for contact in self)
+        return good, len(self) - good - bad, bad
+
+    def closest(self, target: bytes, count: int) -> list[Contact]:
+        """Up to `count` live contacts nearest to `target`, nearest first; those who answer
+        reliably come before those who have stopped to."""
+        healthy = self.healthy(target, count)
+        if len(healthy) < count:
+            number = int.from_bytes(target, "big")
+            doubtful = [contact for contact in self if contact.fails >= HEALTHY_FAILS]
+            healthy += heapq.nsmallest(
+                count - len(healthy), doubtful, key=lambda contact: contact.long_id ^ number
+            )
+        return healthy
+
+    def healthy(self, target: bytes, count: int) -> list[Contact]:
+        """As `closest`, but only contacts fit to be recommended to others."""
+        number = int.from_bytes(target, "big")
+        found: list[Contact] = []
+        # Seen from the target, buckets are disjoint intervals of distance, so the nearest bucket
+        # holds the nearest contacts, and we may stop at the one that makes the number full.
+        for bucket in sorted(self.buckets, key=lambda bucket: bucket.range[0] ^ number):
+            contacts = [c for c in bucket.nodes.values() if c.fails < HEALTHY_FAILS]
+            contacts.sort(key=lambda contact: contact.long_id ^ number)
+            found += contacts
+            if len(found) >= count:
+                break
+        return found[:count]
+
+    def replied(self, node_id: NodeId, address: Address, now: float) -> list[Contact]:
+        """Note that `node_id` answered our question from `address`. Call for no other reason.
+
+        Returns contacts it would be good to ping now: a questionable one in whose place the
+        answerer could come, or those a suspicious answer puts in doubt.
+        """
+        self.last_reply = now
+        if node_id == self.own_id or address.is_ipv6 != self.ipv6 or not address.is_usable:
+            return []
+        suspects: list[Contact] = []
+        known = self._at.get(home(address))
+        if known is not None and known.address == address:
+            if known.id == node_id:
+                self._refresh(known, now)
+                return []
+            suspects = self._changed_id(known, now)
+            known = None
+        number = int.from_bytes(node_id, "big")
+        namesake = self._find(node_id, number)
+        for rival in (known, namesake):
+            if rival is None or self._at.get(home(rival.address)) is not rival:
+                continue  # the other one of the two may just have been removed
+            if rival.fails == 0:  # first come stays, as long as it answers
+                return [*suspects, rival]
+            self._remove(rival, now)
+        return suspects + self._insert(Contact(node_id, address, now), now)
+
+    def queried(self, node_id: NodeId, address: Address, now: float) -> bool:
+        """Note that `node_id` asked us something. True if it is a stranger worth a ping."""
+        if node_id == self.own_id or address.is_ipv6 != self.ipv6 or not address.is_usable:
+            return False
+        contact = self.at(address)
+        if contact is not None:
+            if contact.id == node_id:
+                contact.last_queried = now
+                return False
+            return True  # it may have restarted under a new id
+        if not address.is_local and home(address) in self._at:
+            return False
+        bucket = self.buckets[self._index(int.from_bytes(node_id, "big"))]
+        return (
+            len(bucket) < self._config.k
+            or self._is_own(bucket)
+            or any(not self.is_good(contact, now) for contact in bucket.nodes.values())
+        )
+
+    def asked(self, address: Address, now: float) -> None:
+        """Note that a question goes out to `address`."""
+        contact = self.at(address)
+        if contact is not None:
+            contact.last_asked = now
+
+    def failed(self, address: Address, asked_at: float, now: float) -> Contact | None:
+        """Note that a question asked at `asked_at` was not answered.
+
+        Returns the contact if another ping should decide soon whether a spare takes its place.
+        """
+        contact = self.at(address)
+        # If nobody has answered since we asked, our own link is the likelier culprit; a dead
+        # link must not empty the table. A reply after the question means others are reachable.
+        if contact is None or contact.last_replied > asked_at or self.last_reply < asked_at:
+            return None
+        contact.fails += 1
+        bucket = self.buckets[self._index(contact.long_id)]
+        if contact.id not in bucket.nodes:
+            self._remove(contact, now)
+            return None
+        spares = bool(bucket.replacement_nodes)
+        if contact.fails >= (self._config.max_fails if spares else self._config.max_fails_alone):
+            self._remove(contact, now)
+            return None
+        return contact if spares else None
+
+    def doubtful(self, now: float) -> Contact | None:
+        """The live contact most in need of a ping, if any: questionable or failing, and the
+        one asked longest ago. Call every few seconds."""
+        waiting = [
+            contact
+            for contact in self
+            if now - contact.last_asked >= PING_AGAIN
+            and (contact.fails or not self.is_good(contact, now))
+        ]
+        return min(waiting, key=lambda contact: contact.last_asked, default=None)
+
+    def refresh_targets(self, now: float, rng: random.Random) -> list[NodeId]:
+        """A random id in each bucket unchanged for too long (BEP 5): look these up, now.
+        Such a bucket is not named again before the interval has passed once more."""
+        targets = []
+        for bucket in self.buckets:
+            if now - bucket.changed >= self._config.refresh_interval:
+                bucket.changed = now
+                number = rng.randrange(bucket.range[0], bucket.range[1] + 1)
+                targets.append(NodeId(number.to_bytes(20, "big")))
+        return targets
+
+    def _index(self, number: int) -> int:
+        low, high = 0, len(self.buckets) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if number <= self.buckets[middle].range[1]:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def _find(self, node_id: NodeId, number: int) -> Contact | None:
+        bucket = self.buckets[self._index(number)]
+        return bucket.nodes.get(node_id) or bucket.replacement_nodes.get(node_id)
+
+    def _is_own(self, bucket: Bucket) -> bool:
+        return bucket.range[0] <= self._own <= bucket.range[1]
+
+    def _refresh(self, contact: Contact, now: float) -> None:
+        contact.last_replied = now
+        contact.fails = 0
+        bucket = self.buckets[self._index(contact.long_id)]
+        if contact.id in bucket.nodes:
+            bucket.changed = now
+            bucket.nodes.move_to_end(contact.id)  # BEP 5: ordered by when they were last seen
+        else:
+            bucket.replacement_nodes.move_to_end(contact.id)
+
+    def _changed_id(self, contact: Contact, now: float) -> list[Contact]:
+        """Evicts it. Whoever changes ids may have company, so old bucket mates are returned."""
+        bucket = self.buckets[self._index(contact.long_id)]
+        self._remove(contact, now)
+        return [c for c in bucket.nodes.values() if now - c.last_replied > SUSPECT_AGE]
+
+    def _remove(self, contact: Contact, now: float) -> None:
+        bucket = self.buckets[self._index(contact.long_id)]
+        was_live = contact.id in bucket.nodes
+        before = len(bucket)
+        bucket.remove_node(contact)  # the newest replacement takes its place
+        del self._at[home(contact.address)]
+        if was_live:
+            bucket.changed = now
+            if len(bucket) == before:
+                self.additions += 1
+
+    def _insert(self, contact: Contact, now: float) -> list[Contact]:
+        while True:
+            index = self._index(contact.long_id)
+            bucket = self.buckets[index]
+            if len(bucket) < self._config.k or not self._may_split(bucket, contact):
+                break
+            self.buckets[index : index + 1] = bucket.halves(now)
+        near = neighbourhood(contact.address)
+        for other in list(bucket):
+            if neighbourhood(other.address) == near:
+                if other.fails == 0:
+                    return [other]
+                self._remove(other, now)
+        if len(bucket) >= self._config.k:
+            bad = next((c for c in bucket.nodes.values() if self.is_bad(c)), None)
+            if bad is not None:
+                self._remove(bad, now)
+        if len(bucket) < self._config.k:
+            bucket.add_node(contact)
+            bucket.changed = now
+            self.additions += 1
+            self._at[home(contact.address)] = contact
+            return []
+        if len(bucket.replacement_nodes) >= bucket.max_replacement_nodes:
+            _, oldest = bucket.replacement_nodes.popitem(last=False)
+            del self._at[home(oldest.address)]
+        bucket.add_node(contact)
+        self._at[home(contact.address)] = contact
+        questionable = [c for c in bucket.nodes.values() if not self.is_good(c, now)]
+        if not questionable:
+            return []
+        return [min(questionable, key=lambda c: c.last_heard)]
+
+    def _may_split(self, bucket: Bucket, newcomer: Contact) -> bool:
+        if not self._is_own(bucket) or len(self.buckets) >= self._config.max_buckets:
+            return False
+        # If all were on one side, splitting would gain nothing: that is how ids crafted to share
+        # a long prefix with ours would drive us down, bucket by bucket.
+        middle = (bucket.range[0] + bucket.range[1]) // 2
+        sides = {contact.long_id > middle for contact in (*bucket.nodes.values(), newcomer)}
+        return len(sides) == 2

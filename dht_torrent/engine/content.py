@@ -1,0 +1,145 @@
+"""What of one torrent is on disk, and what may be believed of it.
+
+The rule: a piece is had only if it was hashed and nothing about its files has changed since, as far
+as their sizes and times tell. What we write ourselves we know of; all else is somebody else's doing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dht_torrent.engine.disk import Disk, TorrentDisk
+from dht_torrent.engine.state import Resume, settled, trusted
+from dht_torrent.errors import StorageError
+from dht_torrent.metainfo import Metainfo
+from dht_torrent.storage import FileStamp, Storage
+from dht_torrent.torrent.pieces import Bitfield
+
+Stamps = tuple[FileStamp | None, ...]
+
+
+class Content:
+    """The files of a torrent whose metadata is known."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        storage: Storage,
+        metainfo: Metainfo,
+        *,
+        shared: bool,
+        resume: Resume | None = None,
+        hashed: Stamps | None = None,
+    ) -> None:
+        """`shared` content is the user's own and is never written. `hashed` are stamps taken before
+        all of it was hashed and found right."""
+        self.disk = TorrentDisk(disk, storage, metainfo.geometry, metainfo.pieces)
+        self.have: Bitfield | None = None
+        """Pieces verified on disk; None until `establish`, and after doubt."""
+        self._pool = disk
+        self._storage = storage
+        self._metainfo = metainfo
+        self._shared = shared
+        self._resume = resume
+        self._hashed = hashed
+        self._seen: Stamps = ()
+        self._written: set[int] = set()
+        """Files we wrote to since `_seen`."""
+
+    @property
+    def path(self) -> Path:
+        return self._storage.path
+
+    async def establish(self, progress: Callable[[int, int], None]) -> Bitfield:
+        """Find out which pieces are here, hashing only what cannot be believed.
+
+        `progress(pieces_done, pieces_total)`. Raises StorageError if shared content has changed."""
+        geometry = self._metainfo.geometry
+        now = await self._stamps()
+        have, doubtful = self._believed(now)
+        if doubtful:
+            for index in await self.disk.check(sorted(doubtful), progress=progress):
+                have.add(index)
+        self._seen = now
+        self._written.clear()
+        self._resume = self._hashed = None
+        self.have = have
+        if self._shared and not have.complete:
+            missing = geometry.piece_count - have.count
+            self.doubt()
+            raise StorageError(
+                f"{self.path}: {missing} of {geometry.piece_count} pieces no longer match; "
+                "share it again to share it as it is now"
+            )
+        return have
+
+    def _believed(self, now: Stamps) -> tuple[Bitfield, set[int]]:
+        count = self._metainfo.geometry.piece_count
+        if self._hashed is not None and self._hashed == now:
+            return Bitfield.full(count), set()
+        if self.have is not None and self._seen == now:
+            return self.have, set()
+        if self._resume is not None:
+            trust = trusted(self._resume, now, self._metainfo.geometry)
+            return Bitfield(count, trust.trusted), trust.recheck
+        return Bitfield(count), set(range(count))
+
+    async def prepare(self, needed: int) -> None:
+        """Make folders and empty files for a download of `needed` bytes. Raises StorageError."""
+        if not self._shared:
+            await self._pool.run(self._storage.create, needed)
+            self._seen = await self._stamps()
+
+    def doubt(self) -> None:
+        """Believe nothing any more: the next `establish` hashes everything."""
+        self.have = None
+        self._resume = self._hashed = None
+
+    def wrote(self, indices: Sequence[int]) -> None:
+        """These pieces were just written, by us."""
+        for index in indices:
+            self._written.update(self._metainfo.geometry.piece_files(index))
+
+    async def rest(self) -> None:
+        """Between two sessions: remember the files as our own writes left them."""
+        self._seen = await self._stamps()
+        self._written.clear()
+
+    async def changed_files(self) -> list[str]:
+        """Paths of files that changed or vanished behind our back since the last look."""
+        before, ours = self._seen, set(self._written)
+        self._written.clear()
+        now = await self._stamps()
+        ours |= self._written  # a write that fell between the two is ours, whichever saw it
+        self._seen = now
+        return [
+            "/".join(file.path)
+            for number, (file, old, new) in enumerate(
+                zip(self._metainfo.geometry.files, before, now, strict=True)
+            )
+            if old != new and number not in ours
+        ]
+
+    async def vouch(self) -> tuple[bytes, Stamps | None, bool]:
+        """What a resume record may claim: the bitfield, the stamps it holds for, and whether those
+        are final. The data is on the disk before anybody says so. Raises StorageError."""
+        if self.have is None:
+            return b"", None, True
+        have = self.have.to_wire()
+        await self._pool.run(self._storage.sync)
+        now = await self._stamps()
+        stamps = settled(now, time.time_ns())
+        return have, stamps, stamps == now
+
+    async def delete(self) -> None:
+        """Remove the files, and the folders this leaves empty. Shared content stays."""
+        if not self._shared:
+            await self._pool.run(self._storage.delete)
+
+    async def close(self) -> None:
+        await self._pool.run(self._storage.close)
+
+    async def _stamps(self) -> Stamps:
+        return await self._pool.run(self._storage.stamps)

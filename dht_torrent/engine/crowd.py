@@ -1,0 +1,250 @@
+"""Who is connected to one torrent, and how they come: found, dialled, or arriving.
+
+One connection per peer. Addresses that fail, lie or are ourselves are not dialled again; all that
+is the candidates' decision, this module waits for the network.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import trio
+
+from dht_torrent.engine.host import Host
+from dht_torrent.engine.net import Stream
+from dht_torrent.engine.peer import Greeted, Peer, greet
+from dht_torrent.errors import PeerProtocolError
+from dht_torrent.ids import Address, InfoHash
+from dht_torrent.peer.connection import Event
+from dht_torrent.peer.identity import client_name
+from dht_torrent.torrent.candidates import Candidates
+from dht_torrent.trace import PeerConnected, PeerDropped
+
+logger = logging.getLogger(__name__)
+
+INCOMING_QUEUE = 16
+"""Greeted connections waiting to be taken in. When full, the newest is closed: it will come again."""
+
+
+class Exchange(Protocol):
+    """What the torrent does with a connection."""
+
+    def admits(self) -> bool:
+        """May connections be made at this stage?"""
+        ...
+
+    def offers_dht(self) -> bool:
+        """False for private torrents (BEP 27)."""
+        ...
+
+    def opened(self, peer: Peer, now: float) -> None:
+        """Say who we are. Raises PeerProtocolError."""
+        ...
+
+    def on_events(self, peer: Peer, events: list[Event], now: float) -> None: ...
+
+    def closed(self, peer: Peer, now: float) -> None: ...
+
+
+class Crowd:
+    """The connections of one torrent. `peers` is keyed by connection, in order of arrival."""
+
+    def __init__(self, host: Host, info_hash: InfoHash, name: Callable[[], str]) -> None:
+        self.peers: dict[int, Peer] = {}
+        self.candidates = Candidates(host.config.torrent, host.rng)
+        self.downloaded = 0
+        """Payload bytes of connections that have ended."""
+        self.uploaded = 0
+        self.lonely = trio.Event()
+        """Set when the last peer leaves; whoever waits for that puts a new one here."""
+        self._host = host
+        self._info_hash = info_hash
+        self._name = name
+        self._dialing = 0
+        self._room = trio.Event()
+        self._arrivals, self._incoming = trio.open_memory_channel[Greeted](INCOMING_QUEUE)
+
+    def found(self, addresses: Sequence[Address], source: str) -> None:
+        """New addresses to dial."""
+        now = trio.current_time()
+        for address in addresses:
+            self.candidates.add(address, source, now)
+        self.wake()
+
+    def wake(self) -> None:
+        """Something changed that may allow another connection."""
+        self._room.set()
+
+    def welcome(self, greeted: Greeted) -> bool:
+        """An incoming connection for this torrent. False when it cannot be taken in."""
+        if len(self.peers) >= self._host.config.torrent.max_connections:
+            return False
+        try:
+            self._arrivals.send_nowait(greeted)
+        except trio.WouldBlock:
+            return False
+        return True
+
+    async def run(self, exchange: Exchange) -> None:
+        """Dial and take in until cancelled; then every connection is closed."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._dial_all, exchange, nursery)
+                async for greeted in self._incoming.clone():
+                    nursery.start_soon(self._answer, greeted, exchange)
+        finally:
+            self._turn_away()
+
+    def _turn_away(self) -> None:
+        while True:
+            try:
+                self._incoming.receive_nowait().stream.close()
+            except trio.WouldBlock:
+                return
+
+    # -- outgoing -------------------------------------------------------------------------------
+
+    async def _dial_all(self, exchange: Exchange, nursery: trio.Nursery) -> None:
+        host, limits = self._host, self._host.config.torrent
+        while True:
+            now = trio.current_time()
+            room = (
+                exchange.admits()
+                and len(self.peers) + self._dialing < limits.max_connections
+                and self._dialing < limits.max_dialing
+                and host.connections < host.config.max_connections
+            )
+            address = self.candidates.take(now) if room else None
+            if address is None:
+                self._room = trio.Event()
+                due = self.candidates.next_time(now) if room else None
+                with trio.CancelScope(deadline=due if due is not None else float("inf")):
+                    await self._room.wait()
+            elif address not in host.own_addresses:
+                self._dialing += 1
+                nursery.start_soon(self._dial, address, exchange)
+                await host.pace_dial()
+
+    async def _dial(self, address: Address, exchange: Exchange) -> None:
+        config, host = self._host.config.peer, self._host
+        stream: Stream | None = None
+        greeted: Greeted | None = None
+        try:
+            with trio.fail_after(config.connect_timeout):
+                stream = await host.network.connect(address)
+            with trio.fail_after(config.handshake_timeout):
+                greeted = await greet(
+                    stream, self._info_hash, host.peer_id, config, dht=exchange.offers_dht()
+                )
+        except (OSError, PeerProtocolError, trio.TooSlowError, trio.ClosedResourceError) as error:
+            self.candidates.failed(address, trio.current_time())
+            logger.debug("%s: dialled %s in vain: %r", self._name(), address, error)
+            return
+        finally:
+            self._dialing -= 1
+            self.wake()
+            if greeted is None and stream is not None:
+                stream.close()
+        source = self.candidates.source(address) or "dht"
+        await self._exchange(greeted, exchange, source, incoming=False)
+
+    # -- incoming -------------------------------------------------------------------------------
+
+    async def _answer(self, greeted: Greeted, exchange: Exchange) -> None:
+        hello = greeted.connection.send_handshake(self._info_hash, self._host.peer_id)
+        answered = False
+        try:
+            with trio.fail_after(self._host.config.peer.handshake_timeout):
+                await greeted.stream.send(hello)
+            answered = True
+        except (OSError, trio.TooSlowError, trio.ClosedResourceError):
+            return
+        finally:
+            if not answered:
+                greeted.stream.close()
+        await self._exchange(greeted, exchange, "incoming", incoming=True)
+
+    # -- both -----------------------------------------------------------------------------------
+
+    async def _exchange(
+        self, greeted: Greeted, exchange: Exchange, source: str, *, incoming: bool
+    ) -> None:
+        host, now, address = self._host, trio.current_time(), greeted.stream.remote
+        refusal = self._refusal(greeted, exchange, incoming=incoming, now=now)
+        if refusal is not None:
+            greeted.stream.close()
+            if not incoming:
+                self.candidates.disconnected(address, now)
+            logger.debug("%s: refused %s: %s", self._name(), address, refusal)
+            return
+        peer = Peer(
+            host.peer_key(), greeted, host.config.peer, now, source=source, incoming=incoming
+        )
+        peer.client = client_name(peer.peer_id, None)
+        self.peers[peer.key] = peer
+        host.connections += 1
+        if not incoming:
+            self.candidates.connected(address, now)
+        host.trace(PeerConnected(self._info_hash, address, incoming))
+        try:
+            with their_fault(peer):
+                exchange.opened(peer, now)
+                exchange.on_events(peer, list(greeted.early), now)
+            await peer.run(host.buffer, exchange.on_events)
+        finally:
+            self._ended(peer, exchange)
+
+    def _refusal(
+        self, greeted: Greeted, exchange: Exchange, *, incoming: bool, now: float
+    ) -> str | None:
+        """Why this connection is not wanted, or None. Of two that were dialled across each other,
+        both sides keep the one that the higher peer id dialled."""
+        host, theirs = self._host, greeted.handshake.peer_id
+        address = greeted.stream.remote
+        if theirs == host.peer_id:
+            if not incoming:
+                host.own_addresses.add(address)
+            return "it is ourselves"
+        if self.candidates.is_banned(address, now):
+            return "banned"
+        if len(self.peers) >= host.config.torrent.max_connections:
+            return "enough peers"
+        if not exchange.admits():
+            return "not exchanging now"
+        for other in list(self.peers.values()):
+            if other.is_dropped:
+                continue
+            same_host = not address.is_local and other.address.host == address.host
+            if other.peer_id != theirs and not same_host:
+                continue
+            if other.incoming == incoming or incoming != (theirs > host.peer_id):
+                return "connected already"
+            other.drop("connected twice")
+        return None
+
+    def _ended(self, peer: Peer, exchange: Exchange) -> None:
+        now = trio.current_time()
+        del self.peers[peer.key]
+        self._host.connections -= 1
+        self.downloaded += peer.downloaded
+        self.uploaded += peer.uploaded
+        exchange.closed(peer, now)
+        if peer.listens_at is not None:
+            self.candidates.disconnected(peer.listens_at, now)
+        if not self.peers:
+            self.lonely.set()
+        self.wake()
+        self._host.trace(PeerDropped(self._info_hash, peer.address, peer.why))
+        logger.debug("%s: %s left: %s", self._name(), peer.address, peer.why)
+
+
+@contextmanager
+def their_fault(peer: Peer) -> Iterator[None]:
+    """A rule the peer broke outside its own reader ends that peer and nobody else."""
+    try:
+        yield
+    except PeerProtocolError as error:
+        peer.drop(str(error))

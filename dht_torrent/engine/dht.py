@@ -1,0 +1,717 @@
+"""The DHT node (BEP 5) on the network. The rule: the receive loop awaits nothing but the socket;
+every answer, match and table change happens at once, and whoever waits for a reply is woken.
+
+What to say, whom to trust and whom to ask is decided in `dht_torrent.dht`; here it is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import trio
+from trio import TaskStatus
+
+from dht_torrent import bencode
+from dht_torrent.bencode import Value
+from dht_torrent.config import DhtConfig
+from dht_torrent.dht import krpc
+from dht_torrent.dht.answer import Answerer, announced
+from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply
+from dht_torrent.dht.lookup import Lookup
+from dht_torrent.dht.sources import QueryLimit, SendBudget, Strangers
+from dht_torrent.dht.store import PeerStore
+from dht_torrent.dht.table import Contact, Table
+from dht_torrent.dht.tokens import Tokens
+from dht_torrent.engine.net import DatagramSocket, Network
+from dht_torrent.engine.questions import Answer, Bell, Question, Questions, ignore
+from dht_torrent.errors import BencodeError, KrpcError
+from dht_torrent.ids import (
+    Address,
+    HostPort,
+    InfoHash,
+    NodeId,
+    address_from_compact,
+    parse_node_id,
+)
+from dht_torrent.trace import LookupDone, Trace, nothing
+
+logger = logging.getLogger(__name__)
+
+MIN_DATAGRAM: Final = 20
+"""Shorter datagrams are no KRPC message (libtorrent)."""
+TEND_INTERVAL: Final = 5.0
+"""Seconds between two looks for contacts to ping and things to forget (libtorrent's tick)."""
+VERIFY_AT_ONCE: Final = 32
+"""Pings to strangers in flight."""
+SAVED_BATCH: Final = 16
+"""Saved contacts asked together when starting (Transmission paces likewise)."""
+MAX_RETRY: Final = 60.0
+"""Seconds: the longest pause between two bootstraps."""
+REANNOUNCE_PAUSE: Final = 2.0
+"""Seconds between two rounds of announcing to newly met contacts."""
+REANNOUNCE_AT_ONCE: Final = 8
+"""Torrents announced side by side in such a round."""
+ANNOUNCE_PATIENCE: Final = 2.0
+"""Seconds to wait for answers to announce_peer. Those asked have answered a moment ago."""
+MAX_FOUND: Final = 2000
+"""Peers one search tells of. A liar's replies hold 250 inventions each."""
+MAX_STATE: Final = 64 * 1024
+"""Bytes of saved state we care to read; 300 contacts take 8 KB."""
+
+_QUERY_TAIL: Final = b"1:y1:qe"  # how every canonical query ends: `y` sorts last
+
+OnPeers = Callable[[Sequence[Address]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLookup:
+    """How a search for peers went."""
+
+    peers: tuple[Address, ...]
+    asked: int
+    answered: int
+    announced_to: int
+    """Nodes that confirmed our announce."""
+
+
+@dataclass(frozen=True, slots=True)
+class DhtStatus:
+    """The DHT at a glance. Counts are since the start unless the name says otherwise."""
+
+    node_id: str
+    address: Address
+    good: int
+    questionable: int
+    bad: int
+    buckets: int
+    queries_in: int
+    queries_out: int
+    replies_in: int
+    replies_per_minute: float
+    dropped: Mapping[str, int]
+    """Datagrams ignored, by reason."""
+    bootstrap_answered: int
+    bootstrap_total: int
+    stored_torrents: int
+    stored_peers: int
+
+
+@dataclass(slots=True, eq=False)
+class _Announcement:
+    """A torrent of ours that the DHT should know of."""
+
+    port: int
+    on_peers: OnPeers
+    reached: int = 0  # nodes that confirmed the last announce
+    additions: int = 0  # the table's, when it began
+    size: int = 0
+
+
+@dataclass(slots=True)
+class _Counts:
+    queries_in: int = 0
+    replies_in: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    minute: float = 0.0
+    this_minute: int = 0
+    last_minute: int = 0
+
+    def drop(self, why: str) -> None:
+        self.dropped[why] = self.dropped.get(why, 0) + 1
+
+    def reply(self, now: float) -> None:
+        self.replies_in += 1
+        self._turn(now)
+        self.this_minute += 1
+
+    def rate(self, now: float) -> float:
+        """Replies in the last 60 seconds, the minute before interpolated."""
+        self._turn(now)
+        return self.this_minute + self.last_minute * (1 - (now - self.minute) / 60)
+
+    def _turn(self, now: float) -> None:
+        if now - self.minute >= 60:
+            self.last_minute = self.this_minute if now - self.minute < 120 else 0
+            self.this_minute = 0
+            self.minute = now
+
+
+class Dht:
+    """A node of the DHT, for one address family: that of `bind`.
+
+    `bind` may be a socket that is open already; `run` closes it. `state` is what `state()` gave
+    in an earlier life; what is wrong with it is ignored. `node_id` wins over the saved one.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        bind: Address | DatagramSocket,
+        config: DhtConfig,
+        *,
+        rng: random.Random,
+        bootstrap: Sequence[HostPort] = (),
+        node_id: NodeId | None = None,
+        saved: Sequence[Address] = (),
+        state: bytes | None = None,
+        trace: Trace = nothing,
+    ) -> None:
+        saved_id, contacts = _restore(state) if state is not None else (None, [])
+        self.node_id = node_id or saved_id or NodeId(rng.randbytes(20))
+        self._network = network
+        self._bind = bind
+        self._config = config
+        self._bootstrap_points = list(dict.fromkeys(bootstrap))
+        self._saved = list(dict.fromkeys([*saved, *contacts]))[: config.saved_contacts]
+        self._trace = trace
+        # Strangers see numbers drawn here; enough of them would tell the generator's state. So
+        # transaction ids and token secrets come from sources of their own.
+        self._rng = random.Random(rng.getrandbits(128))
+        address = bind if isinstance(bind, Address) else bind.address
+        self._address = address
+        self._ipv6 = address.is_ipv6
+        self._socket: DatagramSocket | None = None
+        now = 0.0  # nothing has happened yet; `run` sets the clock before anything does
+        self._table = Table(self.node_id, config, now, ipv6=self._ipv6)
+        self._store = PeerStore(config)
+        self._token_rng = random.Random(rng.getrandbits(256))
+        self._answerer: Answerer
+        self._limit = QueryLimit(config)
+        self._budget: SendBudget
+        self._strangers = Strangers(config)
+        self._verifying = 0
+        self._probing: set[Address] = set()
+        self._questions = Questions(
+            self.node_id,
+            config,
+            rng.randbytes(20),
+            send=self._send_question,
+            silent=self._silent,
+        )
+        self._counts = _Counts()
+        self._announcing: dict[InfoHash, _Announcement] = {}
+        self._watchers: dict[InfoHash, list[OnPeers]] = {}
+        self._answered_points: dict[HostPort, None] = {}
+        self._knocking = 0  # tasks of `_knock` at work
+        self._bootstrapped = trio.Event()
+        self._grown_for_bootstrap = Bell()
+        self._grown_for_announces = Bell()
+
+    @property
+    def address(self) -> Address:
+        """Where it is bound; the real port once `run` has started."""
+        return self._address
+
+    async def run(self, *, task_status: TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled. Started means bound and answering. Raises OSError if the
+        address cannot be bound."""
+        bind = self._bind
+        socket = await self._network.open_udp(bind) if isinstance(bind, Address) else bind
+        try:
+            now = trio.current_time()
+            self._socket = socket
+            self._address = socket.address
+            self._table = Table(self.node_id, self._config, now, ipv6=self._ipv6)
+            self._budget = SendBudget(self._config, now)
+            tokens = Tokens(self._token_rng, self._config.token_rotation, now)
+            self._answerer = Answerer(self._table, self._store, tokens, self._config, self._rng)
+            if not self._bootstrap_points and not self._saved:
+                self._bootstrapped.set()  # the first node of a network: there is nobody to ask
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._receive, socket)
+                nursery.start_soon(self._questions.expire)
+                nursery.start_soon(self._tend)
+                nursery.start_soon(self._refresh)
+                nursery.start_soon(self._bootstrap, nursery)
+                nursery.start_soon(self._reannounce)
+                task_status.started(self._address)
+        finally:
+            self._socket = None
+            socket.close()
+            self._questions.close()
+
+    # -- what others call ---------------------------------------------------------------------
+
+    async def bootstrapped(self) -> None:
+        """Returns once somebody has answered and our own neighbourhood was looked up; at once
+        for a node with nobody to ask."""
+        await self._bootstrapped.wait()
+
+    async def find_peers(
+        self,
+        info_hash: InfoHash,
+        *,
+        announce_port: int | None = None,
+        on_peers: OnPeers,
+    ) -> PeerLookup:
+        """Look for peers, and with `announce_port` tell the closest nodes that we are one.
+
+        `on_peers` is called with each new batch as it comes in. With `announce_port` the torrent
+        stays known until `withdraw`: it is announced again when the node meets new contacts in a
+        network too small to hold it, and `on_peers` hears of peers that turn up meanwhile, also
+        after this has returned. Repeat every `announce_interval`. We may be among the peers.
+        """
+        if announce_port is not None:
+            announcement = self._announcing.get(info_hash)
+            if announcement is None:
+                announcement = _Announcement(announce_port, on_peers)
+                self._announcing[info_hash] = announcement
+            announcement.port, announcement.on_peers = announce_port, on_peers
+        return await self._search(info_hash, announce_port, on_peers)
+
+    def withdraw(self, info_hash: InfoHash) -> None:
+        """Announce it no more. What others have stored expires by itself."""
+        self._announcing.pop(info_hash, None)
+
+    async def find_node(self, target: bytes) -> list[NodeInfo]:
+        """The k nodes closest to `target` that answer, nearest first."""
+        lookup = await self._lookup(target, krpc.FIND_NODE, b"target")
+        return lookup.closest()
+
+    async def ping(self, address: Address) -> NodeId:
+        """Its id. Raises NoReply."""
+        return (await self.ask(address, krpc.PING)).id
+
+    async def ask(
+        self, address: Address, method: bytes, args: Mapping[bytes, Value] | None = None
+    ) -> Reply:
+        """Ask one node anything; `id` is added. Raises NoReply for silence and for refusals."""
+        return await self._questions.ask(address, method, args or {})
+
+    def maybe_contact(self, address: Address) -> None:
+        """Somebody says a node listens there (a PORT message): ping it some time."""
+        known = self._table.at(address) is not None
+        if address.is_usable and address.is_ipv6 == self._ipv6 and not known:
+            self._strangers.add(address, trio.current_time(), at_once=True)
+
+    def state(self) -> bytes:
+        """Our id and the good contacts, most recently heard from first, for the next start."""
+        now = trio.current_time()
+        good = [contact for contact in self._table if self._table.is_good(contact, now)]
+        good.sort(key=lambda contact: -contact.last_heard)
+        addresses = [contact.address for contact in good]
+        # A start too short to have met them again must not forget those we were given.
+        addresses = list(dict.fromkeys([*addresses, *self._saved]))[: self._config.saved_contacts]
+        compact: list[Value] = [address.compact() for address in addresses]
+        return bencode.encode({b"id": self.node_id, b"nodes": compact})
+
+    def status(self) -> DhtStatus:
+        now = trio.current_time()
+        good, questionable, bad = self._table.counts(now)
+        counts = self._counts
+        return DhtStatus(
+            node_id=self.node_id.hex(),
+            address=self._address,
+            good=good,
+            questionable=questionable,
+            bad=bad,
+            buckets=len(self._table.buckets),
+            queries_in=counts.queries_in,
+            queries_out=self._questions.asked,
+            replies_in=counts.replies_in,
+            replies_per_minute=counts.rate(now),
+            dropped=dict(counts.dropped),
+            bootstrap_answered=len(self._answered_points),
+            bootstrap_total=len(self._bootstrap_points),
+            stored_torrents=self._store.torrents,
+            stored_peers=len(self._store),
+        )
+
+    # -- datagrams in -------------------------------------------------------------------------
+
+    async def _receive(self, socket: DatagramSocket) -> None:
+        while True:
+            datagrams = await socket.receive()
+            now = trio.current_time()
+            additions = self._table.additions
+            for data, source in datagrams:
+                self._datagram(data, source, now)
+            self._verify(now)
+            if self._table.additions != additions:
+                self._grown_for_bootstrap.ring()
+                self._grown_for_announces.ring()
+
+    def _datagram(self, data: bytes, source: Address, now: float) -> None:
+        counts = self._counts
+        if not MIN_DATAGRAM <= len(data) <= self._config.max_datagram or data[:1] != b"d":
+            counts.drop("size")
+            return
+        if not source.is_usable:
+            counts.drop("source")
+            return
+        if data.endswith(_QUERY_TAIL) and self._limit.blocks(source, now):
+            counts.drop("flood")  # a flood is shed before it is parsed
+            return
+        try:
+            message = krpc.decode(data)
+        except KrpcError:
+            counts.drop("malformed")
+            return
+        if isinstance(message, Query | BadQuery):
+            self._query(message, source, now)
+        else:
+            self._reply(message, source, now)
+
+    def _query(self, query: Query | BadQuery, source: Address, now: float) -> None:
+        counts = self._counts
+        if not self._limit.allows(source, now):
+            counts.drop("flood")
+            return
+        if isinstance(query, Query) and query.id == self.node_id:
+            counts.drop("own id")  # an echo, or somebody posing as us
+            return
+        counts.queries_in += 1
+        answer = self._answerer.answer(query, source, now)
+        data = krpc.encode(answer)
+        if self._budget.allows(len(data), source, now):
+            self._send(data, source)
+        else:
+            counts.drop("send rate")
+        if isinstance(query, BadQuery):
+            return
+        if query.method == krpc.ANNOUNCE_PEER and isinstance(answer, Reply):
+            assert query.target is not None  # decode saw to it
+            self._tell(InfoHash(query.target), announced(query, source))
+        if not query.read_only and self._table.queried(query.id, source, now):
+            self._strangers.add(source, now)
+
+    def _reply(self, message: Reply | ErrorReply, source: Address, now: float) -> None:
+        question = self._questions.match(message, source)
+        if question is None:
+            self._counts.drop("unasked")
+            return
+        if isinstance(message, ErrorReply):
+            question.done(message)
+            return
+        if message.id == self.node_id:
+            self._counts.drop("own id")
+            question.done(None)
+            return
+        self._counts.reply(now)
+        for contact in self._table.replied(message.id, source, now):
+            self._probe(contact, now)
+        # Whoever answers under another id than the one we were told of is somebody else.
+        stranger = question.expected is not None and question.expected != message.id
+        question.done(None if stranger else message)
+
+    def _tell(self, info_hash: InfoHash, peer: Address) -> None:
+        """A peer announced itself here: who is looking for one learns it at once."""
+        announcement = self._announcing.get(info_hash)
+        if announcement is not None:
+            announcement.on_peers([peer])
+        for watcher in list(self._watchers.get(info_hash, ())):
+            watcher([peer])
+
+    def _probe(self, contact: Contact, now: float) -> None:
+        """Ping a contact; the answer or the silence goes to the table by itself."""
+        address = contact.address
+        if address in self._probing:
+            return
+
+        def probed(answer: Answer) -> None:
+            self._probing.discard(address)
+
+        if self._questions.ask_now(address, krpc.PING, {}, probed, contact.id, now):
+            self._probing.add(address)
+
+    def _silent(self, question: Question, now: float) -> None:
+        suspect = self._table.failed(question.to, question.asked_at, now)
+        if suspect is not None:
+            self._probe(suspect, now)
+
+    def _send_question(self, data: bytes, to: Address, now: float) -> None:
+        self._table.asked(to, now)
+        self._send(data, to)
+
+    def _send(self, data: bytes, to: Address) -> None:
+        if self._socket is not None and not self._socket.send(data, to):
+            self._counts.drop("not sent")
+
+    def _verify(self, now: float) -> None:
+        """Ping strangers whose time has come."""
+        for address in self._strangers.take(now, VERIFY_AT_ONCE - self._verifying):
+            if self._questions.ask_now(address, krpc.PING, {}, self._verified, None, now):
+                self._verifying += 1
+
+    def _verified(self, answer: Answer) -> None:
+        self._verifying -= 1
+
+    # -- searches -----------------------------------------------------------------------------
+
+    async def _lookup(
+        self,
+        target: bytes,
+        method: bytes,
+        key: bytes,
+        on_reply: Callable[[NodeInfo, Reply], None] | None = None,
+    ) -> Lookup:
+        """Walk towards `target`, asking `method` with it under `key`."""
+        config = self._config
+        began = now = trio.current_time()
+        lookup = Lookup(target, self.node_id, config, now, ipv6=self._ipv6)
+        lookup.add(contact.info for contact in self._table.closest(target, 2 * config.k))
+        bell = Bell()
+
+        def came(contact: NodeInfo, answer: Answer) -> None:
+            if isinstance(answer, Reply):
+                nodes = answer.nodes(ipv6=self._ipv6)
+                lookup.answered(contact, nodes, trio.current_time())
+                if on_reply is not None:
+                    on_reply(contact, answer)
+            else:
+                lookup.failed(contact)
+            bell.ring()
+
+        args: dict[bytes, Value] = {key: target}
+        async with trio.open_nursery() as nursery:
+            while not lookup.done(now):
+                for contact in lookup.take(now):
+                    done = partial(came, contact)
+                    to = contact.address
+                    if not self._questions.ask_now(to, method, args, done, contact.id, now):
+                        nursery.start_soon(
+                            self._questions.ask_when_possible, to, method, args, done, contact.id
+                        )
+                with trio.move_on_at(lookup.wake_at(now)):
+                    await bell.wait()
+                now = trio.current_time()
+            # Questions in flight go on: their answers still serve the table.
+            nursery.cancel_scope.cancel()
+        self._trace(LookupDone(target, lookup.asked, lookup.replies, lookup.hops, now - began))
+        logger.debug(
+            "%s %s: %d asked, %d answered, %d hops, %.3f s",
+            method.decode("ascii", "backslashreplace"),
+            target.hex()[:8],
+            lookup.asked,
+            lookup.replies,
+            lookup.hops,
+            now - began,
+        )
+        return lookup
+
+    async def _search(
+        self, info_hash: InfoHash, announce_port: int | None, on_peers: OnPeers
+    ) -> PeerLookup:
+        config = self._config
+        found: dict[Address, None] = {}
+        tokens: dict[NodeId, bytes] = {}
+        late = trio.Event()
+
+        def deliver(peers: Sequence[Address]) -> None:
+            fresh = [peer for peer in dict.fromkeys(peers) if peer not in found]
+            fresh = fresh[: MAX_FOUND - len(found)]
+            if fresh:
+                found.update(dict.fromkeys(fresh))
+                on_peers(fresh)
+
+        def on_reply(contact: NodeInfo, reply: Reply) -> None:
+            if reply.token is not None:
+                tokens[contact.id] = reply.token
+            inside = contact.address.is_local
+            deliver(
+                [
+                    peer
+                    for peer in reply.values()
+                    # Nobody outside knows local addresses of ours; it would make us knock there.
+                    if peer.is_usable and (inside or not peer.is_local)
+                ]
+            )
+
+        def on_announce(peers: Sequence[Address]) -> None:
+            if info_hash not in self._announcing:
+                deliver(peers)  # an announcement's callback has been told already
+            else:
+                found.update(dict.fromkeys(peers[: MAX_FOUND - len(found)]))
+            late.set()
+
+        announcement = self._announcing.get(info_hash)
+        if announcement is not None and announce_port is not None:
+            announcement.additions = self._table.additions
+            announcement.size = len(self._table)
+        watchers = self._watchers.setdefault(info_hash, [])
+        watchers.append(on_announce)
+        try:
+            stored = self._store.peers(
+                info_hash, trio.current_time(), self._rng, config.values_per_reply
+            )
+            deliver(stored)
+            lookup = await self._lookup(info_hash, krpc.GET_PEERS, b"info_hash", on_reply)
+            announced_to = 0
+            if announce_port is not None:
+                closest = [
+                    (node, tokens[node.id]) for node in lookup.closest() if node.id in tokens
+                ]
+                announced_to = await self._announce(info_hash, announce_port, closest)
+                if announcement is not None:
+                    announcement.reached = announced_to
+            if not found and 0 < lookup.replies < config.k:
+                # In a network this small every announce reaches us as well, but one by a node
+                # that has only just met us may be on its way.
+                with trio.move_on_after(config.soft_timeout):
+                    await late.wait()
+        finally:
+            watchers.remove(on_announce)
+            if not watchers:
+                self._watchers.pop(info_hash, None)
+        return PeerLookup(tuple(found), lookup.asked, lookup.replies, announced_to)
+
+    async def _announce(
+        self, info_hash: InfoHash, port: int, nodes: Sequence[tuple[NodeInfo, bytes]]
+    ) -> int:
+        """Announce to `nodes`, each with its token; how many confirmed."""
+        confirmed = 0
+        open_questions = len(nodes)
+        bell = Bell()
+
+        def came(answer: Answer) -> None:
+            nonlocal confirmed, open_questions
+            confirmed += isinstance(answer, Reply)
+            open_questions -= 1
+            bell.ring()
+
+        with trio.move_on_after(ANNOUNCE_PATIENCE) as patience:
+            for node, token in nodes:
+                args: dict[bytes, Value] = {b"info_hash": info_hash, b"port": port, b"token": token}
+                if port == self._address.port:
+                    args[b"implied_port"] = 1  # survives a NAT that changes ports
+                await self._questions.ask_when_possible(
+                    node.address, krpc.ANNOUNCE_PEER, args, came, node.id
+                )
+                # Having to wait for our turn is no silence of theirs.
+                patience.deadline = trio.current_time() + ANNOUNCE_PATIENCE
+            while open_questions:
+                await bell.wait()
+        return confirmed
+
+    async def _reannounce(self) -> None:
+        """Brings our torrents to contacts met after they were announced: in a network smaller
+        than k every node should know them, and in a growing one the closest nodes change."""
+        while True:
+            await self._grown_for_announces.wait()
+            slots = trio.Semaphore(REANNOUNCE_AT_ONCE)
+
+            async def again(
+                info_hash: InfoHash,
+                announcement: _Announcement,
+                slots: trio.Semaphore = slots,
+            ) -> None:
+                async with slots:
+                    if self._announcing.get(info_hash) is announcement:
+                        await self._search(info_hash, announcement.port, announcement.on_peers)
+
+            async with trio.open_nursery() as nursery:
+                for info_hash, announcement in list(self._announcing.items()):
+                    if self._is_outgrown(announcement):
+                        nursery.start_soon(again, info_hash, announcement)
+            await trio.sleep(REANNOUNCE_PAUSE)
+
+    def _is_outgrown(self, announcement: _Announcement) -> bool:
+        if self._table.additions == announcement.additions:
+            return False
+        reached_all = announcement.reached >= self._config.k
+        return not reached_all or len(self._table) >= 2 * announcement.size
+
+    # -- upkeep -------------------------------------------------------------------------------
+
+    async def _tend(self) -> None:
+        while True:
+            await trio.sleep(TEND_INTERVAL)
+            now = trio.current_time()
+            self._verify(now)
+            contact = self._table.doubtful(now)
+            if contact is not None:
+                self._probe(contact, now)
+            self._store.expire(now)
+
+    async def _refresh(self) -> None:
+        """Looks up a random id in each bucket that has not changed for a while (BEP 5)."""
+        while True:
+            await trio.sleep(TEND_INTERVAL)
+            for target in self._table.refresh_targets(trio.current_time(), self._rng):
+                await self.find_node(target)
+
+    async def _bootstrap(self, nursery: trio.Nursery) -> None:
+        """Finds a way into the network, now and whenever no contact is good any more."""
+        pause = self._config.bootstrap_retry
+        while True:
+            if self._is_alone() and not self._knocking:
+                self._knock(nursery)
+            with trio.move_on_after(pause):
+                while not len(self._table):
+                    await self._grown_for_bootstrap.wait()
+            if len(self._table):
+                lookup = await self._lookup(self.node_id, krpc.FIND_NODE, b"target")
+                if lookup.replies:
+                    if not self._bootstrapped.is_set():
+                        logger.info("in the DHT: %d contacts", len(self._table))
+                    self._bootstrapped.set()
+                    pause = self._config.bootstrap_retry
+                    while not self._is_alone():  # noqa: ASYNC110 - time alone makes it so
+                        await trio.sleep(MAX_RETRY)
+                    continue
+                await trio.sleep(pause)
+            pause = min(2 * pause, MAX_RETRY)
+            if self._bootstrap_points:
+                logger.info("no DHT node answers; trying again for %.0f s", pause)
+
+    def _is_alone(self) -> bool:
+        return not self._table.counts(trio.current_time())[0]
+
+    def _knock(self, nursery: trio.Nursery) -> None:
+        """Ask the saved contacts, and a second later the bootstrap points, to let us in."""
+        if self._saved:
+            self._knocking += 1
+            nursery.start_soon(self._ask_saved)
+        for point in self._bootstrap_points:
+            self._knocking += 1
+            delay = self._config.soft_timeout if self._saved else 0.0
+            nursery.start_soon(self._ask_point, point, delay)
+
+    async def _ask_saved(self) -> None:
+        for at in range(0, len(self._saved), SAVED_BATCH):
+            now = trio.current_time()
+            for address in self._saved[at : at + SAVED_BATCH]:
+                self._ask_for_own(address, ignore, now)
+            await trio.sleep(self._config.soft_timeout)
+        self._knocking -= 1
+
+    async def _ask_point(self, point: HostPort, delay: float) -> None:
+        def came(answer: Answer) -> None:
+            if isinstance(answer, Reply):
+                self._answered_points[point] = None
+
+        await trio.sleep(delay)
+        with trio.move_on_after(MAX_RETRY):  # a name server may be slower than any node
+            for address in await self._network.resolve(point):
+                self._ask_for_own(address, came, trio.current_time())
+        self._knocking -= 1
+
+    def _ask_for_own(self, address: Address, done: Callable[[Answer], None], now: float) -> None:
+        if address.is_usable and address.is_ipv6 == self._ipv6 and address != self._address:
+            args: dict[bytes, Value] = {b"target": self.node_id}
+            self._questions.ask_now(address, krpc.FIND_NODE, args, done, None, now)
+
+
+def _restore(state: bytes) -> tuple[NodeId | None, list[Address]]:
+    """What can be used of a saved state: anything may be in it."""
+    try:
+        saved = bencode.decode(state, max_depth=3, max_tokens=2000, max_size=MAX_STATE)
+    except BencodeError:
+        return None, []
+    if not isinstance(saved, dict):
+        return None, []
+    node_id: NodeId | None = None
+    contacts: list[Address] = []
+    try:
+        node_id = parse_node_id(saved.get(b"id"))
+        nodes = saved.get(b"nodes")
+        raws = nodes if isinstance(nodes, list) else []
+        contacts = [address_from_compact(raw) for raw in raws if isinstance(raw, bytes)]
+    except ValueError:
+        logger.warning("part of the saved DHT state is unusable and was ignored")
+    return node_id, [address for address in contacts if address.is_usable]

@@ -1,0 +1,64 @@
+"""What the torrents of one node share: its ports, threads, limits and counters."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from dht_torrent.config import Config
+from dht_torrent.engine.dht import Dht
+from dht_torrent.engine.disk import Disk
+from dht_torrent.engine.net import Network
+from dht_torrent.engine.state import StateDir
+from dht_torrent.ids import Address, PeerId
+from dht_torrent.metainfo import Metainfo
+from dht_torrent.storage import Storage
+from dht_torrent.trace import Trace
+
+OpenStorage = Callable[[Metainfo, Path, bool], Storage]
+"""Opens a torrent's content. The flag is True for the user's own file or folder, shared where it is
+and never written; else the path is the folder the download goes into."""
+
+
+@dataclass(slots=True)
+class Host:
+    """What a torrent needs of its node."""
+
+    config: Config
+    network: Network
+    dht: Dht
+    disk: Disk
+    state: StateDir | None
+    rng: random.Random
+    trace: Trace
+    peer_id: PeerId
+    port: int
+    """Where we listen, TCP and UDP alike."""
+    client: str
+    """What we call ourselves in extension handshakes."""
+    open_storage: OpenStorage
+    buffer: memoryview
+    """All connections receive into this; nothing runs between a receive and its handling."""
+    connections: int = 0
+    own_addresses: set[Address] = field(default_factory=set)
+    """Where we reached ourselves: never dialled again."""
+    last_announce: float | None = None
+    _next_dial: float = 0.0
+    _last_key: int = 0
+
+    def peer_key(self) -> int:
+        """A name for a connection, never used twice."""
+        self._last_key += 1
+        return self._last_key
+
+    async def pace_dial(self) -> None:
+        """Keeps outgoing connections of the whole node below `dial_rate`, with a burst of a second
+        so that a swarm on one machine does not wait."""
+        rate = self.config.torrent.dial_rate
+        now = trio.current_time()
+        self._next_dial = max(self._next_dial, now - 1.0) + 1 / rate
+        await trio.sleep_until(max(now, self._next_dial))

@@ -1,0 +1,418 @@
+"""The network seam, and the real network behind it. The rule: everything the engine knows of the
+outside is the four Protocols below, and both this module and `lab.net` keep every word of them.
+
+Plain non-blocking sockets of the standard library, waited for with `trio.lowlevel`: a datagram
+loop that drains, and streams that gather, cost several times less than one task switch per packet.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final, Protocol
+
+import trio
+
+from dht_torrent.errors import InputError
+from dht_torrent.ids import Address, HostPort
+
+MAX_DRAIN: Final = 256
+"""Datagrams one `receive` returns at most, so that a flood cannot starve the other tasks."""
+MAX_DATAGRAM: Final = 4096
+"""Longer datagrams arrive cut to this. No protocol here sends more than an MTU; a decoder that
+refuses lengths above its own, smaller bound refuses these too."""
+
+_BACKLOG: Final = 256
+_MAX_BUFFERS: Final = 1024  # IOV_MAX on Linux and macOS; sendmsg refuses more at once
+_UDP_BUFFERS: Final = (4 << 20, 2 << 20, 1 << 20)  # macOS refuses what Linux silently clamps
+_PAUSE: Final = 0.1  # seconds to let others close something when descriptors or memory ran out
+_PORT_TRIES: Final = 100
+
+_OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# accept(2): errors already pending on the new connection; "treat them like EAGAIN by retrying".
+_LOST_BEFORE_ACCEPT: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ETIMEDOUT,
+    }
+)
+
+
+class DatagramSocket(Protocol):
+    """An unconnected UDP socket."""
+
+    errors: int
+    """Socket errors swallowed so far: some remote was unreachable, refused, or our buffer full."""
+
+    @property
+    def address(self) -> Address:
+        """Where it is bound; the port is the real one."""
+
+    async def receive(self) -> Sequence[tuple[bytes, Address]]:
+        """Wait for at least one datagram, then take all that are there, `MAX_DRAIN` at most.
+
+        A remote's errors never surface. Raises `trio.ClosedResourceError` once closed.
+        """
+
+    def send(self, data: bytes, to: Address) -> bool:
+        """Send now or not at all; never waits. False when it certainly did not leave."""
+
+    def close(self) -> None:
+        """Idempotent. Wakes whoever receives."""
+
+
+class Stream(Protocol):
+    """A TCP connection. One task may receive while another sends; not two of a kind."""
+
+    @property
+    def local(self) -> Address:
+        """Our end."""
+
+    @property
+    def remote(self) -> Address:
+        """The other end, as this host sees it."""
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Bytes received into `buffer` (not empty), 0 at the end of the stream.
+
+        There is always a checkpoint before, and **none between the bytes landing and the return**:
+        all connections of a node may share one buffer. Raises OSError when the connection broke,
+        `trio.ClosedResourceError` when it was closed here.
+        """
+
+    async def send(self, *buffers: bytes | memoryview) -> None:
+        """Send all of them, in order, gathered into as few segments as they fit.
+
+        Nothing has been sent if cancelled at the first checkpoint; later, an unknown part has, and
+        the stream can only be closed. Raises as `receive_into`.
+        """
+
+    def close(self) -> None:
+        """Idempotent. Wakes whoever waits here with `trio.ClosedResourceError`."""
+
+
+class Listener(Protocol):
+    """A listening TCP socket."""
+
+    @property
+    def address(self) -> Address:
+        """Where it is bound; the port is the real one."""
+
+    async def accept(self) -> Stream:
+        """The next connection. Survives running out of descriptors, by pausing.
+
+        Raises `trio.ClosedResourceError` once closed.
+        """
+
+    def close(self) -> None:
+        """Idempotent. Wakes whoever accepts."""
+
+
+class Network(Protocol):
+    """One host's access to the network."""
+
+    async def open_udp(self, bind: Address) -> DatagramSocket:
+        """Port 0 means any. Raises OSError."""
+
+    async def listen(self, bind: Address) -> Listener:
+        """Port 0 means any. Raises OSError."""
+
+    async def connect(self, to: Address, *, local: Address | None = None) -> Stream:
+        """Open a TCP connection, from the IP (and unless 0, the port) of `local`.
+
+        Raises OSError. The caller sets the time limit; nothing leaks when cancelled.
+        """
+
+    async def resolve(self, point: HostPort) -> list[Address]:
+        """Its addresses, the system's favourite first; empty when there are none."""
+
+
+async def bind_pair(network: Network, bind: Address) -> tuple[Listener, DatagramSocket]:
+    """Listen with TCP and open UDP on the same port, as BEP 5 nodes announce themselves.
+
+    With port 0, tries until one port is free for both. Raises InputError, naming the address.
+    """
+    tries = _PORT_TRIES if bind.port == 0 else 1
+    while True:
+        tries -= 1
+        try:
+            listener = await network.listen(bind)
+            try:
+                return listener, await network.open_udp(bind._replace(port=listener.address.port))
+            except BaseException:
+                listener.close()
+                raise
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or tries == 0:
+                raise InputError(f"cannot listen on {bind}: {_reason(error)}") from error
+
+
+class RealNetwork:
+    """The `Network` of this machine."""
+
+    async def open_udp(self, bind: Address) -> RealDatagramSocket:
+        await trio.lowlevel.checkpoint()
+        sock = _new_socket(bind, socket.SOCK_DGRAM)
+        try:
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                _enlarge(sock, option)
+            sock.bind(bind)
+            return RealDatagramSocket(sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    async def listen(self, bind: Address) -> RealListener:
+        await trio.lowlevel.checkpoint()
+        sock = _new_socket(bind, socket.SOCK_STREAM)
+        try:
+            # Or a restart would wait a minute for old connections to leave TIME_WAIT.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(bind)
+            sock.listen(_BACKLOG)
+            return RealListener(sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    async def connect(self, to: Address, *, local: Address | None = None) -> RealStream:
+        await trio.lowlevel.checkpoint()
+        sock = _new_socket(to, socket.SOCK_STREAM)
+        try:
+            if local is not None:
+                if local.port:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind(local)
+            return await _established(sock, to)
+        except BaseException:
+            sock.close()
+            raise
+
+    async def resolve(self, point: HostPort) -> list[Address]:
+        with suppress(ValueError):
+            literal = ipaddress.ip_address(point.host)
+            await trio.lowlevel.checkpoint()
+            return [Address(str(literal).partition("%")[0], point.port)]
+        try:
+            found = await trio.socket.getaddrinfo(*point, type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError):  # UnicodeError: no IDNA form, such as a label of 64
+            return []
+        families = (socket.AF_INET, socket.AF_INET6)
+        addresses = [_address(row[4]) for row in found if row[0] in families]
+        return list(dict.fromkeys(addresses))
+
+
+class RealDatagramSocket:
+    """A `DatagramSocket` of this machine."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._is_ipv6 = sock.family == socket.AF_INET6
+        self._address = _address(sock.getsockname())
+        self.errors = 0
+
+    @property
+    def address(self) -> Address:
+        return self._address
+
+    async def receive(self) -> list[tuple[bytes, Address]]:
+        await trio.lowlevel.checkpoint()
+        while True:
+            got: list[tuple[bytes, Address]] = []
+            for _ in range(MAX_DRAIN):
+                try:
+                    data, source = self._socket.recvfrom(MAX_DATAGRAM)
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    _raise_if_closed(self._socket, error)
+                    self.errors += 1
+                else:
+                    got.append((data, _address(source)))
+            else:
+                if not got:  # nothing but errors, and they do not end: do not spin on them
+                    await trio.sleep(_PAUSE)
+                    continue
+            if got:
+                return got
+            await trio.lowlevel.wait_readable(self._socket)
+
+    def send(self, data: bytes, to: Address) -> bool:
+        try:
+            # The family is checked here, since Python would ask the resolver about the other's.
+            if (":" in to.host) == self._is_ipv6:
+                self._socket.sendto(data, to)
+                return True
+        except OSError:
+            pass  # full, unreachable, or too long: counted below, and the same to the caller
+        self.errors += 1
+        return False
+
+    def close(self) -> None:
+        _close(self._socket)
+
+
+class RealStream:
+    """A `Stream` of this machine."""
+
+    def __init__(self, sock: socket.socket, remote: Address) -> None:
+        self._socket = sock
+        self._remote = remote
+        self._local = _address(sock.getsockname())
+        # Messages are gathered here already; Nagle would only hold the last request back.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @property
+    def local(self) -> Address:
+        return self._local
+
+    @property
+    def remote(self) -> Address:
+        return self._remote
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        if not buffer:
+            raise ValueError("an empty buffer would look like the end of the stream")
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self._socket.recv_into(buffer)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                _raise_if_closed(self._socket, error)
+                raise
+            await trio.lowlevel.wait_readable(self._socket)
+
+    async def send(self, *buffers: bytes | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        left: Sequence[bytes | memoryview] = buffers
+        while left:
+            try:
+                sent = self._socket.sendmsg(left[:_MAX_BUFFERS])
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+            except OSError as error:
+                _raise_if_closed(self._socket, error)
+                raise
+            else:
+                left = _unsent(left, sent)
+
+    def close(self) -> None:
+        _close(self._socket)
+
+
+class RealListener:
+    """A `Listener` of this machine."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._address = _address(sock.getsockname())
+
+    @property
+    def address(self) -> Address:
+        return self._address
+
+    async def accept(self) -> RealStream:
+        while True:
+            await trio.lowlevel.checkpoint()
+            try:
+                sock, source = self._socket.accept()
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
+            except OSError as error:
+                _raise_if_closed(self._socket, error)
+                if error.errno in _OUT_OF_RESOURCES:
+                    await trio.sleep(_PAUSE)
+                elif error.errno not in _LOST_BEFORE_ACCEPT:
+                    raise
+            else:
+                try:
+                    sock.setblocking(False)
+                    return RealStream(sock, _address(source))
+                except OSError:  # macOS: EINVAL for a connection that was reset meanwhile
+                    sock.close()
+
+    def close(self) -> None:
+        _close(self._socket)
+
+
+def _new_socket(address: Address, kind: socket.SocketKind) -> socket.socket:
+    """A non-blocking socket of the address's family."""
+    sock = socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, kind)
+    try:
+        if address.is_ipv6:
+            # One family per socket: no ::ffff:1.2.3.4 ever shows up as a source.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _established(sock: socket.socket, to: Address) -> RealStream:
+    code = sock.connect_ex(to)
+    if code in (errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK):
+        await trio.lowlevel.wait_writable(sock)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, f"cannot connect to {to}: {os.strerror(code)}")
+    stream = RealStream(sock, _address(sock.getpeername()))
+    if stream.local == stream.remote:
+        # TCP's simultaneous open: an ephemeral port that dialled itself. Nobody is there.
+        raise ConnectionRefusedError(errno.ECONNREFUSED, f"cannot connect to {to}: itself")
+    return stream
+
+
+def _address(name: tuple[object, ...]) -> Address:
+    """A socket name without IPv6's flow label and scope."""
+    host, port = name[:2]
+    assert isinstance(host, str)
+    assert isinstance(port, int)
+    return Address(host.partition("%")[0], port)
+
+
+def _enlarge(sock: socket.socket, option: int) -> None:
+    """The largest buffer the system grants, so that a burst of replies is not dropped."""
+    for size in _UDP_BUFFERS:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, option, size)
+            return
+
+
+def _unsent(buffers: Sequence[bytes | memoryview], sent: int) -> Sequence[bytes | memoryview]:
+    """What is left of `buffers` after their first `sent` bytes. Copies no payload."""
+    for index, buffer in enumerate(buffers):
+        if sent < len(buffer):
+            return (memoryview(buffer)[sent:], *buffers[index + 1 :])
+        sent -= len(buffer)
+    return ()
+
+
+def _raise_if_closed(sock: socket.socket, error: OSError) -> None:
+    if sock.fileno() < 0:
+        raise trio.ClosedResourceError("closed here") from error
+
+
+def _close(sock: socket.socket) -> None:
+    if sock.fileno() >= 0:
+        trio.lowlevel.notify_closing(sock)
+        sock.close()
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

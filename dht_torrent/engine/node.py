@@ -1,0 +1,413 @@
+"""A running node: one DHT, one listening port, any number of torrents, one nursery over all.
+
+The nursery dies as a whole on a bug of ours; a peer's, a contact's or a disk's fault never gets here.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+import trio
+
+import dht_torrent
+from dht_torrent.config import Config
+from dht_torrent.engine.dht import Dht
+from dht_torrent.engine.disk import Disk
+from dht_torrent.engine.host import Host, OpenStorage
+from dht_torrent.engine.net import DatagramSocket, Listener, Network, RealNetwork, bind_pair
+from dht_torrent.engine.net import Stream as NetStream
+from dht_torrent.engine.peer import receive_greeting
+from dht_torrent.engine.content import Stamps
+from dht_torrent.engine.state import Resume, StateDir, settled
+from dht_torrent.engine.torrent import Torrent
+from dht_torrent.engine.views import NodeStatus
+from dht_torrent.errors import InputError, PeerProtocolError, StorageError
+from dht_torrent.ids import Address, InfoHash, NodeId, parse_address
+from dht_torrent.metainfo import Magnet, Metainfo, from_info, make, parse_torrent
+from dht_torrent.peer.identity import make_peer_id
+from dht_torrent.storage import FileStorage, Storage
+from dht_torrent.trace import Trace, nothing
+
+logger = logging.getLogger(__name__)
+
+MAX_TORRENT_FILE = 10_000_000
+"""Bytes of a .torrent file (libtorrent)."""
+DHT_SAVE_INTERVAL = 15 * 60.0
+"""Seconds between two saves of the DHT's contacts."""
+
+
+class Node:
+    """A DHT node and peer-wire engine. Made by `open_node`."""
+
+    def __init__(self, host: Host, dht: Dht, nursery: trio.Nursery, address: Address) -> None:
+        self.config = host.config
+        self.address = address
+        """Where the node listens, TCP and UDP."""
+        self.warnings: list[str] = []
+        self._host = host
+        self._dht = dht
+        self._nursery = nursery
+        self._torrents: dict[InfoHash, Torrent] = {}
+        self._scopes: dict[InfoHash, tuple[trio.CancelScope, trio.Event]] = {}
+        self._handshaking = 0
+        self._heard_from_outside = False
+        self._started = trio.current_time()
+
+    @property
+    def node_id(self) -> NodeId:
+        """Our id in the DHT."""
+        return self._dht.node_id
+
+    @property
+    def dht(self) -> Dht:
+        """The DHT node, for lookups of one's own."""
+        return self._dht
+
+    @property
+    def torrents(self) -> Mapping[InfoHash, Torrent]:
+        """All torrents, by infohash, in the order they were added."""
+        return MappingProxyType(self._torrents)
+
+    # -- torrents -------------------------------------------------------------------------------
+
+    async def share(
+        self,
+        path: Path | str,
+        *,
+        piece_length: int | None = None,
+        private: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Torrent:
+        """Hash a file or folder and seed it where it is. `progress(bytes_done, bytes_total)` may be
+        called from a worker thread. Raises InputError when it cannot be read or is empty."""
+        content = Path(path).expanduser().absolute()
+        cancelled = False
+
+        def hash_all() -> tuple[Metainfo, Stamps]:
+            started = time.time_ns()
+            metainfo = make(
+                content,
+                piece_length=piece_length,
+                private=private,
+                progress=progress,
+                cancelled=lambda: cancelled,
+            )
+            # A file modified after the hashing began gets a stamp that never matches, so it will
+            # be hashed again: what was read of it may have been either version.
+            stamps = self._host.open_storage(metainfo, content, True).stamps()
+            return metainfo, settled(stamps, started, 0)
+
+        async def watch_for_cancel() -> None:
+            nonlocal cancelled
+            try:
+                await trio.sleep_forever()
+            finally:
+                cancelled = True  # the thread looks at it between two pieces
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch_for_cancel)
+            metainfo, hashed = await self._host.disk.run(hash_all)
+            nursery.cancel_scope.cancel()
+        present = self._torrents.get(metainfo.info_hash)
+        if present is not None:
+            if present.error is None:
+                return present
+            await self.remove(present)  # it was stopped since its files changed: they are back
+        return await self._add(
+            Torrent(
+                self._host,
+                metainfo.magnet(),
+                content,
+                metainfo=metainfo,
+                shared=True,
+                hashed=hashed,
+            )
+        )
+
+    async def get(
+        self,
+        source: str | Magnet | Metainfo | Path,
+        *,
+        output: Path | str | None = None,
+        select: Sequence[tuple[int, int]] | None = None,
+        sequential: bool = False,
+        paused: bool = False,
+    ) -> Torrent:
+        """Fetch a torrent, given a magnet link, an infohash in hex, or a .torrent file.
+
+        `select` are inclusive ranges of file indices; None takes the magnet's own choice, or all.
+        Returns at once; `await torrent.completed()` waits. Raises InputError (MagnetError,
+        MetainfoError) when `source` cannot be used."""
+        magnet, metainfo = await self._understand(source)
+        select = select if select is not None else magnet.select
+        present = self._torrents.get(magnet.info_hash)
+        if present is not None:
+            present.raise_selection(select)
+            return present
+        folder = Path(output if output is not None else self.config.download_dir).expanduser()
+        torrent = Torrent(
+            self._host,
+            magnet,
+            folder.absolute(),
+            metainfo=metainfo,
+            select=select,
+            sequential=sequential,
+        )
+        if paused:
+            await torrent.pause()
+        return await self._add(torrent)
+
+    async def _understand(
+        self, source: str | Magnet | Metainfo | Path
+    ) -> tuple[Magnet, Metainfo | None]:
+        if isinstance(source, Magnet):
+            return source, None
+        if isinstance(source, str):
+            if source.startswith("magnet:"):
+                return Magnet.parse(source), None
+            if len(source) == 40 and all(c in "0123456789abcdefABCDEF" for c in source):
+                return Magnet.parse(f"magnet:?xt=urn:btih:{source}"), None
+            source = Path(source)
+        if isinstance(source, Path):
+            source = parse_torrent(await self._host.disk.run(_read_torrent_file, source))
+        return source.magnet(), source
+
+    def find(self, prefix: str) -> Torrent:
+        """The torrent whose hex id begins with `prefix`. Raises InputError if none or several do."""
+        wanted = prefix.lower()
+        if len(wanted) < 4:
+            raise InputError(f"give at least 4 characters of the id, not {prefix!r}")
+        found = [t for t in self._torrents.values() if t.id.startswith(wanted)]
+        if not found:
+            raise InputError(f"no such torrent: {prefix}")
+        if len(found) > 1:
+            raise InputError(f"{prefix} could mean {len(found)} torrents; give more of the id")
+        return found[0]
+
+    async def remove(self, torrent: Torrent, *, delete_data: bool = False) -> None:
+        """Stop and forget a torrent; with `delete_data` its files go too.
+
+        Files shared in place are never deleted: they are the user's own."""
+        scope, ended = self._scopes[torrent.info_hash]
+        scope.cancel()
+        await ended.wait()
+        if self._host.state is not None:
+            state, info_hash = self._host.state, torrent.info_hash
+            await self._host.disk.run(lambda: state.remove(info_hash))
+        if delete_data:
+            await torrent.delete_content()
+
+    async def _add(self, torrent: Torrent) -> Torrent:
+        scope, ended = trio.CancelScope(), trio.Event()
+
+        async def own() -> None:
+            try:
+                with scope:
+                    await torrent.run()
+            finally:
+                self._dht.withdraw(torrent.info_hash)
+                self._torrents.pop(torrent.info_hash, None)
+                self._scopes.pop(torrent.info_hash, None)
+                ended.set()
+
+        self._torrents[torrent.info_hash] = torrent
+        self._scopes[torrent.info_hash] = (scope, ended)
+        self._nursery.start_soon(own, name=f"torrent {torrent.id[:8]}")
+        await trio.lowlevel.checkpoint()
+        return torrent
+
+    # -- what users see -------------------------------------------------------------------------
+
+    def status(self) -> NodeStatus:
+        """A snapshot for people."""
+        now = trio.current_time()
+        torrents = self._torrents.values()
+        peers = [peer for torrent in torrents for peer in torrent.crowd.peers.values()]
+        by_source: dict[str, int] = {}
+        for peer in peers:
+            by_source[peer.source] = by_source.get(peer.source, 0) + 1
+        last = self._host.last_announce
+        return NodeStatus(
+            id=self.node_id.hex(),
+            listen=str(self.address),
+            version=dht_torrent.__version__,
+            uptime=now - self._started,
+            dht=self._dht.status(),
+            torrents=len(self._torrents),
+            connections=len(peers),
+            peers_by_source=by_source,
+            reachable=True if self._heard_from_outside else None,
+            down_rate=sum(peer.down.value(now) for peer in peers),
+            up_rate=sum(peer.up.value(now) for peer in peers),
+            last_announce=now - last if last is not None else None,
+            warnings=tuple(self.warnings),
+        )
+
+    # -- services -------------------------------------------------------------------------------
+
+    async def _accept(self, listener: Listener) -> None:
+        """Take in connections, as many at once as may be shaking hands."""
+        while True:
+            stream = await listener.accept()
+            if self._handshaking >= self.config.max_pending_handshakes:
+                stream.close()
+                continue
+            self._handshaking += 1
+            self._nursery.start_soon(self._receive, stream)
+
+    async def _receive(self, stream: NetStream) -> None:
+        """Find out which torrent an incoming connection wants; close it silently if none."""
+        taken = False
+        try:
+            with trio.move_on_after(self.config.peer.handshake_timeout):
+                greeted = await receive_greeting(stream, self.config.peer, dht=True)
+                self._heard_from_outside = self._heard_from_outside or not stream.remote.is_local
+                torrent = self._torrents.get(greeted.handshake.info_hash)
+                if torrent is not None and self._host.connections < self.config.max_connections:
+                    taken = torrent.welcome(greeted)
+        except (PeerProtocolError, OSError, trio.ClosedResourceError) as error:
+            logger.debug("incoming %s: %s", stream.remote, error)
+        finally:
+            self._handshaking -= 1
+            if not taken:
+                stream.close()
+
+    async def _save_dht(self) -> None:
+        state = self._host.state
+        while state is not None:
+            await trio.sleep(DHT_SAVE_INTERVAL)
+            await self._save_dht_now(state)
+
+    async def _save_dht_now(self, state: StateDir) -> None:
+        contacts = self._dht.state()
+        try:
+            await self._host.disk.run(lambda: state.save_dht(contacts))
+        except StorageError as error:
+            logger.warning("could not save the DHT's contacts: %s", error)
+
+    async def _restore(self, records: Sequence[Resume]) -> None:
+        for record in records:
+            try:
+                magnet = Magnet.parse(record.magnet)
+                metainfo = (
+                    from_info(record.info, info_hash=record.info_hash) if record.info else None
+                )
+            except InputError as error:
+                self.warnings.append(f"resume record {record.info_hash.hex()}: {error}")
+                continue
+            await self._add(
+                Torrent(
+                    self._host,
+                    magnet,
+                    record.content,
+                    metainfo=metainfo,
+                    shared=record.shared,
+                    resume=record,
+                    select=record.select,
+                    sequential=record.sequential,
+                )
+            )
+
+
+def _read_torrent_file(path: Path) -> bytes:
+    try:
+        with path.expanduser().open("rb") as file:
+            data = file.read(MAX_TORRENT_FILE + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > MAX_TORRENT_FILE:
+        raise InputError(f"{path} is larger than a .torrent may be (10 MB)")
+    return data
+
+
+@asynccontextmanager
+async def open_node(
+    config: Config | None = None,
+    *,
+    network: Network | None = None,
+    open_storage: OpenStorage | None = None,
+    rng: random.Random | None = None,
+    trace: Trace = nothing,
+) -> AsyncIterator[Node]:
+    """Run a node for the length of the block.
+
+    `network`, `open_storage` and `rng` are the seams for virtual networks and repeatable runs.
+    Raises InputError when the configuration, the address or the state dir cannot be used."""
+    config = config if config is not None else Config()
+    network = network if network is not None else RealNetwork()
+    rng = rng if rng is not None else random.Random(secrets.randbits(128))
+    bootstrap = config.bootstrap_points()
+    bind = parse_address(config.listen)
+    disk = Disk(config.disk)
+    state: StateDir | None = None
+    records: list[Resume] = []
+    warnings: list[str] = []
+    saved: bytes | None = None
+    listener: Listener | None = None
+    socket: DatagramSocket | None = None
+    try:
+        if config.state_dir is not None:
+            folder = Path(config.state_dir).expanduser()
+            state = await disk.run(lambda: StateDir(folder))
+            records, warnings = await disk.run(state.load_all)
+            saved, more = await disk.run(state.load_dht)
+            warnings += more
+        try:
+            listener, socket = await bind_pair(network, bind)
+        except OSError as error:
+            raise InputError(f"cannot listen on {config.listen}: {error.strerror}") from error
+        address = listener.address
+        dht = Dht(
+            network, socket, config.dht, rng=rng, bootstrap=bootstrap, state=saved, trace=trace
+        )
+        host = Host(
+            config=config,
+            network=network,
+            dht=dht,
+            disk=disk,
+            state=state,
+            rng=rng,
+            trace=trace,
+            peer_id=make_peer_id(rng),
+            port=address.port,
+            client=f"dht_torrent {dht_torrent.__version__}",
+            open_storage=open_storage or _file_storage(config),
+            buffer=memoryview(bytearray(config.peer.receive_buffer)),
+        )
+        async with trio.open_nursery() as nursery:
+            node = Node(host, dht, nursery, address)
+            node.warnings += warnings
+            await nursery.start(dht.run)
+            nursery.start_soon(node._accept, listener)
+            nursery.start_soon(node._save_dht)
+            await node._restore(records)
+            try:
+                yield node
+            finally:
+                if state is not None:
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+                        await node._save_dht_now(state)
+                nursery.cancel_scope.cancel()
+    finally:
+        if listener is not None:
+            listener.close()
+        if socket is not None:
+            socket.close()
+        if state is not None:
+            state.close()
+
+
+def _file_storage(config: Config) -> OpenStorage:
+    def open_one(metainfo: Metainfo, path: Path, shared: bool) -> Storage:
+        if shared:
+            return FileStorage(path.parent, metainfo, config.disk, content=path, writable=False)
+        return FileStorage(path, metainfo, config.disk)
+
+    return open_one

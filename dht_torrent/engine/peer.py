@@ -1,0 +1,326 @@
+"""One connection: a reader that turns bytes into events, a writer that turns wishes into bytes.
+
+Whichever ends, both end. A peer's fault (broken rule, silence, a dead socket) ends here; what the
+events mean is decided by the torrent, synchronously, while the payloads still lie in the buffer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from dht_torrent.config import PeerConfig
+from dht_torrent.engine.net import Stream
+from dht_torrent.engine.views import PeerInfo
+from dht_torrent.errors import HandshakeError, PeerProtocolError
+from dht_torrent.ids import Address, InfoHash, PeerId
+from dht_torrent.peer.connection import Connection, Event, HandshakeReceived, Sendable
+from dht_torrent.peer.messages import (
+    Choke,
+    KeepAlive,
+    Reject,
+    Request,
+    encode_requests,
+    piece_header,
+)
+from dht_torrent.torrent.pipeline import Pipeline, Rate
+
+OUTBOX_LIMIT = 4 << 20
+"""Bytes of messages waiting for a peer that does not read them; more close the connection. Room for
+the Have of every piece of a large torrent and a full metadata queue."""
+
+Serve = Callable[[Sequence[tuple[int, int, int]]], Awaitable[Sequence[bytes | memoryview]]]
+"""Reads blocks (index, begin, length) that a peer asked for, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """Both handshakes are done; `early` are the events that came right behind."""
+
+    stream: Stream
+    connection: Connection
+    handshake: HandshakeReceived
+    early: Sequence[Event]
+
+
+async def greet(
+    stream: Stream, info_hash: InfoHash, peer_id: PeerId, config: PeerConfig, *, dht: bool
+) -> Greeted:
+    """Handshakes on a connection we dialled. Raises HandshakeError, PeerProtocolError or OSError."""
+    connection = Connection(config, dht=dht)
+    await stream.send(connection.send_handshake(info_hash, peer_id))
+    handshake, early = await _receive_handshake(stream, connection)
+    if handshake.info_hash != info_hash:
+        raise HandshakeError("answered for another torrent")
+    return Greeted(stream, connection, handshake, early)
+
+
+async def receive_greeting(stream: Stream, config: PeerConfig, *, dht: bool) -> Greeted:
+    """Reads the handshake of somebody who dialled us. Ours is not sent yet: whoever knows the
+    torrent answers with `connection.send_handshake`."""
+    connection = Connection(config, dht=dht)
+    handshake, early = await _receive_handshake(stream, connection)
+    return Greeted(stream, connection, handshake, early)
+
+
+async def _receive_handshake(
+    stream: Stream, connection: Connection
+) -> tuple[HandshakeReceived, list[Event]]:
+    buffer = bytearray(4096)
+    while True:
+        size = await stream.receive_into(memoryview(buffer))
+        if size == 0:
+            raise HandshakeError("closed before its handshake")
+        events = connection.receive(bytes(buffer[:size]))
+        if events:
+            first, *early = events
+            if not isinstance(first, HandshakeReceived):
+                raise HandshakeError("spoke before its handshake")
+            return first, early
+
+
+class Peer:
+    """The other end of a connection in a torrent, and what both sides have told each other."""
+
+    def __init__(
+        self,
+        key: int,
+        greeted: Greeted,
+        config: PeerConfig,
+        now: float,
+        *,
+        source: str,
+        incoming: bool,
+    ) -> None:
+        self.key = key
+        self.stream = greeted.stream
+        self.connection = greeted.connection
+        self.peer_id = greeted.handshake.peer_id
+        self.address: Address = greeted.stream.remote
+        self.listens_at: Address | None = None if incoming else self.address
+        """Where others can dial it: what we dialled, or the port of its extension handshake."""
+        self.source = source
+        self.incoming = incoming
+        self.client = ""
+        self.connected_at = now
+
+        self.am_choking = True
+        self.am_interested = False
+        self.chokes_us = True
+        self.interested = False
+        self.optimistic = False
+        self.snubs_us = False
+        self.unchoked_at = now
+        self.choked_at = now
+        self.uploaded_since_unchoke = 0
+        self.last_block_at = now
+        self.last_exchange_at = now
+        """When either side was last interested: a connection of no use to anybody is closed first."""
+
+        self.is_seed = False
+        self.piece_total = 0
+        """Pieces it has told us of."""
+        self.allowed_to_us: set[int] = set()
+        """Pieces it lets us have while choked (BEP 6)."""
+        self.allowed_by_us: frozenset[int] = frozenset()
+        self.fast_blocks_served: dict[int, int] = {}
+        self.unwanted_blocks = 0
+        self.invalid_requests = 0
+
+        self.pipeline = Pipeline(config)
+        self.down = Rate()
+        self.up = Rate()
+        self.downloaded = 0
+        self.uploaded = 0
+
+        self.asked: deque[tuple[int, int, int]] = deque()
+        """Blocks the peer wants, in its order. Not in the socket buffer, so a choke can drop them."""
+        self.serve: Serve | None = None
+        self.why = "closed by the peer"
+
+        self._config = config
+        self._outbox = bytearray()
+        self._writer_waits = False
+        self._writer_lot = trio.lowlevel.ParkingLot()
+        self._scope = trio.CancelScope()
+
+    # -- what the torrent says ------------------------------------------------------------------
+
+    def tell(self, message: Sendable) -> None:
+        """Queue a message. Closes the connection if the peer has stopped reading."""
+        self._queue(self.connection.send(message))
+
+    def request(self, blocks: Sequence[tuple[int, int, int]]) -> None:
+        """Queue a request for each of `blocks`, as one write."""
+        self._queue(encode_requests(blocks))
+
+    def ask(self, request: Request) -> None:
+        """Note that the peer wants a block; the writer serves it when it may."""
+        self.asked.append(request)
+        self._wake_writer()
+
+    def choke(self, now: float) -> None:
+        """Choke, and say no to all it asked save allowed-fast pieces (BEP 6: choke comes first)."""
+        self.am_choking = True
+        self.choked_at = now
+        self.tell(Choke())
+        kept = [r for r in self.asked if r[0] in self.allowed_by_us]
+        if self.connection.fast:
+            for request in self.asked:
+                if request[0] not in self.allowed_by_us:
+                    self.tell(Reject(*request))
+        self.asked = deque(kept)
+
+    def drop(self, why: str) -> None:
+        """Close the connection; its tasks end and its blocks go back."""
+        self.why = why
+        self._scope.cancel()
+
+    @property
+    def is_dropped(self) -> bool:
+        return self._scope.cancel_called
+
+    @property
+    def backlog(self) -> int:
+        """Bytes of messages the peer has not read yet."""
+        return len(self._outbox)
+
+    def info(self, pieces: int, now: float) -> PeerInfo:
+        """The connection as users see it, in a torrent of `pieces` pieces."""
+        flags = ""
+        if self.am_interested:
+            flags += "d" if self.chokes_us else "D"
+        if self.interested:
+            flags += "u" if self.am_choking else "U"
+        flags += "S" if self.snubs_us else ""
+        flags += "O" if self.optimistic else ""
+        flags += "F" if self.connection.fast else ""
+        return PeerInfo(
+            address=str(self.address),
+            client=self.client,
+            source=self.source,
+            incoming=self.incoming,
+            progress=self.piece_total / pieces if pieces else 0.0,
+            down_rate=self.down.value(now),
+            up_rate=self.up.value(now),
+            downloaded=self.downloaded,
+            uploaded=self.uploaded,
+            flags=flags,
+        )
+
+    def _queue(self, data: bytes) -> None:
+        self._outbox += data
+        if len(self._outbox) > OUTBOX_LIMIT:
+            self.drop("does not read what it is sent")
+        self._wake_writer()
+
+    def _wake_writer(self) -> None:
+        if self._writer_waits:
+            self._writer_waits = False
+            self._writer_lot.unpark()
+
+    # -- the two loops --------------------------------------------------------------------------
+
+    async def run(
+        self, buffer: memoryview, on_events: Callable[[Peer, list[Event], float], None]
+    ) -> None:
+        """Exchange messages until either side ends. `buffer` may be shared by all connections:
+        nothing runs between a receive and the end of `on_events`."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    await self._read(buffer, on_events)
+                    nursery.cancel_scope.cancel()
+        except* (
+            PeerProtocolError,
+            OSError,
+            trio.BrokenResourceError,
+            trio.ClosedResourceError,
+        ) as group:
+            self.why = _first_reason(group)
+        finally:
+            self.stream.close()
+
+    async def _read(
+        self, buffer: memoryview, on_events: Callable[[Peer, list[Event], float], None]
+    ) -> None:
+        config, connection, stream = self._config, self.connection, self.stream
+        receive_into, parse = stream.receive_into, connection.receive
+        heard = progressed = trio.current_time()
+        with trio.CancelScope() as patience:
+            while True:
+                # A message that has begun must end: silence and drip-feeding have different clocks.
+                deadline = heard + config.idle_timeout
+                if connection.mid_message:
+                    deadline = min(deadline, progressed + config.message_timeout)
+                patience.deadline = deadline
+                size = await receive_into(buffer)
+                if size == 0:
+                    return
+                heard = trio.current_time()
+                events = parse(buffer[:size])
+                if events or not connection.mid_message:
+                    progressed = heard
+                on_events(self, events, heard)
+        raise PeerProtocolError("went silent")
+
+    async def _write(self) -> None:
+        config, stream, connection = self._config, self.stream, self.connection
+        while True:
+            if not self._outbox and not (self.asked and self.serve):
+                self._writer_waits = True
+                with trio.move_on_after(config.keepalive_interval) as pause:
+                    await self._writer_lot.park()
+                self._writer_waits = False
+                if pause.cancelled_caught:
+                    self._outbox += connection.send(KeepAlive())
+                continue
+            buffers: list[bytes | memoryview] = []
+            blocks = self._next_batch()
+            if blocks:
+                assert self.serve is not None
+                payloads = await self.serve(blocks)
+                if self.am_choking and not connection.fast:
+                    blocks = []  # without BEP 6 our choke cancelled them while we were reading
+            if self._outbox:
+                # Taken after the read, so that what was queued meanwhile is not held up by it.
+                buffers.append(bytes(self._outbox))
+                self._outbox.clear()
+            if blocks:
+                sent = 0
+                for (index, begin, length), payload in zip(blocks, payloads, strict=True):
+                    buffers += (piece_header(index, begin, length), payload)
+                    sent += length
+                now = trio.current_time()
+                self.uploaded += sent
+                self.uploaded_since_unchoke += sent
+                self.up.add(sent, now)
+            with trio.move_on_after(config.send_timeout) as patience:
+                await stream.send(*buffers)
+            if patience.cancelled_caught:
+                raise PeerProtocolError("does not read what it is sent")
+
+    def _next_batch(self) -> list[tuple[int, int, int]]:
+        """The blocks to send now: about a second of this peer's rate, so that a slow peer neither
+        holds much memory nor runs into the send timeout."""
+        if not self.asked or self.serve is None:
+            return []
+        room = min(self._config.send_batch, max(32 * 1024, int(self.up.value(trio.current_time()))))
+        batch = []
+        asked = self.asked
+        while asked and room > 0:
+            block = asked.popleft()
+            batch.append(block)
+            room -= block[2]
+        return batch
+
+
+def _first_reason(group: BaseExceptionGroup[BaseException]) -> str:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__

@@ -1,0 +1,205 @@
+"""Our KRPC queries in flight. The rule: each question ends exactly once, by the answer that bears
+its transaction id from the very address it went to, or by silence; and there is a bound on how
+many there are, and on how fast they go to one place.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import trio
+
+from dht_torrent.bencode import Value
+from dht_torrent.config import DhtConfig
+from dht_torrent.dht import krpc
+from dht_torrent.dht.krpc import ErrorReply, Query, Reply
+from dht_torrent.dht.sources import Pace
+from dht_torrent.errors import NoReply
+from dht_torrent.ids import Address, NodeId
+
+Answer = Reply | ErrorReply | None
+"""What came to a question; None is silence."""
+Done = Callable[[Answer], None]
+
+
+class Bell:
+    """Wakes its one waiter; rung while nobody waits, it wakes the next at once."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def ring(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+        self._event = trio.Event()
+
+
+@dataclass(slots=True, eq=False)
+class Question:
+    """One query in flight. `done` is called exactly once."""
+
+    to: Address
+    expected: NodeId | None
+    """Who should answer, if that is known."""
+    asked_at: float
+    done: Done
+
+
+class Questions:
+    """Asks, waits, gives up. `send` sends; `silent` hears of each question nobody answered."""
+
+    def __init__(
+        self,
+        node_id: NodeId,
+        config: DhtConfig,
+        key: bytes,
+        *,
+        send: Callable[[bytes, Address, float], None],
+        silent: Callable[[Question, float], None],
+    ) -> None:
+        self.asked = 0
+        self._node_id = node_id
+        self._config = config
+        self._key = key
+        self._send = send
+        self._silent = silent
+        self._pace = Pace(config)
+        # In order of asking; all live equally long, so the first is always the first to expire.
+        self._pending: OrderedDict[tuple[Address, bytes], Question] = OrderedDict()
+        self._first = Bell()
+        self._room = trio.Event()
+        self._closed = False
+
+    def __len__(self) -> int:
+        """Questions in flight."""
+        return len(self._pending)
+
+    async def ask(self, to: Address, method: bytes, args: Mapping[bytes, Value]) -> Reply:
+        """Raises NoReply for silence and for refusals."""
+        got: list[Answer] = []
+        bell = Bell()
+
+        def done(answer: Answer) -> None:
+            got.append(answer)
+            bell.ring()
+
+        await self.ask_when_possible(to, method, args, done)
+        await bell.wait()
+        answer = got[0]
+        if isinstance(answer, Reply):
+            return answer
+        if isinstance(answer, ErrorReply):
+            raise NoReply(f"{to} refused: {answer.code} {answer.text}", code=answer.code)
+        raise NoReply(f"no answer from {to}")
+
+    async def ask_when_possible(
+        self,
+        to: Address,
+        method: bytes,
+        args: Mapping[bytes, Value],
+        done: Done,
+        expected: NodeId | None = None,
+    ) -> None:
+        """Wait for room among the questions in flight, and until another one may go to `to`."""
+        while not self._closed:
+            if len(self._pending) >= self._config.max_pending:
+                await self._room.wait()
+                continue
+            wait = self._pace.wait(to, trio.current_time())
+            if not wait:
+                break
+            await trio.sleep(wait)
+        self._ask(to, method, args, done, expected, trio.current_time())
+
+    def ask_now(
+        self,
+        to: Address,
+        method: bytes,
+        args: Mapping[bytes, Value],
+        done: Done,
+        expected: NodeId | None,
+        now: float,
+    ) -> bool:
+        """Ask if that is possible without waiting; False if it is not, and nothing was done."""
+        if len(self._pending) >= self._config.max_pending or self._pace.wait(to, now):
+            return False
+        self._ask(to, method, args, done, expected, now)
+        return True
+
+    def match(self, message: Reply | ErrorReply, source: Address) -> Question | None:
+        """The question this answers, which is in flight no more; the caller calls its `done`.
+        None when nothing was asked there."""
+        question = self._pending.pop((source, message.tid), None)
+        if question is not None:
+            self._make_room()
+        return question
+
+    async def expire(self) -> None:
+        """A service: ends the questions nobody answers within `hard_timeout`."""
+        timeout = self._config.hard_timeout
+        while True:
+            if not self._pending:
+                await self._first.wait()
+                continue
+            await trio.sleep_until(next(iter(self._pending.values())).asked_at + timeout)
+            now = trio.current_time()
+            while self._pending:
+                key, question = next(iter(self._pending.items()))
+                if question.asked_at + timeout > now:
+                    break
+                del self._pending[key]
+                self._silent(question, now)
+                question.done(None)
+            self._make_room()
+
+    def close(self) -> None:
+        """Ends all questions, and those to come, with silence."""
+        self._closed = True
+        while self._pending:
+            _, question = self._pending.popitem()
+            question.done(None)
+        self._room.set()
+
+    def _ask(
+        self,
+        to: Address,
+        method: bytes,
+        args: Mapping[bytes, Value],
+        done: Done,
+        expected: NodeId | None,
+        now: float,
+    ) -> None:
+        if self._closed:
+            done(None)
+            return
+        self.asked += 1
+        # Nobody must foresee the id, since knowing it is what a reply is believed for.
+        tid = hmac.digest(self._key, self.asked.to_bytes(8, "big"), "sha1")[:4]
+        earlier = self._pending.pop((to, tid), None)
+        if earlier is not None:  # once in four thousand million
+            earlier.done(None)
+        query = Query(tid, method, {b"id": self._node_id, **args}, krpc.VERSION)
+        if not self._pending:
+            self._first.ring()
+        self._pending[to, tid] = Question(to, expected, now, done)
+        # A datagram that cannot leave is like one that is lost: the silence will tell.
+        self._send(krpc.encode(query), to, now)
+
+    def _make_room(self) -> None:
+        if self._room.statistics().tasks_waiting:
+            self._room.set()
+            self._room = trio.Event()
+
+
+def ignore(answer: Answer) -> None:
+    """For questions whose answer matters to the table alone."""
+
+
+__all__ = ["Answer", "Bell", "Done", "Question", "Questions", "ignore"]

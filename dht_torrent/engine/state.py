@@ -1,0 +1,421 @@
+"""What survives a restart. A record is either read back exactly as it was saved, or set aside.
+
+The rule: a piece is claimed after a restart only if nothing about the files it lies in has changed
+since it was recorded; whatever cannot be proved is hashed again. Hence the order of saving: first
+`Storage.sync`, then `Storage.stamps`, then the record.
+
+Everything here blocks; the engine calls it in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import ipaddress
+import math
+import os
+import re
+import stat
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from dht_torrent import bencode
+from dht_torrent.errors import BencodeError, InputError, StorageError
+from dht_torrent.geometry import Geometry
+from dht_torrent.ids import Address, InfoHash, address_from_compact, parse_info_hash
+from dht_torrent.storage import FileStamp
+
+_T = TypeVar("_T")
+
+MAX_PEERS = 200
+"""Addresses kept to try first after a restart."""
+MAX_BANNED = 1000
+"""Banned hosts kept."""
+_MAGIC = b"dht_torrent state 1\n"
+"""A file of another version begins differently, and is set aside like a broken one."""
+_MAX_FILE = 32 << 20
+"""An info dict has at most 10 MB; stamps of 100,000 files take 1.6 MB."""
+_MAX_INFO = 10_000_000
+_MAX_HAVE = (1 << 21) // 8
+"""Bytes of a bitfield of 2^21 pieces (libtorrent's bound)."""
+_MAX_TEXT = 64 * 1024
+_STAMP = struct.Struct(">qq")
+_TIME = struct.Struct(">d")
+_NO_STAMP = _STAMP.pack(-1, 0)
+_RESUME_NAME = re.compile(r"[0-9a-f]{40}\.resume")
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """One torrent, as it is remembered. Times are Unix seconds."""
+
+    info_hash: InfoHash
+    magnet: str
+    added_at: float
+    content: Path
+    """The folder the download goes into; if `shared`, the user's own file or folder."""
+    shared: bool = False
+    info: bytes | None = None
+    """The info dict word for word; None while it is being fetched."""
+    have: bytes = b""
+    """Verified pieces, as on the wire (BEP 3). Worth what `stamps` say it is: see `trusted`."""
+    stamps: tuple[FileStamp | None, ...] | None = None
+    """The files when `have` was true, from `settled`; None if that is not known."""
+    select: tuple[tuple[int, int], ...] | None = None
+    """Inclusive ranges of wanted files; None is all."""
+    sequential: bool = False
+    paused: bool = False
+    downloaded: int = 0
+    uploaded: int = 0
+    wasted: int = 0
+    completed_at: float | None = None
+    peers: tuple[Address, ...] = ()
+    """Those beyond the first `MAX_PEERS` are not saved."""
+    banned: tuple[str, ...] = ()
+    """Hosts, as IP literals. Those beyond the first `MAX_BANNED` are not saved."""
+
+    def encode(self) -> bytes:
+        """The payload of a record; `decode_resume` is the inverse."""
+        fields: dict[bytes, bencode.Value] = {
+            b"info_hash": self.info_hash,
+            b"magnet": self.magnet.encode(),
+            b"added_at": _TIME.pack(self.added_at),
+            b"content": os.fsencode(self.content),
+            b"shared": int(self.shared),
+            b"have": self.have,
+            b"sequential": int(self.sequential),
+            b"paused": int(self.paused),
+            b"downloaded": self.downloaded,
+            b"uploaded": self.uploaded,
+            b"wasted": self.wasted,
+            b"peers": [peer.compact() for peer in self.peers[:MAX_PEERS]],
+            b"banned": [host.encode() for host in self.banned[:MAX_BANNED]],
+        }
+        if self.info is not None:
+            fields[b"info"] = self.info
+        if self.stamps is not None:
+            fields[b"stamps"] = b"".join(
+                _NO_STAMP if stamp is None else _STAMP.pack(*stamp) for stamp in self.stamps
+            )
+        if self.select is not None:
+            fields[b"select"] = [list(pair) for pair in self.select]
+        if self.completed_at is not None:
+            fields[b"completed_at"] = _TIME.pack(self.completed_at)
+        return bencode.encode(fields)
+
+
+def decode_resume(payload: bytes) -> Resume:
+    """Raises StorageError saying what is wrong. Keys it does not know are ignored."""
+    try:
+        value = bencode.decode(payload, max_depth=5, max_size=_MAX_FILE)
+        if not isinstance(value, dict):
+            raise ValueError("not a dict")  # noqa: TRY004, TRY301 - all that is wrong is one error
+        fields = _Fields(value)
+        info_hash = parse_info_hash(fields.string(b"info_hash", 20))
+        info = fields.maybe(b"info", lambda key: fields.string(key, _MAX_INFO))
+        if info is not None and hashlib.sha1(info).digest() != info_hash:
+            raise ValueError("the info dict is another torrent's")  # noqa: TRY301 - as above
+        return Resume(
+            info_hash=info_hash,
+            magnet=fields.string(b"magnet", _MAX_TEXT).decode(),
+            added_at=fields.time(b"added_at"),
+            content=fields.path(b"content"),
+            shared=fields.integer(b"shared") == 1,
+            info=info,
+            have=fields.string(b"have", _MAX_HAVE),
+            stamps=fields.maybe(b"stamps", fields.stamps),
+            select=fields.maybe(b"select", fields.ranges),
+            sequential=fields.integer(b"sequential") == 1,
+            paused=fields.integer(b"paused") == 1,
+            downloaded=fields.integer(b"downloaded"),
+            uploaded=fields.integer(b"uploaded"),
+            wasted=fields.integer(b"wasted"),
+            completed_at=fields.maybe(b"completed_at", fields.time),
+            peers=tuple(map(address_from_compact, fields.strings(b"peers", MAX_PEERS))),
+            banned=tuple(
+                str(ipaddress.ip_address(host.decode()))
+                for host in fields.strings(b"banned", MAX_BANNED)
+            ),
+        )
+    except (BencodeError, ValueError) as exc:  # UnicodeDecodeError is a ValueError
+        raise StorageError(f"not a resume record: {exc}") from exc
+
+
+class _Fields:
+    """Typed and bounded reads from a decoded dict. All raise ValueError."""
+
+    def __init__(self, values: dict[bytes, bencode.Value]) -> None:
+        self._values = values
+
+    def maybe(self, key: bytes, read: Callable[[bytes], _T]) -> _T | None:
+        return read(key) if key in self._values else None
+
+    def string(self, key: bytes, limit: int) -> bytes:
+        value = self._values.get(key)
+        if not isinstance(value, bytes) or len(value) > limit:
+            raise ValueError(f"{key.decode()} is missing, no string or too long")
+        return value
+
+    def integer(self, key: bytes) -> int:
+        value = self._values.get(key)
+        if not isinstance(value, int) or value < 0:
+            raise ValueError(f"{key.decode()} is missing or no number")
+        return value
+
+    def time(self, key: bytes) -> float:
+        raw = self.string(key, _TIME.size)
+        if len(raw) != _TIME.size or not 0 <= (value := _TIME.unpack(raw)[0]) < math.inf:
+            raise ValueError(f"{key.decode()} is no time")
+        return float(value)
+
+    def path(self, key: bytes) -> Path:
+        raw = self.string(key, 4096)
+        if b"\0" in raw:
+            raise ValueError(f"{key.decode()} is no path")
+        return Path(os.fsdecode(raw))
+
+    def items(self, key: bytes) -> Sequence[bencode.Value]:
+        value = self._values.get(key)
+        if not isinstance(value, list):
+            raise ValueError(f"{key.decode()} is missing or no list")  # noqa: TRY004 - one error
+        return value
+
+    def strings(self, key: bytes, limit: int) -> Sequence[bytes]:
+        found = [value for value in self.items(key) if isinstance(value, bytes)]
+        if len(found) > limit or len(found) != len(self.items(key)):
+            raise ValueError(f"{key.decode()} is too long or not all strings")
+        return found
+
+    def stamps(self, key: bytes) -> tuple[FileStamp | None, ...]:
+        raw = self.string(key, _MAX_FILE)
+        if len(raw) % _STAMP.size:
+            raise ValueError("stamps are cut short")
+        return tuple(
+            FileStamp(size, mtime_ns) if size >= 0 else None
+            for size, mtime_ns in _STAMP.iter_unpack(raw)
+        )
+
+    def ranges(self, key: bytes) -> tuple[tuple[int, int], ...]:
+        found: list[tuple[int, int]] = []
+        for pair in self.items(key):
+            match pair:
+                case [int(first), int(last)] if 0 <= first <= last:
+                    found.append((first, last))
+                case _:
+                    raise ValueError("select is not all ranges")
+        return tuple(found)
+
+
+def settled(
+    stamps: Sequence[FileStamp | None], now_ns: int, settle: float = 2.0
+) -> tuple[FileStamp | None, ...]:
+    """`stamps` fit to be recorded at `now_ns` (Unix time in nanoseconds).
+
+    A file modified less than `settle` seconds ago could change again without its time changing
+    (FAT counts in two seconds), as git knows of its index. Such a stamp gets time 0, and never
+    matches again: the file's pieces will be hashed.
+    """
+    oldest = now_ns - round(settle * 1e9)
+    return tuple(
+        FileStamp(stamp.size, 0) if stamp is not None and stamp.mtime_ns > oldest else stamp
+        for stamp in stamps
+    )
+
+
+class Trust(NamedTuple):
+    """What a record is worth today. A piece in neither set is known to be missing."""
+
+    trusted: set[int]
+    recheck: set[int]
+
+
+def trusted(resume: Resume, stamps_now: Sequence[FileStamp | None], geometry: Geometry) -> Trust:
+    """Compare the files with the record.
+
+    A piece is trusted if it is claimed and no file it lies in differs. In a file that differs every
+    piece is to be checked, claimed or not: it may have been written after the record was.
+    """
+    files = geometry.files
+    count = geometry.piece_count
+    absent: set[int] = set()
+    for index, (file, now) in enumerate(zip(files, stamps_now, strict=True)):
+        if now is None and file.length and not file.pad:
+            absent.update(geometry.file_pieces(index))
+    before = resume.stamps
+    if before is None or len(before) != len(files) or len(resume.have) != (count + 7) // 8:
+        return Trust(set(), set(range(count)) - absent)
+    recheck: set[int] = set()
+    for index, (file, old, now) in enumerate(zip(files, before, stamps_now, strict=True)):
+        # A time of 0 is what `settled` leaves of a stamp that proves nothing.
+        if now is not None and file.length and (old != now or now.mtime_ns == 0):
+            recheck.update(geometry.file_pieces(index))
+    claimed = {i for i in range(count) if resume.have[i >> 3] & (0x80 >> (i & 7))}
+    return Trust(claimed - recheck - absent, recheck - absent)
+
+
+class StateDir:
+    """A folder that belongs to one running node, held by a lock until `close`.
+
+    Raises InputError if another node holds it, or it cannot be used. A file that is corrupt, cut
+    short or of another version is renamed to `.bad` and reported, never a reason to stop.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._torrents = self.path / "torrents"
+        self._writing = threading.Lock()  # one temporary file of a name at a time
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._torrents.mkdir(mode=0o700, exist_ok=True)
+            self._fd: int | None = os.open(
+                self.path / "lock", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600
+            )
+        except OSError as exc:
+            raise InputError(f"cannot use the state folder {self.path}: {exc.strerror}") from exc
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            self.close()
+            if exc.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise InputError(
+                    f"another node is running with the state folder {self.path}"
+                ) from exc
+            raise InputError(f"cannot lock the state folder {self.path}: {exc.strerror}") from exc
+
+    def close(self) -> None:
+        """Let another node have the folder. Idempotent."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def __enter__(self) -> StateDir:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def load_all(self) -> tuple[list[Resume], list[str]]:
+        """All readable records, oldest torrent first, and a line on each that was set aside."""
+        found: list[Resume] = []
+        warnings: list[str] = []
+        try:
+            paths = sorted(self._torrents.iterdir())
+        except OSError as exc:
+            return [], [f"cannot read {self._torrents}: {exc.strerror}"]
+        for path in paths:
+            if path.suffix == ".tmp":  # left by a save that did not end
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            elif _RESUME_NAME.fullmatch(path.name):
+                resume = self._load(path, decode_resume, warnings)
+                if resume is not None and resume.info_hash.hex() != path.stem:
+                    self._set_aside(path, "it is another torrent's", warnings)
+                elif resume is not None:
+                    found.append(resume)
+        return sorted(found, key=lambda resume: resume.added_at), warnings
+
+    def save(self, resume: Resume) -> None:
+        """Replace the torrent's record; the old one stays if this fails. Raises StorageError."""
+        self._save(self._path(resume.info_hash), resume.encode())
+
+    def remove(self, info_hash: InfoHash) -> None:
+        """Forget the torrent. Raises StorageError."""
+        path = self._path(info_hash)
+        try:
+            with self._writing:
+                path.unlink(missing_ok=True)
+                _sync_folder(path.parent)
+        except OSError as exc:
+            raise StorageError(f"{path}: {exc.strerror}") from exc
+
+    def load_dht(self) -> tuple[bytes | None, list[str]]:
+        """What `save_dht` was given last, None if nothing; and a line if it was set aside."""
+        warnings: list[str] = []
+        return self._load(self.path / "dht.state", bytes, warnings), warnings
+
+    def save_dht(self, state: bytes) -> None:
+        """Raises StorageError; what was saved before then stays."""
+        self._save(self.path / "dht.state", state)
+
+    def _path(self, info_hash: InfoHash) -> Path:
+        return self._torrents / f"{info_hash.hex()}.resume"
+
+    def _load(self, path: Path, parse: Callable[[bytes], _T], warnings: list[str]) -> _T | None:
+        try:
+            return parse(_unseal(_read(path)))
+        except FileNotFoundError:
+            return None
+        except OSError as exc:  # perhaps only for now: leave it where it is
+            warnings.append(f"cannot read {path}: {exc.strerror}")
+        except StorageError as exc:
+            self._set_aside(path, str(exc), warnings)
+        return None
+
+    def _set_aside(self, path: Path, why: str, warnings: list[str]) -> None:
+        bad = path.with_name(path.name + ".bad")
+        try:
+            path.replace(bad)
+            warnings.append(f"{path} set aside as {bad.name}: {why}")
+        except OSError as exc:
+            warnings.append(f"{path} ignored: {why}; cannot rename it: {exc.strerror}")
+
+    def _save(self, path: Path, payload: bytes) -> None:
+        temporary = path.with_name(path.name + ".tmp")
+        with self._writing:
+            try:
+                _write(temporary, _seal(payload))
+                temporary.replace(path)
+                _sync_folder(path.parent)
+            except OSError as exc:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                raise StorageError(
+                    f"{path}: {exc.strerror}", disk_full=exc.errno in (errno.ENOSPC, errno.EDQUOT)
+                ) from exc
+
+
+def _seal(payload: bytes) -> bytes:
+    data = _MAGIC + payload
+    return data + hashlib.sha256(data).digest()
+
+
+def _unseal(data: bytes) -> bytes:
+    """Raises StorageError unless `_seal` made `data`."""
+    if not data.startswith(_MAGIC):
+        raise StorageError("not a state file of this version")
+    if hashlib.sha256(data[:-32]).digest() != data[-32:]:
+        raise StorageError("the checksum does not match")
+    return data[len(_MAGIC) : -32]
+
+
+def _read(path: Path) -> bytes:
+    fd = os.open(path, os.O_RDONLY | _FLAGS)
+    with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode) or info.st_size > _MAX_FILE:
+            raise StorageError("no regular file, or too large")
+        return file.read(_MAX_FILE)
+
+
+def _write(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FLAGS, 0o600)
+    with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor
+        file.write(data)
+        file.flush()
+        os.fsync(fd)
+
+
+def _sync_folder(path: Path) -> None:
+    """So that a rename or removal itself survives a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,512 @@
+"""The exchange of one torrent whose metadata is known: every peer event meets a decider here.
+
+All methods but the few service tasks are synchronous: what a batch of events changes, it changes at
+once. A piece is announced only after its hash was right *and* it was written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Protocol
+
+import trio
+
+from dht_torrent.engine.crowd import Crowd
+from dht_torrent.engine.disk import TorrentDisk
+from dht_torrent.engine.host import Host
+from dht_torrent.engine.peer import Peer
+from dht_torrent.errors import PeerProtocolError, StorageError
+from dht_torrent.ids import InfoHash
+from dht_torrent.metainfo import Metainfo
+from dht_torrent.peer.connection import Event
+from dht_torrent.peer.fast import allowed_fast_set
+from dht_torrent.peer.messages import (
+    AllowedFast,
+    BitfieldMessage,
+    Cancel,
+    Choke,
+    Have,
+    HaveAll,
+    HaveNone,
+    Interested,
+    NotInterested,
+    Piece,
+    Reject,
+    Request,
+    Suggest,
+    Unchoke,
+)
+from dht_torrent.torrent.choker import Choker, PeerView
+from dht_torrent.torrent.ledger import Ledger
+from dht_torrent.torrent.picker import Picker, Received
+from dht_torrent.torrent.pieces import Bitfield, OpenPiece
+from dht_torrent.trace import PeerBanned, PieceDone, PieceFailed
+
+logger = logging.getLogger(__name__)
+
+TICK = 1.0
+"""Seconds between two looks at late requests and snubbing peers, while a download runs."""
+SAVERS = 2
+"""Disk jobs in flight: one hashes while the other writes."""
+SAVE_BATCH = 8 << 20
+"""Bytes of assembled pieces that share one thread hop."""
+FAST_COPIES = 3
+"""Times each block of an allowed-fast piece is served to a choked peer before it must be unchoked."""
+
+
+class Exchange(Protocol):
+    """What the torrent wants to hear of."""
+
+    def on_saved(self, indices: Sequence[int]) -> None:
+        """These pieces are verified and on disk."""
+
+    def on_fault(self, error: StorageError) -> None:
+        """Content could not be read or written."""
+
+    def on_other(self, peer: Peer, event: Event, now: float) -> None:
+        """A message that is not about pieces."""
+
+
+class Swarm:
+    """The peers of an active torrent, and what they give and take."""
+
+    def __init__(
+        self,
+        host: Host,
+        metainfo: Metainfo,
+        disk: TorrentDisk,
+        have: Bitfield,
+        crowd: Crowd,
+        exchange: Exchange,
+    ) -> None:
+        """`have` is kept and updated as pieces are verified."""
+        self.metainfo = metainfo
+        self.geometry = metainfo.geometry
+        self.disk = disk
+        self.have = have
+        self.picker = Picker(metainfo.geometry, have, host.config.torrent, host.rng)
+        self.choker = Choker(host.config.torrent)
+        self.ledger = Ledger(host.config.torrent)
+        self.wasted = 0
+        """Payload bytes that came twice, unasked, or in a piece that failed."""
+
+        self._peers = crowd.peers
+        self._candidates = crowd.candidates
+        self._config = host.config
+        self._rng = host.rng
+        self._trace = host.trace
+        self._exchange = exchange
+        self._info_hash: InfoHash = metainfo.info_hash
+        self._ready: deque[OpenPiece] = deque()  # bounded by the picker's max_open_bytes
+        self._savers_wait = trio.lowlevel.ParkingLot()
+        self._handlers: dict[type, Callable[[Peer, object, float], None]] = {
+            Choke: self._on_choke,
+            Unchoke: self._on_unchoke,
+            Interested: self._on_interested,
+            NotInterested: self._on_not_interested,
+            Have: self._on_have,
+            BitfieldMessage: self._on_bitfield,
+            HaveAll: self._on_have_all,
+            HaveNone: _ignore,
+            Request: self._on_request,
+            Cancel: self._on_cancel,
+            Reject: self._on_reject,
+            AllowedFast: self._on_allowed_fast,
+            Suggest: _ignore,
+        }
+
+    # -- services -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Save pieces, choke and watch the clock until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(SAVERS):
+                nursery.start_soon(self._save_pieces)
+            nursery.start_soon(self._choke_rounds)
+            nursery.start_soon(self._watch_the_clock)
+
+    async def _choke_rounds(self) -> None:
+        while True:
+            await trio.sleep(self._config.torrent.unchoke_interval)
+            if self._peers:
+                self.rechoke(trio.current_time())
+
+    async def _watch_the_clock(self) -> None:
+        while True:
+            # A torrent with nothing in flight has no clock to watch: an idle seed must cost nothing.
+            await trio.sleep(TICK if not self.picker.done and self._peers else 10 * TICK)
+            now = trio.current_time()
+            if not self.picker.done:
+                self._give_back_late_requests(now)
+
+    def _give_back_late_requests(self, now: float) -> None:
+        config = self._config.peer
+        late = self.picker.expire(now - config.request_timeout)
+        for key, block in late:
+            peer = self._peers.get(key)
+            if peer is not None and not peer.connection.fast:
+                peer.tell(Cancel(*block))
+        for peer in list(self._peers.values()):
+            waiting = self.picker.outstanding(peer.key)
+            oldest = self.picker.oldest_request(peer.key)
+            silent = now - max(peer.last_block_at, oldest if oldest is not None else now)
+            if waiting and silent > config.snub_timeout and not peer.snubs_us:
+                peer.snubs_us = True
+                peer.pipeline.snubbed()
+                # Its blocks go to others now; should they come after all, they are still welcome.
+                self.picker.give_back(peer.key, keep=1)
+        self._refill_idle(now)
+
+    # -- peers come and go ----------------------------------------------------------------------
+
+    def join(self, peer: Peer, now: float) -> None:
+        """A peer that just connected takes part: told what we have, in BEP 6's short forms if it
+        knows them. Raises PeerProtocolError if what it said before does not fit the torrent."""
+        if peer.connection.fast and self.have.complete:
+            peer.tell(HaveAll())
+        elif peer.connection.fast and not self.have.count:
+            peer.tell(HaveNone())
+        elif self.have.count:
+            peer.tell(BitfieldMessage(self.have.to_wire()))
+        self._take_part(peer, now)
+
+    def join_late(self, peer: Peer, now: float) -> None:
+        """As `join`, for a peer that connected before the metadata was known: a bitfield may no
+        longer be sent, so it is told piece by piece what was found on disk."""
+        for index in self.have:
+            peer.tell(Have(index))
+        self._take_part(peer, now)
+
+    def _take_part(self, peer: Peer, now: float) -> None:
+        peer.serve = self._read
+        self.picker.peer_joined(peer.key)
+        self.ledger.joined(peer.key, peer.address)
+        self.on_events(peer, peer.connection.set_piece_count(self.geometry.piece_count), now)
+        if peer.interested:
+            self._offer_fast_pieces(peer)
+
+    def leave(self, peer: Peer, now: float) -> None:
+        """Its blocks are missing again, and others may have them at once."""
+        self.picker.peer_left(peer.key)
+        self._refill_idle(now)
+        if not peer.am_choking:
+            self.rechoke(now, only_free_slots=True)
+
+    # -- what a peer says -----------------------------------------------------------------------
+
+    def on_events(self, peer: Peer, events: Sequence[Event], now: float) -> None:
+        """Take a batch of messages. Raises PeerProtocolError when the peer broke a rule."""
+        received, key, size = self.picker.received, peer.key, 0
+        for event in events:
+            if type(event) is Piece:
+                index, begin, data = event
+                size += len(data)
+                outcome = received(key, index, begin, data)
+                if outcome is not None:
+                    self._unusual(peer, event, outcome, now)
+            else:
+                handler = self._handlers.get(type(event))
+                if handler is not None:
+                    handler(peer, event, now)
+                else:
+                    self._exchange.on_other(peer, event, now)
+        if size:
+            peer.downloaded += size
+            peer.down.add(size, now)
+            peer.pipeline.update(peer.down.value(now), now, size)
+            peer.last_block_at = now
+            peer.snubs_us = False
+        if not peer.chokes_us or peer.allowed_to_us:
+            self.refill(peer, now)
+
+    def refill(self, peer: Peer, now: float) -> None:
+        """Keep enough requests in flight to this peer."""
+        if not peer.am_interested or peer.is_dropped:
+            return
+        allowed: Collection[int] | None = None
+        if peer.chokes_us:
+            if not peer.allowed_to_us:
+                return
+            allowed = peer.allowed_to_us
+        outstanding = self.picker.outstanding(peer.key)
+        room = peer.pipeline.room(outstanding)
+        if room <= 0:
+            return
+        blocks = self.picker.next_requests(peer.key, room, now, allowed=allowed)
+        if blocks:
+            peer.request(blocks)
+        elif not outstanding and not peer.chokes_us:
+            self._review_interest(peer, now)
+
+    def _unusual(self, peer: Peer, event: Piece, outcome: Received, now: float) -> None:
+        index, begin, data = event
+        for other, block in outcome.cancels:
+            rival = self._peers.get(other)
+            if rival is not None:
+                rival.tell(Cancel(*block))
+        if outcome.kind != "accepted":
+            self.wasted += len(data)
+            if outcome.kind == "unwanted":
+                peer.unwanted_blocks += 1
+                if peer.unwanted_blocks > self._config.peer.max_unwanted_blocks:
+                    raise PeerProtocolError("sends blocks nobody asked for")
+        if outcome.piece is not None:
+            self._ready.append(outcome.piece)
+            self._savers_wait.unpark()
+
+    def _on_choke(self, peer: Peer, event: object, now: float) -> None:
+        peer.chokes_us = True
+        if not peer.connection.fast:
+            self.picker.choked(peer.key)  # with BEP 6 a reject follows for each request instead
+            self._refill_idle(now)
+
+    def _on_unchoke(self, peer: Peer, event: object, now: float) -> None:
+        peer.chokes_us = False
+        peer.last_block_at = now  # the snubbing clock starts when it may send
+        peer.pipeline.restart()
+
+    def _on_interested(self, peer: Peer, event: object, now: float) -> None:
+        if not peer.interested:
+            peer.interested = True
+            self._offer_fast_pieces(peer)
+            self.rechoke(now, only_free_slots=True)
+
+    def _on_not_interested(self, peer: Peer, event: object, now: float) -> None:
+        if peer.interested:
+            peer.interested = False
+            if not peer.am_choking:
+                self.rechoke(now, only_free_slots=True)
+
+    def _on_have(self, peer: Peer, event: object, now: float) -> None:
+        assert isinstance(event, Have)
+        if self.picker.peer_has(peer.key, event.index):
+            self._become_interested(peer)
+        self._note_progress(peer)
+
+    def _on_bitfield(self, peer: Peer, event: object, now: float) -> None:
+        assert isinstance(event, BitfieldMessage)
+        self.picker.peer_bitfield(
+            peer.key, Bitfield.from_wire(event.bits, self.geometry.piece_count)
+        )
+        self._review_interest(peer, now)
+        self._note_progress(peer)
+
+    def _on_have_all(self, peer: Peer, event: object, now: float) -> None:
+        self.picker.peer_has_all(peer.key)
+        self._review_interest(peer, now)
+        self._note_progress(peer)
+
+    def _on_request(self, peer: Peer, event: object, now: float) -> None:
+        request: Request = event  # type: ignore[assignment]
+        index, begin, length = request
+        config = self._config.peer
+        fast_piece = index in peer.allowed_by_us
+        if peer.am_choking and fast_piece:
+            served = peer.fast_blocks_served.get(index, 0) + 1
+            peer.fast_blocks_served[index] = served
+            if served > FAST_COPIES * self.geometry.block_count(index):
+                raise PeerProtocolError("drains an allowed-fast piece")
+        elif peer.am_choking:
+            if now - peer.choked_at > config.choked_grace:
+                self._invalid_request(peer)
+            self._refuse(peer, request)
+            return
+        in_piece = length > 0 and begin + length <= self.geometry.piece_size(index)
+        if not in_piece or index not in self.have:
+            self._invalid_request(peer)
+            self._refuse(peer, request)
+        elif len(peer.asked) >= config.max_asked:
+            self._refuse(peer, request)
+        else:
+            peer.ask(request)
+
+    def _refuse(self, peer: Peer, request: tuple[int, int, int]) -> None:
+        if peer.connection.fast:
+            peer.tell(Reject(*request))
+
+    def _invalid_request(self, peer: Peer) -> None:
+        peer.invalid_requests += 1
+        if peer.invalid_requests > self._config.peer.max_invalid_requests:
+            raise PeerProtocolError("asks for what it cannot have")
+
+    def _on_cancel(self, peer: Peer, event: object, now: float) -> None:
+        assert isinstance(event, Cancel)
+        block = (event.index, event.begin, event.length)
+        try:
+            peer.asked.remove(Request(*block))
+        except ValueError:
+            return  # already on its way
+        self._refuse(peer, block)
+
+    def _on_reject(self, peer: Peer, event: object, now: float) -> None:
+        assert isinstance(event, Reject)
+        self.picker.rejected(peer.key, (event.index, event.begin, event.length))
+        if peer.chokes_us:
+            peer.allowed_to_us.discard(event.index)
+        self._refill_idle(now)
+
+    def _on_allowed_fast(self, peer: Peer, event: object, now: float) -> None:
+        assert isinstance(event, AllowedFast)
+        if len(peer.allowed_to_us) < 64 and event.index < self.geometry.piece_count:
+            peer.allowed_to_us.add(event.index)
+
+    def _offer_fast_pieces(self, peer: Peer) -> None:
+        """A newcomer may have a few pieces while choked, so that it has something to trade (BEP 6)."""
+        count = self._config.peer.allowed_fast
+        if not peer.connection.fast or peer.allowed_by_us or peer.piece_total >= count:
+            return
+        pieces = allowed_fast_set(
+            peer.address.host, self._info_hash, self.geometry.piece_count, count
+        )
+        peer.allowed_by_us = frozenset(p for p in pieces if p in self.have)
+        for index in pieces:
+            if index in peer.allowed_by_us:
+                peer.tell(AllowedFast(index))
+
+    async def _read(self, blocks: Sequence[tuple[int, int, int]]) -> Sequence[bytes | memoryview]:
+        """Blocks for a peer. What cannot be read stops the torrent, and with it the peer."""
+        try:
+            return await self.disk.read(blocks)
+        except StorageError as error:
+            self._exchange.on_fault(error)
+            raise PeerProtocolError("our own content could not be read") from error
+
+    def select(self, wanted: Iterable[int], now: float) -> None:
+        """Want these pieces and no others."""
+        for key, block in self.picker.select(wanted):
+            if key in self._peers:
+                self._peers[key].tell(Cancel(*block))
+        for peer in list(self._peers.values()):
+            self._review_interest(peer, now)
+            self.refill(peer, now)
+
+    def _note_progress(self, peer: Peer) -> None:
+        peer.piece_total = self.picker.peer_count(peer.key)
+        peer.is_seed = peer.piece_total == self.geometry.piece_count
+
+    # -- interest and choking -------------------------------------------------------------------
+
+    def _become_interested(self, peer: Peer) -> None:
+        if not peer.am_interested:
+            peer.am_interested = True
+            peer.tell(Interested())
+
+    def _review_interest(self, peer: Peer, now: float) -> None:
+        if self.picker.interesting(peer.key):
+            self._become_interested(peer)
+        elif peer.am_interested:
+            peer.am_interested = False
+            peer.last_exchange_at = now
+            peer.tell(NotInterested())
+
+    def rechoke(self, now: float, *, only_free_slots: bool = False) -> None:
+        """Choose whom to unchoke. `only_free_slots` keeps the optimistic peer and takes no slot
+        away from a peer that still wants it, so that a newcomer need not wait for the next round."""
+        views = [self._view(peer, now) for peer in self._peers.values() if not peer.is_dropped]
+        choices = self.choker.round(
+            views, now, self._rng, seeding=self.picker.done, only_free_slots=only_free_slots
+        )
+        for peer in list(self._peers.values()):
+            peer.optimistic = peer.key == choices.optimistic
+            unchoke = peer.key in choices.unchoke
+            if unchoke and peer.am_choking:
+                peer.am_choking = False
+                peer.unchoked_at = now
+                peer.uploaded_since_unchoke = 0
+                peer.tell(Unchoke())
+            elif not unchoke and not peer.am_choking:
+                peer.choke(now)
+
+    def _view(self, peer: Peer, now: float) -> PeerView:
+        return PeerView(
+            key=peer.key,
+            interested=peer.interested,
+            unchoked=not peer.am_choking,
+            rate_down=peer.down.value(now),
+            rate_up=peer.up.value(now),
+            pieces_sent=peer.uploaded_since_unchoke / self.geometry.piece_length,
+            unchoked_since=peer.unchoked_at,
+            choked_since=peer.choked_at,
+            connected_at=peer.connected_at,
+            snubs_us=peer.snubs_us,
+        )
+
+    def _refill_idle(self, now: float) -> None:
+        """Blocks came free: whoever has room may ask for them. Peers with enough in flight are
+        passed over cheaply; they fill up as their answers come."""
+        if not self.picker.done:
+            for peer in list(self._peers.values()):
+                self.refill(peer, now)
+
+    # -- pieces ---------------------------------------------------------------------------------
+
+    async def _save_pieces(self) -> None:
+        while True:
+            while not self._ready:
+                await self._savers_wait.park()
+            batch: list[OpenPiece] = []
+            size = 0
+            while self._ready and (not batch or size < SAVE_BATCH):
+                batch.append(self._ready.popleft())
+                size += len(batch[-1].buffer)
+            result = await self.disk.save([(piece.index, piece.buffer) for piece in batch])
+            now = trio.current_time()
+            outcome = {piece.index: piece for piece in batch}
+            bad = [outcome.pop(index) for index in result.bad]
+            saved = [outcome.pop(index) for index in result.saved]
+            for piece in bad:
+                self._blame(piece, now)
+            for piece in outcome.values():  # neither: the disk failed
+                self.wasted += len(piece.buffer)
+                self.picker.failed(piece.index)
+            if saved:
+                self._announce(saved, now)
+            if result.error is not None:
+                self._exchange.on_fault(result.error)
+            self._refill_idle(now)
+
+    def _announce(self, pieces: Iterable[OpenPiece], now: float) -> None:
+        """These pieces are verified and written: only now do others hear of them."""
+        indices = []
+        for piece in pieces:
+            for key in self.ledger.passed(piece):
+                self._ban(key, now)
+            self.picker.verified(piece.index)
+            indices.append(piece.index)
+            self._trace(PieceDone(self._info_hash, piece.index))
+        for peer in list(self._peers.values()):
+            for index in indices:
+                if not self.picker.peer_has_piece(peer.key, index):
+                    peer.tell(Have(index))
+        self._exchange.on_saved(indices)
+        if self.picker.done:
+            for peer in list(self._peers.values()):
+                self._review_interest(peer, now)
+
+    def _blame(self, piece: OpenPiece, now: float) -> None:
+        self.wasted += len(piece.buffer)
+        guilty = self.ledger.failed(piece)
+        senders = tuple(
+            self._peers[key].address for key in dict.fromkeys(piece.senders) if key in self._peers
+        )
+        self._trace(PieceFailed(self._info_hash, piece.index, senders))
+        self.picker.failed(piece.index, self.ledger.suspects(piece.index))
+        for key in guilty:
+            self._ban(key, now)
+
+    def _ban(self, key: int, now: float) -> None:
+        address = self.ledger.address(key)
+        if address is None:
+            return
+        self._candidates.ban(address, now)
+        self._trace(PeerBanned(self._info_hash, address))
+        logger.info("%s: banned %s for sending bad data", self.metainfo.name, address)
+        for peer in list(self._peers.values()):
+            if self._candidates.is_banned(peer.address, now):
+                peer.drop("sent bad data")
+
+
+def _ignore(peer: Peer, event: object, now: float) -> None:
+    """Suggestions and have-none need no action."""

@@ -1,0 +1,746 @@
+"""One torrent from magnet link to seed: find peers, fetch the info dict, check the disk, exchange.
+
+`run` is its only owner. A *session* is one uninterrupted attempt: pausing, an error or a recheck
+ends the session's scope, with every task and connection in it, and `run` decides what comes next.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from dht_torrent.engine.content import Content, Stamps
+from dht_torrent.engine.crowd import Crowd, their_fault
+from dht_torrent.engine.host import Host
+from dht_torrent.engine.peer import Greeted, Peer
+from dht_torrent.engine.state import Resume
+from dht_torrent.engine.swarm import Swarm
+from dht_torrent.engine.views import FileInfo, PeerInfo, State, Summary
+from dht_torrent.errors import InputError, MetainfoError, StorageError
+from dht_torrent.ids import Address, InfoHash
+from dht_torrent.metainfo import Magnet, Metainfo, from_info
+from dht_torrent.peer.connection import Event
+from dht_torrent.peer.extensions import (
+    ExtensionHandshake,
+    MetadataData,
+    MetadataReject,
+    MetadataRequest,
+    UploadOnly,
+)
+from dht_torrent.peer.identity import client_name
+from dht_torrent.peer.messages import (
+    AllowedFast,
+    Choke,
+    HaveNone,
+    Interested,
+    NotInterested,
+    Port,
+    Unchoke,
+)
+from dht_torrent.torrent.metadata import MetadataFetch, metadata_block
+
+logger = logging.getLogger(__name__)
+
+SHUTDOWN_PATIENCE = 10.0
+"""Seconds the last save of the resume record gets when the node ends."""
+METADATA_TICK = 1.0
+"""Seconds between two looks at metadata requests that were not answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchingInfo:
+    """Only the infohash is known: the info dict comes from peers (BEP 9)."""
+
+    fetch: MetadataFetch
+
+
+@dataclass(slots=True)
+class Checking:
+    """The info is known; what is on disk already is being found out. Counted in pieces."""
+
+    done: int = 0
+    total: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """Exchanging pieces."""
+
+    swarm: Swarm
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Stopped by an error; `retry_at` is set when the torrent tries again by itself."""
+
+    error: StorageError | MetainfoError
+    retry_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """Stopped by the user."""
+
+
+Stage = FetchingInfo | Checking | Active | Failed | Paused
+
+
+class Torrent:
+    """A torrent of a running node. Made by `Node.share` and `Node.get`."""
+
+    def __init__(
+        self,
+        host: Host,
+        magnet: Magnet,
+        root: Path,
+        *,
+        metainfo: Metainfo | None = None,
+        shared: bool = False,
+        hashed: Stamps | None = None,
+        resume: Resume | None = None,
+        select: Sequence[tuple[int, int]] | None = None,
+        sequential: bool = False,
+    ) -> None:
+        """`root` is the folder the download goes into or, when `shared`, the user's own file or
+        folder itself, which is never written. `hashed` are the files' stamps from before all of it
+        was hashed and found right."""
+        self.info_hash: InfoHash = magnet.info_hash
+        self.metainfo = metainfo
+        self.magnet = magnet
+        self.select = tuple(select) if select else None
+        """Inclusive ranges of wanted files; None is all."""
+        self.sequential = sequential
+        self.crowd = Crowd(host, magnet.info_hash, lambda: self.name)
+        self._host = host
+        self._root = root
+        self._shared = shared
+        self._hashed = hashed
+        self._resume = resume
+        self._content: Content | None = None
+        self._stage: Stage = FetchingInfo(MetadataFetch(magnet.info_hash, host.config.peer))
+        self._paused = resume.paused if resume else False
+        self._fault: Failed | None = None
+        self._session = trio.CancelScope()
+        self._changed = trio.Event()
+        self._finished = trio.Event()
+        self._dirty = resume is None
+        self._lookup_note = "looking for peers in the DHT"
+        self._before = (resume.downloaded, resume.uploaded, resume.wasted) if resume else (0, 0, 0)
+        self._wasted_before = 0
+        self._added_at = resume.added_at if resume else time.time()
+        self._completed_at = resume.completed_at if resume else None
+        # Names in x.pe are not resolved: a magnet link must not make us ask somebody's DNS.
+        self.crowd.found([Address(*p) for p in magnet.peers if Address(*p).is_usable], "magnet")
+        if resume:
+            self.crowd.found(resume.peers, "resume")
+            for host_name in resume.banned:
+                self.crowd.candidates.ban(host_name, trio.current_time())
+
+    # -- what users see -------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The infohash in hex."""
+        return self.info_hash.hex()
+
+    @property
+    def name(self) -> str:
+        if self.metainfo is not None:
+            return self.metainfo.name
+        return self.magnet.name or self.id
+
+    @property
+    def path(self) -> Path | None:
+        """Where the content is, or None while its name is not known."""
+        if self._shared:
+            return self._root
+        return self._root / self.metainfo.name if self.metainfo else None
+
+    @property
+    def state(self) -> State:
+        match self._stage:
+            case FetchingInfo():
+                return "metadata"
+            case Checking():
+                return "checking"
+            case Active(swarm):
+                return "seeding" if swarm.picker.done else "downloading"
+            case Failed():
+                return "error"
+            case Paused():
+                return "paused"
+
+    @property
+    def error(self) -> str | None:
+        return str(self._stage.error) if isinstance(self._stage, Failed) else None
+
+    @property
+    def progress(self) -> float:
+        """Verified share (0..1) of the wanted bytes; while checking, the share looked at."""
+        if isinstance(self._stage, Checking):
+            return self._stage.done / self._stage.total if self._stage.total else 1.0
+        size = self.size
+        if not size or self.metainfo is None or self._content is None:
+            return 0.0
+        have = self._content.have
+        if isinstance(self._stage, Active):
+            return 1 - self._stage.swarm.picker.bytes_left / size
+        if have is None:
+            return 0.0
+        geometry = self.metainfo.geometry
+        wanted = self._wanted_pieces(self.metainfo)
+        return sum(geometry.piece_size(index) for index in wanted if index in have) / size
+
+    @property
+    def size(self) -> int:
+        """Bytes wanted; 0 while the metadata is not known."""
+        if self.metainfo is None:
+            return 0
+        geometry = self.metainfo.geometry
+        if self.select is None:
+            return geometry.total
+        return sum(geometry.piece_size(index) for index in self._wanted_pieces(self.metainfo))
+
+    @property
+    def downloaded(self) -> int:
+        """Payload bytes received, good or not, also in earlier runs."""
+        live = sum(peer.downloaded for peer in self.crowd.peers.values())
+        return self._before[0] + self.crowd.downloaded + live
+
+    @property
+    def uploaded(self) -> int:
+        """Payload bytes sent, also in earlier runs."""
+        live = sum(peer.uploaded for peer in self.crowd.peers.values())
+        return self._before[1] + self.crowd.uploaded + live
+
+    @property
+    def wasted(self) -> int:
+        """Payload bytes that were of no use, also in earlier runs."""
+        live = self._stage.swarm.wasted if isinstance(self._stage, Active) else 0
+        return self._before[2] + self._wasted_before + live
+
+    @property
+    def why(self) -> str | None:
+        """Why nothing moves, in one line; None when all is well."""
+        peers = self.crowd.peers.values()
+        match self._stage:
+            case Failed(error, retry_at):
+                return f"{error}; trying again by itself" if retry_at is not None else str(error)
+            case Paused() | Checking():
+                return None
+            case Active(swarm) if swarm.picker.done:
+                return None
+        if not peers:
+            return self._why_no_peers()
+        if isinstance(self._stage, FetchingInfo):
+            return f"{len(peers)} peers, none has sent the metadata yet"
+        if not any(peer.am_interested for peer in peers):
+            return f"none of {len(peers)} peers has a piece that is missing"
+        if all(peer.chokes_us for peer in peers if peer.am_interested):
+            return f"{len(peers)} peers, all choking us: waiting for a turn"
+        return None
+
+    def _why_no_peers(self) -> str:
+        if not self.offers_dht():
+            return "a private torrent is not looked up in the DHT, and no peer is known"
+        dht = self._host.dht.status()
+        if not dht.good and dht.bootstrap_total:
+            return (
+                f"DHT: {dht.bootstrap_answered} of {dht.bootstrap_total} bootstrap nodes answered"
+            )
+        if not dht.good:
+            return "DHT: no contacts yet, and no bootstrap nodes are configured"
+        known = len(self.crowd.candidates)
+        if known:
+            return f"{known} peers known, none could be reached so far; {self._lookup_note}"
+        return self._lookup_note
+
+    async def completed(self) -> Path:
+        """Wait until all wanted pieces are verified on disk; returns where they are.
+
+        Raises StorageError or MetainfoError if the torrent stops with an error first."""
+        while not self._finished.is_set():
+            if isinstance(self._stage, Failed):
+                raise self._stage.error
+            await self._changed.wait()
+        path = self.path
+        assert path is not None
+        return path
+
+    def summary(self) -> Summary:
+        """The torrent in one line."""
+        now = trio.current_time()
+        peers = self.crowd.peers.values()
+        down = sum(peer.down.value(now) for peer in peers)
+        left = self._stage.swarm.picker.bytes_left if isinstance(self._stage, Active) else 0
+        return Summary(
+            id=self.id,
+            name=self.name,
+            state=self.state,
+            progress=self.progress,
+            size=self.size,
+            downloaded=self.downloaded,
+            uploaded=self.uploaded,
+            wasted=self.wasted,
+            down_rate=down,
+            up_rate=sum(peer.up.value(now) for peer in peers),
+            peers=len(peers),
+            error=self.error,
+            why=self.why,
+            magnet=str(self.magnet),
+            path=str(self.path) if self.path else None,
+            eta=left / down if left and down > 1 else None,
+        )
+
+    def peers(self) -> list[PeerInfo]:
+        """The connections of this torrent."""
+        now = trio.current_time()
+        pieces = self.metainfo.geometry.piece_count if self.metainfo else 0
+        return [peer.info(pieces, now) for peer in self.crowd.peers.values()]
+
+    def files(self) -> list[FileInfo]:
+        """The files of this torrent, pad files left out; empty while the metadata is not known."""
+        if self.metainfo is None:
+            return []
+        geometry = self.metainfo.geometry
+        have = self._content.have if self._content else None
+        shown = []
+        for number, file in enumerate(geometry.files):
+            if file.pad:
+                continue
+            pieces = geometry.file_pieces(number)
+            got = sum(1 for index in pieces if have is not None and index in have)
+            shown.append(
+                FileInfo(
+                    index=number,
+                    path="/".join(file.path),
+                    size=file.length,
+                    progress=got / len(pieces) if len(pieces) else 1.0,
+                    selected=self._is_selected(number),
+                )
+            )
+        return shown
+
+    # -- what users ask -------------------------------------------------------------------------
+
+    async def pause(self) -> None:
+        """Close all connections and stop; survives a restart."""
+        self._paused = True
+        await self._interrupt()
+
+    async def resume(self) -> None:
+        """Go on after a pause or an error."""
+        self._paused = False
+        self._fault = None
+        await self._interrupt()
+
+    async def recheck(self) -> None:
+        """Hash everything on disk again, whatever was believed of it.
+
+        Raises InputError while the metadata is not known."""
+        if self.metainfo is None:
+            raise InputError("nothing to recheck: the metadata is not known yet")
+        self._fault = None
+        if self._content is not None:
+            self._content.doubt()
+        self._resume = self._hashed = None
+        await self._interrupt()
+
+    def raise_selection(self, select: Sequence[tuple[int, int]] | None) -> None:
+        """Want these files too; None wants all (BEP 53: a second magnet only adds)."""
+        if self.select is None:
+            return
+        self.select = None if select is None else (*self.select, *select)
+        self._dirty = True
+        if isinstance(self._stage, Active) and self.metainfo is not None:
+            self._stage.swarm.select(self._wanted_pieces(self.metainfo), trio.current_time())
+            if not self._stage.swarm.picker.done:
+                self._finished = trio.Event()
+
+    def welcome(self, greeted: Greeted) -> bool:
+        """An incoming connection for this torrent. False when it cannot be taken in."""
+        return self.admits() and self.crowd.welcome(greeted)
+
+    # -- the owner of everything ----------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve this torrent until cancelled."""
+        try:
+            while True:
+                if self._paused:
+                    await self._rest(Paused())
+                elif self._fault is not None:
+                    await self._rest(self._fault)
+                else:
+                    with trio.CancelScope() as self._session:
+                        await self._run_session()
+                    self._end_session()
+        finally:
+            self._end_session()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + SHUTDOWN_PATIENCE):
+                await self._save_resume()
+                if self._content is not None:
+                    await self._content.close()
+
+    async def _rest(self, stage: Paused | Failed) -> None:
+        """Do nothing until told otherwise, or until it is time to try again."""
+        self._host.dht.withdraw(self.info_hash)
+        with trio.CancelScope() as self._session:
+            if self._content is not None and self._content.have is not None:
+                await self._content.rest()
+            self._enter(stage)
+            self._dirty = True
+            await self._save_resume()
+            retry_at = stage.retry_at if isinstance(stage, Failed) else None
+            await trio.sleep_until(retry_at if retry_at is not None else float("inf"))
+        if self._fault is stage:
+            self._fault = None
+
+    async def _interrupt(self) -> None:
+        self._dirty = True
+        self._session.cancel()
+        await trio.lowlevel.checkpoint()
+
+    def _enter(self, stage: Stage) -> None:
+        self._stage = stage
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+    def on_fault(self, error: StorageError | MetainfoError) -> None:
+        """Stop with `error`. A full disk is tried again after a while."""
+        retry_at = None
+        if isinstance(error, StorageError) and error.disk_full:
+            retry_at = trio.current_time() + self._host.config.torrent.disk_retry
+        self._fault = Failed(error, retry_at)
+        logger.info("%s: stopped: %s", self.name, error)
+        self._session.cancel()
+
+    def _end_session(self) -> None:
+        if isinstance(self._stage, Active):
+            self._wasted_before += self._stage.swarm.wasted
+            self._stage = Checking()
+
+    async def _run_session(self) -> None:
+        async with trio.open_nursery() as nursery:
+            # Peers first: who is connected while the info is fetched stays for the exchange.
+            nursery.start_soon(self.crowd.run, self)
+            nursery.start_soon(self._find_peers)
+            nursery.start_soon(self._keep_resume)
+            try:
+                if self.metainfo is None:
+                    self.metainfo = await self._fetch_info()
+                    self._dirty = True
+                swarm = await self._begin(self.metainfo)
+            except (StorageError, MetainfoError) as error:
+                self.on_fault(error)
+                return
+            nursery.start_soon(swarm.run)
+            nursery.start_soon(self._watch_files)
+
+    async def _begin(self, metainfo: Metainfo) -> Swarm:
+        """Open the content, find out what is there, and let all connected peers take part."""
+        host, stage = self._host, Checking()
+        self._enter(stage)
+        if not self.offers_dht():
+            host.dht.withdraw(self.info_hash)  # BEP 27, learned late
+
+        def note(done: int, total: int) -> None:
+            stage.done, stage.total = done, total
+
+        if self._content is None:
+            self._content = Content(
+                host.disk,
+                host.open_storage(metainfo, self._root, self._shared),
+                metainfo,
+                shared=self._shared,
+                resume=self._resume,
+                hashed=self._hashed,
+            )
+            self._resume = self._hashed = None
+        content = self._content
+        have = await content.establish(note)
+        wanted = self._wanted_pieces(metainfo)
+        missing = (index for index in wanted if index not in have)
+        await content.prepare(sum(map(metainfo.geometry.piece_size, missing)))
+        swarm = Swarm(host, metainfo, content.disk, have, self.crowd, self)
+        swarm.picker.sequential = self.sequential
+        now = trio.current_time()
+        swarm.picker.select(wanted)
+        self._enter(Active(swarm))
+        self._dirty = True
+        for peer in list(self.crowd.peers.values()):
+            with their_fault(peer):
+                swarm.join_late(peer, now)
+                self._introduce(peer)  # now with the size of the metadata, for who lacks it too
+        swarm.rechoke(now)
+        self._note_completion(swarm)
+        self.crowd.wake()
+        return swarm
+
+    def _wanted_pieces(self, metainfo: Metainfo) -> set[int]:
+        geometry = metainfo.geometry
+        if self.select is None:
+            return set(range(geometry.piece_count))
+        wanted: set[int] = set()
+        for number in range(len(geometry.files)):
+            if self._is_selected(number):
+                wanted.update(geometry.file_pieces(number))
+        return wanted
+
+    def _is_selected(self, number: int) -> bool:
+        return self.select is None or any(first <= number <= last for first, last in self.select)
+
+    async def _find_peers(self) -> None:
+        """Look up and announce: often while a download is alone, otherwise every quarter hour."""
+        config, dht = self._host.config.torrent, self._host.dht
+        pause = config.hungry_interval
+        with trio.move_on_after(config.bootstrap_patience):
+            await dht.bootstrapped()
+        while self.offers_dht():
+            self.crowd.lonely = trio.Event()
+            found = await dht.find_peers(
+                self.info_hash,
+                announce_port=self._host.port,
+                on_peers=lambda addresses: self.crowd.found(addresses, "dht"),
+            )
+            if found.announced_to:
+                self._host.last_announce = trio.current_time()
+            done = isinstance(self._stage, Active) and self._stage.swarm.picker.done
+            hungry = not done and not self.crowd.peers
+            pause = min(pause * 2, config.find_peers_interval) if hungry else config.hungry_interval
+            self._lookup_note = (
+                f"DHT: {found.answered} of {found.asked} contacts answered, "
+                f"{len(found.peers)} peers found, looking again in {pause:.0f} s"
+            )
+            if hungry:
+                await trio.sleep(pause)
+            else:
+                with trio.move_on_after(config.find_peers_interval):
+                    await self.crowd.lonely.wait()
+                    await trio.sleep(config.lonely_interval)
+
+    # -- connections (crowd.Exchange) -----------------------------------------------------------
+
+    def admits(self) -> bool:
+        """May connections be made at this stage?"""
+        return isinstance(self._stage, FetchingInfo | Active)
+
+    def offers_dht(self) -> bool:
+        """False once the torrent is known to be private (BEP 27)."""
+        return self.metainfo is None or not self.metainfo.private
+
+    def opened(self, peer: Peer, now: float) -> None:
+        """Say who we are: what we have, then extensions, then where our DHT listens."""
+        if isinstance(self._stage, Active):
+            self._stage.swarm.join(peer, now)
+        elif peer.connection.fast:
+            peer.tell(HaveNone())
+        self._introduce(peer)
+        if peer.connection.dht:
+            peer.tell(Port(self._host.port))
+
+    def closed(self, peer: Peer, now: float) -> None:
+        """The connection has ended; `peer` is in the crowd no longer."""
+        if isinstance(self._stage, Active):
+            self._stage.swarm.leave(peer, now)
+        elif isinstance(self._stage, FetchingInfo):
+            self._stage.fetch.peer_left(peer.key)
+
+    def on_events(self, peer: Peer, events: list[Event], now: float) -> None:
+        """A batch of messages. Raises PeerProtocolError when the peer broke a rule."""
+        if isinstance(self._stage, Active):
+            self._stage.swarm.on_events(peer, events, now)
+            return
+        for event in events:
+            match event:
+                case Choke():
+                    peer.chokes_us = True
+                case Unchoke():
+                    peer.chokes_us = False
+                case Interested():
+                    peer.interested = True
+                case NotInterested():
+                    peer.interested = False
+                case _:
+                    self.on_other(peer, event, now)
+
+    def _introduce(self, peer: Peer) -> None:
+        if not peer.connection.extended:
+            return
+        done = isinstance(self._stage, Active) and self._stage.swarm.picker.done
+        peer.tell(
+            ExtensionHandshake(
+                client=self._host.client,
+                port=self._host.port,
+                request_queue=self._host.config.peer.max_asked,
+                metadata_size=len(self.metainfo.info) if self.metainfo else None,
+                upload_only=done,
+                your_ip=peer.address.host,
+            )
+        )
+
+    def on_other(self, peer: Peer, event: Event, now: float) -> None:
+        """Messages that mean the same at every stage; others are of no use at this one."""
+        match event:
+            case Port(port):
+                self._host.dht.maybe_contact(Address(peer.address.host, port))
+            case ExtensionHandshake():
+                self._on_extension_handshake(peer, event, now)
+            case MetadataRequest(piece):
+                self._send_metadata(peer, piece)
+            case MetadataData() | MetadataReject() if isinstance(self._stage, FetchingInfo):
+                self._on_metadata(peer, self._stage.fetch, event, now)
+            case _:
+                pass
+
+    def _on_extension_handshake(self, peer: Peer, event: ExtensionHandshake, now: float) -> None:
+        if event.client:
+            peer.client = client_name(peer.peer_id, event.client)
+        peer.pipeline.peer_limit(event.request_queue)
+        if event.port is not None and peer.incoming:
+            peer.listens_at = Address(peer.address.host, event.port)
+            self.crowd.candidates.add(peer.listens_at, "incoming", now)
+            self.crowd.candidates.connected(peer.listens_at, now)
+        if (
+            isinstance(self._stage, FetchingInfo)
+            and event.metadata_size is not None
+            and peer.connection.supports("ut_metadata")
+        ):
+            self._stage.fetch.peer_joined(peer.key, event.metadata_size, now)
+            self._ask_metadata(self._stage.fetch, now)
+
+    # -- metadata -------------------------------------------------------------------------------
+
+    async def _fetch_info(self) -> Metainfo:
+        fetch = MetadataFetch(self.info_hash, self._host.config.peer)
+        self._enter(FetchingInfo(fetch))
+        self.crowd.wake()
+        while fetch.info is None:
+            changed = self._changed
+            self._ask_metadata(fetch, trio.current_time())
+            with trio.move_on_after(METADATA_TICK):
+                await changed.wait()
+        return from_info(fetch.info, info_hash=self.info_hash)
+
+    def _ask_metadata(self, fetch: MetadataFetch, now: float) -> None:
+        for peer in list(self.crowd.peers.values()):
+            while (piece := fetch.want(peer.key, now)) is not None:
+                peer.tell(MetadataRequest(piece))
+
+    def _on_metadata(
+        self, peer: Peer, fetch: MetadataFetch, event: MetadataData | MetadataReject, now: float
+    ) -> None:
+        if isinstance(event, MetadataReject):
+            fetch.rejected(peer.key, event.piece, now)
+        elif fetch.received(peer.key, event.piece, event.total_size, event.data, now) is not None:
+            self._enter(self._stage)  # wakes _fetch_info
+            return
+        for key in fetch.liars():
+            if key in self.crowd.peers:
+                self.crowd.peers[key].drop("sent metadata with a wrong hash")
+        self._ask_metadata(fetch, now)
+
+    def _send_metadata(self, peer: Peer, piece: int) -> None:
+        if not peer.connection.supports("ut_metadata"):
+            return
+        limit = self._host.config.peer.max_metadata_requests * 16 * 1024
+        block = metadata_block(self.metainfo.info, piece) if self.metainfo else None
+        if self.metainfo is None or block is None or peer.backlog > limit:
+            peer.tell(MetadataReject(piece))
+        else:
+            peer.tell(MetadataData(piece, len(self.metainfo.info), block))
+
+    # -- disk -----------------------------------------------------------------------------------
+
+    def on_saved(self, indices: Sequence[int]) -> None:
+        """These pieces are verified and on disk."""
+        assert self._content is not None
+        self._content.wrote(indices)
+        self._dirty = True
+        if isinstance(self._stage, Active):
+            self._note_completion(self._stage.swarm)
+
+    def _note_completion(self, swarm: Swarm) -> None:
+        if not swarm.picker.done or self._finished.is_set():
+            return
+        self._finished.set()
+        if self._completed_at is None:
+            self._completed_at = time.time()
+            logger.info("%s: complete", self.name)
+        for peer in list(self.crowd.peers.values()):
+            if peer.is_seed:
+                peer.drop("both have everything")
+            elif peer.connection.supports("upload_only"):
+                peer.tell(UploadOnly(True))
+        self._enter(self._stage)
+
+    async def _watch_files(self) -> None:
+        """Find out when files change or vanish behind our back: nothing of them is served then."""
+        content = self._content
+        assert content is not None
+        while True:
+            await trio.sleep(self._host.config.torrent.file_check_interval)
+            changed = await content.changed_files()
+            if changed:
+                shown = ", ".join(changed[:3])
+                more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+                content.doubt()
+                self.on_fault(
+                    StorageError(f"changed or deleted on disk: {shown}{more}; recheck to go on")
+                )
+
+    async def _keep_resume(self) -> None:
+        while True:
+            await trio.sleep(self._host.config.torrent.resume_interval)
+            await self._save_resume()
+
+    async def _save_resume(self) -> None:
+        """Write the record if anything changed. One that could not be written is reported and tried
+        again: the one before still holds."""
+        state = self._host.state
+        if state is None or not self._dirty:
+            return
+        self._dirty = False
+        have, stamps, final = b"", None, True
+        try:
+            if self._content is not None:
+                have, stamps, final = await self._content.vouch()
+            await self._host.disk.run(state.save, self._record(have, stamps))
+        except StorageError as error:
+            final = False
+            logger.warning("%s: could not save its resume record: %s", self.name, error)
+        self._dirty = self._dirty or not final
+
+    def _record(self, have: bytes, stamps: Stamps | None) -> Resume:
+        if self._content is None and self._resume is not None:
+            have, stamps = self._resume.have, self._resume.stamps  # not looked at yet
+        known, banned = self.crowd.candidates.dump(trio.current_time())
+        return Resume(
+            info_hash=self.info_hash,
+            magnet=str(self.magnet),
+            added_at=self._added_at,
+            content=self._root,
+            shared=self._shared,
+            info=self.metainfo.info if self.metainfo else None,
+            have=have,
+            stamps=stamps,
+            select=self.select,
+            sequential=self.sequential,
+            paused=self._paused,
+            downloaded=self.downloaded,
+            uploaded=self.uploaded,
+            wasted=self.wasted,
+            completed_at=self._completed_at,
+            peers=tuple(known),
+            banned=tuple(banned),
+        )
+
+    async def delete_content(self) -> None:
+        """Remove the content's files, unless they are shared in place. Call when `run` has ended."""
+        if self._content is not None:
+            await self._content.delete()

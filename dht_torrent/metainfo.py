@@ -1,0 +1,368 @@
+"""What a torrent is: its info dict, checked once. A Metainfo that exists has paths that stay in
+its folder, lengths that add up and a hash for every piece, wherever it came from - a file, a peer
+or our own disk. The infohash is taken of the info dict's very bytes, which are kept.
+
+Read through its v1 part; the v2 part of a hybrid torrent (BEP 52) is kept but not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dht_torrent import bencode, names
+from dht_torrent.bencode import Value
+from dht_torrent.errors import BencodeError, InputError, MetainfoError
+from dht_torrent.geometry import BLOCK, File, Geometry, Span
+from dht_torrent.hashing import Progress, Source, hash_pieces, list_sources
+from dht_torrent.ids import HostPort, InfoHash
+from dht_torrent.magnet import MAX_FILES, Magnet, format_ranges, parse_ranges
+
+__all__ = [
+    "BLOCK",
+    "MAX_FILES",
+    "File",
+    "Geometry",
+    "Magnet",
+    "Metainfo",
+    "Span",
+    "choose_piece_length",
+    "format_ranges",
+    "from_info",
+    "make",
+    "parse_ranges",
+    "parse_torrent",
+]
+
+MAX_TORRENT = 10_000_000
+"""Bytes of a .torrent file (libtorrent)."""
+MAX_PIECES = 0x200000
+"""Pieces in one torrent (libtorrent)."""
+MIN_PIECE_LENGTH = 1024
+MAX_PIECE_LENGTH = 64 * 1024 * 1024
+"""A piece is assembled in memory before it is checked."""
+MAX_TOTAL = 2**53
+"""Bytes of content: exact in JSON's and JavaScript's numbers, too."""
+MAX_NODES = 100
+"""DHT nodes read from one .torrent."""
+
+_PREFERRED_PIECES = 2000
+_SMALLEST_PREFERRED = 256 * 1024
+_LARGEST_PREFERRED = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Metainfo:
+    """A torrent whose content we know how to check. Made only by the functions of this module."""
+
+    info_hash: InfoHash
+    name: str
+    """Sanitised: the folder's, or the single file's."""
+    geometry: Geometry
+    pieces: bytes
+    """20 bytes of SHA-1 for each piece."""
+    private: bool
+    """BEP 27: such a torrent may not be looked up in the DHT, nor its peers passed on."""
+    single: bool
+    """One file and no folder around it."""
+    info: bytes
+    """The info dict as it was written."""
+    nodes: tuple[HostPort, ...] = ()
+    """Where to enter the DHT (BEP 5)."""
+    comment: str | None = None
+    created_by: str | None = None
+    creation_date: int | None = None
+    """Seconds since 1970, whatever the author claims."""
+    as_written: bool = False
+    """Paths are the info dict's own: content that was shared from this disk, under names that a
+    download would have replaced. Remember it beside the info dict, for `from_info`."""
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        return self.geometry.files
+
+    def piece_hash(self, index: int) -> bytes:
+        return self.pieces[20 * index : 20 * index + 20]
+
+    def to_torrent(self) -> bytes:
+        """A .torrent file, with the info dict byte for byte."""
+        head: dict[bytes, Value] = {}
+        if self.comment is not None:
+            head[b"comment"] = self.comment.encode()
+        if self.created_by is not None:
+            head[b"created by"] = self.created_by.encode()
+        if self.creation_date is not None:
+            head[b"creation date"] = self.creation_date
+        tail: dict[bytes, Value] = {}
+        if self.nodes:
+            tail[b"nodes"] = [[node.host.encode(), node.port] for node in self.nodes]
+        # All keys of head sort before `info`, those of tail after it.
+        return bencode.encode(head)[:-1] + b"4:info" + self.info + bencode.encode(tail)[1:]
+
+    def magnet(self, peers: Sequence[HostPort] = ()) -> Magnet:
+        """A link to this torrent, with `peers` as those who have it."""
+        return Magnet(self.info_hash, names.printable(self.name) or None, tuple(peers))
+
+
+def parse_torrent(data: bytes) -> Metainfo:
+    """Reads a .torrent file. Raises MetainfoError."""
+    if len(data) > MAX_TORRENT:
+        raise MetainfoError(f"a .torrent may have {MAX_TORRENT} bytes, this has {len(data)}")
+    try:
+        top = bencode.decode_tolerant(data, max_size=MAX_TORRENT)
+        info = bencode.raw_slice(data, b"info")
+    except BencodeError as exc:
+        raise MetainfoError(f"not a .torrent file: {exc}") from None
+    assert isinstance(top, dict)  # or it would have no slice
+    date = top.get(b"creation date")
+    return _from_dict(
+        top[b"info"],
+        info,
+        nodes=_nodes(top.get(b"nodes")),
+        comment=_text(top, b"comment"),
+        created_by=_text(top, b"created by"),
+        creation_date=date if isinstance(date, int) else None,
+    )
+
+
+def from_info(
+    info: bytes,
+    *,
+    info_hash: InfoHash | None = None,
+    nodes: Sequence[HostPort] = (),
+    as_written: bool = False,
+) -> Metainfo:
+    """Reads an info dict alone, as peers send it (BEP 9).
+
+    `as_written` leaves awkward names alone (never dangerous ones): only for an info dict that
+    `make` made here. Raises MetainfoError, also when it is not what `info_hash` names.
+    """
+    if info_hash is not None and hashlib.sha1(info, usedforsecurity=False).digest() != info_hash:
+        raise MetainfoError("the info dict does not match the infohash")
+    try:
+        value = bencode.decode_tolerant(info, max_size=MAX_TORRENT)
+    except BencodeError as exc:
+        raise MetainfoError(f"not an info dict: {exc}") from None
+    return _from_dict(value, info, nodes=tuple(nodes), as_written=as_written)
+
+
+def choose_piece_length(total: int) -> int:
+    """A power of two that makes 1,000 to 2,000 pieces, within 256 KiB and 16 MiB."""
+    length = _SMALLEST_PREFERRED
+    while total > length * _PREFERRED_PIECES and length < _LARGEST_PREFERRED:
+        length *= 2
+    return length
+
+
+def make(
+    path: Path,
+    *,
+    piece_length: int | None = None,
+    private: bool = False,
+    nodes: Sequence[HostPort] = (),
+    comment: str | None = None,
+    created_by: str | None = None,
+    creation_date: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Metainfo:
+    """Reads and hashes the file or folder at `path`, on all cores. Blocking: run it in a thread.
+
+    The info dict is the one libtorrent writes with `v1_only` for the files in this order (see
+    `hashing.list_sources`). `progress` gets bytes done and bytes in all, from worker threads but
+    never two at once; `cancelled` is asked often, and True ends it. Raises InputError.
+    """
+    root = Path(path)
+    name = root.name or root.resolve().name
+    if name in {"", ".."}:
+        name = root.resolve().name
+    try:
+        raw_name = name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the name of {bytes(root)!r} is not UTF-8") from None
+    sources = list_sources(root)
+    total = sum(source.length for source in sources)
+    if total == 0:
+        raise InputError(f"{root} holds no data to share")
+    if piece_length is None:
+        piece_length = choose_piece_length(total)
+    single = not root.is_dir()
+    geometry = _checked_geometry(piece_length, [File((), s.length, 0) for s in sources])
+    info: dict[bytes, Value] = {b"name": raw_name, b"piece length": piece_length}
+    if single:
+        info |= _file_entry(sources[0])
+    else:
+        info[b"files"] = [
+            _file_entry(s) | {b"path": [part.encode() for part in s.path]} for s in sources
+        ]
+    if private:
+        info[b"private"] = 1
+    info[b"pieces"] = hash_pieces(
+        sources, geometry, threads=threads, progress=progress, cancelled=cancelled
+    )
+    return _from_dict(
+        info,
+        bencode.encode(info),
+        nodes=tuple(nodes),
+        comment=comment,
+        created_by=created_by,
+        creation_date=creation_date,
+        as_written=True,
+    )
+
+
+def _file_entry(source: Source) -> dict[bytes, Value]:
+    entry: dict[bytes, Value] = {b"length": source.length}
+    if source.executable:
+        entry[b"attr"] = b"x"
+    return entry
+
+
+def _from_dict(
+    info: Value,
+    raw: bytes,
+    *,
+    nodes: tuple[HostPort, ...],
+    comment: str | None = None,
+    created_by: str | None = None,
+    creation_date: int | None = None,
+    as_written: bool = False,
+) -> Metainfo:
+    """The one validator of info dicts. `raw` is `info` as it was written."""
+    if not isinstance(info, dict):
+        raise MetainfoError("the info dict is no dict")
+    if b"pieces" not in info and b"file tree" in info:
+        raise MetainfoError("a v2-only torrent (BEP 52), which is not supported")
+    raw_name = _bytes(info, b"name.utf-8", b"name")
+    piece_length = _integer(info, b"piece length")
+    single = b"files" not in info
+    entries = [info] if single else _entries(info)
+    paths = [[raw_name]] if single else list(map(_raw_path, entries))
+    geometry = _checked_geometry(piece_length, _files(entries, paths, as_written=as_written))
+    pieces = _bytes(info, b"pieces")
+    if len(pieces) != 20 * geometry.piece_count:
+        raise MetainfoError(
+            f"{geometry.piece_count} pieces need {20 * geometry.piece_count} bytes of hashes, "
+            f"not {len(pieces)}"
+        )
+    return Metainfo(
+        info_hash=InfoHash(hashlib.sha1(raw, usedforsecurity=False).digest()),
+        name=names.check(raw_name) if as_written else names.sanitise(raw_name),
+        geometry=geometry,
+        pieces=pieces,
+        private=info.get(b"private") == 1,
+        single=single,
+        info=raw,
+        nodes=nodes,
+        comment=comment,
+        created_by=created_by,
+        creation_date=creation_date,
+        as_written=as_written,
+    )
+
+
+def _entries(info: dict[bytes, Value]) -> list[dict[bytes, Value]]:
+    if b"length" in info:
+        raise MetainfoError("an info dict has either `length` or `files`")
+    files = info[b"files"]
+    if not isinstance(files, list) or not files:
+        raise MetainfoError("`files` is no list of files")
+    if len(files) > MAX_FILES:
+        raise MetainfoError(f"more than {MAX_FILES} files")
+    entries = [entry for entry in files if isinstance(entry, dict)]
+    if len(entries) != len(files):
+        raise MetainfoError("`files` holds something that is no dict")
+    return entries
+
+
+def _files(
+    entries: list[dict[bytes, Value]], raw_paths: list[list[bytes]], *, as_written: bool
+) -> list[File]:
+    """Files with their names as they are on disk, not yet laid end to end."""
+    attributes = [_attributes(entry) for entry in entries]
+    # What is never written takes nobody's name. Pads may well come twice under the same one.
+    phantom = ["p" in letters or "l" in letters for letters in attributes]
+    read = names.check_path if as_written else names.sanitise_path
+    paths = list(map(read, raw_paths))
+    real = (path for path, skip in zip(paths, phantom, strict=True) if not skip)
+    final = real if as_written else names.unique(real)
+    files = []
+    for entry, path, letters, skip in zip(entries, paths, attributes, phantom, strict=True):
+        length = 0 if "l" in letters and b"length" not in entry else _integer(entry, b"length")
+        if length < 0:
+            raise MetainfoError("a file has a negative length")
+        if "l" in letters and length:
+            raise MetainfoError("a symbolic link with content")
+        files.append(File(path if skip else next(final), length, 0, skip, letters))
+    return files
+
+
+def _checked_geometry(piece_length: int, files: Sequence[File]) -> Geometry:
+    if not MIN_PIECE_LENGTH <= piece_length <= MAX_PIECE_LENGTH:
+        raise MetainfoError(
+            f"the piece length must be {MIN_PIECE_LENGTH} to {MAX_PIECE_LENGTH} bytes, "
+            f"not {piece_length}"
+        )
+    total = sum(file.length for file in files)
+    if not 0 < total <= MAX_TOTAL:
+        raise MetainfoError(f"a torrent must have 1 to {MAX_TOTAL} bytes of content, not {total}")
+    if total > MAX_PIECES * piece_length:
+        raise MetainfoError(f"more than {MAX_PIECES} pieces")
+    if len(files) > MAX_FILES:
+        raise MetainfoError(f"more than {MAX_FILES} files")
+    laid = []
+    offset = 0
+    for file in files:
+        laid.append(File(file.path, file.length, offset, file.pad, file.attributes))
+        offset += file.length
+    return Geometry(piece_length, tuple(laid))
+
+
+def _attributes(entry: dict[bytes, Value]) -> str:
+    """BEP 47's letters, without those that mean nothing to us. No attribute is no error."""
+    raw = entry.get(b"attr")
+    return "".join(c for c in "hlpx" if c.encode() in raw) if isinstance(raw, bytes) else ""
+
+
+def _raw_path(entry: dict[bytes, Value]) -> list[bytes]:
+    path = entry.get(b"path.utf-8", entry.get(b"path"))
+    parts = [part for part in path if isinstance(part, bytes)] if isinstance(path, list) else []
+    if not isinstance(path, list) or not parts or len(parts) != len(path):
+        raise MetainfoError("a file has no proper `path`")
+    return parts
+
+
+def _bytes(where: dict[bytes, Value], *keys: bytes) -> bytes:
+    """The first of `keys` that is there."""
+    value = next((where[key] for key in keys if key in where), None)
+    if not isinstance(value, bytes):
+        raise MetainfoError(f"the info dict has no proper `{keys[-1].decode()}`")
+    return value
+
+
+def _integer(where: dict[bytes, Value], key: bytes) -> int:
+    value = where.get(key)
+    if not isinstance(value, int):
+        raise MetainfoError(f"the info dict has no proper `{key.decode()}`")
+    return value
+
+
+def _text(top: dict[bytes, Value], key: bytes) -> str | None:
+    value = top.get(key + b".utf-8", top.get(key))
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
+
+
+def _nodes(value: Value | None) -> tuple[HostPort, ...]:
+    """Entry points to the DHT. They are hints: what is no [host, port] is passed over."""
+    nodes = []
+    for entry in value[:MAX_NODES] if isinstance(value, list) else ():
+        match entry:
+            case [bytes(host), int(port)] if 0 < port < 65536 and 0 < len(host) < 254:
+                if host.isascii() and (text := host.decode()).isprintable() and " " not in text:
+                    nodes.append(HostPort(text, port))
+            case _:
+                pass
+    return tuple(nodes)

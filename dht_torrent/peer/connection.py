@@ -1,0 +1,480 @@
+"""One connection of the peer wire without the wire: bytes in, events out, and bytes to send for
+messages (in the manner of h11).
+
+The rule: what comes out of `receive` is legal. Handshake first, at most one bitfield and only in
+front, fast messages only when both sides speak BEP 6, indexes within the torrent, lengths that fit
+the id. Anything else raises PeerProtocolError, after which the connection must be closed. Of a
+message that has not arrived in full only the bytes that came are kept, and only if the whole may
+be as long as it says.
+
+A payload is not copied when its message lies whole in the bytes given to `receive`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+
+from dht_torrent.config import PeerConfig
+from dht_torrent.errors import HandshakeError, LocalProtocolError, PeerProtocolError
+from dht_torrent.ids import InfoHash, PeerId, parse_info_hash, parse_peer_id
+from dht_torrent.peer import extensions, messages
+from dht_torrent.peer.extensions import ExtensionHandshake, ExtensionMessage
+from dht_torrent.peer.messages import (
+    BITFIELD,
+    EXTENDED,
+    FAST_IDS,
+    HAVE,
+    MAX_BLOCK,
+    MAX_PIECES,
+    PIECE,
+    REQUEST,
+    AllowedFast,
+    BitfieldMessage,
+    Cancel,
+    Extended,
+    Have,
+    HaveAll,
+    HaveNone,
+    KeepAlive,
+    Message,
+    Piece,
+    Port,
+    Reject,
+    Request,
+    Suggest,
+)
+
+HANDSHAKE_LENGTH = 68
+MAX_EARLY_ALLOWED = 32
+"""Allowed-fast pieces remembered until the metadata is known; BEP 6 suggests to send ten."""
+
+_PROTOCOL = b"\x13BitTorrent protocol"
+_EXTENDED_BIT = 0x10  # in reserved[5]
+_DHT_BIT, _FAST_BIT = 0x01, 0x04  # in reserved[7]
+
+_MAX_PIECE_LENGTH = 9 + MAX_BLOCK
+_KEEP_ALIVE = KeepAlive()
+
+_u32 = Struct(">I").unpack_from
+_start = Struct(">IBII").unpack_from
+_requests = Struct(">IBIII").iter_unpack
+_new = tuple.__new__  # skips the Python-level __new__ of a NamedTuple: half the cost of an event
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeReceived:
+    """The peer's first 68 bytes: always the first event. `fast`, `extended` and `dht` tell whether
+    *both* sides speak BEP 6, BEP 10 and BEP 5."""
+
+    info_hash: InfoHash
+    peer_id: PeerId
+    fast: bool
+    extended: bool
+    dht: bool
+
+
+Event = HandshakeReceived | Message | ExtensionHandshake | ExtensionMessage
+"""What `receive` gives. Extended never comes raw: it is decoded, or ignored if unknown to us."""
+Sendable = Message | ExtensionHandshake | ExtensionMessage
+"""What `send` takes."""
+
+
+class Connection:
+    """The protocol state of one connection, ours and the peer's."""
+
+    def __init__(
+        self, config: PeerConfig, *, dht: bool, fast: bool = True, extended: bool = True
+    ) -> None:
+        """`dht`, `fast` and `extended`: what our handshake says we speak."""
+        self._config = config
+        self._we_speak = (fast, extended, dht)
+        self._both_speak = (False, False, False)
+        self._info_hash: InfoHash | None = None
+        self._handshake_sent = False
+        self._handshake_received = False
+        self._carry = bytearray()  # a message (or handshake) that has begun and not ended
+        self._piece_count: int | None = None
+
+        # A bitfield, HaveAll or HaveNone may only come in front; only KeepAlive, Port and Extended
+        # may come before it, as several clients do send them first.
+        self._peer_in_front = True
+        self._we_in_front = True
+
+        # Heard before the metadata was known, for `set_piece_count`.
+        self._early: HaveAll | HaveNone | BitfieldMessage | None = None
+        self._early_haves = bytearray()  # bits, grown as needed, MAX_PIECES at most
+        self._early_allowed: list[int] = []
+
+        self._extension_handshakes = 0
+        self._their_ids: dict[str, int] = {}
+
+    # -- what is known --------------------------------------------------------------------------
+
+    @property
+    def fast(self) -> bool:
+        """Both sides speak BEP 6. False until the peer's handshake has come."""
+        return self._both_speak[0]
+
+    @property
+    def extended(self) -> bool:
+        """Both sides speak BEP 10."""
+        return self._both_speak[1]
+
+    @property
+    def dht(self) -> bool:
+        """Both sides have a DHT node (BEP 5)."""
+        return self._both_speak[2]
+
+    @property
+    def established(self) -> bool:
+        """Both handshakes are done."""
+        return self._handshake_sent and self._handshake_received
+
+    @property
+    def mid_message(self) -> bool:
+        """A message (or the peer's handshake) has begun and not ended."""
+        return bool(self._carry)
+
+    def supports(self, extension: str) -> bool:
+        """Whether the peer takes messages of this extension now, as of its last handshake."""
+        return extension in self._their_ids
+
+    # -- sending --------------------------------------------------------------------------------
+
+    def send_handshake(self, info_hash: InfoHash, peer_id: PeerId) -> bytes:
+        """Our 68 bytes. Once sent, a peer that answers for another torrent is refused."""
+        if self._handshake_sent:
+            raise LocalProtocolError("the handshake is sent only once")
+        if self._info_hash is not None and info_hash != self._info_hash:
+            raise LocalProtocolError("the peer's handshake was for another torrent")
+        self._info_hash = info_hash
+        self._handshake_sent = True
+        fast, extended, dht = self._we_speak
+        reserved = bytearray(8)
+        reserved[5] = _EXTENDED_BIT * extended
+        reserved[7] = _DHT_BIT * dht | _FAST_BIT * fast
+        return _PROTOCOL + reserved + info_hash + peer_id
+
+    def send(self, message: Sendable) -> bytes:
+        """The bytes of `message`. Raises LocalProtocolError if it may not be sent now.
+
+        Bulk goes past this method: `messages.encode_requests` and `messages.piece_header`.
+        """
+        if not self.established:
+            raise LocalProtocolError("nothing may be sent before both handshakes")
+        match message:
+            case ExtensionHandshake():
+                message = Extended(extensions.HANDSHAKE_ID, extensions.encode_handshake(message))
+            case (
+                extensions.MetadataRequest()
+                | extensions.MetadataData()
+                | extensions.MetadataReject()
+                | extensions.UploadOnly()
+            ):
+                name, payload = extensions.encode_message(message)
+                if name not in self._their_ids:
+                    raise LocalProtocolError(f"the peer does not speak {name}")
+                message = Extended(self._their_ids[name], payload)
+        self._check_sending(message)
+        return messages.encode(message)
+
+    def _check_sending(self, message: Message) -> None:
+        fast, extended, dht = self._both_speak
+        count = self._piece_count
+        kind = messages.id_of(message)
+        if kind in FAST_IDS and not fast:
+            raise LocalProtocolError(f"{type(message).__name__} needs BEP 6 on both sides")
+        match message:
+            case KeepAlive():
+                return
+            case Extended():
+                if not extended:
+                    raise LocalProtocolError("the peer does not speak BEP 10")
+                return
+            case Port():
+                if not dht:
+                    raise LocalProtocolError("Port needs a DHT node on both sides")
+                return
+            case BitfieldMessage() | HaveAll() | HaveNone():
+                if not self._we_in_front:
+                    raise LocalProtocolError("a bitfield may only be the first message")
+                if (
+                    isinstance(message, BitfieldMessage)
+                    and count is not None
+                    and len(message.bits) != (count + 7) // 8
+                ):
+                    raise LocalProtocolError(f"a bitfield of {len(message.bits)} bytes")
+            case _ if self._we_in_front and fast:
+                raise LocalProtocolError("BEP 6: first comes a bitfield, HaveAll or HaveNone")
+            case (
+                Have(index)
+                | Request(index)
+                | Piece(index)
+                | Cancel(index)
+                | Suggest(index)
+                | Reject(index)
+                | AllowedFast(index)
+            ) if count is not None and index >= count:
+                raise LocalProtocolError(f"piece {index} of {count}")
+        self._we_in_front = False
+
+    # -- the metadata is known ------------------------------------------------------------------
+
+    def set_piece_count(self, count: int) -> list[Event]:
+        """Tell, once, how many pieces the torrent has. Indexes are checked from now on.
+
+        Returns what the peer had told about its pieces before, as at most one HaveAll, HaveNone or
+        BitfieldMessage (later Haves included), then AllowedFasts. Raises PeerProtocolError if
+        that does not fit such a torrent.
+        """
+        if self._piece_count is not None:
+            raise LocalProtocolError("the piece count is known already")
+        self._piece_count = count
+        events: list[Event] = []
+        early, haves = self._early, self._early_haves
+        if isinstance(early, BitfieldMessage):
+            self._check_bits(early.bits, count)
+        if haves:
+            spare = int.from_bytes(haves) & ((1 << max(0, 8 * len(haves) - count)) - 1)
+            if spare:
+                raise PeerProtocolError(f"have beyond the last of {count} pieces")
+            if not isinstance(early, HaveAll):
+                size = (count + 7) // 8
+                bits = int.from_bytes(haves[:size].ljust(size, b"\0"))
+                if isinstance(early, BitfieldMessage):
+                    bits |= int.from_bytes(early.bits)
+                early = BitfieldMessage(bits.to_bytes(size))
+        if early is not None:
+            events.append(early)
+        events += [AllowedFast(index) for index in self._early_allowed if index < count]
+        self._early, self._early_haves, self._early_allowed = None, bytearray(), []
+        return events
+
+    # -- receiving ------------------------------------------------------------------------------
+
+    def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
+        """Take what came from the peer, cut anywhere. Returns the events it completes, in order.
+
+        The data of a Piece may look into `data`: use it before that buffer is written again.
+        Until `set_piece_count`, what the peer has is only remembered. Raises PeerProtocolError
+        (HandshakeError for the first 68 bytes); the events of the same call are lost then.
+        """
+        view = memoryview(data)
+        end = len(view)
+        events: list[Event] = []
+        at = 0
+        if not self._handshake_received:
+            at = self._receive_handshake(view, events)
+        elif self._carry:
+            at = self._complete(view, events)
+        if at < end:
+            at = self._parse(view, at, end, events)
+            if at < end:
+                self._carry += view[at:]
+        return events
+
+    def _receive_handshake(self, view: memoryview, events: list[Event]) -> int:
+        carry = self._carry
+        at = min(len(view), HANDSHAKE_LENGTH - len(carry))
+        carry += view[:at]
+        if not _PROTOCOL.startswith(carry[:20]):
+            raise HandshakeError("not the BitTorrent protocol")
+        if self._info_hash is not None and not self._info_hash.startswith(carry[28:48]):
+            raise HandshakeError("the peer answered for another torrent")
+        if len(carry) < HANDSHAKE_LENGTH:
+            return at
+        self._info_hash = parse_info_hash(bytes(carry[28:48]))
+        we_fast, we_extended, we_dht = self._we_speak
+        self._both_speak = fast, extended, dht = (
+            we_fast and bool(carry[27] & _FAST_BIT),
+            we_extended and bool(carry[25] & _EXTENDED_BIT),
+            we_dht and bool(carry[27] & _DHT_BIT),
+        )
+        peer_id = parse_peer_id(bytes(carry[48:]))
+        events.append(HandshakeReceived(self._info_hash, peer_id, fast, extended, dht))
+        self._handshake_received = True
+        self._carry = bytearray()
+        return at
+
+    def _complete(self, view: memoryview, events: list[Event]) -> int:
+        """Add to the message in the carry what belongs to it. Returns how much that was."""
+        carry = self._carry
+        at = max(0, 4 - len(carry))
+        carry += view[:at]
+        if len(carry) < 4:
+            return len(view)
+        (length,) = _u32(carry)
+        if length > 0 and len(carry) == 4 and at < len(view):
+            carry.append(view[at])
+            at += 1
+        self._check_start(carry, 0, len(carry))
+        rest = view[at : at + 4 + length - len(carry)]
+        carry += rest
+        if len(carry) == 4 + length:
+            self._carry = bytearray()  # the events may look into the old one
+            self._parse(memoryview(carry), 0, len(carry), events)
+        return at + len(rest)
+
+    def _parse(self, view: memoryview, at: int, end: int, events: list[Event]) -> int:
+        """Add an event for each whole message. Returns where the first incomplete one begins."""
+        append = events.append
+        count = self._piece_count
+        known = 0 if count is None else count
+        # Blocks first: nearly all bytes of a download come through these few lines. The id that
+        # `_start` reads belongs to the next message if this one is a keep-alive, so each branch
+        # looks at the length too.
+        while end - at >= 13:
+            length, kind, index, begin = _start(view, at)
+            if kind == PIECE and 9 <= length <= _MAX_PIECE_LENGTH:
+                after = at + 4 + length
+                if index >= known:
+                    raise PeerProtocolError(f"a block of piece {index}, of {count}")
+                if after > end:
+                    return at
+                append(_new(Piece, (index, begin, view[at + 13 : after])))
+                self._peer_in_front = False
+                at = after
+            elif kind == REQUEST and length == 13:
+                most = MAX_PIECES if count is None else count
+                whole = (end - at) // 17 * 17
+                if not whole:
+                    return at
+                self._peer_in_front = False
+                for length, kind, index, begin, size in _requests(view[at : at + whole]):
+                    if kind != REQUEST or length != 13:
+                        break
+                    if index >= most:
+                        raise PeerProtocolError(f"asks for piece {index}, of {count}")
+                    append(_new(Request, (index, begin, size)))
+                    at += 17
+            elif kind == HAVE and length == 5 and index < known:
+                append(_new(Have, (index,)))
+                self._peer_in_front = False
+                at += 9
+            else:
+                after = self._parse_one(view, at, end, events)
+                if after == at:
+                    return at
+                at = after
+        while True:
+            after = self._parse_one(view, at, end, events)
+            if after == at:
+                return at
+            at = after
+
+    def _parse_one(self, view: memoryview, at: int, end: int, events: list[Event]) -> int:
+        """Take any one message, if it is whole. Returns where it ends, or `at`."""
+        self._check_start(view, at, end)
+        if end - at < 4:
+            return at
+        (length,) = _u32(view, at)
+        after: int = at + 4 + length
+        if after > end:
+            return at
+        if length == 0:
+            events.append(_KEEP_ALIVE)
+        else:
+            self._take(messages.decode(view[at + 4 : after]), events)
+        return after
+
+    def _check_start(self, view: bytearray | memoryview, at: int, end: int) -> None:
+        """Judge a message by its length and id, as far as they are here."""
+        if end - at < 4:
+            return
+        (length,) = _u32(view, at)
+        if length > self._config.max_message:
+            raise PeerProtocolError(f"a message of {length} bytes")
+        if length == 0 or end - at < 5:
+            return
+        kind = view[at + 4]
+        if kind in FAST_IDS and not self.fast:
+            raise PeerProtocolError(f"message id {kind} without BEP 6")
+        if kind == EXTENDED and not self.extended:
+            raise PeerProtocolError("an extension message without BEP 10")
+        if kind == BITFIELD and not self._peer_in_front:
+            raise PeerProtocolError("a bitfield that is not the first message")
+        size = None if self._piece_count is None else (self._piece_count + 7) // 8
+        if kind == BITFIELD and size is not None and length != 1 + size:
+            raise PeerProtocolError(
+                f"a bitfield of {length - 1} bytes for {self._piece_count} pieces"
+            )
+        messages.check_length(kind, length, max_extended=self._config.max_extension_message)
+
+    def _take(self, message: Message, events: list[Event]) -> None:
+        count = self._piece_count
+        most = MAX_PIECES if count is None else count
+        match message:
+            case Extended(number, payload):
+                self._take_extended(number, payload, events)
+                return
+            case Port(port):
+                if port and self._we_speak[2]:
+                    events.append(message)
+                return
+            case BitfieldMessage() | HaveAll() | HaveNone():
+                if not self._peer_in_front:
+                    raise PeerProtocolError("a bitfield that is not the first message")
+                if count is None:
+                    self._early = message
+                else:
+                    if isinstance(message, BitfieldMessage):
+                        self._check_bits(message.bits, count)
+                    events.append(message)
+            case Have(index):
+                if index >= most:
+                    raise PeerProtocolError(f"has piece {index}, of {count}")
+                if count is None:
+                    self._remember_have(index)
+                else:
+                    events.append(message)
+            case Piece(index) | Reject(index) if index >= most or count is None:
+                raise PeerProtocolError(f"answers for piece {index}, of {count}")
+            case Request(index) | Cancel(index) if index >= most:
+                raise PeerProtocolError(f"asks for piece {index}, of {count}")
+            case AllowedFast(index):
+                # Out of range is harmless in these two: BEP 6 asks for nothing, so they are lost.
+                if count is None:
+                    if len(self._early_allowed) < MAX_EARLY_ALLOWED:
+                        self._early_allowed.append(index)
+                elif index < count:
+                    events.append(message)
+            case Suggest(index):
+                if count is not None and index < count:
+                    events.append(message)
+            case _:
+                events.append(message)
+        self._peer_in_front = False
+
+    def _take_extended(self, number: int, payload: bytes, events: list[Event]) -> None:
+        most = self._config.max_metadata
+        if number != extensions.HANDSHAKE_ID:
+            message = extensions.decode_message(number, payload, max_metadata=most)
+            if message is not None:
+                events.append(message)
+            return
+        self._extension_handshakes += 1
+        if self._extension_handshakes > self._config.max_extension_handshakes:
+            raise PeerProtocolError("repeats its extension handshake without end")
+        handshake = extensions.decode_handshake(payload, max_metadata=most)
+        for name, theirs in handshake.extensions.items():
+            if theirs:
+                self._their_ids[name] = theirs
+            else:
+                self._their_ids.pop(name, None)
+        events.append(handshake)
+
+    def _remember_have(self, index: int) -> None:
+        haves = self._early_haves
+        byte, bit = divmod(index, 8)
+        if byte >= len(haves):
+            haves.extend(bytes(byte + 1 - len(haves)))
+        haves[byte] |= 0x80 >> bit
+
+    @staticmethod
+    def _check_bits(bits: bytes, count: int) -> None:
+        """Raises PeerProtocolError unless `bits` are a bitfield of `count` pieces."""
+        if len(bits) != (count + 7) // 8:
+            raise PeerProtocolError(f"a bitfield of {len(bits)} bytes for {count} pieces")
+        if bits[-1] & ((1 << (-count % 8)) - 1):
+            raise PeerProtocolError("a bitfield with spare bits set")

@@ -1,0 +1,202 @@
+"""No source of addresses can flush another's: each has its share, and pays for its own excess.
+
+Where to find peers of one torrent: addresses heard of, tried, failed and banned, and which to dial
+next.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+
+from dht_torrent.config import TorrentConfig
+from dht_torrent.ids import Address
+
+TRUST = ("user", "magnet", "resume", "incoming", "lsd", "dht", "pex")
+"""Sources by the first word of their name, most trusted first; others come last."""
+LASTING = ("user", "magnet", "resume")
+"""Sources whose addresses are tried again for ever: nobody else may ever name them again."""
+SHARE = 0.5
+"""Of `max_candidates`, for one source."""
+PEX_SHARE = 50
+"""Addresses kept from one peer's exchange, source `pex <peer>` (BEP 11)."""
+MAX_BACK_OFF = 10
+"""The pause between attempts grows with each failure up to this many times."""
+MAX_BANS = 1000
+"""Hosts banned at once; the oldest ban is lifted first."""
+
+
+class _Candidate:
+    __slots__ = ("address", "connected", "fails", "not_before", "source", "tried_at", "worked")
+
+    def __init__(self, address: Address, source: str) -> None:
+        self.address = address
+        self.source = source
+        self.fails = 0
+        self.tried_at = float("-inf")
+        self.not_before = float("-inf")
+        self.connected = False  # or being dialled
+        self.worked = False  # was connected once
+
+
+class Candidates:
+    """Addresses of one torrent. At most `max_candidates`, in memory and in what `dump` gives."""
+
+    def __init__(self, config: TorrentConfig, rng: random.Random) -> None:
+        self._config = config
+        self._rng = rng
+        self._known: dict[Address, _Candidate] = {}
+        self._counts: Counter[str] = Counter()
+        self._bans: dict[str | Address, float] = {}  # until when
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def source(self, address: Address) -> str | None:
+        """Who named the address first; None if it is not known."""
+        candidate = self._known.get(address)
+        return candidate.source if candidate else None
+
+    def add(self, address: Address, source: str, now: float) -> bool:
+        """Somebody named an address. Returns True if it is new and kept.
+
+        A known one that failed too often gets another chance when its pause is over. When the
+        source, or the whole, is full, the worst candidate of that, or of the largest source, goes.
+        """
+        if not address.is_usable or self.is_banned(address, now):
+            return False
+        known = self._known.get(address)
+        if known is not None:
+            if known.fails >= self._config.max_dial_fails and known.not_before <= now:
+                known.fails = self._config.max_dial_fails - 1
+            return False
+        if self._counts[source] >= self._share(source):
+            crowded: str | None = source
+        elif len(self._known) >= self._config.max_candidates:
+            crowded = max(self._counts, key=self._counts.__getitem__)
+        else:
+            crowded = None
+        if crowded is not None and not self._forget_one(crowded):
+            return False
+        self._known[address] = _Candidate(address, source)
+        self._counts[source] += 1
+        return True
+
+    def take(self, now: float) -> Address | None:
+        """The best address to dial now, marked as being dialled; None if there is none.
+
+        Fewest failures first, then the most trusted source, then at random. Say `connected` or
+        `failed` next. O(candidates).
+        """
+        best: _Candidate | None = None
+        best_rank: tuple[int, int, float] | None = None
+        for candidate in self._ready():
+            if candidate.not_before <= now:
+                rank = (candidate.fails, _rank(candidate.source), self._rng.random())
+                if best_rank is None or rank < best_rank:
+                    best, best_rank = candidate, rank
+        if best is None:
+            return None
+        best.connected = True
+        best.tried_at = now
+        return best.address
+
+    def next_time(self, now: float) -> float | None:
+        """When `take` may have something (`now` or later); None: not before something changes."""
+        times = [candidate.not_before for candidate in self._ready()]
+        return max(min(times), now) if times else None
+
+    def connected(self, address: Address, now: float) -> None:
+        """A connection with it exists, whoever made it. An unknown address is ignored."""
+        candidate = self._known.get(address)
+        if candidate is not None:
+            candidate.connected = candidate.worked = True
+            candidate.fails = 0
+
+    def disconnected(self, address: Address, now: float) -> None:
+        """That connection ended; it may be dialled again after the usual pause."""
+        candidate = self._known.get(address)
+        if candidate is not None:
+            candidate.connected = False
+            candidate.not_before = now + self._pause(candidate)
+
+    def failed(self, address: Address, now: float) -> None:
+        """Dialling or the handshake failed. After `max_dial_fails` of them in a row the address is
+        not tried again until somebody names it anew, unless its source is LASTING."""
+        candidate = self._known.get(address)
+        if candidate is not None:
+            candidate.connected = False
+            candidate.fails += 1
+            candidate.not_before = now + self._pause(candidate)
+
+    def ban(self, who: Address | str, now: float) -> None:
+        """Keep away for `ban_time`: a public address with its whole host, a local one with its port
+        (many nodes live on one machine). A `str` is a host."""
+        key = _ban_key(who) if isinstance(who, Address) else who
+        self._bans.pop(key, None)
+        self._bans[key] = now + self._config.ban_time
+        if len(self._bans) > MAX_BANS:
+            del self._bans[next(iter(self._bans))]
+        for candidate in list(self._known.values()):
+            if self.is_banned(candidate.address, now):
+                self._forget(candidate)
+
+    def is_banned(self, address: Address, now: float) -> bool:
+        return any(
+            self._bans.get(key, float("-inf")) > now for key in (address.host, _ban_key(address))
+        )
+
+    def dump(self, now: float) -> tuple[list[Address], list[str]]:
+        """What to remember over a restart: addresses, those that worked first, and banned hosts."""
+        known = sorted(
+            (c for c in self._known.values() if c.worked or c.fails < self._config.max_dial_fails),
+            key=lambda c: (not c.worked, c.fails, _rank(c.source)),
+        )
+        banned = [who for who, until in self._bans.items() if until > now and type(who) is str]
+        return [candidate.address for candidate in known], banned
+
+    def _ready(self) -> Iterator[_Candidate]:
+        """Candidates that may be dialled when their pause is over."""
+        most = self._config.max_dial_fails
+        for candidate in self._known.values():
+            if not candidate.connected and (candidate.fails < most or candidate.source in LASTING):
+                yield candidate
+
+    def _pause(self, candidate: _Candidate) -> float:
+        config = self._config
+        local = candidate.address.is_local
+        base = config.local_reconnect_delay if local else config.reconnect_delay
+        return base * min(max(candidate.fails, 1), MAX_BACK_OFF)
+
+    def _share(self, source: str) -> int:
+        share = max(1, int(self._config.max_candidates * SHARE))
+        return min(share, PEX_SHARE) if source.startswith("pex") else share
+
+    def _forget_one(self, source: str) -> bool:
+        """Most failures first, then never worked, then tried longest ago. False if all are in use.
+
+        Never tried counts as tried just now, or a flood of new names would push out each other
+        before any was tried, but every one of them after what failed."""
+        idle = [c for c in self._known.values() if c.source == source and not c.connected]
+        if not idle:
+            return False
+        self._forget(
+            min(idle, key=lambda c: (-c.fails, c.worked, c.tried_at == float("-inf"), c.tried_at))
+        )
+        return True
+
+    def _forget(self, candidate: _Candidate) -> None:
+        del self._known[candidate.address]
+        self._counts[candidate.source] -= 1
+        if not self._counts[candidate.source]:
+            del self._counts[candidate.source]
+
+
+def _rank(source: str) -> int:
+    word = source.split(" ", 1)[0]
+    return TRUST.index(word) if word in TRUST else len(TRUST)
+
+
+def _ban_key(address: Address) -> str | Address:
+    return address if address.is_local else address.host

@@ -1,0 +1,850 @@
+"""A piece is in exactly one of four states: missing, open, pending, or have.
+
+    missing --next_requests--> open --received--> pending --verified--> have --lost--> missing
+       ^------------------------'-----------failed---'
+
+*Open*: being assembled, some blocks requested. *Pending*: assembled, at the disk. Bytes of open
+and pending pieces together stay below `max_open_bytes`: a slow disk slows the asking.
+
+What a peer with room is asked for, in this order:
+
+1. the rest of the piece it works on;
+2. orphans: open pieces whose worker left, choked us or went silent;
+3. a new piece of its own: a broken one it is not suspected of, else at random until
+   `random_first_pieces` are here, then the rarest (random among equals); or simply the first if
+   `sequential`;
+4. only if it may open none: free blocks of pieces other peers work on, oldest first;
+5. a broken piece it *is* suspected of;
+6. the endgame, when no block that anybody connected has is left unrequested: blocks outstanding
+   elsewhere, longest ago first, a few at a time and in at most `endgame_copies` places.
+
+A whole piece each (3 before 4) gives blame one address, and duplicate writes no chance; sharing (4)
+keeps big pieces from waiting for slow peers, and memory from filling with half pieces.
+
+Costs: a request or a block O(1); opening a piece O(distinct availabilities), with a peer that has
+little O(pieces) at worst but once; a `have` O(1); a partial bitfield coming or going O(pieces), a
+seed O(1), for seeds are counted apart.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Collection, Iterable
+from enum import Enum
+from itertools import accumulate, chain, compress, islice
+from operator import add, and_, sub
+from typing import Literal, NamedTuple
+
+from dht_torrent.config import TorrentConfig
+from dht_torrent.errors import PeerProtocolError
+from dht_torrent.geometry import BLOCK, Geometry
+from dht_torrent.torrent.pieces import RECEIVED, Bitfield, Block, BufferPool, OpenPiece
+
+ENDGAME_DEPTH = 8
+"""A peer takes part in the endgame with at most this many requests in flight: bounds the waste."""
+MAX_LATE = 1024
+"""Requests given back that are remembered for each peer, so that a late block is no offence."""
+REFUSAL_PAUSE = 10.0
+"""Seconds a peer is not asked for a piece again after it rejected a block or let one expire."""
+
+
+class State(Enum):
+    """Where a piece is."""
+
+    MISSING = 0
+    OPEN = 1
+    PENDING = 2
+    HAVE = 3
+
+
+_MISSING, _OPEN, _PENDING, _HAVE = range(4)
+_IS_MISSING = bytes(number == _MISSING for number in range(256))
+
+
+class Received(NamedTuple):
+    """The outcome of one block, when it is more than one block further."""
+
+    kind: Literal["accepted", "duplicate", "unwanted"]
+    """*duplicate*: was asked for, is not needed any more; waste, and nobody's offence. *unwanted*:
+    this peer was never asked for it, or not for this length."""
+    piece: OpenPiece | None = None
+    """The piece this block completed: verify it, then say `verified` or `failed`."""
+    cancels: tuple[tuple[int, Block], ...] = ()
+    """Peers that were asked for this block as well; their requests count as given back."""
+
+
+_DUPLICATE = Received("duplicate")
+_UNWANTED = Received("unwanted")
+
+
+class _Peer:
+    __slots__ = (
+        "all",
+        "bits",
+        "current",
+        "exhausted",
+        "interest",
+        "key",
+        "late",
+        "outstanding",
+        "paused",
+        "refused",
+    )
+
+    def __init__(self, key: int, bits: Bitfield) -> None:
+        self.key = key
+        self.bits = bits
+        self.all = False  # then `bits` is unused
+        self.interest = 0  # wanted pieces it has and we lack; unused if `all`
+        self.outstanding: dict[tuple[int, int, int], float] = {}  # block -> asked at, oldest first
+        self.late: dict[tuple[int, int, int], None] = {}  # given back, may still come
+        self.current: OpenPiece | None = None  # the piece it works on; has free blocks
+        self.refused: set[int] = set()  # pieces to pause from the next question on
+        self.paused: dict[int, float] = {}  # piece -> not to be asked for before
+        self.exhausted = False  # has no missing piece that could be opened
+
+
+class Picker:
+    """Which blocks to ask from whom, for one torrent. Peers are int keys, joined before use."""
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        have: Bitfield,
+        config: TorrentConfig,
+        rng: random.Random,
+        *,
+        pool: BufferPool | None = None,
+    ) -> None:
+        """`have` is kept and updated. Every piece is wanted until `select` says otherwise."""
+        count = geometry.piece_count
+        self.have = have
+        self.sequential = False
+        """Open pieces in order of index (for watching while it loads) instead of the rarest."""
+        self.wanted_left = 0
+        """Wanted pieces we do not have."""
+        self.bytes_left = 0
+        """The same in bytes."""
+        self.open_bytes = 0
+        """Bytes of pieces being assembled or at the disk."""
+        self._geometry = geometry
+        self._config = config
+        self._rng = rng
+        self._pool = pool or BufferPool(config.max_open_bytes)
+        self._state = have.flags.translate(bytes.maketrans(b"\x00\x01", bytes((_MISSING, _HAVE))))
+        self._wanted = Bitfield.full(count)
+        self._peers: dict[int, _Peer] = {}
+        self._open: dict[int, OpenPiece] = {}
+        self._pending: dict[int, OpenPiece] = {}
+        self._partial: dict[int, OpenPiece] = {}  # open, with free blocks
+        self._orphans: dict[int, OpenPiece] = {}  # those of them that nobody works on
+        self._retry: dict[int, frozenset[int]] = {}  # missing after a broken attempt -> suspects
+        # Missing wanted pieces (save `_retry`) by availability, in the manner of libtorrent's
+        # piece_picker: bucket a is _order[_ends[a-1]:_ends[a]], and _place is the inverse.
+        self._available = [0] * count  # not counting seeds
+        self._seeds = 0
+        self._order: list[int] = []
+        self._place = [-1] * count
+        self._ends = [0]
+        self._dirty = True  # too much changed: sort afresh when next needed
+        self._cursor = 0  # no missing wanted piece is below
+        self._recount()
+
+    # -- peers and what they have ---------------------------------------------------------------
+
+    def peer_joined(self, peer: int) -> None:
+        """A connection that has no piece yet. Its key must be new."""
+        assert peer not in self._peers
+        self._peers[peer] = _Peer(peer, Bitfield(self._geometry.piece_count))
+
+    def peer_left(self, peer: int) -> None:
+        """Its outstanding blocks are free again, its pieces no longer counted."""
+        self.choked(peer)
+        self._forget_pieces(self._peers[peer])
+        del self._peers[peer]
+
+    def peer_bitfield(self, peer: int, bits: Bitfield) -> None:
+        """Replaces what the peer was known to have. `bits` is kept: hand over a fresh one."""
+        if bits.size != self._geometry.piece_count:
+            raise PeerProtocolError("a bitfield for another number of pieces")
+        if bits.complete:
+            self.peer_has_all(peer)
+            return
+        state = self._peers[peer]
+        self._forget_pieces(state)
+        state.bits = bits
+        state.exhausted = False
+        state.interest = self._interest_in(bits)
+        if bits.count:
+            self._available = list(map(add, self._available, bits.flags))
+            self._dirty = True
+
+    def peer_has_all(self, peer: int) -> None:
+        """BEP 6 have-all, or a bitfield with every bit set."""
+        state = self._peers[peer]
+        self._forget_pieces(state)
+        state.all = True
+        state.exhausted = False
+        self._seeds += 1
+
+    def peer_has(self, peer: int, index: int) -> bool:
+        """A `have`. Returns True if it made the peer interesting. A repeated one changes nothing.
+
+        Raises PeerProtocolError if there is no such piece.
+        """
+        if not 0 <= index < len(self._state):
+            raise PeerProtocolError(f"have for piece {index} of {len(self._state)}")
+        state = self._peers[peer]
+        if state.all or not state.bits.add(index):
+            return False
+        self._raise(index)
+        if self._state[index] == _HAVE or not self._wanted.flags[index]:
+            return False
+        state.exhausted = False
+        state.interest += 1
+        return state.interest == 1
+
+    def peer_count(self, peer: int) -> int:
+        """How many pieces the peer has."""
+        state = self._peers[peer]
+        return len(self._state) if state.all else state.bits.count
+
+    def peer_has_piece(self, peer: int, index: int) -> bool:
+        """Does the peer have this piece?"""
+        state = self._peers[peer]
+        return state.all or state.bits.flags[index] == 1
+
+    def interesting(self, peer: int) -> bool:
+        """Has the peer a wanted piece we do not have? May change with `verified` and `select`."""
+        state = self._peers[peer]
+        return (self.wanted_left if state.all else state.interest) > 0
+
+    def availability(self, index: int) -> int:
+        """Connected peers that have the piece."""
+        return self._available[index] + self._seeds
+
+    def distributed_copies(self) -> float:
+        """Whole copies among connected peers, plus the share of pieces with one more. O(pieces)."""
+        if not self._available:
+            return float(self._seeds)
+        least = min(self._available)
+        more = len(self._available) - self._available.count(least)
+        return self._seeds + least + more / len(self._available)
+
+    # -- what we want ---------------------------------------------------------------------------
+
+    def state(self, index: int) -> State:
+        return State(self._state[index])
+
+    @property
+    def done(self) -> bool:
+        """Every wanted piece is here and verified."""
+        return self.wanted_left == 0
+
+    @property
+    def wanted(self) -> Bitfield:
+        """The selected pieces; not to be changed but by `select`."""
+        return self._wanted
+
+    def select(self, wanted: Iterable[int]) -> list[tuple[int, Block]]:
+        """Only these pieces are asked for from now on. O(pieces).
+
+        Open pieces that are wanted no more are given up; returns their requests, to be cancelled.
+        """
+        self._wanted = Bitfield(len(self._state), wanted)
+        cancels = []
+        for piece in list(self._open.values()):
+            if not self._wanted.flags[piece.index]:
+                cancels += self._withdraw(piece)
+                self._close(piece)
+        for index in list(self._retry):
+            if not self._wanted.flags[index]:
+                del self._retry[index]
+        self._dirty = True
+        self._recount()
+        return cancels
+
+    def verified(self, index: int) -> None:
+        """A pending piece matched its hash and is stored. Its buffer goes back to the pool: nobody,
+        a disk thread included, may still read it."""
+        piece = self._pending.pop(index)
+        size = piece.size
+        self.open_bytes -= size
+        self._recycle(piece)
+        self._state[index] = _HAVE
+        self.have.add(index)
+        if self._wanted.flags[index]:
+            self.wanted_left -= 1
+            self.bytes_left -= size
+            for state in self._peers.values():
+                if not state.all and state.bits.flags[index]:
+                    state.interest -= 1
+
+    def failed(self, index: int, suspects: Iterable[int] | None = None) -> None:
+        """A pending piece is missing again, its buffer back in the pool.
+
+        `suspects` (of a broken one; None when it was the disk's fault) do not get it again while
+        there is anything else to ask them for, so that the next attempt comes from one other peer.
+        """
+        piece = self._pending.pop(index)
+        piece.avoid = None if suspects is None else frozenset(suspects)
+        self._missing_again(piece)
+
+    def lost(self, index: int) -> None:
+        """A piece we had is gone from the disk, or is broken there: missing again."""
+        if not self.have.discard(index):
+            return
+        self._state[index] = _MISSING
+        if self._wanted.flags[index]:
+            self.wanted_left += 1
+            self.bytes_left += self._geometry.piece_size(index)
+            for state in self._peers.values():
+                if not state.all and state.bits.flags[index]:
+                    state.interest += 1
+        self._now_missing(index)
+
+    # -- requests -------------------------------------------------------------------------------
+
+    def next_requests(
+        self, peer: int, room: int, now: float, *, allowed: Collection[int] | None = None
+    ) -> list[Block]:
+        """At most `room` blocks to ask this peer for, in the order told at the top.
+
+        While the peer chokes us, `allowed` names the only pieces it may be asked for (BEP 6). One
+        call with much room is cheaper than many with little.
+        """
+        state = self._peers[peer]
+        found: list[Block] = []
+        if room <= 0 or not (self.wanted_left if state.all else state.interest):
+            return found
+        if state.refused:
+            state.paused.update(dict.fromkeys(state.refused, now + REFUSAL_PAUSE))
+            state.refused.clear()
+        if allowed is not None:
+            self._allowed_fast(state, room, now, allowed, found)
+            return found
+        while len(found) < room:
+            piece = state.current or self._orphan_for(state, now) or self._new_for(state, now)
+            if piece is None:
+                self._last_resorts(state, room, now, found)
+                break
+            self._take(state, piece, room, now, found)
+        return found
+
+    def received(
+        self, peer: int, index: int, begin: int, data: bytes | memoryview
+    ) -> Received | None:
+        """Copies a block into its piece. None means: taken, and nothing else to do.
+
+        `index`, `begin` and the length may be anything. A block that was given back (a timeout, a
+        choke) is welcome as long as it is missing; then it is cancelled elsewhere.
+        """
+        state = self._peers[peer]
+        size = len(data)
+        if state.outstanding.pop((index, begin, size), None) is None:
+            return self._not_outstanding(state, index, begin, data)
+        piece = self._open[index]
+        number = begin // BLOCK
+        piece.buffer[begin : begin + size] = data
+        copies = piece.blocks[number]
+        piece.blocks[number] = RECEIVED
+        piece.senders[number] = peer
+        piece.left -= 1
+        if copies == 1 and piece.left:
+            return None
+        return self._settled(piece, Block(index, begin, size), copies > 1)
+
+    def rejected(self, peer: int, block: tuple[int, int, int]) -> None:
+        """BEP 6 reject. For an outstanding request: free again, and this peer is not asked for that
+        piece for REFUSAL_PAUSE. For any other, such as one given back by `choked`: nothing."""
+        state = self._peers[peer]
+        if state.outstanding.pop(block, None) is None:
+            state.late.pop(block, None)
+            return
+        state.refused.add(block[0])
+        piece = self._open[block[0]]
+        self._put_back(state, piece, block)
+        if state.current is piece:
+            self._disown(piece)
+        self._close_if_empty(piece)
+
+    def choked(self, peer: int, *, keep: Collection[int] = ()) -> int:
+        """Gives back all outstanding requests save for pieces in `keep` (allowed fast); returns how
+        many. Right with and without the fast extension: rejects that follow change nothing, and
+        blocks that come after all are welcome."""
+        state = self._peers[peer]
+        if state.current is not None and state.current.index not in keep:
+            self._disown(state.current)
+        return self._give_back(
+            state, [block for block in state.outstanding if block[0] not in keep]
+        )
+
+    def give_back(self, peer: int, *, keep: int = 0) -> int:
+        """For a peer that snubs us: all requests but the `keep` oldest are free for others, and
+        welcome if they come after all. Returns how many."""
+        state = self._peers[peer]
+        if state.current is not None:
+            self._disown(state.current)
+        return self._give_back(state, list(islice(state.outstanding, keep, None)))
+
+    def expire(self, before: float) -> list[tuple[int, Block]]:
+        """Gives back requests made before then; returns them (to be cancelled, say). They are
+        welcome if they come after all, and the peer is not asked for these pieces for
+        REFUSAL_PAUSE. O(peers) when there is none."""
+        expired: list[tuple[int, Block]] = []
+        for state in self._peers.values():
+            old = []
+            for block, asked in state.outstanding.items():
+                if asked >= before:
+                    break
+                old.append(block)
+            for block in old:
+                self.rejected(state.key, block)
+                expired.append((state.key, Block._make(block)))
+        return expired
+
+    def outstanding(self, peer: int) -> int:
+        """Requests the peer has not answered."""
+        return len(self._peers[peer].outstanding)
+
+    def oldest_request(self, peer: int) -> float | None:
+        """When the oldest unanswered request was made; None if there is none."""
+        return next(iter(self._peers[peer].outstanding.values()), None)
+
+    # -- choosing -------------------------------------------------------------------------------
+
+    def _can(self, state: _Peer, index: int, now: float) -> bool:
+        return (state.all or state.bits.flags[index] == 1) and (
+            not state.paused or not self._is_paused(state, index, now)
+        )
+
+    def _is_paused(self, state: _Peer, index: int, now: float) -> bool:
+        until = state.paused.get(index)
+        if until is None:
+            return False
+        if until > now:
+            return True
+        del state.paused[index]
+        return False
+
+    def _orphan_for(self, state: _Peer, now: float) -> OpenPiece | None:
+        for index, piece in self._orphans.items():
+            if self._can(state, index, now):
+                self._own(state, piece)
+                return piece
+        return None
+
+    def _new_for(self, state: _Peer, now: float) -> OpenPiece | None:
+        index = self._choose(state, now)
+        if index is None or not self._fits(index):
+            return None
+        return self._open_piece(state, index)
+
+    def _choose(self, state: _Peer, now: float) -> int | None:
+        for index, suspects in self._retry.items():
+            if state.key not in suspects and self._can(state, index, now):
+                return index
+        if state.exhausted:
+            return None
+        found = self._first(state, now) if self.sequential else self._rarest(state, now)
+        if found is None and not state.paused:
+            state.exhausted = True
+        return found
+
+    def _first(self, state: _Peer, now: float) -> int | None:
+        wanted = self._wanted.flags
+        at = self._state.find(_MISSING, self._cursor)
+        lowest = True
+        while at >= 0:
+            if wanted[at] and at not in self._retry:
+                if lowest:
+                    self._cursor = at
+                    lowest = False
+                if self._can(state, at, now):
+                    return at
+            at = self._state.find(_MISSING, at + 1)
+        return None
+
+    def _rarest(self, state: _Peer, now: float) -> int | None:
+        if self._dirty:
+            self._sort()
+        order, ends = self._order, self._ends
+        # What a peer that is no seed has is in bucket 1 or above.
+        low = 0 if state.all else ends[0]
+        if self.have.count < self._config.random_first_pieces:
+            buckets: Iterable[int] = (len(order),)
+        else:
+            buckets = ends if state.all else islice(ends, 1, None)
+        for high in buckets:
+            if low == high:
+                continue
+            # Starting anywhere in the bucket and going round is random among equals.
+            start = low + int(self._rng.random() * (high - low))
+            if state.all and not state.paused:
+                return order[start]
+            for at in chain(range(start, high), range(low, start)):
+                if self._can(state, order[at], now):
+                    return order[at]
+            low = high
+        return None
+
+    def _fits(self, index: int) -> bool:
+        # Two pieces whatever their size: one assembles while the other is written.
+        return (
+            self.open_bytes + self._geometry.piece_size(index) <= self._config.max_open_bytes
+            or len(self._open) + len(self._pending) < 2
+        )
+
+    def _last_resorts(self, state: _Peer, room: int, now: float, found: list[Block]) -> None:
+        for piece in list(self._partial.values()):
+            if self._can(state, piece.index, now):
+                self._take(state, piece, room, now, found)
+                if len(found) == room:
+                    return
+        for index in list(self._retry):
+            if self._can(state, index, now) and self._fits(index):
+                self._take(state, self._open_piece(state, index), room, now, found)
+                if len(found) == room:
+                    return
+        if not found and not state.outstanding and self._make_way_for(state, now):
+            new = self._new_for(state, now)
+            if new is not None:
+                self._take(state, new, room, now, found)
+        elif self._all_requested():
+            self._endgame(state, room - len(found), now, found)
+
+    def _make_way_for(self, state: _Peer, now: float) -> bool:
+        """For a peer with nothing to do because orphans it lacks fill the memory: give one up."""
+        if self._pending or not self._orphans:
+            return False
+        index = self._choose(state, now)
+        if index is None or self._fits(index):
+            return False
+        idle = [piece for piece in self._orphans.values() if piece.free == piece.left]
+        if not idle:
+            return False
+        self._close(max(idle, key=lambda piece: (not self.availability(piece.index), piece.left)))
+        return True
+
+    def _all_requested(self) -> bool:
+        if self._partial and any(self.availability(index) for index in self._partial):
+            return False
+        if any(self.availability(index) for index in self._retry):
+            return False
+        if self._dirty:
+            self._sort()
+        return len(self._order) == (0 if self._seeds else self._ends[0])
+
+    def _endgame(self, state: _Peer, room: int, now: float, found: list[Block]) -> None:
+        room = min(room, ENDGAME_DEPTH - len(state.outstanding))
+        if room <= 0:
+            return
+        most = min(self._config.endgame_copies, RECEIVED - 1)
+        choices: dict[tuple[int, int, int], float] = {}
+        for other in self._peers.values():
+            if other is state:
+                continue
+            oldest = (
+                (block, asked)
+                for block, asked in other.outstanding.items()
+                if self._open[block[0]].blocks[block[1] // BLOCK] < most
+                and block not in state.outstanding
+                and self._can(state, block[0], now)
+            )
+            for block, asked in islice(oldest, room):
+                choices[block] = min(asked, choices.get(block, asked))
+        for block in sorted(choices, key=lambda block: (choices[block], block))[:room]:
+            self._open[block[0]].blocks[block[1] // BLOCK] += 1
+            state.outstanding[block] = now
+            found.append(Block._make(block))
+
+    def _allowed_fast(
+        self, state: _Peer, room: int, now: float, allowed: Collection[int], found: list[Block]
+    ) -> None:
+        for index in allowed:
+            if len(found) == room:
+                return
+            if not 0 <= index < len(self._state) or not self._can(state, index, now):
+                continue
+            piece = self._open.get(index)
+            if piece is None:
+                if self._state[index] != _MISSING or not self._wanted.flags[index]:
+                    continue
+                if not self._fits(index):
+                    continue
+                piece = self._open_piece(state, index)
+            if piece.free:
+                self._take(state, piece, room, now, found)
+
+    # -- open pieces ----------------------------------------------------------------------------
+
+    def _open_piece(self, state: _Peer, index: int) -> OpenPiece:
+        size = self._geometry.piece_size(index)
+        piece = OpenPiece(index, size, self._pool.take(size))
+        self._state[index] = _OPEN
+        if index in self._retry:
+            piece.avoid = self._retry.pop(index)
+        elif not self._dirty:
+            self._remove(index)
+        self.open_bytes += size
+        self._open[index] = self._partial[index] = piece
+        self._own(state, piece)
+        return piece
+
+    def _own(self, state: _Peer, piece: OpenPiece) -> None:
+        if state.current is not None:
+            self._disown(state.current)
+        self._orphans.pop(piece.index, None)
+        piece.owner = state.key
+        state.current = piece
+
+    def _disown(self, piece: OpenPiece) -> None:
+        """Its worker, if any, works on it no more: it is an orphan if it has free blocks."""
+        if piece.owner is not None:
+            self._peers[piece.owner].current = None
+            piece.owner = None
+        if piece.free:
+            self._orphans[piece.index] = piece
+
+    def _take(
+        self, state: _Peer, piece: OpenPiece, room: int, now: float, found: list[Block]
+    ) -> None:
+        """Requests free blocks of `piece` until `found` has `room` of them."""
+        index, blocks, size = piece.index, piece.blocks, len(piece.buffer)
+        count = min(room - len(found), piece.free)
+        new = tuple.__new__  # a NamedTuple's own constructor takes three times as long
+        if blocks.find(0) == len(blocks) - piece.free:
+            # The free blocks are the tail, as with every piece of one worker.
+            first = len(blocks) - piece.free
+            blocks[first : first + count] = b"\x01" * count
+            begins: Iterable[int] = range(first * BLOCK, (first + count) * BLOCK, BLOCK)
+        else:
+            numbers = list(islice(compress(range(len(blocks)), map((0).__eq__, blocks)), count))
+            for number in numbers:
+                blocks[number] = 1
+            begins = [number * BLOCK for number in numbers]
+        taken = [new(Block, (index, begin, BLOCK)) for begin in begins]
+        begin = taken[-1].begin
+        if begin + BLOCK > size:
+            taken[-1] = Block(index, begin, size - begin)
+        state.outstanding.update(dict.fromkeys(taken, now))
+        found += taken
+        piece.free -= count
+        if not piece.free:
+            self._all_taken(piece)
+
+    def _all_taken(self, piece: OpenPiece) -> None:
+        self._partial.pop(piece.index, None)
+        self._orphans.pop(piece.index, None)
+        if piece.owner is not None:
+            self._peers[piece.owner].current = None
+            piece.owner = None
+
+    def _give_back(self, state: _Peer, blocks: list[tuple[int, int, int]]) -> int:
+        touched: dict[int, OpenPiece] = {}
+        for block in blocks:
+            del state.outstanding[block]
+            piece = touched[block[0]] = self._open[block[0]]
+            self._put_back(state, piece, block)
+        for piece in touched.values():
+            self._close_if_empty(piece)
+        return len(blocks)
+
+    def _put_back(self, state: _Peer, piece: OpenPiece, block: tuple[int, int, int]) -> None:
+        """A request that left `state.outstanding` unanswered: one asker less."""
+        self._remember_late(state, block)
+        number = block[1] // BLOCK
+        piece.blocks[number] -= 1
+        if piece.blocks[number] == 0:
+            piece.free += 1
+            if piece.free == 1:
+                self._partial[piece.index] = self._orphans[piece.index] = piece
+
+    def _remember_late(self, state: _Peer, block: tuple[int, int, int]) -> None:
+        state.late[block] = None
+        if len(state.late) > MAX_LATE:
+            del state.late[next(iter(state.late))]
+
+    def _withdraw(self, piece: OpenPiece) -> list[tuple[int, Block]]:
+        """Gives back every request for `piece`, whoever has it."""
+        withdrawn = []
+        for state in self._peers.values():
+            for block in [b for b in state.outstanding if b[0] == piece.index]:
+                del state.outstanding[block]
+                self._put_back(state, piece, block)
+                withdrawn.append((state.key, Block._make(block)))
+        return withdrawn
+
+    def _close_if_empty(self, piece: OpenPiece) -> None:
+        if piece.free == len(piece.blocks):
+            self._close(piece)
+
+    def _close(self, piece: OpenPiece) -> None:
+        """Gives up an open piece nobody is asked for."""
+        assert piece.free == piece.left
+        self._all_taken(piece)
+        del self._open[piece.index]
+        self._missing_again(piece)
+
+    def _missing_again(self, piece: OpenPiece) -> None:
+        index = piece.index
+        self.open_bytes -= piece.size
+        self._state[index] = _MISSING
+        self._recycle(piece)
+        if piece.avoid is not None and self._wanted.flags[index]:
+            self._retry[index] = piece.avoid
+        else:
+            self._now_missing(index)
+
+    def _now_missing(self, index: int) -> None:
+        if self._wanted.flags[index]:
+            self._cursor = min(self._cursor, index)
+            for state in self._peers.values():
+                state.exhausted = False
+            if not self._dirty:
+                self._insert(index)
+
+    def _recycle(self, piece: OpenPiece) -> None:
+        self._pool.give(piece.storage)
+        # Whoever still holds the piece must not reach the next one's bytes through it.
+        piece.storage = bytearray()
+        piece.buffer = memoryview(piece.storage)
+
+    def _not_outstanding(
+        self, state: _Peer, index: int, begin: int, data: bytes | memoryview
+    ) -> Received | None:
+        """A block that answers no open request: late, a duplicate, of a wrong length, or a lie."""
+        block = (index, begin, len(data))
+        if block in state.late:
+            del state.late[block]
+            piece = self._open.get(index)
+            number = begin // BLOCK
+            if piece is None or piece.blocks[number] == RECEIVED:
+                return _DUPLICATE
+            piece.buffer[begin : begin + len(data)] = data
+            copies = piece.blocks[number]
+            piece.blocks[number] = RECEIVED
+            piece.senders[number] = state.key
+            piece.left -= 1
+            if not copies:
+                piece.free -= 1
+                if not piece.free:
+                    self._all_taken(piece)
+            return self._settled(piece, Block._make(block), copies > 0)
+        for asked in state.outstanding:
+            if asked[0] == index and asked[1] == begin:
+                # The right place, a wrong length: the request is as good as refused.
+                piece = self._open[index]
+                del state.outstanding[asked]
+                self._put_back(state, piece, asked)
+                self._close_if_empty(piece)
+                break
+        return _UNWANTED
+
+    def _settled(self, piece: OpenPiece, block: Block, asked_elsewhere: bool) -> Received | None:
+        """A block was accepted that others were asked for too, or that completed its piece."""
+        cancels = []
+        if asked_elsewhere:
+            for other in self._peers.values():
+                if other.outstanding.pop(block, None) is not None:
+                    self._remember_late(other, block)
+                    cancels.append((other.key, block))
+        if piece.left:
+            return Received("accepted", None, tuple(cancels)) if cancels else None
+        del self._open[piece.index]
+        self._state[piece.index] = _PENDING
+        self._pending[piece.index] = piece
+        return Received("accepted", piece, tuple(cancels))
+
+    # -- availability ---------------------------------------------------------------------------
+
+    def _forget_pieces(self, state: _Peer) -> None:
+        """Takes what the peer has out of the counts, and makes it a peer that has nothing."""
+        if state.all:
+            self._seeds -= 1
+            state.all = False
+        elif state.bits.count:
+            self._available = list(map(sub, self._available, state.bits.flags))
+            self._dirty = True
+        state.bits = Bitfield(len(self._state))
+        state.interest = 0
+
+    def _interest_in(self, bits: Bitfield) -> int:
+        return ((bits & self._wanted) - self.have).count
+
+    def _recount(self) -> None:
+        """After the selection changed. O(pieces)."""
+        size = self._geometry.piece_size
+        left = self._wanted - self.have
+        self.wanted_left = left.count
+        self.bytes_left = sum(map(size, left))
+        self._cursor = 0
+        for state in self._peers.values():
+            state.exhausted = False
+            if not state.all:
+                state.interest = self._interest_in(state.bits)
+
+    def _sort(self) -> None:
+        """Builds the order afresh: O(n log n) in missing pieces, mostly in C."""
+        available = self._available
+        gone = self._state.translate(_IS_MISSING)
+        missing = list(compress(range(len(gone)), map(and_, gone, self._wanted.flags)))
+        if self._retry:
+            missing = [index for index in missing if index not in self._retry]
+        missing.sort(key=available.__getitem__)
+        self._order = missing
+        self._place = [-1] * len(available)
+        for at, index in enumerate(missing):
+            self._place[index] = at
+        counts = Counter(map(available.__getitem__, missing))
+        self._ends = list(accumulate(counts[level] for level in range(max(counts, default=0) + 1)))
+        self._dirty = False
+
+    def _raise(self, index: int) -> None:
+        """One more peer has the piece: it goes to the end of its bucket, and the bucket shrinks."""
+        level = self._available[index]
+        self._available[index] = level + 1
+        if self._dirty or self._place[index] < 0:
+            return
+        last = self._ends[level] - 1
+        other = self._order[last]
+        self._put(other, self._place[index])
+        self._put(index, last)
+        self._ends[level] = last
+        if level + 1 == len(self._ends):
+            self._ends.append(last + 1)
+
+    def _remove(self, index: int) -> None:
+        """Takes a piece out of the order: the hole moves up, one swap a bucket."""
+        hole = self._place[index]
+        self._place[index] = -1
+        order, ends = self._order, self._ends
+        for level in range(self._available[index], len(ends)):
+            last = ends[level] - 1
+            if last != hole:
+                self._put(order[last], hole)
+                hole = last
+            ends[level] = last
+        order.pop()
+
+    def _insert(self, index: int) -> None:
+        """Puts a piece into the order: a hole at the end moves down, one swap a bucket."""
+        order, ends = self._order, self._ends
+        level = self._available[index]
+        while level >= len(ends):
+            ends.append(len(order))
+        hole = len(order)
+        order.append(index)
+        for higher in range(len(ends) - 1, level, -1):
+            first = ends[higher - 1]
+            if first != hole:
+                self._put(order[first], hole)
+                hole = first
+            ends[higher] += 1
+        ends[level] += 1
+        self._put(index, hole)
+
+    def _put(self, index: int, at: int) -> None:
+        self._order[at] = index
+        self._place[index] = at

@@ -1,0 +1,235 @@
+"""A piece being assembled lives in one buffer, and each payload byte is copied into it once.
+
+The sets of pieces peers talk about (`Bitfield`), the request unit (`Block`), and the memory pieces
+are assembled in (`OpenPiece`, `BufferPool`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import compress
+from typing import NamedTuple
+
+from dht_torrent.errors import PeerProtocolError
+from dht_torrent.geometry import BLOCK
+
+_BIT_TO_FLAG = bytes.maketrans(b"01", b"\x00\x01")
+_FLAG_TO_BIT = bytes.maketrans(b"\x00\x01", b"01")
+_INVERT = bytes.maketrans(b"\x00\x01", b"\x01\x00")
+
+NOBODY = -1
+"""In `OpenPiece.senders`: no block came yet. Peer keys are never negative."""
+RECEIVED = 255
+"""In `OpenPiece.blocks`: the block is here. Smaller values count the peers it was asked from."""
+
+
+class Block(NamedTuple):
+    """The unit of a request (BEP 3): `length` bytes from `begin` in piece `index`."""
+
+    index: int  # type: ignore[assignment] # hides tuple.index, which nobody wants here
+    begin: int
+    length: int
+
+
+class Bitfield:
+    """A set of piece indices below `size`.
+
+    One byte a piece: measured at 32,768 pieces, a look-up takes a third of the packed form's time
+    and walking the members a fifth, for 32 KiB instead of 4. Conversion to and from the wire is
+    about 0.1 ms. Indices must be in range: whoever reads them from the network checks.
+    """
+
+    __slots__ = ("count", "flags")
+
+    def __init__(self, size: int, indices: Iterable[int] = ()) -> None:
+        self.flags = bytearray(size)
+        """1 for each member: for tight loops that only read."""
+        self.count = 0
+        for index in indices:
+            self.add(index)
+
+    @classmethod
+    def full(cls, size: int) -> Bitfield:
+        """Every piece."""
+        return cls._of(bytearray(b"\x01" * size))
+
+    @classmethod
+    def from_wire(cls, bits: bytes | bytearray | memoryview, size: int) -> Bitfield:
+        """Reads a bitfield message's payload, high bit first (BEP 3).
+
+        Raises PeerProtocolError unless it has exactly ceil(size / 8) bytes and zero spare bits.
+        """
+        if len(bits) != (size + 7) // 8:
+            raise PeerProtocolError(f"a bitfield of {len(bits)} bytes for {size} pieces")
+        if not size:
+            return cls(0)
+        # A leading 1 keeps the zeros in front when the number is written in binary.
+        number = int.from_bytes(bits, "big") | 1 << 8 * len(bits)
+        flags = bytearray(bin(number)[3:], "ascii").translate(_BIT_TO_FLAG)
+        if any(flags[size:]):
+            raise PeerProtocolError("spare bits of a bitfield are set")
+        del flags[size:]
+        return cls._of(flags)
+
+    @classmethod
+    def _of(cls, flags: bytearray) -> Bitfield:
+        new = cls.__new__(cls)
+        new.flags = flags
+        new.count = flags.count(1)
+        return new
+
+    def to_wire(self) -> bytes:
+        """The payload of a bitfield message: ceil(size / 8) bytes, spare bits zero."""
+        size = len(self.flags)
+        if not size:
+            return b""
+        spare = -size % 8
+        number = int(self.flags.translate(_FLAG_TO_BIT), 2) << spare
+        return number.to_bytes((size + spare) // 8, "big")
+
+    def has(self, index: int) -> bool:
+        return self.flags[index] == 1
+
+    def __contains__(self, index: int) -> bool:
+        return self.flags[index] == 1
+
+    def add(self, index: int) -> bool:
+        """True if it is new."""
+        if self.flags[index]:
+            return False
+        self.flags[index] = 1
+        self.count += 1
+        return True
+
+    def add_all(self) -> None:
+        """Every piece is a member from now on."""
+        self.flags[:] = b"\x01" * len(self.flags)
+        self.count = len(self.flags)
+
+    def discard(self, index: int) -> bool:
+        """True if it was there."""
+        if not self.flags[index]:
+            return False
+        self.flags[index] = 0
+        self.count -= 1
+        return True
+
+    @property
+    def size(self) -> int:
+        """How many pieces there are altogether; `count` says how many are members."""
+        return len(self.flags)
+
+    @property
+    def complete(self) -> bool:
+        return self.count == len(self.flags)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        """The members, ascending."""
+        return compress(range(len(self.flags)), self.flags)
+
+    def missing(self) -> Iterator[int]:
+        """The indices that are not members, ascending."""
+        return compress(range(len(self.flags)), self.flags.translate(_INVERT))
+
+    def copy(self) -> Bitfield:
+        return self._of(bytearray(self.flags))
+
+    def __and__(self, other: Bitfield) -> Bitfield:
+        return self._combined(self._number() & other._number())
+
+    def __or__(self, other: Bitfield) -> Bitfield:
+        return self._combined(self._number() | other._number())
+
+    def __sub__(self, other: Bitfield) -> Bitfield:
+        return self._combined(self._number() & ~other._number())
+
+    def _number(self) -> int:
+        return int.from_bytes(self.flags, "big")
+
+    def _combined(self, number: int) -> Bitfield:
+        return self._of(bytearray(number.to_bytes(len(self.flags), "big")))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bitfield) and self.flags == other.flags
+
+    __hash__ = None  # type: ignore[assignment] # it changes
+
+    def __repr__(self) -> str:
+        return f"<Bitfield {self.count}/{len(self.flags)}>"
+
+
+class OpenPiece:
+    """A piece being assembled, or assembled and waiting for the disk."""
+
+    __slots__ = (
+        "avoid",
+        "blocks",
+        "buffer",
+        "free",
+        "index",
+        "left",
+        "owner",
+        "senders",
+        "storage",
+    )
+
+    def __init__(self, index: int, size: int, storage: bytearray) -> None:
+        """`storage` has at least `size` bytes; the piece uses the first `size` of them."""
+        count = -(-size // BLOCK)
+        self.index = index
+        self.storage = storage
+        self.buffer = memoryview(storage)[:size]
+        """Exactly the piece's bytes."""
+        self.blocks = bytearray(count)
+        """Each block: 0 unrequested, 1-254 peers asked, RECEIVED."""
+        self.senders = [NOBODY] * count
+        """Who sent the copy of each block that is in the buffer."""
+        self.left = count
+        """Blocks not received."""
+        self.free = count
+        """Blocks neither received nor requested."""
+        self.owner: int | None = None
+        """The peer that takes this piece's free blocks, in order, before others do."""
+        self.avoid: frozenset[int] | None = None
+        """Suspects of an earlier broken attempt; None if there was none."""
+
+    @property
+    def size(self) -> int:
+        return len(self.buffer)
+
+    def __repr__(self) -> str:
+        return f"<OpenPiece {self.index}: {self.left} of {len(self.blocks)} blocks left>"
+
+
+class BufferPool:
+    """Keeps used buffers for the next piece of that size: a fresh one costs a page fault per 4 KiB.
+
+    Holds at most `limit` bytes; what is given beyond that is left to the garbage collector.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._spare: dict[int, list[bytearray]] = {}
+
+    @property
+    def held(self) -> int:
+        """Bytes of buffers waiting for reuse."""
+        return self._held
+
+    def take(self, size: int) -> bytearray:
+        """A buffer of exactly `size` bytes with unspecified content."""
+        spare = self._spare.get(size)
+        if not spare:
+            return bytearray(size)
+        self._held -= size
+        return spare.pop()
+
+    def give(self, buffer: bytearray) -> None:
+        """The caller must not touch `buffer` again, nor any view into it."""
+        if self._held + len(buffer) <= self._limit:
+            self._held += len(buffer)
+            self._spare.setdefault(len(buffer), []).append(buffer)

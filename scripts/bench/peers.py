@@ -1,0 +1,429 @@
+"""Peers as processes of their own, so that CPU seconds and memory belong to exactly one side.
+
+    python scripts/bench/peers.py ROLE '{"json": "options"}'
+
+A worker says one JSON line when it is `ready` (its port is open), waits for one line on stdin that
+names the peers to connect to, says one line when it is `done` (everything is verified and on disk),
+keeps serving until stdin closes, and says a last line, `stopped`, with what it used since the go.
+
+Roles: lt-seed and lt-leech (libtorrent), our-seed and our-leech (this package), floor-seed and
+floor-leech (sendfile to recv_into, SHA-1 and pwrite: what any protocol on this machine must beat).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import hashlib
+import json
+import os
+import queue
+import random
+import resource
+import selectors
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout, installed or not
+
+Line = dict[str, Any]
+Peer = tuple[str, int]
+
+NAME = "content"
+"""What the shared file or folder is called, on both sides."""
+DEADLINE = 300.0
+"""Seconds a worker may be silent before the run is given up."""
+
+
+class WorkerError(Exception):
+    """A worker died, was silent too long, or said something else than expected."""
+
+
+class Worker:
+    """The parent's end of a worker process."""
+
+    def __init__(self, role: str, **options: Any) -> None:
+        self.role = role
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, role, json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._buffer = b""
+
+    def expect(self, event: str, deadline: float = DEADLINE) -> Line:
+        """The worker's next line, which must be `event`. Raises WorkerError."""
+        stdout = self._process.stdout
+        assert stdout is not None
+        until = time.monotonic() + deadline
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                if not selector.select(until - time.monotonic()):
+                    raise WorkerError(f"{self.role}: no {event!r} in {deadline:.0f} s")
+                if not (data := os.read(stdout.fileno(), 65536)):
+                    raise WorkerError(f"{self.role} ended before {event!r}")
+                self._buffer += data
+        text, _, self._buffer = self._buffer.partition(b"\n")
+        line: Line = json.loads(text)
+        if line.get("event") != event:
+            raise WorkerError(f"{self.role}: expected {event!r}, got {line}")
+        return line
+
+    def go(self, peers: Sequence[Peer] = ()) -> None:
+        """Start: the worker's clock and its count of CPU seconds begin now."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"peers": peers}).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def stop(self) -> Line:
+        """Let the worker end in good order, and hear what it used."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        line = self.expect("stopped", 60.0)
+        self._process.wait(30.0)
+        return line
+
+    def kill(self) -> None:
+        """Make sure it is gone. Harmless when it is already."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+@contextlib.contextmanager
+def worker(role: str, **options: Any) -> Iterator[Worker]:
+    """A worker that is surely gone at the end of the block."""
+    made = Worker(role, **options)
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+def peak_rss() -> int:
+    """Bytes this process has held at most."""
+    # VmHWM where there is one: Linux's ru_maxrss remembers the parent's over fork and exec.
+    with contextlib.suppress(OSError), Path("/proc/self/status").open() as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process, all threads."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def make_content(root: Path, size: int, files: int, seed: int = 1) -> Path:
+    """A file of `size` random bytes, or a folder of `files` files of together `size` bytes."""
+    path = root / NAME
+    rng = random.Random(seed)
+    if files == 1:
+        _write_random(path, size, rng)
+        return path
+    each, rest = divmod(size, files)
+    for i in range(files):
+        folder = path / f"{i // 100:03d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_random(folder / f"{i:06d}.bin", each + (1 if i < rest else 0), rng)
+    return path
+
+
+def _write_random(path: Path, size: int, rng: random.Random) -> None:
+    with path.open("wb") as file:
+        while size:
+            chunk = rng.randbytes(min(size, 1 << 20))
+            file.write(chunk)
+            size -= len(chunk)
+
+
+def list_files(path: Path) -> list[Path]:
+    """The files under `path` (or `path` itself), in the order of their paths."""
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+
+
+def differences(ours: Path, theirs: Path) -> list[str]:
+    """What is not the same, byte for byte; empty when all is well."""
+    left = {p.relative_to(ours): p for p in list_files(ours)}
+    right = {p.relative_to(theirs): p for p in list_files(theirs)} if theirs.exists() else {}
+    wrong = [f"only on one side: {name}" for name in sorted(left.keys() ^ right.keys())]
+    return wrong + [
+        f"differs: {name}"
+        for name in sorted(left.keys() & right.keys())
+        if not filecmp.cmp(left[name], right[name], shallow=False)
+    ]
+
+
+def parse_size(text: str) -> int:
+    """`256KiB`, `1GiB`, `64MiB`, or plain bytes."""
+    for unit, factor in (("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)):
+        if text.endswith(unit):
+            return int(text.removesuffix(unit)) * factor
+    return int(text)
+
+
+def settle() -> None:
+    """Flush what the last run left dirty, so that it is not charged to the next one."""
+    os.sync()
+
+
+def empty(folder: Path) -> None:
+    """Remove and make `folder` again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+# --- inside a worker -------------------------------------------------------------------------
+
+
+class Usage:
+    """CPU seconds and wall time since the go."""
+
+    def __init__(self) -> None:
+        self._cpu = cpu_seconds()
+        self._began = time.monotonic()
+
+    def line(self, event: str, **more: Any) -> Line:
+        return {
+            "event": event,
+            "seconds": time.monotonic() - self._began,
+            "cpu": cpu_seconds() - self._cpu,
+            "rss": peak_rss(),
+            **more,
+        }
+
+
+def say(line: Line) -> None:
+    print(json.dumps(line), flush=True)
+
+
+def wait_for_go() -> list[Peer]:
+    line = sys.stdin.readline()
+    if not line:
+        raise SystemExit(1)  # the parent is gone
+    return [(host, port) for host, port in json.loads(line)["peers"]]
+
+
+def wait_for_end() -> None:
+    while sys.stdin.readline():
+        pass
+
+
+# --- libtorrent ------------------------------------------------------------------------------
+
+
+def libtorrent_settings(preset: str) -> Any:
+    """`default` or `high_performance_seed`; on top, only what makes the comparison a fair one."""
+    import libtorrent as lt
+
+    settings: dict[str, Any] = {}
+    if preset == "high_performance_seed":
+        settings.update(lt.high_performance_seed())
+    settings.update(
+        listen_interfaces="127.0.0.1:0",
+        enable_dht=False,
+        enable_lsd=False,
+        enable_upnp=False,
+        enable_natpmp=False,
+        # TCP only and in the clear on both sides: the comparison is about moving blocks.
+        enable_outgoing_utp=False,
+        enable_incoming_utp=False,
+        out_enc_policy=2,
+        in_enc_policy=2,
+        allow_multiple_connections_per_ip=True,
+        stop_tracker_timeout=0,
+        alert_mask=lt.alert.category_t.status_notification | lt.alert.category_t.error_notification,
+    )
+    return settings
+
+
+def libtorrent_create(path: Path, piece_length: int) -> bytes:
+    """A v1 .torrent of `path`, by libtorrent."""
+    import libtorrent as lt
+
+    files = lt.list_files(str(path))
+    made = lt.create_torrent(files, piece_length, lt.create_torrent.v1_only)
+    lt.set_piece_hashes(made, str(path.parent))
+    return bytes(lt.bencode(made.generate()))
+
+
+def run_libtorrent(torrent: str, folder: str, preset: str, leech: bool) -> None:
+    """Seed or fetch with libtorrent, from a .torrent file (its metadata costs it nothing)."""
+    import libtorrent as lt
+
+    session = lt.session(libtorrent_settings(preset))
+    params = lt.load_torrent_file(torrent)
+    params.save_path = folder
+    params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    # A seed checks its content and a leech finds its folder empty, both before the clock runs.
+    torrent_handle = session.add_torrent(params)
+    ready = "downloading" if leech else "seeding"
+    _libtorrent_until(session, torrent_handle, {ready})
+    say({"event": "ready", "port": session.listen_port()})
+    peers = wait_for_go()
+    usage = Usage()
+    for peer in peers:
+        torrent_handle.connect_peer(peer)
+    if leech:
+        _libtorrent_until(session, torrent_handle, {"finished", "seeding"})
+        say(usage.line("done"))
+    wait_for_end()
+    status = torrent_handle.status()
+    last = usage.line(
+        "stopped", uploaded=status.total_payload_upload, downloaded=status.total_payload_download
+    )
+    del torrent_handle, session  # the destructor flushes what is still in memory
+    say(last)
+
+
+def _libtorrent_until(session: Any, torrent: Any, states: set[str]) -> None:
+    until = time.monotonic() + DEADLINE
+    while str(torrent.status().state) not in states:
+        if time.monotonic() > until:
+            raise WorkerError("libtorrent took too long")
+        session.wait_for_alert(20)
+        for alert in session.pop_alerts():
+            if "error" in type(alert).__name__:
+                print(alert.message(), file=sys.stderr)
+
+
+# --- ours ------------------------------------------------------------------------------------
+
+
+def run_ours(path: str, piece_length: int, folder: str, magnet: str, leech: bool) -> None:
+    """Seed `path` in place, or fetch `magnet` into `folder` from the peers the go names."""
+    import trio
+
+    trio.run(_ours, Path(path), piece_length, Path(folder), magnet, leech)
+
+
+async def _ours(path: Path, piece_length: int, folder: Path, magnet: str, leech: bool) -> None:
+    import trio
+
+    from dht_torrent import Config, open_node
+
+    config = Config(bootstrap=[], listen="127.0.0.1:0", state_dir=None, download_dir=folder)
+    async with open_node(config) as node:
+        if leech:
+            say({"event": "ready", "port": node.address.port})
+            peers = await trio.to_thread.run_sync(wait_for_go)
+            usage = Usage()
+            points = "".join(f"&x.pe={host}:{port}" for host, port in peers)
+            torrent = await node.get(magnet + points)
+            await torrent.completed()
+            say(usage.line("done"))
+        else:
+            torrent = await node.share(path, piece_length=piece_length)
+            await torrent.completed()
+            say({"event": "ready", "port": node.address.port, "id": torrent.id})
+            await trio.to_thread.run_sync(wait_for_go)
+            usage = Usage()
+        await trio.to_thread.run_sync(wait_for_end)
+        summary = torrent.summary()
+        last = usage.line("stopped", uploaded=summary.uploaded, downloaded=summary.downloaded)
+    say(last)
+
+
+# --- the floor -------------------------------------------------------------------------------
+
+
+def run_floor_seed(path: str) -> None:
+    """One connection, every file in order, by sendfile."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        say({"event": "ready", "port": server.getsockname()[1]})
+        wait_for_go()
+        usage = Usage()
+        connection, _ = server.accept()
+        with connection:
+            for name in list_files(Path(path)):
+                with name.open("rb") as file:
+                    connection.sendfile(file)
+        wait_for_end()
+        say(usage.line("stopped"))
+
+
+def run_floor_leech(folder: str, layout: list[tuple[str, int]], piece_length: int) -> None:
+    """Pieces by recv_into; their SHA-1 and their write in two threads. No protocol, no waiting."""
+    target = Path(folder)
+    buffers: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+    full: queue.SimpleQueue[tuple[bytearray, int, int, int] | None] = queue.SimpleQueue()
+    for _ in range(max(4, (8 << 20) // piece_length)):
+        buffers.put(bytearray(piece_length))
+    digests: list[bytes] = []
+
+    def hash_and_write() -> None:
+        while (piece := full.get()) is not None:
+            buffer, fd, offset, length = piece
+            view = memoryview(buffer)[:length]
+            digests.append(hashlib.sha1(view).digest())
+            os.pwrite(fd, view, offset)
+            buffers.put(buffer)
+
+    say({"event": "ready", "port": 0})
+    ((host, port),) = wait_for_go()
+    usage = Usage()
+    threads = [threading.Thread(target=hash_and_write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    fds: list[int] = []
+    with socket.create_connection((host, port)) as connection:
+        for name, size in layout:
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+            fds.append(fd)
+            for offset in range(0, size, piece_length):
+                length = min(piece_length, size - offset)
+                buffer = buffers.get()
+                _fill(connection, memoryview(buffer)[:length])
+                full.put((buffer, fd, offset, length))
+    for _ in threads:
+        full.put(None)
+    for thread in threads:
+        thread.join()
+    for fd in fds:
+        os.close(fd)
+    say(usage.line("done"))
+    wait_for_end()
+    say(usage.line("stopped"))
+
+
+def _fill(connection: socket.socket, view: memoryview) -> None:
+    while view:
+        if not (received := connection.recv_into(view)):
+            raise WorkerError("the floor's seed hung up")
+        view = view[received:]
+
+
+def main() -> None:
+    role, options = sys.argv[1], json.loads(sys.argv[2])
+    match role:
+        case "lt-seed" | "lt-leech":
+            run_libtorrent(leech=role == "lt-leech", **options)
+        case "our-seed" | "our-leech":
+            run_ours(leech=role == "our-leech", **options)
+        case "floor-seed":
+            run_floor_seed(**options)
+        case "floor-leech":
+            run_floor_leech(**options)
+        case _:
+            raise SystemExit(f"no such role: {role}")
+
+
+if __name__ == "__main__":
+    main()

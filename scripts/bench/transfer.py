@@ -1,0 +1,184 @@
+"""How fast do bytes move from one seed to one leech, and what does it cost each side?
+
+    python scripts/bench/transfer.py --size 1GiB --piece 256KiB --files 1 --rounds 5
+
+Contestants take turns (A B C A B C ...), so that a slow minute of the machine hits all of them.
+Every copy is compared byte for byte. Loopback TCP, no encryption, connected by address; libtorrent
+starts from the .torrent, ours from a magnet link, so fetching the metadata is in our time only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from peers import (
+    NAME,
+    Line,
+    differences,
+    empty,
+    libtorrent_create,
+    list_files,
+    make_content,
+    parse_size,
+    settle,
+    worker,
+)
+
+CONTESTANTS = {
+    # name: (seed, leech, libtorrent's preset)
+    "libtorrent->libtorrent": ("lt-seed", "lt-leech", "default"),
+    "libtorrent hps->hps": ("lt-seed", "lt-leech", "high_performance_seed"),
+    "ours->ours": ("our-seed", "our-leech", "default"),
+    "libtorrent->ours": ("lt-seed", "our-leech", "default"),
+    "ours->libtorrent": ("our-seed", "lt-leech", "default"),
+    "floor (no protocol)": ("floor-seed", "floor-leech", "default"),
+}
+BASELINE = "libtorrent->libtorrent"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One copy of the content."""
+
+    contestant: str
+    seconds: float
+    """From the go until the leech has verified and written everything."""
+    seed_cpu: float
+    leech_cpu: float
+    seed_rss: int
+    leech_rss: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all the copies of one invocation share."""
+
+    content: Path
+    torrent: Path
+    magnet: str
+    size: int
+    piece_length: int
+    download: Path
+
+    def run(self, contestant: str) -> Run:
+        seed_role, leech_role, preset = CONTESTANTS[contestant]
+        empty(self.download)
+        settle()
+        with (
+            worker(seed_role, **self._options(seed_role, preset)) as seed,
+            worker(leech_role, **self._options(leech_role, preset)) as leech,
+        ):
+            port = seed.expect("ready")["port"]
+            leech.expect("ready")
+            seed.go()
+            leech.go([("127.0.0.1", port)])
+            done: Line = leech.expect("done")
+            leech.stop()
+            seeded = seed.stop()
+        if wrong := differences(self.content, self.download / NAME):
+            raise SystemExit(f"{contestant}: the copy is wrong: {wrong[:5]}")
+        return Run(
+            contestant, done["seconds"], seeded["cpu"], done["cpu"], seeded["rss"], done["rss"]
+        )
+
+    def _options(self, role: str, preset: str) -> dict[str, Any]:
+        match role:
+            case "lt-seed" | "lt-leech":
+                folder = self.content.parent if role == "lt-seed" else self.download
+                return {"torrent": str(self.torrent), "folder": str(folder), "preset": preset}
+            case "our-seed" | "our-leech":
+                return {
+                    "path": str(self.content),
+                    "piece_length": self.piece_length,
+                    "folder": str(self.download),
+                    "magnet": self.magnet,
+                }
+            case "floor-seed":
+                return {"path": str(self.content)}
+            case _:
+                root = self.content.parent
+                files = list_files(self.content)
+                layout = [(str(f.relative_to(root)), f.stat().st_size) for f in files]
+                return {
+                    "folder": str(self.download),
+                    "layout": layout,
+                    "piece_length": self.piece_length,
+                }
+
+
+def table(runs: list[Run], size: int) -> str:
+    """Medians per contestant, and the ratio to libtorrent's pair."""
+    names = list(dict.fromkeys(run.contestant for run in runs))
+    rate = {
+        name: size / statistics.median(r.seconds for r in runs if r.contestant == name) / 1e6
+        for name in names
+    }
+    head = (
+        f"{'contestant':24} {'MB/s':>7} {'min..max':>13} {'ratio':>6}"
+        f" {'seed CPU s':>10} {'leech CPU s':>11} {'seed MB':>8} {'leech MB':>8}"
+    )
+    lines = [head, "-" * len(head)]
+    for name in names:
+        mine = [run for run in runs if run.contestant == name]
+        rates = sorted(size / run.seconds / 1e6 for run in mine)
+        ratio = f"{rate[name] / rate[BASELINE]:.2f}" if BASELINE in rate else "-"
+        lines.append(
+            f"{name:24} {rate[name]:7.0f} {f'{rates[0]:.0f}..{rates[-1]:.0f}':>13} {ratio:>6}"
+            f" {statistics.median(r.seed_cpu for r in mine):10.2f}"
+            f" {statistics.median(r.leech_cpu for r in mine):11.2f}"
+            f" {max(r.seed_rss for r in mine) / 1e6:8.0f}"
+            f" {max(r.leech_rss for r in mine) / 1e6:8.0f}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=parse_size, default=parse_size("1GiB"))
+    parser.add_argument("--piece", type=parse_size, default=parse_size("256KiB"))
+    parser.add_argument("--files", type=int, default=1, help="1 makes a single-file torrent")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--only", action="append", help="contestants containing this text; may be repeated"
+    )
+    parser.add_argument("--dir", type=Path, help="where to put the data, as /dev/shm")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    args = parser.parse_args()
+    names = [n for n in CONTESTANTS if not args.only or any(part in n for part in args.only)]
+    if not names:
+        parser.error(f"--only must match one of: {', '.join(CONTESTANTS)}")
+
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=args.dir) as folder:
+        content = make_content(Path(folder), args.size, args.files)
+        torrent = Path(folder) / "content.torrent"
+        torrent.write_bytes(libtorrent_create(content, args.piece))
+        bench = Bench(
+            content, torrent, magnet_of(torrent), args.size, args.piece, Path(folder) / "download"
+        )
+        runs = [bench.run(name) for _ in range(args.rounds) for name in names]
+    if args.json:
+        asked = {key: str(value) for key, value in vars(args).items()}
+        print(json.dumps({"asked": asked, "runs": [asdict(run) for run in runs]}))
+    else:
+        print(
+            f"{args.size / 1e6:.0f} MB in {args.files} file(s), pieces of {args.piece >> 10} KiB,"
+        )
+        print(f"median of {args.rounds} rounds, every copy compared byte for byte")
+        print(table(runs, args.size))
+
+
+def magnet_of(torrent: Path) -> str:
+    """The bare magnet link of a .torrent file, worked out by libtorrent."""
+    import libtorrent as lt
+
+    return f"magnet:?xt=urn:btih:{lt.load_torrent_file(str(torrent)).info_hashes.v1}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""What a node says, and how little it gives to those it does not know."""
+
+from __future__ import annotations
+
+import random
+
+from dht_torrent.config import DhtConfig
+from dht_torrent.dht import krpc
+from dht_torrent.dht.answer import Answerer
+from dht_torrent.dht.krpc import BadQuery, ErrorReply, Query, Reply
+from dht_torrent.dht.store import PeerStore
+from dht_torrent.dht.table import Table
+from dht_torrent.dht.tokens import Tokens
+from dht_torrent.ids import Address, InfoHash, NodeId
+
+CONFIG = DhtConfig()
+OWN = NodeId(b"o" * 20)
+ASKER = NodeId(b"a" * 20)
+HASH = InfoHash(b"h" * 20)
+STRANGER = Address("11.1.1.1", 6881)
+LOCAL = Address("127.0.0.1", 6881)
+
+
+def answerer(*, ipv6: bool = False) -> Answerer:
+    rng = random.Random(1)
+    table = Table(OWN, CONFIG, 0, ipv6=ipv6)
+    return Answerer(table, PeerStore(CONFIG), Tokens(rng, 300, 0), CONFIG, rng)
+
+
+def with_contacts(count: int = 20) -> Answerer:
+    it = answerer()
+    rng = random.Random(2)
+    for number in range(count):
+        it.table.replied(NodeId(rng.randbytes(20)), Address(f"12.0.{number}.1", 6881), 0)
+    return it
+
+
+def get_peers(it: Answerer, source: Address, now: float = 0) -> Reply:
+    query = Query(b"tt", b"get_peers", {b"id": ASKER, b"info_hash": HASH})
+    reply = it.answer(query, source, now)
+    assert isinstance(reply, Reply)
+    return reply
+
+
+def announce(
+    it: Answerer, source: Address, token: bytes, port: int = 7000, now: float = 0, implied: int = 0
+) -> Reply | ErrorReply:
+    args = {
+        b"id": ASKER,
+        b"info_hash": HASH,
+        b"port": port,
+        b"token": token,
+        b"implied_port": implied,
+    }
+    return it.answer(Query(b"tt", b"announce_peer", dict(args)), source, now)
+
+
+def test_ping_is_answered_with_our_id_version_and_where_we_see_the_asker() -> None:
+    reply = answerer().answer(Query(b"tt", b"ping", {b"id": ASKER}), STRANGER, 0)
+    assert reply == Reply(b"tt", {b"id": OWN}, STRANGER, krpc.VERSION)
+
+
+def test_find_node_names_the_eight_closest() -> None:
+    it = with_contacts()
+    reply = it.answer(Query(b"tt", b"find_node", {b"id": ASKER, b"target": HASH}), STRANGER, 0)
+    assert isinstance(reply, Reply)
+    assert reply.nodes() == [contact.info for contact in it.table.closest(HASH, 8)]
+    assert reply.token is None
+
+
+def test_an_asker_is_not_told_of_itself() -> None:
+    it = with_contacts(5)
+    one = next(iter(it.table))
+    reply = it.answer(
+        Query(b"tt", b"find_node", {b"id": one.id, b"target": one.id}), one.address, 0
+    )
+    assert isinstance(reply, Reply)
+    assert one.info not in reply.nodes()
+    assert len(reply.nodes()) == 4
+
+
+def test_nobody_unverified_is_ever_recommended() -> None:
+    it = with_contacts(3)
+    for number in range(100):
+        it.table.queried(
+            NodeId(random.Random(number).randbytes(20)), Address(f"13.0.{number}.1", 1), 0
+        )
+    reply = it.answer(Query(b"tt", b"find_node", {b"id": ASKER, b"target": HASH}), STRANGER, 0)
+    assert isinstance(reply, Reply)
+    assert len(reply.nodes()) == 3
+
+
+def test_outsiders_hear_nothing_of_the_local_network() -> None:
+    it = answerer()
+    it.table.replied(NodeId(b"l" * 20), LOCAL, 0)
+    it.store.add(HASH, LOCAL, 0)
+    assert get_peers(it, STRANGER).nodes() == []
+    assert get_peers(it, STRANGER).values() == []
+    assert len(get_peers(it, Address("127.0.0.1", 2)).nodes()) == 1
+    assert get_peers(it, Address("127.0.0.1", 2)).values() == [LOCAL]
+
+
+def test_get_peers_gives_nodes_always_and_values_after_an_announce() -> None:
+    it = with_contacts()
+    first = get_peers(it, STRANGER)
+    assert len(first.nodes()) == 8
+    assert b"values" not in first.body
+    assert first.token is not None
+    assert isinstance(announce(it, STRANGER, first.token), Reply)
+    second = get_peers(it, Address("11.9.9.9", 1))
+    assert len(second.nodes()) == 8
+    assert second.values() == [Address(STRANGER.host, 7000)]
+
+
+def test_an_implied_port_is_the_source_port() -> None:
+    it = answerer()
+    token = get_peers(it, STRANGER).token
+    assert token is not None
+    announce(it, STRANGER, token, implied=1)
+    assert get_peers(it, LOCAL).values() == [STRANGER]
+
+
+def test_a_wrong_token_gets_203_and_stores_nothing() -> None:
+    it = answerer()
+    token = get_peers(it, STRANGER).token
+    assert token is not None
+    for source, given, now in (
+        (STRANGER, b"", 0.0),
+        (STRANGER, bytes(8), 0.0),
+        (Address("11.1.1.2", 6881), token, 0.0),
+        (STRANGER, token, 601.0),
+    ):
+        refusal = announce(it, source, given, now=now)
+        assert isinstance(refusal, ErrorReply)
+        assert refusal.code == 203
+    assert len(it.store) == 0
+
+
+def test_a_full_store_withholds_the_token() -> None:
+    it = answerer()
+    for number in range(CONFIG.max_peers_per_torrent):
+        it.store.add(HASH, Address(f"14.{number >> 8}.{number & 255}.1", 1), 0)
+    assert get_peers(it, STRANGER).token is None
+    assert get_peers(it, Address("14.0.0.1", 9)).token is not None  # it is in, and may stay
+    late = announce(it, STRANGER, it.tokens.make(STRANGER, HASH, 0))
+    assert isinstance(late, ErrorReply)
+    assert late.code == 202
+
+
+def test_strangers_get_eight_values_and_the_proven_fifty() -> None:
+    it = answerer()
+    for number in range(200):
+        it.store.add(HASH, Address(f"14.0.{number}.1", 1), 0)
+    known = Address("15.0.0.1", 6881)
+    it.table.replied(NodeId(b"k" * 20), known, 0)
+    assert len(get_peers(it, STRANGER).values()) == 8
+    assert len(get_peers(it, known).values()) == 50
+    assert len(get_peers(it, LOCAL).values()) == 50
+
+
+def test_no_answer_is_longer_than_a_datagram_may_be() -> None:
+    it = answerer(ipv6=True)
+    rng = random.Random(5)
+    for number in range(60):
+        address = Address(f"2a00:{number + 1:x}::1", 6881)
+        it.store.add(HASH, address, 0)
+        it.table.replied(NodeId(rng.randbytes(20)), address, 0)
+    known = next(iter(it.table)).address
+    query = Query(b"t" * 64, b"get_peers", {b"id": ASKER, b"info_hash": HASH})
+    reply = it.answer(query, known, 0)
+    assert isinstance(reply, Reply)
+    assert len(reply.nodes(ipv6=True)) == 8
+    assert len(reply.values()) > 35
+    assert len(krpc.encode(reply)) <= CONFIG.max_reply
+
+
+def test_an_unknown_query_with_a_target_is_answered_like_find_node() -> None:
+    it = with_contacts()
+    for key in (b"target", b"info_hash"):
+        reply = it.answer(Query(b"tt", b"vote", {b"id": ASKER, key: bytes(HASH)}), STRANGER, 0)
+        assert isinstance(reply, Reply)
+        assert len(reply.nodes()) == 8
+    refusal = it.answer(Query(b"tt", b"vote", {b"id": ASKER}), STRANGER, 0)
+    assert isinstance(refusal, ErrorReply)
+    assert refusal.code == 204
+
+
+def test_a_malformed_query_is_refused_with_203() -> None:
+    refusal = answerer().answer(BadQuery(b"tt", 203, "why"), STRANGER, 0)
+    assert refusal == ErrorReply(b"tt", 203, "why", STRANGER, krpc.VERSION)

@@ -1,0 +1,274 @@
+"""Lookups on a network that is only a dictionary: right, quick, and not to be led astray."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+
+import pytest
+
+from dht_torrent.config import DhtConfig
+from dht_torrent.dht.krpc import NodeInfo
+from dht_torrent.dht.lookup import Lookup
+from dht_torrent.dht.table import Table
+from dht_torrent.ids import Address, NodeId, distance
+
+CONFIG = DhtConfig()
+OWN = NodeId(b"\x55" * 20)
+
+
+def address(number: int) -> Address:
+    return Address(f"11.{number >> 8 & 255}.{number & 255}.1", 6881)
+
+
+class World:
+    """Nodes that know each other as BEP 5 nodes do, and a clock that jumps."""
+
+    def __init__(self, size: int, seed: int, *, dead: float = 0.0, rtt: float = 0.1) -> None:
+        rng = random.Random(seed)
+        self.rng = rng
+        self.rtt = rtt
+        self.nodes = [NodeInfo(NodeId(rng.randbytes(20)), address(n)) for n in range(size)]
+        self.tables = {node.id: Table(node.id, CONFIG, 0) for node in self.nodes}
+        for node in self.nodes:
+            for other in rng.sample(self.nodes, min(size, 300)):
+                self.tables[node.id].replied(other.id, other.address, 0)
+            # What its own self-lookup would have shown it.
+            for near in heapq.nsmallest(9, self.nodes, key=lambda n: distance(n.id, node.id)):
+                self.tables[node.id].replied(near.id, near.address, 0)
+        self.dead = {node.id for node in self.nodes if rng.random() < dead}
+        self.alive = [node for node in self.nodes if node.id not in self.dead]
+
+    def answer(self, node: NodeInfo, target: bytes) -> tuple[float, list[NodeInfo]] | None:
+        if node.id in self.dead or node.id not in self.tables:
+            return None
+        delay = self.rtt * self.rng.uniform(0.5, 1.5)
+        return delay, [contact.info for contact in self.tables[node.id].healthy(target, 8)]
+
+    def closest(self, target: bytes) -> list[NodeInfo]:
+        return heapq.nsmallest(8, self.alive, key=lambda node: distance(node.id, target))
+
+    def some(self, count: int) -> list[NodeInfo]:
+        return self.rng.sample(self.nodes, count)
+
+
+Answer = Callable[[NodeInfo, bytes], "tuple[float, list[NodeInfo]] | None"]
+
+
+def walk(
+    answer: Answer,
+    target: bytes,
+    start: list[NodeInfo],
+    config: DhtConfig = CONFIG,
+) -> tuple[Lookup, float]:
+    """Run a lookup to its end; also the virtual seconds it took."""
+    now = 0.0
+    lookup = Lookup(target, OWN, config, now)
+    lookup.add(start)
+    events: list[tuple[float, int, NodeInfo, list[NodeInfo] | None]] = []
+    asked: set[Address] = set()
+    count = 0
+    while not lookup.done(now):
+        for contact in lookup.take(now):
+            assert contact.address not in asked, "nobody is asked twice"
+            asked.add(contact.address)
+            came = answer(contact, target)
+            count += 1
+            if came is None or came[0] >= config.hard_timeout:
+                heapq.heappush(events, (now + config.hard_timeout, count, contact, None))
+            else:
+                heapq.heappush(events, (now + came[0], count, contact, came[1]))
+        wake = lookup.wake_at(now)
+        assert wake > now
+        now = min(wake, events[0][0]) if events else wake
+        while events and events[0][0] <= now:
+            _, _, contact, nodes = heapq.heappop(events)
+            if nodes is None:
+                lookup.failed(contact)
+            else:
+                lookup.answered(contact, nodes, now)
+    return lookup, now
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(400, seed=1)
+
+
+def test_it_finds_the_true_closest(world: World) -> None:
+    for _ in range(40):
+        target = world.rng.randbytes(20)
+        lookup, seconds = walk(world.answer, target, world.some(8))
+        assert lookup.closest() == world.closest(target)
+        assert lookup.asked <= 60
+        assert 1 <= lookup.hops <= 5
+        assert seconds < 1.5
+
+
+def test_with_half_of_the_contacts_dead_it_still_finds_them_within_six_seconds() -> None:
+    world = World(400, seed=2, dead=0.5)
+    times = []
+    for _ in range(60):
+        target = world.rng.randbytes(20)
+        lookup, seconds = walk(world.answer, target, world.some(16))
+        found = lookup.closest()
+        assert found[0] == world.closest(target)[0]
+        assert len(set(found) & set(world.closest(target))) >= 7
+        times.append(seconds)
+    assert sorted(times)[int(0.95 * len(times))] <= 6
+
+
+def test_those_who_answer_late_on_purpose_hold_it_up_little() -> None:
+    world = World(300, seed=3)
+    lorises = {node.id for node in world.nodes if world.rng.random() < 0.3}
+
+    def answer(node: NodeInfo, target: bytes) -> tuple[float, list[NodeInfo]] | None:
+        came = world.answer(node, target)
+        return (14.9, came[1]) if came is not None and node.id in lorises else came
+
+    for _ in range(30):
+        lookup, seconds = walk(answer, world.rng.randbytes(20), world.some(16))
+        assert len(lookup.closest()) == 8
+        assert seconds < 8
+
+
+def test_a_liar_with_ever_closer_inventions_changes_nothing() -> None:
+    world = World(300, seed=4)
+    liar = NodeInfo(NodeId(b"\x01" * 20), address(60_000))
+
+    def answer(node: NodeInfo, target: bytes) -> tuple[float, list[NodeInfo]] | None:
+        if node == liar:
+            number = int.from_bytes(target, "big")
+            fakes = [
+                NodeInfo(
+                    NodeId((number ^ (n + 1)).to_bytes(20, "big")),
+                    Address(f"66.{n}.{world.rng.randrange(256)}.9", 6881),
+                )
+                for n in range(77)
+            ]
+            return 0.01, fakes
+        return world.answer(node, target)
+
+    for _ in range(20):
+        target = world.rng.randbytes(20)
+        lookup, seconds = walk(answer, target, [liar, *world.some(7)])
+        honest = [node for node in lookup.closest() if node != liar]
+        assert honest == world.closest(target)[: len(honest)]
+        assert len(honest) >= 7
+        assert lookup.asked <= CONFIG.lookup_queries
+        assert seconds < 10
+
+
+def test_a_hundred_invented_ids_in_one_subnet_are_one_candidate() -> None:
+    lookup = Lookup(bytes(20), OWN, CONFIG, 0)
+    lookup.add(
+        NodeInfo(NodeId(bytes(19) + bytes([n])), Address(f"66.6.6.{n}", 6881)) for n in range(100)
+    )
+    assert len(lookup.take(0)) == 1
+
+
+def test_local_nodes_may_share_an_ip() -> None:
+    lookup = Lookup(bytes(20), OWN, CONFIG, 0)
+    lookup.add(
+        NodeInfo(NodeId(bytes(19) + bytes([n])), Address("127.0.0.1", 1 + n)) for n in range(9)
+    )
+    assert len(lookup.take(0)) == CONFIG.alpha
+
+
+def test_an_endless_chase_ends_at_the_bound_on_questions() -> None:
+    """Inventions that even answer, each naming sixteen closer ones, in subnets of their own."""
+    count = 0
+
+    def answer(node: NodeInfo, target: bytes) -> tuple[float, list[NodeInfo]] | None:
+        nonlocal count
+        nodes = []
+        for _ in range(16):
+            count += 1
+            nearness = max(0, 2**159 - count * 2**140)
+            nodes.append(NodeInfo(NodeId(nearness.to_bytes(20, "big")), address(count)))
+        return 0.01, nodes
+
+    start = [NodeInfo(NodeId(b"\xff" * 20), address(0))]
+    lookup, seconds = walk(answer, bytes(20), start)
+    assert lookup.asked == CONFIG.lookup_queries
+    assert seconds < CONFIG.lookup_timeout
+
+
+def test_a_lookup_ends_after_a_minute_whatever_is_promised() -> None:
+    config = DhtConfig(lookup_queries=10**9)
+    count = 0
+
+    def answer(node: NodeInfo, target: bytes) -> tuple[float, list[NodeInfo]] | None:
+        nonlocal count
+        count += 1
+        nearness = NodeId((2**159 - count).to_bytes(20, "big"))
+        return 0.9, [NodeInfo(nearness, address(count))]
+
+    _, seconds = walk(answer, bytes(20), [NodeInfo(NodeId(b"\xff" * 20), address(0))], config)
+    assert seconds == config.lookup_timeout
+
+
+def test_it_does_not_wait_for_a_dead_contact_when_the_living_have_answered() -> None:
+    world = World(5, seed=5, rtt=0.001)
+    world.dead = {world.nodes[0].id}
+    lookup, seconds = walk(world.answer, bytes(20), world.nodes)
+    assert len(lookup.closest()) == 4
+    assert seconds == CONFIG.soft_timeout
+
+
+def test_it_waits_for_the_only_contact_as_long_as_it_may_take() -> None:
+    node = NodeInfo(NodeId(b"\xff" * 20), address(0))
+    lookup, seconds = walk(lambda *_: (9.0, []), bytes(20), [node])
+    assert lookup.closest() == [node]
+    assert seconds == 9
+    lookup, seconds = walk(lambda *_: None, bytes(20), [node])
+    assert lookup.closest() == []
+    assert seconds == CONFIG.hard_timeout
+
+
+def test_with_nobody_to_ask_it_is_done_at_once() -> None:
+    assert Lookup(bytes(20), OWN, CONFIG, 0).done(0)
+
+
+def test_useless_addresses_and_our_own_id_are_not_asked() -> None:
+    public = NodeInfo(NodeId(b"\x01" * 20), address(1))
+    lookup = Lookup(bytes(20), OWN, CONFIG, 0)
+    lookup.add([public])
+    assert lookup.take(0) == [public]
+    told = [
+        NodeInfo(OWN, address(2)),
+        NodeInfo(NodeId(b"\x02" * 20), Address("11.0.0.9", 0)),
+        NodeInfo(NodeId(b"\x03" * 20), Address("239.0.0.9", 5)),
+        NodeInfo(NodeId(b"\x04" * 20), Address("127.0.0.1", 5)),  # local, from a public source
+        NodeInfo(NodeId(b"\x05" * 20), Address("192.168.0.1", 5)),
+        NodeInfo(NodeId(b"\x06" * 20), Address("2a00::1", 5)),  # the other family
+        NodeInfo(NodeId(b"\x07" * 20), address(7)),
+    ]
+    lookup.answered(public, told, 0.1)
+    assert lookup.take(0.1) == [told[-1]]
+
+
+def test_a_local_node_may_tell_of_local_nodes() -> None:
+    one = NodeInfo(NodeId(b"\x01" * 20), Address("127.0.0.1", 1))
+    two = NodeInfo(NodeId(b"\x02" * 20), Address("127.0.0.1", 2))
+    lookup = Lookup(bytes(20), OWN, CONFIG, 0)
+    lookup.add([one])
+    lookup.take(0)
+    lookup.answered(one, [two], 0)
+    assert lookup.take(0) == [two]
+
+
+def test_candidates_are_bounded_and_the_closest_are_kept() -> None:
+    lookup = Lookup(bytes(20), OWN, DhtConfig(alpha=1000, lookup_candidates=10, k=50), 0)
+    far_first = range(200, 0, -1)
+    lookup.add(NodeInfo(NodeId(n.to_bytes(20, "big")), address(n)) for n in far_first)
+    taken = lookup.take(0)
+    assert [int.from_bytes(node.id, "big") for node in taken] == list(range(1, 11))
+
+
+def test_whoever_was_not_asked_cannot_answer() -> None:
+    lookup = Lookup(bytes(20), OWN, CONFIG, 0)
+    lookup.answered(NodeInfo(NodeId(b"\x01" * 20), address(1)), [], 0)
+    assert lookup.closest() == []
+    assert lookup.replies == 0

@@ -1,0 +1,103 @@
+"""Floods are shed, answers to the world are rationed, and we keep below others' limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dht_torrent.config import DhtConfig
+from dht_torrent.dht.sources import Pace, QueryLimit, SendBudget, Strangers, home, neighbourhood
+from dht_torrent.ids import Address
+
+CONFIG = DhtConfig()
+PUBLIC = Address("11.22.33.44", 6881)
+LOCAL = Address("127.0.0.1", 6881)
+
+
+def test_a_public_home_is_an_ip_and_a_local_one_has_a_port() -> None:
+    assert home(PUBLIC) == home(PUBLIC._replace(port=1))
+    assert home(LOCAL) != home(LOCAL._replace(port=1))
+    assert home(Address("2a00:1:2:3::1", 1)) == home(Address("2a00:1:2:3:4::9", 2))
+    assert neighbourhood(PUBLIC) == neighbourhood(Address("11.22.33.99", 1))
+    assert neighbourhood(PUBLIC) != neighbourhood(Address("11.22.34.44", 1))
+    assert neighbourhood(LOCAL) != neighbourhood(Address("127.0.0.2", 6881))
+
+
+def test_fifty_queries_in_ten_seconds_pass_and_then_silence_for_five_minutes() -> None:
+    limit = QueryLimit(CONFIG)
+    assert all(limit.allows(PUBLIC, 1.0) for _ in range(50))
+    assert not limit.allows(PUBLIC._replace(port=99), 2.0)  # another port is the same IP
+    assert limit.blocks(PUBLIC, 301.0)
+    assert not limit.allows(PUBLIC, 301.0)
+    assert limit.allows(PUBLIC, 302.5)
+
+
+def test_a_steady_asker_is_never_ignored() -> None:
+    limit = QueryLimit(CONFIG)
+    assert all(limit.allows(PUBLIC, 0.21 * n) for n in range(1000))
+
+
+def test_one_local_port_does_not_speak_for_another() -> None:
+    limit = QueryLimit(CONFIG)
+    for _ in range(100):
+        limit.allows(LOCAL, 0)
+    assert limit.blocks(LOCAL, 0)
+    assert limit.allows(LOCAL._replace(port=7000), 0)
+
+
+def test_the_limiter_remembers_a_bounded_number_of_sources() -> None:
+    limit = QueryLimit(replace(CONFIG, tracked_sources=100))
+    for port in range(1, 1000):
+        limit.allows(LOCAL._replace(port=port), 0)
+    assert len(limit) == 100
+
+
+def test_answers_to_the_public_share_a_budget_that_refills() -> None:
+    budget = SendBudget(CONFIG, 0)
+    sent = sum(budget.allows(1000, PUBLIC, 0) for _ in range(100))
+    assert sent == 24  # 8000 B/s for three seconds
+    assert budget.allows(1000, LOCAL, 0)
+    assert not budget.allows(1000, PUBLIC, 0.1)
+    assert sum(budget.allows(1000, PUBLIC, 1.0) for _ in range(100)) == 8
+
+
+@settings(max_examples=50)
+@given(st.lists(st.floats(0, 3), min_size=100, max_size=400))
+def test_keeping_our_pace_never_offends_the_limit_of_a_node_like_us(waits: list[float]) -> None:
+    pace, limit = Pace(CONFIG), QueryLimit(CONFIG)
+    now = 0.0
+    for wait in waits:
+        now += wait / 40
+        if pace.wait(PUBLIC, now) == 0:
+            assert limit.allows(PUBLIC, now)
+
+
+def test_waiting_as_long_as_told_is_enough() -> None:
+    pace = Pace(CONFIG)
+    now = 0.0
+    for _ in range(200):
+        wait = pace.wait(PUBLIC, now)
+        if wait:
+            now += wait
+            assert pace.wait(PUBLIC, now) == 0
+    assert 60 < now < 80  # 180 at 2.5 a second, after a burst of 20
+
+
+def test_a_public_stranger_waits_ninety_seconds_and_a_local_one_not_at_all() -> None:
+    strangers = Strangers(CONFIG)
+    strangers.add(PUBLIC, 0)
+    strangers.add(LOCAL, 0)
+    assert strangers.take(0, 10) == [LOCAL]
+    assert strangers.take(89, 10) == []
+    assert strangers.take(90, 10) == [PUBLIC]
+    assert strangers.take(1000, 10) == []
+
+
+def test_strangers_are_few_and_the_first_come_stays() -> None:
+    strangers = Strangers(CONFIG)
+    for number in range(10_000):
+        strangers.add(Address(f"11.0.{number >> 8}.{number & 255}", 1), number / 1000)
+    assert len(strangers) == CONFIG.verify_queue
+    assert strangers.take(1000, 3) == [Address(f"11.0.0.{n}", 1) for n in range(3)]

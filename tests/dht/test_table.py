@@ -1,0 +1,357 @@
+"""Who gets into the routing table, who stays, and who has to go."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from dht_torrent.config import DhtConfig
+from dht_torrent.dht.sources import home, neighbourhood
+from dht_torrent.dht.table import Contact, Table
+from dht_torrent.ids import Address, NodeId, distance
+
+CONFIG = DhtConfig()
+OWN = NodeId(bytes(20))
+MINUTE = 60.0
+
+
+def node_id(number: int) -> NodeId:
+    """Ids in the half away from ours: they share one bucket that never splits."""
+    return NodeId((2**159 + number).to_bytes(20, "big"))
+
+
+def public(number: int) -> Address:
+    """Each in a /24 of its own."""
+    return Address(f"11.{number >> 8 & 255}.{number & 255}.1", 6881)
+
+
+def local(number: int) -> Address:
+    return Address("127.0.0.1", 1000 + number)
+
+
+def filled(now: float = 0.0) -> Table:
+    """A table whose far bucket is full of eight good contacts."""
+    table = Table(OWN, CONFIG, now)
+    for number in range(8):
+        assert table.replied(node_id(number), public(number), now) == []
+    table.replied(NodeId(b"\0" * 19 + b"\1"), public(999), now)  # our half: it makes us split
+    return table
+
+
+def ids(table: Table) -> set[bytes]:
+    return {contact.id for contact in table}
+
+
+def test_whoever_answered_is_in_and_whoever_only_asked_is_not() -> None:
+    table = Table(OWN, CONFIG, 0)
+    assert table.queried(node_id(1), public(1), 0)
+    assert len(table) == 0
+    table.replied(node_id(1), public(1), 1)
+    assert ids(table) == {node_id(1)}
+    assert not table.queried(node_id(1), public(1), 2)
+
+
+def test_ten_thousand_unsolicited_queries_leave_the_live_table_unchanged() -> None:
+    table = filled()
+    before = [(contact.id, contact.address) for contact in table]
+    rng = random.Random(5)
+    for number in range(10_000):
+        table.queried(NodeId(rng.randbytes(20)), public(number + 2000), 1)
+    assert [(contact.id, contact.address) for contact in table] == before
+
+
+def test_a_full_bucket_of_good_contacts_takes_nobody() -> None:
+    table = filled()
+    assert table.replied(node_id(100), public(100), MINUTE) == []
+    assert node_id(100) not in ids(table)
+    assert len(table.buckets) == 2
+
+
+def test_a_questionable_contact_is_pinged_and_replaced_when_it_stays_silent() -> None:
+    table = filled()
+    for number in range(1, 8):
+        table.replied(node_id(number), public(number), 10 * MINUTE)
+    (doubtful,) = table.replied(node_id(100), public(100), 16 * MINUTE)
+    assert doubtful.id == node_id(0)
+    now = 16 * MINUTE
+    for _ in range(CONFIG.max_fails):
+        assert node_id(0) in ids(table)
+        table.replied(node_id(1), public(1), now + 1)  # our link works
+        table.failed(public(0), now, now + 15)
+        now += 15
+    assert node_id(0) not in ids(table)
+    assert node_id(100) in ids(table)
+
+
+def test_a_questionable_contact_that_answers_keeps_its_place() -> None:
+    table = filled()
+    (doubtful, *_) = table.replied(node_id(100), public(100), 16 * MINUTE)
+    table.replied(doubtful.id, doubtful.address, 16 * MINUTE + 1)
+    assert doubtful.id in ids(table)
+    assert node_id(100) not in ids(table)
+    assert table.is_good(doubtful, 31 * MINUTE)
+
+
+def test_a_contact_that_asks_us_stays_good() -> None:
+    table = filled()
+    contact = table.at(public(3))
+    assert contact is not None
+    assert not table.is_good(contact, 16 * MINUTE)
+    table.queried(node_id(3), public(3), 14 * MINUTE)
+    assert table.is_good(contact, 16 * MINUTE)
+    assert table.counts(16 * MINUTE) == (1, 8, 0)
+
+
+def test_with_no_spare_a_contact_survives_many_failures_but_not_for_ever() -> None:
+    table = filled()
+    survived = 0
+    while table.at(public(0)) is not None:
+        table.replied(node_id(1), public(1), survived)
+        table.failed(public(0), survived, survived)
+        survived += 1
+    assert survived == CONFIG.max_fails_alone
+
+
+def test_a_dead_link_does_not_empty_the_table() -> None:
+    table = filled()
+    before = ids(table)
+    for second in range(600):
+        for number in range(8):
+            table.failed(public(number), 1 + second, 16 + second)
+    assert ids(table) == before
+    assert table.counts(10 * MINUTE) == (9, 0, 0)
+
+
+def test_a_bad_contact_makes_way_at_once() -> None:
+    table = filled()
+    for second in range(CONFIG.max_fails):
+        table.replied(node_id(1), public(1), second)
+        table.failed(public(0), second, second)
+    assert table.counts(9)[2] == 1
+    table.replied(node_id(100), public(100), 10)
+    assert node_id(100) in ids(table)
+    assert node_id(0) not in ids(table)
+
+
+def test_an_id_that_changes_at_one_address_is_evicted() -> None:
+    table = filled()
+    suspects = table.replied(node_id(200), public(0), 6 * MINUTE)
+    assert node_id(0) not in ids(table)
+    assert {contact.id for contact in suspects} == {node_id(n) for n in range(1, 8)}
+
+
+def test_a_newcomer_claiming_a_known_id_is_ignored_while_the_owner_answers() -> None:
+    table = filled()
+    (owner,) = table.replied(node_id(0), public(50), 1)
+    assert owner.address == public(0)
+    assert table.at(public(50)) is None
+    table.replied(node_id(1), public(1), 2)
+    table.failed(public(0), 2, 17)  # the owner was asked and is gone: it has moved
+    table.replied(node_id(0), public(50), 18)
+    assert table.at(public(0)) is None
+    moved = table.at(public(50))
+    assert moved is not None
+    assert moved.id == node_id(0)
+
+
+def test_one_contact_per_public_ip_and_per_subnet_in_a_bucket() -> None:
+    table = Table(OWN, CONFIG, 0)
+    rng = random.Random(1)
+    for number in range(256):
+        table.replied(NodeId(rng.randbytes(20)), Address(f"11.22.33.{number}", 6881), 0)
+        table.replied(NodeId(rng.randbytes(20)), Address("44.55.66.77", 1 + number), 0)
+    for bucket in table.buckets:
+        places = [neighbourhood(contact.address) for contact in bucket]
+        assert len(places) == len(set(places))
+    assert sum(contact.ip == "44.55.66.77" for contact in table) == 1
+
+
+def test_local_contacts_may_share_an_ip() -> None:
+    table = Table(OWN, CONFIG, 0)
+    for number in range(8):
+        table.replied(node_id(number), local(number), 0)
+    assert len(table) == 8
+
+
+def test_our_own_id_and_unusable_addresses_are_ignored() -> None:
+    table = Table(OWN, CONFIG, 0)
+    table.replied(OWN, public(1), 0)
+    table.replied(node_id(1), Address("11.0.0.1", 0), 0)
+    table.replied(node_id(2), Address("224.0.0.1", 5), 0)
+    table.replied(node_id(3), Address("2a00::1", 5), 0)
+    assert len(table) == 0
+
+
+def test_ids_crafted_close_to_ours_do_not_split_without_end() -> None:
+    table = filled()
+    rng = random.Random(2)
+    for number in range(5000):
+        crafted = NodeId(bytes(12) + b"\x80" + rng.randbytes(7))
+        table.replied(crafted, public(1000 + number), 1)
+    assert len(table.buckets) <= 5
+    assert sum(1 for bucket in table.buckets for _ in bucket) < 150
+
+
+def test_the_number_of_buckets_has_a_hard_bound() -> None:
+    table = Table(OWN, replace(CONFIG, k=1, max_buckets=7), 0)
+    for bit in range(159, -1, -1):
+        table.replied(NodeId((1 << bit).to_bytes(20, "big")), public(bit), 0)
+    assert len(table.buckets) == 7
+
+
+def test_buckets_divide_the_space_exactly_in_halves() -> None:
+    """The library's own split of (0, 2**160) would put the id 2**159 into the wrong half."""
+    table = filled()
+    low, high = table.buckets
+    assert low.range == (0, 2**159 - 1)
+    assert high.range == (2**159, 2**160 - 1)
+    assert {contact.id for contact in high} >= {node_id(0)}
+
+
+def test_closest_is_what_sorting_everyone_gives() -> None:
+    rng = random.Random(3)
+    table = Table(NodeId(rng.randbytes(20)), CONFIG, 0)
+    for number in range(3000):
+        table.replied(NodeId(rng.randbytes(20)), public(number), 0)
+    everyone = list(table)
+    assert len(everyone) > 50
+    for _ in range(100):
+        target = rng.randbytes(20)
+        by_distance = sorted(everyone, key=lambda contact: distance(contact.id, target))
+        assert table.closest(target, 8) == by_distance[:8]
+        assert table.closest(target, 30) == by_distance[:30]
+    assert table.closest(bytes(20), 10_000)[0] in everyone
+
+
+def test_contacts_that_stopped_answering_are_not_recommended() -> None:
+    table = filled()
+    for second in range(2):
+        table.replied(node_id(1), public(1), second)
+        table.failed(public(0), second, second)
+    assert node_id(0) not in {contact.id for contact in table.healthy(node_id(0), 20)}
+    closest = table.closest(node_id(0), 20)
+    assert closest[-1].id == node_id(0)  # for ourselves it is a last resort
+    assert len(closest) == 9
+
+
+def test_an_unchanged_bucket_is_refreshed_every_fifteen_minutes() -> None:
+    table = filled()
+    rng = random.Random(4)
+    table.replied(NodeId(b"\0" * 19 + b"\1"), public(999), 10 * MINUTE)
+    (target,) = table.refresh_targets(15 * MINUTE, rng)
+    assert int.from_bytes(target, "big") >= 2**159
+    assert table.refresh_targets(16 * MINUTE, rng) == []
+    assert len(table.refresh_targets(31 * MINUTE, rng)) == 2
+
+
+def test_the_doubtful_contact_asked_longest_ago_is_named_and_then_left_in_peace() -> None:
+    table = filled()
+    assert table.doubtful(14 * MINUTE) is None
+    now = 16 * MINUTE
+    named = []
+    while (contact := table.doubtful(now)) is not None:
+        named.append(contact.id)
+        table.asked(contact.address, now)
+        assert len(named) < 20
+    assert len(named) == len(set(named)) == 9
+    assert table.doubtful(now + 61) is not None
+
+
+class TableMachine(RuleBasedStateMachine):
+    """Whatever happens, in whatever order, the table keeps its rules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = DhtConfig(k=3, max_buckets=6)
+        self.table = Table(NodeId(bytes(20)), self.config, 0)
+        self.now = 0.0
+        self.answered: set[tuple[bytes, Address]] = set()
+
+    addresses = st.sampled_from(
+        [
+            Address(f"11.0.{net}.{host}", port)
+            for net in range(6)
+            for host in (1, 2)
+            for port in (7,)
+        ]
+        + [Address("11.0.0.1", 8)]
+        + [Address("127.0.0.1", port) for port in range(1, 12)]
+    )
+    node_ids = st.builds(
+        lambda shift, low: NodeId(((1 << shift) + low).to_bytes(20, "big")),
+        st.sampled_from([1, 60, 100, 140, 157, 158, 159]),
+        st.integers(0, 3),
+    )
+
+    @rule(wait=st.floats(0, 1200))
+    def time_passes(self, wait: float) -> None:
+        self.now += wait
+
+    @rule(node=node_ids, address=addresses)
+    def somebody_answers(self, node: NodeId, address: Address) -> None:
+        before = self.table.additions
+        live = {contact.id for contact in self.table}
+        doubtful = self.table.replied(node, address, self.now)
+        self.answered.add((node, address))
+        assert all(self.table.at(contact.address) is contact for contact in doubtful)
+        if node in {contact.id for contact in self.table} - live:
+            assert self.table.additions > before
+
+    @rule(node=node_ids, address=addresses)
+    def somebody_asks(self, node: NodeId, address: Address) -> None:
+        live = list(self.table)
+        self.table.queried(node, address, self.now)
+        assert list(self.table) == live
+
+    @rule(address=addresses, age=st.floats(0, 20))
+    def silence(self, address: Address, age: float) -> None:
+        self.table.failed(address, self.now - age, self.now)
+
+    @rule(seed=st.integers(0, 9))
+    def upkeep(self, seed: int) -> None:
+        contact = self.table.doubtful(self.now)
+        if contact is not None:
+            self.table.asked(contact.address, self.now)
+        for target in self.table.refresh_targets(self.now, random.Random(seed)):
+            assert len(target) == 20
+
+    @invariant()
+    def only_those_who_answered_are_in(self) -> None:
+        assert {(c.id, c.address) for b in self.table.buckets for c in b} <= self.answered
+
+    @invariant()
+    def buckets_are_sorted_bounded_and_hold_their_own(self) -> None:
+        buckets = self.table.buckets
+        assert 1 <= len(buckets) <= 6
+        edge = 0
+        for bucket in buckets:
+            assert bucket.range[0] == edge
+            edge = bucket.range[1] + 1
+            assert len(bucket) <= 3
+            assert len(bucket.replacement_nodes) <= bucket.max_replacement_nodes
+            assert not (bucket.nodes.keys() & bucket.replacement_nodes.keys())
+            if bucket.replacement_nodes:
+                assert len(bucket) == 3  # nobody waits beside a free place
+            for contact in bucket:
+                assert bucket.range[0] <= contact.long_id <= bucket.range[1]
+            places = [neighbourhood(contact.address) for contact in bucket]
+            assert len(places) == len(set(places))
+        assert edge == 2**160
+
+    @invariant()
+    def the_index_of_addresses_is_exact(self) -> None:
+        everyone: list[Contact] = [contact for bucket in self.table.buckets for contact in bucket]
+        assert len({home(contact.address) for contact in everyone}) == len(everyone)
+        assert all(self.table.at(contact.address) is contact for contact in everyone)
+
+    @invariant()
+    def counts_add_up(self) -> None:
+        assert sum(self.table.counts(self.now)) == len(self.table)
+
+
+TestTable = TableMachine.TestCase
+TestTable.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

@@ -1,0 +1,467 @@
+"""A record comes back exactly as saved or not at all, and no piece is claimed without proof."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dht_torrent import bencode
+from dht_torrent.config import DiskConfig
+from dht_torrent.engine.disk import Disk, TorrentDisk
+from dht_torrent.engine.state import Resume, StateDir, decode_resume, settled, trusted
+from dht_torrent.errors import InputError, StorageError
+from dht_torrent.ids import Address, InfoHash, address_from_compact
+from dht_torrent.metainfo import Metainfo, from_info
+from dht_torrent.storage import FileStamp, FileStorage
+
+PIECE = 16384
+HASH = InfoHash(bytes(range(20)))
+SECOND = 1_000_000_000
+
+
+def torrent(content: bytes, sizes: tuple[int, ...]) -> Metainfo:
+    hashes = (hashlib.sha1(content[at : at + PIECE]) for at in range(0, len(content), PIECE))
+    files: list[bencode.Value] = [
+        {b"length": size, b"path": [b"%d" % number]} for number, size in enumerate(sizes)
+    ]
+    info: dict[bytes, bencode.Value] = {
+        b"files": files,
+        b"name": b"album",
+        b"piece length": PIECE,
+        b"pieces": b"".join(sha1.digest() for sha1 in hashes),
+    }
+    return from_info(bencode.encode(info))
+
+
+def minimal(info_hash: InfoHash = HASH) -> Resume:
+    return Resume(
+        info_hash=info_hash, magnet="magnet:?xt=urn:btih:x", added_at=1, content=Path("/d")
+    )
+
+
+addresses = (st.binary(min_size=6, max_size=6) | st.binary(min_size=18, max_size=18)).map(
+    address_from_compact
+)
+numbers = st.integers(0, 2**63 - 1)
+times = st.floats(0, 1e11)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=50)
+
+
+@st.composite
+def resumes(draw: st.DrawFn) -> Resume:
+    info = draw(st.none() | st.binary(max_size=50))
+    first = st.integers(0, 1000)
+    return Resume(
+        info_hash=InfoHash(hashlib.sha1(info).digest() if info is not None else draw(_twenty)),
+        magnet=draw(texts),
+        added_at=draw(times),
+        content=Path(draw(texts)),
+        shared=draw(st.booleans()),
+        info=info,
+        have=draw(st.binary(max_size=20)),
+        stamps=draw(st.none() | st.lists(_stamps, max_size=5).map(tuple)),
+        select=draw(
+            st.none()
+            | st.lists(st.tuples(first, first).map(lambda pair: (min(pair), max(pair)))).map(tuple)
+        ),
+        sequential=draw(st.booleans()),
+        paused=draw(st.booleans()),
+        downloaded=draw(numbers),
+        uploaded=draw(numbers),
+        wasted=draw(numbers),
+        completed_at=draw(st.none() | times),
+        peers=draw(st.lists(addresses, max_size=4).map(tuple)),
+        banned=draw(st.lists(st.ip_addresses().map(str), max_size=4).map(tuple)),
+    )
+
+
+_twenty = st.binary(min_size=20, max_size=20)
+_stamps = st.none() | st.builds(FileStamp, numbers, st.integers(-(2**63), 2**63 - 1))
+
+
+@settings(max_examples=60)
+@given(resumes())
+def test_a_record_decodes_to_what_was_encoded(resume: Resume) -> None:
+    assert decode_resume(resume.encode()) == resume
+
+
+@settings(max_examples=100)
+@given(resumes(), st.data())
+def test_a_hostile_payload_is_a_record_or_one_error(resume: Resume, data: st.DataObject) -> None:
+    payload = bytearray(resume.encode())
+    for _ in range(data.draw(st.integers(1, 3))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(StorageError):
+        back = decode_resume(bytes(payload))
+        assert decode_resume(back.encode()) == back
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"info_hash", b"short"),
+        (b"info_hash", 5),
+        (b"info", b"another torrent's"),
+        (b"magnet", b"\xff"),
+        (b"magnet", b"m" * 70_000),
+        (b"content", b"a\0b"),
+        (b"content", b"r" * 5000),
+        (b"added_at", bytes(7)),
+        (b"added_at", b"\x7f\xf0" + bytes(6)),
+        (b"completed_at", b"\xff" * 8),
+        (b"have", 7),
+        (b"have", bytes(300_000)),
+        (b"downloaded", -1),
+        (b"downloaded", b"1"),
+        (b"stamps", bytes(17)),
+        (b"select", [[3, 2]]),
+        (b"select", [[0, 1, 2]]),
+        (b"select", b"0-3"),
+        (b"peers", [b"12345"]),
+        (b"peers", [bytes(6)] * 201),
+        (b"peers", [1]),
+        (b"banned", [b"example.org"]),
+        (b"banned", [b"\xff"]),
+    ],
+)
+def test_a_wrong_field_is_refused(key: bytes, value: bencode.Value) -> None:
+    fields = bencode.decode(minimal().encode())
+    assert isinstance(fields, dict)
+    with pytest.raises(StorageError):
+        decode_resume(bencode.encode({**fields, key: value}))
+    if key in fields:
+        del fields[key]
+        with pytest.raises(StorageError):
+            decode_resume(bencode.encode(fields))
+
+
+@pytest.mark.parametrize("payload", [b"", b"i1e", b"le", b"d", b"l" * 1000 + b"e" * 1000])
+def test_what_is_no_dict_is_refused(payload: bytes) -> None:
+    with pytest.raises(StorageError):
+        decode_resume(payload)
+
+
+def test_a_path_of_any_bytes_survives() -> None:
+    resume = dataclasses.replace(minimal(), content=Path(os.fsdecode(b"/caf\xe9")))
+    assert decode_resume(resume.encode()) == resume
+
+
+def test_only_so_many_peers_are_kept() -> None:
+    many = tuple(Address("10.0.0.1", port) for port in range(1, 1000))
+    resume = dataclasses.replace(minimal(), peers=many, banned=("10.0.0.2",) * 2000)
+    back = decode_resume(resume.encode())
+    assert back.peers == many[:200]
+    assert len(back.banned) == 1000
+
+
+# -- the folder ----------------------------------------------------------------------------------
+
+
+def test_records_come_back_oldest_first_until_removed(tmp_path: Path) -> None:
+    one = dataclasses.replace(minimal(InfoHash(b"z" * 20)), added_at=5)
+    two = dataclasses.replace(minimal(), added_at=9, have=b"\xf0")
+    with StateDir(tmp_path / "state") as state:
+        state.save(two)
+        state.save(one)
+        state.save(one)
+        assert state.load_all() == ([one, two], [])
+        state.remove(one.info_hash)
+        state.remove(one.info_hash)
+        state.save_dht(b"contacts")
+    with StateDir(tmp_path / "state") as state:
+        assert state.load_all() == ([two], [])
+        assert state.load_dht() == (b"contacts", [])
+
+
+def test_a_fresh_folder_is_private_and_empty(tmp_path: Path) -> None:
+    with StateDir(tmp_path / "a" / "state") as state:
+        assert stat.S_IMODE(state.path.stat().st_mode) == 0o700
+        assert state.load_all() == ([], [])
+        assert state.load_dht() == (None, [])
+        state.save(minimal())
+        for file in state.path.rglob("*.resume"):
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_second_node_is_told_and_the_first_unharmed(tmp_path: Path) -> None:
+    first = StateDir(tmp_path)
+    with pytest.raises(InputError, match="another node"):
+        StateDir(tmp_path)
+    first.save(minimal())
+    assert first.load_all() == ([minimal()], [])
+    first.close()
+    first.close()
+    StateDir(tmp_path).close()
+
+
+def test_a_folder_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot use"):
+        StateDir(tmp_path / "file")
+
+
+def damaged(tmp_path: Path, data: bytes) -> tuple[list[Resume], list[str]]:
+    path = tmp_path / "torrents" / f"{HASH.hex()}.resume"
+    with StateDir(tmp_path) as state:
+        path.write_bytes(data)
+        return state.load_all()
+
+
+def test_a_damaged_record_is_set_aside_at_every_byte_and_length(tmp_path: Path) -> None:
+    with StateDir(tmp_path) as state:
+        state.save(minimal())
+    path = tmp_path / "torrents" / f"{HASH.hex()}.resume"
+    whole = path.read_bytes()
+    versions = [whole[:length] for length in range(len(whole))]
+    versions += [
+        whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :]
+        for at in range(len(whole))
+        for flip in (1, 0x80)
+    ]
+    versions += [whole + b"x", b"dht_torrent state 2\n" + whole[20:], b"\0" * len(whole)]
+    for data in versions:
+        found, warnings = damaged(tmp_path, data)
+        assert found == []
+        assert len(warnings) == 1
+        assert "set aside" in warnings[0]
+        assert not path.exists()
+        assert path.with_name(path.name + ".bad").read_bytes() == data
+    assert damaged(tmp_path, whole) == ([minimal()], [])
+
+
+def test_a_record_under_another_torrents_name_is_set_aside(tmp_path: Path) -> None:
+    with StateDir(tmp_path) as state:
+        state.save(minimal())
+        path = tmp_path / "torrents" / f"{HASH.hex()}.resume"
+        path.rename(path.with_name("a" * 40 + ".resume"))
+        found, warnings = state.load_all()
+    assert found == []
+    assert "another torrent" in warnings[0]
+
+
+def test_one_bad_record_does_not_hide_the_others(tmp_path: Path) -> None:
+    with StateDir(tmp_path) as state:
+        state.save(minimal())
+        torrents = tmp_path / "torrents"
+        (torrents / ("b" * 40 + ".resume")).write_bytes(b"junk")
+        (torrents / ("c" * 40 + ".resume")).mkdir()
+        os.mkfifo(torrents / ("d" * 40 + ".resume"))
+        (torrents / "readme.txt").write_text("not ours")
+        (torrents / "half.resume.tmp").write_bytes(b"left behind")
+        found, warnings = state.load_all()
+        assert found == [minimal()]
+        assert len(warnings) == 3
+        assert not (torrents / "half.resume.tmp").exists()
+        assert (torrents / "readme.txt").exists()
+
+
+def test_a_damaged_dht_state_is_set_aside(tmp_path: Path) -> None:
+    with StateDir(tmp_path) as state:
+        (tmp_path / "dht.state").write_bytes(b"junk")
+        found, warnings = state.load_dht()
+        assert found is None
+        assert len(warnings) == 1
+        state.save_dht(b"")
+        assert state.load_dht() == (b"", [])
+
+
+def test_a_save_that_fails_leaves_the_record_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with StateDir(tmp_path) as state:
+        state.save(minimal())
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(StorageError, match="No space") as caught:
+                state.save(dataclasses.replace(minimal(), paused=True))
+        assert caught.value.disk_full
+        assert state.load_all() == ([minimal()], [])
+        assert not list(tmp_path.rglob("*.tmp"))
+
+
+# -- trust ---------------------------------------------------------------------------------------
+
+# Pieces 0-1 are in file 0, 1-3 in file 1 (piece 1 in both), 3-4 in file 2.
+SIZES = (PIECE + 100, 2 * PIECE, PIECE + 50)
+META = torrent(random.Random(5).randbytes(sum(SIZES)), SIZES)
+STAMPS = tuple(FileStamp(size, 10 * SECOND) for size in SIZES)
+
+
+def claiming(have: int, stamps: tuple[FileStamp | None, ...] | None = STAMPS) -> Resume:
+    return dataclasses.replace(minimal(), have=bytes([have]), stamps=stamps)
+
+
+def test_unchanged_files_need_no_hashing() -> None:
+    assert trusted(claiming(0b10110_000), STAMPS, META.geometry) == ({0, 2, 3}, set())
+
+
+def test_in_a_changed_file_every_piece_is_checked_claimed_or_not() -> None:
+    now = (STAMPS[0], FileStamp(SIZES[1], 11 * SECOND), STAMPS[2])
+    assert trusted(claiming(0b11110_000), now, META.geometry) == ({0}, {1, 2, 3})
+
+
+def test_pieces_of_an_absent_file_are_missing_without_a_look() -> None:
+    now = (None, *STAMPS[1:])
+    assert trusted(claiming(0b11111_000), now, META.geometry) == ({2, 3, 4}, set())
+
+
+def test_a_file_that_appeared_is_checked() -> None:
+    before = (None, *STAMPS[1:])
+    assert trusted(claiming(0b00111_000, before), STAMPS, META.geometry) == ({2, 3, 4}, {0, 1})
+
+
+@pytest.mark.parametrize(
+    "resume",
+    [
+        claiming(0xFF, None),
+        claiming(0xFF, STAMPS[:2]),
+        dataclasses.replace(claiming(0xFF), have=b""),
+        dataclasses.replace(claiming(0xFF), have=b"\xff\xff"),
+        claiming(0xFF, settled(STAMPS, 10 * SECOND)),
+    ],
+)
+def test_a_record_that_proves_nothing_is_not_believed(resume: Resume) -> None:
+    assert trusted(resume, STAMPS, META.geometry) == (set(), {0, 1, 2, 3, 4})
+
+
+def test_a_stamp_is_unsettled_while_its_file_could_change_unseen() -> None:
+    stamps = (FileStamp(5, 9 * SECOND), None, FileStamp(6, 7 * SECOND), FileStamp(7, 99 * SECOND))
+    assert settled(stamps, 10 * SECOND) == (
+        FileStamp(5, 0),
+        None,
+        FileStamp(6, 7 * SECOND),
+        FileStamp(7, 0),
+    )
+    assert settled(stamps, 10 * SECOND, settle=0.5)[0] == stamps[0]
+
+
+def test_a_file_whose_time_was_set_to_zero_proves_nothing() -> None:
+    stamps = tuple(FileStamp(size, 0) for size in SIZES)
+    assert trusted(claiming(0xFF, stamps), stamps, META.geometry).trusted == set()
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 31),
+    st.lists(st.sampled_from(["same", "changed", "gone", "unsettled"]), min_size=3, max_size=3),
+)
+def test_a_piece_is_trusted_only_if_all_its_files_are_unchanged(
+    have: int, fates: list[str]
+) -> None:
+    then = tuple(
+        stamp._replace(mtime_ns=0) if fate == "unsettled" else stamp
+        for stamp, fate in zip(STAMPS, fates, strict=True)
+    )
+    now = tuple(
+        {"gone": None, "changed": stamp._replace(size=1)}.get(fate, stamp)
+        for stamp, fate in zip(STAMPS, fates, strict=True)
+    )
+    result = trusted(claiming(have << 3, then), now, META.geometry)
+    for index in range(5):
+        touched = [fates[number] for number in META.geometry.piece_files(index)]
+        claimed = bool(have & (16 >> index))
+        assert (index in result.trusted) == (claimed and set(touched) == {"same"})
+        may_be_there = "gone" not in touched and set(touched) != {"same"}
+        assert (index in result.recheck) == may_be_there
+
+
+# -- kill -9 -------------------------------------------------------------------------------------
+
+_KILL_PIECES = 64
+_KILL_CONTENT = random.Random(11).randbytes(_KILL_PIECES * PIECE)
+_KILL_SIZES = tuple([3 * PIECE + 7] * 21 + [PIECE - 147])
+
+
+def download_until_killed(folder: Path) -> None:
+    """What a node does: save pieces, and keep the record; over and over."""
+    meta = torrent(_KILL_CONTENT, _KILL_SIZES)
+    config = DiskConfig(inline=True)
+    storage = FileStorage(folder / "downloads", meta, config)
+    disk = TorrentDisk(Disk(config), storage, meta.geometry, meta.pieces)
+    rng = random.Random(os.getpid())
+
+    async def main() -> None:
+        with StateDir(folder / "state") as state:
+            sys.stdout.write("ready\n")
+            sys.stdout.flush()
+            while True:
+                storage.delete()
+                have = 0
+                for index in rng.sample(range(_KILL_PIECES), _KILL_PIECES):
+                    at = index * PIECE
+                    result = await disk.save([(index, _KILL_CONTENT[at : at + PIECE])])
+                    assert result.saved == [index]
+                    have |= 1 << (_KILL_PIECES - 1 - index)
+                    if rng.random() < 0.3:
+                        storage.sync()
+                        # The shortest settling a file system with fine times needs, so that the
+                        # test sees pieces that are trusted.
+                        stamps = settled(storage.stamps(), time.time_ns(), settle=0.01)
+                        state.save(
+                            Resume(
+                                info_hash=meta.info_hash,
+                                magnet=str(meta.magnet()),
+                                added_at=0,
+                                content=folder,
+                                info=meta.info,
+                                have=have.to_bytes(_KILL_PIECES // 8, "big"),
+                                stamps=stamps,
+                            )
+                        )
+
+    trio.run(main)
+
+
+def test_after_kill_9_every_trusted_piece_is_whole_and_none_is_lost(tmp_path: Path) -> None:
+    meta = torrent(_KILL_CONTENT, _KILL_SIZES)
+    code = (
+        "import sys, pathlib, importlib.util as u;"
+        "s = u.spec_from_file_location('t', sys.argv[1]); m = u.module_from_spec(s);"
+        "sys.modules['t'] = m; s.loader.exec_module(m);"
+        "m.download_until_killed(pathlib.Path(sys.argv[2]))"
+    )
+    trusted_ever = 0
+    rng = random.Random(4)
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        with subprocess.Popen(
+            [sys.executable, "-c", code, __file__, str(folder)], stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            # The killing has to fall at some real moment of another process's work.
+            time.sleep(0.05 + 0.15 * rng.random())
+            process.send_signal(signal.SIGKILL)
+        with StateDir(folder / "state") as state:  # the lock died with the process
+            resumes, warnings = state.load_all()
+        assert warnings == []
+        for resume in resumes:
+            trusted_ever += trio.run(check_after_kill, folder, meta, resume)
+    assert trusted_ever > 0
+
+
+async def check_after_kill(folder: Path, meta: Metainfo, resume: Resume) -> int:
+    storage = FileStorage(folder / "downloads", meta, DiskConfig())
+    disk = TorrentDisk(Disk(DiskConfig()), storage, meta.geometry, meta.pieces)
+    result = trusted(resume, storage.stamps(), meta.geometry)
+    assert await disk.check(result.trusted) == result.trusted
+    assert await disk.check() == result.trusted | await disk.check(result.recheck)
+    storage.close()
+    return len(result.trusted)

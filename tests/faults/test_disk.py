@@ -1,0 +1,62 @@
+"""A full disk stops a torrent with a clear word, and the torrent goes on when there is room."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from dht_torrent import StorageError, open_node
+from dht_torrent.config import TorrentConfig
+from tests.helpers.content import KIB, MIB, differences, make_file
+from tests.helpers.nodes import announced, local_config, local_nodes
+from tests.helpers.waiting import until
+
+
+class FullDisk:
+    """Writes succeed for `room` bytes, then fail as on a full disk."""
+
+    def __init__(self, room: float) -> None:
+        self.room = room
+        self._write = os.pwrite
+
+    def pwrite(self, fd: int, data: Any, offset: int) -> int:
+        if self.room < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.room -= len(data)
+        return self._write(fd, data, offset)
+
+
+async def test_a_full_disk_is_reported_and_the_download_goes_on_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = make_file(tmp_path / "seed" / "film.bin", 4 * MIB)
+    disk = FullDisk(room=2 * MIB)
+    monkeypatch.setattr(os, "pwrite", disk.pwrite)
+    with trio.fail_after(20):
+        async with local_nodes(2, tmp_path / "nodes") as nodes:
+            shared = await nodes[1].share(content, piece_length=64 * KIB)
+            await announced(nodes[1])
+            config = local_config(
+                tmp_path / "got",
+                [nodes[0]],
+                torrent=TorrentConfig(disk_retry=0.2, local_reconnect_delay=0.1),
+            )
+            async with open_node(config) as node:
+                got = await node.get(str(shared.magnet))
+                with pytest.raises(StorageError, match=r"[Nn]o space left|full"):
+                    await got.completed()
+                assert got.summary().error is not None
+                # The node and its other work are not touched by one torrent's trouble.
+                assert node.status().torrents == 1
+                disk.room = float("inf")
+                await until(lambda: got.state == "seeding", "it goes on by itself")
+                assert got.path is not None
+                assert differences(content, got.path) == []
+                assert got.summary().error is None
+                # What was written before the disk was full is not fetched again.
+                assert got.summary().downloaded < 4 * MIB + 2.5 * MIB

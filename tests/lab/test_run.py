@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+import trio
+
+from dht_torrent.ids import Address
+from dht_torrent.lab.net import FakeNetwork
+from dht_torrent.lab.run import run
+
+
+async def babble(rng: random.Random, nodes: int) -> str:
+    """Many hosts chatting over a bad network; the digest tells any two runs apart."""
+    net = FakeNetwork(rng, latency=(0.01, 0.3), loss=0.1, duplication=0.1, reordering=0.1)
+    addresses = [Address(f"10.0.0.{n}", 6881) for n in range(1, nodes + 1)]
+    digest = hashlib.sha256()
+
+    async def chat(me: Address) -> None:
+        socket = await net.host(me.host).open_udp(me)
+        socket.send(b"0", rng.choice(addresses))
+        while True:
+            for data, source in await socket.receive():
+                digest.update(f"{trio.current_time()} {me} {source} {data!r}".encode())
+                if rng.random() < 0.7:
+                    socket.send(b"%d" % (int(data) + 1), rng.choice(addresses))
+                    socket.send(data, source)
+
+    with trio.move_on_after(3):
+        async with trio.open_nursery() as nursery:
+            for address in addresses:
+                nursery.start_soon(chat, address)
+    return f"{net.stats.datagrams} {digest.hexdigest()}"
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    assert run(babble, 10, seed=3) == run(babble, 10, seed=3)
+
+
+def test_another_seed_gives_another_run() -> None:
+    assert run(babble, 10, seed=3) != run(babble, 10, seed=4)
+
+
+def test_the_same_seed_gives_the_same_run_in_another_process() -> None:
+    program = (
+        "import sys, importlib.util\n"
+        "spec = importlib.util.spec_from_file_location('here', sys.argv[1])\n"
+        "here = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(here)\n"
+        "print(here.run(here.babble, 10, seed=3))\n"
+    )
+    # Hashes of bytes and str differ between these, and with them the order of sets.
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, __file__],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for hash_seed in ("1", "2")
+    ]
+    outputs = [process.communicate(timeout=60)[0].strip() for process in processes]
+    assert outputs == [run(babble, 10, seed=3)] * 2
+
+
+def test_the_scheduler_is_seeded_too() -> None:
+    async def order(rng: random.Random) -> list[int]:
+        finished: list[int] = []
+
+        async def step(number: int) -> None:
+            await trio.lowlevel.checkpoint()
+            finished.append(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(step, number)
+        return finished
+
+    runs = [run(order, seed=seed) for seed in range(5)]
+    assert runs == [run(order, seed=seed) for seed in range(5)]
+    assert len(set(map(tuple, runs))) == 5
+
+
+def test_a_day_passes_in_no_time() -> None:
+    async def sleep(rng: random.Random) -> float:
+        start = trio.current_time()
+        await trio.sleep(86_400)
+        return trio.current_time() - start
+
+    start = time.perf_counter()
+    assert run(sleep) == pytest.approx(86_400)
+    assert time.perf_counter() - start < 5
+
+
+def test_trio_gets_its_own_dice_back_even_after_an_error() -> None:
+    core = trio._core._run
+    before = core._r, core._ALLOW_DETERMINISTIC_SCHEDULING
+
+    async def fail(rng: random.Random) -> None:
+        raise LookupError("as planned")
+
+    with pytest.raises(LookupError, match="as planned"):
+        run(fail)
+    assert (core._r, core._ALLOW_DETERMINISTIC_SCHEDULING) == before

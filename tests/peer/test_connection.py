@@ -1,0 +1,632 @@
+"""A connection lets legal messages through, however the stream is cut, and nothing else."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dht_torrent.config import PeerConfig
+from dht_torrent.errors import HandshakeError, LocalProtocolError, PeerProtocolError
+from dht_torrent.ids import parse_info_hash, parse_peer_id
+from dht_torrent.peer.connection import Connection, Event, HandshakeReceived, Sendable
+from dht_torrent.peer.extensions import (
+    ExtensionHandshake,
+    MetadataData,
+    MetadataReject,
+    MetadataRequest,
+    UploadOnly,
+)
+from dht_torrent.peer.messages import (
+    AllowedFast,
+    BitfieldMessage,
+    Cancel,
+    Choke,
+    Extended,
+    Have,
+    HaveAll,
+    HaveNone,
+    Interested,
+    KeepAlive,
+    Message,
+    NotInterested,
+    Piece,
+    Port,
+    Reject,
+    Request,
+    Suggest,
+    Unchoke,
+    encode,
+    encode_requests,
+)
+
+INFO_HASH = parse_info_hash(b"i" * 20)
+PEER_ID = parse_peer_id(b"-XX0000-us us us us ")
+THEIR_ID = parse_peer_id(b"-YY0000-them them th")
+PIECES = 20
+"""Pieces of the torrent in these tests: three bytes of bitfield, four bits spare."""
+BITS = b"\x80\x00\x10"
+
+FAST, EXTENDED, DHT = "fast", "extended", "dht"
+ALL = frozenset({FAST, EXTENDED, DHT})
+
+
+def their_handshake(*, speaks: frozenset[str] = ALL, info_hash: bytes = INFO_HASH) -> bytes:
+    """A handshake written by hand."""
+    reserved = bytearray(8)
+    reserved[5] |= 0x10 if EXTENDED in speaks else 0
+    reserved[7] |= 0x04 if FAST in speaks else 0
+    reserved[7] |= 0x01 if DHT in speaks else 0
+    return b"\x13BitTorrent protocol" + reserved + info_hash + THEIR_ID
+
+
+def connected(
+    *, speaks: frozenset[str] = ALL, pieces: int | None = PIECES, config: PeerConfig | None = None
+) -> Connection:
+    """A connection with both handshakes done; the peer speaks `speaks`, we speak everything."""
+    connection = Connection(config or PeerConfig(), dht=True)
+    connection.send_handshake(INFO_HASH, PEER_ID)
+    assert len(connection.receive(their_handshake(speaks=speaks))) == 1
+    if pieces is not None:
+        assert connection.set_piece_count(pieces) == []
+    return connection
+
+
+def frozen(event: Event) -> tuple[type[Event], Event]:
+    """An event that outlives the buffer, and is not equal to one of another type."""
+    if isinstance(event, Piece):
+        event = event._replace(data=bytes(event.data))
+    return type(event), event
+
+
+def receive_all(connection: Connection, slices: Sequence[bytes]) -> list[tuple[type[Event], Event]]:
+    """All events, when each slice comes in the same buffer, as in the engine."""
+    buffer = bytearray(max(map(len, slices), default=0))
+    events = []
+    for part in slices:
+        buffer[: len(part)] = part
+        events += [frozen(e) for e in connection.receive(memoryview(buffer)[: len(part)])]
+    return events
+
+
+def cut(stream: bytes, places: Sequence[int]) -> list[bytes]:
+    edges = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
+    return [stream[a:b] for a, b in pairwise(edges)]
+
+
+@contextmanager
+def allocating_less_than(most: int) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < most
+
+
+def message_of(kind: int, payload: bytes) -> bytes:
+    return (1 + len(payload)).to_bytes(4) + bytes([kind]) + payload
+
+
+# -- the handshake ----------------------------------------------------------------------------
+
+
+def test_our_handshake_has_the_bits_of_beps_5_6_and_10() -> None:
+    sent = Connection(PeerConfig(), dht=True).send_handshake(INFO_HASH, PEER_ID)
+    assert sent == b"\x13BitTorrent protocol" + bytes.fromhex("0000000000100005") + (
+        INFO_HASH + PEER_ID
+    )
+    plain = Connection(PeerConfig(), dht=False, fast=False, extended=False)
+    assert plain.send_handshake(INFO_HASH, PEER_ID)[20:28] == bytes(8)
+
+
+@pytest.mark.parametrize("speaks", [ALL, frozenset(), {FAST}, {EXTENDED}, {DHT}], ids=str)
+def test_both_must_speak_an_extension(speaks: frozenset[str]) -> None:
+    theirs = their_handshake(speaks=frozenset(speaks))
+    for ours in (True, False):
+        connection = Connection(PeerConfig(), dht=ours, fast=ours, extended=ours)
+        [event] = connection.receive(theirs)
+        both = [ours and name in speaks for name in (FAST, EXTENDED, DHT)]
+        assert event == HandshakeReceived(INFO_HASH, THEIR_ID, *both)
+        assert [connection.fast, connection.extended, connection.dht] == both
+
+
+def test_a_dialler_learns_of_another_torrent_before_the_peer_id() -> None:
+    connection = Connection(PeerConfig(), dht=True)
+    connection.send_handshake(INFO_HASH, PEER_ID)
+    with pytest.raises(HandshakeError, match="another torrent"):
+        connection.receive(their_handshake(info_hash=b"i" * 19 + b"j")[:48])
+
+
+def test_the_one_who_was_dialled_answers_for_what_was_asked() -> None:
+    connection = Connection(PeerConfig(), dht=True)
+    assert connection.receive(their_handshake()[:48]) == []
+    assert connection.mid_message
+    assert len(connection.receive(their_handshake()[48:])) == 1
+    assert not connection.mid_message
+    assert not connection.established
+    with pytest.raises(LocalProtocolError):
+        connection.send_handshake(parse_info_hash(b"j" * 20), PEER_ID)
+    connection.send_handshake(INFO_HASH, PEER_ID)
+    assert connection.established
+    with pytest.raises(LocalProtocolError):
+        connection.send_handshake(INFO_HASH, PEER_ID)
+
+
+@given(st.integers(0, 19), st.integers(1, 255))
+def test_another_protocol_is_refused_at_its_first_wrong_byte(place: int, change: int) -> None:
+    wrong = bytearray(their_handshake())
+    wrong[place] ^= change
+    connection = Connection(PeerConfig(), dht=True)
+    assert connection.receive(wrong[:place]) == []
+    with pytest.raises(HandshakeError):
+        connection.receive(wrong[place : place + 1])
+
+
+# -- the stream -------------------------------------------------------------------------------
+
+AVAILABILITIES: list[Message] = [HaveAll(), HaveNone(), BitfieldMessage(BITS)]
+
+indexes = st.integers(0, PIECES - 1)
+offsets = st.integers(0, 2**32 - 1)
+blocks = st.tuples(indexes, offsets, offsets)
+extension_handshakes = st.builds(
+    ExtensionHandshake,
+    extensions=st.just({"ut_metadata": 9}),
+    request_queue=st.integers(1, 2000),
+    port=st.none() | st.integers(1, 65535),
+)
+anything_later: st.SearchStrategy[Sendable] = st.one_of(
+    st.sampled_from([KeepAlive(), Choke(), Unchoke(), Interested(), NotInterested()]),
+    indexes.map(Have),
+    indexes.map(Suggest),
+    indexes.map(AllowedFast),
+    blocks.map(lambda block: Request(*block)),
+    blocks.map(lambda block: Cancel(*block)),
+    blocks.map(lambda block: Reject(*block)),
+    st.builds(Piece, indexes, offsets, st.binary(max_size=100)),
+    st.integers(1, 65535).map(Port),
+    st.integers(0, 300).map(MetadataRequest),
+    st.integers(0, 300).map(MetadataReject),
+    st.binary(min_size=1, max_size=100).map(lambda data: MetadataData(0, len(data), data)),
+    st.booleans().map(UploadOnly),
+)
+
+
+def conversation(
+    small_talk: list[Sendable], first: Message, rest: list[Sendable]
+) -> list[Sendable]:
+    return [*small_talk, first, *rest]
+
+
+conversations = st.builds(
+    conversation,
+    st.lists(st.one_of(st.just(KeepAlive()), extension_handshakes), max_size=3),
+    st.sampled_from(AVAILABILITIES),
+    st.lists(anything_later, max_size=30),
+)
+
+
+@settings(max_examples=150)
+@given(conversations, st.lists(st.integers(0, 10_000), max_size=8))
+def test_a_stream_may_arrive_in_any_slices(sent: list[Sendable], places: list[int]) -> None:
+    speaker = connected()
+    speaker.receive(message_of(20, b"\0d1:md11:ut_metadatai2e11:upload_onlyi3eee"))
+    stream = b"".join(map(speaker.send, sent))
+    expected = [frozen(event) for event in sent]
+    assert receive_all(connected(), cut(stream, places)) == expected
+
+
+def test_a_stream_may_arrive_byte_by_byte() -> None:
+    sent: list[Message] = [HaveNone(), Unchoke(), KeepAlive(), Piece(1, 0, b"xyz"), Have(3)]
+    stream = their_handshake() + b"".join(map(encode, sent))
+    connection = Connection(PeerConfig(), dht=True)
+    [handshake] = connection.receive(stream[:68])
+    assert isinstance(handshake, HandshakeReceived)
+    connection.set_piece_count(PIECES)
+    events = receive_all(connection, [stream[i : i + 1] for i in range(68, len(stream))])
+    assert events == [frozen(event) for event in sent]
+    assert not connection.mid_message
+
+
+def test_a_conversation_written_by_hand() -> None:
+    stream = (
+        b"\x00\x00\x00\x1a\x14\x00d1:md11:ut_metadatai7eee"
+        b"\x00\x00\x00\x04\x05\x80\x00\x10"
+        b"\x00\x00\x00\x00"
+        b"\x00\x00\x00\x01\x01"
+        b"\x00\x00\x00\x05\x04\x00\x00\x00\x13"
+        b"\x00\x00\x00\x0d\x06\x00\x00\x00\x01\x00\x00\x40\x00\x00\x00\x40\x00"
+        b"\x00\x00\x00\x0d\x06\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x40\x00"
+        b"\x00\x00\x00\x0c\x07\x00\x00\x00\x02\x00\x00\x40\x00abc"
+        b"\x00\x00\x00\x03\x09\x1a\xe1"
+    )
+    assert [event for _, event in receive_all(connected(), [stream])] == [
+        ExtensionHandshake(extensions={"ut_metadata": 7}),
+        BitfieldMessage(b"\x80\x00\x10"),
+        KeepAlive(),
+        Unchoke(),
+        Have(19),
+        Request(1, 16384, 16384),
+        Request(2, 0, 16384),
+        Piece(2, 16384, b"abc"),
+        Port(6881),
+    ]
+
+
+def test_a_block_that_came_whole_is_not_copied() -> None:
+    buffer = bytearray(encode(Piece(0, 0, b"abc")) * 2 + encode(Piece(1, 0, b"abc"))[:15])
+    first, second = connected().receive(buffer)
+    buffer[13:16] = b"xyz"
+    assert isinstance(first, Piece)
+    assert isinstance(second, Piece)
+    assert bytes(first.data) == b"xyz"
+    assert bytes(second.data) == b"abc"
+
+
+def test_a_message_that_began_is_noticed_until_it_ends() -> None:
+    connection = connected()
+    raw = encode(Piece(0, 0, bytes(16384)))
+    for part in (raw[:2], raw[2:4], raw[4:5], raw[5:100]):
+        assert connection.receive(part) == []
+        assert connection.mid_message
+    assert len(connection.receive(raw[100:] + b"\0\0")) == 1
+    assert connection.mid_message
+    assert connection.receive(b"\0\0") == [KeepAlive()]
+    assert not connection.mid_message
+
+
+def test_what_follows_the_handshake_in_the_same_bytes_is_heard() -> None:
+    connection = Connection(PeerConfig(), dht=True)
+    events = connection.receive(their_handshake() + encode(HaveAll()) + encode(Unchoke()))
+    assert [type(event) for event in events] == [HandshakeReceived, Unchoke]
+    assert connection.set_piece_count(PIECES) == [HaveAll()]
+
+
+# -- bounds -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\xff\xff\xff\xff",
+        b"\x80\x00\x00\x00",
+        ((1 << 20) + 1).to_bytes(4),
+        (10 + 16384).to_bytes(4) + b"\x07",
+        (8).to_bytes(4) + b"\x07",
+        (5).to_bytes(4) + b"\x05",
+        (3).to_bytes(4) + b"\x05",
+        (64 * 1024 + 1).to_bytes(4) + b"\x14",
+        (1).to_bytes(4) + b"\x14",
+        (2).to_bytes(4) + b"\x00",
+        (14).to_bytes(4) + b"\x06",
+        (1).to_bytes(4) + b"\x15",
+        (1).to_bytes(4) + b"\xff",
+    ],
+    ids=bytes.hex,
+)
+def test_a_length_that_cannot_be_is_refused_when_only_it_and_the_id_are_here(start: bytes) -> None:
+    for slices in ([start], [start[i : i + 1] for i in range(len(start))]):
+        connection = connected()
+        with allocating_less_than(100_000), pytest.raises(PeerProtocolError):
+            receive_all(connection, slices)
+
+
+def test_what_is_kept_grows_only_with_what_came() -> None:
+    connection = connected(pieces=None)
+    with allocating_less_than(20_000):
+        connection.receive((1 + 256 * 1024).to_bytes(4) + b"\x05")
+        connection.receive(bytes(100))
+    assert connection.mid_message
+
+
+def test_a_bitfield_before_the_metadata_is_bounded() -> None:
+    with pytest.raises(PeerProtocolError):
+        connected(pieces=None).receive((2 + 256 * 1024).to_bytes(4) + b"\x05")
+
+
+def test_each_id_with_each_length_is_heard_or_refused() -> None:
+    lengths: dict[int, Sequence[int]] = {
+        **dict.fromkeys((0, 1, 2, 3, 14, 15), (1,)),
+        **dict.fromkeys((4, 13, 17), (5,)),
+        **dict.fromkeys((6, 8, 16), (13,)),
+        5: (4,),
+        7: range(9, 21),
+        9: (3,),
+        20: range(2, 21),
+    }
+    for kind in range(256):
+        for length in range(1, 21):
+            # Extension id 200 is one we never gave: such messages are ignored whatever they hold.
+            payload = (b"\xc8" if kind == 20 else b"\0") * (length - 1)
+            connection = connected()
+            if length in lengths.get(kind, ()):
+                connection.receive(message_of(kind, payload))
+                assert not connection.mid_message
+            else:
+                with pytest.raises(PeerProtocolError):
+                    connection.receive(message_of(kind, payload))
+
+
+@pytest.mark.parametrize("index", [PIECES, PIECES + 1, 2**31 - 1, 2**31, 2**32 - 1])
+def test_an_index_beyond_the_last_piece_is_refused(index: int) -> None:
+    wrong: list[Message] = [
+        Have(index),
+        Request(index, 0, 16384),
+        Cancel(index, 0, 16384),
+        Reject(index, 0, 16384),
+        Piece(index, 0, b"abc"),
+    ]
+    for message in wrong:
+        with pytest.raises(PeerProtocolError):
+            connected().receive(encode(message))
+    with pytest.raises(PeerProtocolError):
+        connected().receive(encode_requests([(0, 0, 1), (index, 0, 1)]))
+
+
+def test_hints_about_pieces_that_do_not_exist_are_lost() -> None:
+    assert connected().receive(encode(Suggest(PIECES)) + encode(AllowedFast(PIECES))) == []
+
+
+# -- order ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pieces", [PIECES, None], ids=["metadata", "magnet"])
+@pytest.mark.parametrize("late", AVAILABILITIES, ids=repr)
+@pytest.mark.parametrize(
+    "before", [*AVAILABILITIES, Have(1), Unchoke(), Interested(), Request(0, 0, 1)], ids=repr
+)
+def test_a_bitfield_comes_first_or_not_at_all(
+    before: Message, late: Message, pieces: int | None
+) -> None:
+    connection = connected(pieces=pieces)
+    connection.receive(encode(before))
+    with pytest.raises(PeerProtocolError):
+        connection.receive(encode(late))
+
+
+@pytest.mark.parametrize("late", AVAILABILITIES, ids=repr)
+def test_a_bitfield_in_the_same_bytes_as_a_have_is_late_too(late: Message) -> None:
+    for before in (Have(1), Piece(1, 0, b"abcd"), Request(1, 0, 1)):
+        with pytest.raises(PeerProtocolError):
+            connected().receive(encode(before) * 2 + encode(late) + bytes(8))
+
+
+@pytest.mark.parametrize("first", AVAILABILITIES, ids=repr)
+def test_small_talk_may_come_before_the_bitfield(first: Message) -> None:
+    talk = encode(KeepAlive()) + encode(Port(1)) + encode(Extended(0, b"de"))
+    assert connected().receive(talk + encode(first))[3:] == [first]
+
+
+@pytest.mark.parametrize("bits", [b"\xff\xff", b"\xff\xff\xf0\x00", b"\x00\x00\x01", b"\xff" * 3])
+def test_a_bitfield_of_another_torrent_is_refused(bits: bytes) -> None:
+    with pytest.raises(PeerProtocolError):
+        connected().receive(encode(BitfieldMessage(bits)))
+    magnet = connected(pieces=None)
+    assert magnet.receive(encode(BitfieldMessage(bits))) == []
+    with pytest.raises(PeerProtocolError):
+        magnet.set_piece_count(PIECES)
+
+
+@pytest.mark.parametrize("message", [HaveAll(), HaveNone(), Suggest(0), AllowedFast(0)], ids=repr)
+def test_fast_messages_need_the_fast_bit_of_both(message: Message) -> None:
+    slow = connected(speaks=ALL - {FAST})
+    with pytest.raises(PeerProtocolError):
+        slow.receive(encode(message))
+    with pytest.raises(LocalProtocolError):
+        slow.send(message)
+
+
+def test_extension_messages_need_the_bit_of_both() -> None:
+    plain = connected(speaks=ALL - {EXTENDED})
+    with pytest.raises(PeerProtocolError):
+        plain.receive(encode(Extended(0, b"de")))
+    with pytest.raises(LocalProtocolError):
+        plain.send(ExtensionHandshake())
+
+
+def test_a_port_is_heard_only_by_a_node_with_a_dht() -> None:
+    assert connected(speaks=ALL - {DHT}).receive(encode(Port(7))) == [Port(7)]
+    assert connected().receive(encode(Port(0))) == []
+    alone = Connection(PeerConfig(), dht=False)
+    alone.receive(their_handshake())
+    assert alone.receive(encode(Port(7))) == []
+
+
+# -- before the metadata is known -------------------------------------------------------------
+
+
+def test_what_a_peer_has_is_told_when_the_metadata_is_known() -> None:
+    magnet = connected(pieces=None)
+    heard: list[Message] = [BitfieldMessage(BITS), Have(1), Have(19), Have(1), Unchoke()]
+    assert magnet.receive(b"".join(map(encode, heard))) == [Unchoke()]
+    assert magnet.set_piece_count(PIECES) == [BitfieldMessage(b"\xc0\x00\x10")]
+    assert magnet.receive(encode(Have(2))) == [Have(2)]
+
+
+@pytest.mark.parametrize("first", [HaveAll(), HaveNone(), None], ids=repr)
+def test_haves_before_the_metadata_are_added_up(first: Message | None) -> None:
+    magnet = connected(pieces=None)
+    if first is not None:
+        magnet.receive(encode(first))
+    magnet.receive(encode(Have(8)) + encode(AllowedFast(3)) + encode(AllowedFast(PIECES)))
+    told = HaveAll() if first == HaveAll() else BitfieldMessage(b"\x00\x80\x00")
+    assert magnet.set_piece_count(PIECES) == [told, AllowedFast(3)]
+
+
+def test_a_silent_peer_has_told_nothing_and_may_still_tell() -> None:
+    magnet = connected(pieces=None)
+    assert magnet.set_piece_count(PIECES) == []
+    assert magnet.receive(encode(BitfieldMessage(BITS))) == [BitfieldMessage(BITS)]
+    with pytest.raises(LocalProtocolError):
+        magnet.set_piece_count(PIECES)
+
+
+@pytest.mark.parametrize("index", [PIECES, PIECES + 3, PIECES + 4, 100, 0x200000 - 1])
+def test_a_have_that_turns_out_to_be_beyond_the_last_piece_is_refused(index: int) -> None:
+    magnet = connected(pieces=None)
+    magnet.receive(encode(Have(index)))
+    with pytest.raises(PeerProtocolError):
+        magnet.set_piece_count(PIECES)
+
+
+def test_haves_before_the_metadata_are_bounded() -> None:
+    magnet = connected(pieces=None)
+    with allocating_less_than(1_000_000):
+        magnet.receive(encode(Have(0x200000 - 1)) * 1000)
+    with pytest.raises(PeerProtocolError):
+        magnet.receive(encode(Have(0x200000)))
+
+
+def test_a_peer_cannot_answer_what_could_not_be_asked() -> None:
+    for message in (Piece(0, 0, b"abc"), Reject(0, 0, 3)):
+        with pytest.raises(PeerProtocolError):
+            connected(pieces=None).receive(encode(message))
+
+
+def test_requests_before_the_metadata_are_heard_so_they_can_be_rejected() -> None:
+    heard: list[Message] = [Request(7, 0, 16384), Cancel(7, 0, 16384)]
+    assert connected(pieces=None).receive(b"".join(map(encode, heard))) == heard
+
+
+# -- extensions -------------------------------------------------------------------------------
+
+
+def test_the_ids_to_send_with_are_theirs_and_those_to_receive_with_ours() -> None:
+    connection = connected()
+    assert not connection.supports("ut_metadata")
+    with pytest.raises(LocalProtocolError):
+        connection.send(MetadataRequest(0))
+    connection.receive(message_of(20, b"\0d1:md11:ut_metadatai77eee"))
+    assert connection.supports("ut_metadata")
+    assert connection.send(MetadataRequest(0)) == message_of(20, b"Md8:msg_typei0e5:piecei0ee")
+    assert connection.receive(message_of(20, b"\2d8:msg_typei0e5:piecei5ee")) == [
+        MetadataRequest(5)
+    ]
+    assert connection.receive(message_of(20, b"Md8:msg_typei0e5:piecei5ee")) == []
+
+
+def test_handshakes_add_to_each_other_and_id_0_takes_back() -> None:
+    connection = connected()
+    connection.receive(message_of(20, b"\0d1:md11:ut_metadatai7eee"))
+    connection.receive(message_of(20, b"\0d1:md11:upload_onlyi8eee"))
+    assert connection.supports("ut_metadata")
+    assert connection.supports("upload_only")
+    connection.receive(message_of(20, b"\0d1:md11:ut_metadatai0eee"))
+    assert not connection.supports("ut_metadata")
+    assert connection.supports("upload_only")
+
+
+def test_extension_handshakes_without_end_are_refused() -> None:
+    connection = connected(config=PeerConfig(max_extension_handshakes=10))
+    for _ in range(10):
+        connection.receive(encode(Extended(0, b"de")))
+    with pytest.raises(PeerProtocolError):
+        connection.receive(encode(Extended(0, b"de")))
+
+
+def test_our_extension_handshake_tells_our_ids() -> None:
+    assert connected().send(ExtensionHandshake(request_queue=500)) == message_of(
+        20, b"\0d1:md11:upload_onlyi3e11:ut_metadatai2ee4:reqqi500ee"
+    )
+
+
+# -- what we may send -------------------------------------------------------------------------
+
+
+def test_nothing_is_sent_before_both_handshakes() -> None:
+    connection = Connection(PeerConfig(), dht=True)
+    connection.receive(their_handshake())
+    with pytest.raises(LocalProtocolError):
+        connection.send(KeepAlive())
+
+
+def test_we_send_a_bitfield_first_or_not_at_all() -> None:
+    fast = connected()
+    fast.send(ExtensionHandshake())
+    fast.send(Port(1))
+    with pytest.raises(LocalProtocolError):
+        fast.send(Interested())
+    fast.send(HaveNone())
+    fast.send(Interested())
+    for late in AVAILABILITIES:
+        with pytest.raises(LocalProtocolError):
+            fast.send(late)
+    slow = connected(speaks=frozenset())
+    slow.send(Interested())
+    with pytest.raises(LocalProtocolError):
+        slow.send(BitfieldMessage(BITS))
+
+
+@pytest.mark.parametrize(
+    "message", [Have(PIECES), Request(PIECES, 0, 1), AllowedFast(PIECES), BitfieldMessage(b"1")]
+)
+def test_we_do_not_speak_of_pieces_that_do_not_exist(message: Message) -> None:
+    connection = connected()
+    if not isinstance(message, BitfieldMessage):
+        connection.send(HaveAll())
+    with pytest.raises(LocalProtocolError):
+        connection.send(message)
+
+
+def test_a_port_is_sent_only_to_a_peer_with_a_dht() -> None:
+    with pytest.raises(LocalProtocolError):
+        connected(speaks=ALL - {DHT}).send(Port(1))
+
+
+# -- anything ---------------------------------------------------------------------------------
+
+lengths = st.one_of(st.integers(0, 20), st.integers(0, 2**32 - 1))
+chunks = st.one_of(
+    st.binary(max_size=60),
+    st.builds(message_of, st.integers(0, 22), st.binary(max_size=30)),
+    st.builds(lambda length, rest: length.to_bytes(4) + rest, lengths, st.binary(max_size=30)),
+    st.builds(
+        lambda kind, rest: message_of(20, bytes([kind]) + rest), st.integers(0, 4), st.binary()
+    ),
+    anything_later.filter(lambda m: hasattr(m, "_fields")).map(encode),  # type: ignore[arg-type]
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(chunks, max_size=12), st.sampled_from([PIECES, None]), st.booleans())
+def test_any_bytes_are_events_or_the_peers_fault(
+    parts: list[bytes], pieces: int | None, fast: bool
+) -> None:
+    connection = connected(pieces=pieces, speaks=ALL if fast else ALL - {FAST})
+    try:
+        receive_all(connection, parts)
+        if pieces is None:
+            connection.set_piece_count(PIECES)
+    except PeerProtocolError:
+        return
+    assert connection.established
+
+
+@settings(max_examples=150)
+@given(st.lists(chunks, max_size=12), st.lists(st.integers(0, 1000), max_size=6))
+def test_a_fault_is_found_however_the_stream_is_cut(parts: list[bytes], places: list[int]) -> None:
+    stream = b"".join(parts)
+    outcomes: list[list[tuple[type[Event], Event]] | None] = []
+    for slices in ([stream], cut(stream, places)):
+        try:
+            outcomes.append(receive_all(connected(), slices))
+        except PeerProtocolError:
+            outcomes.append(None)
+    assert outcomes[0] == outcomes[1]
+
+
+@given(st.binary(max_size=100))
+def test_any_first_bytes_are_a_handshake_or_a_handshake_error(raw: bytes) -> None:
+    connection = Connection(PeerConfig(), dht=True)
+    if b"\x13BitTorrent protocol".startswith(raw[:20]):
+        assert connection.receive(raw) == []
+    else:
+        with pytest.raises(HandshakeError):
+            connection.receive(raw)

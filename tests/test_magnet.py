@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dht_torrent.errors import MagnetError
+from dht_torrent.ids import HostPort, InfoHash
+from dht_torrent.magnet import MAX_FILES, Magnet, format_ranges, parse_ranges
+from dht_torrent.names import printable
+
+HASH = InfoHash(bytes(range(20)))
+HEX = HASH.hex()
+LINK = f"magnet:?xt=urn:btih:{HEX}"
+
+TEXT = st.text(max_size=40).map(printable)
+HOSTS = st.ip_addresses().map(str) | st.from_regex(r"[a-z][a-z0-9.-]{0,20}", fullmatch=True)
+PEERS = st.builds(HostPort, HOSTS, st.integers(1, 65535))
+RANGES = st.lists(
+    st.tuples(st.integers(0, MAX_FILES - 1), st.integers(0, MAX_FILES - 1)), min_size=1, max_size=8
+).map(lambda pairs: parse_ranges(",".join(f"{min(p)}-{max(p)}" for p in pairs)))
+MAGNETS = st.builds(
+    Magnet,
+    info_hash=st.binary(min_size=20, max_size=20).map(InfoHash),
+    name=TEXT.map(lambda text: text or None),
+    peers=st.lists(PEERS, max_size=4, unique=True).map(tuple),
+    select=st.none() | RANGES,
+    trackers=st.lists(st.text(min_size=1, max_size=30), max_size=3, unique=True)
+    .filter(lambda texts: all(text.isprintable() for text in texts))
+    .map(tuple),
+)
+
+
+@given(MAGNETS)
+def test_a_printed_magnet_reads_back_the_same(magnet: Magnet) -> None:
+    assert Magnet.parse(str(magnet)) == magnet
+
+
+@given(MAGNETS)
+def test_a_printed_magnet_needs_no_quoting_anywhere(magnet: Magnet) -> None:
+    text = str(magnet)
+    assert text.isascii()
+    assert not set(text) & set(" \"'<>\\\n\t")
+
+
+@given(st.text(max_size=80) | st.text(max_size=80).map(lambda text: LINK + "&" + text))
+def test_any_text_gives_a_magnet_or_a_magnet_error(text: str) -> None:
+    try:
+        magnet = Magnet.parse(text)
+    except MagnetError:
+        return
+    assert Magnet.parse(str(magnet)) == magnet
+
+
+def test_the_canonical_form() -> None:
+    magnet = Magnet(
+        HASH,
+        "My file & more.iso",
+        (HostPort("127.0.0.1", 6881), HostPort("::1", 1), HostPort("seed.example", 80)),
+        ((0, 0), (2, 2), (6, 8)),
+        ("http://tracker.example/announce?a=b",),
+    )
+    assert str(magnet) == (
+        f"{LINK}&dn=My%20file%20%26%20more.iso"
+        "&tr=http%3A%2F%2Ftracker.example%2Fannounce%3Fa%3Db"
+        "&x.pe=127.0.0.1:6881&x.pe=[::1]:1&x.pe=seed.example:80&so=0,2,6-8"
+    )
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        f"urn:btih:{HEX}",
+        f"urn:btih:{HEX.upper()}",
+        f"URN:BTIH:{HEX}",
+        f"urn%3Abtih%3A{HEX}",
+        f"urn:btih:{base64.b32encode(HASH).decode()}",
+        f"urn:btih:{base64.b32encode(HASH).decode().lower()}",
+    ],
+)
+@pytest.mark.parametrize("prefix", ["magnet:?", "MAGNET:?", "  magnet:?"])
+def test_the_infohash_is_hex_or_base32_in_any_case(prefix: str, topic: str) -> None:
+    assert Magnet.parse(f"{prefix}xt={topic}").info_hash == HASH
+
+
+def test_the_same_infohash_twice_is_one_torrent() -> None:
+    base32 = base64.b32encode(HASH).decode()
+    assert Magnet.parse(f"{LINK}&xt=urn:btih:{base32}").info_hash == HASH
+    assert Magnet.parse(f"magnet:?xt.1=urn:btih:{HEX}").info_hash == HASH
+
+
+def test_a_hybrid_link_is_read_by_its_v1_hash() -> None:
+    assert Magnet.parse(f"magnet:?xt=urn:btmh:1220{'ab' * 32}&xt=urn:btih:{HEX}").info_hash == HASH
+
+
+@pytest.mark.parametrize(
+    ("link", "says"),
+    [
+        ("", "starts with"),
+        (HEX, "starts with"),
+        ("http://example.org/", "starts with"),
+        ("magnet:", "starts with"),
+        ("magnet:?", "no infohash"),
+        ("magnet:?dn=x", "no infohash"),
+        ("magnet:?xt=urn:sha1:ABC", "no infohash"),
+        (f"magnet:?xt={HEX}", "no infohash"),
+        (f"magnet:?xt=urn:btih:{HEX[:-1]}", "40 hex or 32 base32"),
+        (f"magnet:?xt=urn:btih:{HEX}0", "40 hex or 32 base32"),
+        (f"magnet:?xt=urn:btih:{'g' * 40}", "40 hex or 32 base32"),
+        (f"magnet:?xt=urn:btih:{'1' * 32}", "40 hex or 32 base32"),
+        (f"magnet:?xt=urn:btih:{'é' * 32}", "40 hex or 32 base32"),
+        (f"{LINK}&xt=urn:btih:{'0' * 40}", "two different"),
+        (f"magnet:?xt=urn:btmh:1220{'ab' * 32}", "v2-only"),
+        (f"{LINK}&so=3-1", "backwards"),
+        (f"{LINK}&so=0-99999999999999999999", "below"),
+        (f"{LINK}&so=x", "file indexes"),
+        (LINK + "&dn=" + "a" * 70_000, "longer than"),
+        (LINK + "&so=" + ",".join(map(str, range(0, 4000, 2))), "ranges"),
+    ],
+)
+def test_what_is_wrong_is_said(link: str, says: str) -> None:
+    with pytest.raises(MagnetError, match=says) as caught:
+        Magnet.parse(link)
+    assert "\n" not in str(caught.value)
+
+
+def test_peers_that_are_none_are_dropped() -> None:
+    bad = ["1.2.3.4", "1.2.3.4:0", "1.2.3.4:65536", ":1", "::1:80", "[x]:1", "a%20b:1", "a%00b:1"]
+    good = ["1.2.3.4:5", "%5B2001:db8::1%5D:6", "host.example:7", "1.2.3.4:5"]
+    magnet = Magnet.parse(LINK + "".join(f"&x.pe={peer}" for peer in bad + good))
+    assert magnet.peers == (
+        HostPort("1.2.3.4", 5),
+        HostPort("2001:db8::1", 6),
+        HostPort("host.example", 7),
+    )
+
+
+def test_hints_are_bounded() -> None:
+    peers = "".join(f"&x.pe=10.0.0.1:{port}" for port in range(1, 2000))
+    assert len(Magnet.parse(LINK + peers).peers) == 100
+
+
+def test_trackers_are_kept_in_order_and_once() -> None:
+    magnet = Magnet.parse(f"{LINK}&tr.1=udp%3A%2F%2Fa&tr=udp%3A%2F%2Fb&tr=udp%3A%2F%2Fa&tr=")
+    assert magnet.trackers == ("udp://a", "udp://b")
+
+
+def test_a_name_cannot_write_to_the_terminal_or_turn_its_reader_around() -> None:
+    name = Magnet.parse(f"{LINK}&dn=%1B%5B2Jphoto%E2%80%AEgpj.exe%FF+x").name
+    assert name == "[2Jphotogpj.exe\ufffd x"
+
+
+def test_unknown_keys_are_ignored() -> None:
+    assert Magnet.parse(f"{LINK}&ws=http%3A%2F%2Fx&kt=a+b&xl=10&&=&novalue") == Magnet(HASH)
+
+
+# BEP 53's example.
+def test_bep_53_ranges() -> None:
+    assert parse_ranges("0,2,4,6-8") == ((0, 0), (2, 2), (4, 4), (6, 8))
+    assert Magnet.parse(f"{LINK}&so=0,2,4,6-8").select == ((0, 0), (2, 2), (4, 4), (6, 8))
+    assert Magnet.parse(f"{LINK}&so=").select is None
+
+
+def test_ranges_come_out_ascending_and_apart() -> None:
+    assert parse_ranges("8,1-3,2-5,6, 20 ,0") == ((0, 6), (8, 8), (20, 20))
+
+
+@pytest.mark.parametrize(
+    "text", ["", ",", "1,", "-", "1-", "-1", "2-1", "1-2-3", "a", "1.0", "٣", "+1", "100000", "1e3"]
+)
+def test_malformed_ranges_are_refused(text: str) -> None:
+    with pytest.raises(MagnetError):
+        parse_ranges(text)
+
+
+@given(RANGES)
+def test_ranges_survive_being_printed(ranges: tuple[tuple[int, int], ...]) -> None:
+    assert parse_ranges(format_ranges(ranges)) == ranges
