@@ -49,8 +49,13 @@ def decode(
 
     Raises BencodeError.
     """
-    raw = _bounded(data, max_size)
-    if _needs_scan(raw, max_tokens) and _skip(raw, 0, max_depth, max_tokens) != len(raw):
+    raw = data if type(data) is bytes and len(data) <= max_size else _bounded(data, max_size)
+    # A token has two bytes at least (`0:`), so short messages cannot have too many.
+    if (
+        (_long_integer(raw) or len(raw) > 2 * max_tokens)
+        and _needs_scan(raw, max_tokens)
+        and _skip(raw, 0, max_depth, max_tokens) != len(raw)
+    ):
         raise BencodeError("something follows the value")
     return _decode_strictly(raw, max_depth)
 
@@ -133,13 +138,11 @@ def _bounded(data: bytes | bytearray | memoryview, max_size: int) -> bytes:
 
 
 def _needs_scan(raw: bytes, max_tokens: int) -> bool:
-    """Whether `raw` could hold too many tokens, or an integer outside int64. Never wrongly False.
-
-    The shortest token has two bytes (`0:`), and each has one of four letters.
-    """
+    """Whether `raw` could hold too many tokens, each of which has one of four letters, or an
+    integer outside int64. Never wrongly False."""
     if _long_integer(raw):
         return True
-    return len(raw) > 2 * max_tokens and sum(map(raw.count, (b":", b"i", b"l", b"d"))) > max_tokens
+    return sum(map(raw.count, (b":", b"i", b"l", b"d"))) > max_tokens
 
 
 def _decode_strictly(raw: bytes, max_depth: int) -> Value:

@@ -8,6 +8,7 @@ Everything slow to import is imported inside the functions: `--help` must come a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -325,7 +326,7 @@ def get(
             if no_wait:
                 click.echo(torrent["id"])
             else:
-                click.echo(_wait(client, torrent["id"])["path"])
+                click.echo(os.fsencode(_wait(client, torrent["id"])["path"]))
         return
     if no_wait:
         raise ControlError("--no-wait needs a running node, and none is running")
@@ -342,22 +343,20 @@ def get(
             sequential=sequential,
         )
 
-        async def show() -> None:
-            from dht_torrent.daemon.app import plain
+        with _view().progress() as shown:
 
-            with _view().progress() as shown:
+            async def show() -> None:
                 while True:
-                    summary = plain(download.summary())
-                    assert isinstance(summary, dict)
-                    shown.update(summary)
+                    shown.update(dataclasses.asdict(download.summary()))
                     await trio.sleep(POLL)
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(show)
-            path = await download.completed()
-            nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(show)
+                path = await download.completed()
+                nursery.cancel_scope.cancel()
+            shown.update(dataclasses.asdict(download.summary()))
         done = True
-        click.echo(str(path))
+        click.echo(os.fsencode(path))
         sys.stdout.flush()
         if seed:
             await trio.sleep_forever()

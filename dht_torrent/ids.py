@@ -45,7 +45,7 @@ def distance(a: bytes, b: bytes) -> int:
 
 
 class HostPort(NamedTuple):
-    """A host *name or literal* with a port, as a user or a magnet link wrote it: not yet resolved."""
+    """A host *name or literal* with a port, as a user or a magnet link wrote it: unresolved."""
 
     host: str
     port: int

@@ -38,6 +38,12 @@ _reserved = re.compile(
     r"(con|prn|aux|nul|clock\$|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\.|$)",
     re.IGNORECASE,
 )
+# Most names need nothing at all, and this sees it in one step. It leaves what begins like a device
+# to the careful way.
+_plain = re.compile(
+    rb"(?!con|prn|aux|nul|clock|com|lpt)[a-z0-9 _.,;=+@#&!'()\[\]{}~^$%-]{0,239}[a-z0-9_)\]]",
+    re.IGNORECASE,
+)
 _drive = re.compile(r"[A-Za-z]:$")
 
 
@@ -64,6 +70,8 @@ def check(raw: bytes) -> str:
 
 def sanitise(raw: bytes) -> str:
     """One path component as it may appear on disk. Raises MetainfoError as `check` does."""
+    if _plain.fullmatch(raw):
+        return raw.decode()
     name = _forbidden.sub("_", _invisible.sub("", check(raw)))
     if _reserved.match(name):
         name = "_" + name

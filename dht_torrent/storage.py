@@ -29,6 +29,7 @@ from dht_torrent.metainfo import Metainfo
 
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None) if hasattr(os, "preadv") else None
 _SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
+_SEEK_HOLE: int | None = getattr(os, "SEEK_HOLE", None)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a planted FIFO must fail, not wait. It means nothing for regular files.
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -80,8 +81,9 @@ class Storage(Protocol):
         """One for each file; None for one that is absent or no regular file, and for pad files."""
         ...
 
-    def next_data(self, offset: int, end: int) -> int:
-        """The first offset in [offset, end) where something may have been written, else `end`.
+    def next_data(self, offset: int, end: int) -> tuple[int, int]:
+        """The first run of bytes in [offset, end) where something may have been written, as its
+        start and end; (end, end) if there is none.
 
         What it steps over is absent, or a hole that reads as zeros.
         """
@@ -219,19 +221,21 @@ class FileStorage:
         if span.offset + span.length == length and os.fstat(fd).st_size > length:
             raise StorageError(f"{self._name(span.file)}: longer than it should be")
 
-    def next_data(self, offset: int, end: int) -> int:
+    def next_data(self, offset: int, end: int) -> tuple[int, int]:
         end = min(end, self._geometry.total)
         index = bisect.bisect_right(self._files, offset, key=lambda file: file.offset) - 1
         for number in range(max(index, 0), len(self._files)):
             file = self._files[number]
             if file.offset >= end:
                 break
-            start = max(offset, file.offset) - file.offset
-            if file.pad or start >= file.length:
+            start, stop = max(offset, file.offset) - file.offset, file.length
+            if file.pad or start >= stop:
                 continue
             try:
                 with self._borrowing(number) as fd:
-                    start = os.lseek(fd, start, _SEEK_DATA) if _SEEK_DATA is not None else start
+                    if _SEEK_DATA is not None and _SEEK_HOLE is not None:
+                        start = os.lseek(fd, start, _SEEK_DATA)
+                        stop = min(stop, os.lseek(fd, start, _SEEK_HOLE))
             except FileNotFoundError:
                 continue
             except OSError as exc:
@@ -239,9 +243,9 @@ class FileStorage:
                     continue
             except StorageError:
                 pass  # whoever reads there will be told
-            if start < file.length:
-                return min(file.offset + start, end)
-        return end
+            if start < stop:
+                return min(file.offset + start, end), min(file.offset + stop, end)
+        return end, end
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -589,12 +593,13 @@ class MemoryStorage:
             for size, change in zip(self._sizes, self._changes, strict=True)
         )
 
-    def next_data(self, offset: int, end: int) -> int:
+    def next_data(self, offset: int, end: int) -> tuple[int, int]:
+        end = min(end, self._geometry.total)
         for file, size in zip(self._geometry.files, self._sizes, strict=True):
-            start = max(offset, file.offset)
-            if size and start < min(file.offset + size, end):
-                return start
-        return min(end, self._geometry.total)
+            start, stop = max(offset, file.offset), min(file.offset + (size or 0), end)
+            if start < stop:
+                return start, stop
+        return end, end
 
     def create(self, needed: int | None = None) -> None:
         for index, file in enumerate(self._geometry.files):

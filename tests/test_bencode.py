@@ -197,11 +197,11 @@ def test_a_string_that_looks_like_a_long_integer_is_a_string() -> None:
 @pytest.mark.parametrize("digits", [21, 4301, 1_000_000])
 def test_a_huge_integer_is_refused_at_once(digits: int) -> None:
     raw = b"i" + b"9" * digits + b"e"
-    started = time.perf_counter()
+    started = time.process_time()
     for read in (decode, decode_tolerant, decode_prefix):
         with pytest.raises(BencodeError):
             read(raw)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
 
 
 @pytest.mark.parametrize("opener", [b"l", b"d1:a"])

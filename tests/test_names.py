@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -117,6 +118,15 @@ def test_a_long_name_is_cut_between_characters_and_keeps_its_extension(
     name = sanitise((letter * size + ".torrent").encode())
     assert name == letter * ((240 - 8) // len(letter.encode())) + ".torrent"
     assert len(sanitise((letter * size).encode()).encode()) in range(237, 241)
+
+
+@pytest.mark.parametrize("raw", [b"a" * 240, b"a" * 241, b"a b.c", b"a.b ", b".a", b"-", b"1.2)"])
+def test_plain_names_take_a_shorter_way_to_the_same_end(
+    raw: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = sanitise(raw)
+    monkeypatch.setattr("dht_torrent.names._plain", re.compile(b"(?!)"))
+    assert sanitise(raw) == quick
 
 
 def test_a_long_extension_is_no_extension() -> None:

@@ -373,14 +373,15 @@ def test_holes_are_stepped_over(make: Callable[[Metainfo], Storage]) -> None:
     meta = torrent(("gone", 1 << 20), ("sparse", 8 << 20), ("last", 1 << 20))
     storage = make(meta)
     total = meta.geometry.total
-    assert storage.next_data(0, total) == total
+    assert storage.next_data(0, total) == (total, total)
     at = (1 << 20) + (4 << 20)
     storage.write(at, b"x" * 4096)
+    assert storage.next_data(at + 5, total) == (at + 5, at + 4096)
+    assert storage.next_data(at + 4096, total) == (total, total)
+    assert storage.next_data(0, 1000) == (1000, 1000)
     if isinstance(storage, FileStorage):
-        assert storage.next_data(0, total) == at
-    assert storage.next_data(at + 5, total) == at + 5
-    assert storage.next_data(at + 4096, total) == total
-    assert storage.next_data(0, 1000) == 1000
+        assert storage.next_data(0, total) == (at, at + 4096)
+        assert storage.next_data(0, at + 9) == (at, at + 9)
     storage.close()
 
 

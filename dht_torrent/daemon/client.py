@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import json
 import socket
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -172,9 +172,13 @@ class Client:
         *,
         timeout: httpx.Timeout | None = None,
     ) -> httpx.Response:
-        options: Mapping[str, Any] = {} if timeout is None else {"timeout": timeout}
+        options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+        if body is not None:
+            # In ASCII: a path may hold bytes that are no UTF-8, which httpx's own JSON refuses.
+            options["content"] = json.dumps(body)
+            options["headers"] = {"content-type": "application/json"}
         try:
-            response = self._http.request(method, path, json=body, **options)
+            response = self._http.request(method, path, **options)
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise NoNode(f"no node answers at {self.control}") from None
         except httpx.TimeoutException:

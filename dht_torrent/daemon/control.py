@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import os
 import secrets
+import stat
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -68,12 +69,25 @@ def default_control(state_dir: Path) -> tuple[Control, Path | None]:
     path = state_dir.absolute() / "control.sock"
     if fits(path):
         return Control(path=path), None
+    before = read_control(state_dir)
+    if before is not None and before.path is not None and _is_private(before.path.parent):
+        return before, before.path.parent  # left by a node that was killed
     for parent in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp makes it private
         if parent and len(os.fsencode(parent)) < MAX_SOCKET_PATH - 40:
             with contextlib.suppress(OSError):
                 private = Path(tempfile.mkdtemp(prefix="dhtnode-", dir=parent))  # mode 0700
                 return Control(path=private / "control.sock"), private
     raise InputError(f"no place for a control socket: the path {path} is too long for the system")
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether `folder` is one that `default_control` made: ours alone, and no symlink."""
+    try:
+        info = folder.lstat()
+    except OSError:
+        return False
+    ours = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid()
+    return ours and not info.st_mode & 0o077 and folder.name.startswith("dhtnode-")
 
 
 def fits(path: Path) -> bool:

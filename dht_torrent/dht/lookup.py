@@ -71,13 +71,14 @@ class Lookup:
         config = self._config
         if self.done(now):
             return []
+        soft = self._soft()
         flying = 0
         for candidate in self._sorted:
             asked_at = candidate.asked_at
             if asked_at is not None and not candidate.answered:
-                flying += now < asked_at + config.soft_timeout
+                flying += now < asked_at + soft
         taken: list[NodeInfo] = []
-        for candidate in self._window(now, config.soft_timeout):
+        for candidate in self._window(now, soft):
             if flying >= config.alpha or self.asked >= config.lookup_queries:
                 break
             if candidate.asked_at is None:
@@ -135,11 +136,11 @@ class Lookup:
     def wake_at(self, now: float) -> float:
         """When, without any event, `take` or `done` may say something new."""
         wake = self._deadline
-        patience = self._patience()
+        waits = self._soft(), self._patience()
         for candidate in self._sorted:
             if candidate.asked_at is None or candidate.answered:
                 continue
-            for wait in (self._config.soft_timeout, patience):
+            for wait in waits:
                 if now < candidate.asked_at + wait:
                     wake = min(wake, candidate.asked_at + wait)
         return wake
@@ -162,13 +163,23 @@ class Lookup:
                     break
         return window
 
-    def _patience(self) -> float:
-        """Seconds to wait for an answer: longer where answers take long, for then a second of
-        silence means nothing; bounded, for some answer late on purpose."""
+    def _soft(self) -> float:
+        """Seconds of silence after which the next contact is asked as well: `soft_timeout`, or
+        less where answers come quickly."""
         soft = self._config.soft_timeout
         if not self._times:
             return soft
-        return min(max(soft, 2 * median(self._times)), 3 * soft)
+        return min(soft, max(0.25 * soft, 4 * median(self._times)))
+
+    def _patience(self) -> float:
+        """Seconds of silence after which a contact no longer holds up the end. Longer where
+        answers take long, for then a second means nothing; bounded, for some come late on purpose.
+        """
+        soft = self._config.soft_timeout
+        if not self._times:
+            return soft
+        usual = median(self._times)
+        return max(min(soft, max(0.5 * soft, 10 * usual)), min(2 * usual, 3 * soft))
 
     def _add(self, info: NodeInfo, hops: int) -> None:
         address: Address = info.address
@@ -191,13 +202,18 @@ class Lookup:
         bisect.insort(self._sorted, candidate, key=lambda c: c.distance)
 
     def _drop_farthest(self, newcomer: _Candidate) -> bool:
+        """Make room, at the cost of the farthest we can do without: one nobody asked yet, or an
+        answer that is not among the best."""
+        spare_answers = sum(candidate.answered for candidate in self._sorted) > self._config.k
         for index in range(len(self._sorted) - 1, -1, -1):
             farthest = self._sorted[index]
             if farthest.distance <= newcomer.distance:
                 return False
             if farthest.asked_at is None:
-                del self._sorted[index]
                 del self._known[farthest.info.id]
                 self._places.discard(neighbourhood(farthest.info.address))
-                return True
+            elif not (farthest.answered and spare_answers):
+                continue
+            del self._sorted[index]
+            return True
         return False

@@ -501,8 +501,12 @@ class Dht:
         found: dict[Address, None] = {}
         tokens: dict[NodeId, bytes] = {}
         late = trio.Event()
+        searching = True
 
         def deliver(peers: Sequence[Address]) -> None:
+            # Answers later than the lookup cared to wait for are welcome while we announce.
+            if not searching and info_hash not in self._announcing:
+                return
             fresh = [peer for peer in dict.fromkeys(peers) if peer not in found]
             fresh = fresh[: MAX_FOUND - len(found)]
             if fresh:
@@ -555,6 +559,7 @@ class Dht:
                 with trio.move_on_after(config.soft_timeout):
                     await late.wait()
         finally:
+            searching = False
             watchers.remove(on_announce)
             if not watchers:
                 self._watchers.pop(info_hash, None)

@@ -174,14 +174,15 @@ class TorrentDisk:
         """The good ones in `part`, and a piece before which nothing else can be good."""
         verified: list[int] = []
         piece_length, total = self._geometry.piece_length, self._geometry.total
-        data = -1  # the next data at or after the piece before, if that is known
+        data = stop = -1  # where the next data begins and ends, as far as is known
         run: list[int] = []  # pieces side by side that one read can take
         for index in part:
             start = index * piece_length
-            if data < start:
-                data = self.storage.next_data(start, min(start + _LOOK_AHEAD, total))
+            if stop <= start:
+                data, stop = self.storage.next_data(start, min(start + _LOOK_AHEAD, total))
             # All holes is all zeros: seldom what a piece is, and not worth reading otherwise.
-            if data >= start + piece_length and self._hash(index) not in zeros:
+            end = start + self._geometry.piece_size(index)
+            if data >= end and self._hash(index) not in zeros:
                 continue
             if run and (run[-1] != index - 1 or (len(run) + 1) * piece_length > len(buffer)):
                 verified += self._matching(run, memoryview(buffer))

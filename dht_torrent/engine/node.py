@@ -176,7 +176,7 @@ class Node:
                 return Magnet.parse(f"magnet:?xt=urn:btih:{source}"), None
             source = Path(source)
         if isinstance(source, Path):
-            source = parse_torrent(await self._host.disk.run(_read_torrent_file, source))
+            source = await self._host.disk.run(_read_torrent_file, source)
         return source.magnet(), source
 
     def find(self, prefix: str) -> Torrent:
@@ -296,9 +296,7 @@ class Node:
         for record in records:
             try:
                 magnet = Magnet.parse(record.magnet)
-                metainfo = (
-                    from_info(record.info, info_hash=record.info_hash) if record.info else None
-                )
+                metainfo = await self._remembered(record)
             except InputError as error:
                 self.warnings.append(f"resume record {record.info_hash.hex()}: {error}")
                 continue
@@ -315,8 +313,16 @@ class Node:
                 )
             )
 
+    async def _remembered(self, record: Resume) -> Metainfo | None:
+        if record.info is None:
+            return None
+        # What the user shares lies on disk under its own names, however awkward.
+        return await self._host.disk.run(
+            from_info, record.info, info_hash=record.info_hash, as_written=record.shared
+        )
 
-def _read_torrent_file(path: Path) -> bytes:
+
+def _read_torrent_file(path: Path) -> Metainfo:
     try:
         with path.expanduser().open("rb") as file:
             data = file.read(MAX_TORRENT_FILE + 1)
@@ -324,7 +330,7 @@ def _read_torrent_file(path: Path) -> bytes:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     if len(data) > MAX_TORRENT_FILE:
         raise InputError(f"{path} is larger than a .torrent may be (10 MB)")
-    return data
+    return parse_torrent(data)
 
 
 @asynccontextmanager

@@ -625,7 +625,8 @@ class Torrent:
             self._ask_metadata(fetch, trio.current_time())
             with trio.move_on_after(METADATA_TICK):
                 await changed.wait()
-        return from_info(fetch.info, info_hash=self.info_hash)
+        # In a thread: the worst that 4 MiB can hold takes seconds to look through.
+        return await self._host.disk.run(from_info, fetch.info, info_hash=self.info_hash)
 
     def _ask_metadata(self, fetch: MetadataFetch, now: float) -> None:
         for peer in list(self.crowd.peers.values()):

@@ -46,7 +46,15 @@ class _Peer:
     def __init__(self, size: int) -> None:
         self.size = size
         self.outstanding: dict[int, float] = {}  # piece -> asked at
+        self.late: set[int] = set()  # asked too long ago, but welcome if it comes
         self.not_before = float("-inf")
+
+    def expects(self, piece: int) -> bool:
+        return piece in self.outstanding or piece in self.late
+
+    def forget(self, piece: int) -> None:
+        self.outstanding.pop(piece, None)
+        self.late.discard(piece)
 
 
 class MetadataFetch:
@@ -99,8 +107,14 @@ class MetadataFetch:
         if state is None or self.info is not None or now < state.not_before:
             return None
         waiting = state.outstanding
-        for piece in [piece for piece, asked in waiting.items() if now - asked >= ASK_AGAIN]:
-            del waiting[piece]
+        late = [piece for piece, asked in waiting.items() if now - asked >= ASK_AGAIN]
+        if late:
+            for piece in late:
+                del waiting[piece]
+                state.late.add(piece)
+            # Others first, or a silent peer would be asked for the same pieces again for ever.
+            state.not_before = now + ASK_AGAIN
+            return None
         if len(waiting) >= MAX_OUTSTANDING:
             return None
         assembly = self._assembly_of(peer, state, now)
@@ -127,13 +141,13 @@ class MetadataFetch:
         After a set that failed, `liars` names who is to be dropped.
         """
         state = self._peers.get(peer)
-        if state is None or self.info is not None or piece not in state.outstanding:
+        if state is None or self.info is not None or not state.expects(piece):
             return None
         length = min(BLOCK, state.size - piece * BLOCK)
         if total_size != state.size or len(data) != length:
             self.rejected(peer, piece, now)
             return None
-        del state.outstanding[piece]
+        state.forget(piece)
         assembly = self._assembly_of(peer, state, now)
         if piece in assembly.blocks:
             return None
@@ -149,9 +163,9 @@ class MetadataFetch:
     def rejected(self, peer: int, piece: int, now: float) -> None:
         """The peer will not give this piece (msg_type 2). It is left alone for PAUSE."""
         state = self._peers.get(peer)
-        if state is None or piece not in state.outstanding:
+        if state is None or not state.expects(piece):
             return
-        del state.outstanding[piece]
+        state.forget(piece)
         state.not_before = now + PAUSE
         self._assembly_of(peer, state, now).asked.pop(piece, None)
 

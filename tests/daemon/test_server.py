@@ -76,6 +76,13 @@ async def test_a_client_finds_and_steers_the_node_of_a_state_dir(
             await ask("get", tmp_path, MAGNET, output=Path("/full"))
 
 
+async def test_a_file_name_that_is_no_utf8_comes_through(node: Any, tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(b"/\xff\xfe"))
+    async with serving(node, None, tmp_path):
+        await ask("share", tmp_path, odd)
+    assert node.calls[0][1] == odd
+
+
 async def test_the_socket_is_the_owners_alone_and_goes_with_the_node(
     node: Any, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
@@ -45,14 +46,14 @@ def get_peers(it: Answerer, source: Address, now: float = 0) -> Reply:
 def announce(
     it: Answerer, source: Address, token: bytes, port: int = 7000, now: float = 0, implied: int = 0
 ) -> Reply | ErrorReply:
-    args = {
+    args: dict[bytes, Value] = {
         b"id": ASKER,
         b"info_hash": HASH,
         b"port": port,
         b"token": token,
         b"implied_port": implied,
     }
-    return it.answer(Query(b"tt", b"announce_peer", dict(args)), source, now)
+    return it.answer(Query(b"tt", b"announce_peer", args), source, now)
 
 
 def test_ping_is_answered_with_our_id_version_and_where_we_see_the_asker() -> None:

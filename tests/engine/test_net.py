@@ -209,10 +209,10 @@ async def test_errors_without_end_are_no_busy_loop(autojump_clock: trio.testing.
     ours = await RealNetwork().open_udp(ANY)
     codes = [errno.ENOBUFS] * 1_000_000
     ours._socket = Failing(ours._socket, "recvfrom", codes)  # type: ignore[assignment]
-    with trio.move_on_after(10.05) as scope:
+    with trio.move_on_after(1.05) as scope:
         await ours.receive()
     assert scope.cancelled_caught
-    assert ours.errors == 101 * MAX_DRAIN  # a round each 0.1 s
+    assert ours.errors == 11 * MAX_DRAIN  # a round each 0.1 s
     ours.close()
 
 

@@ -14,6 +14,7 @@ import sys
 import trio
 
 from dht_torrent import Config, open_node
+from dht_torrent.config import DhtConfig
 from dht_torrent.trace import PieceDone, Record
 
 
@@ -29,6 +30,7 @@ async def main(state_dir: str, download_dir: str, bootstrap: str, infohash: str,
         listen="127.0.0.1:0",
         state_dir=state_dir,
         download_dir=download_dir,
+        dht=DhtConfig(soft_timeout=0.1),
     )
     async with open_node(config, trace=note) as node:
         torrent = await node.get(infohash)

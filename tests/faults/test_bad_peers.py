@@ -78,11 +78,16 @@ async def test_a_free_rider_does_not_keep_honest_leeches_from_completing(tmp_pat
         brisk = TorrentConfig(unchoke_interval=0.1, optimistic_interval=0.3)
         async with local_nodes(3, tmp_path / "nodes", torrent=brisk) as nodes:
             shared = await nodes[0].share(content, piece_length=PIECE)
-            await announced(nodes[0])
+            await announced(nodes)
             async with trio.open_nursery() as nursery:
-                for _ in range(6):
+                for i in range(6):
                     nursery.start_soon(
-                        ride_free, nodes[0].address, shared.info_hash, 4 * MIB // PIECE, PIECE
+                        ride_free,
+                        nodes[0].address,
+                        shared.info_hash,
+                        b"-FREE%d-" % i,
+                        4 * MIB // PIECE,
+                        PIECE,
                     )
                 await until(lambda: len(shared.peers()) == 6, "the free riders are connected")
                 torrents = [await node.get(str(shared.magnet)) for node in nodes[1:]]

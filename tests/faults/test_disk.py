@@ -40,7 +40,7 @@ async def test_a_full_disk_is_reported_and_the_download_goes_on_when_there_is_ro
     with trio.fail_after(20):
         async with local_nodes(2, tmp_path / "nodes") as nodes:
             shared = await nodes[1].share(content, piece_length=64 * KIB)
-            await announced(nodes[1])
+            await announced(nodes)
             config = local_config(
                 tmp_path / "got",
                 [nodes[0]],

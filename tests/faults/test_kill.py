@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from dht_torrent.config import DhtConfig
 from tests.helpers.content import KIB, MIB, differences, make_file
 from tests.helpers.nodes import announce_by_hand, local_nodes
 from tests.helpers.raw_peer import BLOCK, RawSeed, single_file_info
@@ -19,6 +20,8 @@ from tests.helpers.raw_peer import BLOCK, RawSeed, single_file_info
 SCRIPT = Path(__file__).with_name("leech_process.py")
 PIECE = 64 * KIB
 KILLS = 20
+IMPATIENT = DhtConfig(soft_timeout=0.1)
+"""The killed ones stay behind as contacts that never answer."""
 
 
 class Pauses:
@@ -52,7 +55,7 @@ async def test_a_download_survives_being_killed_twenty_times(tmp_path: Path) -> 
     with trio.fail_after(90):
         async with (
             trio.open_nursery() as nursery,
-            local_nodes(2, tmp_path / "nodes") as nodes,
+            local_nodes(2, tmp_path / "nodes", dht=IMPATIENT) as nodes,
         ):
             address = await nursery.start(seed.run)
             await announce_by_hand(nodes, seed.info_hash, address)
@@ -89,7 +92,9 @@ async def test_a_download_survives_being_killed_twenty_times(tmp_path: Path) -> 
             nursery.cancel_scope.cancel()
     assert differences(content, tmp_path / "got" / "film.bin") == []
     assert fetched_again == []
-    assert read_log(log) == set(range(len(data) // PIECE))
+    # A piece is done once in all those lives (or not at all, if killed between disk and log).
+    done_pieces = [int(line) for line in log.read_text().split()]
+    assert len(done_pieces) == len(set(done_pieces))
     assert not list((tmp_path / "state").rglob("*.tmp"))
 
 

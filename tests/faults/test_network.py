@@ -51,7 +51,7 @@ async def test_a_file_is_still_found_when_half_of_the_dht_is_gone(tmp_path: Path
                     starting.start_soon(start, i)
             async with local_nodes(9, tmp_path / "stay", [router]) as staying:
                 shared = await staying[0].share(content, piece_length=64 * KIB)
-                await announced(staying[0])
+                await announced([router, *staying])
                 for scope in mortal:
                     scope.cancel()
                 async with open_node(local_config(tmp_path / "late", [router])) as late:
@@ -64,10 +64,10 @@ async def test_nineteen_leeches_fetch_mostly_from_each_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = make_file(tmp_path / "seed" / "film.bin", 32 * MIB)
-    with trio.fail_after(60):
+    with trio.fail_after(90):
         async with local_nodes(20, tmp_path / "nodes") as nodes:
             shared = await nodes[0].share(content, piece_length=256 * KIB)
-            await announced(nodes[0])
+            await announced(nodes)
             torrents = [await node.get(shared.id) for node in nodes[1:]]
             await all_completed(torrents)
             for got in torrents:
@@ -85,7 +85,7 @@ async def test_nothing_is_left_when_a_node_ends(tmp_path: Path) -> None:
     with trio.fail_after(20):
         async with local_nodes(3, tmp_path / "nodes") as nodes:
             shared = await nodes[0].share(content, piece_length=64 * KIB)
-            await announced(nodes[0])
+            await announced(nodes)
             finished = await nodes[1].get(shared.id)
             await finished.completed()
             cut_short = await nodes[2].get(shared.id)

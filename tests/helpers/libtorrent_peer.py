@@ -23,7 +23,10 @@ class LibtorrentPeer:
         self._wake, notify = socket.socketpair()
         self._wake.setblocking(False)
         self._notify = notify
-        self.alerts: list[Any] = []
+        self.seen: list[type] = []
+        """The kinds of all alerts so far. (An alert itself dies with the next batch.)"""
+        self.found: list[Address] = []
+        """The peers its DHT was told of, for all torrents."""
         settings: Any = {
             "listen_interfaces": "127.0.0.1:0",
             "enable_dht": dht,
@@ -46,6 +49,7 @@ class LibtorrentPeer:
             "alert_mask": lt.alert.category_t.status_notification
             | lt.alert.category_t.error_notification
             | lt.alert.category_t.dht_notification
+            | lt.alert.category_t.dht_operation_notification
             | lt.alert.category_t.storage_notification
             | lt.alert.category_t.connect_notification,
             **changes,
@@ -66,21 +70,20 @@ class LibtorrentPeer:
         while True:
             with contextlib.suppress(BlockingIOError):
                 self._wake.recv(4096)
-            self.alerts += self.session.pop_alerts()
+            for alert in self.session.pop_alerts():
+                self.seen.append(type(alert))
+                if isinstance(alert, lt.dht_get_peers_reply_alert):
+                    self.found += [Address(*peer) for peer in alert.peers()]
             if true():
                 return
             if trio.current_time() > deadline:
-                # An alert's own text dies with the next batch; its type does not.
-                said = "\n".join(type(alert).__name__ for alert in self.alerts[-30:])
+                said = " ".join(kind.__name__ for kind in self.seen[-30:])
                 raise AssertionError(f"libtorrent, not in {seconds:g} s: {what}\n{said}")
             with trio.move_on_after(0.05):  # some states change without an alert
                 await trio.lowlevel.wait_readable(self._wake)
 
-    def saw(self, kind: type) -> bool:
-        return any(isinstance(alert, kind) for alert in self.alerts)
-
     async def bootstrapped(self) -> None:
-        await self.until(lambda: self.saw(lt.dht_bootstrap_alert), "its DHT has bootstrapped")
+        await self.until(lambda: lt.dht_bootstrap_alert in self.seen, "its DHT has bootstrapped")
 
     async def seed(self, torrent: bytes, folder: Path) -> Any:
         """Share what lies in `folder` under the torrent's name; returns when it is checked."""
@@ -108,25 +111,16 @@ class LibtorrentPeer:
             lambda: state(handle) in {"finished", "seeding"}, "the download is complete", seconds
         )
         handle.flush_cache()
-        await self.until(lambda: self.saw(lt.cache_flushed_alert), "its files are flushed")
+        await self.until(lambda: lt.cache_flushed_alert in self.seen, "its files are flushed")
 
     async def peers_of(self, info_hash: bytes) -> list[Address]:
         """Ask its DHT for the peers of a torrent."""
-        found: list[Address] = []
-
-        def answered() -> bool:
-            for alert in self.alerts:
-                if isinstance(alert, lt.dht_get_peers_reply_alert):
-                    found.extend(Address(*peer) for peer in alert.peers())
-            self.alerts.clear()
-            return bool(found)
-
+        self.found.clear()
         self.session.dht_get_peers(lt.sha1_hash(info_hash))
-        await self.until(answered, "its DHT finds peers")
-        return found
+        await self.until(lambda: self.found, "its DHT finds peers")
+        return self.found
 
     def close(self) -> None:
-        self.alerts.clear()
         self.session.set_alert_fd(-1)
         del self.session  # joins libtorrent's threads
         self._wake.close()

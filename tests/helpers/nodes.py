@@ -65,9 +65,11 @@ def has_contacts(node: Node) -> bool:
     return node.status().dht.good > 0
 
 
-async def announced(node: Node) -> None:
-    """Wait until `node` has announced a torrent to somebody."""
-    await until(lambda: node.status().last_announce is not None, "the torrent is announced")
+async def announced(nodes: Sequence[Node]) -> None:
+    """Wait until a peer of some torrent is in the store of one of `nodes`."""
+    await until(
+        lambda: any(node.status().dht.stored_peers for node in nodes), "an announce is stored"
+    )
 
 
 async def all_completed(torrents: Sequence[Any]) -> None:

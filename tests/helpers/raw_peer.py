@@ -188,7 +188,7 @@ def _id_of_ut_metadata(handshake: bytes) -> int:
 
 
 async def ride_free(
-    address: tuple[str, int], info_hash: bytes, pieces: int, piece_length: int
+    address: tuple[str, int], info_hash: bytes, name: bytes, pieces: int, piece_length: int
 ) -> int:
     """Connect, ask for whole pieces one after the other, give nothing. Returns the bytes received.
 
@@ -197,7 +197,7 @@ async def ride_free(
     received = 0
     async with await trio.open_tcp_stream(*address) as stream:
         wire = Wire(stream)
-        await wire.handshake(info_hash, b"-FREE00-")
+        await wire.handshake(info_hash, name)
         await wire.send(INTERESTED)
         wanted = iter(
             (piece, begin) for piece in range(pieces) for begin in range(0, piece_length, BLOCK)

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from dht_torrent import Node, open_node
+from dht_torrent import open_node
 from dht_torrent.ids import Address, parse_info_hash
 from tests.helpers.content import KIB, MIB, differences, make_file, make_tree
 from tests.helpers.libtorrent_peer import create, info_hash_of, magnet_of, open_libtorrent
 from tests.helpers.nodes import all_completed, announced, local_config, local_nodes
-from tests.helpers.waiting import until
 
 FOLDER = {
     "readme.txt": 11,
@@ -25,13 +24,6 @@ FOLDER = {
     "a/b/second.bin": 1_048_576,
     "z.bin": 777_777,  # the last piece is a short one
 }
-
-
-async def stored_somewhere(nodes: list[Node]) -> None:
-    """Wait until an announce is in the store of one of `nodes`."""
-    await until(
-        lambda: any(node.status().dht.stored_peers for node in nodes), "an announce is stored"
-    )
 
 
 # 1,024 pieces have 20 KiB of hashes: an info dict of two metadata blocks.
@@ -47,7 +39,7 @@ async def test_we_fetch_from_libtorrent_by_an_infohash_alone(
             open_libtorrent([nodes[0].address]) as seed,
         ):
             await seed.seed(torrent, content.parent)
-            await stored_somewhere(nodes)
+            await announced(nodes)
             got = await nodes[2].get(magnet_of(torrent))
             path = await got.completed()
             assert differences(content, path) == []
@@ -62,7 +54,7 @@ async def test_libtorrent_fetches_from_us_by_an_infohash_alone(
     with trio.fail_after(20):
         async with local_nodes(3, tmp_path / "nodes") as nodes:
             shared = await nodes[1].share(content, piece_length=piece_length)
-            await announced(nodes[1])
+            await announced(nodes)
             async with open_libtorrent([nodes[0].address]) as leech:
                 handle = leech.add_magnet(f"magnet:?xt=urn:btih:{shared.id}", tmp_path / "got")
                 await leech.completed(handle)
@@ -87,7 +79,7 @@ async def test_a_mixed_swarm_completes_from_one_seed(tmp_path: Path, seed_is_our
             else:
                 await two.seed(torrent, content.parent)
                 theirs = [one]
-            await stored_somewhere(ours)
+            await announced(ours)
             handles = [
                 (peer, peer.add_magnet(magnet_of(torrent), tmp_path / f"lt{i}"))
                 for i, peer in enumerate(theirs)
@@ -112,7 +104,7 @@ async def test_libtorrents_announce_is_found_by_us(tmp_path: Path) -> None:
             open_libtorrent([nodes[0].address]) as theirs,
         ):
             await theirs.seed(torrent, content.parent)
-            await stored_somewhere(nodes)
+            await announced(nodes)
             seen: list[Address] = []
             info_hash = parse_info_hash(info_hash_of(torrent))
             found = await nodes[2].dht.find_peers(info_hash, on_peers=seen.extend)
@@ -125,18 +117,22 @@ async def test_our_announce_is_found_by_libtorrent(tmp_path: Path) -> None:
     with trio.fail_after(15):
         async with local_nodes(3, tmp_path / "nodes") as nodes:
             shared = await nodes[1].share(content)
-            await announced(nodes[1])
+            await announced(nodes)
             async with open_libtorrent([nodes[0].address]) as theirs:
                 assert nodes[1].address in await theirs.peers_of(shared.info_hash)
 
 
-async def test_we_can_join_the_dht_through_libtorrent(tmp_path: Path) -> None:
-    with trio.fail_after(15):
-        async with open_libtorrent() as router, open_libtorrent([router.address]):
-            config = replace(local_config(tmp_path), bootstrap=[str(router.address)])
+async def test_we_find_a_torrent_through_a_dht_that_is_all_libtorrent(tmp_path: Path) -> None:
+    content = make_file(tmp_path / "seed" / "a.bin", 100_000)
+    torrent = create(content)
+    with trio.fail_after(20):
+        async with open_libtorrent() as router, open_libtorrent([router.address]) as seed:
+            await seed.seed(torrent, content.parent)
+            assert set(await seed.peers_of(info_hash_of(torrent))) == {seed.address}
+            config = replace(local_config(tmp_path / "got"), bootstrap=[str(router.address)])
             async with open_node(config) as node:
-                await node.dht.bootstrapped()
-                await until(lambda: node.status().dht.good == 2, "both sessions are contacts")
+                got = await node.get(magnet_of(torrent))
+                assert differences(content, await got.completed()) == []
 
 
 async def test_libtorrent_completes_a_half_finished_download_from_us(tmp_path: Path) -> None:
@@ -148,7 +144,7 @@ async def test_libtorrent_completes_a_half_finished_download_from_us(tmp_path: P
     with trio.fail_after(20):
         async with local_nodes(2, tmp_path / "nodes") as nodes:
             shared = await nodes[1].share(content, piece_length=64 * KIB)
-            await announced(nodes[1])
+            await announced(nodes)
             async with open_libtorrent([nodes[0].address]) as leech:
                 handle = leech.add(torrent, half.parent)
                 await leech.completed(handle)
@@ -165,7 +161,7 @@ async def test_we_complete_a_half_finished_download_from_libtorrent(tmp_path: Pa
             open_libtorrent([nodes[0].address]) as seed,
         ):
             await seed.seed(torrent, content.parent)
-            await stored_somewhere(nodes)
+            await announced(nodes)
             half = tmp_path / "nodes" / "node1" / "film.bin"
             half.write_bytes(content.read_bytes()[: 2 * MIB])
             got = await nodes[1].get(magnet_of(torrent))

@@ -31,7 +31,7 @@ async def babble(rng: random.Random, nodes: int) -> str:
                     socket.send(b"%d" % (int(data) + 1), rng.choice(addresses))
                     socket.send(data, source)
 
-    with trio.move_on_after(3):
+    with trio.move_on_after(1.5):
         async with trio.open_nursery() as nursery:
             for address in addresses:
                 nursery.start_soon(chat, address)

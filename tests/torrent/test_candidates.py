@@ -1,0 +1,227 @@
+"""Whom to dial next, whatever liars say."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dht_torrent.config import TorrentConfig
+from dht_torrent.ids import Address
+from dht_torrent.torrent.candidates import MAX_BANS, PEX_SHARE, Candidates
+
+CONFIG = TorrentConfig(reconnect_delay=60.0, local_reconnect_delay=2.0, max_dial_fails=3)
+FAR = Address("8.8.4.4", 6881)
+NEAR = Address("127.0.0.1", 6881)
+
+
+def far(number: int) -> Address:
+    return Address(f"9.{number >> 16}.{number >> 8 & 255}.{number & 255}", 6881)
+
+
+def candidates(config: TorrentConfig = CONFIG) -> Candidates:
+    return Candidates(config, random.Random(5))
+
+
+def fail(subject: Candidates, address: Address, now: float) -> None:
+    assert subject.take(now) == address
+    subject.failed(address, now)
+
+
+def test_an_address_is_dialled_once_at_a_time() -> None:
+    subject = candidates()
+    assert subject.take(0.0) is None
+    assert subject.add(FAR, "dht", 0.0)
+    assert not subject.add(FAR, "pex", 0.0)
+    assert subject.source(FAR) == "dht"
+    assert subject.take(0.0) == FAR
+    assert subject.take(0.0) is None
+    subject.connected(FAR, 0.0)
+    assert subject.take(9999.0) is None
+    assert subject.next_time(0.0) is None
+
+
+@pytest.mark.parametrize(("address", "delay"), [(FAR, 60.0), (NEAR, 2.0)])
+def test_the_pause_grows_with_each_failure(address: Address, delay: float) -> None:
+    subject = candidates()
+    subject.add(address, "dht", 0.0)
+    fail(subject, address, 0.0)
+    assert subject.take(delay - 0.1) is None
+    assert subject.next_time(1.0) == delay
+    fail(subject, address, delay)
+    assert subject.next_time(delay) == 3 * delay
+
+
+def test_after_three_failures_an_address_waits_until_it_is_named_anew() -> None:
+    subject = candidates()
+    subject.add(FAR, "dht", 0.0)
+    for now in (0.0, 60.0, 180.0):
+        fail(subject, FAR, now)
+    assert subject.next_time(180.0) is None
+    subject.add(FAR, "dht", 359.0)  # too soon: naming it again does not shorten the pause
+    assert subject.take(9999.0) is None
+    subject.add(FAR, "dht", 360.0)
+    fail(subject, FAR, 360.0)
+    assert subject.take(9999.0) is None
+
+
+def test_what_the_user_named_is_tried_for_ever() -> None:
+    subject = candidates()
+    subject.add(NEAR, "magnet", 0.0)
+    now = 0.0
+    for _ in range(50):
+        fail(subject, NEAR, now)
+        wake = subject.next_time(now)
+        assert wake is not None
+        assert wake - now <= 20.0
+        now = wake
+
+
+def test_a_connection_wipes_failures_out() -> None:
+    subject = candidates()
+    subject.add(FAR, "dht", 0.0)
+    fail(subject, FAR, 0.0)
+    fail(subject, FAR, 60.0)
+    assert subject.take(180.0) == FAR
+    subject.connected(FAR, 180.0)
+    subject.disconnected(FAR, 200.0)
+    assert subject.next_time(200.0) == 260.0
+
+
+def test_fewest_failures_come_first_then_the_most_trusted_source() -> None:
+    subject = candidates()
+    for number, source in enumerate(["pex 1.2.3.4:5", "dht", "resume", "magnet", "elsewhere"]):
+        subject.add(far(number), source, 0.0)
+    subject.add(FAR, "user", 0.0)
+    fail(subject, FAR, 0.0)
+    order = [subject.take(60.0) for _ in range(6)]
+    assert order == [far(3), far(2), far(1), far(0), far(4), FAR]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [Address("0.0.0.0", 1), Address("8.8.8.8", 0), Address("224.0.0.1", 5), Address("x", 5)],
+)
+def test_an_address_nobody_can_listen_on_is_not_kept(address: Address) -> None:
+    assert not candidates().add(address, "dht", 0.0)
+
+
+def test_one_source_cannot_flush_the_others() -> None:
+    subject = candidates()
+    subject.add(FAR, "magnet", 0.0)
+    for number in range(600):
+        subject.add(far(number), "incoming", 0.0)
+    for number in range(2000):
+        subject.add(far(100_000 + number), "dht", 0.0)
+    assert len(subject) <= CONFIG.max_candidates
+    assert subject.source(FAR) == "magnet"
+    assert sum(subject.source(far(number)) == "incoming" for number in range(600)) >= 499
+
+
+def test_fifty_addresses_of_each_peers_exchange_are_kept() -> None:
+    subject = candidates()
+    for number in range(2000):
+        subject.add(far(number), f"pex {number % 3}", 0.0)
+    assert len(subject) == 3 * PEX_SHARE
+
+
+def test_when_full_the_failed_go_first_and_the_connected_stay() -> None:
+    subject = candidates(TorrentConfig(max_candidates=4))
+    subject.add(far(0), "dht", 0.0)
+    assert subject.take(0.0) == far(0)
+    subject.connected(far(0), 0.0)
+    subject.add(far(1), "dht", 0.0)
+    fail(subject, far(1), 0.0)
+    subject.add(far(2), "dht", 0.0)
+    assert [subject.source(far(number)) for number in range(3)] == ["dht", None, "dht"]
+
+
+def test_a_public_peer_is_banned_with_its_host_for_a_day() -> None:
+    subject = candidates()
+    subject.add(FAR, "dht", 0.0)
+    subject.ban(Address(FAR.host, 999), 0.0)
+    assert len(subject) == 0
+    assert subject.is_banned(FAR, 24 * 3600.0 - 1)
+    assert not subject.add(FAR, "dht", 1.0)
+    assert not subject.is_banned(FAR, 24 * 3600.0)
+
+
+def test_a_local_peer_is_banned_with_its_port() -> None:
+    subject = candidates()
+    subject.ban(NEAR, 0.0)
+    assert subject.is_banned(NEAR, 0.0)
+    assert not subject.is_banned(Address(NEAR.host, 1), 0.0)
+
+
+def test_bans_are_bounded_and_the_oldest_is_lifted() -> None:
+    subject = candidates()
+    for number in range(MAX_BANS + 1):
+        subject.ban(far(number), 0.0)
+    assert not subject.is_banned(far(0), 0.0)
+    assert subject.is_banned(far(1), 0.0)
+    assert subject.is_banned(far(MAX_BANS), 0.0)
+
+
+def test_what_is_remembered_can_be_given_to_the_next_run() -> None:
+    subject = candidates()
+    for number in range(3):
+        subject.add(far(number), "dht", 0.0)
+    subject.connected(far(2), 0.0)
+    subject.ban(FAR, 0.0)
+    subject.ban(NEAR, 0.0)
+    known, banned = subject.dump(1.0)
+    assert known[0] == far(2)
+    assert set(known) == {far(0), far(1), far(2)}
+    assert banned == [FAR.host]
+    again = candidates()
+    for host in banned:
+        again.ban(host, 0.0)
+    assert again.is_banned(FAR, 1.0)
+
+
+def test_an_unknown_address_may_come_and_go() -> None:
+    subject = candidates()
+    subject.connected(FAR, 0.0)
+    subject.disconnected(FAR, 0.0)
+    subject.failed(FAR, 0.0)
+    assert len(subject) == 0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "take", "connected", "disconnected", "failed", "ban", "wait"]),
+            st.integers(0, 12),
+            st.sampled_from(["dht", "magnet", "pex 1"]),
+        ),
+        max_size=60,
+    )
+)
+def test_bounds_hold_whatever_happens(steps: list[tuple[str, int, str]]) -> None:
+    config = TorrentConfig(max_candidates=6)
+    subject, now = candidates(config), 0.0
+    for action, number, source in steps:
+        address = far(number)
+        match action:
+            case "add":
+                subject.add(address, source, now)
+            case "take":
+                expected = subject.next_time(now) == now
+                taken = subject.take(now)
+                assert (taken is not None) == expected
+                assert taken is None or not subject.is_banned(taken, now)
+            case "connected":
+                subject.connected(address, now)
+            case "disconnected":
+                subject.disconnected(address, now)
+            case "failed":
+                subject.failed(address, now)
+            case "ban":
+                subject.ban(address, now)
+            case _:
+                now += 10.0 * number
+        assert len(subject) <= 6
+        counts = [subject.source(far(number)) for number in range(13)]
+        assert all(counts.count(one) <= 3 for one in ("dht", "magnet", "pex 1"))

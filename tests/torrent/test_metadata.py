@@ -1,0 +1,230 @@
+"""Metadata from peers of whom some, or nearly all, lie."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dht_torrent.config import PeerConfig
+from dht_torrent.geometry import BLOCK
+from dht_torrent.ids import parse_info_hash
+from dht_torrent.torrent.metadata import ASK_AGAIN, MAX_HELD, PAUSE, MetadataFetch, metadata_block
+
+INFO = random.Random(3).randbytes(4 * BLOCK + 100)
+JUNK = random.Random(4).randbytes(4 * BLOCK + 100)
+
+
+def fetch(info: bytes = INFO) -> MetadataFetch:
+    return MetadataFetch(parse_info_hash(hashlib.sha1(info).digest()), PeerConfig())
+
+
+def wants(subject: MetadataFetch, peer: int, now: float = 0.0) -> list[int]:
+    found = []
+    while (piece := subject.want(peer, now)) is not None:
+        found.append(piece)
+    return found
+
+
+def answer(
+    subject: MetadataFetch, peer: int, piece: int, info: bytes = INFO, now: float = 0.0
+) -> bytes | None:
+    data = metadata_block(info, piece)
+    assert data is not None
+    return subject.received(peer, piece, len(info), data, now)
+
+
+def test_the_info_dict_is_served_in_blocks() -> None:
+    blocks = [metadata_block(INFO, piece) for piece in range(-1, 6)]
+    assert blocks[0] is blocks[6] is None
+    assert b"".join(block for block in blocks if block) == INFO
+    assert metadata_block(b"", 0) is None
+
+
+@pytest.mark.parametrize("size", [1, 100, BLOCK, BLOCK + 1, 10 * BLOCK])
+def test_one_honest_peer_gives_all_of_it(size: int) -> None:
+    info = bytes(size)
+    subject = fetch(info)
+    subject.peer_joined(1, size, 0.0)
+    got = None
+    while got is None:
+        asked = wants(subject, 1)
+        assert 1 <= len(asked) <= 2
+        for piece in asked:
+            got = answer(subject, 1, piece, info)
+    assert got == info == subject.info
+    assert wants(subject, 1) == []
+
+
+def test_several_peers_share_the_work() -> None:
+    subject = fetch()
+    for peer in (1, 2, 3):
+        subject.peer_joined(peer, len(INFO), 0.0)
+    assert [wants(subject, peer) for peer in (1, 2, 3)] == [[0, 1], [2, 3], [4]]
+
+
+def test_an_unanswered_piece_is_asked_of_another_after_three_seconds() -> None:
+    subject = fetch(INFO[:BLOCK])
+    subject.peer_joined(1, BLOCK, 0.0)
+    subject.peer_joined(2, BLOCK, 0.0)
+    assert wants(subject, 1) == [0]
+    assert wants(subject, 2, ASK_AGAIN - 0.1) == []
+    assert wants(subject, 2, ASK_AGAIN) == [0]
+    assert answer(subject, 2, 0, INFO[:BLOCK], ASK_AGAIN) == INFO[:BLOCK]
+
+
+def test_a_slow_peer_is_heard_after_its_time_too() -> None:
+    subject = fetch(INFO[:BLOCK])
+    subject.peer_joined(1, BLOCK, 0.0)
+    assert wants(subject, 1) == [0]
+    assert wants(subject, 1, ASK_AGAIN) == []  # others would have their turn
+    assert answer(subject, 1, 0, INFO[:BLOCK], ASK_AGAIN + 1) == INFO[:BLOCK]
+
+
+def test_what_a_leaving_peer_was_asked_for_is_free_at_once() -> None:
+    subject = fetch()
+    for peer in (1, 2):
+        subject.peer_joined(peer, len(INFO), 0.0)
+    wants(subject, 1)
+    subject.peer_left(1)
+    assert wants(subject, 2) == [0, 1]
+    subject.peer_left(1)
+    assert wants(subject, 1) == []
+
+
+def test_a_peer_that_rejects_is_left_alone_for_a_while() -> None:
+    subject = fetch()
+    for peer in (1, 2):
+        subject.peer_joined(peer, len(INFO), 0.0)
+    wants(subject, 1)
+    subject.rejected(1, 0, 0.0)
+    subject.rejected(1, 77, 0.0)
+    assert wants(subject, 1, PAUSE - 1) == []
+    assert wants(subject, 2) == [0, 2]
+    assert wants(subject, 1, PAUSE) != []
+
+
+@pytest.mark.parametrize("size", [0, -1, 4 * 1024 * 1024 + 1, 2**40])
+def test_a_peer_with_an_impossible_size_is_not_asked(size: int) -> None:
+    subject = fetch()
+    subject.peer_joined(1, size, 0.0)
+    assert wants(subject, 1) == []
+
+
+def test_a_claimed_size_alone_costs_no_memory() -> None:
+    tracemalloc.start()
+    subject = fetch()
+    for peer in range(50):
+        subject.peer_joined(peer, 4 * 1024 * 1024 - peer, 0.0)
+        wants(subject, peer)
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 100_000
+
+
+@pytest.mark.parametrize(
+    ("piece", "total", "length"),
+    [
+        (1, len(INFO), BLOCK),  # not asked for (only 0 was)
+        (-1, len(INFO), BLOCK),
+        (9, len(INFO), BLOCK),
+        (0, len(INFO), BLOCK - 1),
+        (0, len(INFO), BLOCK + 1),
+        (0, len(INFO), 0),
+        (0, len(INFO) + 1, BLOCK),
+        (0, -1, BLOCK),
+    ],
+)
+def test_an_answer_that_is_not_exactly_what_was_asked_is_ignored(
+    piece: int, total: int, length: int
+) -> None:
+    subject = fetch()
+    subject.peer_joined(1, len(INFO), 0.0)
+    assert subject.want(1, 0.0) == 0
+    assert subject.received(1, piece, total, bytes(length), 0.0) is None
+    assert subject._assemblies[len(INFO), None].blocks == {}
+
+
+def test_a_stranger_is_ignored() -> None:
+    assert answer(fetch(), 1, 0) is None
+
+
+def test_who_alone_sent_a_wrong_set_is_named_once() -> None:
+    subject = fetch()
+    subject.peer_joined(1, len(JUNK), 0.0)
+    for _ in range(3):
+        for piece in wants(subject, 1):
+            answer(subject, 1, piece, JUNK)
+    assert subject.liars() == [1]
+    assert subject.liars() == []
+    assert wants(subject, 1) == []
+
+
+def test_liars_about_the_size_do_not_hold_up_the_honest() -> None:
+    subject = fetch()
+    for peer in range(9):
+        subject.peer_joined(peer, 1000 + peer * BLOCK, 0.0)
+        wants(subject, peer)
+    subject.peer_joined(9, len(INFO), 0.0)
+    for _ in range(3):
+        for piece in wants(subject, 9):
+            answer(subject, 9, piece)
+    assert subject.info == INFO
+
+
+def swarm(answers: dict[int, bytes | None]) -> tuple[MetadataFetch, int]:
+    """Thirty seconds with peers that all claim the true size; None never answers. Returns how often
+    an honest one was blamed as well."""
+    subject, honest_blamed = fetch(), 0
+    for peer in answers:
+        subject.peer_joined(peer, len(INFO), 0.0)
+    for now in range(30):
+        for _ in range(3):
+            for peer, info in answers.items():
+                for piece in wants(subject, peer, float(now)):
+                    if info is not None:
+                        answer(subject, peer, piece, info, float(now))
+                for liar in subject.liars():
+                    honest_blamed += answers[liar] == INFO
+                    subject.peer_left(liar)
+        if subject.info is not None:
+            break
+    return subject, honest_blamed
+
+
+@given(st.permutations(["honest", *["liar"] * 5, *["silent"] * 4]))
+@settings(max_examples=40)
+def test_one_honest_peer_among_nine_is_enough(kinds: list[str]) -> None:
+    gives = {"honest": INFO, "liar": JUNK, "silent": None}
+    subject, honest_blamed = swarm({peer: gives[kind] for peer, kind in enumerate(kinds)})
+    assert subject.info == INFO
+    assert honest_blamed == 0
+
+
+def test_what_is_held_unverified_is_bounded() -> None:
+    subject = fetch()
+    size = 4 * 1024 * 1024
+    for peer in range(12):
+        subject.peer_joined(peer, size - peer, float(peer))
+        for _ in range(127):
+            for piece in wants(subject, peer, float(peer)):
+                length = min(BLOCK, size - peer - piece * BLOCK)
+                subject.received(peer, piece, size - peer, bytes(length), float(peer))
+    held = sum(assembly.held for assembly in subject._assemblies.values())
+    assert MAX_HELD / 2 < held <= MAX_HELD
+    assert (size - 11, None) in subject._assemblies
+    assert (size - 0, None) not in subject._assemblies
+
+
+def test_a_repeated_handshake_may_correct_the_size() -> None:
+    subject = fetch()
+    subject.peer_joined(1, 5, 0.0)
+    wants(subject, 1)
+    subject.peer_joined(1, len(INFO), 0.0)
+    assert wants(subject, 1) == [0, 1]
+    subject.peer_joined(1, len(INFO), 0.0)
+    assert wants(subject, 1) == []

@@ -1,0 +1,776 @@
+"""A piece is in exactly one of four states, whatever peers do."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from dht_torrent.config import TorrentConfig
+from dht_torrent.errors import PeerProtocolError
+from dht_torrent.geometry import BLOCK, Geometry
+from dht_torrent.torrent.picker import ENDGAME_DEPTH, REFUSAL_PAUSE, Picker, Received, State
+from dht_torrent.torrent.pieces import RECEIVED, Bitfield, Block, OpenPiece
+
+ROOM = 10_000
+
+
+def picker(
+    pieces: int = 4, blocks: int = 4, *, short: int = 0, seed: int = 1, **config: int
+) -> Picker:
+    """Of `pieces` pieces of `blocks` blocks; the last one is `short` bytes shorter."""
+    length = blocks * BLOCK
+    geometry = Geometry.of(length, [(("content",), pieces * length - short)])
+    return Picker(
+        geometry,
+        Bitfield(pieces),
+        TorrentConfig(**config),
+        random.Random(seed),
+    )
+
+
+def seeds(subject: Picker, *peers: int) -> None:
+    for peer in peers:
+        subject.peer_joined(peer)
+        subject.peer_has_all(peer)
+
+
+def partial(subject: Picker, peer: int, *pieces: int) -> None:
+    subject.peer_joined(peer)
+    subject.peer_bitfield(peer, Bitfield(len(subject.have.flags), pieces))
+
+
+def payload(block: Block) -> bytes:
+    return bytes([block.index % 251, block.begin // BLOCK % 251]) + bytes(block.length - 2)
+
+
+def give(subject: Picker, peer: int, block: Block) -> Received | None:
+    return subject.received(peer, block.index, block.begin, memoryview(payload(block)))
+
+
+def deliver(subject: Picker, peer: int, blocks: list[Block]) -> list[OpenPiece]:
+    outcomes = [give(subject, peer, block) for block in blocks]
+    return [outcome.piece for outcome in outcomes if outcome is not None and outcome.piece]
+
+
+def ask(subject: Picker, peer: int, room: int = ROOM, now: float = 0.0) -> list[Block]:
+    return subject.next_requests(peer, room, now)
+
+
+def pieces_of(blocks: list[Block]) -> list[int]:
+    return list(dict.fromkeys(block.index for block in blocks))
+
+
+# -- the ordinary course ------------------------------------------------------------------------
+
+
+def test_every_block_is_asked_once_and_has_the_right_length() -> None:
+    subject = picker(3, 2, short=BLOCK + 5)
+    seeds(subject, 1)
+    blocks = ask(subject, 1)
+    assert sorted(blocks) == [
+        (0, 0, BLOCK),
+        (0, BLOCK, BLOCK),
+        (1, 0, BLOCK),
+        (1, BLOCK, BLOCK),
+        (2, 0, BLOCK - 5),
+    ]
+    assert subject.outstanding(1) == 5
+    assert ask(subject, 1) == []
+
+
+def test_a_piece_goes_from_missing_to_open_to_pending_to_have() -> None:
+    subject = picker(1, 2)
+    seeds(subject, 1)
+    assert subject.state(0) is State.MISSING
+    first, second = ask(subject, 1)
+    assert subject.state(0) is State.OPEN
+    assert give(subject, 1, first) is None
+    outcome = give(subject, 1, second)
+    assert outcome is not None
+    assert outcome.piece is not None
+    assert bytes(outcome.piece.buffer) == payload(first) + payload(second)
+    assert outcome.piece.senders == [1, 1]
+    assert subject.state(0) is State.PENDING
+    assert not subject.done
+    subject.verified(0)
+    assert subject.state(0) is State.HAVE
+    assert subject.done
+    assert (subject.wanted_left, subject.bytes_left, subject.open_bytes) == (0, 0, 0)
+    assert not subject.interesting(1)
+
+
+def test_a_failed_piece_is_asked_for_again() -> None:
+    subject = picker(1, 2)
+    seeds(subject, 1)
+    (piece,) = deliver(subject, 1, ask(subject, 1))
+    subject.failed(piece.index)
+    assert subject.state(0) is State.MISSING
+    assert subject.open_bytes == 0
+    assert len(ask(subject, 1)) == 2
+
+
+def test_a_lost_piece_is_asked_for_again() -> None:
+    subject = picker(2, 1)
+    seeds(subject, 1)
+    partial(subject, 2, 0)
+    for piece in deliver(subject, 1, ask(subject, 1)):
+        subject.verified(piece.index)
+    assert not subject.interesting(2)
+    subject.lost(0)
+    assert subject.bytes_left == BLOCK
+    assert subject.interesting(1)
+    assert subject.interesting(2)
+    assert pieces_of(ask(subject, 1)) == [0]
+
+
+def test_nothing_is_asked_of_a_peer_for_a_piece_it_lacks() -> None:
+    subject = picker(4, 1)
+    partial(subject, 1, 2)
+    assert pieces_of(ask(subject, 1)) == [2]
+    subject.peer_has(1, 3)
+    assert pieces_of(ask(subject, 1)) == [3]
+
+
+def test_the_room_given_is_never_exceeded() -> None:
+    subject = picker(4, 4)
+    seeds(subject, 1, 2)
+    assert len(ask(subject, 1, 3)) == 3
+    assert ask(subject, 1, 0) == []
+    assert len(ask(subject, 2, 6)) == 6
+
+
+# -- which piece --------------------------------------------------------------------------------
+
+
+def test_the_rarest_piece_comes_first_once_a_few_are_here() -> None:
+    subject = picker(6, 1, random_first_pieces=0)
+    seeds(subject, 1)
+    partial(subject, 2, 0, 1, 2, 4, 5)
+    partial(subject, 3, 0, 2, 4, 5)
+    partial(subject, 4, 0, 2, 5)
+    assert pieces_of(ask(subject, 1, 3)) == [3, 1, 4]
+
+
+def test_a_have_moves_a_piece_in_the_order_of_rarity() -> None:
+    subject = picker(3, 1, random_first_pieces=0)
+    seeds(subject, 1)
+    subject.peer_joined(2)
+    ask(subject, 2)  # sorts the order, so that what follows changes it in place
+    for index in (0, 2):
+        subject.peer_has(2, index)
+    assert pieces_of(ask(subject, 1, 1)) == [1]
+
+
+def test_the_first_pieces_are_chosen_at_random() -> None:
+    chosen = set()
+    for seed in range(20):
+        subject = picker(20, 1, seed=seed)
+        seeds(subject, 1)
+        partial(subject, 2, *range(19))  # piece 19 is the rarest
+        chosen |= {ask(subject, 1, 1)[0].index}
+    assert len(chosen) > 5
+
+
+def test_equals_are_chosen_at_random() -> None:
+    chosen = set()
+    for seed in range(20):
+        subject = picker(20, 1, seed=seed, random_first_pieces=0)
+        seeds(subject, 1)
+        chosen |= {ask(subject, 1, 1)[0].index}
+    assert len(chosen) > 5
+
+
+def test_a_sequential_torrent_opens_the_first_piece_missing() -> None:
+    subject = picker(8, 2)
+    subject.sequential = True
+    seeds(subject, 1)
+    partial(subject, 2, 5, 1)
+    assert pieces_of(ask(subject, 1, 2)) == [0]
+    assert pieces_of(ask(subject, 2, 2)) == [1]
+    assert pieces_of(ask(subject, 1, 4)) == [2, 3]
+
+
+def test_two_peers_work_on_a_piece_each() -> None:
+    subject = picker(4, 4)
+    seeds(subject, 1, 2)
+    one, two = ask(subject, 1, 2), ask(subject, 2, 2)
+    assert pieces_of(one) != pieces_of(two)
+    assert pieces_of(one + ask(subject, 1, 2)) == pieces_of(one)
+
+
+def test_a_piece_is_shared_when_no_other_may_be_opened() -> None:
+    subject = picker(4, 4, max_open_bytes=8 * BLOCK)
+    seeds(subject, 1, 2, 3)
+    one, two, three = ask(subject, 1, 2), ask(subject, 2, 3), ask(subject, 3)
+    assert set(pieces_of(three)) == {one[0].index, two[0].index}
+    assert len(set(one + two + three)) == 8
+
+
+def test_an_orphan_is_finished_before_a_new_piece_is_opened() -> None:
+    subject = picker(4, 4)
+    seeds(subject, 1, 2)
+    first = ask(subject, 1, 2)
+    give(subject, 1, first[0])
+    subject.peer_left(1)
+    rest = ask(subject, 2, 3)
+    assert pieces_of(rest) == pieces_of(first)
+    assert first[0] not in rest
+
+
+def test_a_piece_nothing_came_of_is_closed_when_its_peer_leaves() -> None:
+    subject = picker(4, 4)
+    seeds(subject, 1)
+    (index,) = pieces_of(ask(subject, 1, 3))
+    subject.peer_left(1)
+    assert subject.state(index) is State.MISSING
+    assert subject.open_bytes == 0
+
+
+def test_open_and_pending_pieces_stay_below_the_memory_bound() -> None:
+    subject = picker(10, 2, max_open_bytes=7 * BLOCK)
+    seeds(subject, 1)
+    blocks = ask(subject, 1)
+    assert len(pieces_of(blocks)) == 3
+    done = deliver(subject, 1, blocks)
+    assert ask(subject, 1) == []  # a slow disk slows the asking
+    subject.verified(done[0].index)
+    assert len(pieces_of(ask(subject, 1))) == 1
+
+
+def test_two_pieces_may_be_open_however_large_they_are() -> None:
+    subject = picker(3, 4, max_open_bytes=1)
+    seeds(subject, 1)
+    assert len(pieces_of(ask(subject, 1))) == 2
+
+
+def test_orphans_nobody_can_finish_make_way() -> None:
+    subject = picker(4, 4, max_open_bytes=1)
+    partial(subject, 1, 0, 1)
+    for piece in (0, 1):
+        block = ask(subject, 1, 4)[0]
+        give(subject, 1, block)
+        assert subject.open_bytes == (piece + 1) * 4 * BLOCK
+    subject.peer_left(1)
+    partial(subject, 2, 2, 3)
+    assert len(pieces_of(ask(subject, 2))) == 1
+    assert subject.open_bytes == 8 * BLOCK
+
+
+# -- blocks that come late, twice, or never -------------------------------------------------------
+
+
+def test_a_block_nobody_asked_for_is_not_taken() -> None:
+    subject = picker(2, 2)
+    seeds(subject, 1, 2)
+    (asked,) = ask(subject, 1, 1)
+    lies = [
+        (2, asked),  # asked of another peer
+        (1, Block(1 - asked.index, 0, BLOCK)),
+        (1, Block(99, 0, BLOCK)),
+        (1, Block(-1, 0, BLOCK)),
+        (1, Block(asked.index, 2 * BLOCK, BLOCK)),  # would be the next piece's first
+        (1, Block(asked.index, -BLOCK, BLOCK)),
+        (1, Block(asked.index, 1, BLOCK)),
+    ]
+    for peer, block in lies:
+        assert give(subject, peer, block) == Received("unwanted")
+    assert give(subject, 1, asked) is None
+
+
+@pytest.mark.parametrize("wrong", [-1, 1, -BLOCK + 2])
+def test_a_block_of_a_wrong_length_is_not_taken_and_is_asked_for_again(wrong: int) -> None:
+    subject = picker(1, 2)
+    seeds(subject, 1, 2)
+    (asked,) = ask(subject, 1, 1)
+    assert give(subject, 1, asked._replace(length=BLOCK + wrong)) == Received("unwanted")
+    assert subject.outstanding(1) == 0
+    assert asked in ask(subject, 2)
+
+
+def test_a_block_that_came_already_is_a_duplicate_only_if_it_was_asked_for() -> None:
+    subject = picker(1, 2)
+    seeds(subject, 1)
+    first, _ = ask(subject, 1)
+    give(subject, 1, first)
+    assert give(subject, 1, first) == Received("unwanted")
+
+
+def test_a_late_block_is_welcome_while_it_is_missing_and_cancels_the_other_request() -> None:
+    subject = picker(1, 4)
+    seeds(subject, 1, 2)
+    late, kept = ask(subject, 1, 2)
+    give(subject, 1, kept)
+    assert subject.expire(before=1.0) == [(1, late)]
+    other = ask(subject, 2, 1)
+    assert other == [late]
+    assert give(subject, 1, late) == Received("accepted", None, ((2, late),))
+    assert subject.outstanding(2) == 0
+    assert give(subject, 2, late) == Received("duplicate")  # it was under way already
+    assert give(subject, 2, late) == Received("unwanted")  # and only once
+
+
+def test_only_requests_made_before_expire() -> None:
+    subject = picker(4, 1)
+    seeds(subject, 1)
+    old, new = ask(subject, 1, 1, now=1.0), ask(subject, 1, 1, now=2.0)
+    assert subject.oldest_request(1) == 1.0
+    assert subject.expire(before=2.0) == [(1, old[0])]
+    assert subject.oldest_request(1) == 2.0
+    assert subject.outstanding(1) == len(new) == 1
+
+
+def test_a_peer_that_let_a_block_expire_is_not_asked_for_that_piece_for_a_while() -> None:
+    subject = picker(1, 2)
+    seeds(subject, 1)
+    ask(subject, 1)
+    subject.expire(before=60.0)
+    assert ask(subject, 1, now=60.0) == []
+    assert len(ask(subject, 1, now=60.0 + REFUSAL_PAUSE)) == 2
+
+
+def test_a_peer_that_rejects_all_it_is_asked_for_costs_one_round_each_pause() -> None:
+    subject = picker(4, 4)
+    seeds(subject, 1)
+    for _ in range(10):
+        for block in ask(subject, 1):
+            subject.rejected(1, block)
+    assert ask(subject, 1) == []
+    assert subject.open_bytes == 0
+    assert len(ask(subject, 1, now=REFUSAL_PAUSE)) == 16
+
+
+def test_a_reject_of_what_was_never_asked_changes_nothing() -> None:
+    subject = picker(2, 2)
+    seeds(subject, 1)
+    subject.rejected(1, Block(0, 0, BLOCK))
+    subject.rejected(1, Block(99, -5, 7))
+    assert len(ask(subject, 1)) == 4
+
+
+def test_a_choke_gives_everything_back_at_once_and_later_rejects_change_nothing() -> None:
+    subject = picker(2, 2)
+    seeds(subject, 1, 2)
+    blocks = ask(subject, 1)
+    give(subject, 1, blocks[0])
+    assert subject.choked(1) == 3
+    for block in blocks[1:]:
+        subject.rejected(1, block)
+    assert subject.outstanding(1) == 0
+    assert sorted([*ask(subject, 2), blocks[0]]) == sorted(blocks)
+
+
+def test_a_choke_keeps_requests_for_allowed_fast_pieces() -> None:
+    subject = picker(2, 2)
+    seeds(subject, 1)
+    ask(subject, 1)
+    assert subject.choked(1, keep={1}) == 2
+    assert subject.outstanding(1) == 2
+
+
+def test_a_snubbing_peer_keeps_only_its_oldest_request() -> None:
+    subject = picker(2, 4)
+    seeds(subject, 1, 2)
+    blocks = ask(subject, 1, 6)
+    assert subject.give_back(1, keep=1) == 5
+    assert subject.outstanding(1) == 1
+    assert set(blocks[1:]) <= set(ask(subject, 2))
+    assert give(subject, 1, blocks[3]) == Received("accepted", None, ((2, blocks[3]),))
+
+
+def test_a_choked_peer_is_asked_only_for_allowed_pieces() -> None:
+    subject = picker(6, 2)
+    partial(subject, 1, 0, 1, 2)
+    allowed = subject.next_requests(1, ROOM, 0.0, allowed=(1, 5, 99, -1))
+    assert pieces_of(allowed) == [1]
+    assert len(allowed) == 2
+
+
+# -- the endgame --------------------------------------------------------------------------------
+
+
+def test_the_endgame_begins_only_when_every_block_is_requested() -> None:
+    subject = picker(2, 2)
+    seeds(subject, 1, 2)
+    one = ask(subject, 1, 2)
+    two = ask(subject, 2, 1)
+    assert pieces_of(one) != pieces_of(two)
+    assert len(ask(subject, 2)) == 1 + 2  # the rest of its own, then the other's
+
+
+def test_the_endgame_asks_for_what_was_requested_longest_ago() -> None:
+    subject = picker(3, 1)
+    seeds(subject, 1, 2)
+    blocks = [ask(subject, 1, 1, now)[0] for now in (1.0, 2.0, 3.0)]
+    assert ask(subject, 2, 2, now=4.0) == blocks[:2]
+
+
+def test_a_block_is_asked_in_few_places_and_never_twice_of_one_peer() -> None:
+    subject = picker(1, 1, endgame_copies=3)
+    seeds(subject, *range(6))
+    asked = [ask(subject, peer) for peer in range(6)] + [ask(subject, peer) for peer in range(6)]
+    assert [len(blocks) for blocks in asked] == [1, 1, 1, 0, 0, 0] + [0] * 6
+
+
+def test_a_peer_takes_part_in_the_endgame_with_few_requests() -> None:
+    subject = picker(4, 100)
+    seeds(subject, 1, 2)
+    assert len(ask(subject, 1)) == 400
+    assert len(ask(subject, 2)) == ENDGAME_DEPTH
+    assert ask(subject, 2) == []
+
+
+def test_the_first_copy_that_comes_cancels_the_others() -> None:
+    subject = picker(1, 1)
+    seeds(subject, 1, 2, 3)
+    ((block,), _, _) = (ask(subject, peer) for peer in (1, 2, 3))
+    outcome = give(subject, 2, block)
+    assert outcome is not None
+    assert outcome.cancels == ((1, block), (3, block))
+    assert outcome.piece is not None
+    assert outcome.piece.senders == [2]
+    assert give(subject, 1, block) == Received("duplicate")
+
+
+def test_pieces_nobody_has_do_not_hold_up_the_endgame() -> None:
+    subject = picker(3, 1)
+    partial(subject, 1, 0)
+    partial(subject, 2, 0)
+    assert ask(subject, 1) == ask(subject, 2) != []
+
+
+def test_a_staller_with_the_last_block_does_not_stop_the_download() -> None:
+    subject = picker(2, 8)
+    seeds(subject, 1, 2)
+    ask(subject, 1, 3)  # and never answers
+    for _ in range(20):
+        for piece in deliver(subject, 2, ask(subject, 2)):
+            subject.verified(piece.index)
+    assert subject.done
+    assert subject.outstanding(1) == 0
+
+
+# -- suspects, selection, availability ------------------------------------------------------------
+
+
+def test_a_broken_piece_goes_to_a_peer_that_is_not_suspected() -> None:
+    subject = picker(3, 2)
+    seeds(subject, 1, 2, 3)
+    (piece,) = deliver(subject, 1, ask(subject, 1, 2))
+    subject.failed(piece.index, suspects={1, 2})
+    assert piece.index not in pieces_of(ask(subject, 1, 2))
+    assert pieces_of(ask(subject, 3, 2)) == [piece.index]
+
+
+def test_a_suspect_gets_the_broken_piece_when_nobody_else_takes_it() -> None:
+    subject = picker(1, 2)
+    seeds(subject, 1)
+    deliver(subject, 1, ask(subject, 1))
+    subject.failed(0, suspects={1})
+    assert pieces_of(ask(subject, 1)) == [0]
+
+
+def test_only_selected_pieces_are_asked_for() -> None:
+    subject = picker(6, 1)
+    seeds(subject, 1)
+    partial(subject, 2, 0, 1)
+    subject.select({2, 4})
+    assert (subject.wanted_left, subject.bytes_left) == (2, 2 * BLOCK)
+    assert not subject.interesting(2)
+    for piece in deliver(subject, 1, ask(subject, 1)):
+        subject.verified(piece.index)
+    assert list(subject.have) == [2, 4]
+    assert subject.done
+    subject.select(range(6))
+    assert not subject.done
+    assert len(ask(subject, 1)) == 4
+
+
+def test_what_is_deselected_is_cancelled_and_its_memory_free() -> None:
+    subject = picker(4, 2)
+    seeds(subject, 1)
+    subject.select({0})
+    blocks = ask(subject, 1)
+    give(subject, 1, blocks[0])
+    assert subject.select({1}) == [(1, blocks[1])]
+    assert subject.open_bytes == 0
+    assert give(subject, 1, blocks[1]) == Received("duplicate")
+    assert pieces_of(ask(subject, 1)) == [1]
+
+
+def test_availability_returns_to_its_start_when_a_peer_leaves() -> None:
+    subject = picker(9, 1)
+    seeds(subject, 1)
+    partial(subject, 2, 1, 2)
+    subject.peer_bitfield(2, Bitfield(9, [2, 3]))  # said again: replaces
+    assert [subject.availability(i) for i in range(5)] == [1, 1, 2, 2, 1]
+    assert subject.distributed_copies() == pytest.approx(1 + 2 / 9)
+    subject.peer_left(2)
+    assert [subject.availability(i) for i in range(9)] == [1] * 9
+    subject.peer_left(1)
+    assert subject.distributed_copies() == 0
+
+
+def test_a_flood_of_haves_counts_once() -> None:
+    subject = picker(2, 1)
+    subject.peer_joined(1)
+    answers = [subject.peer_has(1, 1) for _ in range(1000)]
+    assert answers == [True] + [False] * 999
+    assert subject.availability(1) == 1
+    assert subject.peer_count(1) == 1
+    assert subject.peer_has_piece(1, 1)
+
+
+@pytest.mark.parametrize("index", [-1, 2, 2**31 - 1])
+def test_a_have_for_no_piece_is_a_protocol_error(index: int) -> None:
+    subject = picker(2, 1)
+    subject.peer_joined(1)
+    with pytest.raises(PeerProtocolError):
+        subject.peer_has(1, index)
+
+
+def test_a_bitfield_of_another_size_is_a_protocol_error() -> None:
+    subject = picker(2, 1)
+    subject.peer_joined(1)
+    with pytest.raises(PeerProtocolError):
+        subject.peer_bitfield(1, Bitfield(3))
+
+
+# -- anything at all -----------------------------------------------------------------------------
+
+PIECES, BLOCKS = 7, 3
+peer_numbers = st.integers(0, 4)
+some_pieces = st.sets(st.integers(0, PIECES - 1))
+fractions = st.floats(0, 1, exclude_max=True)
+
+
+class AnySwarm(RuleBasedStateMachine):
+    """Peers come, go, lie about nothing, and answer, reject, choke or stall as they like."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subject = picker(
+            PIECES,
+            BLOCKS,
+            short=BLOCK + 7,
+            max_open_bytes=4 * BLOCKS * BLOCK,
+            random_first_pieces=2,
+        )
+        self.now = 0.0
+        self.key = 0
+        self.has: dict[int, set[int]] = {}  # peer -> pieces
+        self.asked: dict[int, list[Block]] = {}  # outstanding, as the peers see it
+        self.pending: dict[int, OpenPiece] = {}
+        self.wanted = set(range(PIECES))
+
+    def peer(self, number: int) -> int:
+        return list(self.has)[number % len(self.has)]
+
+    def note_cancels(self, cancels: tuple[tuple[int, Block], ...]) -> None:
+        for peer, block in cancels:
+            self.asked[peer].remove(block)
+
+    @rule(pieces=st.one_of(st.none(), some_pieces))
+    def join(self, pieces: set[int] | None) -> None:
+        if len(self.has) == 5:
+            return
+        self.key += 1
+        self.subject.peer_joined(self.key)
+        if pieces is None:
+            self.subject.peer_has_all(self.key)
+        else:
+            self.subject.peer_bitfield(self.key, Bitfield(PIECES, pieces))
+        self.has[self.key] = set(range(PIECES)) if pieces is None else set(pieces)
+        self.asked[self.key] = []
+
+    @precondition(lambda self: self.has)
+    @rule(number=peer_numbers)
+    def leave(self, number: int) -> None:
+        peer = self.peer(number)
+        self.subject.peer_left(peer)
+        del self.has[peer], self.asked[peer]
+
+    @precondition(lambda self: self.has)
+    @rule(number=peer_numbers, index=st.integers(0, PIECES - 1))
+    def have(self, number: int, index: int) -> None:
+        peer = self.peer(number)
+        before = self.subject.interesting(peer)
+        made = self.subject.peer_has(peer, index)
+        self.has[peer].add(index)
+        assert made == (not before and self.subject.interesting(peer))
+
+    @precondition(lambda self: self.has)
+    @rule(number=peer_numbers, room=st.integers(0, 12), allowed=st.one_of(st.none(), some_pieces))
+    def request(self, number: int, room: int, allowed: set[int] | None) -> None:
+        peer = self.peer(number)
+        elsewhere = {block for blocks in self.asked.values() for block in blocks}
+        blocks = self.subject.next_requests(peer, room, self.now, allowed=allowed)
+        assert len(blocks) <= room
+        assert len(set(blocks)) == len(blocks)
+        for block in blocks:
+            assert block.index in self.has[peer]
+            assert block.index in self.wanted
+            assert block not in self.asked[peer]
+            assert allowed is None or block.index in allowed
+        if elsewhere & set(blocks):
+            self.check_endgame(elsewhere | set(blocks))
+        self.asked[peer] += blocks
+
+    def check_endgame(self, asked: set[Block]) -> None:
+        """Copies are asked only when all that anybody has is asked, here, or at the disk."""
+        got = {index for index in range(PIECES) if self.subject.state(index) is State.HAVE}
+        open_pieces = {block.index for block in asked}
+        for index in self.wanted - got - set(self.pending) - open_pieces:
+            is_open = self.subject.state(index) is State.OPEN
+            assert not any(index in has for has in self.has.values()) or (
+                is_open and not self.subject._open[index].free
+            )
+
+    @precondition(lambda self: any(self.asked.values()))
+    @rule(number=peer_numbers, which=fractions, count=st.integers(1, 8))
+    def answer(self, number: int, which: float, count: int) -> None:
+        peer = self.peer(number)
+        for _ in range(count):
+            if not self.asked[peer]:
+                return
+            block = self.asked[peer].pop(int(which * len(self.asked[peer])))
+            outcome = give(self.subject, peer, block)
+            if outcome is None:
+                continue
+            assert outcome.kind == "accepted"
+            self.note_cancels(outcome.cancels)
+            if outcome.piece is not None:
+                index = outcome.piece.index
+                self.pending[index] = outcome.piece
+                blocks = range(0, len(outcome.piece.buffer), BLOCK)
+                for begin in blocks:
+                    head = bytes(outcome.piece.buffer[begin : begin + 2])
+                    assert head == bytes([index, begin // BLOCK])
+
+    @precondition(lambda self: any(self.asked.values()))
+    @rule(number=peer_numbers, which=fractions)
+    def reject(self, number: int, which: float) -> None:
+        peer = self.peer(number)
+        if self.asked[peer]:
+            block = self.asked[peer].pop(int(which * len(self.asked[peer])))
+            self.subject.rejected(peer, block)
+
+    @precondition(lambda self: self.has)
+    @rule(number=peer_numbers, keep=some_pieces)
+    def choke(self, number: int, keep: set[int]) -> None:
+        peer = self.peer(number)
+        kept = [block for block in self.asked[peer] if block.index in keep]
+        assert self.subject.choked(peer, keep=keep) == len(self.asked[peer]) - len(kept)
+        self.asked[peer] = kept
+
+    @precondition(lambda self: self.has)
+    @rule(number=peer_numbers, keep=st.integers(0, 2))
+    def snub(self, number: int, keep: int) -> None:
+        peer = self.peer(number)
+        self.subject.give_back(peer, keep=keep)
+        del self.asked[peer][keep:]
+
+    @rule(passed=st.floats(0, 30))
+    def wait(self, passed: float) -> None:
+        self.now += passed
+        for peer, block in self.subject.expire(self.now - 20.0):
+            self.asked[peer].remove(block)
+
+    @precondition(lambda self: self.pending)
+    @rule(good=st.booleans(), blame=st.booleans())
+    def settle(self, good: bool, blame: bool) -> None:
+        index, piece = self.pending.popitem()
+        if good:
+            self.subject.verified(index)
+        else:
+            self.subject.failed(index, set(piece.senders) if blame else None)
+
+    @rule(index=st.integers(0, PIECES - 1))
+    def lose(self, index: int) -> None:
+        self.subject.lost(index)
+
+    @rule(wanted=some_pieces)
+    def select(self, wanted: set[int]) -> None:
+        self.wanted = set(wanted)
+        self.note_cancels(tuple(self.subject.select(wanted)))
+
+    @rule(sequential=st.booleans())
+    def watch(self, sequential: bool) -> None:
+        self.subject.sequential = sequential
+
+    @invariant()
+    def the_states_agree_with_the_books(self) -> None:
+        subject = self.subject
+        states = [subject.state(index) for index in range(PIECES)]
+        for index, state in enumerate(states):
+            assert (state is State.HAVE) == (index in subject.have)
+            assert (state is State.OPEN) == (index in subject._open)
+            assert (
+                (state is State.PENDING) == (index in subject._pending) == (index in self.pending)
+            )
+        sizes = [subject._geometry.piece_size(index) for index in range(PIECES)]
+        held = [i for i, state in enumerate(states) if state in (State.OPEN, State.PENDING)]
+        assert subject.open_bytes == sum(sizes[i] for i in held) <= 4 * BLOCKS * BLOCK
+        left = [i for i in self.wanted if states[i] is not State.HAVE]
+        assert subject.wanted_left == len(left)
+        assert subject.bytes_left == sum(sizes[i] for i in left)
+        assert subject.done == (not left)
+
+    @invariant()
+    def requests_agree_with_the_blocks_of_open_pieces(self) -> None:
+        subject = self.subject
+        copies = Counter(block for blocks in self.asked.values() for block in blocks)
+        for peer, blocks in self.asked.items():
+            assert subject.outstanding(peer) == len(blocks)
+        for piece in subject._open.values():
+            for number, state in enumerate(piece.blocks):
+                begin = number * BLOCK
+                block = Block(piece.index, begin, min(BLOCK, piece.size - begin))
+                assert copies.pop(block, 0) == (0 if state == RECEIVED else state)
+            assert piece.free == piece.blocks.count(0)
+            assert piece.left == len(piece.blocks) - piece.blocks.count(RECEIVED)
+            assert (piece.index in subject._partial) == (piece.free > 0)
+            assert (piece.index in subject._orphans) == (piece.free > 0 and piece.owner is None)
+        assert not copies
+
+    @invariant()
+    def availability_is_what_counting_gives(self) -> None:
+        subject = self.subject
+        counted = [sum(index in has for has in self.has.values()) for index in range(PIECES)]
+        assert [subject.availability(index) for index in range(PIECES)] == counted
+        for peer, has in self.has.items():
+            assert subject.interesting(peer) == bool((has & self.wanted) - set(subject.have))
+            assert subject.peer_count(peer) == len(has)
+        if not subject._dirty:
+            order = subject._order
+            assert sorted(order) == [
+                index
+                for index in sorted(self.wanted)
+                if subject.state(index) is State.MISSING and index not in subject._retry
+            ]
+            levels = [subject._available[index] for index in order]
+            assert levels == sorted(levels)
+            for level, end in enumerate(subject._ends):
+                assert end == sum(other <= level for other in levels)
+            assert subject._ends[-1] == len(order)
+
+    def teardown(self) -> None:
+        """Whatever happened before, one honest seed finishes it."""
+        for peer in list(self.has):
+            self.subject.peer_left(peer)
+        for index in self.pending:
+            self.subject.verified(index)
+        seeds(self.subject, 1000)
+        for _ in range(PIECES):
+            for piece in deliver(self.subject, 1000, ask(self.subject, 1000, now=self.now)):
+                self.subject.verified(piece.index)
+        assert self.subject.done
+        assert self.subject.open_bytes == 0
+
+
+TestAnySwarm = AnySwarm.TestCase
+TestAnySwarm.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
