@@ -1,4 +1,4 @@
-"""A trackerless BitTorrent node: a Kademlia DHT finds the peers, a peer-wire engine moves the blocks.
+"""A trackerless BitTorrent node: a Kademlia DHT finds peers, a peer-wire engine moves blocks.
 
     async with open_node(Config(download_dir="downloads")) as node:
         torrent = await node.get("magnet:?xt=urn:btih:...")
@@ -46,8 +46,8 @@ __all__ = [
     "MagnetError",
     "Metainfo",
     "MetainfoError",
-    "Node",
     "NoReply",
+    "Node",
     "ProtocolError",
     "StorageError",
     "Torrent",

@@ -188,7 +188,7 @@ class TorrentConfig:
     find_peers_interval: float = 15 * 60.0
     """Between two lookups of a torrent that is doing well; it announces at the same time."""
     hungry_interval: float = 2.0
-    """Between two lookups of a download with no peer at all; doubles up to `find_peers_interval`."""
+    """Between two lookups of a download with no peer; doubles up to `find_peers_interval`."""
     lonely_interval: float = 5.0
     """Between the loss of the last peer and the lookup that follows."""
     bootstrap_patience: float = 20.0
@@ -223,7 +223,7 @@ class Config:
 
     bootstrap: Sequence[str | HostPort] = PUBLIC_BOOTSTRAP
     """`host:port` entry points to the DHT. Empty: an isolated first node."""
-    listen: str = "0.0.0.0:6881"  # noqa: S104 - a peer listens to the world
+    listen: str = "0.0.0.0:6881"
     """IP and port for both TCP and UDP; port 0 means any."""
     state_dir: Path | str | None = None
     """Where contacts and resume records live; None keeps nothing on disk but content."""

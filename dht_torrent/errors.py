@@ -13,7 +13,7 @@ DhtTorrentError
 |- StorageError        disk full, file changed, permission
 |- ControlError        no node is there, or it said no
 
-LocalProtocolError (a RuntimeError): our own code tried to send something illegal. Nobody catches it.
+LocalProtocolError (a RuntimeError): our own code tried to send something illegal. A bug.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What of one torrent is on disk, and what may be believed of it.
 
 The rule: a piece is had only if it was hashed and nothing about its files has changed since, as far
-as their sizes and times tell. What we write ourselves we know of; all else is somebody else's doing.
+as their sizes and times tell. What we write we know of; all else is somebody else's doing.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class Content:
         self._resume = self._hashed = None
 
     def wrote(self, indices: Sequence[int]) -> None:
-        """These pieces were just written, by us."""
+        """These pieces were just written by us, or are about to be. Say it before and after: a look
+        at the files may fall in between."""
         for index in indices:
             self._written.update(self._metainfo.geometry.piece_files(index))
 

@@ -26,7 +26,10 @@ from dht_torrent.trace import PeerConnected, PeerDropped
 logger = logging.getLogger(__name__)
 
 INCOMING_QUEUE = 16
-"""Greeted connections waiting to be taken in. When full, the newest is closed: it will come again."""
+"""Greeted connections waiting to be taken in. When full, the newest is closed; it may return."""
+LOOK_FOR_ROOM = 10.0
+"""Seconds between two looks for a free connection while there is none."""
+NEVER = float("-inf")
 
 
 class Exchange(Protocol):
@@ -65,7 +68,8 @@ class Crowd:
         self._name = name
         self._dialing = 0
         self._room = trio.Event()
-        self._arrivals, self._incoming = trio.open_memory_channel[Greeted](INCOMING_QUEUE)
+        self._arrivals: trio.MemorySendChannel[Greeted] | None = None
+        """Where incoming connections go while `run` is there to take them in."""
 
     def found(self, addresses: Sequence[Address], source: str) -> None:
         """New addresses to dial."""
@@ -80,7 +84,7 @@ class Crowd:
 
     def welcome(self, greeted: Greeted) -> bool:
         """An incoming connection for this torrent. False when it cannot be taken in."""
-        if len(self.peers) >= self._host.config.torrent.max_connections:
+        if self._arrivals is None:
             return False
         try:
             self._arrivals.send_nowait(greeted)
@@ -90,20 +94,16 @@ class Crowd:
 
     async def run(self, exchange: Exchange) -> None:
         """Dial and take in until cancelled; then every connection is closed."""
+        self._arrivals, incoming = trio.open_memory_channel[Greeted](INCOMING_QUEUE)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._dial_all, exchange, nursery)
-                async for greeted in self._incoming.clone():
+                async for greeted in incoming:
                     nursery.start_soon(self._answer, greeted, exchange)
         finally:
-            self._turn_away()
-
-    def _turn_away(self) -> None:
-        while True:
-            try:
-                self._incoming.receive_nowait().stream.close()
-            except trio.WouldBlock:
-                return
+            self._arrivals.close()
+            self._arrivals = None
+            _turn_away(incoming)
 
     # -- outgoing -------------------------------------------------------------------------------
 
@@ -120,7 +120,8 @@ class Crowd:
             address = self.candidates.take(now) if room else None
             if address is None:
                 self._room = trio.Event()
-                due = self.candidates.next_time(now) if room else None
+                # Room that another torrent leaves is not announced to this one: look again.
+                due = self.candidates.next_time(now) if room else now + LOOK_FOR_ROOM
                 with trio.CancelScope(deadline=due if due is not None else float("inf")):
                     await self._room.wait()
             elif address not in host.own_addresses:
@@ -143,6 +144,9 @@ class Crowd:
             self.candidates.failed(address, trio.current_time())
             logger.debug("%s: dialled %s in vain: %r", self._name(), address, error)
             return
+        except trio.Cancelled:
+            self.candidates.disconnected(address, NEVER)  # or nobody would dial it again
+            raise
         finally:
             self._dialing -= 1
             self.wake()
@@ -210,20 +214,39 @@ class Crowd:
             return "it is ourselves"
         if self.candidates.is_banned(address, now):
             return "banned"
-        if len(self.peers) >= host.config.torrent.max_connections:
-            return "enough peers"
         if not exchange.admits():
             return "not exchanging now"
         for other in list(self.peers.values()):
             if other.is_dropped:
                 continue
-            same_host = not address.is_local and other.address.host == address.host
-            if other.peer_id != theirs and not same_host:
+            same_host = other.address.host == address.host
+            if other.peer_id != theirs and (address.is_local or not same_host):
                 continue
-            if other.incoming == incoming or incoming != (theirs > host.peer_id):
+            # From elsewhere anybody may claim a peer's id: that must not cost it its connection.
+            crossed = same_host and other.incoming != incoming
+            if not crossed or incoming != (theirs > host.peer_id):
                 return "connected already"
             other.drop("connected twice")
+        if host.connections >= host.config.max_connections:
+            return "enough connections"
+        if sum(not peer.is_dropped for peer in self.peers.values()) >= (
+            host.config.torrent.max_connections
+        ) and not self._make_room(now):
+            return "enough peers"
         return None
+
+    def _make_room(self, now: float) -> bool:
+        """Close the connection that has been of no use to either side for longest."""
+        patience = self._host.config.peer.inactivity_timeout
+        useless = [
+            peer
+            for peer in self.peers.values()
+            if not peer.is_dropped and now - peer.idle_since(now) >= patience
+        ]
+        if not useless:
+            return False
+        min(useless, key=lambda peer: peer.last_exchange_at).drop("of no use to either side")
+        return True
 
     def _ended(self, peer: Peer, exchange: Exchange) -> None:
         now = trio.current_time()
@@ -233,12 +256,23 @@ class Crowd:
         self.uploaded += peer.uploaded
         exchange.closed(peer, now)
         if peer.listens_at is not None:
-            self.candidates.disconnected(peer.listens_at, now)
+            # When it is we who stop, all are dialled at once on going on.
+            we_stop = trio.current_effective_deadline() == NEVER
+            self.candidates.disconnected(peer.listens_at, NEVER if we_stop else now)
         if not self.peers:
             self.lonely.set()
         self.wake()
         self._host.trace(PeerDropped(self._info_hash, peer.address, peer.why))
         logger.debug("%s: %s left: %s", self._name(), peer.address, peer.why)
+
+
+def _turn_away(incoming: trio.MemoryReceiveChannel[Greeted]) -> None:
+    with incoming:
+        while True:
+            try:
+                incoming.receive_nowait().stream.close()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """A running node: one DHT, one listening port, any number of torrents, one nursery over all.
 
-The nursery dies as a whole on a bug of ours; a peer's, a contact's or a disk's fault never gets here.
+The nursery dies as a whole on a bug of ours; a peer's, a contact's or a disk's fault never gets
+here.
 """
 
 from __future__ import annotations
 
 import logging
 import random
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -18,13 +20,13 @@ import trio
 
 import dht_torrent
 from dht_torrent.config import Config
+from dht_torrent.engine.content import Stamps
 from dht_torrent.engine.dht import Dht
 from dht_torrent.engine.disk import Disk
 from dht_torrent.engine.host import Host, OpenStorage
 from dht_torrent.engine.net import DatagramSocket, Listener, Network, RealNetwork, bind_pair
 from dht_torrent.engine.net import Stream as NetStream
 from dht_torrent.engine.peer import receive_greeting
-from dht_torrent.engine.content import Stamps
 from dht_torrent.engine.state import Resume, StateDir, settled
 from dht_torrent.engine.torrent import Torrent
 from dht_torrent.engine.views import NodeStatus
@@ -39,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 MAX_TORRENT_FILE = 10_000_000
 """Bytes of a .torrent file (libtorrent)."""
+_INFO_HASH = re.compile("[0-9a-fA-F]{40}")
 DHT_SAVE_INTERVAL = 15 * 60.0
 """Seconds between two saves of the DHT's contacts."""
 
@@ -87,7 +90,7 @@ class Node:
     ) -> Torrent:
         """Hash a file or folder and seed it where it is. `progress(bytes_done, bytes_total)` may be
         called from a worker thread. Raises InputError when it cannot be read or is empty."""
-        content = Path(path).expanduser().absolute()
+        content = _absolute(path)
         cancelled = False
 
         def hash_all() -> tuple[Metainfo, Stamps]:
@@ -151,11 +154,11 @@ class Node:
         if present is not None:
             present.raise_selection(select)
             return present
-        folder = Path(output if output is not None else self.config.download_dir).expanduser()
+        folder = _absolute(output if output is not None else self.config.download_dir)
         torrent = Torrent(
             self._host,
             magnet,
-            folder.absolute(),
+            folder,
             metainfo=metainfo,
             select=select,
             sequential=sequential,
@@ -170,17 +173,17 @@ class Node:
         if isinstance(source, Magnet):
             return source, None
         if isinstance(source, str):
-            if source.startswith("magnet:"):
+            if _INFO_HASH.fullmatch(source):
+                source = f"magnet:?xt=urn:btih:{source}"
+            if source[:7].lower() == "magnet:":
                 return Magnet.parse(source), None
-            if len(source) == 40 and all(c in "0123456789abcdefABCDEF" for c in source):
-                return Magnet.parse(f"magnet:?xt=urn:btih:{source}"), None
             source = Path(source)
         if isinstance(source, Path):
             source = await self._host.disk.run(_read_torrent_file, source)
         return source.magnet(), source
 
     def find(self, prefix: str) -> Torrent:
-        """The torrent whose hex id begins with `prefix`. Raises InputError if none or several do."""
+        """The torrent whose hex id begins with `prefix`. Raises InputError if none or many do."""
         wanted = prefix.lower()
         if len(wanted) < 4:
             raise InputError(f"give at least 4 characters of the id, not {prefix!r}")
@@ -322,6 +325,10 @@ class Node:
         )
 
 
+def _absolute(path: Path | str) -> Path:
+    return Path(path).expanduser().absolute()
+
+
 def _read_torrent_file(path: Path) -> Metainfo:
     try:
         with path.expanduser().open("rb") as file:
@@ -360,8 +367,7 @@ async def open_node(
     socket: DatagramSocket | None = None
     try:
         if config.state_dir is not None:
-            folder = Path(config.state_dir).expanduser()
-            state = await disk.run(lambda: StateDir(folder))
+            state = await disk.run(StateDir, _absolute(config.state_dir))
             records, warnings = await disk.run(state.load_all)
             saved, more = await disk.run(state.load_dht)
             warnings += more

@@ -49,7 +49,7 @@ class Greeted:
 async def greet(
     stream: Stream, info_hash: InfoHash, peer_id: PeerId, config: PeerConfig, *, dht: bool
 ) -> Greeted:
-    """Handshakes on a connection we dialled. Raises HandshakeError, PeerProtocolError or OSError."""
+    """Handshakes on a connection we dialled. Raises PeerProtocolError or OSError."""
     connection = Connection(config, dht=dht)
     await stream.send(connection.send_handshake(info_hash, peer_id))
     handshake, early = await _receive_handshake(stream, connection)
@@ -118,7 +118,7 @@ class Peer:
         self.uploaded_since_unchoke = 0
         self.last_block_at = now
         self.last_exchange_at = now
-        """When either side was last interested: a connection of no use to anybody is closed first."""
+        """When either side last ceased to be interested; see `idle_since`."""
 
         self.is_seed = False
         self.piece_total = 0
@@ -137,7 +137,7 @@ class Peer:
         self.uploaded = 0
 
         self.asked: deque[tuple[int, int, int]] = deque()
-        """Blocks the peer wants, in its order. Not in the socket buffer, so a choke can drop them."""
+        """Blocks the peer wants, in order; not in the socket buffer, so a choke can drop them."""
         self.serve: Serve | None = None
         self.why = "closed by the peer"
 
@@ -173,6 +173,10 @@ class Peer:
                 if request[0] not in self.allowed_by_us:
                     self.tell(Reject(*request))
         self.asked = deque(kept)
+
+    def idle_since(self, now: float) -> float:
+        """Since when neither side wants anything: of such connections the oldest makes room."""
+        return now if self.am_interested or self.interested else self.last_exchange_at
 
     def drop(self, why: str) -> None:
         """Close the connection; its tasks end and its blocks go back."""
@@ -262,9 +266,10 @@ class Peer:
                 if size == 0:
                     return
                 heard = trio.current_time()
+                was_mid_message = connection.mid_message
                 events = parse(buffer[:size])
-                if events or not connection.mid_message:
-                    progressed = heard
+                if events or not (was_mid_message and connection.mid_message):
+                    progressed = heard  # a message ended, or one has only just begun
                 on_events(self, events, heard)
         raise PeerProtocolError("went silent")
 

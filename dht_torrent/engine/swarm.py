@@ -18,6 +18,7 @@ from dht_torrent.engine.disk import TorrentDisk
 from dht_torrent.engine.host import Host
 from dht_torrent.engine.peer import Peer
 from dht_torrent.errors import PeerProtocolError, StorageError
+from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import InfoHash
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.peer.connection import Event
@@ -53,11 +54,14 @@ SAVERS = 2
 SAVE_BATCH = 8 << 20
 """Bytes of assembled pieces that share one thread hop."""
 FAST_COPIES = 3
-"""Times each block of an allowed-fast piece is served to a choked peer before it must be unchoked."""
+"""Times each block of an allowed-fast piece is served to a choked peer."""
 
 
 class Exchange(Protocol):
     """What the torrent wants to hear of."""
+
+    def on_saving(self, indices: Sequence[int]) -> None:
+        """These pieces may be written to disk from now on."""
 
     def on_saved(self, indices: Sequence[int]) -> None:
         """These pieces are verified and on disk."""
@@ -135,7 +139,7 @@ class Swarm:
 
     async def _watch_the_clock(self) -> None:
         while True:
-            # A torrent with nothing in flight has no clock to watch: an idle seed must cost nothing.
+            # With nothing in flight there is no clock to watch: an idle seed must cost nothing.
             await trio.sleep(TICK if not self.picker.done and self._peers else 10 * TICK)
             now = trio.current_time()
             if not self.picker.done:
@@ -241,13 +245,12 @@ class Swarm:
             self._review_interest(peer, now)
 
     def _unusual(self, peer: Peer, event: Piece, outcome: Received, now: float) -> None:
-        index, begin, data = event
         for other, block in outcome.cancels:
             rival = self._peers.get(other)
             if rival is not None:
                 rival.tell(Cancel(*block))
         if outcome.kind != "accepted":
-            self.wasted += len(data)
+            self.wasted += len(event.data)
             if outcome.kind == "unwanted":
                 peer.unwanted_blocks += 1
                 if peer.unwanted_blocks > self._config.peer.max_unwanted_blocks:
@@ -276,6 +279,8 @@ class Swarm:
     def _on_not_interested(self, peer: Peer, event: object, now: float) -> None:
         if peer.interested:
             peer.interested = False
+            peer.last_exchange_at = now
+            peer.last_exchange_at = now
             if not peer.am_choking:
                 self.rechoke(now, only_free_slots=True)
 
@@ -313,7 +318,7 @@ class Swarm:
                 self._invalid_request(peer)
             self._refuse(peer, request)
             return
-        in_piece = length > 0 and begin + length <= self.geometry.piece_size(index)
+        in_piece = 0 < length <= BLOCK and begin + length <= self.geometry.piece_size(index)
         if not in_piece or index not in self.have:
             self._invalid_request(peer)
             self._refuse(peer, request)
@@ -353,7 +358,7 @@ class Swarm:
             peer.allowed_to_us.add(event.index)
 
     def _offer_fast_pieces(self, peer: Peer) -> None:
-        """A newcomer may have a few pieces while choked, so that it has something to trade (BEP 6)."""
+        """A newcomer may have a few pieces while choked: then it has something to trade (BEP 6)."""
         count = self._config.peer.allowed_fast
         if not peer.connection.fast or peer.allowed_by_us or peer.piece_total >= count:
             return
@@ -403,7 +408,7 @@ class Swarm:
 
     def rechoke(self, now: float, *, only_free_slots: bool = False) -> None:
         """Choose whom to unchoke. `only_free_slots` keeps the optimistic peer and takes no slot
-        away from a peer that still wants it, so that a newcomer need not wait for the next round."""
+        away from a peer that still wants it: a newcomer need not wait for the next round."""
         views = [self._view(peer, now) for peer in self._peers.values() if not peer.is_dropped]
         choices = self.choker.round(
             views, now, self._rng, seeding=self.picker.done, only_free_slots=only_free_slots
@@ -451,6 +456,7 @@ class Swarm:
             while self._ready and (not batch or size < SAVE_BATCH):
                 batch.append(self._ready.popleft())
                 size += len(batch[-1].buffer)
+            self._exchange.on_saving([piece.index for piece in batch])
             result = await self.disk.save([(piece.index, piece.buffer) for piece in batch])
             now = trio.current_time()
             outcome = {piece.index: piece for piece in batch}
@@ -480,10 +486,9 @@ class Swarm:
             for index in indices:
                 if not self.picker.peer_has_piece(peer.key, index):
                     peer.tell(Have(index))
+        for peer in list(self._peers.values()):
+            self._review_interest(peer, now)
         self._exchange.on_saved(indices)
-        if self.picker.done:
-            for peer in list(self._peers.values()):
-                self._review_interest(peer, now)
 
     def _blame(self, piece: OpenPiece, now: float) -> None:
         self.wasted += len(piece.buffer)

@@ -34,7 +34,6 @@ from dht_torrent.peer.extensions import (
 )
 from dht_torrent.peer.identity import client_name
 from dht_torrent.peer.messages import (
-    AllowedFast,
     Choke,
     HaveNone,
     Interested,
@@ -126,6 +125,7 @@ class Torrent:
         self._paused = resume.paused if resume else False
         self._fault: Failed | None = None
         self._session = trio.CancelScope()
+        self._search = trio.CancelScope()
         self._changed = trio.Event()
         self._finished = trio.Event()
         self._dirty = resume is None
@@ -447,7 +447,8 @@ class Torrent:
         host, stage = self._host, Checking()
         self._enter(stage)
         if not self.offers_dht():
-            host.dht.withdraw(self.info_hash)  # BEP 27, learned late
+            self._search.cancel()  # BEP 27, learned late: a lookup would end in an announce
+            host.dht.withdraw(self.info_hash)
 
         def note(done: int, total: int) -> None:
             stage.done, stage.total = done, total
@@ -471,6 +472,8 @@ class Torrent:
         swarm.picker.sequential = self.sequential
         now = trio.current_time()
         swarm.picker.select(wanted)
+        if not swarm.picker.done:
+            self._finished = trio.Event()  # it may have been complete before a recheck
         self._enter(Active(swarm))
         self._dirty = True
         for peer in list(self.crowd.peers.values()):
@@ -503,11 +506,14 @@ class Torrent:
             await dht.bootstrapped()
         while self.offers_dht():
             self.crowd.lonely = trio.Event()
-            found = await dht.find_peers(
-                self.info_hash,
-                announce_port=self._host.port,
-                on_peers=lambda addresses: self.crowd.found(addresses, "dht"),
-            )
+            with trio.CancelScope() as self._search:
+                found = await dht.find_peers(
+                    self.info_hash,
+                    announce_port=self._host.port,
+                    on_peers=lambda addresses: self.crowd.found(addresses, "dht"),
+                )
+            if self._search.cancelled_caught:
+                return
             if found.announced_to:
                 self._host.last_announce = trio.current_time()
             done = isinstance(self._stage, Active) and self._stage.swarm.picker.done
@@ -541,7 +547,7 @@ class Torrent:
         elif peer.connection.fast:
             peer.tell(HaveNone())
         self._introduce(peer)
-        if peer.connection.dht:
+        if peer.connection.dht and self.offers_dht():
             peer.tell(Port(self._host.port))
 
     def closed(self, peer: Peer, now: float) -> None:
@@ -658,6 +664,11 @@ class Torrent:
 
     # -- disk -----------------------------------------------------------------------------------
 
+    def on_saving(self, indices: Sequence[int]) -> None:
+        """These pieces may be written to disk from now on."""
+        assert self._content is not None
+        self._content.wrote(indices)
+
     def on_saved(self, indices: Sequence[int]) -> None:
         """These pieces are verified and on disk."""
         assert self._content is not None
@@ -742,6 +753,6 @@ class Torrent:
         )
 
     async def delete_content(self) -> None:
-        """Remove the content's files, unless they are shared in place. Call when `run` has ended."""
+        """Remove the content's files, unless shared in place. Call when `run` has ended."""
         if self._content is not None:
             await self._content.delete()

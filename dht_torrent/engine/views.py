@@ -92,4 +92,4 @@ class NodeStatus:
     last_announce: float | None
     """Seconds since a torrent was announced to at least one contact."""
     warnings: tuple[str, ...]
-    """What went wrong at the start and did not stop the node, as corrupt resume records set aside."""
+    """What went wrong at the start without stopping the node, as broken records set aside."""

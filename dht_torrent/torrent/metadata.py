@@ -47,6 +47,7 @@ class _Peer:
         self.size = size
         self.outstanding: dict[int, float] = {}  # piece -> asked at
         self.late: set[int] = set()  # asked too long ago, but welcome if it comes
+        self.silences = 0  # times in a row it did not answer in time
         self.not_before = float("-inf")
 
     def expects(self, piece: int) -> bool:
@@ -60,9 +61,9 @@ class _Peer:
 class MetadataFetch:
     """The info dict of one infohash, asked of many peers at once.
 
-    Those who claim one size share the work. If what they made fails its hash, one peer alone was a
-    liar for sure; of several nobody knows which, so from then on everybody who claims that size
-    makes its own, and a liar spoils only that.
+    Those who claim one size share the work. When what they made fails its hash, everybody who
+    claims that size makes its own from then on, side by side, and a liar spoils only that. A set
+    that came from one peer alone proves it a liar.
     """
 
     def __init__(self, info_hash: InfoHash, config: PeerConfig) -> None:
@@ -72,7 +73,7 @@ class MetadataFetch:
         self._max_size = config.max_metadata
         self._peers: dict[int, _Peer] = {}
         self._assemblies: dict[tuple[int, int | None], _Assembly] = {}  # by size, and peer if alone
-        self._alone: set[int] = set()  # sizes that failed when shared
+        self._alone: set[int] = set()  # sizes that failed once
         self._liars: list[int] = []
 
     def peer_joined(self, peer: int, size: int, now: float) -> None:
@@ -112,8 +113,10 @@ class MetadataFetch:
             for piece in late:
                 del waiting[piece]
                 state.late.add(piece)
-            # Others first, or a silent peer would be asked for the same pieces again for ever.
-            state.not_before = now + ASK_AGAIN
+            # Others first, and longer each time: else a few silent peers, taking turns, would be
+            # asked for the same pieces again for ever.
+            state.not_before = now + min(ASK_AGAIN * 2**state.silences, PAUSE)
+            state.silences = min(state.silences + 1, 3)
             return None
         if len(waiting) >= MAX_OUTSTANDING:
             return None
@@ -148,6 +151,7 @@ class MetadataFetch:
             self.rejected(peer, piece, now)
             return None
         state.forget(piece)
+        state.silences = 0
         assembly = self._assembly_of(peer, state, now)
         if piece in assembly.blocks:
             return None
@@ -187,13 +191,11 @@ class MetadataFetch:
             self.info = info
             self._assemblies.clear()
             return info
+        self._alone.add(state.size)
+        self._assemblies = {k: a for k, a in self._assemblies.items() if a is not assembly}
         if assembly.senders == {peer}:
             self._liars.append(peer)
-            self._assemblies = {k: a for k, a in self._assemblies.items() if a is not assembly}
             self.peer_left(peer)
-        else:
-            self._alone.add(state.size)
-            del self._assemblies[state.size, None]
         return None
 
     def _bound(self) -> None:

@@ -168,11 +168,12 @@ def poisoned_run(seed: int, *, pieces: int, blocks: int, honest: int) -> tuple[s
 
 
 def test_no_honest_peer_is_ever_banned_and_a_liar_that_did_harm_is() -> None:
-    failed_runs = 0
+    failed_runs = failed_pieces = 0
     for seed in range(1000):
         banned, failures = poisoned_run(seed, pieces=5, blocks=4, honest=5)
         assert banned <= {0}, seed
         assert (banned == {0}) == (failures > 0), seed
-        assert failures <= 3, seed
         failed_runs += failures > 0
-    assert failed_runs > 50
+        failed_pieces += failures
+    assert failed_runs > 100
+    assert failed_pieces / failed_runs < 1.5

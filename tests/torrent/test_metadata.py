@@ -101,10 +101,10 @@ def test_a_peer_that_rejects_is_left_alone_for_a_while() -> None:
     for peer in (1, 2):
         subject.peer_joined(peer, len(INFO), 0.0)
     wants(subject, 1)
-    subject.rejected(1, 0, 0.0)
-    subject.rejected(1, 77, 0.0)
+    for piece in (0, 1, 77):
+        subject.rejected(1, piece, 0.0)
     assert wants(subject, 1, PAUSE - 1) == []
-    assert wants(subject, 2) == [0, 2]
+    assert wants(subject, 2) == [0, 1]
     assert wants(subject, 1, PAUSE) != []
 
 
