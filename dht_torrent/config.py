@@ -231,6 +231,11 @@ class Config:
     """Where `get` puts content."""
     max_connections: int = 200
     """Connections of all torrents together (libtorrent)."""
+    limit_up: int | None = None
+    """Bytes per second all torrents together may send, headers of messages included; None is no
+    limit."""
+    limit_down: int | None = None
+    """The same for what is received."""
     max_pending_handshakes: int = 256
     """Incoming connections that have not said what they want (rqbit)."""
     dht: DhtConfig = field(default_factory=DhtConfig)

@@ -281,9 +281,14 @@ class FileStorage:
             touched, self._touched = self._touched, set()
         try:
             for index in sorted(touched):
-                # Any descriptor of the file will do: dirty pages belong to the file.
-                with self._using(index) as fd:
-                    _fdatasync(fd)
+                try:
+                    # Any descriptor of the file will do: dirty pages belong to the file.
+                    with self._borrowing(index) as fd:
+                        _fdatasync(fd)
+                except FileNotFoundError:
+                    pass  # deleted since; its stamp will say so
+                except OSError as exc:
+                    _fail(self._name(index), exc)
                 touched.discard(index)
         except BaseException:
             with self._lock:

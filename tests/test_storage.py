@@ -343,6 +343,16 @@ def test_a_failed_sync_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monkey
     storage.close()
 
 
+def test_a_deleted_file_does_not_stop_the_others_from_syncing(tmp_path: Path) -> None:
+    storage = opened(tmp_path, ALBUM)
+    storage.write(0, CONTENT)
+    (tmp_path / "album" / "a").unlink()
+    storage.stamps()
+    storage.sync()
+    assert storage.stamps()[0] is None
+    storage.close()
+
+
 # -- stamps, holes, delete -----------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ of fixed size, and rules about public addresses never bind local ones, where one
 from __future__ import annotations
 
 import socket
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.ids import Address
@@ -101,30 +101,34 @@ class SendBudget:
 
 
 class Pace:
-    """Keeps our own questions to one destination below what its `QueryLimit` bears.
-
-    A burst of 0.4 x `query_burst`, refilled at half the permitted rate: at most nine tenths of
-    `query_burst` in any window.
-    """
+    """Keeps our own questions to one destination below what its `QueryLimit` bears: nine tenths
+    of `query_burst` in any `query_window` and a tenth, first come, first served. The margin is for
+    datagrams that overtake each other: what we send in two windows must not arrive in one."""
 
     def __init__(self, config: DhtConfig) -> None:
-        self._burst = max(1.0, 0.4 * config.query_burst)
-        self._rate = 0.5 * config.query_burst / config.query_window
+        self._burst = max(1, config.query_burst * 9 // 10)
+        self._window = 1.1 * config.query_window
         self._size = config.tracked_sources
-        self._ready: OrderedDict[Home, float] = OrderedDict()  # when the burst is whole again
+        self._booked: OrderedDict[Home, deque[float]] = OrderedDict()
 
-    def wait(self, to: Address, now: float) -> float:
-        """Seconds before a question may go to `to`; 0 means now, and it is counted as sent."""
+    def is_free(self, to: Address, now: float) -> bool:
+        """Whether a question may go to `to` at once."""
+        times = self._booked.get(home(to))
+        return times is None or len(times) < self._burst or times[0] + self._window <= now
+
+    def book(self, to: Address, now: float) -> float:
+        """When the next question may go to `to`: now or later. It is counted as sent then."""
         place = home(to)
-        whole_at = max(now, self._ready.get(place, now))
-        used = (whole_at - now) * self._rate
-        if used > self._burst - 1:
-            return (used - self._burst + 1) / self._rate + 1e-6  # never wake a rounding too early
-        self._ready[place] = whole_at + 1 / self._rate
-        self._ready.move_to_end(place)
-        if len(self._ready) > self._size:
-            self._ready.popitem(last=False)
-        return 0.0
+        times = self._booked.get(place)
+        if times is None:
+            times = self._booked[place] = deque(maxlen=self._burst)
+            if len(self._booked) > self._size:
+                self._booked.popitem(last=False)
+        else:
+            self._booked.move_to_end(place)
+        when = max(now, times[0] + self._window) if len(times) == self._burst else now
+        times.append(when)
+        return when
 
 
 class Strangers:

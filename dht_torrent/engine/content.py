@@ -131,7 +131,14 @@ class Content:
         have = self.have.to_wire()
         await self._pool.run(self._storage.sync)
         now = await self._stamps()
-        stamps = settled(now, time.time_ns())
+        ours = self._written
+        # A file that somebody else changed, which nobody has noticed yet, is not vouched for.
+        stamps = tuple(
+            FileStamp(stamp.size, 0) if stamp and stamp != seen and number not in ours else stamp
+            for number, (stamp, seen) in enumerate(
+                zip(settled(now, time.time_ns()), self._seen, strict=True)
+            )
+        )
         return have, stamps, stamps == now
 
     async def delete(self) -> None:

@@ -58,6 +58,7 @@ class Crowd:
     def __init__(self, host: Host, info_hash: InfoHash, name: Callable[[], str]) -> None:
         self.peers: dict[int, Peer] = {}
         self.candidates = Candidates(host.config.torrent, host.rng)
+        self.limits = host.limits.torrent()
         self.downloaded = 0
         """Payload bytes of connections that have ended."""
         self.uploaded = 0
@@ -185,7 +186,13 @@ class Crowd:
             logger.debug("%s: refused %s: %s", self._name(), address, refusal)
             return
         peer = Peer(
-            host.peer_key(), greeted, host.config.peer, now, source=source, incoming=incoming
+            host.peer_key(),
+            greeted,
+            host.config.peer,
+            now,
+            source=source,
+            incoming=incoming,
+            limits=self.limits,
         )
         peer.client = client_name(peer.peer_id, None)
         self.peers[peer.key] = peer

@@ -56,6 +56,9 @@ REANNOUNCE_PAUSE: Final = 2.0
 """Seconds between two rounds of announcing to newly met contacts."""
 REANNOUNCE_AT_ONCE: Final = 8
 """Torrents announced side by side in such a round."""
+MAX_SEARCHES: Final = 32
+"""Searches for peers at the same time; further ones wait. Beyond, they would only be in each
+other's way: small networks bear few questions, and large ones answer one search in seconds."""
 ANNOUNCE_PATIENCE: Final = 2.0
 """Seconds to wait for answers to announce_peer. Those asked have answered a moment ago."""
 MAX_FOUND: Final = 2000
@@ -195,6 +198,7 @@ class Dht:
         )
         self._counts = _Counts()
         self._announcing: dict[InfoHash, _Announcement] = {}
+        self._search_slots = trio.Semaphore(MAX_SEARCHES)
         self._watchers: dict[InfoHash, list[OnPeers]] = {}
         self._answered_points: dict[HostPort, None] = {}
         self._knocking = 0  # tasks of `_knock` at work
@@ -295,8 +299,10 @@ class Dht:
         good = [contact for contact in self._table if self._table.is_good(contact, now)]
         good.sort(key=lambda contact: -contact.last_heard)
         addresses = [contact.address for contact in good]
-        # A start too short to have met them again must not forget those we were given.
-        addresses = list(dict.fromkeys([*addresses, *self._saved]))[: self._config.saved_contacts]
+        if len(addresses) < self._config.k:
+            # A run too short, or offline, must not forget those it was given.
+            addresses = list(dict.fromkeys([*addresses, *self._saved]))
+        del addresses[self._config.saved_contacts :]
         compact: list[Value] = [address.compact() for address in addresses]
         return bencode.encode({b"id": self.node_id, b"nodes": compact})
 
@@ -544,15 +550,16 @@ class Dht:
                 info_hash, trio.current_time(), self._rng, config.values_per_reply
             )
             deliver(stored)
-            lookup = await self._lookup(info_hash, krpc.GET_PEERS, b"info_hash", on_reply)
             announced_to = 0
-            if announce_port is not None:
-                closest = [
-                    (node, tokens[node.id]) for node in lookup.closest() if node.id in tokens
-                ]
-                announced_to = await self._announce(info_hash, announce_port, closest)
-                if announcement is not None:
-                    announcement.reached = announced_to
+            async with self._search_slots:
+                lookup = await self._lookup(info_hash, krpc.GET_PEERS, b"info_hash", on_reply)
+                if announce_port is not None:
+                    closest = [
+                        (node, tokens[node.id]) for node in lookup.closest() if node.id in tokens
+                    ]
+                    announced_to = await self._announce(info_hash, announce_port, closest)
+                    if announcement is not None:
+                        announcement.reached = announced_to
             if not found and 0 < lookup.replies < config.k:
                 # In a network this small every announce reaches us as well, but one by a node
                 # that has only just met us may be on its way.
@@ -579,16 +586,14 @@ class Dht:
             open_questions -= 1
             bell.ring()
 
-        with trio.move_on_after(ANNOUNCE_PATIENCE) as patience:
-            for node, token in nodes:
-                args: dict[bytes, Value] = {b"info_hash": info_hash, b"port": port, b"token": token}
-                if port == self._address.port:
-                    args[b"implied_port"] = 1  # survives a NAT that changes ports
-                await self._questions.ask_when_possible(
-                    node.address, krpc.ANNOUNCE_PEER, args, came, node.id
-                )
-                # Having to wait for our turn is no silence of theirs.
-                patience.deadline = trio.current_time() + ANNOUNCE_PATIENCE
+        for node, token in nodes:
+            args: dict[bytes, Value] = {b"info_hash": info_hash, b"port": port, b"token": token}
+            if port == self._address.port:
+                args[b"implied_port"] = 1  # survives a NAT that changes ports
+            await self._questions.ask_when_possible(
+                node.address, krpc.ANNOUNCE_PEER, args, came, node.id
+            )
+        with trio.move_on_after(ANNOUNCE_PATIENCE):
             while open_questions:
                 await bell.wait()
         return confirmed
@@ -642,7 +647,8 @@ class Dht:
 
     async def _bootstrap(self, nursery: trio.Nursery) -> None:
         """Finds a way into the network, now and whenever no contact is good any more."""
-        pause = self._config.bootstrap_retry
+        first = self._config.bootstrap_retry
+        pause = first
         while True:
             if self._is_alone() and not self._knocking:
                 self._knock(nursery)
@@ -650,19 +656,34 @@ class Dht:
                 while not len(self._table):
                     await self._grown_for_bootstrap.wait()
             if len(self._table):
-                lookup = await self._lookup(self.node_id, krpc.FIND_NODE, b"target")
-                if lookup.replies:
+                if await self._find_neighbours():
                     if not self._bootstrapped.is_set():
                         logger.info("in the DHT: %d contacts", len(self._table))
                     self._bootstrapped.set()
-                    pause = self._config.bootstrap_retry
-                    while not self._is_alone():  # noqa: ASYNC110 - time alone makes it so
-                        await trio.sleep(MAX_RETRY)
+                    await self._settle()
+                    pause = first
                     continue
                 await trio.sleep(pause)
             pause = min(2 * pause, MAX_RETRY)
             if self._bootstrap_points:
                 logger.info("no DHT node answers; trying again for %.0f s", pause)
+
+    async def _find_neighbours(self) -> bool:
+        """Look up our own id (BEP 5); whether anybody answered."""
+        return (await self._lookup(self.node_id, krpc.FIND_NODE, b"target")).replies > 0
+
+    async def _settle(self) -> None:
+        """Returns when no contact is good any more. As long as there are few, look for more, ever
+        more rarely: who came in early knows only those who were there before."""
+        few = 2 * self._config.k
+        pause = self._config.bootstrap_retry
+        while not self._is_alone():
+            if len(self._table) < few:
+                await trio.sleep(pause)
+                pause = min(2 * pause, self._config.refresh_interval)
+                await self._find_neighbours()
+            else:
+                await trio.sleep(MAX_RETRY)
 
     def _is_alone(self) -> bool:
         return not self._table.counts(trio.current_time())[0]

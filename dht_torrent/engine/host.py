@@ -12,6 +12,7 @@ import trio
 from dht_torrent.config import Config
 from dht_torrent.engine.dht import Dht
 from dht_torrent.engine.disk import Disk
+from dht_torrent.engine.limits import Limits
 from dht_torrent.engine.net import Network
 from dht_torrent.engine.state import StateDir
 from dht_torrent.ids import Address, PeerId
@@ -43,6 +44,7 @@ class Host:
     open_storage: OpenStorage
     buffer: memoryview
     """All connections receive into this; nothing runs between a receive and its handling."""
+    limits: Limits = field(default_factory=Limits)
     connections: int = 0
     own_addresses: set[Address] = field(default_factory=set)
     """Where we reached ourselves: never dialled again."""

@@ -24,6 +24,7 @@ from dht_torrent.engine.content import Stamps
 from dht_torrent.engine.dht import Dht
 from dht_torrent.engine.disk import Disk
 from dht_torrent.engine.host import Host, OpenStorage
+from dht_torrent.engine.limits import Limits, NewRate
 from dht_torrent.engine.net import DatagramSocket, Listener, Network, RealNetwork, bind_pair
 from dht_torrent.engine.net import Stream as NetStream
 from dht_torrent.engine.peer import receive_greeting
@@ -152,6 +153,7 @@ class Node:
         select = select if select is not None else magnet.select
         present = self._torrents.get(magnet.info_hash)
         if present is not None:
+            present.know(magnet.peers)
             present.raise_selection(select)
             return present
         folder = _absolute(output if output is not None else self.config.download_dir)
@@ -162,9 +164,8 @@ class Node:
             metainfo=metainfo,
             select=select,
             sequential=sequential,
+            paused=paused,
         )
-        if paused:
-            await torrent.pause()
         return await self._add(torrent)
 
     async def _understand(
@@ -197,7 +198,10 @@ class Node:
     async def remove(self, torrent: Torrent, *, delete_data: bool = False) -> None:
         """Stop and forget a torrent; with `delete_data` its files go too.
 
-        Files shared in place are never deleted: they are the user's own."""
+        Files shared in place are never deleted: they are the user's own. Raises InputError for a
+        torrent that is not here any more."""
+        if self._torrents.get(torrent.info_hash) is not torrent:
+            raise InputError(f"no such torrent: {torrent.id}")
         scope, ended = self._scopes[torrent.info_hash]
         scope.cancel()
         await ended.wait()
@@ -226,6 +230,12 @@ class Node:
         await trio.lowlevel.checkpoint()
         return torrent
 
+    def set_limits(self, *, up: NewRate = ..., down: NewRate = ...) -> None:
+        """Bytes per second all torrents together may send and receive from now on: None is no
+        limit, `...` leaves it as it is. What counts is payload and headers of messages. A restart
+        begins with the configuration's again. Raises InputError."""
+        self._host.limits.set(up, down)
+
     # -- what users see -------------------------------------------------------------------------
 
     def status(self) -> NodeStatus:
@@ -251,6 +261,8 @@ class Node:
             up_rate=sum(peer.up.value(now) for peer in peers),
             last_announce=now - last if last is not None else None,
             warnings=tuple(self.warnings),
+            limit_up=self._host.limits.up.rate,
+            limit_down=self._host.limits.down.rate,
         )
 
     # -- services -------------------------------------------------------------------------------
@@ -357,6 +369,8 @@ async def open_node(
     network = network if network is not None else RealNetwork()
     rng = rng if rng is not None else random.Random(secrets.randbits(128))
     bootstrap = config.bootstrap_points()
+    limits = Limits()
+    limits.set(config.limit_up, config.limit_down)
     bind = parse_address(config.listen)
     disk = Disk(config.disk)
     state: StateDir | None = None
@@ -392,6 +406,7 @@ async def open_node(
             client=f"dht_torrent {dht_torrent.__version__}",
             open_storage=open_storage or _file_storage(config),
             buffer=memoryview(bytearray(config.peer.receive_buffer)),
+            limits=limits,
         )
         async with trio.open_nursery() as nursery:
             node = Node(host, dht, nursery, address)
@@ -399,6 +414,7 @@ async def open_node(
             await nursery.start(dht.run)
             nursery.start_soon(node._accept, listener)
             nursery.start_soon(node._save_dht)
+            nursery.start_soon(limits.run)
             await node._restore(records)
             try:
                 yield node

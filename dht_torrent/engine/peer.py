@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import trio
 
 from dht_torrent.config import PeerConfig
+from dht_torrent.engine.limits import Line, TorrentLimits
 from dht_torrent.engine.net import Stream
 from dht_torrent.engine.views import PeerInfo
 from dht_torrent.errors import HandshakeError, PeerProtocolError
@@ -26,6 +27,7 @@ from dht_torrent.peer.messages import (
     encode_requests,
     piece_header,
 )
+from dht_torrent.torrent.limits import HEADER
 from dht_torrent.torrent.pipeline import Pipeline, Rate
 
 OUTBOX_LIMIT = 4 << 20
@@ -94,7 +96,9 @@ class Peer:
         *,
         source: str,
         incoming: bool,
+        limits: TorrentLimits | None = None,
     ) -> None:
+        """Without `limits` there will never be any."""
         self.key = key
         self.stream = greeted.stream
         self.connection = greeted.connection
@@ -142,6 +146,10 @@ class Peer:
         self.why = "closed by the peer"
 
         self._config = config
+        self._limits = limits
+        self._may_send = 0
+        """Bytes the limit lets us send; 0 while we wait in line, or have not asked."""
+        self._in_line = False
         self._outbox = bytearray()
         self._writer_waits = False
         self._writer_lot = trio.lowlevel.ParkingLot()
@@ -247,14 +255,17 @@ class Peer:
         ) as group:
             self.why = _first_reason(group)
         finally:
+            if self._limits is not None:
+                self._limits.leave(self.key)
             self.stream.close()
 
     async def _read(
         self, buffer: memoryview, on_events: Callable[[Peer, list[Event], float], None]
     ) -> None:
         config, connection, stream = self._config, self.connection, self.stream
-        receive_into, parse = stream.receive_into, connection.receive
+        receive_into, parse, limits = stream.receive_into, connection.receive, self._limits
         heard = progressed = trio.current_time()
+        room = buffer
         with trio.CancelScope() as patience:
             while True:
                 # A message that has begun must end: silence and drip-feeding have different clocks.
@@ -262,21 +273,32 @@ class Peer:
                 if connection.mid_message:
                     deadline = min(deadline, progressed + config.message_timeout)
                 patience.deadline = deadline
-                size = await receive_into(buffer)
+                size = await receive_into(room)
                 if size == 0:
                     return
                 heard = trio.current_time()
-                was_mid_message = connection.mid_message
+                was_mid_message, downloaded = connection.mid_message, self.downloaded
                 events = parse(buffer[:size])
                 if events or not (was_mid_message and connection.mid_message):
                     progressed = heard  # a message ended, or one has only just begun
                 on_events(self, events, heard)
+                if limits is None or not limits.down.limited:
+                    room = buffer
+                    continue
+                holds_payload = self.downloaded != downloaded or connection.mid_message
+                if holds_payload or not limits.down.charge(size):
+                    patience.deadline = float("inf")
+                    await limits.down.pay(self.key, size)
+                    # It is we who were silent: the peer's clocks stood still.
+                    waited = trio.current_time() - heard
+                    heard, progressed = heard + waited, progressed + waited
+                room = buffer[: limits.down.ahead(size)]
         raise PeerProtocolError("went silent")
 
     async def _write(self) -> None:
         config, stream, connection = self._config, self.stream, self.connection
         while True:
-            if not self._outbox and not (self.asked and self.serve):
+            if not self._outbox and not (self.asked and self.serve and not self._in_line):
                 self._writer_waits = True
                 with trio.move_on_after(config.keepalive_interval) as pause:
                     await self._writer_lot.park()
@@ -286,6 +308,8 @@ class Peer:
                 continue
             buffers: list[bytes | memoryview] = []
             blocks = self._next_batch()
+            if self._in_line and not self._outbox:
+                continue
             if blocks:
                 assert self.serve is not None
                 payloads = await self.serve(blocks)
@@ -295,6 +319,8 @@ class Peer:
                 # Taken after the read, so that what was queued meanwhile is not held up by it.
                 buffers.append(bytes(self._outbox))
                 self._outbox.clear()
+                if self._limits is not None and self._limits.up.limited:
+                    self._limits.up.charge(len(buffers[0]))
             if blocks:
                 sent = 0
                 for (index, begin, length), payload in zip(blocks, payloads, strict=True):
@@ -315,6 +341,8 @@ class Peer:
         if not self.asked or self.serve is None:
             return []
         room = min(self._config.send_batch, max(32 * 1024, int(self.up.value(trio.current_time()))))
+        if self._limits is not None and self._limits.up.limited:
+            return self._limited_batch(self._limits.up, room)
         batch = []
         asked = self.asked
         while asked and room > 0:
@@ -322,6 +350,29 @@ class Peer:
             batch.append(block)
             room -= block[2]
         return batch
+
+    def _limited_batch(self, up: Line, room: int) -> list[tuple[int, int, int]]:
+        """Those of the blocks that the limit lets go now; if none, we wait in line."""
+        asked = self.asked
+        if not self._may_send and not self._in_line:
+            least = HEADER + asked[0][2]
+            most = max(least, min(room, sum(HEADER + length for _, _, length in asked)))
+            self._may_send = up.ask(self.key, least, most, self._on_turn)
+            self._in_line = not self._may_send
+        batch = []
+        while asked and HEADER + asked[0][2] <= self._may_send:
+            block = asked.popleft()
+            batch.append(block)
+            self._may_send -= HEADER + block[2]
+        if self._may_send:
+            up.give_back(self._may_send)
+            self._may_send = 0
+        return batch
+
+    def _on_turn(self, size: int) -> None:
+        self._in_line = False
+        self._may_send = size
+        self._wake_writer()
 
 
 def _first_reason(group: BaseExceptionGroup[BaseException]) -> str:

@@ -108,14 +108,12 @@ class Questions:
         expected: NodeId | None = None,
     ) -> None:
         """Wait for room among the questions in flight, and until another one may go to `to`."""
-        while not self._closed:
-            if len(self._pending) >= self._config.max_pending:
-                await self._room.wait()
-                continue
-            wait = self._pace.wait(to, trio.current_time())
-            if not wait:
-                break
-            await trio.sleep(wait)
+        now = trio.current_time()
+        when = self._pace.book(to, now)
+        if when > now:
+            await trio.sleep_until(when)
+        while len(self._pending) >= self._config.max_pending and not self._closed:
+            await self._room.wait()
         self._ask(to, method, args, done, expected, trio.current_time())
 
     def ask_now(
@@ -128,8 +126,9 @@ class Questions:
         now: float,
     ) -> bool:
         """Ask if that is possible without waiting; False if it is not, and nothing was done."""
-        if len(self._pending) >= self._config.max_pending or self._pace.wait(to, now):
+        if len(self._pending) >= self._config.max_pending or not self._pace.is_free(to, now):
             return False
+        self._pace.book(to, now)
         self._ask(to, method, args, done, expected, now)
         return True
 

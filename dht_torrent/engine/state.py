@@ -80,6 +80,9 @@ class Resume:
     """Those beyond the first `MAX_PEERS` are not saved."""
     banned: tuple[str, ...] = ()
     """Hosts, as IP literals. Those beyond the first `MAX_BANNED` are not saved."""
+    limit_up: int | None = None
+    """Bytes per second; None is no limit."""
+    limit_down: int | None = None
 
     def encode(self) -> bytes:
         """The payload of a record; `decode_resume` is the inverse."""
@@ -108,6 +111,10 @@ class Resume:
             fields[b"select"] = [list(pair) for pair in self.select]
         if self.completed_at is not None:
             fields[b"completed_at"] = _TIME.pack(self.completed_at)
+        if self.limit_up is not None:
+            fields[b"limit_up"] = self.limit_up
+        if self.limit_down is not None:
+            fields[b"limit_down"] = self.limit_down
         return bencode.encode(fields)
 
 
@@ -143,6 +150,8 @@ def decode_resume(payload: bytes) -> Resume:
                 str(ipaddress.ip_address(host.decode()))
                 for host in fields.strings(b"banned", MAX_BANNED)
             ),
+            limit_up=fields.maybe(b"limit_up", fields.integer),
+            limit_down=fields.maybe(b"limit_down", fields.integer),
         )
     except (BencodeError, ValueError) as exc:  # UnicodeDecodeError is a ValueError
         raise StorageError(f"not a resume record: {exc}") from exc

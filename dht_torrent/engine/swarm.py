@@ -98,6 +98,7 @@ class Swarm:
 
         self._peers = crowd.peers
         self._candidates = crowd.candidates
+        self._down = crowd.limits.down
         self._config = host.config
         self._rng = host.rng
         self._trace = host.trace
@@ -147,7 +148,10 @@ class Swarm:
 
     def _give_back_late_requests(self, now: float) -> None:
         config = self._config.peer
-        late = self.picker.expire(now - config.request_timeout)
+        # Under a limit it is we who let them wait.
+        asked = sum(self.picker.outstanding(key) for key in self._peers)
+        patience = self._down.takes(asked * BLOCK)
+        late = self.picker.expire(now - config.request_timeout - patience)
         for key, block in late:
             peer = self._peers.get(key)
             if peer is not None and not peer.connection.fast:
@@ -156,11 +160,11 @@ class Swarm:
             waiting = self.picker.outstanding(peer.key)
             oldest = self.picker.oldest_request(peer.key)
             silent = now - max(peer.last_block_at, oldest if oldest is not None else now)
-            if waiting and silent > config.snub_timeout and not peer.snubs_us:
+            if waiting and silent > config.snub_timeout + patience and not peer.snubs_us:
                 peer.snubs_us = True
                 peer.pipeline.snubbed()
-                # Its blocks go to others now; should they come after all, they are still welcome.
-                self.picker.give_back(peer.key, keep=1)
+                # All its blocks are for others now; should they come after all, they are welcome.
+                self.picker.give_back(peer.key)
         self._refill_idle(now)
 
     # -- peers come and go ----------------------------------------------------------------------
@@ -235,7 +239,11 @@ class Swarm:
                 return
             allowed = peer.allowed_to_us
         outstanding = self.picker.outstanding(peer.key)
-        room = peer.pipeline.room(outstanding)
+        ceiling: int | None = None
+        if self._down.limited:
+            # Two: the next is on its way while one comes in.
+            ceiling = max(2, int(self._down.within(self._config.peer.queue_seconds) / BLOCK))
+        room = peer.pipeline.room(outstanding, ceiling)
         if room <= 0:
             return
         blocks = self.picker.next_requests(peer.key, room, now, allowed=allowed)
@@ -261,8 +269,10 @@ class Swarm:
 
     def _on_choke(self, peer: Peer, event: object, now: float) -> None:
         peer.chokes_us = True
-        if not peer.connection.fast:
-            self.picker.choked(peer.key)  # with BEP 6 a reject follows for each request instead
+        # Others may have its blocks at once. With BEP 6 a reject, or the block, still follows for
+        # each; by then neither makes a difference but that the block is welcome.
+        keep = peer.allowed_to_us if peer.connection.fast else ()
+        if self.picker.choked(peer.key, keep=keep):
             self._refill_idle(now)
 
     def _on_unchoke(self, peer: Peer, event: object, now: float) -> None:
@@ -442,7 +452,8 @@ class Swarm:
         """Blocks came free: whoever has room may ask for them. Peers with enough in flight are
         passed over cheaply; they fill up as their answers come."""
         if not self.picker.done:
-            for peer in list(self._peers.values()):
+            # Who snubs us comes last: a few of those could hold all copies of the last block.
+            for peer in sorted(self._peers.values(), key=lambda peer: peer.snubs_us):
                 self.refill(peer, now)
 
     # -- pieces ---------------------------------------------------------------------------------
@@ -503,9 +514,12 @@ class Swarm:
 
     def _ban(self, key: int, now: float) -> None:
         address = self.ledger.address(key)
-        if address is None:
+        if address is None or self._candidates.is_banned(address, now):
             return
         self._candidates.ban(address, now)
+        peer = self._peers.get(key)
+        if peer is not None and peer.listens_at is not None:
+            self._candidates.ban(peer.listens_at, now)  # one that came to us has two addresses
         self._trace(PeerBanned(self._info_hash, address))
         logger.info("%s: banned %s for sending bad data", self.metainfo.name, address)
         for peer in list(self._peers.values()):

@@ -17,12 +17,13 @@ import trio
 from dht_torrent.engine.content import Content, Stamps
 from dht_torrent.engine.crowd import Crowd, their_fault
 from dht_torrent.engine.host import Host
+from dht_torrent.engine.limits import NewRate
 from dht_torrent.engine.peer import Greeted, Peer
 from dht_torrent.engine.state import Resume
 from dht_torrent.engine.swarm import Swarm
 from dht_torrent.engine.views import FileInfo, PeerInfo, State, Summary
 from dht_torrent.errors import InputError, MetainfoError, StorageError
-from dht_torrent.ids import Address, InfoHash
+from dht_torrent.ids import Address, HostPort, InfoHash
 from dht_torrent.metainfo import Magnet, Metainfo, from_info
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.extensions import (
@@ -104,6 +105,7 @@ class Torrent:
         resume: Resume | None = None,
         select: Sequence[tuple[int, int]] | None = None,
         sequential: bool = False,
+        paused: bool = False,
     ) -> None:
         """`root` is the folder the download goes into or, when `shared`, the user's own file or
         folder itself, which is never written. `hashed` are the files' stamps from before all of it
@@ -122,7 +124,7 @@ class Torrent:
         self._resume = resume
         self._content: Content | None = None
         self._stage: Stage = FetchingInfo(MetadataFetch(magnet.info_hash, host.config.peer))
-        self._paused = resume.paused if resume else False
+        self._paused = resume.paused if resume else paused
         self._fault: Failed | None = None
         self._session = trio.CancelScope()
         self._search = trio.CancelScope()
@@ -134,9 +136,9 @@ class Torrent:
         self._wasted_before = 0
         self._added_at = resume.added_at if resume else time.time()
         self._completed_at = resume.completed_at if resume else None
-        # Names in x.pe are not resolved: a magnet link must not make us ask somebody's DNS.
-        self.crowd.found([Address(*p) for p in magnet.peers if Address(*p).is_usable], "magnet")
+        self.know(magnet.peers)
         if resume:
+            self.crowd.limits.restore(resume.limit_up, resume.limit_down)
             self.crowd.found(resume.peers, "resume")
             for host_name in resume.banned:
                 self.crowd.candidates.ban(host_name, trio.current_time())
@@ -295,6 +297,8 @@ class Torrent:
             magnet=str(self.magnet),
             path=str(self.path) if self.path else None,
             eta=left / down if left and down > 1 else None,
+            limit_up=self.crowd.limits.up.rate,
+            limit_down=self.crowd.limits.down.rate,
         )
 
     def peers(self) -> list[PeerInfo]:
@@ -336,7 +340,7 @@ class Torrent:
     async def resume(self) -> None:
         """Go on after a pause or an error."""
         self._paused = False
-        self._fault = None
+        self._forgive()
         await self._interrupt()
 
     async def recheck(self) -> None:
@@ -345,11 +349,22 @@ class Torrent:
         Raises InputError while the metadata is not known."""
         if self.metainfo is None:
             raise InputError("nothing to recheck: the metadata is not known yet")
-        self._fault = None
+        self._forgive()
         if self._content is not None:
             self._content.doubt()
         self._resume = self._hashed = None
         await self._interrupt()
+
+    def _forgive(self) -> None:
+        """The error is history from now on, not only when `run` comes to it."""
+        self._fault = None
+        if isinstance(self._stage, Failed):
+            self._enter(Checking())
+
+    def know(self, peers: Sequence[HostPort]) -> None:
+        """Peers named in a magnet link. Names are not resolved: a link must not make us ask
+        somebody's DNS."""
+        self.crowd.found([Address(*p) for p in peers if Address(*p).is_usable], "magnet")
 
     def raise_selection(self, select: Sequence[tuple[int, int]] | None) -> None:
         """Want these files too; None wants all (BEP 53: a second magnet only adds)."""
@@ -361,6 +376,13 @@ class Torrent:
             self._stage.swarm.select(self._wanted_pieces(self.metainfo), trio.current_time())
             if not self._stage.swarm.picker.done:
                 self._finished = trio.Event()
+
+    def set_limits(self, *, up: NewRate = ..., down: NewRate = ...) -> None:
+        """Bytes per second all connections of this torrent may send and receive from now on, and
+        after a restart: None is no limit, `...` leaves it as it is. The node's limits hold as well.
+        Raises InputError."""
+        self.crowd.limits.set(up, down)
+        self._dirty = True
 
     def welcome(self, greeted: Greeted) -> bool:
         """An incoming connection for this torrent. False when it cannot be taken in."""
@@ -453,17 +475,7 @@ class Torrent:
         def note(done: int, total: int) -> None:
             stage.done, stage.total = done, total
 
-        if self._content is None:
-            self._content = Content(
-                host.disk,
-                host.open_storage(metainfo, self._root, self._shared),
-                metainfo,
-                shared=self._shared,
-                resume=self._resume,
-                hashed=self._hashed,
-            )
-            self._resume = self._hashed = None
-        content = self._content
+        content = self._open_content(metainfo)
         have = await content.establish(note)
         wanted = self._wanted_pieces(metainfo)
         missing = (index for index in wanted if index not in have)
@@ -484,6 +496,19 @@ class Torrent:
         self._note_completion(swarm)
         self.crowd.wake()
         return swarm
+
+    def _open_content(self, metainfo: Metainfo) -> Content:
+        if self._content is None:
+            self._content = Content(
+                self._host.disk,
+                self._host.open_storage(metainfo, self._root, self._shared),
+                metainfo,
+                shared=self._shared,
+                resume=self._resume,
+                hashed=self._hashed,
+            )
+            self._resume = self._hashed = None
+        return self._content
 
     def _wanted_pieces(self, metainfo: Metainfo) -> set[int]:
         geometry = metainfo.geometry
@@ -750,9 +775,11 @@ class Torrent:
             completed_at=self._completed_at,
             peers=tuple(known),
             banned=tuple(banned),
+            limit_up=self.crowd.limits.up.rate,
+            limit_down=self.crowd.limits.down.rate,
         )
 
     async def delete_content(self) -> None:
         """Remove the content's files, unless shared in place. Call when `run` has ended."""
-        if self._content is not None:
-            await self._content.delete()
+        if self.metainfo is not None:  # one that was paused all the time has not opened them yet
+            await self._open_content(self.metainfo).delete()

@@ -41,6 +41,9 @@ class Summary:
     """Where the content is; None while the metadata is not known."""
     eta: float | None
     """Seconds to completion at the present rate."""
+    limit_up: int | None = None
+    """Bytes per second this torrent may send, all its connections together; None is no limit."""
+    limit_down: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +96,6 @@ class NodeStatus:
     """Seconds since a torrent was announced to at least one contact."""
     warnings: tuple[str, ...]
     """What went wrong at the start without stopping the node, as broken records set aside."""
+    limit_up: int | None = None
+    """Bytes per second all torrents together may send; None is no limit."""
+    limit_down: int | None = None

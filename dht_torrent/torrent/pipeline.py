@@ -113,8 +113,9 @@ class Pipeline:
         """Requests wanted in flight."""
         return 1 if self._snubbed else int(self._window)
 
-    def room(self, outstanding: int) -> int:
+    def room(self, outstanding: int, ceiling: int | None = None) -> int:
         """How many more requests to send now. 0 until a quarter of the window is answered, so that
-        requests go out in batches rather than one for each block."""
-        target = self.target
+        requests go out in batches rather than one for each block. `ceiling`: at most so many in
+        flight, whatever the peer could send."""
+        target = self.target if ceiling is None else min(self.target, ceiling)
         return target - outstanding if outstanding <= target * 3 // 4 else 0

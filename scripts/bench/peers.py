@@ -49,10 +49,10 @@ class WorkerError(Exception):
 class Worker:
     """The parent's end of a worker process."""
 
-    def __init__(self, role: str, **options: Any) -> None:
+    def __init__(self, role: str, *, script: str = __file__, **options: Any) -> None:
         self.role = role
         self._process = subprocess.Popen(
-            [sys.executable, __file__, role, json.dumps(options)],
+            [sys.executable, script, role, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -83,6 +83,13 @@ class Worker:
         self._process.stdin.write(json.dumps({"peers": peers}).encode() + b"\n")
         self._process.stdin.flush()
 
+    def ask(self) -> Line:
+        """What it has used so far, and what else it tells; it goes on. Not every role answers."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        return self.expect("usage", 60.0)
+
     def stop(self) -> Line:
         """Let the worker end in good order, and hear what it used."""
         assert self._process.stdin is not None
@@ -103,9 +110,9 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker(role: str, **options: Any) -> Iterator[Worker]:
-    """A worker that is surely gone at the end of the block."""
-    made = Worker(role, **options)
+def worker(role: str, *, script: str = __file__, **options: Any) -> Iterator[Worker]:
+    """A worker that is surely gone at the end of the block. `script` knows what its roles do."""
+    made = Worker(role, script=script, **options)
     try:
         yield made
     finally:
@@ -115,12 +122,24 @@ def worker(role: str, **options: Any) -> Iterator[Worker]:
 def peak_rss() -> int:
     """Bytes this process has held at most."""
     # VmHWM where there is one: Linux's ru_maxrss remembers the parent's over fork and exec.
-    with contextlib.suppress(OSError), Path("/proc/self/status").open() as status:
-        for line in status:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    if peak := _memory("VmHWM:"):
+        return peak
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def resident() -> Line:
+    """Bytes held now: all, and what is not mapped from files. The peak where /proc is not."""
+    peak = peak_rss()
+    return {"now": _memory("VmRSS:") or peak, "anonymous": _memory("RssAnon:") or peak}
+
+
+def _memory(field: str) -> int | None:
+    with contextlib.suppress(OSError), Path("/proc/self/status").open() as status:
+        for line in status:
+            if line.startswith(field):
+                return int(line.split()[1]) * 1024
+    return None
 
 
 def cpu_seconds() -> float:
@@ -256,7 +275,8 @@ def libtorrent_create(path: Path, piece_length: int) -> bytes:
     """A v1 .torrent of `path`, by libtorrent."""
     import libtorrent as lt
 
-    files = lt.list_files(str(path))
+    # It lists a folder in the order of the file system; the order is part of the infohash.
+    files = sorted(lt.list_files(str(path)), key=lambda file: file.filename)
     made = lt.create_torrent(files, piece_length, lt.create_torrent.v1_only)
     lt.set_piece_hashes(made, str(path.parent))
     return bytes(lt.bencode(made.generate()))

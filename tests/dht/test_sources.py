@@ -64,25 +64,28 @@ def test_answers_to_the_public_share_a_budget_that_refills() -> None:
 
 
 @settings(max_examples=50)
-@given(st.lists(st.floats(0, 3), min_size=100, max_size=400))
-def test_keeping_our_pace_never_offends_the_limit_of_a_node_like_us(waits: list[float]) -> None:
+@given(st.lists(st.floats(0, 3), min_size=100, max_size=400), st.floats(1, 40))
+def test_keeping_our_pace_never_offends_the_limit_of_a_node_like_us(
+    waits: list[float], haste: float
+) -> None:
     pace, limit = Pace(CONFIG), QueryLimit(CONFIG)
     now = 0.0
+    arrivals = []
     for wait in waits:
-        now += wait / 40
-        if pace.wait(PUBLIC, now) == 0:
-            assert limit.allows(PUBLIC, now)
+        now += wait / haste
+        free = pace.is_free(PUBLIC, now)
+        when = pace.book(PUBLIC, now)
+        assert (when == now) == free
+        arrivals.append(when + wait / 4)  # up to 0.75 s on the way, so some overtake others
+    assert all(limit.allows(PUBLIC, when) for when in sorted(arrivals))
 
 
-def test_waiting_as_long_as_told_is_enough() -> None:
+def test_two_hundred_questions_to_one_node_take_three_quarters_of_a_minute() -> None:
     pace = Pace(CONFIG)
-    now = 0.0
-    for _ in range(200):
-        wait = pace.wait(PUBLIC, now)
-        if wait:
-            now += wait
-            assert pace.wait(PUBLIC, now) == 0
-    assert 60 < now < 80  # 180 at 2.5 a second, after a burst of 20
+    times = [pace.book(PUBLIC, 0) for _ in range(200)]
+    assert times == sorted(times)
+    assert (times[44], times[45], times[-1]) == (0, 11, 44)
+    assert pace.book(Address("11.22.33.45", 1), 0) == 0  # somebody else
 
 
 def test_a_public_stranger_waits_ninety_seconds_and_a_local_one_not_at_all() -> None:

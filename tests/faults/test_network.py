@@ -90,10 +90,10 @@ async def test_nothing_is_left_when_a_node_ends(tmp_path: Path) -> None:
             await finished.completed()
             cut_short = await nodes[2].get(shared.id)
             await until(lambda: cut_short.peers() or cut_short.progress, "it has begun")
-        assert open_sockets() == sockets
-        assert task_count() == tasks
+        assert open_sockets() <= sockets
+        assert task_count() <= tasks
         # Trio keeps idle workers for a while; none of them may still be at work.
-        await until(lambda: busy_threads() == threads, "no thread is at work any more")
+        await until(lambda: busy_threads() <= threads, "no thread is at work any more")
         files = {path.name for path in (tmp_path / "nodes").rglob("*") if path.is_file()}
         assert files <= {"film.bin"}
 

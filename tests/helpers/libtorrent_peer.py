@@ -115,9 +115,18 @@ class LibtorrentPeer:
 
     async def peers_of(self, info_hash: bytes) -> list[Address]:
         """Ask its DHT for the peers of a torrent."""
+        asked_at = float("-inf")
         self.found.clear()
-        self.session.dht_get_peers(lt.sha1_hash(info_hash))
-        await self.until(lambda: self.found, "its DHT finds peers")
+
+        def answered() -> object:
+            nonlocal asked_at
+            if not self.found and trio.current_time() > asked_at + 0.5:
+                # Again and again: an announce may still be on its way to those it asks.
+                self.session.dht_get_peers(lt.sha1_hash(info_hash))
+                asked_at = trio.current_time()
+            return self.found
+
+        await self.until(answered, "its DHT finds peers")
         return self.found
 
     def close(self) -> None:

@@ -126,7 +126,11 @@ def test_our_handshake_has_the_bits_of_beps_5_6_and_10() -> None:
     assert plain.send_handshake(INFO_HASH, PEER_ID)[20:28] == bytes(8)
 
 
-@pytest.mark.parametrize("speaks", [ALL, frozenset(), {FAST}, {EXTENDED}, {DHT}], ids=str)
+@pytest.mark.parametrize(
+    "speaks",
+    [ALL, frozenset(), {FAST}, {EXTENDED}, {DHT}],
+    ids=lambda speaks: "+".join(sorted(speaks)) or "none",
+)
 def test_both_must_speak_an_extension(speaks: frozenset[str]) -> None:
     theirs = their_handshake(speaks=frozenset(speaks))
     for ours in (True, False):

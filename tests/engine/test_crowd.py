@@ -1,0 +1,242 @@
+"""Who is connected: one connection per peer, none to ourselves, none too many, none lost."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from dht_torrent.config import PeerConfig, TorrentConfig
+from dht_torrent.ids import Address
+from dht_torrent.trace import PeerConnected
+from tests.helpers.engine import (
+    HAND,
+    HAVE_NONE,
+    INTERESTED,
+    LEECH,
+    PORT,
+    SEED,
+    HandSeed,
+    World,
+    dial,
+    entered,
+    greeted,
+    listening,
+    sample,
+)
+
+
+async def test_we_dial_ourselves_once_and_never_again(autojump_clock: MockClock) -> None:
+    world = World()
+    async with world.node(LEECH) as node:
+        torrent = await node.get(sample().magnet(LEECH))
+        await trio.sleep(600)
+        assert torrent.crowd.peers == {}
+        # Candidates named by a magnet are otherwise tried for ever.
+        assert world.net.stats.connections == 1
+        torrent.crowd.found([Address(LEECH, PORT)], "dht")
+        await trio.sleep(600)
+        assert world.net.stats.connections == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_of_crossed_connections_exactly_one_stays(
+    seed: int, autojump_clock: MockClock
+) -> None:
+    world = World(seed, latency=0.05)
+    async with world.node(SEED) as one, world.node(LEECH) as other:
+        ours = await one.get(sample().magnet(LEECH))
+        theirs = await other.get(sample().magnet(SEED))
+        await trio.sleep(10)
+        assert world.net.stats.connections == 2
+        assert len(ours.crowd.peers) == len(theirs.crowd.peers) == 1
+        (here,), (there,) = ours.crowd.peers.values(), theirs.crowd.peers.values()
+        assert here.incoming is not there.incoming
+        await trio.sleep(600)
+        assert list(ours.crowd.peers.values()) == [here]
+
+
+async def test_nobody_loses_its_connection_to_one_who_claims_its_id(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    honest = HandSeed(sample(), answer=lambda piece, begin, data: None)
+    async with listening(world, HAND, honest), world.node(LEECH) as node:
+        torrent = await node.get(sample().magnet(HAND))
+        await entered(torrent, "downloading")
+        (peer,) = torrent.crowd.peers.values()
+        for claimed in (peer.peer_id, b"\xff" * 20):
+            thief = await dial(world, LEECH, "10.0.0.66")
+            await thief.hello(torrent.info_hash, claimed)
+            await trio.sleep(1)
+        assert peer in torrent.crowd.peers.values()
+        assert not peer.is_dropped
+
+
+async def test_a_public_host_gets_one_connection(autojump_clock: MockClock) -> None:
+    world = World()
+    async with world.seed(sample(), "5.5.5.1") as torrent:
+        first = await greeted(world, torrent, "5.5.5.2", to="5.5.5.1", peer_id=b"first")
+        await wait_all_tasks_blocked()
+        second = await dial(world, "5.5.5.1", "5.5.5.2")
+        await second.hello(torrent.info_hash, b"second")
+        assert await second.closed() < 1
+        await first.send(HAVE_NONE)
+        assert len(torrent.crowd.peers) == 1
+
+
+async def test_no_more_connections_than_allowed_and_a_place_that_is_free_is_taken(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    few = TorrentConfig(max_connections=3)
+    async with world.seed(sample(), torrent=few) as torrent:
+        hands = [await greeted(world, torrent, f"10.0.1.{i}") for i in range(3)]
+        for hand in hands:
+            await hand.send(HAVE_NONE)
+            await hand.send(INTERESTED)
+        late = await greeted(world, torrent)
+        assert await late.closed() < 1
+        assert len(torrent.crowd.peers) == 3
+        hands[0].stream.close()
+        await wait_all_tasks_blocked()
+        await greeted(world, torrent, peer_id=b"again")
+        await wait_all_tasks_blocked()
+        assert len(torrent.crowd.peers) == 3
+
+
+async def test_a_newcomer_gets_the_place_of_one_who_was_of_no_use_for_long(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    few = TorrentConfig(max_connections=3)
+    async with world.seed(sample(), torrent=few) as torrent, trio.open_nursery() as nursery:
+        hands = [await greeted(world, torrent, f"10.0.1.{i}") for i in range(3)]
+        for hand in hands:
+            await hand.send(HAVE_NONE)
+        await hands[0].send(INTERESTED)
+        await hands[2].send(INTERESTED)
+
+        async def stay() -> None:
+            while True:
+                for hand in hands:
+                    with contextlib.suppress(OSError):
+                        await hand.raw(bytes(4))
+                await trio.sleep(60)
+
+        nursery.start_soon(stay)
+        await trio.sleep(PeerConfig().inactivity_timeout - 10)
+        early = await greeted(world, torrent, "10.0.0.7")
+        assert await early.closed() < PeerConfig().inactivity_timeout
+        await trio.sleep(20)
+        await greeted(world, torrent)
+        await wait_all_tasks_blocked()
+        connected = [peer.address.host for peer in torrent.crowd.peers.values()]
+        assert connected == ["10.0.1.0", "10.0.1.2", HAND]
+        nursery.cancel_scope.cancel()
+
+
+async def test_all_torrents_together_keep_to_the_limit_of_the_node(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(latency=0.05)  # so that many are shaking hands at the same time
+    async with world.node(SEED, max_connections=4) as node:
+        samples = [sample(seed=number) for number in range(2)]
+        torrents = [await node.get(one.magnet()) for one in samples]
+        await trio.sleep(1)
+
+        async def visit(number: int) -> None:
+            with contextlib.suppress(EOFError, OSError):
+                hand = await dial(world, SEED, f"10.0.1.{number}")
+                await hand.hello(torrents[number % 2].info_hash, b"visitor %d" % number)
+                await hand.send(HAVE_NONE)
+                await hand.closed()
+
+        async with trio.open_nursery() as nursery:
+            for number in range(12):
+                nursery.start_soon(visit, number)
+            await trio.sleep(10)
+            assert sum(len(torrent.crowd.peers) for torrent in torrents) == 4
+            assert node.status().connections == 4
+            nursery.cancel_scope.cancel()
+
+
+async def test_room_that_another_torrent_leaves_is_found(autojump_clock: MockClock) -> None:
+    world, one = World(), sample()
+    async with (
+        listening(world, HAND, HandSeed(one)),
+        world.node(LEECH, max_connections=1) as node,
+    ):
+        busy = await node.get(sample(seed=2).magnet())
+        await trio.sleep(1)
+        hand = await dial(world, LEECH, "10.0.0.9")
+        await hand.hello(busy.info_hash)
+        await hand.send(HAVE_NONE)
+        torrent = await node.get(one.magnet(HAND))
+        await trio.sleep(5)
+        assert torrent.crowd.peers == {}
+        hand.stream.close()
+        with trio.fail_after(30):
+            await torrent.completed()
+
+
+async def test_pausing_while_dialling_loses_no_candidate(autojump_clock: MockClock) -> None:
+    """The only address known is being dialled when the user pauses: on going on it is dialled."""
+    world, one = World(latency=2.0), sample()
+    public = "5.5.5.5"
+    async with listening(world, public, HandSeed(one)), world.node("5.5.5.1") as node:
+        torrent = await node.get(one.magnet(public))
+        await trio.sleep(1)
+        assert torrent.crowd.peers == {}
+        await torrent.pause()
+        await entered(torrent, "paused")
+        await torrent.resume()
+        with trio.fail_after(50):  # less than the pause before dialling an address again
+            await torrent.completed()
+
+
+async def test_who_was_connected_before_a_pause_is_dialled_at_once_after_it(
+    autojump_clock: MockClock,
+) -> None:
+    world, one = World(), sample()
+    seed = HandSeed(one, pause=1.0)
+    async with listening(world, "5.5.5.5", seed), world.node("5.5.5.1") as node:
+        torrent = await node.get(one.magnet("5.5.5.5"))
+        await entered(torrent, "downloading")
+        await trio.sleep(3)
+        await torrent.pause()
+        await entered(torrent, "paused")
+        assert torrent.crowd.peers == {}
+        await trio.sleep(5)
+        assert node.status().connections == 0
+        await torrent.resume()
+        since = trio.current_time()
+        with trio.fail_after(60):
+            await torrent.completed()
+        assert trio.current_time() - since < 30
+
+
+async def test_a_paused_torrent_answers_like_an_unknown_one(autojump_clock: MockClock) -> None:
+    world, one = World(), sample()
+    async with world.seed(one) as torrent:
+        await torrent.pause()
+        await entered(torrent, "paused")
+        for info_hash in (torrent.info_hash, b"?" * 20):
+            hand = await dial(world, SEED)
+            with pytest.raises(EOFError):
+                await hand.hello(info_hash)
+
+
+async def test_an_address_that_cannot_be_reached_does_not_hold_up_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    world, one = World(), sample()
+    dead = [f"10.0.9.{number}" for number in range(40)]
+    async with listening(world, HAND, HandSeed(one)), world.node(LEECH) as node:
+        torrent = await node.get(one.magnet(*dead, HAND))
+        with trio.fail_after(50):
+            await torrent.completed()
+        connected = [record.address.host for record in world.records.of(PeerConnected)]
+        assert connected == [HAND]
