@@ -105,6 +105,8 @@ class _Options:
     state_dir: Path
     download_dir: Path | None = None
     control: str | None = None
+    limit_up: str | None = None
+    limit_down: str | None = None
     log_level: str = "warning"
 
     @classmethod
@@ -135,6 +137,7 @@ class _Options:
         options: dict[str, Any] = {}
         if self.bootstrap is not None:
             options["bootstrap"] = () if self.bootstrap == ("none",) else self.bootstrap
+        options |= {f"limit_{way}": rate for way, rate in self.rates().items()}
         config = Config(
             listen=self.listen,
             state_dir=self.state_dir,
@@ -143,6 +146,18 @@ class _Options:
         )
         config.bootstrap_points()
         return config
+
+    def rates(self) -> dict[str, int | None]:
+        """The limits given, by direction. Raises InputError."""
+        return _rates(self.limit_up, self.limit_down)
+
+
+def _rates(up: str | None, down: str | None) -> dict[str, int | None]:
+    """Bytes per second by direction, of what was given. Raises InputError."""
+    from dht_torrent.config import parse_rate
+
+    given = {"up": up, "down": down}
+    return {way: parse_rate(text) for way, text in given.items() if text is not None}
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -165,6 +180,8 @@ def _which_node(command: Command) -> Command:
 
 def _node_options(command: Command) -> Command:
     for option in (
+        _option("--limit-down", metavar="RATE", help="Receive at most this, as 500K or 1.5MiB/s."),
+        _option("--limit-up", metavar="RATE", help="Send at most this; 0 or 'none' for no limit."),
         _option("--log-level", type=click.Choice(_LOG_LEVELS), help="What to say on stderr."),
         _option("--download-dir", metavar="DIR", help="Where downloads go."),
         _option("--listen", metavar="ADDR:PORT", help="For peers, TCP and UDP; port 0 means any."),
@@ -261,10 +278,13 @@ def share(
     """Seed PATH where it is, and print its magnet link."""
     content = Path(path).absolute()
     content.stat()
+    rates = _Options.of(ctx).rates()
     client = _client_if_running(ctx)
     if client is not None:
         with client, _view().hashing(path):
             torrent = client.share(content, piece_length=piece_length, private=private)
+            if rates:
+                client.limit(torrent["id"], **rates)  # the node's own are not ours to change
             if torrent_out is not None:
                 _write_file(torrent_out, client.torrent_file(torrent["id"]))
         click.echo(torrent["magnet"])
@@ -308,6 +328,7 @@ def get(
 ) -> None:
     """Download, and end when all is verified on disk."""
     wanted = _read_source(source)
+    rates = _Options.of(ctx).rates()
     ranges = None
     if select is not None:
         from dht_torrent.metainfo import parse_ranges
@@ -323,6 +344,8 @@ def get(
                 select=select,
                 sequential=sequential,
             )
+            if rates:
+                client.limit(torrent["id"], **rates)  # the node's own are not ours to change
             if no_wait:
                 click.echo(torrent["id"])
             else:
@@ -512,6 +535,32 @@ def recheck(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
     """Hash what is on disk again."""
     with _client(ctx) as client:
         _answer(client.recheck(torrent_id), as_json)
+
+
+@cli.command()
+@click.argument("torrent_id", metavar="[ID]", required=False)
+@click.option("--up", metavar="RATE", help="Send at most this, as 500K or 1.5MiB/s; 0 or 'none'.")
+@click.option("--down", metavar="RATE", help="Receive at most this.")
+@_json_option
+@_which_node
+@click.pass_context
+def limit(
+    ctx: click.Context, torrent_id: str | None, up: str | None, down: str | None, as_json: bool
+) -> None:
+    """Limit a torrent, or without ID the whole node, and show its limits."""
+    rates = _rates(up, down)
+    with _client(ctx) as client:
+        if rates:
+            limited = client.limit(torrent_id, **rates)
+        elif torrent_id is not None:
+            limited = client.torrent(torrent_id)
+        else:
+            limited = client.status()
+    limits = {key: limited[key] for key in ("limit_up", "limit_down")}
+    if as_json:
+        _print_json(limits)
+    else:
+        click.echo(_view().limits_text(limits))
 
 
 @cli.command()

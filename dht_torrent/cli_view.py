@@ -38,6 +38,15 @@ def rate(per_second: float) -> str:
     return f"{size(per_second)}/s"
 
 
+def limits_text(limited: Json) -> str:
+    """The limits of a node or torrent."""
+    up, down = (
+        "no limit" if limited[key] is None else rate(limited[key])
+        for key in ("limit_up", "limit_down")
+    )
+    return f"{down} down, {up} up"
+
+
 def duration(seconds: float | None) -> str:
     """In its two largest units; `-` when not known."""
     if seconds is None:
@@ -154,6 +163,7 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
         ("announced", "not yet" if announced is None else f"{duration(announced)} ago"),
         ("peers", f"{status['connections']} connected" + (f" ({sources})" if sources else "")),
         ("rates", f"{rate(status['down_rate'])} down, {rate(status['up_rate'])} up"),
+        ("limits", limits_text(status)),
         ("torrents", str(status["torrents"])),
         *(("warning", warning) for warning in status["warnings"]),
     ]

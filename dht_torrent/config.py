@@ -6,10 +6,12 @@ each decider is handed only its own part.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dht_torrent.errors import InputError
 from dht_torrent.ids import HostPort, parse_host_port
 
 CLIENT = b"DT"
@@ -73,6 +75,9 @@ class DhtConfig:
     """Peers in a get_peers reply to a contact that has answered us."""
     values_to_strangers: int = 8
     """The same to a source that never proved its address: keeps reflection unattractive."""
+    stranger_bytes: float = 6000.0
+    """Bytes of items, samples and filters one /24 of sources that never proved their address may
+    get within `query_window`. Beyond it, they get nodes and a token only."""
     max_reply: int = 1400
     """Largest datagram sent, bytes: below any common MTU."""
     max_datagram: int = 2048
@@ -89,6 +94,35 @@ class DhtConfig:
     """Bytes per second of *answers* to public addresses, all together (libtorrent)."""
     send_burst: float = 3.0
     """Seconds of `send_rate` that may be saved up."""
+    max_items: int = 700
+    """Items stored for others (BEP 44), mutable and immutable each (libtorrent)."""
+    item_ttl: float = 2 * 3600.0
+    """A stored item is dropped after this unless it is put again (BEP 44)."""
+    item_republish: float = 3600.0
+    """Between two puts of an item of our own (BEP 44)."""
+    item_quota: int = 10
+    """New items one public IP may have stored here ..."""
+    item_quota_window: float = 600.0
+    """... in this time."""
+    item_verify_rate: float = 20.0
+    """Signatures of puts verified per second. Further puts are refused."""
+    unlimited: bool = False
+    """Lift every cap on rates, for labs: queries in and out, bytes sent, new items, signatures."""
+    secure_ids: bool = True
+    """Bind ids to IPs (BEP 42): ours follows our external address, public contacts whose id does
+    not fit theirs are stored on by nobody and make room for those whose does."""
+    votes_needed: int = 50
+    """Votes of distinct networks that make an election of our external IP (libtorrent) ..."""
+    votes_wait: float = 300.0
+    """... or so many seconds, whichever comes first."""
+    votes_candidates: int = 40
+    """Addresses one may vote for; further ones are ignored (libtorrent)."""
+    read_only: bool = False
+    """Ask only and answer nothing (BEP 43): for nodes behind a firewall, or short-lived."""
+    samples: int = 20
+    """Infohashes told to who asks for a sample (BEP 51; libtorrent)."""
+    samples_interval: float = 21_600.0
+    """The same sample is told for this long, and we ask nobody more often (BEP 51's maximum)."""
     max_pending: int = 1024
     """Our own questions in flight. Further ones wait."""
     saved_contacts: int = 300
@@ -119,13 +153,15 @@ class PeerConfig:
     """An unanswered request is given to others after this (libtorrent) ..."""
     snub_timeout: float = 20.0
     """... and a peer that sent no block for this long while unchoking us is snubbed."""
-    max_outstanding: int = 500
-    """Requests in flight to one peer at most (libtorrent's max_out_request_queue)."""
+    max_outstanding: int = 1000
+    """Requests in flight to one peer at most. libtorrent has 500; 1 Gbit/s at 100 ms needs 763."""
     min_outstanding: int = 8
     """Requests in flight to a peer whose rate is not known yet."""
     queue_seconds: float = 3.0
-    """Requests in flight cover this many seconds of the peer's rate (libtorrent)."""
-    max_asked: int = 500
+    """Requests in flight cover this many seconds of a slow peer's rate (libtorrent)."""
+    near_window: int = 2 << 20
+    """Bytes in flight that are enough for any peer but a fast and distant one."""
+    max_asked: int = 1000
     """Requests a peer may queue with us, advertised as `reqq`; more are rejected."""
     max_message: int = 1 << 20
     """No message is longer (libtorrent); exact lengths are checked where they are known."""
@@ -246,3 +282,26 @@ class Config:
     def bootstrap_points(self) -> list[HostPort]:
         """`bootstrap`, parsed. Raises InputError naming the entry that is wrong."""
         return [parse_host_port(p) if isinstance(p, str) else p for p in self.bootstrap]
+
+
+_RATE = re.compile(
+    r"(\d{1,15}(?:\.\d{1,9})?) ?(?:([kmgt])(i?))?b?(?:/s)?", re.ASCII | re.IGNORECASE
+)
+
+
+def parse_rate(text: str) -> int | None:
+    """Bytes per second from a number with an optional unit: `500K`, `2M`, `1.5MiB`, `80kB/s`.
+
+    K is 1000 and Ki 1024. `0` and `none` mean no limit, which is None. Raises InputError."""
+    wanted = text.strip()
+    if wanted.lower() == "none":
+        return None
+    match = _RATE.fullmatch(wanted)
+    if match is None:
+        raise InputError(f"not a rate, as 500K or 1.5MiB (bytes per second): {text[:60]!r}")
+    number, unit, binary = match.groups()
+    power = "kmgt".index(unit.lower()) + 1 if unit else 0
+    rate = round(float(number) * (1024 if binary else 1000) ** power)
+    if not rate and float(number):
+        raise InputError(f"slower than one byte per second: {text[:60]!r}")
+    return rate or None

@@ -108,6 +108,9 @@ def test_nothing_from_a_stranger_moves_the_cursor() -> None:
         ("--listen", "nonsense"),
         ("--bootstrap", "router:x"),
         ("--control", "8.8.8.8:1"),
+        ("--limit-up", "fast"),
+        ("get", MAGNET, "--limit-down", "-5"),
+        ("limit", "--up", "1 furlong"),
         ("ls", "--control", "8.8.8.8:1"),
     ],
 )
@@ -282,6 +285,39 @@ def test_commands_steer_a_running_node(tmp_path: Path, content: Path) -> None:
     with daemon(state) as (_, again):
         assert again[3] == ready[3]
         assert [t["id"] for t in ls(state)] == [torrent_id]
+
+
+def test_limits_are_given_at_the_start_shown_and_changed(tmp_path: Path, content: Path) -> None:
+    state = tmp_path / "state"
+
+    def limit(*args: object) -> Any:
+        result = run("limit", *args, "--json", "--state-dir", state)
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)
+
+    with daemon(state, "--bootstrap", "none", "--limit-up", "2M", "--limit-down", "1.5MiB") as (
+        node,
+        _,
+    ):
+        assert limit() == {"limit_up": 2_000_000, "limit_down": 1_572_864}
+        assert limit("--down", "none") == {"limit_up": 2_000_000, "limit_down": None}
+        text = run("limit", "--state-dir", state).stdout
+        assert text == "no limit down, 1.9 MiB/s up\n"
+        assert text.strip() in run("status", "--state-dir", state).stdout
+        shared = run("share", content, "--limit-up", "500K", "--state-dir", state)
+        torrent_id = Magnet.parse(shared.stdout).info_hash.hex()
+        assert limit(torrent_id[:8]) == {"limit_up": 500_000, "limit_down": None}
+        assert limit(torrent_id[:8], "--up", 0, "--down", "16Ki")["limit_down"] == 16384
+        assert limit() == {"limit_up": 2_000_000, "limit_down": None}
+        assert node.end(signal.SIGTERM) == (0, "", "")
+    (torrent,) = restarted(state)
+    assert (torrent["limit_up"], torrent["limit_down"]) == (None, 16384)
+
+
+def restarted(state: Path) -> list[dict[str, Any]]:
+    """What a node with this state lists when it has started again."""
+    with daemon(state):
+        return ls(state)
 
 
 def test_share_and_get_without_a_node_run_their_own(tmp_path: Path, content: Path) -> None:

@@ -37,6 +37,8 @@ STATUS: dict[str, Any] = {
         "bootstrap_total": 3,
     },
     "last_announce": 30.0,
+    "limit_up": 512_000,
+    "limit_down": None,
     "connections": 4,
     "peers_by_source": {"dht": 3, "incoming": 1},
     "down_rate": 0.0,

@@ -103,9 +103,15 @@ def make_app(
             await torrent.resume()
         elif action == "recheck":
             await torrent.recheck()
+        elif action == "limits":
+            torrent.set_limits(**_rates(await _body(request)))
         else:
             raise HTTPException(404, "no such action")
         return reply(torrent.summary())
+
+    async def limits(request: Request) -> Response:
+        node.set_limits(**_rates(await _body(request)))
+        return reply(node.status())
 
     async def end(request: Request) -> Response:
         stop()
@@ -123,6 +129,7 @@ def make_app(
             Route(f"{api}/torrents/{{id}}/files", files, methods=["GET"]),
             Route(f"{api}/torrents/{{id}}/torrent", torrent_file, methods=["GET"]),
             Route(f"{api}/torrents/{{id}}/{{action}}", act, methods=["POST"]),
+            Route(f"{api}/limits", limits, methods=["POST"]),
             Route(f"{api}/stop", end, methods=["POST"]),
         ],
         middleware=[Middleware(Guard, token=token, port=port)],
@@ -292,6 +299,17 @@ class _Order:
         except (binascii.Error, ValueError):
             raise InputError("torrent is not base64") from None
         return await trio.to_thread.run_sync(parse_torrent, data)
+
+
+def _rates(body: dict[str, Any]) -> dict[str, int | None]:
+    """The body of a `limits` order: `up` and `down` in bytes per second, null for no limit; what is
+    left out stays as it is. Raises InputError."""
+    for key, value in body.items():
+        if key not in ("up", "down"):
+            raise InputError(f"unknown option {key[:40]!r}")
+        if value is not None and type(value) is not int:
+            raise InputError(f"{key} must be a whole number of bytes per second, or null")
+    return body
 
 
 def parse_source(text: str) -> Magnet:

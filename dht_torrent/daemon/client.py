@@ -11,7 +11,7 @@ import json
 import socket
 import time
 from pathlib import Path
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Any, Self, cast
 from urllib.parse import quote
 
@@ -134,6 +134,20 @@ class Client:
 
     def recheck(self, torrent_id: str) -> Json:
         return cast("Json", self._ask("POST", _path(torrent_id, "recheck"), {}))
+
+    def limit(
+        self,
+        torrent_id: str | None = None,
+        *,
+        up: int | EllipsisType | None = ...,
+        down: int | EllipsisType | None = ...,
+    ) -> Json:
+        """Limit a torrent, or the whole node, to so many bytes per second: None is no limit, `...`
+        leaves it as it is. Returns the Summary or NodeStatus."""
+        rates: Json = {"up": up, "down": down}
+        body = {key: rate for key, rate in rates.items() if rate is not ...}
+        path = "limits" if torrent_id is None else _path(torrent_id, "limits")
+        return cast("Json", self._ask("POST", path, body))
 
     def remove(self, torrent_id: str, *, data: bool = False) -> Json:
         """Forget the torrent; with `data`, delete what it put on disk as well."""

@@ -1,4 +1,4 @@
-"""What to say to a query (BEP 5). The rule: only queries are answered, each with one datagram of
+"""What to say to a query (BEP 5, 32, 33, 44, 51). The rule: only queries are answered, each with one datagram of
 at most `max_reply` bytes, and everything stored or told is bound to the address it came from.
 """
 
@@ -8,8 +8,10 @@ import random
 
 from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
-from dht_torrent.dht import krpc
+from dht_torrent.dht import bloom, krpc
+from dht_torrent.dht.items import ItemStore, MutableItem, Refusal, parse_put
 from dht_torrent.dht.krpc import BadQuery, ErrorReply, Query, Reply
+from dht_torrent.dht.sources import Rate, neighbourhood
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens
@@ -31,12 +33,20 @@ class Answerer:
         tokens: Tokens,
         config: DhtConfig,
         rng: random.Random,
+        *,
+        items: ItemStore | None = None,
     ) -> None:
         self.table = table
         self.store = store
+        self.items = items if items is not None else ItemStore(config)
         self.tokens = tokens
+        self.sibling: Table | None = None
+        """Our table of the other address family, for askers that want it (BEP 32)."""
         self._config = config
         self._rng = rng
+        # What a source that never proved its address gets beyond the usual: whoever forges many
+        # queries in a victim's name has that victim sent no more than this.
+        self._generosity = Rate(config, most=config.stranger_bytes, window=config.query_window)
 
     def answer(self, query: Query | BadQuery, source: Address, now: float) -> Reply | ErrorReply:
         """The answer to send to `source`. May store a peer."""
@@ -51,6 +61,12 @@ class Answerer:
                 return self._get_peers(query, source, now)
             case krpc.ANNOUNCE_PEER:
                 return self._announce_peer(query, source, now)
+            case krpc.GET:
+                return self._get(query, source, now)
+            case krpc.PUT:
+                return self._put(query, source, now)
+            case krpc.SAMPLE_INFOHASHES:
+                return self._sample(query, source, now)
         if query.target is not None:
             # Forward compatibility, as libtorrent has it: a search we know nothing of can still
             # be told who is closer.
@@ -64,15 +80,18 @@ class Answerer:
         body = self._nodes(query, source)
         if self.store.accepts(info_hash, source, now):
             body[b"token"] = self.tokens.make(source, info_hash, now)
-        # A source that has never proved its address may be somebody's victim.
-        proven = source.is_local or self.table.at(source) is not None
-        count = self._config.values_per_reply if proven else self._config.values_to_strangers
-        peers = self.store.peers(info_hash, now, self._rng, count, asker=source)
+        if query.flag(b"scrape"):
+            filters = self.store.scrape(info_hash, now)
+            if filters is not None and self._may_get(source, 2 * bloom.SIZE, now):
+                body[b"BFsd"], body[b"BFpe"] = map(bytes, filters)
+                return self._reply(query, body, source)
+        config = self._config
+        count = config.values_per_reply if self._is_proven(source) else config.values_to_strangers
+        seeds = not query.flag(b"noseed")
+        peers = self.store.peers(info_hash, now, self._rng, count, asker=source, seeds=seeds)
         if peers:
             entry = len(peers[0].compact()) + 3
-            # What a reply weighs besides its values: keys, token, ids, and the tid we echo.
-            rest = 150 + len(query.tid) + sum(len(v) for v in body.values() if isinstance(v, bytes))
-            room = max(0, (self._config.max_reply - rest) // entry)
+            room = self._room(query, body) // entry
             values: list[Value] = [peer.compact() for peer in peers[:room]]
             body[b"values"] = values
         return self._reply(query, body, source)
@@ -82,20 +101,83 @@ class Answerer:
         info_hash = InfoHash(query.target)
         if not self.tokens.accepts(query.token, source, info_hash, now):
             return self._refuse(query.tid, krpc.PROTOCOL_ERROR, "bad token", source)
-        if not self.store.add(info_hash, announced(query, source), now):
+        seed = query.flag(b"seed")
+        if not self.store.add(info_hash, announced(query, source), now, seed=seed):
             return self._refuse(query.tid, krpc.SERVER_ERROR, "no room", source)
         return self._reply(query, {}, source)
 
+    def _get(self, query: Query, source: Address, now: float) -> Reply:
+        assert query.target is not None  # decode saw to it
+        body = self._nodes(query, source)
+        body[b"token"] = self.tokens.make(source, query.target, now)
+        item = self.items.get(query.target, now)
+        if isinstance(item, MutableItem):
+            body[b"seq"] = item.seq
+            if query.seq is not None and item.seq <= query.seq:
+                return self._reply(query, body, source)  # BEP 44: the asker has it already
+        if item is not None and self._may_get(source, len(item.encoded), now):
+            # The room is always there: eight nodes of both families, a thousand bytes of value
+            # and the rest stay below `max_reply` but for the longest of transaction ids.
+            if self._room(query, body) < len(item.encoded) + 120:
+                body.pop(b"nodes6" if b"nodes" in body else b"nodes", None)
+            body |= item.fields()
+        return self._reply(query, body, source)
+
+    def _put(self, query: Query, source: Address, now: float) -> Reply | ErrorReply:
+        put = parse_put(query.args)
+        if isinstance(put, Refusal):
+            return self._refuse(query.tid, put.code, put.text, source)
+        if not self.tokens.accepts(query.token, source, put.target, now):
+            return self._refuse(query.tid, krpc.PROTOCOL_ERROR, "bad token", source)
+        refusal = self.items.put(put, source, self.table.own_id, now)
+        if refusal is not None:
+            return self._refuse(query.tid, refusal.code, refusal.text, source)
+        return self._reply(query, {}, source)
+
+    def _sample(self, query: Query, source: Address, now: float) -> Reply:
+        body = self._nodes(query, source)
+        sample = self.store.sample(now, self._rng)
+        if not self._may_get(source, 20 * len(sample), now):
+            sample = []
+        body[b"interval"] = int(self._config.samples_interval)
+        body[b"num"] = self.store.torrents
+        body[b"samples"] = b"".join(sample[: self._room(query, body) // 20])
+        return self._reply(query, body, source)
+
     def _nodes(self, query: Query, source: Address) -> dict[bytes, Value]:
-        contacts = self.table.healthy(query.target or b"", self._config.k + 1)
-        nodes = [
-            contact.info
-            for contact in contacts
-            # Not itself, and nothing of our own network to those outside.
-            if contact.address != source and (source.is_local or not contact.address.is_local)
-        ]
-        key = b"nodes6" if self.table.ipv6 else b"nodes"
-        return {key: krpc.compact_nodes(nodes[: self._config.k])}
+        body: dict[bytes, Value] = {}
+        want = query.want
+        for table in (self.table, self.sibling):
+            if table is None:
+                continue
+            # BEP 32: what was asked for, and otherwise the family the query came by.
+            if (table is not self.table) if want is None else not want[table.ipv6]:
+                continue
+            contacts = table.healthy(query.target or b"", self._config.k + 1)
+            nodes = [
+                contact.info
+                for contact in contacts
+                # Not itself, and nothing of our own network to those outside.
+                if contact.address != source and (source.is_local or not contact.address.is_local)
+            ]
+            key = b"nodes6" if table.ipv6 else b"nodes"
+            body[key] = krpc.compact_nodes(nodes[: self._config.k])
+        return body
+
+    def _is_proven(self, source: Address) -> bool:
+        """Whether somebody there has answered us: else it may be a forger's victim."""
+        return source.is_local or self.table.at(source) is not None
+
+    def _may_get(self, source: Address, size: int, now: float) -> bool:
+        """Whether so many bytes more may go to `source`."""
+        if self._is_proven(source):
+            return True
+        return self._generosity.allows(neighbourhood(source), now, size)
+
+    def _room(self, query: Query, body: dict[bytes, Value]) -> int:
+        """Bytes left in the reply, beside its keys, token, ids, and the tid we echo."""
+        rest = 150 + len(query.tid) + sum(len(v) for v in body.values() if isinstance(v, bytes))
+        return max(0, self._config.max_reply - rest)
 
     def _reply(self, query: Query, body: dict[bytes, Value], source: Address) -> Reply:
         return Reply(query.tid, {b"id": self.table.own_id, **body}, source, krpc.VERSION)

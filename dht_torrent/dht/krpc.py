@@ -20,11 +20,19 @@ PING = b"ping"
 FIND_NODE = b"find_node"
 GET_PEERS = b"get_peers"
 ANNOUNCE_PEER = b"announce_peer"
+GET = b"get"
+PUT = b"put"
+SAMPLE_INFOHASHES = b"sample_infohashes"
 
 GENERIC_ERROR = 201
 SERVER_ERROR = 202
 PROTOCOL_ERROR = 203
 METHOD_UNKNOWN = 204
+VALUE_TOO_BIG = 205
+BAD_SIGNATURE = 206
+SALT_TOO_BIG = 207
+CAS_MISMATCH = 301
+SEQUENCE_TOO_LOW = 302
 
 VERSION = CLIENT + b"\x00\x01"
 """Our `v` key: two letters and two bytes of version (BEP 5)."""
@@ -37,7 +45,13 @@ MAX_TOKENS = 500
 MAX_TID = 64
 """Longest transaction id we echo. BEP 5 expects two bytes; nobody needs more than a few."""
 
-_TARGET_KEY = {FIND_NODE: b"target", GET_PEERS: b"info_hash", ANNOUNCE_PEER: b"info_hash"}
+_TARGET_KEY = {
+    FIND_NODE: b"target",
+    GET_PEERS: b"info_hash",
+    ANNOUNCE_PEER: b"info_hash",
+    GET: b"target",
+    SAMPLE_INFOHASHES: b"target",
+}
 
 
 class NodeInfo(NamedTuple):
@@ -55,8 +69,8 @@ class NodeInfo(NamedTuple):
 class Query:
     """A question (`y` = `q`). `args` is the whole `a` dictionary, `id` included.
 
-    The properties read what `decode` has checked; for a method other than BEP 5's four only
-    `id` and `target` are.
+    The properties read what `decode` has checked: `id` and `target` always, the others for the
+    methods they belong to.
     """
 
     tid: bytes
@@ -85,6 +99,24 @@ class Query:
     @property
     def token(self) -> bytes:
         return cast(bytes, self.args[b"token"])
+
+    @property
+    def seq(self) -> int | None:
+        """A get's: the sequence number the asker has already (BEP 44)."""
+        seq = self.args.get(b"seq")
+        return seq if isinstance(seq, int) else None
+
+    @property
+    def want(self) -> tuple[bool, bool] | None:
+        """Whether nodes of IPv4 and of IPv6 are wanted (BEP 32); None when it was not said."""
+        want = self.args.get(b"want")
+        if not isinstance(want, list) or not want:
+            return None
+        return b"n4" in want, b"n6" in want
+
+    def flag(self, name: bytes) -> bool:
+        """Whether a yes-or-no argument (BEP 33's scrape, noseed and seed) is 1."""
+        return self.args.get(name) == 1
 
     @property
     def port(self) -> int | None:
@@ -228,8 +260,8 @@ def _query(tid: bytes, message: dict[bytes, Value]) -> Query | BadQuery:
         port = args.get(b"port")
         if not implied and not (isinstance(port, int) and 0 < port < 65536):
             return BadQuery(tid, PROTOCOL_ERROR, "port must be from 1 to 65535")
-        if not isinstance(args.get(b"token"), bytes):
-            return BadQuery(tid, PROTOCOL_ERROR, "token must be a string")
+    if method in (ANNOUNCE_PEER, PUT) and not isinstance(args.get(b"token"), bytes):
+        return BadQuery(tid, PROTOCOL_ERROR, "token must be a string")
     # BEP 43 puts `ro` at the top level, beside `a`.
     return Query(tid, method, args, _version(message), message.get(b"ro") == 1)
 

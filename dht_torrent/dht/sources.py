@@ -32,6 +32,36 @@ def _subnet6(host: str) -> str:
     return socket.inet_pton(socket.AF_INET6, host)[:8].hex()
 
 
+class Rate:
+    """At most `most` events of one place in any `window`, the first of which begins it. Knows
+    `tracked_sources` places; the one that did nothing for longest is forgotten."""
+
+    def __init__(self, config: DhtConfig, *, most: float, window: float) -> None:
+        self._unlimited = config.unlimited
+        self._size = config.tracked_sources
+        self._most = most
+        self._window = window
+        self._seen: OrderedDict[Home, tuple[float, float]] = OrderedDict()  # start, amount
+
+    def allows(self, place: Home, now: float, amount: float = 1) -> bool:
+        """Count `amount` for `place`; False, and nothing is counted, when it is too much."""
+        if self._unlimited:
+            return True
+        start, spent = self._seen.get(place, (now, 0.0))
+        if now - start >= self._window:
+            start, spent = now, 0.0
+        if spent + amount > self._most:
+            return False
+        self._seen[place] = start, spent + amount
+        self._seen.move_to_end(place)
+        if len(self._seen) > self._size:
+            self._seen.popitem(last=False)
+        return True
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+
 class QueryLimit:
     """Ignores sources that query too much: `query_burst` in `query_window`, then `query_penalty`
     of silence. Ask it about queries only: a reply we waited for always passes, or else a forged

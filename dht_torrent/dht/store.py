@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
+from typing import NamedTuple
 
 from dht_torrent.config import DhtConfig
+from dht_torrent.dht import bloom
+from dht_torrent.dht.bloom import Bloom
 from dht_torrent.dht.sources import Home, home
 from dht_torrent.ids import Address, InfoHash
 
-_Entries = OrderedDict[Home, tuple[Address, float]]  # home -> address, expiry; oldest first
+
+class _Entry(NamedTuple):
+    address: Address
+    expires: float
+    seed: bool
+
+
+_Entries = OrderedDict[Home, _Entry]  # oldest first
 
 
 class PeerStore:
@@ -23,6 +33,8 @@ class PeerStore:
         self._torrents: dict[InfoHash, _Entries] = {}
         self._torrents_of: dict[Home, int] = {}  # how many torrents a place is stored under
         self._total = 0
+        self._sample: list[InfoHash] = []
+        self._sampled_at = float("-inf")
 
     @property
     def torrents(self) -> int:
@@ -41,15 +53,15 @@ class PeerStore:
         entries = self._torrents.get(info_hash)
         if entries is not None:
             if source.is_local:
-                known = any(peer.host == source.host for peer, _ in entries.values())
+                known = any(entry.address.host == source.host for entry in entries.values())
             else:
                 known = home(source) in entries
             if known:
                 return True
         return self._has_room(info_hash, source)
 
-    def add(self, info_hash: InfoHash, peer: Address, now: float) -> bool:
-        """Store or refresh `peer`. False when a cap forbids it."""
+    def add(self, info_hash: InfoHash, peer: Address, now: float, *, seed: bool = False) -> bool:
+        """Store or refresh `peer`. False when a cap forbids it. `seed`: it has all (BEP 33)."""
         self._expire_one(info_hash, now)
         place = home(peer)
         entries = self._torrents.get(info_hash)
@@ -59,7 +71,7 @@ class PeerStore:
             entries = self._torrents.setdefault(info_hash, OrderedDict())
             self._total += 1
             self._torrents_of[place] = self._torrents_of.get(place, 0) + 1
-        entries[place] = (peer, now + self._config.peer_ttl)
+        entries[place] = _Entry(peer, now + self._config.peer_ttl, seed)
         entries.move_to_end(place)
         return True
 
@@ -71,14 +83,15 @@ class PeerStore:
         count: int,
         *,
         asker: Address | None = None,
+        seeds: bool = True,
     ) -> list[Address]:
-        """At most `count` peers, a uniform sample. For an `asker`: of its family, and nothing
-        local unless it is local itself."""
+        """At most `count` peers, a uniform sample, on wish without seeds. For an `asker`: of its
+        family, and nothing local unless it is local itself."""
         self._expire_one(info_hash, now)
         entries = self._torrents.get(info_hash)
         if entries is None:
             return []
-        found = [peer for peer, _ in entries.values()]
+        found = [entry.address for entry in entries.values() if seeds or not entry.seed]
         if asker is not None:
             found = [
                 peer
@@ -86,6 +99,27 @@ class PeerStore:
                 if peer.is_ipv6 == asker.is_ipv6 and (asker.is_local or not peer.is_local)
             ]
         return found if len(found) <= count else rng.sample(found, count)
+
+    def scrape(self, info_hash: InfoHash, now: float) -> tuple[Bloom, Bloom] | None:
+        """Filters of the seeds and of the others (BEP 33); None when nobody is known."""
+        self._expire_one(info_hash, now)
+        entries = self._torrents.get(info_hash)
+        if entries is None:
+            return None
+        seeds = bloom.of(entry.address.host for entry in entries.values() if entry.seed)
+        others = bloom.of(entry.address.host for entry in entries.values() if not entry.seed)
+        return seeds, others
+
+    def sample(self, now: float, rng: random.Random) -> list[InfoHash]:
+        """At most `samples` infohashes (BEP 51). The same ones until `samples_interval` has passed:
+        asking often shall tell nobody more. Only a sample of everything grows before."""
+        most = self._config.samples
+        stale = now - self._sampled_at >= self._config.samples_interval
+        if stale or len(self._sample) < min(most, len(self._torrents)):
+            everything = list(self._torrents)
+            self._sample = rng.sample(everything, min(most, len(everything)))
+            self._sampled_at = now
+        return self._sample
 
     def expire(self, now: float) -> None:
         """Forget what was not announced again in time. Call every few seconds to minutes."""
@@ -110,8 +144,8 @@ class PeerStore:
         if entries is None:
             return
         while entries:
-            place, (_, expiry) = next(iter(entries.items()))
-            if expiry > now:
+            place, entry = next(iter(entries.items()))
+            if entry.expires > now:
                 return
             del entries[place]
             self._total -= 1

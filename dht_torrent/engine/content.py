@@ -7,7 +7,9 @@ as their sizes and times tell. What we write we know of; all else is somebody el
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from dht_torrent.engine.disk import Disk, TorrentDisk
@@ -47,6 +49,8 @@ class Content:
         self._seen: Stamps = ()
         self._written: set[int] = set()
         """Files we wrote to since `_seen`."""
+        self._writing: Counter[int] = Counter()
+        """Files we are writing to, and in how many places."""
 
     @property
     def path(self) -> Path:
@@ -97,11 +101,18 @@ class Content:
         self.have = None
         self._resume = self._hashed = None
 
-    def wrote(self, indices: Sequence[int]) -> None:
-        """These pieces were just written by us, or are about to be. Say it before and after: a look
-        at the files may fall in between."""
-        for index in indices:
-            self._written.update(self._metainfo.geometry.piece_files(index))
+    @contextmanager
+    def writing(self, indices: Sequence[int]) -> Iterator[None]:
+        """Around our own writes of these pieces: whatever changes in their files is no surprise,
+        however many looks at them fall in between."""
+        geometry = self._metainfo.geometry
+        files = {number for index in indices for number in geometry.piece_files(index)}
+        self._writing.update(files)
+        try:
+            yield
+        finally:
+            self._writing -= Counter(files)
+            self._written |= files
 
     async def rest(self) -> None:
         """Between two sessions: remember the files as our own writes left them."""
@@ -110,10 +121,10 @@ class Content:
 
     async def changed_files(self) -> list[str]:
         """Paths of files that changed or vanished behind our back since the last look."""
-        before, ours = self._seen, set(self._written)
+        before, ours = self._seen, self._ours()
         self._written.clear()
         now = await self._stamps()
-        ours |= self._written  # a write that fell between the two is ours, whichever saw it
+        ours |= self._ours()  # a write that fell between the two is ours, whichever saw it
         self._seen = now
         return [
             "/".join(file.path)
@@ -131,7 +142,7 @@ class Content:
         have = self.have.to_wire()
         await self._pool.run(self._storage.sync)
         now = await self._stamps()
-        ours = self._written
+        ours = self._ours()
         # A file that somebody else changed, which nobody has noticed yet, is not vouched for.
         stamps = tuple(
             FileStamp(stamp.size, 0) if stamp and stamp != seen and number not in ours else stamp
@@ -148,6 +159,10 @@ class Content:
 
     async def close(self) -> None:
         await self._pool.run(self._storage.close)
+
+    def _ours(self) -> set[int]:
+        """Files in which a change since `_seen` may be our own."""
+        return self._written | self._writing.keys()
 
     async def _stamps(self) -> Stamps:
         return await self._pool.run(self._storage.stamps)

@@ -31,7 +31,7 @@ from dht_torrent.engine.peer import receive_greeting
 from dht_torrent.engine.state import Resume, StateDir, settled
 from dht_torrent.engine.torrent import Torrent
 from dht_torrent.engine.views import NodeStatus
-from dht_torrent.errors import InputError, PeerProtocolError, StorageError
+from dht_torrent.errors import DhtTorrentError, InputError, PeerProtocolError, StorageError
 from dht_torrent.ids import Address, InfoHash, NodeId, parse_address
 from dht_torrent.metainfo import Magnet, Metainfo, from_info, make, parse_torrent
 from dht_torrent.peer.identity import make_peer_id
@@ -115,10 +115,17 @@ class Node:
             finally:
                 cancelled = True  # the thread looks at it between two pieces
 
+        hashing: tuple[Metainfo, Stamps] | DhtTorrentError
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch_for_cancel)
-            metainfo, hashed = await self._host.disk.run(hash_all)
+            try:
+                hashing = await self._host.disk.run(hash_all)
+            except DhtTorrentError as error:
+                hashing = error  # raised outside, or the nursery would wrap it in a group
             nursery.cancel_scope.cancel()
+        if isinstance(hashing, DhtTorrentError):
+            raise hashing
+        metainfo, hashed = hashing
         present = self._torrents.get(metainfo.info_hash)
         if present is not None:
             if present.error is None:

@@ -125,6 +125,8 @@ class Peer:
         """When either side last ceased to be interested; see `idle_since`."""
 
         self.is_seed = False
+        self.has_no_use = False
+        """Both sides are seeds: not to be dialled again soon."""
         self.piece_total = 0
         """Pieces it has told us of."""
         self.allowed_to_us: set[int] = set()
@@ -190,6 +192,11 @@ class Peer:
         """Close the connection; its tasks end and its blocks go back."""
         self.why = why
         self._scope.cancel()
+
+    def part_for_good(self) -> None:
+        """Close the connection of two seeds: nothing will ever be exchanged on it."""
+        self.has_no_use = True
+        self.drop("both have everything")
 
     @property
     def is_dropped(self) -> bool:

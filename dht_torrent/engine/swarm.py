@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import trio
@@ -60,8 +61,8 @@ FAST_COPIES = 3
 class Exchange(Protocol):
     """What the torrent wants to hear of."""
 
-    def on_saving(self, indices: Sequence[int]) -> None:
-        """These pieces may be written to disk from now on."""
+    def writing(self, indices: Sequence[int]) -> AbstractContextManager[None]:
+        """Around the time in which these pieces may be written."""
 
     def on_saved(self, indices: Sequence[int]) -> None:
         """These pieces are verified and on disk."""
@@ -207,6 +208,7 @@ class Swarm:
     def on_events(self, peer: Peer, events: Sequence[Event], now: float) -> None:
         """Take a batch of messages. Raises PeerProtocolError when the peer broke a rule."""
         received, key, size = self.picker.received, peer.key, 0
+        asked = self.picker.oldest_request(key)
         for event in events:
             if type(event) is Piece:
                 index, begin, data = event
@@ -223,7 +225,8 @@ class Swarm:
         if size:
             peer.downloaded += size
             peer.down.add(size, now)
-            peer.pipeline.update(peer.down.value(now), now, size)
+            latency = now - asked if asked is not None else 0.0
+            peer.pipeline.update(peer.down.value(now), now, size, latency)
             peer.last_block_at = now
             peer.snubs_us = False
         if not peer.chokes_us or peer.allowed_to_us:
@@ -400,6 +403,8 @@ class Swarm:
     def _note_progress(self, peer: Peer) -> None:
         peer.piece_total = self.picker.peer_count(peer.key)
         peer.is_seed = peer.piece_total == self.geometry.piece_count
+        if peer.is_seed and self.have.complete:
+            peer.part_for_good()
 
     # -- interest and choking -------------------------------------------------------------------
 
@@ -467,8 +472,8 @@ class Swarm:
             while self._ready and (not batch or size < SAVE_BATCH):
                 batch.append(self._ready.popleft())
                 size += len(batch[-1].buffer)
-            self._exchange.on_saving([piece.index for piece in batch])
-            result = await self.disk.save([(piece.index, piece.buffer) for piece in batch])
+            with self._exchange.writing([piece.index for piece in batch]):
+                result = await self.disk.save([(piece.index, piece.buffer) for piece in batch])
             now = trio.current_time()
             outcome = {piece.index: piece for piece in batch}
             bad = [outcome.pop(index) for index in result.bad]

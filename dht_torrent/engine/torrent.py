@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -350,6 +351,7 @@ class Torrent:
         if self.metainfo is None:
             raise InputError("nothing to recheck: the metadata is not known yet")
         self._forgive()
+        self._finished = trio.Event()  # until we know better
         if self._content is not None:
             self._content.doubt()
         self._resume = self._hashed = None
@@ -439,6 +441,7 @@ class Torrent:
         if isinstance(error, StorageError) and error.disk_full:
             retry_at = trio.current_time() + self._host.config.torrent.disk_retry
         self._fault = Failed(error, retry_at)
+        self._finished = trio.Event()
         logger.info("%s: stopped: %s", self.name, error)
         self._session.cancel()
 
@@ -457,6 +460,7 @@ class Torrent:
                 if self.metainfo is None:
                     self.metainfo = await self._fetch_info()
                     self._dirty = True
+                    await self._save_resume()
                 swarm = await self._begin(self.metainfo)
             except (StorageError, MetainfoError) as error:
                 self.on_fault(error)
@@ -689,15 +693,13 @@ class Torrent:
 
     # -- disk -----------------------------------------------------------------------------------
 
-    def on_saving(self, indices: Sequence[int]) -> None:
-        """These pieces may be written to disk from now on."""
+    def writing(self, indices: Sequence[int]) -> AbstractContextManager[None]:
+        """Around the time in which these pieces may be written."""
         assert self._content is not None
-        self._content.wrote(indices)
+        return self._content.writing(indices)
 
     def on_saved(self, indices: Sequence[int]) -> None:
         """These pieces are verified and on disk."""
-        assert self._content is not None
-        self._content.wrote(indices)
         self._dirty = True
         if isinstance(self._stage, Active):
             self._note_completion(self._stage.swarm)
@@ -711,7 +713,7 @@ class Torrent:
             logger.info("%s: complete", self.name)
         for peer in list(self.crowd.peers.values()):
             if peer.is_seed:
-                peer.drop("both have everything")
+                peer.part_for_good()
             elif peer.connection.supports("upload_only"):
                 peer.tell(UploadOnly(True))
         self._enter(self._stage)
@@ -733,8 +735,8 @@ class Torrent:
 
     async def _keep_resume(self) -> None:
         while True:
+            await self._save_resume()  # at once, too: what was just added must survive a crash
             await trio.sleep(self._host.config.torrent.resume_interval)
-            await self._save_resume()
 
     async def _save_resume(self) -> None:
         """Write the record if anything changed. One that could not be written is reported and tried
@@ -743,15 +745,17 @@ class Torrent:
         if state is None or not self._dirty:
             return
         self._dirty = False
-        have, stamps, final = b"", None, True
+        have, stamps, final, saved = b"", None, True, False
         try:
             if self._content is not None:
                 have, stamps, final = await self._content.vouch()
             await self._host.disk.run(state.save, self._record(have, stamps))
+            saved = True
         except StorageError as error:
-            final = False
             logger.warning("%s: could not save its resume record: %s", self.name, error)
-        self._dirty = self._dirty or not final
+        finally:
+            # Also when cancelled: the last save, at the end, must not think this one was it.
+            self._dirty = self._dirty or not (saved and final)
 
     def _record(self, have: bytes, stamps: Stamps | None) -> Resume:
         if self._content is None and self._resume is not None:

@@ -38,7 +38,8 @@ class Bucket:
 
     @property
     def capacity(self) -> float:
-        return max(self.rate * BURST, MESSAGE)
+        # A look that comes late must find what came in meanwhile.
+        return max(self.rate * BURST, MESSAGE + self.rate * TICK)
 
     def fill(self, now: float) -> None:
         """Let time pass."""
@@ -189,14 +190,9 @@ class Limiter:
         return rate
 
     def ahead(self, share: Share) -> int:
-        """Bytes one connection may read now and pay for afterwards. There must be a limit."""
-        rates = []
-        if share.bucket is not None:
-            rates.append(share.bucket.rate / (len(share.waiting) + 1))
-        if self.bucket is not None:
-            waiting = sum(len(other.waiting) for other in self._line)
-            rates.append(self.bucket.rate / (waiting + 1))
-        return max(int(min(rates) * AHEAD), MIN_READ)
+        """Bytes one connection may read now and pay for afterwards."""
+        part = self.expected(share) * AHEAD / (len(share.waiting) + 1)
+        return int(min(max(part, MIN_READ), 1 << 30))  # the limit may just have been lifted
 
     def most_ahead(self, share: Share) -> int:
         """What `ahead` is to the only reader: nobody need pay for more."""

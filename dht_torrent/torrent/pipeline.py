@@ -6,6 +6,8 @@ rate is not known at first, so the window grows with every block until more brin
 
 from __future__ import annotations
 
+import math
+
 from dht_torrent.config import PeerConfig
 from dht_torrent.geometry import BLOCK
 
@@ -13,6 +15,11 @@ LOOK_INTERVAL = 1.0
 """Seconds over which slow start judges whether the rate still grows."""
 GROWTH = 1.1
 """Slow start goes on while the rate is this many times what it was."""
+ROUND_TRIPS = 4
+"""Round trips of the measured rate that a window may cover. The rate is an average and lags behind
+a doubling window; with two, slow start would crawl."""
+BASE_LIFE = 10.0
+"""Seconds for which the least latency is believed (as in BBR)."""
 
 
 class Rate:
@@ -63,11 +70,24 @@ class Rate:
 class Pipeline:
     """How many requests one peer should have in flight."""
 
-    __slots__ = ("_before", "_config", "_limit", "_look_at", "_slow_start", "_snubbed", "_window")
+    __slots__ = (
+        "_base",
+        "_base_before",
+        "_base_turns_at",
+        "_before",
+        "_config",
+        "_limit",
+        "_look_at",
+        "_slow_start",
+        "_snubbed",
+        "_window",
+    )
 
     def __init__(self, config: PeerConfig) -> None:
         self._config = config
         self._limit = config.max_outstanding
+        self._base = self._base_before = math.inf
+        self._base_turns_at = -math.inf
         self.restart()
 
     def restart(self) -> None:
@@ -83,8 +103,9 @@ class Pipeline:
         self._limit = max(1, min(reqq, self._config.max_outstanding))
         self._window = min(self._window, self._limit)
 
-    def update(self, rate: float, now: float, size: int) -> None:
-        """A batch of `size` payload bytes came in, and makes the peer's rate `rate`. Ends snubbing.
+    def update(self, rate: float, now: float, size: int, latency: float) -> None:
+        """A batch of `size` payload bytes came in, and makes the peer's rate `rate`; its oldest
+        request was made `latency` seconds ago. Ends snubbing.
 
         In slow start the window grows by a block for each block received, which doubles it every
         round trip, as TCP's does. It ends when a second brought less than a tenth more rate.
@@ -92,16 +113,30 @@ class Pipeline:
         self._snubbed = False
         if self._look_at is None:
             self._look_at = now + LOOK_INTERVAL
+        self._note_latency(latency, now)
+        config = self._config
+        # What is in flight beyond the link's own delay only waits, here or there: memory for
+        # nothing. The delay is the least seen, for the rest of it is our own queue.
+        round_trip = min(self._base, self._base_before)
+        enough = max(config.near_window, ROUND_TRIPS * rate * round_trip) / BLOCK
+        most = max(min(enough, self._limit), 1)
         if self._slow_start:
-            self._window = min(self._window + size / BLOCK, self._limit)
+            self._window = min(self._window + size / BLOCK, most)
             if now < self._look_at:
                 return
             self._slow_start = rate > GROWTH * self._before
             self._before = rate
             self._look_at = now + LOOK_INTERVAL
         else:
-            wanted = rate * self._config.queue_seconds / BLOCK
-            self._window = min(max(wanted, self._config.min_outstanding), self._limit)
+            wanted = rate * config.queue_seconds / BLOCK
+            self._window = min(max(wanted, config.min_outstanding), most)
+
+    def _note_latency(self, latency: float, now: float) -> None:
+        """Keeps the least of the last one to two `BASE_LIFE`s, for routes change."""
+        if now >= self._base_turns_at:
+            self._base_before, self._base = self._base, math.inf
+            self._base_turns_at = now + BASE_LIFE
+        self._base = min(self._base, latency)
 
     def snubbed(self) -> None:
         """No block for `snub_timeout`: one request at a time until a block comes, then anew."""

@@ -17,8 +17,8 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -36,7 +36,7 @@ from peers import (
 from table import percentile, table
 from transfer import magnet_of
 
-from dht_torrent import Config, Node, open_node
+from dht_torrent import Config, open_node
 
 LIGHT = str(Path(__file__).with_name("light.py"))
 TIMER = 0.01
@@ -131,21 +131,23 @@ async def measure(
             port = (await trio.to_thread.run_sync(seed.expect, "ready"))["port"]
             seed.go()
             source = f"{magnet}&x.pe=127.0.0.1:{port}"
+
+            async def rest() -> None:
+                await trio.sleep(args.idle)
+
+            async def fetch() -> None:
+                began = time.monotonic()
+                await (await node.get(source)).completed()
+                busy.rates.append(args.size / (time.monotonic() - began))
+
             for _ in range(args.rounds):
                 await trio.to_thread.run_sync(settle)
-                await watchers.over(idle, lambda: trio.sleep(args.idle))
-                await watchers.over(busy, lambda: fetch(node, source, busy, args.size))
+                await watchers.over(idle, rest)
+                await watchers.over(busy, fetch)
                 await trio.to_thread.run_sync(compare, content, download / NAME)
                 (torrent_here,) = node.torrents.values()
                 await node.remove(torrent_here, delete_data=True)
     return idle, busy
-
-
-async def fetch(node: Node, source: str, samples: Samples, size: int) -> None:
-    began = time.monotonic()
-    torrent = await node.get(source)
-    await torrent.completed()
-    samples.rates.append(size / (time.monotonic() - began))
 
 
 def compare(content: Path, copy: Path) -> None:
@@ -153,13 +155,23 @@ def compare(content: Path, copy: Path) -> None:
         raise SystemExit(f"the copy is wrong: {wrong[:5]}")
 
 
-def summary(values: Sequence[float]) -> dict[str, float]:
-    """Seconds."""
+def summary(samples: Samples) -> dict[str, dict[str, float]]:
+    """Milliseconds, by what waited."""
+    waits = {
+        "our timer late": samples.late,
+        "bystander's timer late": samples.other_late,
+        "our DHT's answer": samples.ping,
+        "bystander's answer": samples.other_ping,
+    }
     return {
-        "count": len(values),
-        "p50": percentile(values, 0.5),
-        "p99": percentile(values, 0.99),
-        "max": max(values),
+        what: {
+            "count": len(values),
+            "p50": percentile(values, 0.5) * 1e3,
+            "p99": percentile(values, 0.99) * 1e3,
+            "max": max(values) * 1e3,
+        }
+        for what, values in waits.items()
+        if values
     }
 
 
@@ -180,24 +192,21 @@ def main() -> None:
         torrent = folder / "content.torrent"
         torrent.write_bytes(libtorrent_create(content, args.piece))
         idle, busy = trio.run(measure, content, torrent, folder / "download", args.seed, args)
+    states = {"idle": summary(idle), "downloading": summary(busy)}
+    lost = idle.lost + busy.lost
     if args.json:
         asked = {key: str(value) for key, value in vars(args).items()}
-        print(json.dumps({"asked": asked, "idle": asdict(idle), "busy": asdict(busy)}))
+        print(json.dumps({"asked": asked, "lost": lost, "rates": busy.rates, **states}))
         return
-    rows = []
-    for state, samples in (("idle", idle), ("downloading", busy)):
-        for what, values in (
-            ("our timer late", samples.late),
-            ("bystander's timer late", samples.other_late),
-            ("our DHT's answer", samples.ping),
-            ("bystander's answer", samples.other_ping),
-        ):
-            found = summary(values)
-            figures = [f"{found[key] * 1e3:.2f}" for key in ("p50", "p99", "max")]
-            rows.append([f"{what}, {state}", str(found["count"]), *figures])
+    rows = [
+        [f"{what}, {state}", f"{found['count']:.0f}"]
+        + [f"{found[key]:.2f}" for key in ("p50", "p99", "max")]
+        for state, waits in states.items()
+        for what, found in waits.items()
+    ]
     rate = statistics.median(busy.rates) / 1e6
     print(f"{args.rounds} rounds: {args.idle:.0f} s idle, then {args.size / 1e6:.0f} MB at")
-    print(f"{rate:.0f} MB/s (median) from {args.seed}; pings lost: {idle.lost + busy.lost}")
+    print(f"{rate:.0f} MB/s (median) from {args.seed}; pings lost: {lost}")
     print(table(["milliseconds", "count", "p50", "p99", "max"], rows))
 
 

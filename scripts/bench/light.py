@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from peers import Peer, Usage, resident, say, wait_for_go
+from peers import Peer, Usage, allow_many_files, resident, say, wait_for_go
 
 from dht_torrent.bencode import decode
 from dht_torrent.errors import BencodeError
@@ -84,7 +84,7 @@ def dial(peer: Peer, info_hash: bytes, number: int) -> socket.socket:
     answer = b""
     while len(answer) < 68:
         if not (part := connection.recv(68 - len(answer))):
-            raise WrongError("the seed did not want us")
+            raise WrongError(f"the seed did not want connection {number}")
         answer += part
     if answer[28:48] != info_hash:
         raise WrongError("the seed answers for another torrent")
@@ -502,4 +502,5 @@ ROLES: dict[str, Callable[..., None]] = {
 
 
 if __name__ == "__main__":
+    allow_many_files()
     ROLES[sys.argv[1]](**json.loads(sys.argv[2]))

@@ -86,8 +86,9 @@ class Worker:
     def ask(self) -> Line:
         """What it has used so far, and what else it tells; it goes on. Not every role answers."""
         assert self._process.stdin is not None
-        self._process.stdin.write(b"\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # if it is dead, `expect` says so
+            self._process.stdin.write(b"\n")
+            self._process.stdin.flush()
         return self.expect("usage", 60.0)
 
     def stop(self) -> Line:
@@ -146,6 +147,14 @@ def cpu_seconds() -> float:
     """User and system time of this process, all threads."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def allow_many_files() -> None:
+    """As many descriptors as the system lets this process have, up to what any bench needs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def make_content(root: Path, size: int, files: int, seed: int = 1) -> Path:

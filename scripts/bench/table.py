@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
@@ -23,4 +24,4 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest of `values` that at least `share` (0 to 1) of them do not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

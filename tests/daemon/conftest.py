@@ -14,6 +14,12 @@ from dht_torrent.ids import InfoHash
 from dht_torrent.metainfo import Magnet, Metainfo
 
 
+def check(rates: dict[str, int | None]) -> None:
+    for rate in rates.values():
+        if rate is not None and rate < 0:
+            raise InputError(f"no rate: {rate}")
+
+
 class FakeTorrent:
     def __init__(self, magnet: Magnet, metainfo: Metainfo | None = None) -> None:
         self.info_hash = magnet.info_hash
@@ -22,6 +28,7 @@ class FakeTorrent:
         self.metainfo = metainfo
         self.state: State = "downloading"
         self.calls: list[str] = []
+        self.limits: dict[str, int | None] = {}
 
     def summary(self) -> Summary:
         return Summary(
@@ -41,7 +48,13 @@ class FakeTorrent:
             magnet=str(self.magnet),
             path="/downloads/thing",
             eta=None,
+            limit_up=self.limits.get("up"),
+            limit_down=self.limits.get("down"),
         )
+
+    def set_limits(self, **rates: int | None) -> None:
+        check(rates)
+        self.limits |= rates
 
     def peers(self) -> list[PeerInfo]:
         return [PeerInfo("127.0.0.1:5", "x", "dht", False, 1.0, 0.0, 0.0, 0, 0, "D")]
@@ -75,6 +88,7 @@ class FakeNode:
         self.torrents: dict[InfoHash, FakeTorrent] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.broken: Exception | None = None
+        self.limits: dict[str, int | None] = {}
 
     def add(self, magnet: str | Magnet) -> FakeTorrent:
         torrent = FakeTorrent(Magnet.parse(magnet) if isinstance(magnet, str) else magnet)
@@ -112,6 +126,10 @@ class FakeNode:
         self.calls.append(("remove", torrent.id, delete_data))
         del self.torrents[torrent.info_hash]
 
+    def set_limits(self, **rates: int | None) -> None:
+        check(rates)
+        self.limits |= rates
+
     def status(self) -> NodeStatus:
         if self.broken is not None:
             raise self.broken
@@ -129,6 +147,8 @@ class FakeNode:
             up_rate=0.0,
             last_announce=None,
             warnings=(),
+            limit_up=self.limits.get("up"),
+            limit_down=self.limits.get("down"),
         )
         return replace(status, dht=FakeDhtStatus())  # type: ignore[arg-type]
 

@@ -130,6 +130,34 @@ async def test_removing_keeps_the_data_unless_told_otherwise(node: Any) -> None:
     assert node.calls == [("remove", ID, False)]
 
 
+async def test_limits_are_set_for_the_node_and_for_a_torrent(node: Any) -> None:
+    node.add(MAGNET)
+    async with unix(node) as client:
+        answer = (await client.post("limits", json={"up": 5000, "down": 9000})).json()
+        assert (answer["limit_up"], answer["limit_down"]) == (5000, 9000)
+        answer = (await client.post("limits", json={"down": None})).json()
+        assert (answer["limit_up"], answer["limit_down"]) == (5000, None)
+        answer = (await client.post(f"torrents/{ID}/limits", json={"up": 7})).json()
+        assert (answer["limit_up"], answer["limit_down"]) == (7, None)
+        assert (await client.get("limits")).status_code in (404, 405)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"up": "5K"}, {"up": 1.5}, {"up": True}, {"up": -1}, {"sideways": 5}, {"up": [1]}],
+)
+@pytest.mark.parametrize("path", ["limits", f"torrents/{ID}/limits"])
+async def test_limits_that_are_none_are_refused(
+    node: Any, path: str, body: dict[str, object]
+) -> None:
+    node.add(MAGNET)
+    async with unix(node) as client:
+        answer = await client.post(path, json=body)
+    assert answer.status_code == 400
+    assert node.limits == {}
+    assert "\n" not in answer.json()["error"]
+
+
 async def test_stop_is_passed_on(node: Any) -> None:
     stopped = Stopped()
     async with unix(node, stopped) as client:

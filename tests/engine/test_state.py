@@ -85,6 +85,8 @@ def resumes(draw: st.DrawFn) -> Resume:
         completed_at=draw(st.none() | times),
         peers=draw(st.lists(addresses, max_size=4).map(tuple)),
         banned=draw(st.lists(st.ip_addresses().map(str), max_size=4).map(tuple)),
+        limit_up=draw(st.none() | numbers),
+        limit_down=draw(st.none() | numbers),
     )
 
 

@@ -10,7 +10,9 @@ from dht_torrent.config import PeerConfig
 from dht_torrent.geometry import BLOCK
 from dht_torrent.torrent.pipeline import Pipeline, Rate
 
-CONFIG = PeerConfig(min_outstanding=8, max_outstanding=500, queue_seconds=3.0)
+CONFIG = PeerConfig(
+    min_outstanding=8, max_outstanding=500, queue_seconds=3.0, near_window=128 * BLOCK
+)
 
 
 def run(pipeline: Pipeline, rate: float, *, round_trip: float, seconds: float) -> None:
@@ -20,7 +22,7 @@ def run(pipeline: Pipeline, rate: float, *, round_trip: float, seconds: float) -
         size = int(min(pipeline.target * BLOCK, rate * round_trip))
         now += round_trip
         measured.add(size, now)
-        pipeline.update(measured.value(now), now, size)
+        pipeline.update(measured.value(now), now, size, max(round_trip, size / rate))
 
 
 def test_a_constant_flow_has_its_rate() -> None:
@@ -59,18 +61,41 @@ def test_a_window_begins_small_and_doubles_each_round_trip() -> None:
     pipeline = Pipeline(CONFIG)
     targets = [pipeline.target]
     for turn in range(4):
-        pipeline.update(1e9, turn / 100, pipeline.target * BLOCK)
+        pipeline.update(1e9, turn / 100, pipeline.target * BLOCK, 0.01)
         targets.append(pipeline.target)
     assert targets == [8, 16, 32, 64, 128]
 
 
-def test_a_fast_peer_gets_the_largest_window() -> None:
+def test_a_fast_and_distant_peer_gets_the_largest_window() -> None:
     pipeline = Pipeline(CONFIG)
     run(pipeline, 100e6, round_trip=0.05, seconds=2)
     assert pipeline.target == 500
 
 
-@pytest.mark.parametrize("rate", [200e3, 1e6])
+def test_a_gigabit_at_a_hundred_milliseconds_is_filled_by_the_defaults() -> None:
+    pipeline = Pipeline(PeerConfig())
+    pipeline.peer_limit(PeerConfig().max_asked)
+    run(pipeline, 125e6, round_trip=0.1, seconds=5)
+    assert pipeline.target * BLOCK >= 125e6 * 0.1
+
+
+def test_a_fast_peer_next_door_needs_little_in_flight() -> None:
+    pipeline = Pipeline(CONFIG)
+    run(pipeline, 600e6, round_trip=0.0005, seconds=3)
+    assert pipeline.target == 128
+
+
+def test_a_route_that_became_longer_gets_a_longer_window() -> None:
+    pipeline = Pipeline(CONFIG)
+    run(pipeline, 40e6, round_trip=0.001, seconds=3)
+    assert pipeline.target == 128
+    for turn in range(300):
+        now = 3 + turn / 10
+        pipeline.update(20e6, now, 2_000_000, 0.2)
+    assert pipeline.target == 500
+
+
+@pytest.mark.parametrize("rate", [200e3, 600e3])
 def test_the_window_settles_at_three_seconds_of_the_rate(rate: float) -> None:
     pipeline = Pipeline(CONFIG)
     run(pipeline, rate, round_trip=0.1, seconds=20)
@@ -101,10 +126,21 @@ def test_a_snubbing_peer_is_asked_for_one_block_until_one_comes() -> None:
     pipeline.snubbed()
     assert pipeline.room(0) == 1
     assert pipeline.room(1) == 0
-    pipeline.update(100.0, 60.0, BLOCK)
+    pipeline.update(100.0, 60.0, BLOCK, 1.0)
     assert pipeline.target == 9
 
 
 def test_requests_go_out_when_a_quarter_of_the_window_is_answered() -> None:
     pipeline = Pipeline(CONFIG)
     assert [pipeline.room(outstanding) for outstanding in (0, 5, 6, 7, 8, 9)] == [8, 3, 2, 0, 0, 0]
+
+
+def test_a_ceiling_bounds_what_is_in_flight() -> None:
+    pipeline = Pipeline(PeerConfig())
+    assert pipeline.room(0) > 3
+    assert pipeline.room(0, 3) == 3
+    assert pipeline.room(2, 3) == 1
+    assert pipeline.room(3, 3) == 0
+    assert pipeline.room(0, 10_000) == pipeline.room(0)
+    pipeline.snubbed()
+    assert pipeline.room(0, 3) == 1

@@ -1,0 +1,103 @@
+"""Node ids bound to IPs (BEP 42). The rule: a public node's id begins as its IP says, ours too, and
+what our IP is we believe only when many others agree.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections import OrderedDict
+
+from dht_torrent.config import DhtConfig
+from dht_torrent.dht.sources import Home, neighbourhood
+from dht_torrent.ids import Address, NodeId
+
+_MASK4 = 0x030F3FFF
+_MASK6 = 0x0103070F1F3F7FFF
+
+
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+        table.append(crc)
+    return tuple(table)
+
+
+_TABLE = _crc_table()
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli)."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    return crc ^ 0xFFFFFFFF
+
+
+def prefix(host: str, rand: int) -> int:
+    """The 32 bits of which an id at this IP shares the first 21; `rand` is the id's last byte."""
+    if ":" in host:
+        top = int.from_bytes(socket.inet_pton(socket.AF_INET6, host)[:8], "big")
+        masked = ((top & _MASK6) | (rand & 7) << 61).to_bytes(8, "big")
+    else:
+        number = int.from_bytes(socket.inet_pton(socket.AF_INET, host), "big")
+        # Four bytes, whatever the text says of eight: only so the BEP's own vectors come out.
+        masked = ((number & _MASK4) | (rand & 7) << 29).to_bytes(4, "big")
+    return crc32c(masked)
+
+
+def is_compliant(node_id: bytes, address: Address) -> bool:
+    """Whether the id fits the IP. Every id fits a local address (BEP 42's exemption)."""
+    if address.is_local:
+        return True
+    found = int.from_bytes(node_id[:4], "big")
+    return (found ^ prefix(address.host, node_id[19])) >> 11 == 0
+
+
+def make_id(host: str, rng: random.Random) -> NodeId:
+    """An id for a node that others see at this IP."""
+    rand = rng.randrange(256)
+    start = prefix(host, rand)
+    third = (start >> 8 & 0xF8) | rng.randrange(8)
+    middle = rng.randbytes(16)
+    return NodeId(bytes([start >> 24, start >> 16 & 0xFF, third, *middle, rand]))
+
+
+class Votes:
+    """What others say our external IP is. One vote for each place; an election takes `votes_needed`
+    votes or `votes_wait` seconds, and a majority nobody comes near."""
+
+    def __init__(self, config: DhtConfig) -> None:
+        self._config = config
+        self._votes: dict[str, int] = {}
+        self._voters: OrderedDict[Home, None] = OrderedDict()
+        self._opened: float | None = None
+        self.elected: str | None = None
+        """The IP we believe ours to be; None before the first election."""
+
+    def vote(self, host: str, source: Address, now: float) -> str | None:
+        """Count what `source` says. Returns the external IP when an election has changed it."""
+        config = self._config
+        place = neighbourhood(source)
+        seen = Address(host, 1)
+        if source.is_local or seen.is_local or not seen.is_usable or place in self._voters:
+            return None
+        if host not in self._votes and len(self._votes) >= config.votes_candidates:
+            return None
+        if self._opened is None:
+            self._opened = now
+        self._voters[place] = None
+        self._votes[host] = self._votes.get(host, 0) + 1
+        if len(self._voters) < config.votes_needed and now - self._opened < config.votes_wait:
+            return None
+        first, second = [*sorted(self._votes.items(), key=lambda item: -item[1]), ("", 0)][:2]
+        self._votes.clear()
+        self._voters.clear()
+        self._opened = None
+        if first[1] * 2 <= second[1] * 3 or first[0] == self.elected:
+            return None
+        self.elected = first[0]
+        return self.elected
