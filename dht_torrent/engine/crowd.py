@@ -25,8 +25,6 @@ from dht_torrent.trace import PeerConnected, PeerDropped
 
 logger = logging.getLogger(__name__)
 
-USELESS_PAUSE = 15 * 60.0
-"""Before a seed dials another seed again: it may be a new program by then."""
 INCOMING_QUEUE = 16
 """Greeted connections waiting to be taken in. When full, the newest is closed; it may return."""
 LOOK_FOR_ROOM = 10.0
@@ -267,8 +265,10 @@ class Crowd:
         if peer.listens_at is not None:
             # When it is we who stop, all are dialled at once on going on.
             we_stop = trio.current_effective_deadline() == NEVER
-            since = now + USELESS_PAUSE if peer.has_no_use else NEVER if we_stop else now
-            self.candidates.disconnected(peer.listens_at, since)
+            if peer.has_no_use:
+                self.candidates.parted(peer.listens_at, now)
+            else:
+                self.candidates.disconnected(peer.listens_at, NEVER if we_stop else now)
         if not self.peers:
             self.lonely.set()
         self.wake()

@@ -378,6 +378,8 @@ class Torrent:
             self._stage.swarm.select(self._wanted_pieces(self.metainfo), trio.current_time())
             if not self._stage.swarm.picker.done:
                 self._finished = trio.Event()
+                self.crowd.candidates.need_seeds(trio.current_time())
+                self.crowd.wake()
 
     def set_limits(self, *, up: NewRate = ..., down: NewRate = ...) -> None:
         """Bytes per second all connections of this torrent may send and receive from now on, and
@@ -497,6 +499,8 @@ class Torrent:
                 swarm.join_late(peer, now)
                 self._introduce(peer)  # now with the size of the metadata, for who lacks it too
         swarm.rechoke(now)
+        if not swarm.picker.done:
+            self.crowd.candidates.need_seeds(now)
         self._note_completion(swarm)
         self.crowd.wake()
         return swarm

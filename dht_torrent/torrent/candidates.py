@@ -21,6 +21,8 @@ SHARE = 0.5
 """Of `max_candidates`, for one source."""
 PEX_SHARE = 50
 """Addresses kept from one peer's exchange, source `pex <peer>` (BEP 11)."""
+USELESS_PAUSE = 15 * 60.0
+"""Before a seed dials another seed again: by then it may be a new program."""
 MAX_BACK_OFF = 10
 """The pause between attempts grows with each failure up to this many times."""
 MAX_BANS = 1000
@@ -28,7 +30,16 @@ MAX_BANS = 1000
 
 
 class _Candidate:
-    __slots__ = ("address", "connected", "fails", "not_before", "source", "tried_at", "worked")
+    __slots__ = (
+        "address",
+        "connected",
+        "fails",
+        "not_before",
+        "parted",
+        "source",
+        "tried_at",
+        "worked",
+    )
 
     def __init__(self, address: Address, source: str) -> None:
         self.address = address
@@ -38,6 +49,7 @@ class _Candidate:
         self.not_before = float("-inf")
         self.connected = False  # or being dialled
         self.worked = False  # was connected once
+        self.parted = False  # a seed, when we were one
 
 
 class Candidates:
@@ -120,6 +132,21 @@ class Candidates:
         if candidate is not None:
             candidate.connected = False
             candidate.not_before = now + self._pause(candidate)
+
+    def parted(self, address: Address, now: float) -> None:
+        """That connection ended since both sides have everything: no use to dial it soon."""
+        candidate = self._known.get(address)
+        if candidate is not None:
+            candidate.connected = False
+            candidate.parted = True
+            candidate.not_before = now + USELESS_PAUSE
+
+    def need_seeds(self, now: float) -> None:
+        """We lack something again: those we parted from may be dialled now."""
+        for candidate in self._known.values():
+            if candidate.parted:
+                candidate.parted = False
+                candidate.not_before = now
 
     def failed(self, address: Address, now: float) -> None:
         """Dialling or the handshake failed. After `max_dial_fails` of them in a row the address is

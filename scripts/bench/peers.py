@@ -241,9 +241,12 @@ def say(line: Line) -> None:
 
 
 def wait_for_go() -> list[Peer]:
-    line = sys.stdin.readline()
-    if not line:
-        raise SystemExit(1)  # the parent is gone
+    line = b""
+    while not line.endswith(b"\n"):
+        # One by one: what follows must stay in the pipe, where a selector sees it.
+        if not (byte := os.read(sys.stdin.fileno(), 1)):
+            raise SystemExit(1)  # the parent is gone
+        line += byte
     return [(host, port) for host, port in json.loads(line)["peers"]]
 
 

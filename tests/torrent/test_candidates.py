@@ -225,3 +225,14 @@ def test_bounds_hold_whatever_happens(steps: list[tuple[str, int, str]]) -> None
         assert len(subject) <= 6
         counts = [subject.source(far(number)) for number in range(13)]
         assert all(counts.count(one) <= 3 for one in ("dht", "magnet", "pex 1"))
+
+
+def test_a_seed_we_parted_from_is_left_alone_until_we_need_seeds_again() -> None:
+    subject = candidates()
+    subject.add(NEAR, "dht", 0.0)
+    assert subject.take(0.0) == NEAR
+    subject.connected(NEAR, 0.0)
+    subject.parted(NEAR, 1.0)
+    assert subject.take(600.0) is None
+    subject.need_seeds(601.0)
+    assert subject.take(601.0) == NEAR
