@@ -352,7 +352,7 @@ def get(
                 click.echo(os.fsencode(_wait(client, torrent["id"])["path"]))
         return
     if no_wait:
-        raise ControlError("--no-wait needs a running node, and none is running")
+        raise InputError("--no-wait needs a running node, and none is running")
     done = False
 
     async def job(node: Node, control: Control) -> None:

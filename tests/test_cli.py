@@ -143,7 +143,7 @@ def test_without_a_node_commands_say_so(args: tuple[str, ...], tmp_path: Path) -
     before = run("--state-dir", tmp_path, *args)
     after = run(*args, "--state-dir", tmp_path)
     for result in (before, after):
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert "no" in the_line(result)
     assert before.stderr == after.stderr
 
@@ -251,7 +251,7 @@ def test_a_node_says_it_is_ready_and_ends_cleanly_on_sigterm(tmp_path: Path) -> 
         assert node.end(signal.SIGTERM) == (0, "", "")
     assert not (state / "control").exists()
     assert not (state / "control.sock").exists()
-    assert run("ls", "--state-dir", state).exit_code == 1
+    assert run("ls", "--state-dir", state).exit_code == 2
 
 
 def test_commands_steer_a_running_node(tmp_path: Path, content: Path) -> None:

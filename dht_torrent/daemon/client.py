@@ -31,6 +31,10 @@ class NoNode(ControlError):  # noqa: N818 - an outcome: `share` and `get` then r
     """Nobody answers at the control address."""
 
 
+class NotRunning(NoNode, InputError):
+    """There was no node to begin with: the user named the wrong place, or has not started one."""
+
+
 class Client:
     """A connection to a running node. A context manager.
 
@@ -225,11 +229,11 @@ def _path(torrent_id: str, part: str = "") -> str:
 def connect(state_dir: Path, control: str | None = None) -> Client:
     """A client of the node of `state_dir`, or of the one at `control` (`unix:PATH`, `ADDR:PORT`).
 
-    It has answered once. Raises NoNode when none does, InputError for a bad address.
+    It has answered once. Raises NotRunning when none is there, InputError for a bad address.
     """
     where = parse_control(control) if control is not None else read_control(state_dir)
     if where is None or not somebody_listens(where):
-        raise NoNode(f"no node is running with state directory {state_dir}")
+        raise NotRunning(f"no node is running with state directory {state_dir}")
     token = read_token(state_dir) if where.address is not None else None
     client = Client(where, token=token)
     try:
