@@ -43,6 +43,9 @@ class DhtConfig:
     """Most questions one lookup asks: ends the chase after ever closer invented ids."""
     lookup_candidates: int = 100
     """Closest candidates one lookup remembers (libtorrent's result list)."""
+    paths: int = 4
+    """Disjoint ways of a lookup that stores an item, or that tries again since nothing was found
+    (S/Kademlia has 4 to 8). 1: one way only."""
     good_for: float = 15 * 60.0
     """A contact heard from within this time is good (BEP 5)."""
     max_fails: int = 5
@@ -193,7 +196,7 @@ class TorrentConfig:
 
     random_first_pieces: int = 4
     """Pieces chosen at random before rarest-first begins (BEP 3; libtorrent)."""
-    max_open_bytes: int = 32 * 1024 * 1024
+    max_open_bytes: int = 24 * 1024 * 1024
     """Bytes of pieces being assembled or waiting for the disk. When full, no piece is opened."""
     endgame_copies: int = 3
     """Peers one block may be asked from in the endgame."""

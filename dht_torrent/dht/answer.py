@@ -1,11 +1,13 @@
-"""What to say to a query (BEP 5, 32, 33, 44, 51). The rule: only queries are answered, each with one datagram of
-at most `max_reply` bytes, and everything stored or told is bound to the address it came from.
+"""What to say to a query (BEP 5, 32, 33, 44, 51). The rule: only queries are answered, each with
+one datagram of at most `max_reply` bytes, and everything stored or told is bound to the address it
+came from.
 """
 
 from __future__ import annotations
 
 import random
 
+from dht_torrent import bencode
 from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import bloom, krpc
@@ -116,11 +118,9 @@ class Answerer:
             if query.seq is not None and item.seq <= query.seq:
                 return self._reply(query, body, source)  # BEP 44: the asker has it already
         if item is not None and self._may_get(source, len(item.encoded), now):
-            # The room is always there: eight nodes of both families, a thousand bytes of value
-            # and the rest stay below `max_reply` but for the longest of transaction ids.
-            if self._room(query, body) < len(item.encoded) + 120:
-                body.pop(b"nodes6" if b"nodes" in body else b"nodes", None)
-            body |= item.fields()
+            fields = item.fields()
+            self._make_room(query, body, len(bencode.encode(fields)))
+            body |= fields
         return self._reply(query, body, source)
 
     def _put(self, query: Query, source: Address, now: float) -> Reply | ErrorReply:
@@ -163,6 +163,15 @@ class Answerer:
             key = b"nodes6" if table.ipv6 else b"nodes"
             body[key] = krpc.compact_nodes(nodes[: self._config.k])
         return body
+
+    def _make_room(self, query: Query, body: dict[bytes, Value], size: int) -> None:
+        """Leave out the farthest nodes, so that `size` bytes more fit. Half of them, at worst."""
+        for key, width in ((b"nodes6", 38), (b"nodes", 26)):
+            missing = size - self._room(query, body)
+            nodes = body.get(key)
+            if missing > 0 and isinstance(nodes, bytes):
+                keep = max(0, len(nodes) - missing) // width
+                body[key] = nodes[: keep * width]
 
     def _is_proven(self, source: Address) -> bool:
         """Whether somebody there has answered us: else it may be a forger's victim."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import random
 import socket
-from collections import OrderedDict
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.sources import Home, neighbourhood
@@ -73,7 +72,7 @@ class Votes:
     def __init__(self, config: DhtConfig) -> None:
         self._config = config
         self._votes: dict[str, int] = {}
-        self._voters: OrderedDict[Home, None] = OrderedDict()
+        self._voters: set[Home] = set()
         self._opened: float | None = None
         self.elected: str | None = None
         """The IP we believe ours to be; None before the first election."""
@@ -83,14 +82,14 @@ class Votes:
         config = self._config
         place = neighbourhood(source)
         seen = Address(host, 1)
-        if source.is_local or seen.is_local or not seen.is_usable or place in self._voters:
-            return None
-        if host not in self._votes and len(self._votes) >= config.votes_candidates:
+        if source.is_local or seen.is_local or not seen.is_usable:
             return None
         if self._opened is None:
             self._opened = now
-        self._voters[place] = None
-        self._votes[host] = self._votes.get(host, 0) + 1
+        is_new = place not in self._voters
+        if is_new and (host in self._votes or len(self._votes) < config.votes_candidates):
+            self._voters.add(place)
+            self._votes[host] = self._votes.get(host, 0) + 1
         if len(self._voters) < config.votes_needed and now - self._opened < config.votes_wait:
             return None
         first, second = [*sorted(self._votes.items(), key=lambda item: -item[1]), ("", 0)][:2]

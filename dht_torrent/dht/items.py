@@ -264,8 +264,11 @@ class ItemStore:
                 return entry.item
         return None
 
-    def put(self, put: Put, source: Address, own_id: NodeId, now: float) -> Refusal | None:
-        """Store or refresh an item whose token was right; None when that was done."""
+    def put(
+        self, put: Put, source: Address, own_id: NodeId, now: float, *, trusted: bool = False
+    ) -> Refusal | None:
+        """Store or refresh an item whose token was right; None when that was done. A `trusted` one
+        was verified by the caller."""
         self.expire(now)
         item = put.item
         if len(item.encoded) > MAX_VALUE:
@@ -273,19 +276,25 @@ class ItemStore:
         if isinstance(item, MutableItem):
             if len(item.salt) > MAX_SALT:
                 return Refusal(krpc.SALT_TOO_BIG, "salt is longer than 64 bytes")
+            if not trusted and (refusal := self._unverified(item, now)) is not None:
+                return refusal
             return self._put_mutable(item, put.cas, source, own_id, now)
         return self._keep(self._immutable, item, source, own_id, now)
+
+    def _unverified(self, item: MutableItem, now: float) -> Refusal | None:
+        entry = self._mutable.get(item.target)
+        if entry is not None and entry.item == item:
+            return None  # what is here already was verified when it came
+        if not self._may_verify(now):
+            return Refusal(krpc.SERVER_ERROR, "too many signatures to verify")
+        if not is_genuine(item):
+            return Refusal(krpc.BAD_SIGNATURE, "invalid signature")
+        return None
 
     def _put_mutable(
         self, item: MutableItem, cas: int | None, source: Address, own_id: NodeId, now: float
     ) -> Refusal | None:
         entry = self._mutable.get(item.target)
-        # What is here already was verified when it came.
-        if entry is None or entry.item != item:
-            if not self._may_verify(now):
-                return Refusal(krpc.SERVER_ERROR, "too many signatures to verify")
-            if not is_genuine(item):
-                return Refusal(krpc.BAD_SIGNATURE, "invalid signature")
         if entry is not None:
             stored = entry.item
             assert isinstance(stored, MutableItem)  # it is in that table

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from statistics import median
 
 from dht_torrent.config import DhtConfig
+from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.sources import Home, neighbourhood
 from dht_torrent.ids import Address, NodeId
@@ -20,11 +21,12 @@ FOREVER = float("inf")
 
 
 class _Candidate:
-    __slots__ = ("answered", "asked_at", "distance", "failed", "hops", "info")
+    __slots__ = ("answered", "asked_at", "counts", "distance", "failed", "hops", "info")
 
-    def __init__(self, info: NodeInfo, distance: int, hops: int) -> None:
+    def __init__(self, info: NodeInfo, distance: int, hops: int, counts: bool) -> None:
         self.info = info
         self.distance = distance
+        self.counts = counts  # among the k closest; else it is only asked the way
         self.hops = hops  # 1: from our own table; 2: told of by one of those; ...
         self.asked_at: float | None = None
         self.answered = False
@@ -32,7 +34,8 @@ class _Candidate:
 
 
 class Lookup:
-    """Finds the `k` nodes closest to `target` that answer."""
+    """Finds the `k` nodes closest to `target` that answer. With `stores`, those among them on
+    whom something may be stored: whose id fits their IP (BEP 42)."""
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Lookup:
         now: float,
         *,
         ipv6: bool = False,
+        stores: bool = False,
     ) -> None:
         self.target = target
         self.asked = 0
@@ -49,6 +53,8 @@ class Lookup:
         self._own_id = own_id
         self._config = config
         self._ipv6 = ipv6
+        self._strict = stores and config.secure_ids
+        self._radius = -1
         self._number = int.from_bytes(target, "big")
         self._deadline = now + config.lookup_timeout
         self._known: dict[NodeId, _Candidate] = {}
@@ -117,6 +123,13 @@ class Lookup:
         self._sorted.remove(candidate)
         self._places.discard(neighbourhood(contact.address))
 
+    def skip(self, contact: NodeInfo) -> None:
+        """`contact`, just named by `take`, is not asked after all: somebody else has asked it."""
+        candidate = self._known[contact.id]
+        candidate.failed = True
+        self._sorted.remove(candidate)
+        self.asked -= 1
+
     def done(self, now: float) -> bool:
         """Whether the closest nodes that answer are known, or a bound is reached.
 
@@ -128,10 +141,15 @@ class Lookup:
         if not self.replies and any(c.asked_at is not None for c in self._sorted):
             return False
         window = self._window(now, self._patience())
-        if all(candidate.answered for candidate in window):
+        if all(candidate.answered for candidate in window if candidate.counts):
             return True
         spent = self.asked >= self._config.lookup_queries
         return spent and all(c.answered or c.asked_at is None for c in window)
+
+    def widen(self, radius: int) -> None:
+        """Go on until everybody within this distance of the target has been asked, for the closest
+        k seem to be too close together. `done` may be False again."""
+        self._radius = radius
 
     def wake_at(self, now: float) -> float:
         """When, without any event, `take` or `done` may say something new."""
@@ -146,21 +164,38 @@ class Lookup:
         return wake
 
     def closest(self) -> list[NodeInfo]:
-        """The closest nodes that answered, at most k, nearest first."""
+        """The closest nodes that answered, nearest first: at most k, or all within the radius."""
         return [candidate.info for candidate in self._best()]
 
+    def all_answered(self) -> list[NodeInfo]:
+        """All that answered and count, nearest first."""
+        return [c.info for c in self._sorted if c.answered and c.counts]
+
     def _best(self) -> list[_Candidate]:
-        return [candidate for candidate in self._sorted if candidate.answered][: self._config.k]
+        answered = [c for c in self._sorted if c.answered and c.counts]
+        return [
+            candidate
+            for place, candidate in enumerate(answered)
+            if place < self._config.k or candidate.distance <= self._radius
+        ]
 
     def _window(self, now: float, wait: float) -> list[_Candidate]:
-        """The k closest candidates that are not silent for `wait` seconds already."""
+        """The k closest candidates that are not silent for `wait` seconds already, and those
+        within the radius. Among them may be k that do not count, but could know closer ones."""
         window: list[_Candidate] = []
+        counting = others = 0
         for candidate in self._sorted:
+            if counting >= self._config.k and candidate.distance > self._radius:
+                break
             asked_at = candidate.asked_at
             if candidate.answered or asked_at is None or now < asked_at + wait:
+                if candidate.counts:
+                    counting += 1
+                elif others < self._config.k:
+                    others += 1
+                else:
+                    continue
                 window.append(candidate)
-                if len(window) == self._config.k:
-                    break
         return window
 
     def _soft(self) -> float:
@@ -192,7 +227,8 @@ class Lookup:
         place = neighbourhood(address)
         if place in self._places:
             return
-        candidate = _Candidate(info, int.from_bytes(info.id, "big") ^ self._number, hops)
+        counts = not self._strict or is_compliant(info.id, address)
+        candidate = _Candidate(info, int.from_bytes(info.id, "big") ^ self._number, hops, counts)
         if len(self._sorted) >= self._config.lookup_candidates and not self._drop_farthest(
             candidate
         ):

@@ -65,15 +65,21 @@ class Rate:
 class QueryLimit:
     """Ignores sources that query too much: `query_burst` in `query_window`, then `query_penalty`
     of silence. Ask it about queries only: a reply we waited for always passes, or else a forged
-    flood in somebody's name would cut that somebody off."""
+    flood in somebody's name would cut that somebody off.
+
+    For the same reason a contact that has answered us is counted by itself, apart from whoever
+    else sends from its IP, and is never ignored beyond the window."""
 
     def __init__(self, config: DhtConfig) -> None:
         self._config = config
         self._seen: OrderedDict[Home, _Window] = OrderedDict()
 
-    def allows(self, source: Address, now: float) -> bool:
-        """Count one query from `source`; False when it is to be ignored."""
-        place = home(source)
+    def allows(self, source: Address, now: float, *, known: bool = False) -> bool:
+        """Count one query from `source`; False when it is to be ignored. `known`: it has answered
+        a question of ours."""
+        if self._config.unlimited:
+            return True
+        place = source if known else home(source)
         window = self._seen.get(place)
         if window is None:
             window = self._seen[place] = _Window(now)
@@ -87,12 +93,13 @@ class QueryLimit:
             window.start, window.count = now, 0
         window.count += 1
         if window.count > self._config.query_burst:
-            window.blocked_until = now + self._config.query_penalty
+            if not known:
+                window.blocked_until = now + self._config.query_penalty
             return False
         return True
 
     def blocks(self, source: Address, now: float) -> bool:
-        """Whether `source` is being ignored. Cheap, to shed a flood before parsing it."""
+        """Whether `source`, if unknown, is being ignored. Cheap, to shed a flood before parsing."""
         window = self._seen.get(home(source))
         return window is not None and now < window.blocked_until
 
@@ -113,6 +120,7 @@ class SendBudget:
     """The bytes all answers to public addresses may take together: a reflector worth nothing."""
 
     def __init__(self, config: DhtConfig, now: float) -> None:
+        self._unlimited = config.unlimited
         self._rate = config.send_rate
         self._most = config.send_rate * config.send_burst
         self._saved = self._most
@@ -120,7 +128,7 @@ class SendBudget:
 
     def allows(self, size: int, to: Address, now: float) -> bool:
         """Spend `size` bytes; False when they are not there. Local addresses cost nothing."""
-        if to.is_local:
+        if to.is_local or self._unlimited:
             return True
         self._saved = min(self._most, self._saved + (now - self._counted_at) * self._rate)
         self._counted_at = now
@@ -136,6 +144,7 @@ class Pace:
     datagrams that overtake each other: what we send in two windows must not arrive in one."""
 
     def __init__(self, config: DhtConfig) -> None:
+        self._unlimited = config.unlimited
         self._burst = max(1, config.query_burst * 9 // 10)
         self._window = 1.1 * config.query_window
         self._size = config.tracked_sources
@@ -144,10 +153,17 @@ class Pace:
     def is_free(self, to: Address, now: float) -> bool:
         """Whether a question may go to `to` at once."""
         times = self._booked.get(home(to))
-        return times is None or len(times) < self._burst or times[0] + self._window <= now
+        return (
+            self._unlimited
+            or times is None
+            or len(times) < self._burst
+            or times[0] + self._window <= now
+        )
 
     def book(self, to: Address, now: float) -> float:
         """When the next question may go to `to`: now or later. It is counted as sent then."""
+        if self._unlimited:
+            return now
         place = home(to)
         times = self._booked.get(place)
         if times is None:

@@ -16,6 +16,7 @@ from kademlia.node import Node
 from kademlia.routing import KBucket
 
 from dht_torrent.config import DhtConfig
+from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.sources import Home, home, neighbourhood
 from dht_torrent.ids import Address, NodeId
@@ -47,6 +48,8 @@ class Contact(Node):  # type: ignore[misc] # the library has no types
         self.last_asked = now
         self.fails = 0
         """Questions unanswered since its last reply."""
+        self.is_compliant = is_compliant(node_id, address)
+        """Whether its id fits its IP (BEP 42)."""
 
     @property
     def info(self) -> NodeInfo:
@@ -103,6 +106,21 @@ class Table:
         self._config = config
         self._own = int.from_bytes(own_id, "big")
         self._at: dict[Home, Contact] = {}  # everyone in buckets, waiting ones included
+
+    def begin(self, now: float) -> None:
+        """Call once, when the clock is known."""
+        self.buckets[0].changed = now
+
+    def rename(self, own_id: NodeId, now: float) -> None:
+        """Take another id: everybody finds a place around it, those heard from last first."""
+        everybody = [contact for bucket in self.buckets for contact in bucket]
+        self.own_id = own_id
+        self._own = int.from_bytes(own_id, "big")
+        self.buckets = [Bucket(0, 2**160 - 1, self._config.k, now)]
+        self._at = {}
+        for contact in sorted(everybody, key=lambda contact: -contact.last_heard):
+            if contact.id != own_id:
+                self._insert(contact, now)
 
     def __len__(self) -> int:
         return sum(len(bucket) for bucket in self.buckets)
@@ -311,6 +329,9 @@ class Table:
                 self._remove(other, now)
         if len(bucket) >= self._config.k:
             bad = next((c for c in bucket.nodes.values() if self.is_bad(c)), None)
+            if bad is None and self._is_secure(contact):
+                # BEP 42: whose id fits its IP has the place of one whose id does not.
+                bad = next((c for c in bucket.nodes.values() if not self._is_secure(c)), None)
             if bad is not None:
                 self._remove(bad, now)
         if len(bucket) < self._config.k:
@@ -329,8 +350,14 @@ class Table:
             return []
         return [min(questionable, key=lambda c: c.last_heard)]
 
+    def _is_secure(self, contact: Contact) -> bool:
+        return not self._config.secure_ids or contact.is_compliant
+
     def _may_split(self, bucket: Bucket, newcomer: Contact) -> bool:
         if not self._is_own(bucket) or len(self.buckets) >= self._config.max_buckets:
+            return False
+        # BEP 42: only the others are worth a split, since ids made to be near ours cost nothing.
+        if not self._is_secure(newcomer):
             return False
         # If all were on one side, splitting would gain nothing: that is how ids crafted to share
         # a long prefix with ours would drive us down, bucket by bucket.

@@ -10,7 +10,6 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 import trio
@@ -21,14 +20,19 @@ from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer, announced
+from dht_torrent.dht.identity import Votes, is_compliant, make_id
+from dht_torrent.dht.items import Item, ItemStore, SigningKey
 from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply
-from dht_torrent.dht.lookup import Lookup
 from dht_torrent.dht.sources import QueryLimit, SendBudget, Strangers
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Contact, Table
 from dht_torrent.dht.tokens import Tokens
+from dht_torrent.engine.announces import Announces, OnPeers, PeerLookup, Scrape
+from dht_torrent.engine.items import Holder, Items, Stored, Survey
 from dht_torrent.engine.net import DatagramSocket, Network
 from dht_torrent.engine.questions import Answer, Bell, Question, Questions, ignore
+from dht_torrent.engine.samples import Sample, Samples
+from dht_torrent.engine.walks import Walks
 from dht_torrent.errors import BencodeError, KrpcError
 from dht_torrent.ids import (
     Address,
@@ -38,7 +42,7 @@ from dht_torrent.ids import (
     address_from_compact,
     parse_node_id,
 )
-from dht_torrent.trace import LookupDone, Trace, nothing
+from dht_torrent.trace import Trace, nothing
 
 logger = logging.getLogger(__name__)
 
@@ -52,34 +56,10 @@ SAVED_BATCH: Final = 16
 """Saved contacts asked together when starting (Transmission paces likewise)."""
 MAX_RETRY: Final = 60.0
 """Seconds: the longest pause between two bootstraps."""
-REANNOUNCE_PAUSE: Final = 2.0
-"""Seconds between two rounds of announcing to newly met contacts."""
-REANNOUNCE_AT_ONCE: Final = 8
-"""Torrents announced side by side in such a round."""
-MAX_SEARCHES: Final = 32
-"""Searches for peers at the same time; further ones wait. Beyond, they would only be in each
-other's way: small networks bear few questions, and large ones answer one search in seconds."""
-ANNOUNCE_PATIENCE: Final = 2.0
-"""Seconds to wait for answers to announce_peer. Those asked have answered a moment ago."""
-MAX_FOUND: Final = 2000
-"""Peers one search tells of. A liar's replies hold 250 inventions each."""
 MAX_STATE: Final = 64 * 1024
 """Bytes of saved state we care to read; 300 contacts take 8 KB."""
 
 _QUERY_TAIL: Final = b"1:y1:qe"  # how every canonical query ends: `y` sorts last
-
-OnPeers = Callable[[Sequence[Address]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class PeerLookup:
-    """How a search for peers went."""
-
-    peers: tuple[Address, ...]
-    asked: int
-    answered: int
-    announced_to: int
-    """Nodes that confirmed our announce."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +82,13 @@ class DhtStatus:
     bootstrap_total: int
     stored_torrents: int
     stored_peers: int
-
-
-@dataclass(slots=True, eq=False)
-class _Announcement:
-    """A torrent of ours that the DHT should know of."""
-
-    port: int
-    on_peers: OnPeers
-    reached: int = 0  # nodes that confirmed the last announce
-    additions: int = 0  # the table's, when it began
-    size: int = 0
+    stored_items: int = 0
+    external_ip: str | None = None
+    """Our IP as most others see it; None before enough have said (BEP 42)."""
+    network_size: float | None = None
+    """About how many nodes the DHT has; None before the first lookup."""
+    besieged: int = 0
+    """Lookups that found their target's surroundings too dense."""
 
 
 @dataclass(slots=True)
@@ -182,13 +158,18 @@ class Dht:
         now = 0.0  # nothing has happened yet; `run` sets the clock before anything does
         self._table = Table(self.node_id, config, now, ipv6=self._ipv6)
         self._store = PeerStore(config)
-        self._token_rng = random.Random(rng.getrandbits(256))
-        self._answerer: Answerer
+        self._item_store = ItemStore(config)
+        tokens = Tokens(random.Random(rng.getrandbits(256)), config.token_rotation, now)
+        self._answerer = Answerer(
+            self._table, self._store, tokens, config, self._rng, items=self._item_store
+        )
         self._limit = QueryLimit(config)
-        self._budget: SendBudget
+        self._budget = SendBudget(config, now)
         self._strangers = Strangers(config)
         self._verifying = 0
         self._probing: set[Address] = set()
+        self._votes = Votes(config)
+        self._renamed = Bell()
         self._questions = Questions(
             self.node_id,
             config,
@@ -196,15 +177,25 @@ class Dht:
             send=self._send_question,
             silent=self._silent,
         )
+        self._walks = Walks(self._table, self._questions, config, trace)
+        self._announces = Announces(
+            self._walks,
+            self._questions,
+            self._table,
+            self._store,
+            config,
+            self._rng,
+            port=lambda: self._address.port,
+        )
+        self._items = Items(
+            self._walks, self._questions, self._table, self._item_store, config, self._rng
+        )
+        self._samples = Samples(self._questions, config)
         self._counts = _Counts()
-        self._announcing: dict[InfoHash, _Announcement] = {}
-        self._search_slots = trio.Semaphore(MAX_SEARCHES)
-        self._watchers: dict[InfoHash, list[OnPeers]] = {}
         self._answered_points: dict[HostPort, None] = {}
         self._knocking = 0  # tasks of `_knock` at work
         self._bootstrapped = trio.Event()
-        self._grown_for_bootstrap = Bell()
-        self._grown_for_announces = Bell()
+        self._grown = Bell()
 
     @property
     def address(self) -> Address:
@@ -217,13 +208,9 @@ class Dht:
         bind = self._bind
         socket = await self._network.open_udp(bind) if isinstance(bind, Address) else bind
         try:
-            now = trio.current_time()
             self._socket = socket
             self._address = socket.address
-            self._table = Table(self.node_id, self._config, now, ipv6=self._ipv6)
-            self._budget = SendBudget(self._config, now)
-            tokens = Tokens(self._token_rng, self._config.token_rotation, now)
-            self._answerer = Answerer(self._table, self._store, tokens, self._config, self._rng)
+            self._table.begin(trio.current_time())
             if not self._bootstrap_points and not self._saved:
                 self._bootstrapped.set()  # the first node of a network: there is nobody to ask
             async with trio.open_nursery() as nursery:
@@ -232,7 +219,9 @@ class Dht:
                 nursery.start_soon(self._tend)
                 nursery.start_soon(self._refresh)
                 nursery.start_soon(self._bootstrap, nursery)
-                nursery.start_soon(self._reannounce)
+                nursery.start_soon(self._announces.run)
+                nursery.start_soon(self._items.run)
+                nursery.start_soon(self._follow_id)
                 task_status.started(self._address)
         finally:
             self._socket = None
@@ -251,31 +240,86 @@ class Dht:
         info_hash: InfoHash,
         *,
         announce_port: int | None = None,
+        seed: bool = False,
         on_peers: OnPeers,
     ) -> PeerLookup:
-        """Look for peers, and with `announce_port` tell the closest nodes that we are one.
+        """Look for peers, and with `announce_port` tell the closest nodes that we are one, or even
+        a `seed` (BEP 33).
 
         `on_peers` is called with each new batch as it comes in. With `announce_port` the torrent
         stays known until `withdraw`: it is announced again when the node meets new contacts in a
         network too small to hold it, and `on_peers` hears of peers that turn up meanwhile, also
         after this has returned. Repeat every `announce_interval`. We may be among the peers.
         """
-        if announce_port is not None:
-            announcement = self._announcing.get(info_hash)
-            if announcement is None:
-                announcement = _Announcement(announce_port, on_peers)
-                self._announcing[info_hash] = announcement
-            announcement.port, announcement.on_peers = announce_port, on_peers
-        return await self._search(info_hash, announce_port, on_peers)
+        return await self._announces.find_peers(info_hash, announce_port, on_peers, seed)
 
     def withdraw(self, info_hash: InfoHash) -> None:
         """Announce it no more. What others have stored expires by itself."""
-        self._announcing.pop(info_hash, None)
+        self._announces.withdraw(info_hash)
+
+    async def scrape(self, info_hash: InfoHash) -> Scrape:
+        """How large its swarm is, about (BEP 33)."""
+        return await self._announces.scrape(info_hash)
 
     async def find_node(self, target: bytes) -> list[NodeInfo]:
         """The k nodes closest to `target` that answer, nearest first."""
-        lookup = await self._lookup(target, krpc.FIND_NODE, b"target")
-        return lookup.closest()
+        return (await self._walks.find_node(target)).closest()
+
+    async def get(
+        self, target: bytes, *, salt: bytes = b"", seq: int | None = None, first: bool = False
+    ) -> Item | None:
+        """The item under `target`, verified (BEP 44): of a mutable one the newest that the closest
+        nodes have. None when nobody has it. The target of a mutable item is
+        `mutable_target(key, salt)`; its salt must be told, for nobody else tells it.
+
+        `seq`: only a mutable item newer than that. `first`: be content with the first valid answer,
+        which may not be the newest."""
+        return await self._items.get(target, salt=salt, seq=seq, first=first)
+
+    async def get_all(self, target: bytes, *, salt: bytes = b"") -> Survey:
+        """All that the closest nodes have under `target`: who has which item, at which `seq`, and
+        with which token something could be put there."""
+        return await self._items.get_all(target, salt=salt)
+
+    async def put(self, item: Item, *, cas: int | None = None, keep: bool = True) -> Stored:
+        """Put an item on the closest nodes, and with `keep` put it again every `item_republish`
+        seconds until `forget`, or until a newer one turns up. Anybody's item may be kept alive.
+        Raises InputError when too many are kept already."""
+        return await self._items.put(item, cas=cas, keep=keep)
+
+    async def put_immutable(self, value: Value) -> Stored:
+        """Put a value under its hash, and keep it there. Raises InputError when it is too long."""
+        return await self._items.put_immutable(value)
+
+    async def put_mutable(
+        self,
+        key: SigningKey,
+        salt: bytes,
+        value: Value,
+        seq: int | None = None,
+        cas: int | None = None,
+    ) -> Stored:
+        """Sign and put a value, and keep it there. `seq` None: one more than the newest found.
+        `cas`: only where that sequence number is stored now. Raises InputError when it is too long.
+        """
+        return await self._items.put_mutable(key, salt, value, seq, cas)
+
+    async def put_to(
+        self, holders: Sequence[Holder], item: Item, *, cas: Mapping[NodeId, int] | None = None
+    ) -> Stored:
+        """Put an item on the nodes a survey (`get_all`) found, each with the `cas` given for it. It
+        is not put again."""
+        return await self._items.put_to(holders, item, cas=cas)
+
+    def forget(self, target: bytes) -> None:
+        """Keep our item alive no more. What others have stored expires by itself."""
+        self._items.forget(target)
+
+    async def sample(self, address: Address, target: bytes | None = None) -> Sample:
+        """Infohashes that a node stores (BEP 51), and nodes near `target`. Asked again before the
+        interval it named is over, the earlier answer is given. Raises NoReply."""
+        where = target if target is not None else self._rng.randbytes(20)
+        return await self._samples.ask(address, where)
 
     async def ping(self, address: Address) -> NodeId:
         """Its id. Raises NoReply."""
@@ -326,6 +370,10 @@ class Dht:
             bootstrap_total=len(self._bootstrap_points),
             stored_torrents=self._store.torrents,
             stored_peers=len(self._store),
+            stored_items=len(self._item_store),
+            external_ip=self._votes.elected,
+            network_size=self._walks.density.size,
+            besieged=self._walks.crowds,
         )
 
     # -- datagrams in -------------------------------------------------------------------------
@@ -339,8 +387,8 @@ class Dht:
                 self._datagram(data, source, now)
             self._verify(now)
             if self._table.additions != additions:
-                self._grown_for_bootstrap.ring()
-                self._grown_for_announces.ring()
+                self._grown.ring()
+                self._announces.grown()
 
     def _datagram(self, data: bytes, source: Address, now: float) -> None:
         counts = self._counts
@@ -350,7 +398,11 @@ class Dht:
         if not source.is_usable:
             counts.drop("source")
             return
-        if data.endswith(_QUERY_TAIL) and self._limit.blocks(source, now):
+        if (
+            data.endswith(_QUERY_TAIL)
+            and self._limit.blocks(source, now)
+            and self._table.at(source) is None
+        ):
             counts.drop("flood")  # a flood is shed before it is parsed
             return
         try:
@@ -365,7 +417,10 @@ class Dht:
 
     def _query(self, query: Query | BadQuery, source: Address, now: float) -> None:
         counts = self._counts
-        if not self._limit.allows(source, now):
+        if self._config.read_only:
+            counts.drop("read only")  # BEP 43: whoever asks will see that we do not answer
+            return
+        if not self._limit.allows(source, now, known=self._table.at(source) is not None):
             counts.drop("flood")
             return
         if isinstance(query, Query) and query.id == self.node_id:
@@ -382,7 +437,7 @@ class Dht:
             return
         if query.method == krpc.ANNOUNCE_PEER and isinstance(answer, Reply):
             assert query.target is not None  # decode saw to it
-            self._tell(InfoHash(query.target), announced(query, source))
+            self._announces.heard(InfoHash(query.target), announced(query, source))
         if not query.read_only and self._table.queried(query.id, source, now):
             self._strangers.add(source, now)
 
@@ -391,6 +446,8 @@ class Dht:
         if question is None:
             self._counts.drop("unasked")
             return
+        if message.ip is not None:
+            self._seen_at(message.ip, source, now)
         if isinstance(message, ErrorReply):
             question.done(message)
             return
@@ -405,13 +462,20 @@ class Dht:
         stranger = question.expected is not None and question.expected != message.id
         question.done(None if stranger else message)
 
-    def _tell(self, info_hash: InfoHash, peer: Address) -> None:
-        """A peer announced itself here: who is looking for one learns it at once."""
-        announcement = self._announcing.get(info_hash)
-        if announcement is not None:
-            announcement.on_peers([peer])
-        for watcher in list(self._watchers.get(info_hash, ())):
-            watcher([peer])
+    def _seen_at(self, ours: Address, source: Address, now: float) -> None:
+        """`source`, whom we asked, says that it sees us there (BEP 42)."""
+        if ours.is_ipv6 != self._ipv6:
+            return
+        elected = self._votes.vote(ours.host, source, now)
+        if elected is None:
+            return
+        logger.info("others see us at %s", elected)
+        if self._config.secure_ids and not is_compliant(self.node_id, Address(elected, 1)):
+            self.node_id = make_id(elected, self._rng)
+            self._questions.node_id = self.node_id
+            self._table.rename(self.node_id, now)
+            logger.info("our id is now %s, to fit our address", self.node_id.hex())
+            self._renamed.ring()
 
     def _probe(self, contact: Contact, now: float) -> None:
         """Ping a contact; the answer or the silence goes to the table by itself."""
@@ -447,185 +511,6 @@ class Dht:
     def _verified(self, answer: Answer) -> None:
         self._verifying -= 1
 
-    # -- searches -----------------------------------------------------------------------------
-
-    async def _lookup(
-        self,
-        target: bytes,
-        method: bytes,
-        key: bytes,
-        on_reply: Callable[[NodeInfo, Reply], None] | None = None,
-    ) -> Lookup:
-        """Walk towards `target`, asking `method` with it under `key`."""
-        config = self._config
-        began = now = trio.current_time()
-        lookup = Lookup(target, self.node_id, config, now, ipv6=self._ipv6)
-        lookup.add(contact.info for contact in self._table.closest(target, 2 * config.k))
-        bell = Bell()
-
-        def came(contact: NodeInfo, answer: Answer) -> None:
-            if isinstance(answer, Reply):
-                nodes = answer.nodes(ipv6=self._ipv6)
-                lookup.answered(contact, nodes, trio.current_time())
-                if on_reply is not None:
-                    on_reply(contact, answer)
-            else:
-                lookup.failed(contact)
-            bell.ring()
-
-        args: dict[bytes, Value] = {key: target}
-        async with trio.open_nursery() as nursery:
-            while not lookup.done(now):
-                for contact in lookup.take(now):
-                    done = partial(came, contact)
-                    to = contact.address
-                    if not self._questions.ask_now(to, method, args, done, contact.id, now):
-                        nursery.start_soon(
-                            self._questions.ask_when_possible, to, method, args, done, contact.id
-                        )
-                with trio.move_on_at(lookup.wake_at(now)):
-                    await bell.wait()
-                now = trio.current_time()
-            # Questions in flight go on: their answers still serve the table.
-            nursery.cancel_scope.cancel()
-        self._trace(LookupDone(target, lookup.asked, lookup.replies, lookup.hops, now - began))
-        logger.debug(
-            "%s %s: %d asked, %d answered, %d hops, %.3f s",
-            method.decode("ascii", "backslashreplace"),
-            target.hex()[:8],
-            lookup.asked,
-            lookup.replies,
-            lookup.hops,
-            now - began,
-        )
-        return lookup
-
-    async def _search(
-        self, info_hash: InfoHash, announce_port: int | None, on_peers: OnPeers
-    ) -> PeerLookup:
-        config = self._config
-        found: dict[Address, None] = {}
-        tokens: dict[NodeId, bytes] = {}
-        late = trio.Event()
-        searching = True
-
-        def deliver(peers: Sequence[Address]) -> None:
-            # Answers later than the lookup cared to wait for are welcome while we announce.
-            if not searching and info_hash not in self._announcing:
-                return
-            fresh = [peer for peer in dict.fromkeys(peers) if peer not in found]
-            fresh = fresh[: MAX_FOUND - len(found)]
-            if fresh:
-                found.update(dict.fromkeys(fresh))
-                on_peers(fresh)
-
-        def on_reply(contact: NodeInfo, reply: Reply) -> None:
-            if reply.token is not None:
-                tokens[contact.id] = reply.token
-            inside = contact.address.is_local
-            deliver(
-                [
-                    peer
-                    for peer in reply.values()
-                    # Nobody outside knows local addresses of ours; it would make us knock there.
-                    if peer.is_usable and (inside or not peer.is_local)
-                ]
-            )
-
-        def on_announce(peers: Sequence[Address]) -> None:
-            if info_hash not in self._announcing:
-                deliver(peers)  # an announcement's callback has been told already
-            else:
-                found.update(dict.fromkeys(peers[: MAX_FOUND - len(found)]))
-            late.set()
-
-        announcement = self._announcing.get(info_hash)
-        if announcement is not None and announce_port is not None:
-            announcement.additions = self._table.additions
-            announcement.size = len(self._table)
-        watchers = self._watchers.setdefault(info_hash, [])
-        watchers.append(on_announce)
-        try:
-            stored = self._store.peers(
-                info_hash, trio.current_time(), self._rng, config.values_per_reply
-            )
-            deliver(stored)
-            announced_to = 0
-            async with self._search_slots:
-                lookup = await self._lookup(info_hash, krpc.GET_PEERS, b"info_hash", on_reply)
-                if announce_port is not None:
-                    closest = [
-                        (node, tokens[node.id]) for node in lookup.closest() if node.id in tokens
-                    ]
-                    announced_to = await self._announce(info_hash, announce_port, closest)
-                    if announcement is not None:
-                        announcement.reached = announced_to
-            if not found and 0 < lookup.replies < config.k:
-                # In a network this small every announce reaches us as well, but one by a node
-                # that has only just met us may be on its way.
-                with trio.move_on_after(config.soft_timeout):
-                    await late.wait()
-        finally:
-            searching = False
-            watchers.remove(on_announce)
-            if not watchers:
-                self._watchers.pop(info_hash, None)
-        return PeerLookup(tuple(found), lookup.asked, lookup.replies, announced_to)
-
-    async def _announce(
-        self, info_hash: InfoHash, port: int, nodes: Sequence[tuple[NodeInfo, bytes]]
-    ) -> int:
-        """Announce to `nodes`, each with its token; how many confirmed."""
-        confirmed = 0
-        open_questions = len(nodes)
-        bell = Bell()
-
-        def came(answer: Answer) -> None:
-            nonlocal confirmed, open_questions
-            confirmed += isinstance(answer, Reply)
-            open_questions -= 1
-            bell.ring()
-
-        for node, token in nodes:
-            args: dict[bytes, Value] = {b"info_hash": info_hash, b"port": port, b"token": token}
-            if port == self._address.port:
-                args[b"implied_port"] = 1  # survives a NAT that changes ports
-            await self._questions.ask_when_possible(
-                node.address, krpc.ANNOUNCE_PEER, args, came, node.id
-            )
-        with trio.move_on_after(ANNOUNCE_PATIENCE):
-            while open_questions:
-                await bell.wait()
-        return confirmed
-
-    async def _reannounce(self) -> None:
-        """Brings our torrents to contacts met after they were announced: in a network smaller
-        than k every node should know them, and in a growing one the closest nodes change."""
-        while True:
-            await self._grown_for_announces.wait()
-            slots = trio.Semaphore(REANNOUNCE_AT_ONCE)
-
-            async def again(
-                info_hash: InfoHash,
-                announcement: _Announcement,
-                slots: trio.Semaphore = slots,
-            ) -> None:
-                async with slots:
-                    if self._announcing.get(info_hash) is announcement:
-                        await self._search(info_hash, announcement.port, announcement.on_peers)
-
-            async with trio.open_nursery() as nursery:
-                for info_hash, announcement in list(self._announcing.items()):
-                    if self._is_outgrown(announcement):
-                        nursery.start_soon(again, info_hash, announcement)
-            await trio.sleep(REANNOUNCE_PAUSE)
-
-    def _is_outgrown(self, announcement: _Announcement) -> bool:
-        if self._table.additions == announcement.additions:
-            return False
-        reached_all = announcement.reached >= self._config.k
-        return not reached_all or len(self._table) >= 2 * announcement.size
-
     # -- upkeep -------------------------------------------------------------------------------
 
     async def _tend(self) -> None:
@@ -637,6 +522,7 @@ class Dht:
             if contact is not None:
                 self._probe(contact, now)
             self._store.expire(now)
+            self._item_store.expire(now)
 
     async def _refresh(self) -> None:
         """Looks up a random id in each bucket that has not changed for a while (BEP 5)."""
@@ -654,7 +540,7 @@ class Dht:
                 self._knock(nursery)
             with trio.move_on_after(pause):
                 while not len(self._table):
-                    await self._grown_for_bootstrap.wait()
+                    await self._grown.wait()
             if len(self._table):
                 if await self._find_neighbours():
                     if not self._bootstrapped.is_set():
@@ -670,7 +556,13 @@ class Dht:
 
     async def _find_neighbours(self) -> bool:
         """Look up our own id (BEP 5); whether anybody answered."""
-        return (await self._lookup(self.node_id, krpc.FIND_NODE, b"target")).replies > 0
+        return (await self._walks.find_node(self.node_id)).replies > 0
+
+    async def _follow_id(self) -> None:
+        """Makes the acquaintance of the neighbours of a new id."""
+        while True:
+            await self._renamed.wait()
+            await self._find_neighbours()
 
     async def _settle(self) -> None:
         """Returns when no contact is good any more. As long as there are few, look for more, ever

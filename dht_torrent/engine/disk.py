@@ -10,6 +10,7 @@ import bisect
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
@@ -75,6 +76,9 @@ class TorrentDisk:
         self.storage = storage
         self._geometry = geometry
         self._hashes = hashes
+        # One file takes one writer at a time. Left to the kernel, the second one spins on the inode
+        # and burns the core that the network needs; here it sleeps, and hashes while it may not write.
+        self._writing = threading.Lock()
 
     async def save(
         self, pieces: Sequence[tuple[int, bytes | bytearray | memoryview]]
@@ -95,7 +99,8 @@ class TorrentDisk:
                 bad.append(index)
             elif error is None:
                 try:
-                    self.storage.write(index * self._geometry.piece_length, data)
+                    with self._writing:
+                        self.storage.write(index * self._geometry.piece_length, data)
                     saved.append(index)
                 except StorageError as exc:
                     error = exc

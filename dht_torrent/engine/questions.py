@@ -65,7 +65,8 @@ class Questions:
         silent: Callable[[Question, float], None],
     ) -> None:
         self.asked = 0
-        self._node_id = node_id
+        self.node_id = node_id
+        """Ours, in every question."""
         self._config = config
         self._key = key
         self._send = send
@@ -184,7 +185,8 @@ class Questions:
         earlier = self._pending.pop((to, tid), None)
         if earlier is not None:  # once in four thousand million
             earlier.done(None)
-        query = Query(tid, method, {b"id": self._node_id, **args}, krpc.VERSION)
+        named: dict[bytes, Value] = {b"id": self.node_id, **args}
+        query = Query(tid, method, named, krpc.VERSION, self._config.read_only)
         if not self._pending:
             self._first.ring()
         self._pending[to, tid] = Question(to, expected, now, done)

@@ -14,7 +14,7 @@ from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens
 from dht_torrent.ids import Address, InfoHash, NodeId
 
-CONFIG = DhtConfig()
+CONFIG = DhtConfig(secure_ids=False)  # ids here are invented, not made from the IPs
 OWN = NodeId(b"o" * 20)
 ASKER = NodeId(b"a" * 20)
 HASH = InfoHash(b"h" * 20)

@@ -14,7 +14,7 @@ from dht_torrent.dht.sources import home, neighbourhood
 from dht_torrent.dht.table import Contact, Table
 from dht_torrent.ids import Address, NodeId, distance
 
-CONFIG = DhtConfig()
+CONFIG = DhtConfig(secure_ids=False)  # ids here are invented, not made from the IPs
 OWN = NodeId(bytes(20))
 MINUTE = 60.0
 
