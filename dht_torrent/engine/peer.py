@@ -163,6 +163,15 @@ class Peer:
         """Queue a message. Closes the connection if the peer has stopped reading."""
         self._queue(self.connection.send(message))
 
+    def tell_soon(self, message: Sendable) -> None:
+        """Queue a message that may wait for the next write, or for `flush`."""
+        self._outbox += self.connection.send(message)
+
+    def flush(self) -> None:
+        """Send what was told soon."""
+        if self._outbox:
+            self._queue(b"")
+
     def request(self, blocks: Sequence[tuple[int, int, int]]) -> None:
         """Queue a request for each of `blocks`, as one write."""
         self._queue(encode_requests(blocks))

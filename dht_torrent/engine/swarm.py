@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 TICK = 1.0
 """Seconds between two looks at late requests and snubbing peers, while a download runs."""
+HAVE_PAUSE = 0.1
+"""Seconds a Have may wait for company, towards a peer that is interested in us anyway."""
 SAVERS = 2
 """Disk jobs in flight: one hashes while the other writes."""
 SAVE_BATCH = 8 << 20
@@ -105,8 +107,16 @@ class Swarm:
         self._trace = host.trace
         self._exchange = exchange
         self._info_hash: InfoHash = metainfo.info_hash
+        self._shortest = min(
+            metainfo.geometry.piece_size(0),
+            metainfo.geometry.piece_size(metainfo.geometry.piece_count - 1),
+        )
+        """A range below this lies in any piece."""
         self._ready: deque[OpenPiece] = deque()  # bounded by the picker's max_open_bytes
         self._savers_wait = trio.lowlevel.ParkingLot()
+        self._haves_wait = trio.Event()
+        self._wanted = trio.Event()
+        self._in_flight = trio.Event()
         self._handlers: dict[type, Callable[[Peer, object, float], None]] = {
             Choke: self._on_choke,
             Unchoke: self._on_unchoke,
@@ -116,7 +126,6 @@ class Swarm:
             BitfieldMessage: self._on_bitfield,
             HaveAll: self._on_have_all,
             HaveNone: _ignore,
-            Request: self._on_request,
             Cancel: self._on_cancel,
             Reject: self._on_reject,
             AllowedFast: self._on_allowed_fast,
@@ -130,22 +139,36 @@ class Swarm:
         async with trio.open_nursery() as nursery:
             for _ in range(SAVERS):
                 nursery.start_soon(self._save_pieces)
+            nursery.start_soon(self._send_haves)
             nursery.start_soon(self._choke_rounds)
             nursery.start_soon(self._watch_the_clock)
+
+    async def _send_haves(self) -> None:
+        """In a busy swarm a write for each Have to each peer would cost more than the blocks."""
+        while True:
+            await self._haves_wait.wait()
+            await trio.sleep(HAVE_PAUSE)
+            self._haves_wait = trio.Event()
+            for peer in list(self._peers.values()):
+                peer.flush()
 
     async def _choke_rounds(self) -> None:
         while True:
             await trio.sleep(self._config.torrent.unchoke_interval)
-            if self._peers:
-                self.rechoke(trio.current_time())
+            if not any(peer.interested or not peer.am_choking for peer in self._peers.values()):
+                # Hundreds of idle torrents must cost nothing: sleep until somebody wants something.
+                self._wanted = trio.Event()
+                await self._wanted.wait()
+            self.rechoke(trio.current_time())
 
     async def _watch_the_clock(self) -> None:
         while True:
-            # With nothing in flight there is no clock to watch: an idle seed must cost nothing.
-            await trio.sleep(TICK if not self.picker.done and self._peers else 10 * TICK)
-            now = trio.current_time()
+            if self.picker.done or not self._peers:
+                self._in_flight = trio.Event()
+                await self._in_flight.wait()
+            await trio.sleep(TICK)
             if not self.picker.done:
-                self._give_back_late_requests(now)
+                self._give_back_late_requests(trio.current_time())
 
     def _give_back_late_requests(self, now: float) -> None:
         config = self._config.peer
@@ -216,6 +239,8 @@ class Swarm:
                 outcome = received(key, index, begin, data)
                 if outcome is not None:
                     self._unusual(peer, event, outcome, now)
+            elif type(event) is Request:
+                self._on_request(peer, event, now)
             else:
                 handler = self._handlers.get(type(event))
                 if handler is not None:
@@ -252,6 +277,7 @@ class Swarm:
         blocks = self.picker.next_requests(peer.key, room, now, allowed=allowed)
         if blocks:
             peer.request(blocks)
+            self._in_flight.set()
         elif not outstanding and not peer.chokes_us:
             self._review_interest(peer, now)
 
@@ -286,13 +312,13 @@ class Swarm:
     def _on_interested(self, peer: Peer, event: object, now: float) -> None:
         if not peer.interested:
             peer.interested = True
+            self._wanted.set()
             self._offer_fast_pieces(peer)
             self.rechoke(now, only_free_slots=True)
 
     def _on_not_interested(self, peer: Peer, event: object, now: float) -> None:
         if peer.interested:
             peer.interested = False
-            peer.last_exchange_at = now
             peer.last_exchange_at = now
             if not peer.am_choking:
                 self.rechoke(now, only_free_slots=True)
@@ -316,29 +342,35 @@ class Swarm:
         self._review_interest(peer, now)
         self._note_progress(peer)
 
-    def _on_request(self, peer: Peer, event: object, now: float) -> None:
-        request: Request = event  # type: ignore[assignment]
+    def _on_request(self, peer: Peer, request: Request, now: float) -> None:
         index, begin, length = request
-        config = self._config.peer
-        fast_piece = index in peer.allowed_by_us
-        if peer.am_choking and fast_piece:
-            served = peer.fast_blocks_served.get(index, 0) + 1
-            peer.fast_blocks_served[index] = served
-            if served > FAST_COPIES * self.geometry.block_count(index):
-                raise PeerProtocolError("drains an allowed-fast piece")
-        elif peer.am_choking:
-            if now - peer.choked_at > config.choked_grace:
-                self._invalid_request(peer)
+        end = begin + length
+        # All but the last piece have the full length: the common case asks no questions.
+        in_piece = 0 < length <= BLOCK and (
+            end <= self._shortest or end <= self.geometry.piece_size(index)
+        )
+        if peer.am_choking and not self._serves_choked(peer, index, now):
             self._refuse(peer, request)
-            return
-        in_piece = 0 < length <= BLOCK and begin + length <= self.geometry.piece_size(index)
-        if not in_piece or index not in self.have:
+        elif not in_piece or not self.have.flags[index]:
             self._invalid_request(peer)
             self._refuse(peer, request)
-        elif len(peer.asked) >= config.max_asked:
+        elif len(peer.asked) >= self._config.peer.max_asked:
             self._refuse(peer, request)
         else:
             peer.ask(request)
+
+    def _serves_choked(self, peer: Peer, index: int, now: float) -> bool:
+        """May a peer we choke have a block of this piece? Only of its allowed-fast ones, and only
+        so often."""
+        if index not in peer.allowed_by_us:
+            if now - peer.choked_at > self._config.peer.choked_grace:
+                self._invalid_request(peer)
+            return False
+        served = peer.fast_blocks_served.get(index, 0) + 1
+        peer.fast_blocks_served[index] = served
+        if served > FAST_COPIES * self.geometry.block_count(index):
+            raise PeerProtocolError("drains an allowed-fast piece")
+        return True
 
     def _refuse(self, peer: Peer, request: tuple[int, int, int]) -> None:
         if peer.connection.fast:
@@ -500,7 +532,12 @@ class Swarm:
             self._trace(PieceDone(self._info_hash, piece.index))
         for peer in list(self._peers.values()):
             for index in indices:
-                if not self.picker.peer_has_piece(peer.key, index):
+                if self.picker.peer_has_piece(peer.key, index):
+                    continue
+                if peer.interested:
+                    peer.tell_soon(Have(index))  # it knows already why it wants us
+                    self._haves_wait.set()
+                else:
                     peer.tell(Have(index))
         for peer in list(self._peers.values()):
             self._review_interest(peer, now)

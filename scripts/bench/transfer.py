@@ -27,6 +27,7 @@ from peers import (
     make_content,
     parse_size,
     settle,
+    warm,
     worker,
 )
 
@@ -76,6 +77,7 @@ class Bench:
         ):
             port = seed.expect("ready")["port"]
             leech.expect("ready")
+            warm(self.download.parent, self.size)
             seed.go()
             leech.go([("127.0.0.1", port)])
             done: Line = leech.expect("done")
