@@ -18,8 +18,6 @@ GROWTH = 1.1
 ROUND_TRIPS = 4
 """Round trips of the measured rate that a window may cover. The rate is an average and lags behind
 a doubling window; with two, slow start would crawl."""
-BASE_LIFE = 10.0
-"""Seconds for which the least latency is believed (as in BBR)."""
 
 
 class Rate:
@@ -72,8 +70,6 @@ class Pipeline:
 
     __slots__ = (
         "_base",
-        "_base_before",
-        "_base_turns_at",
         "_before",
         "_config",
         "_limit",
@@ -86,8 +82,7 @@ class Pipeline:
     def __init__(self, config: PeerConfig) -> None:
         self._config = config
         self._limit = config.max_outstanding
-        self._base = self._base_before = math.inf
-        self._base_turns_at = -math.inf
+        self._base = math.inf
         self.restart()
 
     def restart(self) -> None:
@@ -113,12 +108,12 @@ class Pipeline:
         self._snubbed = False
         if self._look_at is None:
             self._look_at = now + LOOK_INTERVAL
-        self._note_latency(latency, now)
-        config = self._config
         # What is in flight beyond the link's own delay only waits, here or there: memory for
-        # nothing. The delay is the least seen, for the rest of it is our own queue.
-        round_trip = min(self._base, self._base_before)
-        enough = max(config.near_window, ROUND_TRIPS * rate * round_trip) / BLOCK
+        # nothing. The delay is the least ever seen, for the rest is our own queue; a later least
+        # would be that of a full queue, and the window would feed itself.
+        self._base = min(self._base, latency)
+        config = self._config
+        enough = max(config.near_window, ROUND_TRIPS * rate * self._base) / BLOCK
         most = max(min(enough, self._limit), 1)
         if self._slow_start:
             self._window = min(self._window + size / BLOCK, most)
@@ -130,13 +125,6 @@ class Pipeline:
         else:
             wanted = rate * config.queue_seconds / BLOCK
             self._window = min(max(wanted, config.min_outstanding), most)
-
-    def _note_latency(self, latency: float, now: float) -> None:
-        """Keeps the least of the last one to two `BASE_LIFE`s, for routes change."""
-        if now >= self._base_turns_at:
-            self._base_before, self._base = self._base, math.inf
-            self._base_turns_at = now + BASE_LIFE
-        self._base = min(self._base, latency)
 
     def snubbed(self) -> None:
         """No block for `snub_timeout`: one request at a time until a block comes, then anew."""

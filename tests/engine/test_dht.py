@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from dht_torrent import bencode
 from dht_torrent.dht import krpc
-from dht_torrent.dht.krpc import Query, Reply
+from dht_torrent.dht.krpc import NodeInfo, Query, Reply
 from dht_torrent.engine.dht import Dht, PeerLookup
 from dht_torrent.engine.net import DatagramSocket, RealNetwork
 from dht_torrent.errors import NoReply
@@ -582,6 +582,54 @@ async def test_an_hour_of_quiet_keeps_a_small_network_together(
     assert [dht.status().good for dht in nodes] == [5] * 6
     assert all(dht.status().stored_peers == 0 for dht in nodes)
     assert all("flood" not in dht.status().dropped for dht in nodes)
+
+
+async def test_a_network_cut_in_two_for_an_hour_grows_together_again(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    nodes = await lab.nodes(16)
+    far = [f"10.0.0.{number + 1}" for number in range(8, 16)]
+    lab.net.partition(far)
+    await trio.sleep(60 * MINUTE)
+    await nodes[12].find_peers(HASH, announce_port=5000, on_peers=Found())
+    assert (await find(nodes[2])).peers == ()
+    lab.net.heal()
+    await trio.sleep(30 * MINUTE)
+    await nodes[12].find_peers(HASH, announce_port=5000, on_peers=Found())
+    for dht in nodes:
+        assert (await find(dht)).peers == (Address("10.0.0.13", 5000),)
+
+
+async def test_one_of_three_entry_points_that_lies_does_not_own_the_table(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    """It tells of its accomplices only, who answer, and tell of each other only."""
+    nodes = await lab.nodes(20)
+    accomplices = [
+        NodeInfo(NodeId(lab.rng.randbytes(20)), Address(f"10.6.{number}.1", 6881))
+        for number in range(3)
+    ]
+
+    async def lie(raw: DatagramSocket, own: NodeId) -> None:
+        while True:
+            for data, source in await raw.receive():
+                message = krpc.decode(data)
+                if isinstance(message, Query):
+                    body = {b"id": bytes(own), b"nodes": krpc.compact_nodes(accomplices)}
+                    raw.send(krpc.encode(Reply(message.tid, dict(body))), source)
+
+    for info in accomplices:
+        lab.nursery.start_soon(lie, await lab.raw(info.address.host), info.id)
+    liar = HostPort(*accomplices[0].address)
+    new = await lab.node("10.7.0.1", liar, nodes[3], nodes[7])
+    await new.bootstrapped()
+    await trio.sleep(5 * MINUTE)
+    false = {info.id for info in accomplices}
+    contacts = [view.id for view in new.contacts()]
+    assert len(contacts) >= 10
+    assert sum(node_id in false for node_id in contacts) <= 0.3 * len(contacts)
+    await find(nodes[4], 5000)
+    assert (await find(new)).peers == (Address("10.0.0.5", 5000),)
 
 
 async def test_with_a_fifth_of_all_datagrams_lost_peers_are_still_found(

@@ -1,0 +1,343 @@
+"""Items put by one node and got by another, on a network in memory and virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from dht_torrent import bencode
+from dht_torrent.bencode import Value
+from dht_torrent.dht.items import (
+    ImmutableItem,
+    MutableItem,
+    SigningKey,
+    immutable,
+    mutable_target,
+    sign,
+)
+from dht_torrent.dht.krpc import ErrorReply, Query, Reply, encode
+from dht_torrent.engine.dht import Dht
+from dht_torrent.engine.net import DatagramSocket
+from dht_torrent.errors import InputError
+from dht_torrent.ids import Address, NodeId
+from tests.helpers.dht_lab import CONFIG, MINUTE, OTHER, Lab, only_query, query, replies
+
+KEY = SigningKey(b"\x01" * 32)
+TARGET = mutable_target(KEY.public)
+BRIEF = replace(CONFIG, item_ttl=10 * MINUTE, item_republish=5 * MINUTE)
+
+
+@pytest.fixture
+def lab(nursery: trio.Nursery) -> Lab:
+    return Lab(nursery)
+
+
+async def test_what_one_puts_every_other_gets(lab: Lab, autojump_clock: MockClock) -> None:
+    nodes = await lab.nodes(20)
+    stored = await nodes[3].put_immutable([b"any", {b"value": 1}])
+    assert len(stored.stored) == 8
+    assert stored.refused == {}
+    for dht in nodes:
+        item = await dht.get(stored.target)
+        assert item is not None
+        assert item.value == [b"any", {b"value": 1}]
+
+
+async def test_of_a_mutable_item_the_newest_is_got(lab: Lab, autojump_clock: MockClock) -> None:
+    nodes = await lab.nodes(20)
+    for seq in (1, 5, 9):
+        stored = await nodes[seq].put_mutable(KEY, b"", b"value %d" % seq, seq)
+        assert len(stored.stored) == 8
+        item = await nodes[15].get(TARGET)
+        assert isinstance(item, MutableItem)
+        assert (item.seq, item.value) == (seq, b"value %d" % seq)
+
+
+async def test_a_put_without_seq_takes_the_next(lab: Lab, autojump_clock: MockClock) -> None:
+    nodes = await lab.nodes(10)
+    for number in (1, 2, 3):
+        await nodes[number].put_mutable(KEY, b"s", b"v%d" % number)
+    item = await nodes[9].get(mutable_target(KEY.public, b"s"), salt=b"s")
+    assert isinstance(item, MutableItem)
+    assert (item.seq, item.value) == (3, b"v3")
+
+
+async def test_a_salt_makes_another_item(lab: Lab, autojump_clock: MockClock) -> None:
+    nodes = await lab.nodes(10)
+    for salt in (b"", b"a", b"b"):
+        await nodes[1].put_mutable(KEY, salt, b"value of " + salt, 1)
+    for salt in (b"", b"a", b"b"):
+        item = await nodes[7].get(mutable_target(KEY.public, salt), salt=salt)
+        assert item is not None
+        assert item.value == b"value of " + salt
+    # Without the salt nobody can verify it.
+    assert await nodes[7].get(mutable_target(KEY.public, b"a")) is None
+
+
+async def test_an_older_seq_is_refused_by_all_with_302(lab: Lab, autojump_clock: MockClock) -> None:
+    nodes = await lab.nodes(12)
+    await nodes[1].put_mutable(KEY, b"", b"new", 5)
+    stored = await nodes[2].put_mutable(KEY, b"", b"old", 4)
+    assert stored.stored == ()
+    assert set(stored.refused.values()) == {302}
+    assert (await lab_value(nodes[3])) == b"new"
+
+
+async def lab_value(dht: Dht) -> Value:
+    item = await dht.get(TARGET)
+    assert item is not None
+    return item.value
+
+
+async def test_of_two_writers_with_cas_one_wins(lab: Lab, autojump_clock: MockClock) -> None:
+    nodes = await lab.nodes(12)
+    await nodes[1].put_mutable(KEY, b"", b"start", 1)
+    first = await nodes[2].put_mutable(KEY, b"", b"first", 2, cas=1)
+    second = await nodes[3].put_mutable(KEY, b"", b"second", 3, cas=1)
+    assert len(first.stored) == 8
+    assert set(second.refused.values()) == {301}
+    assert await lab_value(nodes[4]) == b"first"
+
+
+async def test_a_survey_tells_who_has_what_and_puts_to_each_with_its_own_cas(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    nodes = await lab.nodes(20)
+    await nodes[1].put(sign(KEY, b"old", 1), keep=False)
+    survey = await nodes[5].get_all(TARGET)
+    holders = survey.targets()
+    assert len(holders) == 8
+    assert {holder.seq for holder in holders} == {1}
+    newer = sign(KEY, b"new", 2)
+    half = await nodes[5].put_to(holders[:4], newer)
+    assert {info.id for info in half.stored} == {holder.contact.id for holder in holders[:4]}
+    survey = await nodes[6].get_all(TARGET)
+    assert [item.value for item in survey.variants()] == [b"new", b"old"]
+    assert survey.newest == newer
+    assert {holder.seq for holder in survey.targets()} == {1, 2}
+    latest = sign(KEY, b"latest", 3)
+    seqs = {h.contact.id: h.seq for h in survey.targets() if h.seq is not None}
+    assert len((await nodes[6].put_to(survey.targets(), latest, cas=seqs)).stored) == 8
+    wrong = dict.fromkeys(seqs, 1)
+    refused = await nodes[6].put_to(survey.targets(), sign(KEY, b"x", 4), cas=wrong)
+    assert set(refused.refused.values()) == {301}
+
+
+async def test_only_what_is_newer_is_sent(lab: Lab, autojump_clock: MockClock) -> None:
+    nodes = await lab.nodes(10)
+    await nodes[1].put_mutable(KEY, b"", b"v", 5)
+    item = await nodes[2].get(TARGET, seq=4)
+    assert item is not None
+    assert await nodes[2].get(TARGET, seq=5) is None
+    raw = await lab.raw("10.0.9.9")
+    for seq in (4, 5):
+        raw.send(query(b"get", target=TARGET, seq=seq), nodes[2].address)
+    full, short = await replies(raw)
+    assert isinstance(full, Reply)
+    assert isinstance(short, Reply)
+    assert {b"v", b"k", b"sig", b"seq", b"token", b"nodes", b"id"} <= full.body.keys()
+    assert short.body[b"seq"] == 5
+    assert not {b"v", b"k", b"sig"} & short.body.keys()
+    assert {b"token", b"nodes"} <= short.body.keys()
+
+
+async def test_items_of_our_own_live_as_long_as_we_keep_them(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    nodes = await lab.nodes(12, config=BRIEF)
+    stored = await nodes[1].put_immutable(b"kept")
+    await trio.sleep(20 * MINUTE)
+    assert await nodes[8].get(stored.target) is not None
+    nodes[1].forget(stored.target)
+    await trio.sleep(11 * MINUTE)
+    assert await nodes[8].get(stored.target) is None
+
+
+async def test_without_keep_an_item_lives_two_hours(lab: Lab, autojump_clock: MockClock) -> None:
+    nodes = await lab.nodes(5)
+    item = immutable(b"once")
+    await nodes[1].put(item, keep=False)
+    await trio.sleep(60 * MINUTE)
+    assert await nodes[3].get(item.target) == item
+    await trio.sleep(61 * MINUTE)
+    assert await nodes[3].get(item.target) is None
+
+
+async def test_we_stop_to_keep_what_somebody_else_with_the_key_has_replaced(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    nodes = await lab.nodes(12, config=BRIEF)
+    await nodes[1].put_mutable(KEY, b"", b"old", 1)
+    await nodes[2].put_mutable(KEY, b"", b"new", 2)
+    await trio.sleep(6 * MINUTE)
+    nodes[2].forget(TARGET)
+    await trio.sleep(20 * MINUTE)
+    assert await nodes[3].get(TARGET) is None
+
+
+async def test_what_the_first_node_put_alone_the_second_gets(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    one = await lab.node("10.0.0.1")
+    stored = await one.put_immutable(b"alone")
+    assert stored.stored == ()
+    two = await lab.node("10.0.0.2", one)
+    await two.bootstrapped()
+    item = await two.get(stored.target)
+    assert item is not None
+    assert item.value == b"alone"
+    await trio.sleep(10)
+    assert two.status().stored_items == 1  # it was put to the newcomer as well
+
+
+async def test_liars_are_not_believed_though_they_are_all_around(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    """Eight of eight who answer lie, each in another way: nothing is got, and nothing breaks."""
+    dht = await lab.node("10.0.0.1")
+    good = sign(KEY, b"v", 1)
+    lies: list[dict[bytes, Value]] = [
+        {**good.fields(), b"v": b"other"},
+        {**good.fields(), b"seq": 2},
+        {**good.fields(), b"sig": bytes(64)},
+        {**good.fields(), b"k": SigningKey(b"\x02" * 32).public},
+        {**sign(KEY, b"v", 1, b"salt").fields()},
+        {b"v": b"x" * 1100},
+        {b"v": []},
+        {b"seq": 99},
+    ]
+    for number, lie in enumerate(lies):
+        raw = await lab.raw(f"10.0.1.{number}")
+        node_id = NodeId(bytes([number]) * 20)
+        lab.nursery.start_soon(answer_always, raw, node_id, lie)
+        await dht.ping(raw.address)
+    assert await dht.get(TARGET) is None
+    survey = await dht.get_all(TARGET)
+    assert len(survey.holders) == 8
+    assert survey.variants() == []
+    truth = await lab.raw("10.0.1.99")
+    lab.nursery.start_soon(answer_always, truth, OTHER, good.fields())
+    await dht.ping(truth.address)
+    assert await dht.get(TARGET) == good
+
+
+async def answer_always(raw: DatagramSocket, node_id: NodeId, body: dict[bytes, Value]) -> None:
+    while True:
+        for data, source in await raw.receive():
+            message = bencode.decode(data)
+            assert isinstance(message, dict)
+            tid = message[b"t"]
+            assert isinstance(tid, bytes)
+            raw.send(encode(Reply(tid, {b"id": node_id, b"token": b"t", **body})), source)
+
+
+async def test_the_first_valid_answer_may_be_enough(lab: Lab, autojump_clock: MockClock) -> None:
+    """One has it at once; the others take their time, and an impatient get does not wait."""
+    dht = await lab.node("10.0.0.1")
+    good = sign(KEY, b"v", 1)
+    raw = await lab.raw("10.0.1.0")
+    lab.nursery.start_soon(answer_always, raw, OTHER, good.fields())
+    await dht.ping(raw.address)
+    for number in range(1, 6):
+        silent = await lab.raw(f"10.0.1.{number}")
+
+        async def join(silent: DatagramSocket = silent, number: int = number) -> None:
+            ping, source = await only_query(silent, b"ping")
+            silent.send(encode(Reply(ping.tid, {b"id": bytes([number]) * 20})), source)
+
+        lab.nursery.start_soon(join)
+        await dht.ping(silent.address)
+    start = trio.current_time()
+    assert await dht.get(TARGET, first=True) == good
+    assert trio.current_time() - start < 0.1
+    assert await dht.get(TARGET) == good
+    assert trio.current_time() - start > 0.2
+
+
+async def test_putting_by_hand_needs_the_token_a_get_gave(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    dht = await lab.node("10.0.0.1")
+    raw, thief = await lab.raw("10.0.0.2"), await lab.raw("10.0.0.3")
+    item = sign(KEY, b"v", 1)
+    raw.send(query(b"get", target=item.target), dht.address)
+    (asked,) = await replies(raw)
+    assert isinstance(asked, Reply)
+    token = asked.token
+    assert token is not None
+
+    async def put(socket: DatagramSocket, token: bytes, **changes: Value) -> Reply | ErrorReply:
+        named = {name.decode(): value for name, value in item.fields().items()}
+        socket.send(query(b"put", **{**named, "token": token, **changes}), dht.address)
+        (answer,) = await replies(socket)
+        return answer
+
+    def code(answer: Reply | ErrorReply) -> int | None:
+        return answer.code if isinstance(answer, ErrorReply) else None
+
+    assert code(await put(raw, b"guessed!")) == 203
+    assert code(await put(thief, token)) == 203
+    assert code(await put(raw, token, salt=b"another target")) == 203
+    assert code(await put(raw, token, sig=bytes(64))) == 206
+    assert code(await put(raw, token, v=b"x" * 1000)) == 205
+    assert code(await put(raw, token, seq=-1)) == 203
+    assert dht.status().stored_items == 0
+    assert code(await put(raw, token)) is None
+    assert code(await put(raw, token, cas=9)) == 301
+    assert dht.status().stored_items == 1
+
+
+async def test_a_put_too_large_or_too_many_is_an_input_error(
+    lab: Lab, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dht = await lab.node("10.0.0.1")
+    with pytest.raises(InputError, match="1000 bytes"):
+        await dht.put_immutable(b"x" * 1000)
+    with pytest.raises(InputError, match="salt"):
+        await dht.put_mutable(KEY, b"x" * 65, b"v")
+    monkeypatch.setattr("dht_torrent.engine.items.MAX_OWN", 2)
+    for number in (1, 2, 1):
+        await dht.put_immutable(number)
+    with pytest.raises(InputError, match="keeps 2 items"):
+        await dht.put_immutable(3)
+
+
+async def test_public_nodes_whose_id_does_not_fit_their_ip_are_stored_on_by_nobody(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    """BEP 42: eight right beside the target would have everything, if their ids were believed."""
+    nodes = await lab.nodes(20, public=True)
+    item = immutable(b"v")
+    number = int.from_bytes(item.target, "big")
+    taken: list[Query] = []
+
+    async def grab(raw: DatagramSocket, node_id: NodeId) -> None:
+        while True:
+            for data, source in await raw.receive():
+                message = bencode.decode(data)
+                assert isinstance(message, dict)
+                tid, method = message[b"t"], message.get(b"q")
+                assert isinstance(tid, bytes)
+                if method in (b"put", b"announce_peer"):
+                    taken.append(Query(tid, method, {}))
+                raw.send(encode(Reply(tid, {b"id": node_id, b"token": b"t"})), source)
+
+    for sybil in range(8):
+        raw = await lab.raw(f"12.0.{sybil}.1")
+        node_id = NodeId((number ^ (sybil + 1)).to_bytes(20, "big"))
+        lab.nursery.start_soon(grab, raw, node_id)
+        for dht in nodes:
+            await dht.ping(raw.address)
+    stored = await nodes[1].put(item)
+    assert len(stored.stored) == 8
+    assert not taken
+    assert await nodes[9].get(item.target) == item
+    lax = await lab.node("13.0.0.1", *nodes[:1], config=replace(CONFIG, secure_ids=False))
+    await lax.bootstrapped()
+    for sybil in range(8):
+        await lax.ping(Address(f"12.0.{sybil}.1", 6881))
+    await lax.put(ImmutableItem(item.encoded), keep=False)
+    assert taken  # so it was the rule that kept them out
