@@ -76,8 +76,8 @@ class TorrentDisk:
         self.storage = storage
         self._geometry = geometry
         self._hashes = hashes
-        # One file takes one writer at a time. Left to the kernel, the second one spins on the inode
-        # and burns the core that the network needs; here it sleeps, and hashes while it may not write.
+        # One file takes one writer at a time. Left to the kernel, the second one spins on the
+        # inode and burns the core that the network needs; here it sleeps.
         self._writing = threading.Lock()
 
     async def save(

@@ -18,6 +18,7 @@ import trio
 from dht_torrent.engine.content import Content, Stamps
 from dht_torrent.engine.crowd import Crowd, their_fault
 from dht_torrent.engine.host import Host
+from dht_torrent.engine.info import InfoFetch, send_info
 from dht_torrent.engine.limits import NewRate
 from dht_torrent.engine.peer import Greeted, Peer
 from dht_torrent.engine.state import Resume
@@ -25,7 +26,7 @@ from dht_torrent.engine.swarm import Swarm
 from dht_torrent.engine.views import FileInfo, PeerInfo, State, Summary
 from dht_torrent.errors import InputError, MetainfoError, StorageError
 from dht_torrent.ids import Address, HostPort, InfoHash
-from dht_torrent.metainfo import Magnet, Metainfo, from_info
+from dht_torrent.metainfo import Magnet, Metainfo
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.extensions import (
     ExtensionHandshake,
@@ -43,21 +44,18 @@ from dht_torrent.peer.messages import (
     Port,
     Unchoke,
 )
-from dht_torrent.torrent.metadata import MetadataFetch, metadata_block
 
 logger = logging.getLogger(__name__)
 
 SHUTDOWN_PATIENCE = 10.0
 """Seconds the last save of the resume record gets when the node ends."""
-METADATA_TICK = 1.0
-"""Seconds between two looks at metadata requests that were not answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchingInfo:
     """Only the infohash is known: the info dict comes from peers (BEP 9)."""
 
-    fetch: MetadataFetch
+    fetch: InfoFetch
 
 
 @dataclass(slots=True)
@@ -124,7 +122,7 @@ class Torrent:
         self._hashed = hashed
         self._resume = resume
         self._content: Content | None = None
-        self._stage: Stage = FetchingInfo(MetadataFetch(magnet.info_hash, host.config.peer))
+        self._stage: Stage = FetchingInfo(InfoFetch(host, magnet.info_hash, self.crowd))
         self._paused = resume.paused if resume else paused
         self._fault: Failed | None = None
         self._session = trio.CancelScope()
@@ -460,7 +458,10 @@ class Torrent:
             nursery.start_soon(self._keep_resume)
             try:
                 if self.metainfo is None:
-                    self.metainfo = await self._fetch_info()
+                    fetch = InfoFetch(self._host, self.info_hash, self.crowd)
+                    self._enter(FetchingInfo(fetch))
+                    self.crowd.wake()
+                    self.metainfo = await fetch.run()
                     self._dirty = True
                     await self._save_resume()
                 swarm = await self._begin(self.metainfo)
@@ -588,7 +589,7 @@ class Torrent:
         if isinstance(self._stage, Active):
             self._stage.swarm.leave(peer, now)
         elif isinstance(self._stage, FetchingInfo):
-            self._stage.fetch.peer_left(peer.key)
+            self._stage.fetch.left(peer)
 
     def on_events(self, peer: Peer, events: list[Event], now: float) -> None:
         """A batch of messages. Raises PeerProtocolError when the peer broke a rule."""
@@ -631,9 +632,9 @@ class Torrent:
             case ExtensionHandshake():
                 self._on_extension_handshake(peer, event, now)
             case MetadataRequest(piece):
-                self._send_metadata(peer, piece)
+                send_info(peer, self.metainfo, piece, self._host.config.peer.max_metadata_requests)
             case MetadataData() | MetadataReject() if isinstance(self._stage, FetchingInfo):
-                self._on_metadata(peer, self._stage.fetch, event, now)
+                self._stage.fetch.received(peer, event, now)
             case _:
                 pass
 
@@ -645,55 +646,8 @@ class Torrent:
             peer.listens_at = Address(peer.address.host, event.port)
             self.crowd.candidates.add(peer.listens_at, "incoming", now)
             self.crowd.candidates.connected(peer.listens_at, now)
-        if (
-            isinstance(self._stage, FetchingInfo)
-            and event.metadata_size is not None
-            and peer.connection.supports("ut_metadata")
-        ):
-            self._stage.fetch.peer_joined(peer.key, event.metadata_size, now)
-            self._ask_metadata(self._stage.fetch, now)
-
-    # -- metadata -------------------------------------------------------------------------------
-
-    async def _fetch_info(self) -> Metainfo:
-        fetch = MetadataFetch(self.info_hash, self._host.config.peer)
-        self._enter(FetchingInfo(fetch))
-        self.crowd.wake()
-        while fetch.info is None:
-            changed = self._changed
-            self._ask_metadata(fetch, trio.current_time())
-            with trio.move_on_after(METADATA_TICK):
-                await changed.wait()
-        # In a thread: the worst that 4 MiB can hold takes seconds to look through.
-        return await self._host.disk.run(from_info, fetch.info, info_hash=self.info_hash)
-
-    def _ask_metadata(self, fetch: MetadataFetch, now: float) -> None:
-        for peer in list(self.crowd.peers.values()):
-            while (piece := fetch.want(peer.key, now)) is not None:
-                peer.tell(MetadataRequest(piece))
-
-    def _on_metadata(
-        self, peer: Peer, fetch: MetadataFetch, event: MetadataData | MetadataReject, now: float
-    ) -> None:
-        if isinstance(event, MetadataReject):
-            fetch.rejected(peer.key, event.piece, now)
-        elif fetch.received(peer.key, event.piece, event.total_size, event.data, now) is not None:
-            self._enter(self._stage)  # wakes _fetch_info
-            return
-        for key in fetch.liars():
-            if key in self.crowd.peers:
-                self.crowd.peers[key].drop("sent metadata with a wrong hash")
-        self._ask_metadata(fetch, now)
-
-    def _send_metadata(self, peer: Peer, piece: int) -> None:
-        if not peer.connection.supports("ut_metadata"):
-            return
-        limit = self._host.config.peer.max_metadata_requests * 16 * 1024
-        block = metadata_block(self.metainfo.info, piece) if self.metainfo else None
-        if self.metainfo is None or block is None or peer.backlog > limit:
-            peer.tell(MetadataReject(piece))
-        else:
-            peer.tell(MetadataData(piece, len(self.metainfo.info), block))
+        if isinstance(self._stage, FetchingInfo) and event.metadata_size is not None:
+            self._stage.fetch.offered(peer, event.metadata_size, now)
 
     # -- disk -----------------------------------------------------------------------------------
 
