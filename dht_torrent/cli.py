@@ -58,6 +58,16 @@ class _Failure(click.ClickException):
 
 
 class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "dht"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "dht":  # a module of its own, imported when it is meant
+            from dht_torrent.cli_dht import dht
+
+            return dht
+        return super().get_command(ctx, cmd_name)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -107,6 +117,7 @@ class _Options:
     control: str | None = None
     limit_up: str | None = None
     limit_down: str | None = None
+    dht_unlimited: bool = False
     log_level: str = "warning"
 
     @classmethod
@@ -138,6 +149,10 @@ class _Options:
         if self.bootstrap is not None:
             options["bootstrap"] = () if self.bootstrap == ("none",) else self.bootstrap
         options |= {f"limit_{way}": rate for way, rate in self.rates().items()}
+        if self.dht_unlimited:
+            from dht_torrent.config import DhtConfig
+
+            options["dht"] = DhtConfig(unlimited=True)
         config = Config(
             listen=self.listen,
             state_dir=self.state_dir,
@@ -182,6 +197,12 @@ def _node_options(command: Command) -> Command:
     for option in (
         _option("--limit-down", metavar="RATE", help="Receive at most this, as 500K or 1.5MiB/s."),
         _option("--limit-up", metavar="RATE", help="Send at most this; 0 or 'none' for no limit."),
+        _option(
+            "--dht-unlimited",
+            is_flag=True,
+            default=None,
+            help="For labs: lift the DHT's limits on queries, bytes, items and signatures.",
+        ),
         _option("--log-level", type=click.Choice(_LOG_LEVELS), help="What to say on stderr."),
         _option("--download-dir", metavar="DIR", help="Where downloads go."),
         _option("--listen", metavar="ADDR:PORT", help="For peers, TCP and UDP; port 0 means any."),

@@ -46,6 +46,8 @@ class DhtConfig:
     paths: int = 4
     """Disjoint ways of a lookup that stores an item, or that tries again since nothing was found
     (S/Kademlia has 4 to 8). 1: one way only."""
+    announce_paths: int = 1
+    """The same for a lookup that announces a torrent. One: announces are repeated soon."""
     good_for: float = 15 * 60.0
     """A contact heard from within this time is good (BEP 5)."""
     max_fails: int = 5
@@ -128,6 +130,9 @@ class DhtConfig:
     """The same sample is told for this long, and we ask nobody more often (BEP 51's maximum)."""
     max_pending: int = 1024
     """Our own questions in flight. Further ones wait."""
+    max_unproven: int = 4
+    """Questions in flight to one IP that is nobody's whom we know: however many contacts a liar
+    invents there, it gets no more than these in each `hard_timeout`."""
     saved_contacts: int = 300
     """Contacts kept over a restart (Transmission)."""
     bootstrap_retry: float = 5.0

@@ -26,7 +26,8 @@ UPPER = {
     "daemon": [*VALUES, "engine"],
     "lab": [*VALUES, "engine", "dht", "storage"],
     "cli_view": [*VALUES, "engine"],
-    "cli": [*VALUES, "engine", "daemon", "cli_view"],
+    "cli": [*VALUES, "engine", "daemon", "cli_view", "cli_dht"],
+    "cli_dht": [*VALUES, "engine", "daemon", "cli_view", "cli"],
     "__main__": ["cli"],
 }
 MAY_IMPORT = (

@@ -113,6 +113,11 @@ def make_app(
         node.set_limits(**_rates(await _body(request)))
         return reply(node.status())
 
+    async def dht(request: Request) -> Response:
+        from dht_torrent.daemon.dht_api import ask
+
+        return reply(await ask(node.dht, request.path_params["action"], await _body(request)))
+
     async def end(request: Request) -> Response:
         stop()
         return reply({"stopping": True})
@@ -130,6 +135,7 @@ def make_app(
             Route(f"{api}/torrents/{{id}}/torrent", torrent_file, methods=["GET"]),
             Route(f"{api}/torrents/{{id}}/{{action}}", act, methods=["POST"]),
             Route(f"{api}/limits", limits, methods=["POST"]),
+            Route(f"{api}/dht/{{action}}", dht, methods=["POST"]),
             Route(f"{api}/stop", end, methods=["POST"]),
         ],
         middleware=[Middleware(Guard, token=token, port=port)],

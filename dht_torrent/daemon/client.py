@@ -23,6 +23,8 @@ from dht_torrent.ids import Address
 
 TIMEOUT = 30.0
 """Seconds a node may take to answer anything but `share`, which hashes first."""
+DHT_TIMEOUT = 180.0
+"""Seconds a question to the DHT may take: two lookups of a minute each, and what follows."""
 
 Json = dict[str, Any]
 
@@ -152,6 +154,13 @@ class Client:
         body = {key: rate for key, rate in rates.items() if rate is not ...}
         path = "limits" if torrent_id is None else _path(torrent_id, "limits")
         return cast("Json", self._ask("POST", path, body))
+
+    def dht(self, action: str, **arguments: object) -> Json:
+        """Ask the DHT through the node: see `daemon.dht_api` for actions and arguments. A lookup
+        may take a minute."""
+        patient = httpx.Timeout(TIMEOUT, read=DHT_TIMEOUT)
+        given = {key: value for key, value in arguments.items() if value is not None}
+        return cast("Json", self._ask("POST", f"dht/{quote(action)}", given, timeout=patient))
 
     def remove(self, torrent_id: str, *, data: bool = False) -> Json:
         """Forget the torrent; with `data`, delete what it put on disk as well."""

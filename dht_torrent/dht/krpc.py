@@ -6,6 +6,7 @@ Unknown keys stay reachable (`Query.args`, `Reply.body`), so that later BEPs nee
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -199,6 +200,9 @@ def decode(data: bytes) -> Message:
             data, max_depth=MAX_DEPTH, max_tokens=MAX_TOKENS, max_size=MAX_DATAGRAM
         )
     except BencodeError as error:
+        broken = _tid_of_a_broken_query(data)
+        if broken is not None:
+            return BadQuery(broken, PROTOCOL_ERROR, "not canonical bencode")
         raise KrpcError(f"not bencode: {error}") from None
     if not isinstance(message, dict):
         raise KrpcError("not a dictionary")
@@ -242,6 +246,21 @@ def encode(message: Query | Reply | ErrorReply) -> bytes:
 def compact_nodes(nodes: Iterable[NodeInfo]) -> bytes:
     """The `nodes` (or `nodes6`) string for contacts of one family."""
     return b"".join([node.compact() for node in nodes])
+
+
+# How a query ends whose keys are in order: transaction id, perhaps a version, and `y`.
+_QUERY_END = re.compile(
+    rb"1:t(?P<size>\d{1,2}):(?P<tid>.{0,64}?)(?:1:v\d{1,2}:.{1,20})?1:y1:qe\Z", re.DOTALL
+)
+
+
+def _tid_of_a_broken_query(data: bytes) -> bytes | None:
+    """Its transaction id, when what is wrong lies before it: a key that comes twice, say, in what
+    somebody wants stored. Who made that by mistake should hear of it (203)."""
+    match = _QUERY_END.search(data[-120:]) if data[:1] == b"d" else None
+    if match is None or int(match["size"]) != len(match["tid"]):
+        return None
+    return match["tid"]
 
 
 def _query(tid: bytes, message: dict[bytes, Value]) -> Query | BadQuery:

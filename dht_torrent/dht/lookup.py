@@ -50,6 +50,8 @@ class Lookup:
         self.target = target
         self.asked = 0
         self.replies = 0
+        self.is_alone = True
+        """Whether nobody else gets on, so that it is worth waiting for the first reply."""
         self._own_id = own_id
         self._config = config
         self._ipv6 = ipv6
@@ -138,7 +140,7 @@ class Lookup:
         """
         if now >= self._deadline:
             return True
-        if not self.replies and any(c.asked_at is not None for c in self._sorted):
+        if self.is_alone and not self.replies and any(c.asked_at is not None for c in self._sorted):
             return False
         window = self._window(now, self._patience())
         if all(candidate.answered for candidate in window if candidate.counts):

@@ -44,6 +44,20 @@ from dht_torrent.ids import (
 )
 from dht_torrent.trace import Trace, nothing
 
+__all__ = [
+    "ContactView",
+    "Dht",
+    "DhtStatus",
+    "Holder",
+    "NodeInfo",
+    "OnPeers",
+    "PeerLookup",
+    "Sample",
+    "Scrape",
+    "Stored",
+    "Survey",
+]
+
 logger = logging.getLogger(__name__)
 
 MIN_DATAGRAM: Final = 20
@@ -89,6 +103,21 @@ class DhtStatus:
     """About how many nodes the DHT has; None before the first lookup."""
     besieged: int = 0
     """Lookups that found their target's surroundings too dense."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContactView:
+    """A contact in the table, as it is now."""
+
+    id: NodeId
+    address: Address
+    good: bool
+    fails: int
+    """Questions unanswered since its last reply."""
+    seconds: float
+    """Since we last heard from it."""
+    compliant: bool
+    """Whether its id fits its IP (BEP 42)."""
 
 
 @dataclass(slots=True)
@@ -176,6 +205,7 @@ class Dht:
             rng.randbytes(20),
             send=self._send_question,
             silent=self._silent,
+            proven=lambda address: self._table.at(address) is not None,
         )
         self._walks = Walks(self._table, self._questions, config, trace)
         self._announces = Announces(
@@ -211,6 +241,8 @@ class Dht:
             self._socket = socket
             self._address = socket.address
             self._table.begin(trio.current_time())
+            if self._config.unlimited:
+                logger.warning("the DHT's limits on rates are lifted: fit for a lab only")
             if not self._bootstrap_points and not self._saved:
                 self._bootstrapped.set()  # the first node of a network: there is nobody to ask
             async with trio.open_nursery() as nursery:
@@ -337,6 +369,31 @@ class Dht:
         if address.is_usable and address.is_ipv6 == self._ipv6 and not known:
             self._strangers.add(address, trio.current_time(), at_once=True)
 
+    def tell_of(self, other: Dht) -> None:
+        """Name nodes of `other`, a DHT node of ours in the other address family, to those who want
+        them (BEP 32). Call it on both."""
+        self._answerer.sibling = other._table
+
+    def contacts(self) -> list[ContactView]:
+        """The live contacts, those nearest to our own id last."""
+        now = trio.current_time()
+        own = int.from_bytes(self.node_id, "big")
+        return [
+            ContactView(
+                contact.id,
+                contact.address,
+                self._table.is_good(contact, now),
+                contact.fails,
+                now - contact.last_heard,
+                contact.is_compliant,
+            )
+            for contact in sorted(self._table, key=lambda c: -(c.long_id ^ own))
+        ]
+
+    def random_id(self) -> bytes:
+        """A target for a lookup that is about the network and not about the target."""
+        return self._rng.randbytes(20)
+
     def state(self) -> bytes:
         """Our id and the good contacts, most recently heard from first, for the next start."""
         now = trio.current_time()
@@ -389,6 +446,7 @@ class Dht:
             if self._table.additions != additions:
                 self._grown.ring()
                 self._announces.grown()
+                self._items.grown()
 
     def _datagram(self, data: bytes, source: Address, now: float) -> None:
         counts = self._counts
@@ -566,9 +624,11 @@ class Dht:
 
     async def _settle(self) -> None:
         """Returns when no contact is good any more. As long as there are few, look for more, ever
-        more rarely: who came in early knows only those who were there before."""
+        more rarely: who came in early knows only those who were there before. And now and then
+        knock at an old door, for a network that was cut in two does not heal by itself."""
         few = 2 * self._config.k
         pause = self._config.bootstrap_retry
+        knock_at = trio.current_time() + self._config.refresh_interval
         while not self._is_alone():
             if len(self._table) < few:
                 await trio.sleep(pause)
@@ -576,6 +636,25 @@ class Dht:
                 await self._find_neighbours()
             else:
                 await trio.sleep(MAX_RETRY)
+            if trio.current_time() >= knock_at:
+                knock_at = trio.current_time() + self._config.refresh_interval
+                await self._knock_again()
+
+    async def _knock_again(self) -> None:
+        """Ask one of those who let us in once; if that is news, look around."""
+        doors = list(self._saved)
+        if self._bootstrap_points:
+            point = self._rng.choice(self._bootstrap_points)
+            with trio.move_on_after(self._config.hard_timeout):
+                doors += await self._network.resolve(point)
+        strangers = [address for address in doors if self._table.at(address) is None]
+        if not strangers:
+            return
+        additions = self._table.additions
+        self._ask_for_own(self._rng.choice(strangers), ignore, trio.current_time())
+        await trio.sleep(self._config.soft_timeout)
+        if self._table.additions != additions:
+            await self._find_neighbours()
 
     def _is_alone(self) -> bool:
         return not self._table.counts(trio.current_time())[0]

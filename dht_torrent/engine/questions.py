@@ -16,7 +16,7 @@ from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.krpc import ErrorReply, Query, Reply
-from dht_torrent.dht.sources import Pace
+from dht_torrent.dht.sources import Home, Pace, home
 from dht_torrent.errors import NoReply
 from dht_torrent.ids import Address, NodeId
 
@@ -50,10 +50,13 @@ class Question:
     """Who should answer, if that is known."""
     asked_at: float
     done: Done
+    unproven: bool = False
+    """Whether nobody there had answered us when it was asked."""
 
 
 class Questions:
-    """Asks, waits, gives up. `send` sends; `silent` hears of each question nobody answered."""
+    """Asks, waits, gives up. `send` sends; `silent` hears of each question nobody answered;
+    `proven` says whether somebody at an address has answered us before."""
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class Questions:
         *,
         send: Callable[[bytes, Address, float], None],
         silent: Callable[[Question, float], None],
+        proven: Callable[[Address], bool],
     ) -> None:
         self.asked = 0
         self.node_id = node_id
@@ -71,9 +75,11 @@ class Questions:
         self._key = key
         self._send = send
         self._silent = silent
+        self._proven = proven
         self._pace = Pace(config)
         # In order of asking; all live equally long, so the first is always the first to expire.
         self._pending: OrderedDict[tuple[Address, bytes], Question] = OrderedDict()
+        self._unproven: dict[Home, int] = {}  # how many of them went to an unproven address
         self._first = Bell()
         self._room = trio.Event()
         self._closed = False
@@ -113,7 +119,7 @@ class Questions:
         when = self._pace.book(to, now)
         if when > now:
             await trio.sleep_until(when)
-        while len(self._pending) >= self._config.max_pending and not self._closed:
+        while not self._has_room(to) and not self._closed:
             await self._room.wait()
         self._ask(to, method, args, done, expected, trio.current_time())
 
@@ -127,7 +133,7 @@ class Questions:
         now: float,
     ) -> bool:
         """Ask if that is possible without waiting; False if it is not, and nothing was done."""
-        if len(self._pending) >= self._config.max_pending or not self._pace.is_free(to, now):
+        if not self._has_room(to) or not self._pace.is_free(to, now):
             return False
         self._pace.book(to, now)
         self._ask(to, method, args, done, expected, now)
@@ -138,6 +144,7 @@ class Questions:
         None when nothing was asked there."""
         question = self._pending.pop((source, message.tid), None)
         if question is not None:
+            self._ended(question)
             self._make_room()
         return question
 
@@ -155,6 +162,7 @@ class Questions:
                 if question.asked_at + timeout > now:
                     break
                 del self._pending[key]
+                self._ended(question)
                 self._silent(question, now)
                 question.done(None)
             self._make_room()
@@ -184,14 +192,35 @@ class Questions:
         tid = hmac.digest(self._key, self.asked.to_bytes(8, "big"), "sha1")[:4]
         earlier = self._pending.pop((to, tid), None)
         if earlier is not None:  # once in four thousand million
+            self._ended(earlier)
             earlier.done(None)
         named: dict[bytes, Value] = {b"id": self.node_id, **args}
         query = Query(tid, method, named, krpc.VERSION, self._config.read_only)
         if not self._pending:
             self._first.ring()
-        self._pending[to, tid] = Question(to, expected, now, done)
+        question = Question(to, expected, now, done, unproven=not self._proven(to))
+        if question.unproven:
+            place = home(to)
+            self._unproven[place] = self._unproven.get(place, 0) + 1
+        self._pending[to, tid] = question
         # A datagram that cannot leave is like one that is lost: the silence will tell.
         self._send(krpc.encode(query), to, now)
+
+    def _has_room(self, to: Address) -> bool:
+        if len(self._pending) >= self._config.max_pending:
+            return False
+        crowded = self._unproven.get(home(to), 0) >= self._config.max_unproven
+        return not crowded or self._config.unlimited or self._proven(to)
+
+    def _ended(self, question: Question) -> None:
+        if not question.unproven:
+            return
+        place = home(question.to)
+        left = self._unproven[place] - 1
+        if left:
+            self._unproven[place] = left
+        else:
+            del self._unproven[place]
 
     def _make_room(self) -> None:
         if self._room.statistics().tasks_waiting:

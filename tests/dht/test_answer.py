@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
+from dht_torrent import bencode
 from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
-from dht_torrent.dht import krpc
+from dht_torrent.dht import bloom, krpc
 from dht_torrent.dht.answer import Answerer
+from dht_torrent.dht.items import Item, MutableItem, Put, SigningKey, immutable, parse_reply, sign
 from dht_torrent.dht.krpc import BadQuery, ErrorReply, Query, Reply
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Table
@@ -189,3 +192,162 @@ def test_an_unknown_query_with_a_target_is_answered_like_find_node() -> None:
 def test_a_malformed_query_is_refused_with_203() -> None:
     refusal = answerer().answer(BadQuery(b"tt", 203, "why"), STRANGER, 0)
     assert refusal == ErrorReply(b"tt", 203, "why", STRANGER, krpc.VERSION)
+
+
+# --- items (BEP 44) ------------------------------------------------------------------------------
+
+
+def ask(it: Answerer, method: bytes, source: Address = STRANGER, **args: Value) -> Reply:
+    named = {name.encode(): value for name, value in args.items()}
+    reply = it.answer(Query(b"tt", method, {b"id": ASKER, **named}), source, 0)
+    assert isinstance(reply, Reply)
+    return reply
+
+
+def put(it: Answerer, item: Item, token: bytes, source: Address = STRANGER) -> int | None:
+    """The code of the refusal; None when it was stored."""
+    args: dict[bytes, Value] = {b"id": ASKER, b"token": token, **item.fields()}
+    answer = it.answer(Query(b"tt", b"put", args), source, 0)
+    return answer.code if isinstance(answer, ErrorReply) else None
+
+
+KEY = SigningKey(b"\x01" * 32)
+
+
+def test_an_item_is_put_with_a_token_and_got_by_others() -> None:
+    it = with_contacts()
+    for item in (immutable(b"Hello World!"), sign(KEY, b"v", 7)):
+        empty = ask(it, b"get", target=item.target)
+        assert len(empty.nodes()) == 8
+        assert not {b"v", b"k", b"sig", b"seq"} & empty.body.keys()
+        assert empty.token is not None
+        assert put(it, item, b"x" * 8) == 203
+        assert put(it, item, empty.token, Address("11.1.1.2", 6881)) == 203
+        assert put(it, item, empty.token) is None
+        full = ask(it, b"get", Address("15.1.1.1", 1), target=item.target)
+        assert {key: full.body[key] for key in item.fields()} == item.fields()
+        assert len(full.nodes()) == 8
+
+
+def test_the_token_is_judged_before_the_size_and_the_size_before_the_signature() -> None:
+    it = answerer()
+    fat = MutableItem(bencode.encode(b"x" * 1000), KEY.public, b"", 1, bytes(64))
+    token = ask(it, b"get", target=fat.target).token
+    assert token is not None
+    assert put(it, fat, b"x" * 8) == 203
+    assert put(it, fat, token) == 205
+    assert put(it, replace(fat, encoded=b"1:v"), token) == 206
+
+
+def test_a_malformed_put_is_refused_with_203_whatever_its_token() -> None:
+    it = answerer()
+    malformed: list[dict[bytes, Value]] = [
+        {},
+        {b"v": b"v", b"k": b"short"},
+        {b"v": b"v", b"seq": 1},
+    ]
+    for args in malformed:
+        answer = it.answer(Query(b"tt", b"put", {b"token": b"t", **args}), STRANGER, 0)
+        assert isinstance(answer, ErrorReply)
+        assert answer.code == 203
+
+
+def test_the_longest_item_fits_a_datagram_with_nodes_of_both_families() -> None:
+    it = with_contacts()
+    it.sibling = with_contacts6()
+    item = sign(KEY, b"x" * 996, 2**63 - 1)
+    it.items.put(Put(item, None), LOCAL, OWN, 0)
+    args: dict[bytes, Value] = {b"id": ASKER, b"target": item.target, b"want": [b"n4", b"n6"]}
+    reply = it.answer(Query(b"t" * 64, b"get", args), LOCAL, 0)
+    assert isinstance(reply, Reply)
+    assert len(krpc.encode(reply)) <= CONFIG.max_reply
+    assert {b"v", b"nodes", b"token"} <= reply.body.keys()
+    decoded = krpc.decode(krpc.encode(reply))
+    assert isinstance(decoded, Reply)
+    assert parse_reply(decoded.body, item.target) == item
+
+
+def test_who_asks_a_lot_unproven_soon_gets_small_answers_only() -> None:
+    """In a victim's name somebody asks for a thousand bytes again and again."""
+    it = with_contacts()
+    item = immutable(b"x" * 996)
+    it.items.put(Put(item, None), LOCAL, OWN, 0)
+    full = [b"v" in ask(it, b"get", target=item.target).body for _ in range(50)]
+    assert full == [True] * 6 + [False] * 44
+    assert b"v" not in ask(it, b"get", Address("11.1.1.200", 5), target=item.target).body
+    assert b"v" in ask(it, b"get", Address("11.1.2.1", 5), target=item.target).body
+    known = next(iter(it.table)).address
+    assert all(b"v" in ask(it, b"get", known, target=item.target).body for _ in range(50))
+
+
+# --- scrape, samples, families (BEP 33, 51, 32) --------------------------------------------------
+
+
+def test_a_scrape_gets_filters_instead_of_values() -> None:
+    it = answerer()
+    plain = ask(it, b"get_peers", info_hash=HASH, scrape=1)
+    assert not {b"BFsd", b"BFpe", b"values"} & plain.body.keys()
+    assert plain.token is not None
+    token = plain.token
+    args: dict[bytes, Value] = {b"info_hash": HASH, b"port": 7000, b"token": token, b"seed": 1}
+    it.answer(Query(b"tt", b"announce_peer", {b"id": ASKER, **args}), STRANGER, 0)
+    it.store.add(HASH, Address("14.0.0.1", 1), 0)
+    it.store.add(HASH, Address("14.0.0.2", 1), 0)
+    body = ask(it, b"get_peers", info_hash=HASH, scrape=1).body
+    seeds, others = body[b"BFsd"], body[b"BFpe"]
+    assert seeds == bytes(bloom.of([STRANGER.host]))
+    assert others == bytes(bloom.of(["14.0.0.1", "14.0.0.2"]))
+    assert b"values" not in body
+    values = ask(it, b"get_peers", info_hash=HASH, noseed=1).values()
+    assert {peer.host for peer in values} == {"14.0.0.1", "14.0.0.2"}
+
+
+def test_samples_are_told_with_interval_number_and_nodes() -> None:
+    it = with_contacts()
+    empty = ask(it, b"sample_infohashes", target=HASH).body
+    assert (empty[b"samples"], empty[b"num"]) == (b"", 0)
+    for number in range(100):
+        it.store.add(InfoHash(bytes([number]) * 20), Address(f"14.0.{number}.1", 1), 0)
+    reply = ask(it, b"sample_infohashes", target=HASH)
+    samples = reply.body[b"samples"]
+    assert isinstance(samples, bytes)
+    assert len(samples) == 20 * 20
+    assert reply.body[b"num"] == 100
+    assert reply.body[b"interval"] == 21_600
+    assert len(reply.nodes()) == 8
+    # The same ones, whatever the target.
+    assert ask(it, b"sample_infohashes", target=b"z" * 20).body[b"samples"] == samples
+
+
+def with_contacts6() -> Table:
+    table = Table(OWN, CONFIG, 0, ipv6=True)
+    rng = random.Random(3)
+    for number in range(20):
+        table.replied(NodeId(rng.randbytes(20)), Address(f"2a00:{number + 1:x}::1", 6881), 0)
+    return table
+
+
+def test_nodes_of_the_wanted_families_are_told() -> None:
+    it = with_contacts()
+    it.sibling = with_contacts6()
+    for want, families in (
+        (None, {b"nodes"}),
+        ([b"n4"], {b"nodes"}),
+        ([b"n6"], {b"nodes6"}),
+        ([b"n4", b"n6"], {b"nodes", b"nodes6"}),
+        ([b"n4"] * 400, {b"nodes"}),
+        ([b"n9"], set()),
+        ([], {b"nodes"}),
+    ):
+        args: dict[bytes, Value] = {b"id": ASKER, b"target": bytes(HASH)}
+        if want is not None:
+            args[b"want"] = list(want)
+        reply = it.answer(Query(b"tt", b"find_node", args), STRANGER, 0)
+        assert isinstance(reply, Reply)
+        assert reply.body.keys() - {b"id"} == families
+        assert len(reply.nodes(ipv6=True)) in (0, 8)
+
+
+def test_a_node_of_one_family_tells_nothing_of_the_other() -> None:
+    reply = ask(with_contacts(), b"find_node", target=HASH, want=[b"n6"])
+    assert reply.body.keys() == {b"id"}

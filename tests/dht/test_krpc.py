@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dht_torrent import bencode
+from dht_torrent.bencode import Value
 from dht_torrent.dht import krpc
 from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply
 from dht_torrent.errors import KrpcError
@@ -250,3 +251,61 @@ def _decode_or_refuse(data: bytes) -> None:
         assert message.token is None or isinstance(message.token, bytes)
     if not isinstance(message, BadQuery):
         krpc.encode(message)
+
+
+# --- later BEPs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "code"),
+    [
+        (b"get", {}, 203),
+        (b"get", {b"target": b"short"}, 203),
+        (b"sample_infohashes", {}, 203),
+        (b"put", {b"v": b"x"}, 203),
+        (b"put", {b"v": b"x", b"token": 5}, 203),
+    ],
+)
+def test_queries_of_later_beps_are_checked_as_well(
+    method: bytes, args: dict[bytes, Value], code: int
+) -> None:
+    message = krpc.decode(krpc.encode(Query(b"aa", method, {b"id": b"i" * 20, **args})))
+    assert isinstance(message, BadQuery)
+    assert message.code == code
+
+
+def test_seq_want_and_flags_are_read_whatever_they_hold() -> None:
+    def ask(**args: Value) -> Query:
+        return Query(b"aa", b"get", {name.encode(): value for name, value in args.items()})
+
+    assert (ask(seq=5).seq, ask(seq=b"5").seq, ask().seq) == (5, None, None)
+    assert ask(want=[b"n6", 5, []]).want == (False, True)
+    assert (ask(want=b"n4").want, ask(want=[]).want, ask().want) == (None, None, None)
+    values: list[Value] = [1, 0, b"1", []]
+    assert [ask(scrape=value).flag(b"scrape") for value in values] == [True] + [False] * 3
+
+
+def test_a_query_with_a_key_twice_or_out_of_order_gets_203() -> None:
+    for start in (
+        b"d1:ad2:id20:abcdefghij01234567891:v1:a1:v1:be1:q3:put",
+        b"d1:ad1:v1:a2:id20:abcdefghij0123456789e1:q3:put",
+        b"d1:ad2:id20:abcdefghij01234567891:vi-0ee1:q3:put",
+        b"d1:ad2:id20:abcdefghij01234567891:v" + b"l" * 50 + b"e" * 50 + b"e1:q3:put",
+    ):
+        for tid, version in ((b"aa", b""), (b"1:t2:", b""), (b"", b"1:v4:LT\x01\x02")):
+            data = start + b"1:t%d:%s" % (len(tid), tid) + version + b"1:y1:qe"
+            assert krpc.decode(data) == BadQuery(tid, 203, "not canonical bencode")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"d1:ad2:id20:abcdefghij01234567891:v1:a1:v1:be1:q3:put1:t3:aa1:y1:qe",
+        b"d1:rd2:id20:abcdefghij01234567891:v1:a1:v1:be1:t2:aa1:y1:re",
+        b"x1:t2:aa1:y1:qe",
+        b"d1:ad2:id20:abcdefghij01234567891:v1:a1:v1:be1:q3:put1:t2:aa1:y1:q",
+    ],
+)
+def test_other_broken_messages_get_no_answer(data: bytes) -> None:
+    with pytest.raises(KrpcError):
+        krpc.decode(data)

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dht_torrent.config import DhtConfig
-from dht_torrent.dht.sources import Pace, QueryLimit, SendBudget, Strangers, home, neighbourhood
+from dht_torrent.dht.sources import (
+    Pace,
+    QueryLimit,
+    Rate,
+    SendBudget,
+    Strangers,
+    home,
+    neighbourhood,
+)
 from dht_torrent.ids import Address
 
 CONFIG = DhtConfig()
@@ -104,3 +112,38 @@ def test_strangers_are_few_and_the_first_come_stays() -> None:
         strangers.add(Address(f"11.0.{number >> 8}.{number & 255}", 1), number / 1000)
     assert len(strangers) == CONFIG.verify_queue
     assert strangers.take(1000, 3) == [Address(f"11.0.0.{n}", 1) for n in range(3)]
+
+
+def test_a_rate_is_so_much_in_a_window_that_its_first_event_begins() -> None:
+    rate = Rate(CONFIG, most=10, window=60)
+    assert [rate.allows("a", 0, 4) for _ in range(3)] == [True, True, False]
+    assert rate.allows("a", 1, 2)  # what was too much did not count
+    assert rate.allows("b", 1, 10)
+    assert not rate.allows("a", 59)
+    assert rate.allows("a", 60, 10)
+
+
+def test_a_rate_remembers_a_bounded_number_of_places() -> None:
+    rate = Rate(replace(CONFIG, tracked_sources=5), most=1, window=60)
+    for number in range(100):
+        assert rate.allows(f"place {number}", 0)
+    assert len(rate) == 5
+
+
+def test_a_known_contact_is_counted_by_itself_and_never_punished() -> None:
+    limit = QueryLimit(CONFIG)
+    known, other = Address("11.1.1.1", 6881), Address("11.1.1.1", 9999)
+    assert [limit.allows(other, 0) for _ in range(60)].count(True) == 50
+    assert limit.allows(known, 1, known=True)
+    assert [limit.allows(known, 1, known=True) for _ in range(60)].count(True) == 49
+    assert limit.allows(known, 11.1, known=True)
+    assert not limit.allows(other, 11.1)
+
+
+def test_without_limits_everything_is_allowed() -> None:
+    free = replace(CONFIG, unlimited=True)
+    source = Address("11.1.1.1", 1)
+    assert all(QueryLimit(free).allows(source, 0) for _ in range(200))
+    assert all(SendBudget(free, 0).allows(10**6, source, 0) for _ in range(10))
+    assert all(Pace(free).book(source, 5) == 5 for _ in range(200))
+    assert all(Rate(free, most=1, window=1).allows("a", 0) for _ in range(9))

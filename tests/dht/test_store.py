@@ -151,3 +151,47 @@ def test_caps_and_counts_hold_whatever_is_announced(steps: list[tuple[int, int, 
         assert store.torrents == sum(map(bool, told)) <= 4
         for number in range(10):
             assert sum(public(number) in peers for peers in told) <= 3
+
+
+def test_a_scrape_tells_seeds_from_others() -> None:
+    it = PeerStore(CONFIG)
+    assert it.scrape(HASH, 0) is None
+    for number in range(30):
+        it.add(HASH, Address(f"14.0.{number}.1", 1), 0, seed=number < 10)
+    filters = it.scrape(HASH, 1)
+    assert filters is not None
+    assert [round(filled.estimate()) for filled in filters] == [10, 20]
+    it.add(HASH, Address("14.0.20.1", 1), 2, seed=True)  # it has completed
+    filters = it.scrape(HASH, 3)
+    assert filters is not None
+    assert [round(filled.estimate()) for filled in filters] == [11, 19]
+    assert it.scrape(HASH, CONFIG.peer_ttl + 3) is None
+
+
+def test_who_wants_no_seeds_gets_none() -> None:
+    it = PeerStore(CONFIG)
+    for number in range(10):
+        it.add(HASH, Address(f"14.0.{number}.1", 1), 0, seed=number < 7)
+    assert len(it.peers(HASH, 1, random.Random(1), 50)) == 10
+    assert len(it.peers(HASH, 1, random.Random(1), 50, seeds=False)) == 3
+
+
+def test_a_sample_is_the_same_until_its_interval_has_passed() -> None:
+    it = PeerStore(CONFIG)
+    rng = random.Random(1)
+    assert it.sample(0, rng) == []
+    for number in range(200):
+        it.add(InfoHash(number.to_bytes(20, "big")), Address(f"14.0.{number}.1", 1), 0)
+    first = list(it.sample(1, rng))
+    assert len(set(first)) == 20
+    for number in range(200, 400):
+        it.add(InfoHash(number.to_bytes(20, "big")), Address(f"14.1.{number - 200}.1", 1), 0)
+    assert [it.sample(now, rng) for now in (2, 20_000, 21_600)] == [first] * 3
+    assert it.sample(21_601, rng) != first
+
+
+def test_a_sample_of_everything_grows_with_the_store() -> None:
+    it = PeerStore(CONFIG)
+    for number in range(25):
+        assert len(it.sample(number, random.Random(1))) == min(number, 20)
+        it.add(InfoHash(number.to_bytes(20, "big")), Address(f"14.0.{number}.1", 1), 0)

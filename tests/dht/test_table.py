@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dht_torrent.config import DhtConfig
+from dht_torrent.dht.identity import make_id
 from dht_torrent.dht.sources import home, neighbourhood
 from dht_torrent.dht.table import Contact, Table
 from dht_torrent.ids import Address, NodeId, distance
@@ -355,3 +356,69 @@ class TableMachine(RuleBasedStateMachine):
 
 TestTable = TableMachine.TestCase
 TestTable.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+
+
+# --- ids that fit their IPs (BEP 42) -------------------------------------------------------------
+
+
+def secure(number: int, half: int) -> tuple[NodeId, Address]:
+    """A node whose id fits its public IP, in the lower (0) or upper (1) half of the space."""
+    address = Address(f"{20 + number // 200}.{number % 200}.7.1", 6881)
+    for seed in range(1000):
+        made = make_id(address.host, random.Random(seed))
+        if made[0] >> 7 == half:
+            return made, address
+    raise AssertionError("no such id for this IP")
+
+
+def test_in_a_full_bucket_an_id_that_fits_has_the_place_of_one_that_does_not() -> None:
+    table = Table(OWN, DhtConfig(), 0)
+    for number in range(8):
+        table.replied(node_id(number), public(number), 0)
+    assert len(table) == 8
+    fitting = [secure(number, 1) for number in range(8)]
+    for count, (made, address) in enumerate(fitting, 1):
+        table.replied(made, address, 1)
+        assert len(table) == 8
+        assert sum(contact.is_compliant for contact in table) == count
+    table.replied(node_id(99), public(99), 2)
+    assert ids(table) == {made for made, _ in fitting}
+
+
+def test_ids_that_do_not_fit_never_split_a_bucket() -> None:
+    table = Table(OWN, DhtConfig(), 0)
+    rng = random.Random(5)
+    for number in range(1000):
+        table.replied(NodeId(rng.randbytes(20)), public(number), 0)
+    assert (len(table.buckets), len(table)) == (1, 8)
+    for number in range(40):
+        table.replied(*secure(number, number % 2), 1)
+    assert len(table.buckets) > 1
+    assert sum(contact.is_compliant for contact in table) >= 14
+
+
+def test_any_id_at_a_local_address_counts_as_fitting() -> None:
+    table = Table(OWN, DhtConfig(), 0)
+    rng = random.Random(5)
+    for number in range(100):
+        table.replied(NodeId(rng.randbytes(20)), local(number), 0)
+    assert len(table.buckets) > 2
+
+
+def test_under_a_new_id_the_table_keeps_its_contacts_in_the_right_places() -> None:
+    table = Table(OWN, CONFIG, 0)
+    rng = random.Random(6)
+    for number in range(200):
+        table.replied(NodeId(rng.randbytes(20)), public(number), number)
+    known = {contact.id for bucket in table.buckets for contact in bucket}
+    renamed = NodeId(b"\xff" * 20)
+    table.rename(renamed, 300)
+    assert table.own_id == renamed
+    assert ids(table) <= known
+    assert len(table) >= 16
+    for bucket in table.buckets:
+        assert all(bucket.range[0] <= contact.long_id <= bucket.range[1] for contact in bucket)
+    own = int.from_bytes(renamed, "big")
+    assert table.buckets[-1].range[0] <= own <= table.buckets[-1].range[1]
+    for contact in table:
+        assert table.at(contact.address) is contact

@@ -587,10 +587,12 @@ async def test_an_hour_of_quiet_keeps_a_small_network_together(
 async def test_a_network_cut_in_two_for_an_hour_grows_together_again(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
-    nodes = await lab.nodes(16)
+    # So impatient that after an hour nobody of the other side is remembered.
+    nodes = await lab.nodes(16, config=replace(CONFIG, max_fails=2, max_fails_alone=3))
     far = [f"10.0.0.{number + 1}" for number in range(8, 16)]
     lab.net.partition(far)
     await trio.sleep(60 * MINUTE)
+    assert [dht.status().good for dht in nodes] == [7] * 16
     await nodes[12].find_peers(HASH, announce_port=5000, on_peers=Found())
     assert (await find(nodes[2])).peers == ()
     lab.net.heal()

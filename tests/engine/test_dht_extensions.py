@@ -14,7 +14,7 @@ from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo, Query, Reply
 from dht_torrent.engine.net import DatagramSocket
 from dht_torrent.errors import NoReply
-from dht_torrent.ids import Address, InfoHash, NodeId
+from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
 from tests.helpers.dht_lab import (
     CONFIG,
     HASH,
@@ -272,3 +272,41 @@ async def test_a_host_that_liars_point_to_is_asked_a_few_times_a_minute(
                     nursery.start_soon(dht.find_node, lab.rng.randbytes(20))
     victims = dht.status().queries_out - before - dht.status().replies_in
     assert 0 < victims <= 100
+
+
+async def test_an_announce_may_go_on_disjoint_paths(lab: Lab, autojump_clock: MockClock) -> None:
+    nodes = await lab.nodes(40, config=replace(CONFIG, announce_paths=4))
+    assert (await find(nodes[5], 5000)).announced_to == 8
+    for dht in nodes[::5]:
+        assert Address("10.0.0.6", 5000) in (await find(dht)).peers
+
+
+# --- both address families (BEP 32) --------------------------------------------------------------
+
+
+async def test_two_nodes_of_ours_tell_of_each_others_family(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    four = [await lab.node("10.0.0.1"), await lab.node("10.0.0.2", HostPort("10.0.0.1", 6881))]
+    six = [await lab.node("fd00::1"), await lab.node("fd00::2", HostPort("fd00::1", 6881))]
+    for dht in (*four, *six):
+        await dht.bootstrapped()
+    await trio.sleep(1)
+    four[0].tell_of(six[0])
+    six[0].tell_of(four[0])
+    for asker, asked in (("10.0.0.3", four[0]), ("fd00::3", six[0])):
+        raw = await lab.raw(asker)
+        for want in (["n4", "n6"], ["n6"], ["n4"]):
+            wanted = [family.encode() for family in want]
+            raw.send(query(b"find_node", target=bytes(HASH), want=list(wanted)), asked.address)
+            (reply,) = await replies(raw)
+            assert isinstance(reply, Reply)
+            told = {info.id for info in [*reply.nodes(), *reply.nodes(ipv6=True)]}
+            others = {family: nodes[1].node_id for family, nodes in (("n4", four), ("n6", six))}
+            assert {others[family] for family in want} <= told
+            assert {others[family] for family in others if family not in want}.isdisjoint(told)
+    announced = await six[1].find_peers(HASH, announce_port=5000, on_peers=Found())
+    assert announced.announced_to == 1
+    found = await six[0].find_peers(HASH, on_peers=Found())
+    assert found.peers == (Address("fd00::2", 5000),)
+    assert (await find(four[0])).peers == ()

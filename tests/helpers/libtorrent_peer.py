@@ -27,6 +27,8 @@ class LibtorrentPeer:
         """The kinds of all alerts so far. (An alert itself dies with the next batch.)"""
         self.found: list[Address] = []
         """The peers its DHT was told of, for all torrents."""
+        self.on_alert: Callable[[Any], None] | None = None
+        """Called with each alert, while that is alive."""
         settings: Any = {
             "listen_interfaces": "127.0.0.1:0",
             "enable_dht": dht,
@@ -72,6 +74,8 @@ class LibtorrentPeer:
                 self._wake.recv(4096)
             for alert in self.session.pop_alerts():
                 self.seen.append(type(alert))
+                if self.on_alert is not None:
+                    self.on_alert(alert)
                 if isinstance(alert, lt.dht_get_peers_reply_alert):
                     self.found += [Address(*peer) for peer in alert.peers()]
             if true():

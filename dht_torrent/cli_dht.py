@@ -1,0 +1,295 @@
+"""`dhtnode dht ...`: questions to the DHT. The rule: a node that runs for the state directory is
+asked; else a short-lived, read-only one asks from the --bootstrap points given.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dht_torrent.cli import (
+    _client_if_running,
+    _json_option,
+    _log_to_stderr,
+    _node_options,
+    _Options,
+    _print_json,
+)
+from dht_torrent.errors import ControlError, InputError
+
+PATIENCE = 30.0
+"""Seconds a node of our own tries to get into the DHT."""
+KEY_SIZE = 32
+
+
+@click.group()
+def dht() -> None:
+    """Ask the DHT, look into it, put items there."""
+
+
+def _ask(ctx: click.Context, action: str, **arguments: Any) -> dict[str, Any]:
+    """Through the running node, or else one of our own."""
+    given = {key: value for key, value in arguments.items() if value not in (None, False)}
+    client = _client_if_running(ctx)
+    if client is not None:
+        with client:
+            return client.dht(action, **given)
+    return _ask_alone(_Options.of(ctx), action, given)
+
+
+def _ask_alone(options: _Options, action: str, given: dict[str, Any]) -> dict[str, Any]:
+    config = options.config()
+    _log_to_stderr(options.log_level)
+    points = config.bootstrap_points()
+    if not points and action != "ping":
+        raise ControlError("no node is running, and there is no --bootstrap point to ask from")
+    import random
+    import secrets
+    from dataclasses import replace
+
+    import trio
+
+    from dht_torrent.daemon.dht_api import ask
+    from dht_torrent.engine.dht import Dht
+    from dht_torrent.engine.net import RealNetwork
+    from dht_torrent.errors import DhtTorrentError
+    from dht_torrent.ids import Address, parse_address
+
+    ipv6 = parse_address(options.listen).is_ipv6
+
+    async def run() -> dict[str, Any] | DhtTorrentError:
+        node = Dht(
+            RealNetwork(),
+            Address("::" if ipv6 else "0.0.0.0", 0),  # noqa: S104 - any free port, for answers
+            # BEP 43: gone in a moment, it should be nobody's contact.
+            replace(config.dht, read_only=True),
+            rng=random.Random(secrets.randbits(128)),
+            bootstrap=points,
+        )
+        result: dict[str, Any] | DhtTorrentError = ControlError("no DHT node answers")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            with trio.move_on_after(PATIENCE):
+                await node.bootstrapped()
+            if node.status().good or not points:
+                try:
+                    result = await ask(node, action, given)
+                except DhtTorrentError as error:
+                    result = error  # raised outside, or the nursery would wrap it in a group
+            nursery.cancel_scope.cancel()
+        return result
+
+    answer = trio.run(run)
+    if isinstance(answer, DhtTorrentError):
+        raise answer
+    return answer
+
+
+def _show(answer: dict[str, Any], as_json: bool, text: Callable[[], list[str]]) -> None:
+    if as_json:
+        _print_json(answer)
+        return
+    from dht_torrent.cli_view import clean
+
+    for line in text():
+        click.echo(clean(line))
+
+
+def _nodes(nodes: list[dict[str, Any]]) -> list[str]:
+    return [f"{node['id']}  {node['address']}" for node in nodes]
+
+
+@dht.command()
+@click.argument("address", metavar="HOST:PORT")
+@_json_option
+@_node_options
+@click.pass_context
+def ping(ctx: click.Context, address: str, as_json: bool) -> None:
+    """Ask one node for its id."""
+    answer = _ask(ctx, "ping", address=address)
+    _show(answer, as_json, lambda: [f"{answer['id']}  {answer['milliseconds']} ms"])
+
+
+@dht.command()
+@click.argument("target", metavar="ID")
+@_json_option
+@_node_options
+@click.pass_context
+def lookup(ctx: click.Context, target: str, as_json: bool) -> None:
+    """Find the nodes closest to an id (40 hex digits)."""
+    answer = _ask(ctx, "lookup", target=target)
+    _show(answer, as_json, lambda: _nodes(answer["nodes"]))
+
+
+@dht.command()
+@click.argument("info_hash", metavar="INFOHASH")
+@_json_option
+@_node_options
+@click.pass_context
+def peers(ctx: click.Context, info_hash: str, as_json: bool) -> None:
+    """Find the peers of a torrent."""
+    answer = _ask(ctx, "peers", info_hash=info_hash)
+    _show(answer, as_json, lambda: list(answer["peers"]))
+
+
+@dht.command("get")
+@click.argument("target", metavar="[TARGET]", required=False)
+@click.option("--key", metavar="HEX", help="The owner's public key, instead of TARGET.")
+@click.option("--salt", metavar="TEXT", help="The salt of a mutable item.")
+@click.option("--seq", type=int, metavar="N", help="Only what is newer.")
+@click.option("--all", "everything", is_flag=True, help="Every variant, and who has which.")
+@_json_option
+@_node_options
+@click.pass_context
+def get_item(
+    ctx: click.Context,
+    target: str | None,
+    key: str | None,
+    salt: str | None,
+    seq: int | None,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Get an item (BEP 44) and print its value; exit code 1 if nobody has it."""
+    if (target is None) == (key is None):
+        raise InputError("give either TARGET or --key")
+    answer = _ask(ctx, "get", target=target, key=key, salt=_salt(salt), seq=seq, all=everything)
+    items = answer["items"] if everything else [answer["item"]] if answer["item"] else []
+    _show(answer, as_json, lambda: [_value(item) for item in items])
+    if not items:
+        if not as_json:
+            click.echo("dhtnode: nobody has it", err=True)
+        ctx.exit(1)
+
+
+@dht.command("put")
+@click.argument("value", metavar="TEXT")
+@click.option("--bencoded", is_flag=True, help="TEXT is bencode already, not a string.")
+@click.option(
+    "--key",
+    metavar="FILE",
+    help="Make it mutable, signed with the seed in FILE (64 hex digits); made if not there.",
+)
+@click.option("--salt", metavar="TEXT", help="One key may have an item for each salt.")
+@click.option("--seq", type=int, metavar="N", help="Default: one more than the newest found.")
+@click.option("--cas", type=int, metavar="N", help="Only where sequence number N is stored now.")
+@_json_option
+@_node_options
+@click.pass_context
+def put_item(
+    ctx: click.Context,
+    value: str,
+    bencoded: bool,
+    key: str | None,
+    salt: str | None,
+    seq: int | None,
+    cas: int | None,
+    as_json: bool,
+) -> None:
+    """Put an item (BEP 44) and print its target. A running node keeps it there."""
+    if key is None and (salt, seq, cas) != (None, None, None):
+        raise InputError("--salt, --seq and --cas are for mutable items: give --key as well")
+    raw = os.fsencode(value)
+    content = {"bencoded": raw.hex()} if bencoded else {"value": value}
+    seed = _seed(Path(key)) if key is not None else None
+    answer = _ask(ctx, "put", **content, seed=seed, salt=_salt(salt), seq=seq, cas=cas)
+    _show(answer, as_json, lambda: [answer["target"]])
+    if not as_json:
+        count, refused = len(answer["stored"]), answer["refused"]
+        codes = ", ".join(sorted({str(node["code"]) for node in refused}))
+        why = f"; {len(refused)} refused it ({codes})" if refused else ""
+        click.echo(f"stored on {count} nodes{why}", err=True)
+    if not answer["stored"] and answer["refused"]:
+        ctx.exit(1)
+
+
+@dht.command()
+@click.argument("info_hash", metavar="INFOHASH")
+@_json_option
+@_node_options
+@click.pass_context
+def scrape(ctx: click.Context, info_hash: str, as_json: bool) -> None:
+    """Estimate how many seeds and downloaders a torrent has (BEP 33)."""
+    answer = _ask(ctx, "scrape", info_hash=info_hash)
+
+    def text() -> list[str]:
+        seeds, others = round(answer["seeds"]), round(answer["downloaders"])
+        return [f"seeds {seeds}  downloaders {others}  told by {answer['answered']} nodes"]
+
+    _show(answer, as_json, text)
+
+
+@dht.command()
+@click.argument("address", metavar="HOST:PORT")
+@_json_option
+@_node_options
+@click.pass_context
+def sample(ctx: click.Context, address: str, as_json: bool) -> None:
+    """Ask a node for infohashes it stores (BEP 51)."""
+    answer = _ask(ctx, "sample", address=address)
+    _show(answer, as_json, lambda: list(answer["samples"]))
+
+
+@dht.command()
+@_json_option
+@_node_options
+@click.pass_context
+def table(ctx: click.Context, as_json: bool) -> None:
+    """List the contacts in the routing table."""
+    answer = _ask(ctx, "table")
+
+    def text() -> list[str]:
+        return [
+            f"{contact['id']}  {contact['address']:<21}  "
+            f"{'good' if contact['good'] else 'questionable'}  {contact['seconds']:.0f} s ago"
+            for contact in answer["contacts"]
+        ]
+
+    _show(answer, as_json, text)
+
+
+@dht.command()
+@_json_option
+@_node_options
+@click.pass_context
+def size(ctx: click.Context, as_json: bool) -> None:
+    """Estimate how many nodes the DHT has."""
+    answer = _ask(ctx, "size")
+    about = "about " if answer["estimated"] else ""
+    _show(answer, as_json, lambda: [f"{about}{answer['size']} nodes"])
+
+
+def _salt(text: str | None) -> str | None:
+    return os.fsencode(text).hex() if text is not None else None
+
+
+def _value(item: dict[str, Any]) -> str:
+    value = item["value"]
+    import json
+
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"{item['seq']}  {text}" if item["mutable"] else text
+
+
+def _seed(path: Path) -> str:
+    """The seed in `path`, which is made, for its owner's eyes only, if it is not there. Raises
+    InputError, OSError."""
+    try:
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+    except FileNotFoundError:
+        import secrets
+
+        text = secrets.token_bytes(KEY_SIZE).hex()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text + "\n")
+        click.echo(f"made a new key: {path}", err=True)
+        sys.stderr.flush()
+    if len(text) != 2 * KEY_SIZE or not all(c in "0123456789abcdefABCDEF" for c in text):
+        raise InputError(f"{path} must hold a seed of {2 * KEY_SIZE} hex digits")
+    return text

@@ -1,0 +1,67 @@
+"""How many nodes the network has, and where there are more than there should be. The rule: each
+target has one vote on the size, so a crowd that an attacker put around one key moves it little.
+
+The k closest nodes to a random target lie at distances as if strewn evenly. Eight that lie much
+closer together than everywhere else were put there (eclipse): the real ones are behind them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from statistics import median
+
+from dht_torrent.config import DhtConfig
+from dht_torrent.ids import distance
+
+SPACE = 2**160
+REMEMBERED = 64
+"""Targets whose surroundings are remembered; the oldest is forgotten."""
+NEEDED = 10
+"""Targets seen before we dare to judge."""
+TOO_DENSE = 2.4
+"""A crowd: so few nodes at most are expected within the distance at which the k = 8 closest are.
+By chance that is so for one key in three hundred (the Gamma distribution of shape 8)."""
+
+
+class Density:
+    """Learns from finished lookups."""
+
+    def __init__(self, config: DhtConfig) -> None:
+        self._k = config.k
+        self._sizes: OrderedDict[bytes, float] = OrderedDict()
+
+    @property
+    def size(self) -> float | None:
+        """About how many nodes there are; None while too little is known."""
+        return median(self._sizes.values()) if self._sizes else None
+
+    def note(self, target: bytes, ids: Sequence[bytes]) -> None:
+        """A lookup of `target` found these, nearest first."""
+        if len(ids) < self._k:
+            return  # fewer than k nodes in all, or too many of them silent
+        farthest = max(1, distance(ids[self._k - 1], target))
+        # A third less than k, and half of all estimates are too high, half too low.
+        self._sizes[target] = (self._k - 1 / 3) * SPACE / farthest
+        self._sizes.move_to_end(target)
+        if len(self._sizes) > REMEMBERED:
+            self._sizes.popitem(last=False)
+
+    def is_crowded(self, target: bytes, ids: Sequence[bytes]) -> bool:
+        """Whether the k closest that answered are too close together to be there by chance."""
+        others = [size for other, size in self._sizes.items() if other != target]
+        if len(ids) < self._k or len(others) < NEEDED:
+            return False
+        size = median(others)
+        if size < 4 * self._k:
+            return False  # so few nodes that everybody is near
+        expected = size * distance(ids[self._k - 1], target) / SPACE
+        return expected < TOO_DENSE * self._k / 8
+
+    def radius(self, count: int) -> int:
+        """The distance within which about `count` nodes are expected around any target."""
+        size = self.size
+        if size is None:
+            return 0
+        return math.floor(min(1.0, count / size) * (SPACE - 1))

@@ -1,0 +1,300 @@
+"""Searches for peers, and our own announces (BEP 5). The rule: what we have announced is known to
+the k closest nodes we could reach, also when the network grows after that.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from dht_torrent.bencode import Value
+from dht_torrent.config import DhtConfig
+from dht_torrent.dht import krpc
+from dht_torrent.dht.bloom import Bloom
+from dht_torrent.dht.krpc import NodeInfo, Reply
+from dht_torrent.dht.store import PeerStore
+from dht_torrent.dht.table import Table
+from dht_torrent.engine.questions import Answer, Bell, Questions
+from dht_torrent.engine.walks import Walks
+from dht_torrent.ids import Address, InfoHash, NodeId
+
+REANNOUNCE_PAUSE: Final = 2.0
+"""Seconds between two rounds of announcing to newly met contacts."""
+REANNOUNCE_AT_ONCE: Final = 8
+"""Torrents announced side by side in such a round."""
+MAX_SEARCHES: Final = 32
+"""Searches for peers at the same time; further ones wait. Beyond, they would only be in each
+other's way: small networks bear few questions, and large ones answer one search in seconds."""
+ANNOUNCE_PATIENCE: Final = 2.0
+"""Seconds to wait for answers to announce_peer. Those asked have answered a moment ago."""
+MAX_FOUND: Final = 2000
+"""Peers one search tells of. A liar's replies hold 250 inventions each."""
+
+OnPeers = Callable[[Sequence[Address]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLookup:
+    """How a search for peers went."""
+
+    peers: tuple[Address, ...]
+    asked: int
+    answered: int
+    announced_to: int
+    """Nodes that confirmed our announce."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """How large a swarm is, by those who keep its announces (BEP 33). Estimates."""
+
+    seeds: float
+    downloaders: float
+    answered: int
+    """Nodes that told."""
+
+
+@dataclass(slots=True, eq=False)
+class _Announcement:
+    """A torrent of ours that the DHT should know of."""
+
+    port: int
+    seed: bool
+    on_peers: OnPeers
+    reached: int = 0  # nodes that confirmed the last announce
+    additions: int = 0  # the table's, when it began
+    size: int = 0
+
+
+class Announces:
+    """Finds peers and announces us, by `walks`. `port` gives our UDP port."""
+
+    def __init__(
+        self,
+        walks: Walks,
+        questions: Questions,
+        table: Table,
+        store: PeerStore,
+        config: DhtConfig,
+        rng: random.Random,
+        *,
+        port: Callable[[], int],
+    ) -> None:
+        self._walks = walks
+        self._questions = questions
+        self._table = table
+        self._store = store
+        self._config = config
+        self._rng = rng
+        self._port = port
+        self._announcing: dict[InfoHash, _Announcement] = {}
+        self._slots = trio.Semaphore(MAX_SEARCHES)
+        self._watchers: dict[InfoHash, list[OnPeers]] = {}
+        self._grown = Bell()
+
+    async def find_peers(
+        self, info_hash: InfoHash, announce_port: int | None, on_peers: OnPeers, seed: bool
+    ) -> PeerLookup:
+        """See `Dht.find_peers`."""
+        if announce_port is not None:
+            announcement = self._announcing.get(info_hash)
+            if announcement is None:
+                announcement = _Announcement(announce_port, seed, on_peers)
+                self._announcing[info_hash] = announcement
+            announcement.port, announcement.on_peers = announce_port, on_peers
+            announcement.seed = seed
+        return await self._search(info_hash, announce_port, on_peers)
+
+    def withdraw(self, info_hash: InfoHash) -> None:
+        """See `Dht.withdraw`."""
+        self._announcing.pop(info_hash, None)
+
+    def heard(self, info_hash: InfoHash, peer: Address) -> None:
+        """A peer announced itself here: who is looking for one learns it at once."""
+        announcement = self._announcing.get(info_hash)
+        if announcement is not None:
+            announcement.on_peers([peer])
+        for watcher in list(self._watchers.get(info_hash, ())):
+            watcher([peer])
+
+    def grown(self) -> None:
+        """The table has new contacts."""
+        self._grown.ring()
+
+    async def scrape(self, info_hash: InfoHash) -> Scrape:
+        """See `Dht.scrape`."""
+        seeds, others = Bloom(), Bloom()
+        answered = 0
+        own = self._store.scrape(info_hash, trio.current_time())
+        if own is not None:
+            seeds.unite(own[0])
+            others.unite(own[1])
+
+        def on_reply(contact: NodeInfo, reply: Reply) -> None:
+            nonlocal answered
+            filters = _filters(reply)
+            if filters is not None:
+                answered += 1
+                seeds.unite(filters[0])
+                others.unite(filters[1])
+
+        args: dict[bytes, Value] = {b"info_hash": info_hash, b"scrape": 1}
+        async with self._slots:
+            await self._walks.walk(info_hash, krpc.GET_PEERS, args, on_reply)
+        return Scrape(seeds.estimate(), others.estimate(), answered)
+
+    async def run(self) -> None:
+        """A service: brings our torrents to contacts met after they were announced. In a network
+        smaller than k every node should know them, and in a growing one the closest change."""
+        while True:
+            await self._grown.wait()
+            slots = trio.Semaphore(REANNOUNCE_AT_ONCE)
+
+            async def again(
+                info_hash: InfoHash,
+                announcement: _Announcement,
+                slots: trio.Semaphore = slots,
+            ) -> None:
+                async with slots:
+                    if self._announcing.get(info_hash) is announcement:
+                        await self._search(info_hash, announcement.port, announcement.on_peers)
+
+            async with trio.open_nursery() as nursery:
+                for info_hash, announcement in list(self._announcing.items()):
+                    if self._is_outgrown(announcement):
+                        nursery.start_soon(again, info_hash, announcement)
+            await trio.sleep(REANNOUNCE_PAUSE)
+
+    def _is_outgrown(self, announcement: _Announcement) -> bool:
+        if self._table.additions == announcement.additions:
+            return False
+        reached_all = announcement.reached >= self._config.k
+        return not reached_all or len(self._table) >= 2 * announcement.size
+
+    async def _search(
+        self, info_hash: InfoHash, announce_port: int | None, on_peers: OnPeers
+    ) -> PeerLookup:
+        config = self._config
+        found: dict[Address, None] = {}
+        tokens: dict[NodeId, bytes] = {}
+        late = trio.Event()
+        searching = True
+
+        def deliver(peers: Sequence[Address]) -> None:
+            # Answers later than the lookup cared to wait for are welcome while we announce.
+            if not searching and info_hash not in self._announcing:
+                return
+            fresh = [peer for peer in dict.fromkeys(peers) if peer not in found]
+            fresh = fresh[: MAX_FOUND - len(found)]
+            if fresh:
+                found.update(dict.fromkeys(fresh))
+                on_peers(fresh)
+
+        def on_reply(contact: NodeInfo, reply: Reply) -> None:
+            if reply.token is not None:
+                tokens[contact.id] = reply.token
+            inside = contact.address.is_local
+            deliver(
+                [
+                    peer
+                    for peer in reply.values()
+                    # Nobody outside knows local addresses of ours; it would make us knock there.
+                    if peer.is_usable and (inside or not peer.is_local)
+                ]
+            )
+
+        def on_announce(peers: Sequence[Address]) -> None:
+            if info_hash not in self._announcing:
+                deliver(peers)  # an announcement's callback has been told already
+            else:
+                found.update(dict.fromkeys(peers[: MAX_FOUND - len(found)]))
+            late.set()
+
+        announcement = self._announcing.get(info_hash)
+        if announcement is not None and announce_port is not None:
+            announcement.additions = self._table.additions
+            announcement.size = len(self._table)
+        watchers = self._watchers.setdefault(info_hash, [])
+        watchers.append(on_announce)
+        try:
+            stored = self._store.peers(
+                info_hash, trio.current_time(), self._rng, config.values_per_reply
+            )
+            deliver(stored)
+            announced_to = 0
+            async with self._slots:
+                args: dict[bytes, Value] = {b"info_hash": info_hash}
+                announces = announce_port is not None
+                lookup = await self._walks.walk(
+                    info_hash,
+                    krpc.GET_PEERS,
+                    args,
+                    on_reply,
+                    stores=announces,
+                    paths=config.announce_paths if announces else 1,
+                )
+                if announce_port is not None:
+                    closest = [
+                        (node, tokens[node.id]) for node in lookup.closest() if node.id in tokens
+                    ]
+                    seed = announcement is not None and announcement.seed
+                    announced_to = await self._announce(info_hash, announce_port, closest, seed)
+                    if announcement is not None:
+                        announcement.reached = announced_to
+            if not found and 0 < lookup.replies < config.k:
+                # In a network this small every announce reaches us as well, but one by a node
+                # that has only just met us may be on its way.
+                with trio.move_on_after(config.soft_timeout):
+                    await late.wait()
+        finally:
+            searching = False
+            watchers.remove(on_announce)
+            if not watchers:
+                self._watchers.pop(info_hash, None)
+        return PeerLookup(tuple(found), lookup.asked, lookup.replies, announced_to)
+
+    async def _announce(
+        self,
+        info_hash: InfoHash,
+        port: int,
+        nodes: Sequence[tuple[NodeInfo, bytes]],
+        seed: bool,
+    ) -> int:
+        """Announce to `nodes`, each with its token; how many confirmed."""
+        confirmed = 0
+        open_questions = len(nodes)
+        bell = Bell()
+
+        def came(answer: Answer) -> None:
+            nonlocal confirmed, open_questions
+            confirmed += isinstance(answer, Reply)
+            open_questions -= 1
+            bell.ring()
+
+        for node, token in nodes:
+            args: dict[bytes, Value] = {b"info_hash": info_hash, b"port": port, b"token": token}
+            if port == self._port():
+                args[b"implied_port"] = 1  # survives a NAT that changes ports
+            if seed:
+                args[b"seed"] = 1
+            await self._questions.ask_when_possible(
+                node.address, krpc.ANNOUNCE_PEER, args, came, node.id
+            )
+        with trio.move_on_after(ANNOUNCE_PATIENCE):
+            while open_questions:
+                await bell.wait()
+        return confirmed
+
+
+def _filters(reply: Reply) -> tuple[Bloom, Bloom] | None:
+    seeds, others = reply.body.get(b"BFsd"), reply.body.get(b"BFpe")
+    if not isinstance(seeds, bytes) or not isinstance(others, bytes):
+        return None
+    try:
+        return Bloom(seeds), Bloom(others)
+    except ValueError:
+        return None

@@ -1,0 +1,247 @@
+"""What do hostile bytes do to the codecs and to a DHT node that answers?
+
+    python scripts/fuzz.py [--count 200000] [--seed 1]
+
+Valid messages are cut, spliced, flipped and stretched, and given to bencode, to KRPC and, what
+comes through, to an Answerer, from many sources. Nothing but the codecs' own errors may come out,
+no input may take longer than LIMIT, and memory must not grow with their number. Ten million take
+half an hour or so. Says what it found, and exits 1 if that was anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import random
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dht_torrent import bencode
+from dht_torrent.bencode import Value
+from dht_torrent.config import DhtConfig
+from dht_torrent.dht import krpc
+from dht_torrent.dht.answer import Answerer
+from dht_torrent.dht.items import SigningKey, parse_reply, sign
+from dht_torrent.dht.krpc import BadQuery, Query, Reply
+from dht_torrent.dht.store import PeerStore
+from dht_torrent.dht.table import Table
+from dht_torrent.dht.tokens import Tokens
+from dht_torrent.errors import BencodeError, KrpcError
+from dht_torrent.ids import Address, NodeId
+
+LIMIT = 0.01
+"""Seconds of processor time one input may take."""
+FLAT = 150_000
+"""Objects there may be more at the end of a run than in its middle: what a node stores for others
+is bounded (20,000 peers, 1400 items, 10,000 sources), and grows that long."""
+SOURCES = 5000
+
+ID = b"abcdefghij0123456789"
+TARGET = b"mnopqrstuvwxyz123456"
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a run has shown."""
+
+    inputs: int = 0
+    decoded: int = 0
+    """Inputs that were messages still."""
+    answered: int = 0
+    slowest: float = 0.0
+    """Seconds of processor time."""
+    grown: int = 0
+    """Objects more at the end of the run than in its middle."""
+    faults: list[str] = field(default_factory=list)
+
+
+def corpus() -> list[bytes]:
+    """Valid messages of every kind."""
+    item = sign(SigningKey(b"\x01" * 32), [b"v", {b"a": 1}], 5, b"salt")
+    asked: list[tuple[bytes, dict[bytes, Value]]] = [
+        (b"ping", {}),
+        (b"find_node", {b"target": TARGET, b"want": [b"n4", b"n6"]}),
+        (b"get_peers", {b"info_hash": TARGET, b"scrape": 1, b"noseed": 1}),
+        (b"announce_peer", {b"info_hash": TARGET, b"port": 6881, b"token": b"aoeusnth"}),
+        (b"announce_peer", {b"info_hash": TARGET, b"implied_port": 1, b"token": b"t", b"seed": 1}),
+        (b"get", {b"target": TARGET, b"seq": 4}),
+        (b"put", {**item.fields(), b"token": b"aoeusnth", b"salt": b"salt", b"cas": 4}),
+        (b"put", {b"v": b"Hello World!", b"token": b"aoeusnth"}),
+        (b"sample_infohashes", {b"target": TARGET}),
+        (b"vote", {b"target": TARGET}),
+    ]
+    made = [krpc.encode(Query(b"aa", method, {b"id": ID, **args})) for method, args in asked]
+    bodies: list[dict[bytes, Value]] = [
+        {},
+        {b"nodes": bytes(range(208)), b"nodes6": bytes(76)},
+        {b"token": b"aoeusnth", b"values": [b"axje.u", b"idhtnm", bytes(18)]},
+        {**item.fields(), b"token": b"t"},
+        {b"BFsd": bytes(256), b"BFpe": bytes(256)},
+        {b"samples": bytes(400), b"interval": 21600, b"num": 1000},
+    ]
+    made += [krpc.encode(Reply(b"aa", {b"id": ID, **body})) for body in bodies]
+    made += [b"d1:eli201e23:A Generic Error Ocurrede1:t2:aa1:y1:ee"]
+    return made
+
+
+def _flip(data: bytearray, rng: random.Random) -> None:
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+
+
+def _byte(data: bytearray, rng: random.Random) -> None:
+    data[rng.randrange(len(data))] = rng.choice(b"0123456789:ilde-\x00\xff")
+
+
+def _cut(data: bytearray, rng: random.Random) -> None:
+    at = rng.randrange(len(data))
+    del data[at : at + rng.randrange(1, 20)]
+
+
+def _repeat(data: bytearray, rng: random.Random) -> None:
+    at = rng.randrange(len(data))
+    piece = data[at : at + rng.randrange(1, 12)]
+    data[at:at] = piece * rng.randrange(1, 60)
+
+
+def _insert(data: bytearray, rng: random.Random) -> None:
+    at = rng.randrange(len(data))
+    data[at:at] = rng.choice(
+        (
+            b"l" * rng.randrange(1, 200),
+            b"d" * rng.randrange(1, 200),
+            b"0:" * rng.randrange(1, 600),
+            b"i" + b"9" * rng.randrange(1, 900) + b"e",
+            b"i-0e",
+            b"i1_0e",
+            b"99999999999999999999:",
+            b"2147483647:",
+            b"le",
+            b"de",
+            b"i0e",
+            rng.randbytes(rng.randrange(1, 40)),
+        )
+    )
+
+
+_MUTATIONS: tuple[Callable[[bytearray, random.Random], None], ...] = (
+    _flip,
+    _byte,
+    _cut,
+    _repeat,
+    _insert,
+)
+
+
+def mutated(seeds: list[bytes], rng: random.Random) -> bytes:
+    """One hostile input; now and then a valid one."""
+    data = bytearray(rng.choice(seeds))
+    if rng.random() < 0.1:  # the head of one, the tail of another
+        other = rng.choice(seeds)
+        data[rng.randrange(len(data)) :] = other[rng.randrange(len(other)) :]
+    for _ in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 6))):
+        if data:
+            rng.choice(_MUTATIONS)(data, rng)
+    return bytes(data[: rng.choice((2048, 2048, 2048, 4096))])
+
+
+def _node(rng: random.Random) -> Answerer:
+    config = DhtConfig()
+    table = Table(NodeId(TARGET), config, 0)
+    for number in range(40):
+        table.replied(NodeId(rng.randbytes(20)), Address(f"127.0.1.{number}", 6881), 0)
+    return Answerer(table, PeerStore(config), Tokens(rng, 300, 0), config, rng)
+
+
+def _feed(node: Answerer, data: bytes, source: Address, now: float, found: Findings) -> None:
+    for decoder in (bencode.decode, bencode.decode_prefix, bencode.decode_tolerant):
+        with contextlib.suppress(BencodeError):
+            decoder(data, max_depth=krpc.MAX_DEPTH, max_tokens=krpc.MAX_TOKENS, max_size=4096)
+    try:
+        message = krpc.decode(data)
+    except KrpcError:
+        return
+    found.decoded += 1
+    if isinstance(message, Query | BadQuery):
+        answer = krpc.encode(node.answer(message, source, now))
+        found.answered += 1
+        if len(answer) > DhtConfig().max_reply:
+            found.faults.append(f"an answer of {len(answer)} bytes to {data!r}")
+    elif isinstance(message, Reply):
+        message.nodes()
+        message.nodes(ipv6=True)
+        message.values()
+        with contextlib.suppress(KrpcError):
+            parse_reply(message.body, TARGET)
+
+
+def fuzz(count: int, seed: int) -> Findings:
+    """Feed `count` inputs. The same seed gives the same inputs."""
+    rng = random.Random(seed)
+    seeds = corpus()
+    node = _node(random.Random(seed))
+    found = Findings()
+    middle = 0
+    for number in range(count):
+        if number == count // 2:
+            middle = _objects()
+        data = mutated(seeds, rng)
+        place = rng.randrange(SOURCES)
+        source = Address(f"11.{place >> 8}.{place & 255}.7", 1 + rng.randrange(65535))
+        now = number * 0.001
+        if rng.random() < 0.2:
+            data = _with_token(node, data, source, now)
+        began = time.process_time()
+        try:
+            _feed(node, data, source, now, found)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what we look for
+            found.faults.append(f"{type(error).__name__}: {error} from {data!r}")
+        took = time.process_time() - began
+        if took > LIMIT:  # once more: a collection of garbage is nobody's fault
+            began = time.process_time()
+            _feed(node, data, source, now, Findings())
+            took = min(took, time.process_time() - began)
+            if took > LIMIT:
+                found.faults.append(f"{took:.3f} s for {data!r}")
+        found.slowest = max(found.slowest, took)
+        found.inputs += 1
+        if len(found.faults) >= 20:
+            break
+    found.grown = _objects() - middle if middle else 0
+    if found.grown > FLAT:
+        found.faults.append(f"{found.grown} objects more at the end than in the middle")
+    return found
+
+
+def _objects() -> int:
+    gc.collect()
+    return sys.getallocatedblocks()
+
+
+def _with_token(node: Answerer, data: bytes, source: Address, now: float) -> bytes:
+    """With the right token for TARGET, so that what comes after the token is reached as well."""
+    return data.replace(b"aoeusnth", node.tokens.make(source, TARGET, now))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=200_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    began = time.monotonic()
+    found = fuzz(options.count, options.seed)
+    seconds = time.monotonic() - began
+    print(
+        f"{found.inputs} inputs in {seconds:.1f} s: {found.decoded} were messages still, "
+        f"{found.answered} were answered; slowest {1000 * found.slowest:.2f} ms, "
+        f"{found.grown} objects grown, {len(found.faults)} faults"
+    )
+    for fault in found.faults:
+        print(fault[:1000])
+    return 1 if found.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The size of the network, and crowds that should not be there."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from dht_torrent.config import DhtConfig
+from dht_torrent.dht.density import Density
+from dht_torrent.dht.krpc import NodeInfo
+from dht_torrent.ids import Address, NodeId, distance
+from tests.helpers.dht_world import CONFIG as WORLD
+from tests.helpers.dht_world import World, finish, walk
+
+CONFIG = DhtConfig()
+
+
+class Ids:
+    """A network of so many random ids."""
+
+    def __init__(self, size: int, seed: int = 1) -> None:
+        self.rng = random.Random(seed)
+        self.ids = [self.rng.randbytes(20) for _ in range(size)]
+
+    def closest(self, target: bytes, extra: list[bytes] | None = None) -> list[bytes]:
+        everybody = self.ids + (extra or [])
+        return sorted(everybody, key=lambda node_id: distance(node_id, target))[:8]
+
+    def learned(self, lookups: int = 40) -> Density:
+        density = Density(CONFIG)
+        for _ in range(lookups):
+            target = self.rng.randbytes(20)
+            density.note(target, self.closest(target))
+        return density
+
+
+@pytest.mark.parametrize("size", [100, 1000, 10_000])
+def test_the_size_is_estimated_to_a_fifth(size: int) -> None:
+    estimate = Ids(size).learned().size
+    assert estimate is not None
+    assert 0.8 * size < estimate < 1.25 * size
+
+
+def test_without_lookups_nothing_is_known_and_nobody_suspected() -> None:
+    density = Density(CONFIG)
+    assert density.size is None
+    assert density.radius(16) == 0
+    assert not density.is_crowded(bytes(20), [bytes(20)] * 8)
+    density.note(bytes(20), [b"x" * 20] * 7)  # fewer than k: the whole network, perhaps
+    assert density.size is None
+
+
+def test_false_alarms_are_rarer_than_one_in_a_hundred() -> None:
+    ids = Ids(1000)
+    density = ids.learned()
+    alarms = 0
+    for _ in range(500):
+        target = ids.rng.randbytes(20)
+        alarms += density.is_crowded(target, ids.closest(target))
+    assert alarms <= 5
+
+
+@pytest.mark.parametrize("sybils", [8, 16, 24])
+@pytest.mark.parametrize(("spread", "least"), [(1.0, 90), (0.5, 95), (0.001, 100)])
+def test_eight_or_more_put_around_a_key_are_seen(sybils: int, spread: float, least: int) -> None:
+    """Nearer than the nearest honest node they must be: just so (spread 1), or by far."""
+    ids = Ids(1000)
+    density = ids.learned()
+    seen = 0
+    for _ in range(100):
+        target = ids.rng.randbytes(20)
+        nearest = distance(ids.closest(target)[0], target)
+        number = int.from_bytes(target, "big")
+        fakes = [
+            (number ^ ids.rng.randrange(1, int(nearest * spread) + 2)).to_bytes(20, "big")
+            for _ in range(sybils)
+        ]
+        seen += density.is_crowded(target, ids.closest(target, fakes))
+    assert seen >= least
+
+
+def test_behind_the_crowd_the_radius_holds_the_honest_ones() -> None:
+    ids = Ids(1000)
+    density = ids.learned()
+    inside = []
+    for _ in range(100):
+        target = ids.rng.randbytes(20)
+        radius = density.radius(16)
+        inside.append(sum(distance(node_id, target) <= radius for node_id in ids.ids))
+    assert 12 < sum(inside) / 100 < 21
+    assert sorted(inside)[5] >= 8
+
+
+def test_a_crowd_around_one_key_moves_the_estimate_little() -> None:
+    ids = Ids(1000)
+    density = ids.learned(20)
+    before = density.size
+    target = bytes(20)
+    for _ in range(1000):
+        density.note(target, [n.to_bytes(20, "big") for n in range(8)])
+    after = density.size
+    assert before is not None
+    assert after is not None
+    assert abs(after - before) < 0.25 * before
+
+
+def test_a_small_network_is_near_everywhere_and_no_crowd() -> None:
+    ids = Ids(20)
+    density = ids.learned()
+    assert not density.is_crowded(bytes(20), [n.to_bytes(20, "big") for n in range(8)])
+
+
+@pytest.mark.parametrize("sybils", [8, 16, 24])
+def test_behind_an_eclipse_the_honest_holders_are_found(sybils: int) -> None:
+    """The whole defence: sybils nearer than anybody, who tell of each other and deny the value."""
+    world = World(300, seed=9)
+    density = Density(WORLD)
+    for _ in range(30):
+        target = world.rng.randbytes(20)
+        lookup, _ = walk(world.answer, target, world.some(8))
+        density.note(target, [info.id for info in lookup.closest()])
+    retrieved = alarms = 0
+    for _ in range(40):
+        target = world.rng.randbytes(20)
+        number = int.from_bytes(target, "big")
+        near = distance(world.closest(target)[0].id, target)
+        fakes = [
+            NodeInfo(
+                NodeId((number ^ world.rng.randrange(1, near // 2)).to_bytes(20, "big")),
+                Address(f"66.{n}.1.1", 6881),
+            )
+            for n in range(sybils)
+        ]
+        fake_ids = {fake.id for fake in fakes}
+        honest_near = {node.id for node in world.closest(target)}
+
+        def answer(
+            node: NodeInfo,
+            target: bytes,
+            fakes: list[NodeInfo] = fakes,
+            fake_ids: set[NodeId] = fake_ids,
+            honest_near: set[NodeId] = honest_near,
+        ) -> tuple[float, list[NodeInfo]] | None:
+            if node.id in fake_ids:
+                return 0.05, fakes[:8]
+            found = world.answer(node, target)
+            if found is not None and node.id in honest_near:  # whose tables they got into
+                mixed = sorted([*found[1], *fakes], key=lambda one: distance(one.id, target))
+                return found[0], mixed[:8]
+            return found
+
+        lookup, now = walk(answer, target, world.some(8))
+        if density.is_crowded(target, [info.id for info in lookup.closest()]):
+            alarms += 1
+            lookup.widen(density.radius(16))
+            finish(lookup, answer, now=now)
+        retrieved += len({info.id for info in lookup.closest()} & honest_near) >= 4
+    assert alarms >= 38
+    assert retrieved >= 36

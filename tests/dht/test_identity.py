@@ -1,0 +1,133 @@
+"""BEP 42: its own examples word for word, and who may tell us where we are."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dht_torrent.config import DhtConfig
+from dht_torrent.dht.identity import Votes, crc32c, is_compliant, make_id, prefix
+from dht_torrent.ids import Address, NodeId
+
+CONFIG = DhtConfig()
+OURS = "99.1.2.3"
+
+
+def voter(number: int) -> Address:
+    """Each in a network of its own."""
+    return Address(f"11.{number >> 8}.{number & 255}.1", 6881)
+
+
+def test_the_check_value_of_crc32c() -> None:
+    assert crc32c(b"123456789") == 0xE3069283
+
+
+@pytest.mark.parametrize(
+    ("ip", "rand", "start", "masked", "crc"),
+    [
+        ("124.31.75.21", 1, "5fbfbf", "200f0b15", "5fbfbdb2"),
+        ("21.75.31.124", 86, "5a3ce9", "c10b1f7c", "5a3ce9b0"),
+        ("65.23.51.170", 22, "a5d432", "c10733aa", "a5d4344a"),
+        ("84.124.73.14", 65, "1b0321", "200c090e", "1b03217b"),
+        ("43.213.53.83", 90, "e56f6c", "43053553", "e56f6972"),
+        ("2001:db8:100:0:d5c8:db3f:995e:c0f7", 1, "accc06", "2001050801000000", "accc069c"),
+        ("2a02:8071:1234:5678::1", 86, "415903", "c002000112345678", "415903ad"),
+    ],
+)
+def test_the_examples(ip: str, rand: int, start: str, masked: str, crc: str) -> None:
+    assert crc32c(bytes.fromhex(masked)) == int(crc, 16)
+    assert prefix(ip, rand) == int(crc, 16)
+    node_id = NodeId(bytes.fromhex(start) + bytes(16) + bytes([rand]))
+    assert is_compliant(node_id, Address(ip, 1))
+    assert not is_compliant(node_id[:19] + bytes([rand ^ 1]), Address(ip, 1))
+    assert not is_compliant(bytes([node_id[0] ^ 1]) + node_id[1:], Address(ip, 1))
+    # Of the third byte the five high bits count, and no others.
+    assert is_compliant(node_id[:2] + bytes([node_id[2] ^ 7]) + node_id[3:], Address(ip, 1))
+    assert not is_compliant(node_id[:2] + bytes([node_id[2] ^ 8]) + node_id[3:], Address(ip, 1))
+
+
+@given(st.ip_addresses(), st.integers())
+def test_an_id_made_for_an_ip_fits_it(ip: object, seed: int) -> None:
+    made = make_id(str(ip), random.Random(seed))
+    assert len(made) == 20
+    assert is_compliant(made, Address(str(ip), 1))
+
+
+@pytest.mark.parametrize(
+    "host", ["10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.1.1", "127.0.0.1", "::1", "fe80::1"]
+)
+def test_any_id_fits_a_local_address(host: str) -> None:
+    assert is_compliant(b"x" * 20, Address(host, 1))
+
+
+def test_two_million_random_ids_would_be_needed() -> None:
+    rng = random.Random(1)
+    fitting = sum(is_compliant(rng.randbytes(20), Address(OURS, 1)) for _ in range(2000))
+    assert fitting == 0
+
+
+def test_fifty_votes_elect() -> None:
+    votes = Votes(CONFIG)
+    results = [votes.vote(OURS, voter(n), 1) for n in range(50)]
+    assert results == [None] * 49 + [OURS]
+    assert votes.elected == OURS
+
+
+def test_after_five_minutes_fewer_are_enough() -> None:
+    votes = Votes(CONFIG)
+    assert votes.vote(OURS, voter(1), 0) is None
+    assert votes.vote(OURS, voter(1), 299) is None
+    assert votes.vote(OURS, voter(1), 300) == OURS  # who has voted already may open the urn
+
+
+def test_a_voter_votes_once_however_many_ports_and_neighbours_it_has() -> None:
+    votes = Votes(CONFIG)
+    for number in range(1000):
+        assert votes.vote(OURS, Address(f"11.1.1.{number % 250}", 1 + number), 1) is None
+
+
+def test_a_third_of_liars_changes_nothing() -> None:
+    votes = Votes(CONFIG)
+    rng = random.Random(4)
+    changes = []
+    for number in range(5000):
+        host = "66.6.6.6" if rng.random() < 0.3 else OURS
+        changes.append(votes.vote(host, voter(number), number * 0.1))
+    assert [change for change in changes if change is not None] == [OURS]
+
+
+def test_half_against_half_elects_nobody() -> None:
+    votes = Votes(CONFIG)
+    for number in range(1000):
+        votes.vote(("66.6.6.6", OURS)[number % 2], voter(number), 1)
+    assert votes.elected is None
+
+
+def test_a_new_address_is_believed_soon() -> None:
+    votes = Votes(CONFIG)
+    for number in range(50):
+        votes.vote(OURS, voter(number), 1)
+    assert [votes.vote("99.9.9.9", voter(n), 2) for n in range(50)][-1] == "99.9.9.9"
+
+
+def test_forty_inventions_at_most_are_counted() -> None:
+    votes = Votes(CONFIG)
+    for number in range(45):
+        votes.vote(f"66.6.6.{number}", voter(number), 1)
+    assert len(votes._votes) == 40
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.1", "0.0.0.0", "224.0.0.1", "::"])
+def test_an_address_nobody_can_have_gets_no_vote(host: str) -> None:
+    votes = Votes(CONFIG)
+    for number in range(100):
+        assert votes.vote(host, voter(number), number * 100) is None
+
+
+def test_local_nodes_have_no_vote() -> None:
+    votes = Votes(CONFIG)
+    for number in range(100):
+        assert votes.vote(OURS, Address("127.0.0.1", 1 + number), number * 100) is None

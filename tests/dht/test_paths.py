@@ -1,0 +1,101 @@
+"""Disjoint paths: what liars can do to one of them they cannot do to the others."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from dht_torrent.dht.krpc import NodeInfo
+from dht_torrent.dht.lookup import Lookup
+from dht_torrent.dht.paths import Paths
+from dht_torrent.ids import NodeId, distance
+from tests.helpers.dht_world import CONFIG, OWN, World, finish
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(300, seed=1)
+
+
+def paths(target: bytes, count: int = 4) -> Paths:
+    return Paths(target, OWN, CONFIG, 0, count=count)
+
+
+def test_they_find_the_closest_and_ask_nobody_twice(world: World) -> None:
+    found = 0
+    for _ in range(30):
+        target = world.rng.randbytes(20)
+        lookup = paths(target)
+        lookup.add(world.some(16))
+        assert finish(lookup, world.answer) < 5  # and it asserts that nobody is asked twice
+        assert lookup.asked <= CONFIG.lookup_queries
+        assert lookup.replies == lookup.asked
+        closest = lookup.closest()
+        assert len(closest) == 8
+        assert closest == sorted(closest, key=lambda node: distance(node.id, target))
+        found += len(set(closest) & set(world.closest(target)))
+    assert found >= 0.98 * 8 * 30
+
+
+def test_one_contact_is_enough_to_begin(world: World) -> None:
+    target = world.rng.randbytes(20)
+    lookup = paths(target)
+    lookup.add(world.some(1))
+    finish(lookup, world.answer)
+    assert len(lookup.closest()) >= 4
+
+
+def test_nobody_at_all_is_an_end_too() -> None:
+    lookup = paths(bytes(20))
+    lookup.add([])
+    assert lookup.done(0)
+    assert lookup.closest() == []
+    assert lookup.take(0) == []
+
+
+def test_with_half_of_the_contacts_dead_they_end_in_time() -> None:
+    world = World(300, seed=3, dead=0.5)
+    for _ in range(10):
+        target = world.rng.randbytes(20)
+        lookup = paths(target)
+        lookup.add(world.some(16))
+        assert finish(lookup, world.answer) < 15
+        assert len(set(lookup.closest()) & set(world.closest(target))) >= 6
+
+
+def colluding(world: World, share: float, rng: random.Random) -> set[NodeId]:
+    return {node.id for node in world.nodes if rng.random() < share}
+
+
+def success(world: World, share: float, ways: int, tries: int = 60) -> float:
+    """How often one of the eight true holders is reached, if liars tell of each other only."""
+    rng = random.Random(share)
+    reached = 0
+    for _ in range(tries):
+        liars = colluding(world, share, rng)
+        accomplices = [node for node in world.nodes if node.id in liars]
+        target = rng.randbytes(20)
+
+        def answer(
+            node: NodeInfo,
+            target: bytes,
+            liars: set[NodeId] = liars,
+            accomplices: list[NodeInfo] = accomplices,
+        ) -> tuple[float, list[NodeInfo]] | None:
+            if node.id not in liars:
+                return world.answer(node, target)
+            return 0.01, sorted(accomplices, key=lambda other: distance(other.id, target))[:8]
+
+        lookup: Lookup | Paths = Lookup(target, OWN, CONFIG, 0) if ways == 1 else paths(target)
+        lookup.add(rng.sample(world.nodes, 8 * max(2, ways)))
+        finish(lookup, answer)
+        holders = {node.id for node in world.closest(target)} - liars
+        reached += any(info.id in holders for info in lookup.closest())
+    return reached / tries
+
+
+def test_where_a_fifth_collude_a_store_still_reaches_an_honest_holder(world: World) -> None:
+    assert success(world, 0.1, 4) >= 0.99
+    assert success(world, 0.2, 4) >= 0.95
+    assert success(world, 0.3, 4) >= 0.85
