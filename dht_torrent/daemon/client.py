@@ -33,7 +33,7 @@ class NoNode(ControlError):  # noqa: N818 - an outcome: `share` and `get` then r
     """Nobody answers at the control address."""
 
 
-class NotRunning(NoNode, InputError):
+class NotRunning(NoNode, InputError):  # noqa: N818 - as NoNode
     """There was no node to begin with: the user named the wrong place, or has not started one."""
 
 

@@ -95,6 +95,8 @@ class Announces:
         self._slots = trio.Semaphore(MAX_SEARCHES)
         self._watchers: dict[InfoHash, list[OnPeers]] = {}
         self._grown = Bell()
+        self.last_at: float | None = None
+        """When a node last confirmed an announce of ours."""
 
     async def find_peers(
         self, info_hash: InfoHash, announce_port: int | None, on_peers: OnPeers, seed: bool
@@ -237,7 +239,8 @@ class Announces:
                     stores=announces,
                     paths=config.announce_paths if announces else 1,
                 )
-                if announce_port is not None:
+                withdrawn = self._announcing.get(info_hash) is not announcement
+                if announce_port is not None and not withdrawn:
                     closest = [
                         (node, tokens[node.id]) for node in lookup.closest() if node.id in tokens
                     ]
@@ -287,6 +290,8 @@ class Announces:
         with trio.move_on_after(ANNOUNCE_PATIENCE):
             while open_questions:
                 await bell.wait()
+        if confirmed:
+            self.last_at = trio.current_time()
         return confirmed
 
 

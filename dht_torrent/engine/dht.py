@@ -285,6 +285,11 @@ class Dht:
         """
         return await self._announces.find_peers(info_hash, announce_port, on_peers, seed)
 
+    @property
+    def last_announce(self) -> float | None:
+        """When a node last confirmed an announce of ours, on Trio's clock."""
+        return self._announces.last_at
+
     def withdraw(self, info_hash: InfoHash) -> None:
         """Announce it no more. What others have stored expires by itself."""
         self._announces.withdraw(info_hash)

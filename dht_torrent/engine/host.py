@@ -48,7 +48,6 @@ class Host:
     connections: int = 0
     own_addresses: set[Address] = field(default_factory=set)
     """Where we reached ourselves: never dialled again."""
-    last_announce: float | None = None
     _next_dial: float = 0.0
     _last_key: int = 0
 

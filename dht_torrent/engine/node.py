@@ -253,7 +253,7 @@ class Node:
         by_source: dict[str, int] = {}
         for peer in peers:
             by_source[peer.source] = by_source.get(peer.source, 0) + 1
-        last = self._host.last_announce
+        last = self._dht.last_announce
         return NodeStatus(
             id=self.node_id.hex(),
             listen=str(self.address),

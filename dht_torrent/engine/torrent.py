@@ -544,12 +544,11 @@ class Torrent:
                 found = await dht.find_peers(
                     self.info_hash,
                     announce_port=self._host.port,
+                    seed=isinstance(self._stage, Active) and self._stage.swarm.picker.done,
                     on_peers=lambda addresses: self.crowd.found(addresses, "dht"),
                 )
             if self._search.cancelled_caught:
                 return
-            if found.announced_to:
-                self._host.last_announce = trio.current_time()
             done = isinstance(self._stage, Active) and self._stage.swarm.picker.done
             hungry = not done and not self.crowd.peers
             pause = min(pause * 2, config.find_peers_interval) if hungry else config.hungry_interval

@@ -331,7 +331,7 @@ async def test_a_port_where_nobody_listens_refuses(two: Two) -> None:
 
 async def test_a_connection_may_leave_from_a_port_of_choice(two: Two) -> None:
     listener = await two.there.listen(Address(two.there_ip, 0))
-    probe = await two.here.open_udp(Address(two.here_ip, 0))
+    probe = await two.here.listen(Address(two.here_ip, 0))  # a port that is free for TCP
     port = probe.address.port
     probe.close()
     ours = await two.here.connect(listener.address, local=Address(two.here_ip, port))
