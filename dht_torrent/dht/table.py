@@ -200,7 +200,9 @@ class Table:
             if rival.fails == 0:  # first come stays, as long as it answers
                 return [*suspects, rival]
             self._remove(rival, now)
-        return suspects + self._insert(Contact(node_id, address, now), now)
+        found = suspects + self._insert(Contact(node_id, address, now), now)
+        # The newcomer may just have taken the place of one of the suspects.
+        return [contact for contact in found if self.at(contact.address) is contact]
 
     def queried(self, node_id: NodeId, address: Address, now: float) -> bool:
         """Note that `node_id` asked us something. True if it is a stranger worth a ping."""
