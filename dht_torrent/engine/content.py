@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import trio
+
 from dht_torrent.engine.disk import Disk, TorrentDisk
 from dht_torrent.engine.state import Resume, settled, trusted
 from dht_torrent.errors import StorageError
@@ -47,6 +49,7 @@ class Content:
         self._resume = resume
         self._hashed = hashed
         self._seen: Stamps = ()
+        self._looking = trio.Lock()
         self._written: set[int] = set()
         """Files we wrote to since `_seen`."""
         self._writing: Counter[int] = Counter()
@@ -73,6 +76,8 @@ class Content:
         if self._shared and not have.complete:
             missing = geometry.piece_count - have.count
             self.doubt()
+            if not any(now):
+                raise StorageError(f"{self.path} is not there any more; resume when it is back")
             raise StorageError(
                 f"{self.path}: {missing} of {geometry.piece_count} pieces no longer match; "
                 "share it again to share it as it is now"
@@ -121,6 +126,10 @@ class Content:
 
     async def changed_files(self) -> list[str]:
         """Paths of files that changed or vanished behind our back since the last look."""
+        async with self._looking:  # a look takes over what was written since the one before
+            return await self._look()
+
+    async def _look(self) -> list[str]:
         before, ours = self._seen, self._ours()
         self._written.clear()
         now = await self._stamps()
@@ -131,8 +140,16 @@ class Content:
             for number, (file, old, new) in enumerate(
                 zip(self._metainfo.geometry.files, before, now, strict=True)
             )
-            if old != new and number not in ours
+            if (old != new and number not in ours) or (new is None and self._holds(number))
         ]
+
+    def _holds(self, number: int) -> bool:
+        """Is there something of this file that must be on disk? Then our own writes are no excuse
+        for its absence."""
+        file, have = self._metainfo.geometry.files[number], self.have
+        if file.pad or not file.length or have is None:
+            return False
+        return any(index in have for index in self._metainfo.geometry.file_pieces(number))
 
     async def vouch(self) -> tuple[bytes, Stamps | None, bool]:
         """What a resume record may claim: the bitfield, the stamps it holds for, and whether those

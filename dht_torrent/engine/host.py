@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from dht_torrent.engine.disk import Disk
 from dht_torrent.engine.limits import Limits
 from dht_torrent.engine.net import Network
 from dht_torrent.engine.state import StateDir
-from dht_torrent.ids import Address, PeerId
+from dht_torrent.ids import Address, InfoHash, PeerId
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import Storage
 from dht_torrent.trace import Trace
@@ -48,6 +48,8 @@ class Host:
     connections: int = 0
     own_addresses: set[Address] = field(default_factory=set)
     """Where we reached ourselves: never dialled again."""
+    remove: Callable[[InfoHash, bool], Awaitable[None]] = field(init=False)
+    """Stops and forgets a torrent; the flag says whether its files go too."""
     _next_dial: float = 0.0
     _last_key: int = 0
 

@@ -29,7 +29,7 @@ from dht_torrent.engine.net import DatagramSocket, Listener, Network, RealNetwor
 from dht_torrent.engine.net import Stream as NetStream
 from dht_torrent.engine.peer import receive_greeting
 from dht_torrent.engine.state import Resume, StateDir, settled
-from dht_torrent.engine.torrent import Torrent
+from dht_torrent.engine.torrent import Torrent, check_selection
 from dht_torrent.engine.views import NodeStatus
 from dht_torrent.errors import DhtTorrentError, InputError, PeerProtocolError, StorageError
 from dht_torrent.ids import Address, InfoHash, NodeId, parse_address
@@ -63,6 +63,7 @@ class Node:
         self._handshaking = 0
         self._heard_from_outside = False
         self._started = trio.current_time()
+        host.remove = self._remove
 
     @property
     def node_id(self) -> NodeId:
@@ -158,12 +159,21 @@ class Node:
         MetainfoError) when `source` cannot be used."""
         magnet, metainfo = await self._understand(source)
         select = select if select is not None else magnet.select
+        folder = _absolute(output if output is not None else self.config.download_dir)
+        if metainfo is not None:
+            check_selection(select, metainfo)
         present = self._torrents.get(magnet.info_hash)
         if present is not None:
+            if output is not None and present.path not in (None, folder / present.name):
+                raise InputError(f"{present.name} is here already, at {present.path}")
+            if present.metainfo is not None:
+                check_selection(select, present.metainfo)
             present.know(magnet.peers)
             present.raise_selection(select)
+            if present.state == "paused" and not paused:
+                await present.resume()
+            await present.look()  # "it is here" is not said of files that have gone meanwhile
             return present
-        folder = _absolute(output if output is not None else self.config.download_dir)
         torrent = Torrent(
             self._host,
             magnet,
@@ -217,6 +227,11 @@ class Node:
             await self._host.disk.run(lambda: state.remove(info_hash))
         if delete_data:
             await torrent.delete_content()
+
+    async def _remove(self, info_hash: InfoHash, delete_data: bool) -> None:
+        if info_hash not in self._torrents:
+            raise InputError(f"no such torrent: {info_hash.hex()}")
+        await self.remove(self._torrents[info_hash], delete_data=delete_data)
 
     async def _add(self, torrent: Torrent) -> Torrent:
         scope, ended = trio.CancelScope(), trio.Event()
@@ -384,6 +399,7 @@ async def open_node(
     records: list[Resume] = []
     warnings: list[str] = []
     saved: bytes | None = None
+    body: Exception | None = None
     listener: Listener | None = None
     socket: DatagramSocket | None = None
     try:
@@ -425,11 +441,15 @@ async def open_node(
             await node._restore(records)
             try:
                 yield node
+            except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery
+                body = error
             finally:
                 if state is not None:
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
                         await node._save_dht_now(state)
                 nursery.cancel_scope.cancel()
+        if body is not None:
+            raise body  # as it was: a nursery would have wrapped it in a group
     finally:
         if listener is not None:
             listener.close()

@@ -186,8 +186,12 @@ class Torrent:
         if isinstance(self._stage, Checking):
             return self._stage.done / self._stage.total if self._stage.total else 1.0
         size = self.size
-        if not size or self.metainfo is None or self._content is None:
+        if not size or self.metainfo is None:
             return 0.0
+        if self._content is None:
+            # Paused since the start: what it was when it was last seen, in pieces.
+            known = self._resume.have if self._resume else b""
+            return int.from_bytes(known, "big").bit_count() / self.metainfo.geometry.piece_count
         have = self._content.have
         if isinstance(self._stage, Active):
             return 1 - self._stage.swarm.picker.bytes_left / size
@@ -342,6 +346,10 @@ class Torrent:
         self._forgive()
         await self._interrupt()
 
+    async def remove(self, *, delete_data: bool = False) -> None:
+        """Stop and be forgotten; see `Node.remove`."""
+        await self._host.remove(self.info_hash, delete_data)
+
     async def recheck(self) -> None:
         """Hash everything on disk again, whatever was believed of it.
 
@@ -482,6 +490,7 @@ class Torrent:
         def note(done: int, total: int) -> None:
             stage.done, stage.total = done, total
 
+        check_selection(self.select, metainfo)
         content = self._open_content(metainfo)
         have = await content.establish(note)
         wanted = self._wanted_pieces(metainfo)
@@ -677,18 +686,32 @@ class Torrent:
 
     async def _watch_files(self) -> None:
         """Find out when files change or vanish behind our back: nothing of them is served then."""
-        content = self._content
-        assert content is not None
         while True:
-            await trio.sleep(self._host.config.torrent.file_check_interval)
-            changed = await content.changed_files()
-            if changed:
-                shown = ", ".join(changed[:3])
-                more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-                content.doubt()
-                self.on_fault(
-                    StorageError(f"changed or deleted on disk: {shown}{more}; recheck to go on")
-                )
+            complete = self._finished.is_set()
+            with trio.move_on_after(self._host.config.torrent.file_check_interval):
+                if not complete:
+                    await self._finished.wait()  # a look right after the last write of ours
+                else:
+                    await trio.sleep_forever()
+            await self.look()
+
+    async def look(self) -> None:
+        """Compare the files with what they were when last looked at. Stops with an error if any
+        changed or vanished."""
+        content = self._content
+        if content is None or not isinstance(self._stage, Active):
+            return
+        changed = await content.changed_files()
+        if changed:
+            shown = ", ".join(changed[:3])
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            content.doubt()
+            self.on_fault(
+                StorageError(f"changed or deleted on disk: {shown}{more}; recheck to go on")
+            )
+            self._end_session()  # at once: whoever waits for completion must not be told of it
+            assert self._fault is not None
+            self._enter(self._fault)
 
     async def _keep_resume(self) -> None:
         while True:
@@ -744,3 +767,13 @@ class Torrent:
         """Remove the content's files, unless shared in place. Call when `run` has ended."""
         if self.metainfo is not None:  # one that was paused all the time has not opened them yet
             await self._open_content(self.metainfo).delete()
+
+
+def check_selection(select: Sequence[tuple[int, int]] | None, metainfo: Metainfo) -> None:
+    """Raises MetainfoError if `select` names a file the torrent does not have."""
+    count = len(metainfo.files)
+    for _, last in select or ():
+        if last >= count:
+            raise MetainfoError(
+                f"there is no file {last}: {metainfo.name} has {count}, numbered from 0"
+            )

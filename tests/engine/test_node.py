@@ -345,3 +345,9 @@ async def test_after_a_node_has_gone_nothing_of_it_is_left(tmp_path: Path) -> No
     gc.collect()
     assert open_descriptors() <= before
     assert trio.lowlevel.current_statistics().tasks_living == tasks
+
+
+async def test_what_the_caller_raises_inside_comes_out_as_it_was() -> None:
+    with pytest.raises(InputError, match="mine"):
+        async with open_node(Config(bootstrap=[], listen="127.0.0.1:0")):
+            raise InputError("mine")

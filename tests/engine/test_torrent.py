@@ -13,9 +13,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from dht_torrent import Node, bencode
+from dht_torrent import Config, Node, bencode, open_node
 from dht_torrent.config import DiskConfig, PeerConfig, TorrentConfig
-from dht_torrent.errors import InputError, MetainfoError
+from dht_torrent.errors import InputError, MetainfoError, StorageError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address, InfoHash, parse_info_hash
 from dht_torrent.lab.net import Link
@@ -567,3 +567,52 @@ async def test_bytes_that_are_served_are_the_ones_that_were_verified(
         await hand.send(REQUEST, 1, 0, BLOCK)
         with trio.fail_after(PeerConfig().send_timeout):
             assert (await hand.expect(7))[8:] == one.block(1, 0)
+
+
+async def test_a_file_that_vanishes_right_after_the_last_write_is_missed(
+    tmp_path: Path,
+) -> None:
+    one = sample()
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "film.bin").write_bytes(one.data)
+    local = replace(
+        Config(bootstrap=[], listen="127.0.0.1:0"), torrent=TorrentConfig(file_check_interval=0.05)
+    )
+    async with open_node(local) as seed, open_node(local) as node:
+        shared = await seed.share(tmp_path / "shared" / "film.bin", piece_length=32 * KIB)
+        magnet = f"{shared.magnet}&x.pe={seed.address}"
+        torrent = await node.get(magnet, output=tmp_path)
+        with trio.fail_after(10):
+            path = await torrent.completed()
+            path.unlink()
+            await entered(torrent, "error")
+        assert "film.bin" in (torrent.error or "")
+        await torrent.recheck()
+        with trio.fail_after(10):
+            await torrent.completed()
+        assert path.read_bytes() == one.data
+
+
+async def test_get_of_what_is_here_looks_at_the_disk_first(tmp_path: Path) -> None:
+    one = sample()
+    (tmp_path / "film.bin").write_bytes(one.data)
+    async with open_node(Config(bootstrap=[], listen="127.0.0.1:0")) as node:
+        torrent = await node.share(tmp_path / "film.bin")
+        await torrent.completed()
+        (tmp_path / "film.bin").unlink()
+        assert await node.get(torrent.magnet) is torrent
+        with trio.fail_after(10), pytest.raises(StorageError, match="deleted"):
+            await torrent.completed()
+
+
+async def test_a_file_that_does_not_exist_cannot_be_selected(tmp_path: Path) -> None:
+    one = sample()
+    async with open_node(Config(bootstrap=[], listen="127.0.0.1:0")) as node:
+        with pytest.raises(InputError, match="no file 5"):
+            await node.get(one.metainfo, select=[(5, 5)], output=tmp_path)
+        assert not node.torrents
+        torrent = await node.get(one.metainfo, output=tmp_path)
+        with pytest.raises(InputError, match="here already"):
+            await node.get(one.metainfo, output=tmp_path / "elsewhere")
+        await torrent.remove()
+        assert not node.torrents
