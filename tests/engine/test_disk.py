@@ -309,11 +309,31 @@ async def test_the_threads_of_a_node_are_shared_and_bounded() -> None:
 
     node = Disk(DiskConfig(threads=2))
     disks = [
-        TorrentDisk(node, Counted(META.geometry), META.geometry, META.pieces) for _ in range(3)
+        TorrentDisk(node, Counted(META.geometry), META.geometry, META.pieces) for _ in range(6)
     ]
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             for disk in disks:
-                for index in (0, 1):
-                    nursery.start_soon(disk.save, [(index, piece(index))])
+                nursery.start_soon(disk.save, [(0, piece(0))])
     assert most == [2]
+
+
+async def test_one_torrent_has_one_writer_at_a_time() -> None:
+    writers: list[int] = []
+    most = [0]
+
+    class Counted(MemoryStorage):
+        def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+            writers.append(offset)
+            most[0] = max(most[0], len(writers))
+            super().write(offset, data)
+            writers.remove(offset)
+
+    disk = TorrentDisk(
+        Disk(DiskConfig(threads=4)), Counted(META.geometry), META.geometry, META.pieces
+    )
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            for index in range(META.geometry.piece_count):
+                nursery.start_soon(disk.save, [(index, piece(index))])
+    assert most == [1]
