@@ -66,8 +66,6 @@ class DhtConfig:
     """A token secret lives this long; the current and the previous one are accepted (BEP 5)."""
     peer_ttl: float = 45 * 60.0
     """A stored announce is dropped after this: three missed 15-minute announces."""
-    announce_interval: float = 15 * 60.0
-    """Between two announces of one torrent (libtorrent)."""
     max_torrents: int = 2000
     """Infohashes in the peer store (libtorrent's dht_max_torrents)."""
     max_peers_per_torrent: int = 500

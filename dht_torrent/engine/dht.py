@@ -281,7 +281,7 @@ class Dht:
         `on_peers` is called with each new batch as it comes in. With `announce_port` the torrent
         stays known until `withdraw`: it is announced again when the node meets new contacts in a
         network too small to hold it, and `on_peers` hears of peers that turn up meanwhile, also
-        after this has returned. Repeat every `announce_interval`. We may be among the peers.
+        after this has returned. Repeat every quarter of an hour. We may be among the peers.
         """
         return await self._announces.find_peers(info_hash, announce_port, on_peers, seed)
 
