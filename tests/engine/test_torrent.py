@@ -616,3 +616,25 @@ async def test_a_file_that_does_not_exist_cannot_be_selected(tmp_path: Path) -> 
             await node.get(one.metainfo, output=tmp_path / "elsewhere")
         await torrent.remove()
         assert not node.torrents
+
+
+async def test_a_torrent_paused_before_a_restart_shows_what_it_has_and_get_resumes_it(
+    tmp_path: Path,
+) -> None:
+    one = sample()
+    (tmp_path / "film.bin").write_bytes(one.data)
+    config = Config(bootstrap=[], listen="127.0.0.1:0", state_dir=tmp_path / "state")
+    async with open_node(config) as node:
+        torrent = await node.get(one.metainfo, output=tmp_path)
+        with trio.fail_after(10):
+            await torrent.completed()
+            await torrent.pause()
+            await entered(torrent, "paused")
+    async with open_node(config) as node:
+        torrent = node.find(torrent.id)
+        with trio.fail_after(10):
+            await entered(torrent, "paused")
+            assert torrent.progress == 1
+            assert await node.get(one.metainfo) is torrent
+            await torrent.completed()
+        assert torrent.state == "seeding"
