@@ -12,8 +12,6 @@ from collections.abc import Iterable
 SIZE = 256
 """Bytes."""
 BITS = 8 * SIZE
-MOST = 6000
-"""Hosts a filter can tell from more (BEP 33)."""
 
 
 class Bloom:

@@ -17,8 +17,6 @@ from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.sources import Home, neighbourhood
 from dht_torrent.ids import Address, NodeId
 
-FOREVER = float("inf")
-
 
 class _Candidate:
     __slots__ = ("answered", "asked_at", "counts", "distance", "failed", "hops", "info")
