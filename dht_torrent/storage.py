@@ -65,8 +65,9 @@ class Storage(Protocol):
         """Fill all of `buffer`. Raises as `read`."""
         ...
 
-    def try_read(self, offset: int, length: int) -> memoryview | None:
-        """As `read`, but None instead of waiting for a disk, and for any trouble."""
+    def try_read_into(self, offset: int, *buffers: memoryview) -> bool:
+        """Fill `buffers`, one after the other. False instead of waiting for a disk, and for any
+        trouble; they may then be filled in part."""
         ...
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
@@ -187,32 +188,37 @@ class FileStorage:
                         raise StorageError(f"{self._name(span.file)}: shorter than it should be")
                     done += count
 
-    def try_read(self, offset: int, length: int) -> memoryview | None:
-        if self._nowait is None:
-            return None
-        buffer = memoryview(bytearray(length))  # zeros, which is what pad files hold
-        filled = 0
-        for span in self._geometry.spans(offset, length):
-            part = buffer[filled : filled + span.length]
-            filled += span.length
-            if self._files[span.file].pad:
-                continue
-            file = self._take(span.file, write=False)
-            if file is None:
-                return None  # opening might wait
-            try:
-                self._check_end(file.fd, span)
-                if os.preadv(file.fd, [part], span.offset, self._nowait) != span.length:
-                    return None
-            except StorageError:
-                return None
-            except OSError as exc:
-                if exc.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                    self._nowait = None  # this file system cannot; do not ask again
-                return None
-            finally:
-                self._give_back(file)
-        return buffer
+    def try_read_into(self, offset: int, *buffers: memoryview) -> bool:
+        spans = self._geometry.spans(offset, sum(map(len, buffers)))
+        if len(spans) == 1:
+            return self._try_span(spans[0], buffers)
+        for buffer in buffers:
+            filled = 0
+            for span in self._geometry.spans(offset, len(buffer)):
+                if not self._try_span(span, (buffer[filled : filled + span.length],)):
+                    return False
+                filled += span.length
+            offset += filled
+        return True
+
+    def _try_span(self, span: Span, buffers: Sequence[memoryview]) -> bool:
+        if self._files[span.file].pad:
+            for buffer in buffers:
+                buffer[:] = bytes(len(buffer))
+            return True
+        if self._nowait is None or (file := self._take(span.file, write=False)) is None:
+            return False  # reading, or opening, might wait
+        try:
+            self._check_end(file.fd, span)
+            return os.preadv(file.fd, buffers, span.offset, self._nowait) == span.length
+        except StorageError:
+            return False
+        except OSError as exc:
+            if exc.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                self._nowait = None  # this file system cannot; do not ask again
+            return False
+        finally:
+            self._give_back(file)
 
     def _check_end(self, fd: int, span: Span) -> None:
         """A file that is too long does not give its last bytes: then the piece there counts as
@@ -563,11 +569,15 @@ class MemoryStorage:
     def read_into(self, offset: int, buffer: memoryview) -> None:
         buffer[:] = self.read(offset, len(buffer))
 
-    def try_read(self, offset: int, length: int) -> memoryview | None:
+    def try_read_into(self, offset: int, *buffers: memoryview) -> bool:
         try:
-            return memoryview(self.read(offset, length))
+            data = memoryview(self.read(offset, sum(map(len, buffers))))
         except StorageError:
-            return None
+            return False
+        for buffer in buffers:
+            buffer[:] = data[: len(buffer)]
+            data = data[len(buffer) :]
+        return True
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         self._step("write")

@@ -193,6 +193,7 @@ class Crowd:
             source=source,
             incoming=incoming,
             limits=self.limits,
+            buffers=host.send_buffers,
         )
         peer.client = client_name(peer.peer_id, None)
         self.peers[peer.key] = peer

@@ -18,6 +18,7 @@ from dht_torrent.engine.state import StateDir
 from dht_torrent.ids import Address, InfoHash, PeerId
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import Storage
+from dht_torrent.torrent.pieces import BufferPool
 from dht_torrent.trace import Trace
 
 OpenStorage = Callable[[Metainfo, Path, bool], Storage]
@@ -44,6 +45,8 @@ class Host:
     open_storage: OpenStorage
     buffer: memoryview
     """All connections receive into this; nothing runs between a receive and its handling."""
+    send_buffers: BufferPool
+    """For the blocks on their way to peers."""
     limits: Limits = field(default_factory=Limits)
     connections: int = 0
     own_addresses: set[Address] = field(default_factory=set)

@@ -36,10 +36,13 @@ from dht_torrent.ids import Address, InfoHash, NodeId, parse_address
 from dht_torrent.metainfo import Magnet, Metainfo, from_info, make, parse_torrent
 from dht_torrent.peer.identity import make_peer_id
 from dht_torrent.storage import FileStorage, Storage
+from dht_torrent.torrent.pieces import BufferPool
 from dht_torrent.trace import Trace, nothing
 
 logger = logging.getLogger(__name__)
 
+SPARE_SEND_BUFFERS = 4 << 20
+"""Bytes of send buffers kept for the next batch."""
 MAX_TORRENT_FILE = 10_000_000
 """Bytes of a .torrent file (libtorrent)."""
 _INFO_HASH = re.compile("[0-9a-fA-F]{40}")
@@ -429,6 +432,7 @@ async def open_node(
             client=f"dht_torrent {dht_torrent.__version__}",
             open_storage=open_storage or _file_storage(config),
             buffer=memoryview(bytearray(config.peer.receive_buffer)),
+            send_buffers=BufferPool(SPARE_SEND_BUFFERS),
             limits=limits,
         )
         async with trio.open_nursery() as nursery:

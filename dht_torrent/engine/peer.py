@@ -23,19 +23,22 @@ from dht_torrent.peer.messages import (
     Choke,
     KeepAlive,
     Reject,
-    Request,
     encode_requests,
-    piece_header,
+    put_piece_header,
 )
 from dht_torrent.torrent.limits import HEADER
+from dht_torrent.torrent.pieces import BufferPool
 from dht_torrent.torrent.pipeline import Pipeline, Rate
 
 OUTBOX_LIMIT = 4 << 20
 """Bytes of messages waiting for a peer that does not read them; more close the connection. Room for
 the Have of every piece of a large torrent and a full metadata queue."""
 
-Serve = Callable[[Sequence[tuple[int, int, int]]], Awaitable[Sequence[bytes | memoryview]]]
-"""Reads blocks (index, begin, length) that a peer asked for, in order."""
+_BUFFER_STEP = 64 * 1024
+"""Sizes of send buffers are multiples of this, so that few sizes serve all batches."""
+
+Serve = Callable[[Sequence[tuple[int, int, int]], Sequence[memoryview]], Awaitable[None]]
+"""Reads blocks (index, begin, length) that a peer asked for, each into its buffer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +100,10 @@ class Peer:
         source: str,
         incoming: bool,
         limits: TorrentLimits | None = None,
+        buffers: BufferPool | None = None,
     ) -> None:
-        """Without `limits` there will never be any."""
+        """Without `limits` there will never be any. `buffers` for what is sent may be shared by
+        all connections."""
         self.key = key
         self.stream = greeted.stream
         self.connection = greeted.connection
@@ -149,6 +154,7 @@ class Peer:
 
         self._config = config
         self._limits = limits
+        self._buffers = buffers or BufferPool(0)
         self._may_send = 0
         """Bytes the limit lets us send; 0 while we wait in line, or have not asked."""
         self._in_line = False
@@ -175,11 +181,6 @@ class Peer:
     def request(self, blocks: Sequence[tuple[int, int, int]]) -> None:
         """Queue a request for each of `blocks`, as one write."""
         self._queue(encode_requests(blocks))
-
-    def ask(self, request: Request) -> None:
-        """Note that the peer wants a block; the writer serves it when it may."""
-        self.asked.append(request)
-        self._wake_writer()
 
     def choke(self, now: float) -> None:
         """Choke, and say no to all it asked save allowed-fast pieces (BEP 6: choke comes first)."""
@@ -243,9 +244,10 @@ class Peer:
         self._outbox += data
         if len(self._outbox) > OUTBOX_LIMIT:
             self.drop("does not read what it is sent")
-        self._wake_writer()
+        self.wake_writer()
 
-    def _wake_writer(self) -> None:
+    def wake_writer(self) -> None:
+        """Call after adding to `asked`: the writer serves it when it may."""
         if self._writer_waits:
             self._writer_waits = False
             self._writer_lot.unpark()
@@ -322,34 +324,49 @@ class Peer:
                 if pause.cancelled_caught:
                     self._outbox += connection.send(KeepAlive())
                 continue
-            buffers: list[bytes | memoryview] = []
+            pieces = memoryview(b"")
             blocks = self._next_batch()
             if self._in_line and not self._outbox:
                 continue
             if blocks:
-                assert self.serve is not None
-                payloads = await self.serve(blocks)
+                buffer, pieces = await self._filled(blocks)
                 if self.am_choking and not connection.fast:
-                    blocks = []  # without BEP 6 our choke cancelled them while we were reading
-            if self._outbox:
-                # Taken after the read, so that what was queued meanwhile is not held up by it.
-                buffers.append(bytes(self._outbox))
+                    pieces = memoryview(
+                        b""
+                    )  # without BEP 6 our choke cancelled them while we were reading
+            # Taken after the read, so that what was queued meanwhile is not held up by it.
+            messages = bytes(self._outbox)
+            if messages:
                 self._outbox.clear()
                 if self._limits is not None and self._limits.up.limited:
-                    self._limits.up.charge(len(buffers[0]))
-            if blocks:
-                sent = 0
-                for (index, begin, length), payload in zip(blocks, payloads, strict=True):
-                    buffers += (piece_header(index, begin, length), payload)
-                    sent += length
-                now = trio.current_time()
+                    self._limits.up.charge(len(messages))
+            if pieces:
+                sent = len(pieces) - HEADER * len(blocks)
                 self.uploaded += sent
                 self.uploaded_since_unchoke += sent
-                self.up.add(sent, now)
+                self.up.add(sent, trio.current_time())
             with trio.move_on_after(config.send_timeout) as patience:
-                await stream.send(*buffers)
+                await stream.send(messages, pieces)
             if patience.cancelled_caught:
                 raise PeerProtocolError("does not read what it is sent")
+            if blocks:
+                self._buffers.give(buffer)
+
+    async def _filled(self, blocks: Sequence[tuple[int, int, int]]) -> tuple[bytearray, memoryview]:
+        """A buffer, and the part of it that now holds a Piece message for each of `blocks`."""
+        assert self.serve is not None
+        size = sum([length for _, _, length in blocks]) + HEADER * len(blocks)
+        buffer = self._buffers.take(-(-size // _BUFFER_STEP) * _BUFFER_STEP)
+        view = memoryview(buffer)
+        into: list[memoryview] = []
+        at = 0
+        for index, begin, length in blocks:
+            put_piece_header(view, at, index, begin, length)
+            at += HEADER
+            into.append(view[at : at + length])
+            at += length
+        await self.serve(blocks, into)
+        return buffer, view[:size]
 
     def _next_batch(self) -> list[tuple[int, int, int]]:
         """The blocks to send now: about a second of this peer's rate, so that a slow peer neither
@@ -388,7 +405,7 @@ class Peer:
     def _on_turn(self, size: int) -> None:
         self._in_line = False
         self._may_send = size
-        self._wake_writer()
+        self.wake_writer()
 
 
 def _first_reason(group: BaseExceptionGroup[BaseException]) -> str:

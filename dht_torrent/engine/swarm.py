@@ -232,6 +232,7 @@ class Swarm:
         """Take a batch of messages. Raises PeerProtocolError when the peer broke a rule."""
         received, key, size = self.picker.received, peer.key, 0
         asked = self.picker.oldest_request(key)
+        shortest, have, max_asked = self._shortest, self.have.flags, self._config.peer.max_asked
         for event in events:
             if type(event) is Piece:
                 index, begin, data = event
@@ -240,7 +241,18 @@ class Swarm:
                 if outcome is not None:
                     self._unusual(peer, event, outcome, now)
             elif type(event) is Request:
-                self._on_request(peer, event, now)
+                index, begin, length = event
+                # A good request asks few questions: all but the last piece have the full length.
+                if (
+                    0 < length <= BLOCK
+                    and begin + length <= shortest
+                    and have[index]
+                    and not peer.am_choking
+                    and len(peer.asked) < max_asked
+                ):
+                    peer.asked.append(event)
+                else:
+                    self._on_request(peer, event, now)
             else:
                 handler = self._handlers.get(type(event))
                 if handler is not None:
@@ -254,6 +266,8 @@ class Swarm:
             peer.pipeline.update(peer.down.value(now), now, size, latency)
             peer.last_block_at = now
             peer.snubs_us = False
+        if peer.asked:
+            peer.wake_writer()
         if not peer.chokes_us or peer.allowed_to_us:
             self.refill(peer, now)
 
@@ -344,11 +358,7 @@ class Swarm:
 
     def _on_request(self, peer: Peer, request: Request, now: float) -> None:
         index, begin, length = request
-        end = begin + length
-        # All but the last piece have the full length: the common case asks no questions.
-        in_piece = 0 < length <= BLOCK and (
-            end <= self._shortest or end <= self.geometry.piece_size(index)
-        )
+        in_piece = 0 < length <= BLOCK and begin + length <= self.geometry.piece_size(index)
         if peer.am_choking and not self._serves_choked(peer, index, now):
             self._refuse(peer, request)
         elif not in_piece or not self.have.flags[index]:
@@ -357,7 +367,7 @@ class Swarm:
         elif len(peer.asked) >= self._config.peer.max_asked:
             self._refuse(peer, request)
         else:
-            peer.ask(request)
+            peer.asked.append(request)
 
     def _serves_choked(self, peer: Peer, index: int, now: float) -> bool:
         """May a peer we choke have a block of this piece? Only of its allowed-fast ones, and only
@@ -415,10 +425,12 @@ class Swarm:
             if index in peer.allowed_by_us:
                 peer.tell(AllowedFast(index))
 
-    async def _read(self, blocks: Sequence[tuple[int, int, int]]) -> Sequence[bytes | memoryview]:
+    async def _read(
+        self, blocks: Sequence[tuple[int, int, int]], into: Sequence[memoryview]
+    ) -> None:
         """Blocks for a peer. What cannot be read stops the torrent, and with it the peer."""
         try:
-            return await self.disk.read(blocks)
+            await self.disk.read(blocks, into)
         except StorageError as error:
             self._exchange.on_fault(error)
             raise PeerProtocolError("our own content could not be read") from error

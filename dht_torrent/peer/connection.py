@@ -159,7 +159,7 @@ class Connection:
     def send(self, message: Sendable) -> bytes:
         """The bytes of `message`. Raises LocalProtocolError if it may not be sent now.
 
-        Bulk goes past this method: `messages.encode_requests` and `messages.piece_header`.
+        Bulk goes past this method: `messages.encode_requests` and `messages.put_piece_header`.
         """
         if not self.established:
             raise LocalProtocolError("nothing may be sent before both handshakes")

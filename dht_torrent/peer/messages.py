@@ -253,7 +253,7 @@ def encode(message: Message) -> bytes:
             case BitfieldMessage(bits):
                 return _length_id.pack(1 + len(bits), BITFIELD) + bits
             case Piece(index, begin, data):
-                return piece_header(index, begin, len(data)) + data
+                return _piece_header.pack(9 + len(data), PIECE, index, begin) + data
             case Extended(extension, payload):
                 return _extended_header.pack(2 + len(payload), EXTENDED, extension) + payload
             case Choke() | Unchoke() | Interested() | NotInterested() | HaveAll() | HaveNone():
@@ -271,9 +271,9 @@ def encode_requests(requests: Iterable[tuple[int, int, int]]) -> bytes:
     return b"".join(starmap(_pack_request, requests))
 
 
-def piece_header(index: int, begin: int, length: int) -> bytes:
-    """The 13 bytes in front of a block of `length` bytes, for a gathering send."""
-    return _piece_header.pack(9 + length, PIECE, index, begin)
+def put_piece_header(buffer: memoryview, offset: int, index: int, begin: int, length: int) -> None:
+    """Write the 13 bytes that stand in front of a block of `length` bytes."""
+    _piece_header.pack_into(buffer, offset, 9 + length, PIECE, index, begin)
 
 
 def check_length(kind: int, length: int, *, max_extended: int = 1 << 20) -> None:

@@ -32,7 +32,7 @@ from dht_torrent.peer.messages import (
     encode,
     encode_requests,
     id_of,
-    piece_header,
+    put_piece_header,
 )
 
 BY_HAND: list[tuple[Message, str]] = [
@@ -101,7 +101,10 @@ def test_many_requests_are_the_same_bytes_as_one_by_one(asked: list[tuple[int, i
 
 
 def test_a_piece_is_its_header_and_its_data() -> None:
-    assert encode(Piece(3, 16384, memoryview(b"block"))) == piece_header(3, 16384, 5) + b"block"
+    buffer = bytearray(20)
+    put_piece_header(memoryview(buffer), 2, 3, 16384, 5)
+    buffer[15:] = b"block"
+    assert encode(Piece(3, 16384, memoryview(b"block"))) == buffer[2:]
 
 
 @pytest.mark.parametrize(
