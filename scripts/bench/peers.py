@@ -38,6 +38,8 @@ Peer = tuple[str, int]
 
 NAME = "content"
 """What the shared file or folder is called, on both sides."""
+_STEP = 4 << 20
+_AHEAD = 64 << 20
 DEADLINE = 300.0
 """Seconds a worker may be silent before the run is given up."""
 
@@ -210,18 +212,44 @@ def settle() -> None:
     os.sync()
 
 
-def warm(folder: Path, size: int) -> None:
-    """Touch as much memory as a copy of `size` bytes will fill, just before the go.
+@contextlib.contextmanager
+def warm(folder: Path, size: int) -> Iterator[None]:
+    """In the block, who writes up to `size` bytes under `folder` gets memory that was just in use.
 
-    A virtual machine gives free memory back to its host within seconds. To touch it again costs
-    several times what copying into it does, and would be charged to whoever runs after a pause.
+    A virtual machine gives free memory back to its host, some within the second. To touch it again
+    costs up to ten times what copying into it does, and that would be charged to whoever writes at
+    an unlucky moment. So a reserve of page cache is filled before, and let go as it is needed.
     """
-    scratch = folder / "warm"
-    block = bytes(1 << 20)
-    with scratch.open("wb", buffering=0) as file:
-        for _ in range(-(-size // len(block))):
-            file.write(block)
-    scratch.unlink()
+    reserve = folder / "reserve"
+    reserve.mkdir()
+    names = [reserve / str(number) for number in range(-(-(size + _AHEAD) // _STEP))]
+    block = bytes(_STEP)
+    for name in names:
+        name.write_bytes(block)
+    start = _free(folder)
+    over = threading.Event()
+
+    def release() -> None:
+        for name in names:
+            while _free(folder) - start >= _AHEAD:
+                if over.wait(0.002):
+                    return
+            name.unlink()
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        shutil.rmtree(reserve)
+
+
+def _free(folder: Path) -> int:
+    """Bytes free on its file system, what is still to be written there counted as written."""
+    found = os.statvfs(folder)
+    return found.f_bfree * found.f_frsize
 
 
 def empty(folder: Path) -> None:

@@ -77,10 +77,10 @@ class Bench:
         ):
             port = seed.expect("ready")["port"]
             leech.expect("ready")
-            warm(self.download.parent, self.size)
-            seed.go()
-            leech.go([("127.0.0.1", port)])
-            done: Line = leech.expect("done")
+            with warm(self.download.parent, self.size):
+                seed.go()
+                leech.go([("127.0.0.1", port)])
+                done: Line = leech.expect("done")
             leech.stop()
             seeded = seed.stop()
         if wrong := differences(self.content, self.download / NAME):
