@@ -24,6 +24,7 @@ from peers import (
     make_content,
     parse_size,
     settle,
+    warm,
     worker,
 )
 from transfer import magnet_of
@@ -75,11 +76,12 @@ def run(
         seed = start("seed", content.parent)
         crowd = [start("leech", folder / f"{i:03d}") for i in range(leeches)]
         points = [("127.0.0.1", member.expect("ready")["port"]) for member in (seed, *crowd)]
-        seed.go()
-        for i, leech in enumerate(crowd):
-            # Each dials the seed and those before it: every pair has exactly one connection.
-            leech.go(points[: i + 1])
-        done = [leech.expect("done") for leech in crowd]
+        with warm(folder.parent, leeches * torrent_size(content)):
+            seed.go()
+            for i, leech in enumerate(crowd):
+                # Each dials the seed and those before it: every pair has exactly one connection.
+                leech.go(points[: i + 1])
+            done = [leech.expect("done") for leech in crowd]
         lines = [leech.stop() for leech in crowd]
         seeded = seed.stop()
     for i in range(leeches):
