@@ -241,8 +241,6 @@ class Dht:
             self._socket = socket
             self._address = socket.address
             self._table.begin(trio.current_time())
-            if self._config.unlimited:
-                logger.warning("the DHT's limits on rates are lifted: fit for a lab only")
             if not self._bootstrap_points and not self._saved:
                 self._bootstrapped.set()  # the first node of a network: there is nobody to ask
             async with trio.open_nursery() as nursery:

@@ -438,6 +438,8 @@ async def open_node(
         async with trio.open_nursery() as nursery:
             node = Node(host, dht, nursery, address)
             node.warnings += warnings
+            if config.dht.unlimited:
+                logger.warning("the DHT's limits on rates are lifted: fit for a lab only")
             await nursery.start(dht.run)
             nursery.start_soon(node._accept, listener)
             nursery.start_soon(node._save_dht)

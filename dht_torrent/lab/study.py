@@ -1,0 +1,142 @@
+"""What every study of the lab shares: its flags, its progress bar, and how it says what it found.
+
+The rule: what is written depends on the flags and the code alone. The same seed gives the same CSV
+and the same figures in another process; wall-clock time and progress go to stderr only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import Progress
+
+Cell = str | int | float | bool | None
+
+_DIGITS: Final = 6
+_NOT_CONFIG: Final = frozenset({"out", "json", "seed"})
+
+
+def parser(doc: str, *, nodes: int, lookups: int) -> argparse.ArgumentParser:
+    """The flags all studies have; `doc` is the script's docstring."""
+    made = argparse.ArgumentParser(
+        description=doc.strip(), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--seed", type=int, default=1, help="same seed, same result (default 1)")
+    made.add_argument("--nodes", type=positive, default=nodes, help=f"default {nodes}")
+    made.add_argument("--lookups", type=positive, default=lookups, help=f"default {lookups}")
+    made.add_argument("--out", type=Path, metavar="FILE", help="write a CSV, a row per measurement")
+    made.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    return made
+
+
+def positive(text: str) -> int:
+    """For argparse: a whole number above 0."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def share(text: str) -> float:
+    """For argparse: a number from 0 to 1."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError("must be between 0 and 1")
+    return number
+
+
+class Study:
+    """Collects rows and figures; `report` writes them."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.seed: int = args.seed
+        self.config: dict[str, Cell | list[Cell]] = {
+            name: value for name, value in sorted(vars(args).items()) if name not in _NOT_CONFIG
+        }
+        """The flags that shape the result."""
+        self.rows: list[dict[str, Cell]] = []
+        self.figures: dict[str, Cell] = {}
+        """What the study is about, by name: the few numbers a reader wants."""
+        self._out: Path | None = args.out
+        self._json: bool = args.json
+        self._began = time.monotonic()
+
+    def row(self, **cells: Cell) -> None:
+        """A measurement."""
+        self.rows.append({name: _rounded(cell) for name, cell in cells.items()})
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar on stderr, if that is a terminal. Gives a function that says how many are done."""
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done: bar.update(task, completed=done)
+
+    def report(self) -> None:
+        """Write the CSV, if one is wanted, and show the figures."""
+        stamp: dict[str, Cell] = {
+            "seed": self.seed,
+            "config": json.dumps(self.config, separators=(",", ":")),
+            "commit": commit(),
+        }
+        if self._out is not None:
+            _write_csv(self._out, [{**row, **stamp} for row in self.rows])
+        figures = {name: _rounded(value) for name, value in self.figures.items()}
+        if self._json:
+            whole = {**stamp, "config": self.config, "figures": figures}
+            sys.stdout.write(json.dumps(whole) + "\n")
+        else:
+            width = max(map(len, figures), default=0)
+            for name, value in figures.items():
+                sys.stdout.write(f"{name.replace('_', ' '):{width}}  {value}\n")
+        sys.stderr.write(f"{time.monotonic() - self._began:.1f} s\n")
+
+
+def commit() -> str:
+    """Which version of the code this is; "unknown" outside a git checkout."""
+    root = Path(__file__).parents[2]
+    try:
+        found = subprocess.run(  # noqa: S603 - no word of it comes from outside
+            ["git", "-C", str(root), "describe", "--always", "--dirty"],  # noqa: S607 - the user's
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of all do not exceed (nearest rank); NaN of nothing."""
+    if not values:
+        return math.nan
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Cell]]) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _rounded(cell: Cell) -> Cell:
+    if isinstance(cell, float):
+        return round(cell, _DIGITS) if math.isfinite(cell) else None
+    return cell
