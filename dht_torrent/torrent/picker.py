@@ -29,17 +29,17 @@ seed O(1), for seeds are counted apart.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Collection, Iterable
 from enum import Enum
-from itertools import accumulate, chain, compress, islice
-from operator import add, and_, sub
+from itertools import chain, compress, islice
+from operator import and_
 from typing import Literal, NamedTuple
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.torrent.pieces import RECEIVED, Bitfield, Block, BufferPool, OpenPiece
+from dht_torrent.torrent.rarity import Rarity
 
 ENDGAME_DEPTH = 8
 """A peer takes part in the endgame with at most this many requests in flight: bounds the waste."""
@@ -140,14 +140,8 @@ class Picker:
         self._partial: dict[int, OpenPiece] = {}  # open, with free blocks
         self._orphans: dict[int, OpenPiece] = {}  # those of them that nobody works on
         self._retry: dict[int, frozenset[int]] = {}  # missing after a broken attempt -> suspects
-        # Missing wanted pieces (save `_retry`) by availability, in the manner of libtorrent's
-        # piece_picker: bucket a is _order[_ends[a-1]:_ends[a]], and _place is the inverse.
-        self._available = [0] * count  # not counting seeds
+        self._rarity = Rarity(count)  # lists the missing wanted pieces, save `_retry`
         self._seeds = 0
-        self._order: list[int] = []
-        self._place = [-1] * count
-        self._ends = [0]
-        self._dirty = True  # too much changed: sort afresh when next needed
         self._cursor = 0  # no missing wanted piece is below
         self._recount()
 
@@ -177,8 +171,7 @@ class Picker:
         state.exhausted = False
         state.interest = self._interest_in(bits)
         if bits.count:
-            self._available = list(map(add, self._available, bits.flags))
-            self._dirty = True
+            self._rarity.peer_came(bits.flags)
 
     def peer_has_all(self, peer: int) -> None:
         """BEP 6 have-all, or a bitfield with every bit set."""
@@ -198,7 +191,7 @@ class Picker:
         state = self._peers[peer]
         if state.all or not state.bits.add(index):
             return False
-        self._raise(index)
+        self._rarity.one_more(index)
         if self._state[index] == _HAVE or not self._wanted.flags[index]:
             return False
         state.exhausted = False
@@ -222,15 +215,16 @@ class Picker:
 
     def availability(self, index: int) -> int:
         """Connected peers that have the piece."""
-        return self._available[index] + self._seeds
+        return self._rarity.available[index] + self._seeds
 
     def distributed_copies(self) -> float:
         """Whole copies among connected peers, plus the share of pieces with one more. O(pieces)."""
-        if not self._available:
+        available = self._rarity.available
+        if not available:
             return float(self._seeds)
-        least = min(self._available)
-        more = len(self._available) - self._available.count(least)
-        return self._seeds + least + more / len(self._available)
+        least = min(available)
+        more = len(available) - available.count(least)
+        return self._seeds + least + more / len(available)
 
     # -- what we want ---------------------------------------------------------------------------
 
@@ -261,7 +255,7 @@ class Picker:
         for index in list(self._retry):
             if not self._wanted.flags[index]:
                 del self._retry[index]
-        self._dirty = True
+        self._rarity.stale = True
         self._recount()
         return cancels
 
@@ -467,9 +461,8 @@ class Picker:
         return None
 
     def _rarest(self, state: _Peer, now: float) -> int | None:
-        if self._dirty:
-            self._sort()
-        order, ends = self._order, self._ends
+        rarity = self._sorted()
+        order, ends = rarity.order, rarity.ends
         # What a peer that is no seed has is in bucket 1 or above.
         low = 0 if state.all else ends[0]
         if self.have.count < self._config.random_first_pieces:
@@ -532,9 +525,8 @@ class Picker:
             return False
         if any(self.availability(index) for index in self._retry):
             return False
-        if self._dirty:
-            self._sort()
-        return len(self._order) == (0 if self._seeds else self._ends[0])
+        rarity = self._sorted()
+        return len(rarity.order) == (0 if self._seeds else rarity.ends[0])
 
     def _endgame(self, state: _Peer, room: int, now: float, found: list[Block]) -> None:
         room = min(room, ENDGAME_DEPTH - len(state.outstanding))
@@ -585,8 +577,8 @@ class Picker:
         self._state[index] = _OPEN
         if index in self._retry:
             piece.avoid = self._retry.pop(index)
-        elif not self._dirty:
-            self._remove(index)
+        else:
+            self._rarity.remove(index)
         self.open_bytes += size
         self._open[index] = self._partial[index] = piece
         self._own(state, piece)
@@ -702,8 +694,7 @@ class Picker:
             self._cursor = min(self._cursor, index)
             for state in self._peers.values():
                 state.exhausted = False
-            if not self._dirty:
-                self._insert(index)
+            self._rarity.insert(index)
 
     def _recycle(self, piece: OpenPiece) -> None:
         self._pool.give(piece.storage)
@@ -765,8 +756,7 @@ class Picker:
             self._seeds -= 1
             state.all = False
         elif state.bits.count:
-            self._available = list(map(sub, self._available, state.bits.flags))
-            self._dirty = True
+            self._rarity.peer_went(state.bits.flags)
         state.bits = Bitfield(len(self._state))
         state.interest = 0
 
@@ -785,66 +775,9 @@ class Picker:
             if not state.all:
                 state.interest = self._interest_in(state.bits)
 
-    def _sort(self) -> None:
-        """Builds the order afresh: O(n log n) in missing pieces, mostly in C."""
-        available = self._available
-        gone = self._state.translate(_IS_MISSING)
-        missing = list(compress(range(len(gone)), map(and_, gone, self._wanted.flags)))
-        if self._retry:
-            missing = [index for index in missing if index not in self._retry]
-        missing.sort(key=available.__getitem__)
-        self._order = missing
-        self._place = [-1] * len(available)
-        for at, index in enumerate(missing):
-            self._place[index] = at
-        counts = Counter(map(available.__getitem__, missing))
-        self._ends = list(accumulate(counts[level] for level in range(max(counts, default=0) + 1)))
-        self._dirty = False
-
-    def _raise(self, index: int) -> None:
-        """One more peer has the piece: it goes to the end of its bucket, and the bucket shrinks."""
-        level = self._available[index]
-        self._available[index] = level + 1
-        if self._dirty or self._place[index] < 0:
-            return
-        last = self._ends[level] - 1
-        other = self._order[last]
-        self._put(other, self._place[index])
-        self._put(index, last)
-        self._ends[level] = last
-        if level + 1 == len(self._ends):
-            self._ends.append(last + 1)
-
-    def _remove(self, index: int) -> None:
-        """Takes a piece out of the order: the hole moves up, one swap a bucket."""
-        hole = self._place[index]
-        self._place[index] = -1
-        order, ends = self._order, self._ends
-        for level in range(self._available[index], len(ends)):
-            last = ends[level] - 1
-            if last != hole:
-                self._put(order[last], hole)
-                hole = last
-            ends[level] = last
-        order.pop()
-
-    def _insert(self, index: int) -> None:
-        """Puts a piece into the order: a hole at the end moves down, one swap a bucket."""
-        order, ends = self._order, self._ends
-        level = self._available[index]
-        while level >= len(ends):
-            ends.append(len(order))
-        hole = len(order)
-        order.append(index)
-        for higher in range(len(ends) - 1, level, -1):
-            first = ends[higher - 1]
-            if first != hole:
-                self._put(order[first], hole)
-                hole = first
-            ends[higher] += 1
-        ends[level] += 1
-        self._put(index, hole)
-
-    def _put(self, index: int, at: int) -> None:
-        self._order[at] = index
-        self._place[index] = at
+    def _sorted(self) -> Rarity:
+        if self._rarity.stale:
+            gone = self._state.translate(_IS_MISSING)
+            missing = compress(range(len(gone)), map(and_, gone, self._wanted.flags))
+            self._rarity.sort(index for index in missing if index not in self._retry)
+        return self._rarity

@@ -745,18 +745,19 @@ class AnySwarm(RuleBasedStateMachine):
         for peer, has in self.has.items():
             assert subject.interesting(peer) == bool((has & self.wanted) - set(subject.have))
             assert subject.peer_count(peer) == len(has)
-        if not subject._dirty:
-            order = subject._order
+        rarity = subject._rarity
+        if not rarity.stale:
+            order = rarity.order
             assert sorted(order) == [
                 index
                 for index in sorted(self.wanted)
                 if subject.state(index) is State.MISSING and index not in subject._retry
             ]
-            levels = [subject._available[index] for index in order]
+            levels = [rarity.available[index] for index in order]
             assert levels == sorted(levels)
-            for level, end in enumerate(subject._ends):
+            for level, end in enumerate(rarity.ends):
                 assert end == sum(other <= level for other in levels)
-            assert subject._ends[-1] == len(order)
+            assert rarity.ends[-1] == len(order)
 
     def teardown(self) -> None:
         """Whatever happened before, one honest seed finishes it."""
