@@ -95,7 +95,7 @@ def _explain(
         return None
     reason = (error.strerror or str(error)).lower()
     if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
-        return _Failure(f"cannot listen on {_Options.of(ctx).listen}: {reason}", 1)
+        return _Failure(f"cannot listen: {reason}", 1)
     if error.filename is None:
         return _Failure(reason, 1)
     return _Failure(
@@ -111,7 +111,7 @@ class _Options:
     """Which node: given before the command or after it (there it wins)."""
 
     bootstrap: tuple[str, ...] | None = None
-    listen: str = "0.0.0.0:6881"
+    listen: tuple[str, ...] | None = None
     state_dir: Path
     download_dir: Path | None = None
     control: str | None = None
@@ -135,9 +135,7 @@ class _Options:
     def config(self) -> Config:
         """Raises InputError naming the option that is wrong."""
         from dht_torrent.config import Config
-        from dht_torrent.ids import parse_address
 
-        parse_address(self.listen)
         download_dir = self.download_dir
         if download_dir is None:
             import platformdirs
@@ -153,13 +151,15 @@ class _Options:
             from dht_torrent.config import DhtConfig
 
             options["dht"] = DhtConfig(unlimited=True)
+        if self.listen is not None:
+            options["listen"] = self.listen
         config = Config(
-            listen=self.listen,
             state_dir=self.state_dir,
             download_dir=Path(download_dir).absolute(),
             **options,
         )
         config.bootstrap_points()
+        config.listen_addresses()
         return config
 
     def rates(self) -> dict[str, int | None]:
@@ -205,7 +205,12 @@ def _node_options(command: Command) -> Command:
         ),
         _option("--log-level", type=click.Choice(_LOG_LEVELS), help="What to say on stderr."),
         _option("--download-dir", metavar="DIR", help="Where downloads go."),
-        _option("--listen", metavar="ADDR:PORT", help="For peers, TCP and UDP; port 0 means any."),
+        _option(
+            "--listen",
+            metavar="ADDR:PORT",
+            multiple=True,
+            help="For peers, TCP and UDP; port 0 means any. Twice: IPv4 and IPv6, the default.",
+        ),
         _option(
             "--bootstrap",
             metavar="HOST:PORT",
@@ -235,7 +240,8 @@ def cli(ctx: click.Context) -> None:
     async def job(node: Node, control: Control) -> None:
         import trio
 
-        click.echo(f"ready listen={node.address} control={control} id={node.node_id.hex()}")
+        more = "".join(f" listen6={address}" for address in node.addresses[1:])
+        click.echo(f"ready listen={node.address} control={control} id={node.node_id.hex()}{more}")
         sys.stdout.flush()
         await trio.sleep_forever()
 

@@ -25,6 +25,7 @@ from dht_torrent.errors import ControlError, InputError
 PATIENCE = 30.0
 """Seconds a node of our own tries to get into the DHT."""
 KEY_SIZE = 32
+_FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 
 
 @click.group()
@@ -56,27 +57,40 @@ def _ask_alone(options: _Options, action: str, given: dict[str, Any]) -> dict[st
 
     from dht_torrent.daemon.dht_api import ask
     from dht_torrent.engine.dht import Dht
+    from dht_torrent.engine.families import Families
     from dht_torrent.engine.net import RealNetwork
     from dht_torrent.errors import DhtTorrentError
-    from dht_torrent.ids import Address, parse_address
+    from dht_torrent.ids import Address
 
-    ipv6 = parse_address(options.listen).is_ipv6
+    wanted = config.listen_addresses()
 
     async def run() -> dict[str, Any] | DhtTorrentError:
-        node = Dht(
-            RealNetwork(),
-            Address("::" if ipv6 else "0.0.0.0", 0),  # noqa: S104 - any free port, for answers
-            # BEP 43: gone in a moment, it should be nobody's contact.
-            replace(config.dht, read_only=True),
-            rng=random.Random(secrets.randbits(128)),
-            bootstrap=points,
-        )
+        network = RealNetwork()
+        dhts: list[Dht] = []
         result: dict[str, Any] | DhtTorrentError = ControlError("no DHT node answers")
         async with trio.open_nursery() as nursery:
-            await nursery.start(node.run)
+            for address in wanted:
+                bind = Address("::" if address.is_ipv6 else "0.0.0.0", 0)  # noqa: S104 - for answers
+                try:
+                    socket = await network.open_udp(bind)
+                except OSError:
+                    if not dhts:
+                        raise
+                    continue  # no IPv6 here
+                dht = Dht(
+                    network,
+                    socket,
+                    # BEP 43: gone in a moment, it should be nobody's contact.
+                    replace(config.dht, read_only=True),
+                    rng=random.Random(secrets.randbits(128)),
+                    bootstrap=points,
+                )
+                await nursery.start(dht.run)
+                dhts.append(dht)
+            node = Families(dhts)
             with trio.move_on_after(PATIENCE):
                 await node.bootstrapped()
-            if node.status().good or not points:
+            if any(status.good for status in node.status()) or not points:
                 try:
                     result = await ask(node, action, given)
                 except DhtTorrentError as error:
@@ -260,8 +274,15 @@ def table(ctx: click.Context, as_json: bool) -> None:
 def size(ctx: click.Context, as_json: bool) -> None:
     """Estimate how many nodes the DHT has."""
     answer = _ask(ctx, "size")
-    about = "about " if answer["estimated"] else ""
-    _show(answer, as_json, lambda: [f"{about}{answer['size']} nodes"])
+    networks = [(answer[key], f" {name}") for key, name in _FAMILIES.items() if key in answer]
+
+    def text() -> list[str]:
+        return [
+            f"{'about ' if one['estimated'] else ''}{one['size']}{name} nodes"
+            for one, name in networks or [(answer, "")]
+        ]
+
+    _show(answer, as_json, text)
 
 
 def _salt(text: str | None) -> str | None:

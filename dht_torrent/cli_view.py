@@ -135,9 +135,23 @@ def files_table(files: Sequence[Json]) -> str:
     return table(("INDEX", "SIZE", "DONE", "WANTED", "PATH"), rows, right=(0, 1, 2))
 
 
+def _dht_line(dht: Json) -> str:
+    return ", ".join(
+        (
+            f"{dht['good']} good contacts",
+            f"{dht['questionable']} questionable",
+            f"{dht['replies_per_minute']:.0f} replies a minute",
+            f"{dht['bootstrap_answered']}/{dht['bootstrap_total']} entry points answered",
+        )
+    )
+
+
 def status_text(status: Json, torrents: Sequence[Json]) -> str:
     """What a worried user needs, and for each unfinished torrent why nothing moves."""
-    dht = status["dht"]
+    networks = [("dht", status["dht"])]
+    if status.get("dht6"):
+        networks.append(("dht IPv6", status["dht6"]))
+    listening = [status["listen"], *filter(None, [status.get("listen6")])]
     sources = ", ".join(f"{count} {name}" for name, count in status["peers_by_source"].items())
     announced = status["last_announce"]
     reachable = {
@@ -147,19 +161,9 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
     }[status["reachable"]]
     rows = [
         ("node", f"{status['id']}  (version {status['version']}, up {duration(status['uptime'])})"),
-        ("listening", status["listen"]),
+        ("listening", " and ".join(listening)),
         ("reachable", reachable),
-        (
-            "dht",
-            ", ".join(
-                (
-                    f"{dht['good']} good contacts",
-                    f"{dht['questionable']} questionable",
-                    f"{dht['replies_per_minute']:.0f} replies a minute",
-                    f"{dht['bootstrap_answered']}/{dht['bootstrap_total']} entry points answered",
-                )
-            ),
-        ),
+        *((name, _dht_line(dht)) for name, dht in networks),
         ("announced", "not yet" if announced is None else f"{duration(announced)} ago"),
         ("peers", f"{status['connections']} connected" + (f" ({sources})" if sources else "")),
         ("rates", f"{rate(status['down_rate'])} down, {rate(status['up_rate'])} up"),

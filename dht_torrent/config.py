@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dht_torrent.errors import InputError
-from dht_torrent.ids import HostPort, parse_host_port
+from dht_torrent.ids import Address, HostPort, parse_address, parse_host_port
 
 CLIENT = b"DT"
 """Two letters for peer ids (BEP 20, `-DT0100-`) and the DHT's `v` key."""
@@ -43,11 +43,13 @@ class DhtConfig:
     """Most questions one lookup asks: ends the chase after ever closer invented ids."""
     lookup_candidates: int = 100
     """Closest candidates one lookup remembers (libtorrent's result list)."""
-    paths: int = 4
+    paths: int = 8
     """Disjoint ways of a lookup that stores an item, or that tries again since nothing was found
-    (S/Kademlia has 4 to 8). 1: one way only."""
-    announce_paths: int = 1
-    """The same for a lookup that announces a torrent. One: announces are repeated soon."""
+    (S/Kademlia has 4 to 8). Where three nodes in ten collude, half of most tables is theirs, and
+    one way in five comes through. 1: one way only, and once."""
+    announce_paths: int = 4
+    """The same for a lookup that announces a torrent. Fewer, since announces are repeated soon, and
+    one that finds nothing tries again on `paths` ways before it stores."""
     good_for: float = 15 * 60.0
     """A contact heard from within this time is good (BEP 5)."""
     max_fails: int = 5
@@ -102,7 +104,9 @@ class DhtConfig:
     item_ttl: float = 2 * 3600.0
     """A stored item is dropped after this unless it is put again (BEP 44)."""
     item_republish: float = 3600.0
-    """Between two puts of an item of our own (BEP 44)."""
+    """Between two puts of an item of our own, where nodes stay (BEP 44) ..."""
+    item_republish_least: float = 300.0
+    """... and where they leave quickly. In between, it follows how fast the holders go."""
     item_quota: int = 10
     """New items one public IP may have stored here ..."""
     item_quota_window: float = 600.0
@@ -206,9 +210,11 @@ class TorrentConfig:
     unchoke_interval: float = 10.0
     """Seconds between two choking rounds. BEP 3's ten: long enough for TCP to reach its rate."""
     unchoke_slots: int = 4
-    """Peers unchoked for what they give us (BEP 3)."""
+    """Peers unchoked for what they give us (BEP 3). 0: chance alone decides."""
+    optimistic_slots: int = 1
+    """Peers unchoked by chance (BEP 3). 0, and no slots above either: we only take."""
     optimistic_interval: float = 30.0
-    """The optimistic slot moves this often (BEP 3)."""
+    """The optimistic slots move this often (BEP 3)."""
     newcomer_weight: int = 3
     """A peer's odds of the optimistic slot in its first three rounds (BEP 3)."""
     seed_quota: int = 20
@@ -265,8 +271,9 @@ class Config:
 
     bootstrap: Sequence[str | HostPort] = PUBLIC_BOOTSTRAP
     """`host:port` entry points to the DHT. Empty: an isolated first node."""
-    listen: str = "0.0.0.0:6881"
-    """IP and port for both TCP and UDP; port 0 means any."""
+    listen: str | Sequence[str] = ("0.0.0.0:6881", "[::]:6881")
+    """IP and port for both TCP and UDP; port 0 means any. Two of them, one IPv4 and one IPv6, make
+    a node of both DHTs (BEP 32); where the machine has no IPv6, `[::]` is left out."""
     state_dir: Path | str | None = None
     """Where contacts and resume records live; None keeps nothing on disk but content."""
     download_dir: Path | str = "."
@@ -288,6 +295,17 @@ class Config:
     def bootstrap_points(self) -> list[HostPort]:
         """`bootstrap`, parsed. Raises InputError naming the entry that is wrong."""
         return [parse_host_port(p) if isinstance(p, str) else p for p in self.bootstrap]
+
+    def listen_addresses(self) -> list[Address]:
+        """`listen`, parsed, IPv4 first. Raises InputError unless it is one address, or one of each
+        family."""
+        texts = [self.listen] if isinstance(self.listen, str) else self.listen
+        found = sorted(map(parse_address, texts), key=lambda address: address.is_ipv6)
+        if not found:
+            raise InputError("there must be an address to listen on")
+        if len({address.is_ipv6 for address in found}) < len(found):
+            raise InputError("listen on one IPv4 and one IPv6 address at most")
+        return found
 
 
 _RATE = re.compile(

@@ -26,6 +26,11 @@ class LookupDone(Record):
     answered: int
     hops: int
     seconds: float
+    closest: tuple[Address, ...] = ()
+    """Who answered, nearest first, and would be stored on."""
+    besieged: bool = False
+    """Whether the target's surroundings were too dense to be believed, so that all around were
+    asked as well."""
 
 
 @dataclass(frozen=True, slots=True)

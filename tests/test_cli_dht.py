@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,23 +23,29 @@ class Running:
     listen: str
     state: Path
     id: str
+    listen6: str | None
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("node"), "127.0.0.1:0") as node:
+        yield node
+
+
+@contextmanager
+def running(state: Path, *listen: str) -> Iterator[Running]:
     """A network's first node, in a process of its own."""
-    state = tmp_path_factory.mktemp("node")
     command = [sys.executable, "-m", "dht_torrent", "--bootstrap", "none", "--dht-unlimited"]
-    options = ["--listen", "127.0.0.1:0", "--state-dir", str(state)]
+    options = [*(f"--listen={address}" for address in listen), "--state-dir", str(state)]
     with subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         ready = process.stdout.readline()
-        match = re.match(r"ready listen=(\S+) control=\S+ id=(\w+)", ready)
+        match = re.fullmatch(r"ready listen=(\S+) control=\S+ id=(\w+)(?: listen6=(\S+))?\n", ready)
         assert match is not None, process.stderr.read()
-        yield Running(match[1], state, match[2])
+        yield Running(match[1], state, match[2], match[3])
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=20)
     assert "limits on rates are lifted" in said
@@ -71,6 +78,25 @@ def test_a_short_lived_node_asks_and_puts(node: Running, tmp_path: Path) -> None
     assert through(node, "size").stdout == "1 nodes\n"  # nobody short-lived is a contact
 
 
+def test_a_node_in_both_dhts_is_asked_as_one(tmp_path: Path) -> None:
+    with running(tmp_path, "127.0.0.1:0", "[::1]:0") as both:
+        assert both.listen6 is not None
+        assert both.listen6.startswith("[::1]:")
+        status = run("status", "--state-dir", tmp_path).stdout
+        assert f"listening: {both.listen} and {both.listen6}\n" in status
+        assert "dht IPv6:  0 good contacts" in status
+        table = json.loads(through(both, "table", "--json").stdout)
+        assert table["id"] == both.id
+        assert len(set(table["ids"])) == 2
+        for listen, address in (("127.0.0.1:0", both.listen), ("[::1]:0", both.listen6)):
+            where = ("--bootstrap", address, "--listen", listen, "--state-dir", tmp_path / "none")
+            assert address in run("dht", "lookup", "00" * 20, *where).stdout
+        put = through(both, "put", "hello")
+        alone6 = ("--bootstrap", both.listen6, "--state-dir", tmp_path / "none")
+        got = run("dht", "get", put.stdout.strip(), *alone6)
+        assert (got.exit_code, got.stdout) == (0, "hello\n")
+
+
 def test_a_running_node_is_asked(node: Running, tmp_path: Path) -> None:
     key = tmp_path / "key"
     first = through(node, "put", "one", "--key", key, "--json")
@@ -86,6 +112,9 @@ def test_a_running_node_is_asked(node: Running, tmp_path: Path) -> None:
     assert salted.exit_code == 0
     assert through(node, "get", "--key", facts["key"], "--salt", "s").stdout == "9  three\n"
     assert through(node, "peers", "00" * 20).stdout == ""
+    elsewhere = through(node, "ping", "[::1]:1")
+    assert elsewhere.exit_code == 2
+    assert "no IPv6 socket" in elsewhere.stderr
     assert through(node, "scrape", "00" * 20).stdout.startswith("seeds 0  downloaders 0")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dht_torrent.config import parse_rate
+from dht_torrent.config import Config, parse_rate
 from dht_torrent.errors import InputError
 
 
@@ -70,3 +70,26 @@ def test_any_text_is_a_rate_or_one_error(text: str) -> None:
     except InputError:
         return
     assert rate is None or rate > 0
+
+
+@pytest.mark.parametrize(
+    ("listen", "read"),
+    [
+        ("127.0.0.1:1", ["127.0.0.1:1"]),
+        ("[::0001]:1", ["[::1]:1"]),
+        (["[::1]:2", "127.0.0.1:1"], ["127.0.0.1:1", "[::1]:2"]),
+        (Config().listen, ["0.0.0.0:6881", "[::]:6881"]),
+    ],
+)
+def test_a_node_listens_on_one_address_of_each_family_at_most(
+    listen: str | list[str], read: list[str]
+) -> None:
+    assert [str(address) for address in Config(listen=listen).listen_addresses()] == read
+
+
+@pytest.mark.parametrize(
+    "listen", [(), ["[::1]:1", "[::1]:2"], ["1.2.3.4:1", "[::1]:1", "1.2.3.4:2"], "localhost:1"]
+)
+def test_other_addresses_are_refused(listen: str | list[str]) -> None:
+    with pytest.raises(InputError):
+        Config(listen=listen).listen_addresses()

@@ -6,6 +6,7 @@ came from.
 from __future__ import annotations
 
 import random
+from typing import cast
 
 from dht_torrent import bencode
 from dht_torrent.bencode import Value
@@ -18,6 +19,10 @@ from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens
 from dht_torrent.ids import Address, InfoHash
+
+
+REPLY_OVERHEAD = 150
+"""Bytes of a reply at most, beside what its strings say and the tid we echo."""
 
 
 def announced(query: Query, source: Address) -> Address:
@@ -90,12 +95,12 @@ class Answerer:
         config = self._config
         count = config.values_per_reply if self._is_proven(source) else config.values_to_strangers
         seeds = not query.flag(b"noseed")
-        peers = self.store.peers(info_hash, now, self._rng, count, asker=source, seeds=seeds)
+        peers = self.store.compact_peers(
+            info_hash, now, self._rng, count, asker=source, seeds=seeds
+        )
         if peers:
-            entry = len(peers[0].compact()) + 3
-            room = self._room(query, body) // entry
-            values: list[Value] = [peer.compact() for peer in peers[:room]]
-            body[b"values"] = values
+            room = self._room(query, body) // (len(peers[0]) + 3)
+            body[b"values"] = cast(list[Value], peers[:room])
         return self._reply(query, body, source)
 
     def _announce_peer(self, query: Query, source: Address, now: float) -> Reply | ErrorReply:
@@ -153,15 +158,8 @@ class Answerer:
             # BEP 32: what was asked for, and otherwise the family the query came by.
             if (table is not self.table) if want is None else not want[table.ipv6]:
                 continue
-            contacts = table.healthy(query.target or b"", self._config.k + 1)
-            nodes = [
-                contact.info
-                for contact in contacts
-                # Not itself, and nothing of our own network to those outside.
-                if contact.address != source and (source.is_local or not contact.address.is_local)
-            ]
             key = b"nodes6" if table.ipv6 else b"nodes"
-            body[key] = krpc.compact_nodes(nodes[: self._config.k])
+            body[key] = table.told(query.target or b"", source, self._config.k)
         return body
 
     def _make_room(self, query: Query, body: dict[bytes, Value], size: int) -> None:
@@ -185,8 +183,8 @@ class Answerer:
 
     def _room(self, query: Query, body: dict[bytes, Value]) -> int:
         """Bytes left in the reply, beside its keys, token, ids, and the tid we echo."""
-        rest = 150 + len(query.tid) + sum(len(v) for v in body.values() if isinstance(v, bytes))
-        return max(0, self._config.max_reply - rest)
+        said = sum(len(value) for value in body.values() if isinstance(value, bytes))
+        return max(0, self._config.max_reply - REPLY_OVERHEAD - len(query.tid) - said)
 
     def _reply(self, query: Query, body: dict[bytes, Value], source: Address) -> Reply:
         return Reply(query.tid, {b"id": self.table.own_id, **body}, source, krpc.VERSION)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 from dht_torrent import bencode
 from dht_torrent.bencode import Value
@@ -66,8 +65,7 @@ class NodeInfo(NamedTuple):
         return self.id + self.address.compact()
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """A question (`y` = `q`). `args` is the whole `a` dictionary, `id` included.
 
     The properties read what `decode` has checked: `id` and `target` always, the others for the
@@ -127,8 +125,7 @@ class Query:
         return cast(int, self.args[b"port"])
 
 
-@dataclass(frozen=True, slots=True)
-class BadQuery:
+class BadQuery(NamedTuple):
     """A query that can only be refused, with the code and text to refuse it."""
 
     tid: bytes
@@ -136,8 +133,7 @@ class BadQuery:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer (`y` = `r`). `body` is the whole `r` dictionary, `id` included."""
 
     tid: bytes
@@ -175,8 +171,7 @@ class Reply:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorReply:
+class ErrorReply(NamedTuple):
     """A refusal (`y` = `e`)."""
 
     tid: bytes
@@ -189,12 +184,71 @@ class ErrorReply:
 Message = Query | BadQuery | Reply | ErrorReply
 
 
+# Most queries look like this: canonical, no argument but those the method must have, a short
+# transaction id, and perhaps a version of four bytes.
+_USUAL_QUERY = re.compile(
+    rb"d1:ad2:id20:(.{20})"
+    rb"(?:6:target20:(.{20})e1:q9:find_node"
+    rb"|9:info_hash20:(.{20})(?:e1:q9:get_peers"
+    rb"|4:porti([1-9]\d{0,4})e5:token8:(.{8})e1:q13:announce_peer)"
+    rb"|e1:q4:ping)"
+    rb"1:t(\d):(.{1,9})(?:1:v4:(.{4}))?1:y1:qe",
+    re.DOTALL,
+).fullmatch
+_QUERY_TAIL: Final = b"1:y1:qe"  # how every canonical query ends: `y` sorts last
+
+
 def decode(data: bytes) -> Message:
     """Reads one datagram. Raises KrpcError, and nothing else, for whatever it cannot use.
 
     A query that names a transaction but is malformed comes out as `BadQuery`: it deserves an
     answer. A malformed error is still an error: whoever waits for it need not wait on.
     """
+    if data.endswith(_QUERY_TAIL) and (parts := usual(data)) is not None:
+        return query_of(parts)
+    return decode_any(data)
+
+
+UsualQuery = tuple[
+    bytes, bytes | None, bytes | None, bytes | None, bytes, bytes, bytes, bytes | None
+]
+"""Id, find_node's target, infohash, digits of the port, token, digits of the tid's length, tid,
+version: what there is tells the method, and what is not there is None."""
+
+
+def usual(data: bytes) -> UsualQuery | None:
+    """The parts of a ping, find_node, get_peers or announce_peer as most nodes send it; None for
+    any other datagram, of which nothing is said."""
+    match = _USUAL_QUERY(data)
+    if match is None:
+        return None
+    parts = cast(UsualQuery, match.groups())
+    # The port has to be one, and the pattern cannot count.
+    if parts[5] != _DIGITS[len(parts[6])] or (parts[3] is not None and int(parts[3]) > 65535):
+        return None
+    return parts
+
+
+_DIGITS: Final = tuple(b"%d" % number for number in range(10))
+
+
+def query_of(parts: UsualQuery) -> Query:
+    """What `decode_any` makes of the same datagram, three times as fast."""
+    node_id, target, info_hash, port, token, _, tid, version = parts
+    if target is not None:
+        return Query(tid, FIND_NODE, {b"id": node_id, b"target": target}, version)
+    if info_hash is None:
+        return Query(tid, PING, {b"id": node_id}, version)
+    if port is None:
+        return Query(tid, GET_PEERS, {b"id": node_id, b"info_hash": info_hash}, version)
+    args: dict[bytes, Value] = {b"id": node_id, b"info_hash": info_hash}
+    args[b"port"] = int(port)
+    args[b"token"] = token
+    return Query(tid, ANNOUNCE_PEER, args, version)
+
+
+def decode_any(data: bytes) -> Message:
+    """`decode`, without a faster way for what is usual."""
     try:
         message = bencode.decode(
             data, max_depth=MAX_DEPTH, max_tokens=MAX_TOKENS, max_size=MAX_DATAGRAM
@@ -221,6 +275,34 @@ def decode(data: bytes) -> Message:
 
 def encode(message: Query | Reply | ErrorReply) -> bytes:
     """The datagram for a message. Its `version` goes out only when it is set."""
+    if type(message) is Reply and (usual := _usual_reply(message)) is not None:
+        return usual
+    return encode_any(message)
+
+
+def _usual_reply(reply: Reply) -> bytes | None:
+    """What `encode_any` would make of it, twice as fast; None where it has to say."""
+    body, ip, version = reply.body, reply.ip, reply.version
+    values = body.get(b"values")
+    for value in body.values():
+        if type(value) is not bytes and (value is not values or type(values) is not list):
+            return None
+    strings = cast(list[Value], values or [])
+    if not _BYTES_ONLY.issuperset(map(type, (*body, reply.tid, *strings))):
+        return None
+    out: dict[bytes, Value] = {b"r": cast(Value, body), b"t": reply.tid, b"y": b"r"}
+    if ip is not None:
+        out[b"ip"] = ip.compact()
+    if version is not None:
+        out[b"v"] = version
+    return bencode.encode_checked(out)
+
+
+_BYTES_ONLY: Final = frozenset({bytes})
+
+
+def encode_any(message: Query | Reply | ErrorReply) -> bytes:
+    """`encode`, without a faster way for what is usual."""
     out: dict[bytes, Value] = {b"t": message.tid}
     if message.version is not None:
         out[b"v"] = message.version

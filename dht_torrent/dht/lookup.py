@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable
-from statistics import median
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import is_compliant
@@ -60,7 +59,8 @@ class Lookup:
         self._known: dict[NodeId, _Candidate] = {}
         self._places: set[Home] = set()
         self._sorted: list[_Candidate] = []  # by distance, failed ones removed
-        self._times: list[float] = []  # seconds the answers took
+        self._flying: dict[NodeId, float] = {}  # asked then, and neither answered nor failed yet
+        self._times: list[float] = []  # seconds the answers took, in order of size
 
     @property
     def hops(self) -> int:
@@ -78,17 +78,14 @@ class Lookup:
         if self.done(now):
             return []
         soft = self._soft()
-        flying = 0
-        for candidate in self._sorted:
-            asked_at = candidate.asked_at
-            if asked_at is not None and not candidate.answered:
-                flying += now < asked_at + soft
+        flying = sum(now < asked_at + soft for asked_at in self._flying.values())
         taken: list[NodeInfo] = []
         for candidate in self._window(now, soft):
             if flying >= config.alpha or self.asked >= config.lookup_queries:
                 break
             if candidate.asked_at is None:
                 candidate.asked_at = now
+                self._flying[candidate.info.id] = now
                 self.asked += 1
                 flying += 1
                 taken.append(candidate.info)
@@ -102,8 +99,9 @@ class Lookup:
         if candidate.answered or candidate.failed:
             return
         candidate.answered = True
+        del self._flying[contact.id]
         self.replies += 1
-        self._times.append(now - candidate.asked_at)
+        bisect.insort(self._times, now - candidate.asked_at)
         believed = 2 * self._config.k  # BEP 5's answer has k; a datagram could hold 77 inventions
         for info in nodes:
             if not believed:
@@ -120,6 +118,7 @@ class Lookup:
         if candidate is None or candidate.answered or candidate.failed:
             return
         candidate.failed = True
+        self._flying.pop(contact.id, None)
         self._sorted.remove(candidate)
         self._places.discard(neighbourhood(contact.address))
 
@@ -127,6 +126,7 @@ class Lookup:
         """`contact`, just named by `take`, is not asked after all: somebody else has asked it."""
         candidate = self._known[contact.id]
         candidate.failed = True
+        self._flying.pop(contact.id, None)
         self._sorted.remove(candidate)
         self.asked -= 1
 
@@ -138,7 +138,7 @@ class Lookup:
         """
         if now >= self._deadline:
             return True
-        if self.is_alone and not self.replies and any(c.asked_at is not None for c in self._sorted):
+        if self.is_alone and not self.replies and self._flying:
             return False
         window = self._window(now, self._patience())
         if all(candidate.answered for candidate in window if candidate.counts):
@@ -155,12 +155,10 @@ class Lookup:
         """When, without any event, `take` or `done` may say something new."""
         wake = self._deadline
         waits = self._soft(), self._patience()
-        for candidate in self._sorted:
-            if candidate.asked_at is None or candidate.answered:
-                continue
+        for asked_at in self._flying.values():
             for wait in waits:
-                if now < candidate.asked_at + wait:
-                    wake = min(wake, candidate.asked_at + wait)
+                if now < asked_at + wait < wake:
+                    wake = asked_at + wait
         return wake
 
     def closest(self) -> list[NodeInfo]:
@@ -202,19 +200,25 @@ class Lookup:
         """Seconds of silence after which the next contact is asked as well: `soft_timeout`, or
         less where answers come quickly."""
         soft = self._config.soft_timeout
-        if not self._times:
-            return soft
-        return min(soft, max(0.25 * soft, 4 * median(self._times)))
+        usual = self._usual()
+        return soft if usual is None else min(soft, max(0.25 * soft, 4 * usual))
 
     def _patience(self) -> float:
         """Seconds of silence after which a contact no longer holds up the end. Longer where
         answers take long, for then a second means nothing; bounded, for some come late on purpose.
         """
         soft = self._config.soft_timeout
-        if not self._times:
+        usual = self._usual()
+        if usual is None:
             return soft
-        usual = median(self._times)
         return max(min(soft, max(0.5 * soft, 10 * usual)), min(2 * usual, 3 * soft))
+
+    def _usual(self) -> float | None:
+        """The median of the seconds the answers took."""
+        times = self._times
+        if not times:
+            return None
+        return (times[len(times) // 2] + times[~(len(times) // 2)]) / 2
 
     def _add(self, info: NodeInfo, hops: int) -> None:
         address: Address = info.address

@@ -4,6 +4,7 @@ of fixed size, and rules about public addresses never bind local ones, where one
 
 from __future__ import annotations
 
+import heapq
 import socket
 from collections import OrderedDict, deque
 
@@ -100,7 +101,7 @@ class QueryLimit:
 
     def blocks(self, source: Address, now: float) -> bool:
         """Whether `source`, if unknown, is being ignored. Cheap, to shed a flood before parsing."""
-        window = self._seen.get(home(source))
+        window = self._seen.get(home(source)) if self._seen else None
         return window is not None and now < window.blocked_until
 
     def __len__(self) -> int:
@@ -123,19 +124,34 @@ class SendBudget:
         self._unlimited = config.unlimited
         self._rate = config.send_rate
         self._most = config.send_rate * config.send_burst
+        self._enough = min(self._most, config.max_reply)
         self._saved = self._most
         self._counted_at = now
+        self._refusing = False
 
     def allows(self, size: int, to: Address, now: float) -> bool:
         """Spend `size` bytes; False when they are not there. Local addresses cost nothing."""
         if to.is_local or self._unlimited:
             return True
-        self._saved = min(self._most, self._saved + (now - self._counted_at) * self._rate)
-        self._counted_at = now
+        self._earn(now)
         if size > self._saved:
+            self._refusing = True
             return False
         self._saved -= size
         return True
+
+    def is_spent(self, to: Address, now: float) -> bool:
+        """Whether nothing is to be answered now, since an answer was refused and not even one of
+        `max_reply` bytes has been saved up after that. Cheap, to shed a flood before parsing."""
+        if not self._refusing or to.is_local:
+            return False
+        self._earn(now)
+        self._refusing = self._saved < self._enough
+        return self._refusing
+
+    def _earn(self, now: float) -> None:
+        self._saved = min(self._most, self._saved + (now - self._counted_at) * self._rate)
+        self._counted_at = now
 
 
 class Pace:
@@ -186,25 +202,27 @@ class Strangers:
 
     def __init__(self, config: DhtConfig) -> None:
         self._config = config
-        self._due: dict[Home, tuple[float, Address]] = {}
+        self._places: set[Home] = set()  # of those who wait; never iterated
+        self._waiting: list[tuple[float, Address]] = []  # a heap
 
     def add(self, address: Address, now: float, *, at_once: bool = False) -> None:
         """Remember `address`. When the queue is full, this newest one is forgotten."""
         place = home(address)
-        if place in self._due or len(self._due) >= self._config.verify_queue:
+        if place in self._places or len(self._places) >= self._config.verify_queue:
             return
         wait = 0.0 if at_once or address.is_local else self._config.verify_delay
-        self._due[place] = (now + wait, address)
+        self._places.add(place)
+        heapq.heappush(self._waiting, (now + wait, address))
 
     def take(self, now: float, count: int) -> list[Address]:
         """At most `count` addresses whose time has come, the earliest first."""
-        if not self._due or count <= 0:
-            return []
-        due = sorted((when, address) for when, address in self._due.values() if when <= now)
-        taken = [address for _, address in due[:count]]
-        for address in taken:
-            del self._due[home(address)]
+        waiting = self._waiting
+        taken: list[Address] = []
+        while waiting and waiting[0][0] <= now and len(taken) < count:
+            _, address = heapq.heappop(waiting)
+            self._places.remove(home(address))
+            taken.append(address)
         return taken
 
     def __len__(self) -> int:
-        return len(self._due)
+        return len(self._places)

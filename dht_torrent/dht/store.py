@@ -6,23 +6,32 @@ a flood cannot push honest entries out.
 from __future__ import annotations
 
 import random
-from collections import OrderedDict
 from typing import NamedTuple
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import bloom
 from dht_torrent.dht.bloom import Bloom
-from dht_torrent.dht.sources import Home, home
-from dht_torrent.ids import Address, InfoHash
+from dht_torrent.ids import Address, InfoHash, address_from_compact
 
 
 class _Entry(NamedTuple):
-    address: Address
+    compact: bytes  # the peer's address
     expires: float
     seed: bool
+    is_local: bool
 
 
-_Entries = OrderedDict[Home, _Entry]  # oldest first
+# There may be many: so no object for what a few bytes can say.
+_Place = bytes
+_Entries = dict[_Place, _Entry]  # oldest first
+
+
+def _place(compact: bytes, is_local: bool) -> _Place:
+    """What `sources.home` says, in bytes: a public IP (v6: its /64), a local address with its port.
+    No two kinds have the same length."""
+    if is_local:
+        return compact
+    return compact[:4] if len(compact) == 6 else compact[:8]
 
 
 class PeerStore:
@@ -31,7 +40,7 @@ class PeerStore:
     def __init__(self, config: DhtConfig) -> None:
         self._config = config
         self._torrents: dict[InfoHash, _Entries] = {}
-        self._torrents_of: dict[Home, int] = {}  # how many torrents a place is stored under
+        self._torrents_of: dict[_Place, int] = {}  # how many torrents a place is stored under
         self._total = 0
         self._sample: list[InfoHash] = []
         self._sampled_at = float("-inf")
@@ -50,29 +59,29 @@ class PeerStore:
         The port to be announced is not known yet when a token is asked for.
         """
         self._expire_one(info_hash, now)
+        compact, is_local = source.compact(), source.is_local
+        if self._has_room(info_hash, _place(compact, is_local), is_local):
+            return True
         entries = self._torrents.get(info_hash)
-        if entries is not None:
-            if source.is_local:
-                known = any(entry.address.host == source.host for entry in entries.values())
-            else:
-                known = home(source) in entries
-            if known:
-                return True
-        return self._has_room(info_hash, source)
+        if entries is None:
+            return False
+        if is_local:
+            return any(place[:-2] == compact[:-2] for place in entries)
+        return _place(compact, is_local) in entries
 
     def add(self, info_hash: InfoHash, peer: Address, now: float, *, seed: bool = False) -> bool:
         """Store or refresh `peer`. False when a cap forbids it. `seed`: it has all (BEP 33)."""
         self._expire_one(info_hash, now)
-        place = home(peer)
+        compact, is_local = peer.compact(), peer.is_local
+        place = _place(compact, is_local)
         entries = self._torrents.get(info_hash)
-        if entries is None or place not in entries:
-            if not self._has_room(info_hash, peer):
+        if entries is None or entries.pop(place, None) is None:  # a known one goes to the end
+            if not self._has_room(info_hash, place, is_local):
                 return False
-            entries = self._torrents.setdefault(info_hash, OrderedDict())
+            entries = self._torrents.setdefault(info_hash, {})
             self._total += 1
             self._torrents_of[place] = self._torrents_of.get(place, 0) + 1
-        entries[place] = _Entry(peer, now + self._config.peer_ttl, seed)
-        entries.move_to_end(place)
+        entries[place] = _Entry(compact, now + self._config.peer_ttl, seed, is_local)
         return True
 
     def peers(
@@ -87,16 +96,34 @@ class PeerStore:
     ) -> list[Address]:
         """At most `count` peers, a uniform sample, on wish without seeds. For an `asker`: of its
         family, and nothing local unless it is local itself."""
+        found = self.compact_peers(info_hash, now, rng, count, asker=asker, seeds=seeds)
+        return [address_from_compact(peer) for peer in found]
+
+    def compact_peers(
+        self,
+        info_hash: InfoHash,
+        now: float,
+        rng: random.Random,
+        count: int,
+        *,
+        asker: Address | None = None,
+        seeds: bool = True,
+    ) -> list[bytes]:
+        """As `peers`, as they go into a reply."""
         self._expire_one(info_hash, now)
         entries = self._torrents.get(info_hash)
         if entries is None:
             return []
-        found = [entry.address for entry in entries.values() if seeds or not entry.seed]
-        if asker is not None:
+        if asker is None:
+            found = [entry.compact for entry in entries.values() if seeds or not entry.seed]
+        else:
+            width, locals_too = 18 if asker.is_ipv6 else 6, asker.is_local
             found = [
-                peer
-                for peer in found
-                if peer.is_ipv6 == asker.is_ipv6 and (asker.is_local or not peer.is_local)
+                compact
+                for compact, _, seed, is_local in entries.values()
+                if len(compact) == width
+                and (locals_too or not is_local)
+                and (seeds or not seed)
             ]
         return found if len(found) <= count else rng.sample(found, count)
 
@@ -106,8 +133,8 @@ class PeerStore:
         entries = self._torrents.get(info_hash)
         if entries is None:
             return None
-        seeds = bloom.of(entry.address.host for entry in entries.values() if entry.seed)
-        others = bloom.of(entry.address.host for entry in entries.values() if not entry.seed)
+        seeds = bloom.of(_host(entry) for entry in entries.values() if entry.seed)
+        others = bloom.of(_host(entry) for entry in entries.values() if not entry.seed)
         return seeds, others
 
     def sample(self, now: float, rng: random.Random) -> list[InfoHash]:
@@ -126,7 +153,7 @@ class PeerStore:
         for info_hash in list(self._torrents):
             self._expire_one(info_hash, now)
 
-    def _has_room(self, info_hash: InfoHash, peer: Address) -> bool:
+    def _has_room(self, info_hash: InfoHash, place: _Place, is_local: bool) -> bool:
         config = self._config
         entries = self._torrents.get(info_hash)
         if entries is None:
@@ -137,7 +164,7 @@ class PeerStore:
         if self._total >= config.max_peers_total:
             return False
         # A local host is many nodes in a lab, or a few machines we trust not to flood us.
-        return peer.is_local or self._torrents_of.get(home(peer), 0) < config.max_torrents_per_host
+        return is_local or self._torrents_of.get(place, 0) < config.max_torrents_per_host
 
     def _expire_one(self, info_hash: InfoHash, now: float) -> None:
         entries = self._torrents.get(info_hash)
@@ -153,3 +180,7 @@ class PeerStore:
             if left:
                 self._torrents_of[place] = left
         del self._torrents[info_hash]
+
+
+def _host(entry: _Entry) -> str:
+    return address_from_compact(entry.compact).host

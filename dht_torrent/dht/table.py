@@ -29,6 +29,10 @@ HEALTHY_FAILS = 2
 SUSPECT_AGE = 300.0
 """Seconds since they answered, after which an id flip next to them makes contacts worth a ping."""
 
+SEEK_AGAIN = 5.0
+"""Seconds between two questions about one bucket with room; doubled as long as it does not grow, up
+to `refresh_interval`, for there may be no more nodes."""
+
 PING_AGAIN = 60.0
 """Seconds between two pings of one doubtful contact."""
 
@@ -50,10 +54,19 @@ class Contact(Node):  # type: ignore[misc] # the library has no types
         """Questions unanswered since its last reply."""
         self.is_compliant = is_compliant(node_id, address)
         """Whether its id fits its IP (BEP 42)."""
+        self.is_public = not address.is_local
+        self._compact: bytes | None = None
 
     @property
     def info(self) -> NodeInfo:
         return NodeInfo(self.id, self.address)
+
+    @property
+    def compact(self) -> bytes:
+        """Its compact node info, made once."""
+        if self._compact is None:
+            self._compact = self.info.compact()
+        return self._compact
 
     @property
     def last_heard(self) -> float:
@@ -72,9 +85,43 @@ class Bucket(KBucket):  # type: ignore[misc] # the library has no types
         super().__init__(lower, upper, k)
         self.changed = now
         """When a contact of it last answered, came or went (BEP 5's "last changed")."""
+        self.seek_at = now
+        """When to look for more of its nodes, if there is room."""
+        self.seek_pause = SEEK_AGAIN
+        self.seek_size = 0  # live contacts when we last did
+        # Worked out when they are asked for; `shift` forgets them.
+        self._fit: dict[int, Contact] | None = None
+        self._infos: dict[int, bytes] | None = None
+        self._heard_since: float | None = None
 
     def touch_last_updated(self) -> None:
         """The library would read the machine's clock here; `changed` is what counts."""
+
+    def shift(self) -> None:
+        """Call whenever a live contact came, went, failed or recovered."""
+        self._fit = self._infos = self._heard_since = None
+
+    def fit(self) -> dict[int, Contact]:
+        """Its live contacts that are fit to be recommended, by their ids as numbers."""
+        if self._fit is None:
+            self._fit = {c.long_id: c for c in self.nodes.values() if c.fails < HEALTHY_FAILS}
+        return self._fit
+
+    def infos(self) -> dict[int, bytes]:
+        """Their compact node info."""
+        if self._infos is None:
+            self._infos = {number: contact.compact for number, contact in self.fit().items()}
+        return self._infos
+
+    def is_all_good(self, now: float, config: DhtConfig) -> bool:
+        """Whether every live contact is good, as `Table.is_good` has it."""
+        # Until `shift` they can only be heard from again, so what was true remains true.
+        if self._heard_since is None or now - self._heard_since > config.good_for:
+            contacts = self.nodes.values()
+            bad = any(contact.fails >= config.max_fails for contact in contacts)
+            heard = min((contact.last_heard for contact in contacts), default=now)
+            self._heard_since = NEVER if bad else heard
+        return now - self._heard_since <= config.good_for
 
     def halves(self, now: float) -> tuple[Bucket, Bucket]:
         middle = (self.range[0] + self.range[1]) // 2
@@ -99,6 +146,8 @@ class Table:
         self.own_id = own_id
         self.ipv6 = ipv6
         self.buckets = [Bucket(0, 2**160 - 1, config.k, now)]
+        # The same, by how many bits their ids share with ours; the last is the one with our own.
+        self._by_prefix = self.buckets.copy()
         self.additions = 0
         """How many contacts ever came into the live table: grows exactly when it does."""
         self.last_reply = NEVER
@@ -117,6 +166,7 @@ class Table:
         self.own_id = own_id
         self._own = int.from_bytes(own_id, "big")
         self.buckets = [Bucket(0, 2**160 - 1, self._config.k, now)]
+        self._by_prefix = self.buckets.copy()
         self._at = {}
         for contact in sorted(everybody, key=lambda contact: -contact.last_heard):
             if contact.id != own_id:
@@ -164,16 +214,37 @@ class Table:
     def healthy(self, target: bytes, count: int) -> list[Contact]:
         """As `closest`, but only contacts fit to be recommended to others."""
         number = int.from_bytes(target, "big")
-        found: list[Contact] = []
-        # Seen from the target, buckets are disjoint intervals of distance, so the nearest bucket
-        # holds the nearest contacts, and we may stop at the one that makes the number full.
-        for bucket in sorted(self.buckets, key=lambda bucket: bucket.range[0] ^ number):
-            contacts = [c for c in bucket.nodes.values() if c.fails < HEALTHY_FAILS]
-            contacts.sort(key=lambda contact: contact.long_id ^ number)
-            found += contacts
-            if len(found) >= count:
-                break
+        distance = number.__xor__
+        nearest = self._bucket(number)
+        fit = nearest.fit()
+        found = [fit[one] for one in sorted(fit, key=distance)]
+        if len(found) < count:
+            # Seen from the target, buckets are disjoint intervals of distance, so the nearest bucket
+            # holds the nearest contacts, and we may stop at the one that makes the number full.
+            for bucket in sorted(self.buckets, key=lambda bucket: bucket.range[0] ^ number):
+                if bucket is not nearest:
+                    fit = bucket.fit()
+                    found += [fit[one] for one in sorted(fit, key=distance)]
+                    if len(found) >= count:
+                        break
         return found[:count]
+
+    def told(self, target: bytes, asker: Address, count: int) -> bytes:
+        """Compact node info of those nearest to `target` that are fit to be recommended: not of
+        `asker` itself, and to those outside nothing of our own network."""
+        number = int.from_bytes(target, "big")
+        infos = self._bucket(number).infos()
+        inside = asker.is_local
+        if len(infos) == count and inside and asker not in self._at:
+            return b"".join([infos[one] for one in sorted(infos, key=number.__xor__)])
+        contacts = self.healthy(target, count)
+        if self.at(asker) is not None or not (inside or all(c.is_public for c in contacts)):
+            contacts = [
+                contact
+                for contact in self.healthy(target, count + 1)
+                if contact.address != asker and (inside or contact.is_public)
+            ]
+        return b"".join([contact.compact for contact in contacts[:count]])
 
     def replied(self, node_id: NodeId, address: Address, now: float) -> list[Contact]:
         """Note that `node_id` answered our question from `address`. Call for no other reason.
@@ -216,11 +287,12 @@ class Table:
             return True  # it may have restarted under a new id
         if not address.is_local and home(address) in self._at:
             return False
-        bucket = self.buckets[self._index(int.from_bytes(node_id, "big"))]
+        config = self._config
+        bucket = self._bucket(int.from_bytes(node_id, "big"))
         return (
-            len(bucket) < self._config.k
-            or self._is_own(bucket)
-            or any(not self.is_good(contact, now) for contact in bucket.nodes.values())
+            len(bucket) < config.k
+            or bucket is self._by_prefix[-1]
+            or not bucket.is_all_good(now, config)
         )
 
     def asked(self, address: Address, now: float) -> None:
@@ -240,7 +312,8 @@ class Table:
         if contact is None or contact.last_replied > asked_at or self.last_reply < asked_at:
             return None
         contact.fails += 1
-        bucket = self.buckets[self._index(contact.long_id)]
+        bucket = self._bucket(contact.long_id)
+        bucket.shift()
         if contact.id not in bucket.nodes:
             self._remove(contact, now)
             return None
@@ -253,13 +326,69 @@ class Table:
     def doubtful(self, now: float) -> Contact | None:
         """The live contact most in need of a ping, if any: questionable or failing, and the
         one asked longest ago. Call every few seconds."""
+        # Spelled out: an idle node does little else.
+        asked, heard = now - PING_AGAIN, now - self._config.good_for
         waiting = [
             contact
-            for contact in self
-            if now - contact.last_asked >= PING_AGAIN
-            and (contact.fails or not self.is_good(contact, now))
+            for bucket in self.buckets
+            for contact in bucket.nodes.values()
+            if contact.last_asked <= asked
+            and (contact.fails or (contact.last_replied < heard and contact.last_queried < heard))
         ]
         return min(waiting, key=lambda contact: contact.last_asked, default=None)
+
+    def sparse(self, now: float, rng: random.Random) -> tuple[Contact, NodeId] | None:
+        """A question that may fill a bucket with room: ask the contact, which is in it and so knows
+        its part of the network best, for nodes near the id. Call every few seconds.
+
+        Kademlia (2.3) looks up an id in every bucket when a node joins; one question and a few
+        pings do as much. Who knows his own neighbourhood alone takes longer ways, and is cut off
+        when that dies."""
+        for bucket in self.buckets:
+            gap = self._gap(bucket) if now >= bucket.seek_at else None
+            if gap is None:
+                continue
+            able = [contact for contact in bucket.nodes.values() if not contact.fails]
+            if not able:
+                continue
+            grown = len(bucket) > bucket.seek_size
+            pause = SEEK_AGAIN if grown else 2 * bucket.seek_pause
+            bucket.seek_pause = min(pause, self._config.refresh_interval)
+            bucket.seek_at = now + bucket.seek_pause
+            bucket.seek_size = len(bucket)
+            number = rng.randrange(gap[0], gap[1] + 1)
+            return rng.choice(able), NodeId(number.to_bytes(20, "big"))
+        return None
+
+    def _gap(self, bucket: Bucket) -> tuple[int, int] | None:
+        """The ids that would find a place in a bucket; None if there are none."""
+        if len(bucket) < self._config.k:
+            return bucket.range
+        if bucket is not self._by_prefix[-1] or len(self.buckets) >= self._config.max_buckets:
+            return None
+        # It splits for a newcomer, but only when there is somebody on either side.
+        lower, upper = bucket.range
+        middle = (lower + upper) // 2
+        above = sum(contact.long_id > middle for contact in bucket.nodes.values())
+        return (lower, middle if above == len(bucket) else upper) if above else (middle + 1, upper)
+
+    def has_room(self, info: NodeInfo, now: float) -> bool:
+        """Whether a node, if it exists, would come into the table at once."""
+        if info.id == self.own_id or info.address.is_ipv6 != self.ipv6:
+            return False
+        if not info.address.is_usable or home(info.address) in self._at:
+            return False
+        number = int.from_bytes(info.id, "big")
+        bucket = self._bucket(number)
+        if info.id in bucket.nodes:
+            return False
+        return len(bucket) < self._config.k or self._may_split(
+            bucket, Contact(info.id, info.address, now)
+        )
+
+    def refresh_at(self) -> float:
+        """When `refresh_targets` may name some; it can only become later."""
+        return min(bucket.changed for bucket in self.buckets) + self._config.refresh_interval
 
     def refresh_targets(self, now: float, rng: random.Random) -> list[NodeId]:
         """A random id in each bucket unchanged for too long (BEP 5): look these up, now.
@@ -272,18 +401,14 @@ class Table:
                 targets.append(NodeId(number.to_bytes(20, "big")))
         return targets
 
-    def _index(self, number: int) -> int:
-        low, high = 0, len(self.buckets) - 1
-        while low < high:
-            middle = (low + high) // 2
-            if number <= self.buckets[middle].range[1]:
-                high = middle
-            else:
-                low = middle + 1
-        return low
+    def _bucket(self, number: int) -> Bucket:
+        """The one whose range `number` is in."""
+        shared = 160 - (number ^ self._own).bit_length()
+        buckets = self._by_prefix
+        return buckets[shared] if shared < len(buckets) else buckets[-1]
 
     def _find(self, node_id: NodeId, number: int) -> Contact | None:
-        bucket = self.buckets[self._index(number)]
+        bucket = self._bucket(number)
         return bucket.nodes.get(node_id) or bucket.replacement_nodes.get(node_id)
 
     def _is_own(self, bucket: Bucket) -> bool:
@@ -291,8 +416,10 @@ class Table:
 
     def _refresh(self, contact: Contact, now: float) -> None:
         contact.last_replied = now
-        contact.fails = 0
-        bucket = self.buckets[self._index(contact.long_id)]
+        bucket = self._bucket(contact.long_id)
+        if contact.fails:
+            contact.fails = 0
+            bucket.shift()
         if contact.id in bucket.nodes:
             bucket.changed = now
             bucket.nodes.move_to_end(contact.id)  # BEP 5: ordered by when they were last seen
@@ -301,15 +428,16 @@ class Table:
 
     def _changed_id(self, contact: Contact, now: float) -> list[Contact]:
         """Evicts it. Whoever changes ids may have company, so old bucket mates are returned."""
-        bucket = self.buckets[self._index(contact.long_id)]
+        bucket = self._bucket(contact.long_id)
         self._remove(contact, now)
         return [c for c in bucket.nodes.values() if now - c.last_replied > SUSPECT_AGE]
 
     def _remove(self, contact: Contact, now: float) -> None:
-        bucket = self.buckets[self._index(contact.long_id)]
+        bucket = self._bucket(contact.long_id)
         was_live = contact.id in bucket.nodes
         before = len(bucket)
         bucket.remove_node(contact)  # the newest replacement takes its place
+        bucket.shift()
         del self._at[home(contact.address)]
         if was_live:
             bucket.changed = now
@@ -318,11 +446,10 @@ class Table:
 
     def _insert(self, contact: Contact, now: float) -> list[Contact]:
         while True:
-            index = self._index(contact.long_id)
-            bucket = self.buckets[index]
+            bucket = self._bucket(contact.long_id)
             if len(bucket) < self._config.k or not self._may_split(bucket, contact):
                 break
-            self.buckets[index : index + 1] = bucket.halves(now)
+            self._split(bucket, now)
         near = neighbourhood(contact.address)
         for other in list(bucket):
             if neighbourhood(other.address) == near:
@@ -338,6 +465,7 @@ class Table:
                 self._remove(bad, now)
         if len(bucket) < self._config.k:
             bucket.add_node(contact)
+            bucket.shift()
             bucket.changed = now
             self.additions += 1
             self._at[home(contact.address)] = contact
@@ -351,6 +479,12 @@ class Table:
         if not questionable:
             return []
         return [min(questionable, key=lambda c: c.last_heard)]
+
+    def _split(self, own: Bucket, now: float) -> None:
+        low, high = own.halves(now)
+        index = self.buckets.index(own)
+        self.buckets[index : index + 1] = low, high
+        self._by_prefix[-1:] = (high, low) if self._own <= low.range[1] else (low, high)
 
     def _is_secure(self, contact: Contact) -> bool:
         return not self._config.secure_ids or contact.is_compliant

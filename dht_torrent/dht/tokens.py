@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hmac
 import random
+from hashlib import blake2b
 
 from dht_torrent.ids import Address
 
@@ -51,4 +52,6 @@ class Tokens:
 
 
 def _token(secret: bytes, address: Address, target: bytes) -> bytes:
-    return hmac.digest(secret, address.host.encode() + b"/" + target, "sha1")[:TOKEN_SIZE]
+    # Keyed BLAKE2 (RFC 7693) is a MAC by itself, and takes a third of HMAC's time.
+    said = address.host.encode() + b"/" + target
+    return blake2b(said, digest_size=TOKEN_SIZE, key=secret).digest()

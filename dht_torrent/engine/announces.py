@@ -68,6 +68,7 @@ class _Announcement:
     reached: int = 0  # nodes that confirmed the last announce
     additions: int = 0  # the table's, when it began
     size: int = 0
+    under_way: int = 0  # announces of it at this moment
 
 
 class Announces:
@@ -125,7 +126,8 @@ class Announces:
 
     def grown(self) -> None:
         """The table has new contacts."""
-        self._grown.ring()
+        if self._announcing:
+            self._grown.ring()
 
     async def scrape(self, info_hash: InfoHash) -> Scrape:
         """See `Dht.scrape`."""
@@ -174,6 +176,8 @@ class Announces:
     def _is_outgrown(self, announcement: _Announcement) -> bool:
         if self._table.additions == announcement.additions:
             return False
+        if announcement.under_way and announcement.size >= self._config.k:
+            return False  # what the search itself met; we look again when it has ended
         reached_all = announcement.reached >= self._config.k
         return not reached_all or len(self._table) >= 2 * announcement.size
 
@@ -220,6 +224,7 @@ class Announces:
         if announcement is not None and announce_port is not None:
             announcement.additions = self._table.additions
             announcement.size = len(self._table)
+            announcement.under_way += 1
         watchers = self._watchers.setdefault(info_hash, [])
         watchers.append(on_announce)
         try:
@@ -239,6 +244,17 @@ class Announces:
                     stores=announces,
                     paths=config.announce_paths if announces else 1,
                 )
+                if not found and config.paths > 1 and lookup.replies >= config.k:
+                    # Nobody has it, or liars were on the way: they would have to be on all of
+                    # these, and what is stored now is worth more.
+                    lookup = await self._walks.walk(
+                        info_hash,
+                        krpc.GET_PEERS,
+                        args,
+                        on_reply,
+                        stores=announces,
+                        paths=config.paths,
+                    )
                 withdrawn = self._announcing.get(info_hash) is not announcement
                 if announce_port is not None and not withdrawn:
                     closest = [
@@ -255,6 +271,10 @@ class Announces:
                     await late.wait()
         finally:
             searching = False
+            if announcement is not None and announce_port is not None:
+                announcement.under_way -= 1
+                if self._table.additions != announcement.additions:
+                    self.grown()
             watchers.remove(on_announce)
             if not watchers:
                 self._watchers.pop(info_hash, None)

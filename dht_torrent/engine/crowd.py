@@ -29,6 +29,12 @@ INCOMING_QUEUE = 16
 """Greeted connections waiting to be taken in. When full, the newest is closed; it may return."""
 LOOK_FOR_ROOM = 10.0
 """Seconds between two looks for a free connection while there is none."""
+SECOND_LOOK = (0.5, 2.0)
+"""Seconds, drawn evenly, before a peer connected in the other address family is turned away. Its
+side may have taken the very connection we refuse, and refuse the one we took: whoever looks again
+first closes, and the other side then has what is left."""
+MAX_SECOND_LOOKS = 8
+"""Connections waiting for that; further ones are turned away at once."""
 NEVER = float("-inf")
 
 
@@ -68,6 +74,7 @@ class Crowd:
         self._info_hash = info_hash
         self._name = name
         self._dialing = 0
+        self._looking_again = 0
         self._room = trio.Event()
         self._arrivals: trio.MemorySendChannel[Greeted] | None = None
         """Where incoming connections go while `run` is there to take them in."""
@@ -125,7 +132,9 @@ class Crowd:
                 due = self.candidates.next_time(now) if room else now + LOOK_FOR_ROOM
                 with trio.CancelScope(deadline=due if due is not None else float("inf")):
                     await self._room.wait()
-            elif address not in host.own_addresses:
+            elif address in host.own_addresses:
+                self.candidates.disconnected(address, -NEVER)
+            else:
                 self._dialing += 1
                 nursery.start_soon(self._dial, address, exchange)
                 await host.pace_dial()
@@ -179,6 +188,10 @@ class Crowd:
     ) -> None:
         host, now, address = self._host, trio.current_time(), greeted.stream.remote
         refusal = self._refusal(greeted, exchange, incoming=incoming, now=now)
+        if refusal is not None and self._is_elsewhere(greeted):
+            await self._wait_for_second_look(greeted)
+            now = trio.current_time()
+            refusal = self._refusal(greeted, exchange, incoming=incoming, now=now)
         if refusal is not None:
             greeted.stream.close()
             if not incoming:
@@ -208,6 +221,24 @@ class Crowd:
             await peer.run(host.buffer, exchange.on_events)
         finally:
             self._ended(peer, exchange)
+
+    def _is_elsewhere(self, greeted: Greeted) -> bool:
+        """Whether the peer, or one who claims its id, is connected in the other address family."""
+        theirs, ipv6 = greeted.handshake.peer_id, greeted.stream.remote.is_ipv6
+        return self._looking_again < MAX_SECOND_LOOKS and any(
+            peer.peer_id == theirs and peer.address.is_ipv6 != ipv6 and not peer.is_dropped
+            for peer in self.peers.values()
+        )
+
+    async def _wait_for_second_look(self, greeted: Greeted) -> None:
+        self._looking_again += 1
+        try:
+            await trio.sleep(self._host.rng.uniform(*SECOND_LOOK))
+        except trio.Cancelled:
+            greeted.stream.close()
+            raise
+        finally:
+            self._looking_again -= 1
 
     def _refusal(
         self, greeted: Greeted, exchange: Exchange, *, incoming: bool, now: float

@@ -22,7 +22,8 @@ from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer, announced
 from dht_torrent.dht.identity import Votes, is_compliant, make_id
 from dht_torrent.dht.items import Item, ItemStore, SigningKey
-from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply
+from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply, UsualQuery
+from dht_torrent.dht.shortcut import Shortcut
 from dht_torrent.dht.sources import QueryLimit, SendBudget, Strangers
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Contact, Table
@@ -192,6 +193,7 @@ class Dht:
         self._answerer = Answerer(
             self._table, self._store, tokens, config, self._rng, items=self._item_store
         )
+        self._shortcut = Shortcut(self._answerer, config, self._rng)
         self._limit = QueryLimit(config)
         self._budget = SendBudget(config, now)
         self._strangers = Strangers(config)
@@ -208,6 +210,8 @@ class Dht:
             proven=lambda address: self._table.at(address) is not None,
         )
         self._walks = Walks(self._table, self._questions, config, trace)
+        self._walks.want = self._want
+        self._sibling: Dht | None = None
         self._announces = Announces(
             self._walks,
             self._questions,
@@ -265,6 +269,11 @@ class Dht:
         for a node with nobody to ask."""
         await self._bootstrapped.wait()
 
+    @property
+    def is_bootstrapped(self) -> bool:
+        """Whether `bootstrapped` returns at once."""
+        return self._bootstrapped.is_set()
+
     async def find_peers(
         self,
         info_hash: InfoHash,
@@ -318,7 +327,8 @@ class Dht:
 
     async def put(self, item: Item, *, cas: int | None = None, keep: bool = True) -> Stored:
         """Put an item on the closest nodes, and with `keep` put it again every `item_republish`
-        seconds until `forget`, or until a newer one turns up. Anybody's item may be kept alive.
+        seconds, or more often where its holders leave sooner, until `forget` or until a newer one
+        turns up. Anybody's item may be kept alive.
         Raises InputError when too many are kept already."""
         return await self._items.put(item, cas=cas, keep=keep)
 
@@ -374,8 +384,19 @@ class Dht:
 
     def tell_of(self, other: Dht) -> None:
         """Name nodes of `other`, a DHT node of ours in the other address family, to those who want
-        them (BEP 32). Call it on both."""
+        them (BEP 32), and tell it of nodes there as long as it knows few. Call it on both."""
         self._answerer.sibling = other._table
+        self._sibling = other
+
+    def heard_of(self, nodes: Sequence[NodeInfo], source: Address) -> None:
+        """`source`, in the other family, tells of these nodes in ours: ping some, while we know
+        few. Later our own lookups find better ones, and a liar there has no say here."""
+        if not self._knows_few():
+            return
+        for info in nodes[: self._config.k]:
+            if source.is_local or not info.address.is_local:
+                self.maybe_contact(info.address)
+        self._verify(trio.current_time())
 
     def contacts(self) -> list[ContactView]:
         """The live contacts, those nearest to our own id last."""
@@ -459,13 +480,17 @@ class Dht:
         if not source.is_usable:
             counts.drop("source")
             return
-        if (
-            data.endswith(_QUERY_TAIL)
-            and self._limit.blocks(source, now)
-            and self._table.at(source) is None
-        ):
-            counts.drop("flood")  # a flood is shed before it is parsed
-            return
+        if data.endswith(_QUERY_TAIL):  # a flood is shed before it is parsed
+            if self._budget.is_spent(source, now):
+                counts.drop("send rate")
+                return
+            if self._limit.blocks(source, now) and self._table.at(source) is None:
+                counts.drop("flood")
+                return
+            usual = krpc.usual(data)
+            if usual is not None:
+                self._usual_query(usual, source, now)
+                return
         try:
             message = krpc.decode(data)
         except KrpcError:
@@ -477,23 +502,44 @@ class Dht:
             self._reply(message, source, now)
 
     def _query(self, query: Query | BadQuery, source: Address, now: float) -> None:
+        if self._admits(None if isinstance(query, BadQuery) else query.id, source, now):
+            self._answer(query, source, now)
+
+    def _usual_query(self, parts: UsualQuery, source: Address, now: float) -> None:
+        """As `_query`, by the shortcut if that can be taken."""
+        node_id, _, info_hash, port, _, _, _, _ = parts
+        if not self._admits(node_id, source, now):
+            return
+        answer = self._shortcut.answer(parts, source, now)
+        if answer is None:
+            self._answer(krpc.query_of(parts), source, now)
+            return
+        self._send_answer(answer, source, now)
+        if port is not None and info_hash is not None:
+            self._announces.heard(InfoHash(info_hash), Address(source.host, int(port)))
+        if self._table.queried(NodeId(node_id), source, now):
+            self._strangers.add(source, now)
+
+    def _admits(self, node_id: bytes | None, source: Address, now: float) -> bool:
+        """Whether a query by whoever calls itself `node_id` is answered; if so, it is counted."""
         counts = self._counts
         if self._config.read_only:
             counts.drop("read only")  # BEP 43: whoever asks will see that we do not answer
-            return
-        if not self._limit.allows(source, now, known=self._table.at(source) is not None):
-            counts.drop("flood")
-            return
-        if isinstance(query, Query) and query.id == self.node_id:
+            return False
+        if not self._config.unlimited:
+            known = self._table.at(source) is not None
+            if not self._limit.allows(source, now, known=known):
+                counts.drop("flood")
+                return False
+        if node_id == self.node_id:
             counts.drop("own id")  # an echo, or somebody posing as us
-            return
+            return False
         counts.queries_in += 1
+        return True
+
+    def _answer(self, query: Query | BadQuery, source: Address, now: float) -> None:
         answer = self._answerer.answer(query, source, now)
-        data = krpc.encode(answer)
-        if self._budget.allows(len(data), source, now):
-            self._send(data, source)
-        else:
-            counts.drop("send rate")
+        self._send_answer(krpc.encode(answer), source, now)
         if isinstance(query, BadQuery):
             return
         if query.method == krpc.ANNOUNCE_PEER and isinstance(answer, Reply):
@@ -501,6 +547,12 @@ class Dht:
             self._announces.heard(InfoHash(query.target), announced(query, source))
         if not query.read_only and self._table.queried(query.id, source, now):
             self._strangers.add(source, now)
+
+    def _send_answer(self, data: bytes, to: Address, now: float) -> None:
+        if self._budget.allows(len(data), to, now):
+            self._send(data, to)
+        else:
+            self._counts.drop("send rate")
 
     def _reply(self, message: Reply | ErrorReply, source: Address, now: float) -> None:
         question = self._questions.match(message, source)
@@ -517,6 +569,8 @@ class Dht:
             question.done(None)
             return
         self._counts.reply(now)
+        if self._sibling is not None:
+            self._sibling.heard_of(message.nodes(ipv6=not self._ipv6), source)
         for contact in self._table.replied(message.id, source, now):
             self._probe(contact, now)
         # Whoever answers under another id than the one we were told of is somebody else.
@@ -582,13 +636,32 @@ class Dht:
             contact = self._table.doubtful(now)
             if contact is not None:
                 self._probe(contact, now)
+            sparse = self._table.sparse(now, self._rng)
+            if sparse is not None:
+                self._seek(*sparse, now)
             self._store.expire(now)
             self._item_store.expire(now)
+
+    def _seek(self, contact: Contact, target: bytes, now: float) -> None:
+        """Ask `contact` for nodes near `target`, and ping those the table has room for."""
+
+        def told(answer: Answer) -> None:
+            if not isinstance(answer, Reply):
+                return
+            later = trio.current_time()
+            for info in answer.nodes(ipv6=self._ipv6)[: self._config.k]:
+                inside = info.address.is_local and not contact.address.is_local
+                if not inside and self._table.has_room(info, later):
+                    self._strangers.add(info.address, later, at_once=True)
+            self._verify(later)
+
+        args: dict[bytes, Value] = {b"target": target, **self._want()}
+        self._questions.ask_now(contact.address, krpc.FIND_NODE, args, told, contact.id, now)
 
     async def _refresh(self) -> None:
         """Looks up a random id in each bucket that has not changed for a while (BEP 5)."""
         while True:
-            await trio.sleep(TEND_INTERVAL)
+            await trio.sleep(max(TEND_INTERVAL, self._table.refresh_at() - trio.current_time()))
             for target in self._table.refresh_targets(trio.current_time(), self._rng):
                 await self.find_node(target)
 
@@ -599,6 +672,8 @@ class Dht:
         while True:
             if self._is_alone() and not self._knocking:
                 self._knock(nursery)
+                if pause < MAX_RETRY:  # then it is a family that is out of our reach
+                    nursery.start_soon(self._ask_sibling)
             with trio.move_on_after(pause):
                 while not len(self._table):
                     await self._grown.wait()
@@ -611,9 +686,11 @@ class Dht:
                     pause = first
                     continue
                 await trio.sleep(pause)
-            pause = min(2 * pause, MAX_RETRY)
-            if self._bootstrap_points:
-                logger.info("no DHT node answers; trying again for %.0f s", pause)
+            longer = min(2 * pause, MAX_RETRY)
+            if self._bootstrap_points and longer > pause:  # said a few times, not for ever
+                family = "IPv6" if self._ipv6 else "IPv4"
+                logger.info("no %s DHT node answers; trying again for %.0f s", family, longer)
+            pause = longer
 
     async def _find_neighbours(self) -> bool:
         """Look up our own id (BEP 5); whether anybody answered."""
@@ -650,7 +727,11 @@ class Dht:
             point = self._rng.choice(self._bootstrap_points)
             with trio.move_on_after(self._config.hard_timeout):
                 doors += await self._network.resolve(point)
-        strangers = [address for address in doors if self._table.at(address) is None]
+        strangers = [
+            address
+            for address in doors
+            if address.is_ipv6 == self._ipv6 and self._table.at(address) is None
+        ]
         if not strangers:
             return
         additions = self._table.additions
@@ -691,9 +772,23 @@ class Dht:
                 self._ask_for_own(address, came, trio.current_time())
         self._knocking -= 1
 
+    async def _ask_sibling(self) -> None:
+        """Look up our own id in the other family: who is there may know nodes in ours (BEP 32)."""
+        if self._sibling is not None:
+            await self._sibling.find_node(self.node_id)
+
+    def _knows_few(self) -> bool:
+        return len(self._table) < 2 * self._config.k
+
+    def _want(self) -> Mapping[bytes, Value]:
+        """For a find_node: nodes of both families, while our DHT of the other one knows few."""
+        if self._sibling is None or not self._sibling._knows_few():
+            return {}
+        return {b"want": [b"n4", b"n6"]}
+
     def _ask_for_own(self, address: Address, done: Callable[[Answer], None], now: float) -> None:
         if address.is_usable and address.is_ipv6 == self._ipv6 and address != self._address:
-            args: dict[bytes, Value] = {b"target": self.node_id}
+            args: dict[bytes, Value] = {b"target": self.node_id, **self._want()}
             self._questions.ask_now(address, krpc.FIND_NODE, args, done, None, now)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import trio
 
 from dht_torrent.config import Config
-from dht_torrent.engine.dht import Dht
 from dht_torrent.engine.disk import Disk
+from dht_torrent.engine.families import Families
 from dht_torrent.engine.limits import Limits
 from dht_torrent.engine.net import Network
 from dht_torrent.engine.state import StateDir
@@ -32,14 +32,12 @@ class Host:
 
     config: Config
     network: Network
-    dht: Dht
+    dht: Families
     disk: Disk
     state: StateDir | None
     rng: random.Random
     trace: Trace
     peer_id: PeerId
-    port: int
-    """Where we listen, TCP and UDP alike."""
     client: str
     """What we call ourselves in extension handshakes."""
     open_storage: OpenStorage

@@ -1,5 +1,5 @@
 """Getting and putting items (BEP 44). The rule: what is returned was verified here, whoever sent
-it; and what we have put is put again every hour, for as long as we want it there.
+it; and what we have put is put again before its holders are gone, for as long as we want it there.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from dht_torrent.dht.items import (
     sign,
 )
 from dht_torrent.dht.krpc import ErrorReply, NodeInfo, Reply
+from dht_torrent.dht.lifetimes import Lifetimes
 from dht_torrent.dht.table import Table
 from dht_torrent.engine.questions import Answer, Bell, Questions
 from dht_torrent.engine.walks import Walks
@@ -54,6 +55,9 @@ PUT_PATIENCE = 2.0
 """Seconds to wait for answers to puts. Those asked have answered a moment ago."""
 REPUBLISH_PAUSE = 2.0
 """Seconds at least between two rounds of putting items again."""
+REPUBLISH_AT_ONCE = 8
+"""Items put again side by side in such a round: one alone may wait seconds for those who have just
+left, and there are thousands."""
 MAX_OWN = 10_000
 """Items we keep alive. Further puts are refused."""
 _NEVER = float("inf")
@@ -123,8 +127,12 @@ class _Own:
     """An item we keep alive."""
 
     item: Item
-    due: float
-    stored: int = 0
+    spread: float
+    """Of the interval until it is put again: not all nodes at the same time."""
+    put_at: float | None = None
+    """None while it is being put."""
+    holders: tuple[NodeId, ...] = ()
+    """Who confirmed the last put."""
     additions: int = 0  # the table's, when it was put
     size: int = 0
 
@@ -148,6 +156,7 @@ class Items:
         self._config = config
         self._rng = rng
         self._own: dict[bytes, _Own] = {}
+        self._lifetimes = Lifetimes(config)
         self._bell = Bell()
 
     async def get(
@@ -156,6 +165,7 @@ class Items:
         """See `Dht.get`."""
         survey = await self._survey(target, salt, seq, first=first)
         if survey.newest is None and self._config.paths > 1:
+            # It may not exist, or liars were on the way: they would have to be on all of these.
             survey = await self._survey(target, salt, seq, first=first, paths=self._config.paths)
         return survey.newest
 
@@ -169,7 +179,7 @@ class Items:
             raise InputError(f"this node keeps {MAX_OWN} items alive at most")
         own = None
         if keep:
-            own = self._own[item.target] = _Own(item, _NEVER)
+            own = self._own[item.target] = _Own(item, self._rng.uniform(0.9, 1.0))
         return await self._publish(item, cas, own)
 
     async def put_to(
@@ -208,31 +218,50 @@ class Items:
             self._bell.ring()
 
     async def run(self) -> None:
-        """A service: puts our items again, hourly, and where the network has outgrown them."""
+        """A service: puts our items again, before their holders are gone and where the network has
+        outgrown them."""
         while True:
-            with trio.move_on_at(min((own.due for own in self._own.values()), default=_NEVER)):
+            with trio.move_on_at(min(map(self._due, self._own.values()), default=_NEVER)):
                 await self._bell.wait()
+            slots = trio.Semaphore(REPUBLISH_AT_ONCE)
+
+            async def again(own: _Own, slots: trio.Semaphore = slots) -> None:
+                async with slots:
+                    if self._own.get(own.item.target) is own and own.put_at is not None:
+                        await self._publish(own.item, None, own)
+
             now = trio.current_time()
-            for target, own in list(self._own.items()):
-                due = own.due <= now or self._is_outgrown(own)
-                if due and self._own.get(target) is own:
-                    await self._publish(own.item, None, own)
+            async with trio.open_nursery() as nursery:
+                for own in list(self._own.values()):
+                    if self._due(own) <= now or self._is_outgrown(own):
+                        nursery.start_soon(again, own)
             await trio.sleep(REPUBLISH_PAUSE)
 
+    def _due(self, own: _Own) -> float:
+        """When to put it again. May change, with what is seen of other items."""
+        if own.put_at is None:
+            return _NEVER
+        return own.put_at + own.spread * self._lifetimes.interval()
+
     def _is_outgrown(self, own: _Own) -> bool:
-        if own.due == _NEVER or self._table.additions == own.additions:
+        if own.put_at is None or self._table.additions == own.additions:
             return False  # being put just now; or nobody new is there
-        return own.stored < self._config.k or len(self._table) >= 2 * own.size
+        return len(own.holders) < self._config.k or len(self._table) >= 2 * own.size
 
     async def _publish(self, item: Item, cas: int | None, own: _Own | None) -> Stored:
         target = item.target
         if own is not None:
-            own.due = _NEVER
+            put_at, own.put_at = own.put_at, None
             own.additions, own.size = self._table.additions, len(self._table)
         stored = Stored(target, ())
         try:
             salt = item.salt if isinstance(item, MutableItem) else b""
             survey = await self._survey(target, salt, None, stores=True, thorough=True)
+            if own is not None and put_at is not None:
+                have = {holder.contact.id for holder in survey.holders if holder.item is not None}
+                kept = sum(holder in have for holder in own.holders)
+                elapsed = trio.current_time() - put_at
+                self._lifetimes.note(kept, len(own.holders) - kept, elapsed)
             if cas is None or survey.own is None or _seq(survey.own) == cas:
                 self._keep_here(item)
             holders = survey.targets()
@@ -242,11 +271,9 @@ class Items:
             )
         finally:
             if own is not None:
+                own.holders = tuple(info.id for info in stored.stored)
+                own.put_at = trio.current_time()
                 self._bell.ring()
-                own.stored = len(stored.stored)
-                # Not all nodes at the same time: hence a tenth more or less.
-                spread = self._rng.uniform(0.9, 1.0)
-                own.due = trio.current_time() + spread * self._config.item_republish
         newest = survey.newest
         if own is not None and newest is not None and _seq(newest) > _seq(item):
             logger.info("item %s was replaced by a newer one", target.hex()[:8])

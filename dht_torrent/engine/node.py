@@ -1,4 +1,5 @@
-"""A running node: one DHT, one listening port, any number of torrents, one nursery over all.
+"""A running node: a DHT and a listening port for each address family, any number of torrents, one
+nursery over all.
 
 The nursery dies as a whole on a bug of ours; a peer's, a contact's or a disk's fault never gets
 here.
@@ -6,15 +7,17 @@ here.
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 import trio
 
@@ -23,6 +26,7 @@ from dht_torrent.config import Config
 from dht_torrent.engine.content import Stamps
 from dht_torrent.engine.dht import Dht
 from dht_torrent.engine.disk import Disk
+from dht_torrent.engine.families import Families
 from dht_torrent.engine.host import Host, OpenStorage
 from dht_torrent.engine.limits import Limits, NewRate
 from dht_torrent.engine.net import DatagramSocket, Listener, Network, RealNetwork, bind_pair
@@ -32,7 +36,7 @@ from dht_torrent.engine.state import Resume, StateDir, settled
 from dht_torrent.engine.torrent import Torrent, check_selection
 from dht_torrent.engine.views import NodeStatus
 from dht_torrent.errors import DhtTorrentError, InputError, PeerProtocolError, StorageError
-from dht_torrent.ids import Address, InfoHash, NodeId, parse_address
+from dht_torrent.ids import Address, InfoHash, NodeId
 from dht_torrent.metainfo import Magnet, Metainfo, from_info, make, parse_torrent
 from dht_torrent.peer.identity import make_peer_id
 from dht_torrent.storage import FileStorage, Storage
@@ -48,18 +52,20 @@ MAX_TORRENT_FILE = 10_000_000
 _INFO_HASH = re.compile("[0-9a-fA-F]{40}")
 DHT_SAVE_INTERVAL = 15 * 60.0
 """Seconds between two saves of the DHT's contacts."""
+_NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 
 
 class Node:
     """A DHT node and peer-wire engine. Made by `open_node`."""
 
-    def __init__(self, host: Host, dht: Dht, nursery: trio.Nursery, address: Address) -> None:
+    def __init__(self, host: Host, nursery: trio.Nursery) -> None:
         self.config = host.config
-        self.address = address
-        """Where the node listens, TCP and UDP."""
+        self.addresses = tuple(dht.address for dht in host.dht)
+        """Where the node listens, TCP and UDP alike: one address, or one of IPv4 and one of IPv6.
+        """
         self.warnings: list[str] = []
         self._host = host
-        self._dht = dht
+        self._dht = host.dht
         self._nursery = nursery
         self._torrents: dict[InfoHash, Torrent] = {}
         self._scopes: dict[InfoHash, tuple[trio.CancelScope, trio.Event]] = {}
@@ -69,13 +75,18 @@ class Node:
         host.remove = self._remove
 
     @property
+    def address(self) -> Address:
+        """The first of `addresses`."""
+        return self.addresses[0]
+
+    @property
     def node_id(self) -> NodeId:
-        """Our id in the DHT."""
+        """Our id in the DHT of `address`."""
         return self._dht.node_id
 
     @property
-    def dht(self) -> Dht:
-        """The DHT node, for lookups of one's own."""
+    def dht(self) -> Families:
+        """The DHT nodes, for lookups of one's own; those of both families answer as one."""
         return self._dht
 
     @property
@@ -272,12 +283,13 @@ class Node:
         for peer in peers:
             by_source[peer.source] = by_source.get(peer.source, 0) + 1
         last = self._dht.last_announce
+        dht, *more = self._dht.status()
         return NodeStatus(
             id=self.node_id.hex(),
             listen=str(self.address),
             version=dht_torrent.__version__,
             uptime=now - self._started,
-            dht=self._dht.status(),
+            dht=dht,
             torrents=len(self._torrents),
             connections=len(peers),
             peers_by_source=by_source,
@@ -288,6 +300,8 @@ class Node:
             warnings=tuple(self.warnings),
             limit_up=self._host.limits.up.rate,
             limit_down=self._host.limits.down.rate,
+            listen6=str(self.addresses[1]) if more else None,
+            dht6=more[0] if more else None,
         )
 
     # -- services -------------------------------------------------------------------------------
@@ -326,9 +340,14 @@ class Node:
             await self._save_dht_now(state)
 
     async def _save_dht_now(self, state: StateDir) -> None:
-        contacts = self._dht.state()
+        contacts = [(dht.state(), dht.address.is_ipv6) for dht in self._dht]
+
+        def save() -> None:
+            for known, ipv6 in contacts:
+                state.save_dht(known, ipv6)
+
         try:
-            await self._host.disk.run(lambda: state.save_dht(contacts))
+            await self._host.disk.run(save)
         except StorageError as error:
             logger.warning("could not save the DHT's contacts: %s", error)
 
@@ -396,39 +415,43 @@ async def open_node(
     bootstrap = config.bootstrap_points()
     limits = Limits()
     limits.set(config.limit_up, config.limit_down)
-    bind = parse_address(config.listen)
+    wanted = config.listen_addresses()
     disk = Disk(config.disk)
     state: StateDir | None = None
     records: list[Resume] = []
     warnings: list[str] = []
-    saved: bytes | None = None
+    saved: dict[bool, bytes | None] = {}
     body: Exception | None = None
-    listener: Listener | None = None
-    socket: DatagramSocket | None = None
-    try:
+    with ExitStack() as opened:
         if config.state_dir is not None:
             state = await disk.run(StateDir, _absolute(config.state_dir))
+            opened.callback(state.close)
             records, warnings = await disk.run(state.load_all)
-            saved, more = await disk.run(state.load_dht)
-            warnings += more
-        try:
-            listener, socket = await bind_pair(network, bind)
-        except OSError as error:
-            raise InputError(f"cannot listen on {config.listen}: {error.strerror}") from error
-        address = listener.address
-        dht = Dht(
-            network, socket, config.dht, rng=rng, bootstrap=bootstrap, state=saved, trace=trace
-        )
+            for bind in wanted:
+                saved[bind.is_ipv6], more = await disk.run(state.load_dht, bind.is_ipv6)
+                warnings += more
+        pairs = await _listen(network, wanted, opened)
+        dhts = [
+            Dht(
+                network,
+                socket,
+                config.dht,
+                rng=rng,
+                bootstrap=bootstrap,
+                state=saved.get(socket.address.is_ipv6),
+                trace=trace,
+            )
+            for _, socket in pairs
+        ]
         host = Host(
             config=config,
             network=network,
-            dht=dht,
+            dht=Families(dhts),
             disk=disk,
             state=state,
             rng=rng,
             trace=trace,
             peer_id=make_peer_id(rng),
-            port=address.port,
             client=f"dht_torrent {dht_torrent.__version__}",
             open_storage=open_storage or _file_storage(config),
             buffer=memoryview(bytearray(config.peer.receive_buffer)),
@@ -436,12 +459,14 @@ async def open_node(
             limits=limits,
         )
         async with trio.open_nursery() as nursery:
-            node = Node(host, dht, nursery, address)
+            node = Node(host, nursery)
             node.warnings += warnings
             if config.dht.unlimited:
                 logger.warning("the DHT's limits on rates are lifted: fit for a lab only")
-            await nursery.start(dht.run)
-            nursery.start_soon(node._accept, listener)
+            for dht in dhts:
+                await nursery.start(dht.run)
+            for listener, _ in pairs:
+                nursery.start_soon(node._accept, listener)
             nursery.start_soon(node._save_dht)
             nursery.start_soon(limits.run)
             await node._restore(records)
@@ -456,13 +481,40 @@ async def open_node(
                 nursery.cancel_scope.cancel()
         if body is not None:
             raise body  # as it was: a nursery would have wrapped it in a group
-    finally:
-        if listener is not None:
-            listener.close()
-        if socket is not None:
-            socket.close()
-        if state is not None:
-            state.close()
+
+
+async def _listen(
+    network: Network, wanted: Sequence[Address], opened: ExitStack
+) -> list[tuple[Listener, DatagramSocket]]:
+    """Bind all, IPv4 first; `opened` closes them. The IPv6 wildcard is left out on a machine that
+    has no IPv6. Raises InputError."""
+    pairs: list[tuple[Listener, DatagramSocket]] = []
+    for bind in wanted:
+        try:
+            listener, socket = await _bind(network, bind, pairs)
+        except InputError as error:
+            cause = error.__cause__
+            absent = isinstance(cause, OSError) and cause.errno in _NO_IPV6
+            if pairs and bind.host == "::" and absent:
+                logger.info("no IPv6 here: the DHT and peers of IPv4 only")
+                continue
+            raise
+        opened.callback(listener.close)
+        opened.callback(socket.close)
+        pairs.append((listener, socket))
+    return pairs
+
+
+async def _bind(
+    network: Network, bind: Address, pairs: Sequence[tuple[Listener, DatagramSocket]]
+) -> tuple[Listener, DatagramSocket]:
+    """Any port: better the same in both families, which people remember and routers forward."""
+    if bind.port == 0 and pairs:
+        try:
+            return await bind_pair(network, bind._replace(port=pairs[0][0].address.port))
+        except InputError:
+            pass  # another program has it
+    return await bind_pair(network, bind)
 
 
 def _file_storage(config: Config) -> OpenStorage:

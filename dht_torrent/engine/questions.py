@@ -5,7 +5,7 @@ many there are, and on how fast they go to one place.
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,17 +28,30 @@ Done = Callable[[Answer], None]
 class Bell:
     """Wakes its one waiter; rung while nobody waits, it wakes the next at once."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_rung", "_waiter")
 
+    # A lookup waits for each reply, and many lookups for thousands: an Event for each is dear.
     def __init__(self) -> None:
-        self._event = trio.Event()
+        self._rung = False
+        self._waiter: trio.lowlevel.Task | None = None
 
     def ring(self) -> None:
-        self._event.set()
+        self._rung = True
+        if self._waiter is not None:
+            waiter, self._waiter = self._waiter, None
+            trio.lowlevel.reschedule(waiter)
 
     async def wait(self) -> None:
-        await self._event.wait()
-        self._event = trio.Event()
+        if self._rung:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        self._rung = False
+
+    def _give_up(self, _: object) -> trio.lowlevel.Abort:
+        self._waiter = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +95,10 @@ class Questions:
         self._unproven: dict[Home, int] = {}  # how many of them went to an unproven address
         self._first = Bell()
         self._room = trio.Event()
+        self._waiting = 0  # tasks that wait for it
         self._closed = False
+        self._tids: list[bytes] = []
+        self._digests = 0
 
     def __len__(self) -> int:
         """Questions in flight."""
@@ -120,7 +136,11 @@ class Questions:
         if when > now:
             await trio.sleep_until(when)
         while not self._has_room(to) and not self._closed:
-            await self._room.wait()
+            self._waiting += 1
+            try:
+                await self._room.wait()
+            finally:
+                self._waiting -= 1
         self._ask(to, method, args, done, expected, trio.current_time())
 
     def ask_now(
@@ -188,8 +208,7 @@ class Questions:
             done(None)
             return
         self.asked += 1
-        # Nobody must foresee the id, since knowing it is what a reply is believed for.
-        tid = hmac.digest(self._key, self.asked.to_bytes(8, "big"), "sha1")[:4]
+        tid = self._tid()
         earlier = self._pending.pop((to, tid), None)
         if earlier is not None:  # once in four thousand million
             self._ended(earlier)
@@ -222,8 +241,18 @@ class Questions:
         else:
             del self._unproven[place]
 
+    def _tid(self) -> bytes:
+        """The next transaction id. Nobody must foresee it, since knowing it is what a reply is
+        believed for: so it is part of a keyed hash of a counter."""
+        if not self._tids:
+            self._digests += 1
+            counter = self._digests.to_bytes(8, "big")
+            digest = hashlib.blake2b(counter, key=self._key).digest()
+            self._tids = [digest[at : at + 4] for at in range(0, len(digest), 4)]
+        return self._tids.pop()
+
     def _make_room(self) -> None:
-        if self._room.statistics().tasks_waiting:
+        if self._waiting:
             self._room.set()
             self._room = trio.Event()
 

@@ -49,6 +49,7 @@ _STAMP = struct.Struct(">qq")
 _TIME = struct.Struct(">d")
 _NO_STAMP = _STAMP.pack(-1, 0)
 _RESUME_NAME = re.compile(r"[0-9a-f]{40}\.resume")
+_DHT_NAMES = ("dht.state", "dht6.state")  # of IPv4, of IPv6
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -344,14 +345,15 @@ class StateDir:
         except OSError as exc:
             raise StorageError(f"{path}: {exc.strerror}") from exc
 
-    def load_dht(self) -> tuple[bytes | None, list[str]]:
-        """What `save_dht` was given last, None if nothing; and a line if it was set aside."""
+    def load_dht(self, ipv6: bool = False) -> tuple[bytes | None, list[str]]:
+        """What `save_dht` was given last for that address family, None if nothing; and a line if
+        it was set aside."""
         warnings: list[str] = []
-        return self._load(self.path / "dht.state", bytes, warnings), warnings
+        return self._load(self.path / _DHT_NAMES[ipv6], bytes, warnings), warnings
 
-    def save_dht(self, state: bytes) -> None:
+    def save_dht(self, state: bytes, ipv6: bool = False) -> None:
         """Raises StorageError; what was saved before then stays."""
-        self._save(self.path / "dht.state", state)
+        self._save(self.path / _DHT_NAMES[ipv6], state)
 
     def _path(self, info_hash: InfoHash) -> Path:
         return self._torrents / f"{info_hash.hex()}.resume"

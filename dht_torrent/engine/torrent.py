@@ -253,7 +253,7 @@ class Torrent:
     def _why_no_peers(self) -> str:
         if not self.offers_dht():
             return "a private torrent is not looked up in the DHT, and no peer is known"
-        dht = self._host.dht.status()
+        dht = max(self._host.dht.status(), key=lambda one: (one.good, one.bootstrap_answered))
         if not dht.good and dht.bootstrap_total:
             return (
                 f"DHT: {dht.bootstrap_answered} of {dht.bootstrap_total} bootstrap nodes answered"
@@ -552,7 +552,7 @@ class Torrent:
             with trio.CancelScope() as self._search:
                 found = await dht.find_peers(
                     self.info_hash,
-                    announce_port=self._host.port,
+                    announce=True,
                     seed=isinstance(self._stage, Active) and self._stage.swarm.picker.done,
                     on_peers=lambda addresses: self.crowd.found(addresses, "dht"),
                 )
@@ -590,7 +590,7 @@ class Torrent:
             peer.tell(HaveNone())
         self._introduce(peer)
         if peer.connection.dht and self.offers_dht():
-            peer.tell(Port(self._host.port))
+            peer.tell(Port(self._host.dht.port(peer.address)))
 
     def closed(self, peer: Peer, now: float) -> None:
         """The connection has ended; `peer` is in the crowd no longer."""
@@ -624,7 +624,7 @@ class Torrent:
         peer.tell(
             ExtensionHandshake(
                 client=self._host.client,
-                port=self._host.port,
+                port=self._host.dht.port(peer.address),
                 request_queue=self._host.config.peer.max_asked,
                 metadata_size=len(self.metainfo.info) if self.metainfo else None,
                 upload_only=done,

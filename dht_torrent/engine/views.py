@@ -82,9 +82,11 @@ class NodeStatus:
 
     id: str
     listen: str
+    """The first address we listen on."""
     version: str
     uptime: float
     dht: DhtStatus
+    """Of the family of `listen`."""
     torrents: int
     connections: int
     peers_by_source: dict[str, int]
@@ -99,3 +101,7 @@ class NodeStatus:
     limit_up: int | None = None
     """Bytes per second all torrents together may send; None is no limit."""
     limit_down: int | None = None
+    listen6: str | None = None
+    """Where we listen besides, when `listen` is IPv4 and this is IPv6 ..."""
+    dht6: DhtStatus | None = None
+    """... and the DHT there."""

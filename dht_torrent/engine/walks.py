@@ -33,6 +33,8 @@ class Walks:
         self.density = Density(config)
         self.crowds = 0
         """Walks that found a target besieged."""
+        self.want: Callable[[], Mapping[bytes, Value]] = dict
+        """What to add to a find_node, to hear of nodes in another family (BEP 32)."""
         self._table = table
         self._questions = questions
         self._config = config
@@ -57,9 +59,12 @@ class Walks:
 
         `stores`: the result is for storing on. `paths`: on so many disjoint ways, where there are
         contacts for that. `enough` is asked after each reply; True ends the walk early. Where the
-        closest nodes are suspiciously dense, all around them are asked as well.
+        closest nodes are suspiciously dense, all around them are asked as well; a store, and a
+        search on several paths, ask (and store on) those where the closest should be in any case.
         """
         config, ipv6 = self._config, self._table.ipv6
+        if method == krpc.FIND_NODE:
+            args = {**args, **self.want()}
         own_id = self._table.own_id
         began = now = trio.current_time()
         start = self._table.closest(target, max(2, paths) * config.k)
@@ -81,13 +86,20 @@ class Walks:
             bell.ring()
 
         widened = method == krpc.FIND_NODE  # which looks for nobody in particular
+        besieged = False
         async with trio.open_nursery() as nursery:
-            while enough is None or not enough():
+
+            def goes_on() -> bool:
+                """Ask whom there is to ask; False when the walk is over."""
+                nonlocal widened, besieged
+                if enough is not None and enough():
+                    return False
                 if lookup.done(now):
-                    if widened or not self._is_crowded(lookup):
-                        break
-                    widened = True
-                    continue
+                    if widened:
+                        return False
+                    widened, besieged = True, self._is_crowded(lookup)
+                    lookup.widen(self._radius(besieged, stores=stores, retries=paths > 1))
+                    return goes_on()
                 for contact in lookup.take(now):
                     done = partial(came, contact)
                     to = contact.address
@@ -95,14 +107,33 @@ class Walks:
                         nursery.start_soon(
                             self._questions.ask_when_possible, to, method, args, done, contact.id
                         )
-                with trio.move_on_at(lookup.wake_at(now)):
-                    await bell.wait()
+                return True
+
+            is_on = True
+            while is_on:
+                # One scope for all replies until the first silence: a scope for each is dear.
+                with trio.CancelScope() as patience:
+                    while is_on := goes_on():
+                        patience.deadline = lookup.wake_at(now)
+                        await bell.wait()
+                        now = trio.current_time()
                 now = trio.current_time()
             # Questions in flight go on: their answers still serve the table.
             nursery.cancel_scope.cancel()
+        closest = lookup.closest()
         if lookup.done(now) and not stores:  # else those who do not count would be missing
-            self.density.note(target, [info.id for info in lookup.closest()])
-        self._trace(LookupDone(target, lookup.asked, lookup.replies, lookup.hops, now - began))
+            self.density.note(target, [info.id for info in closest])
+        self._trace(
+            LookupDone(
+                target,
+                lookup.asked,
+                lookup.replies,
+                lookup.hops,
+                now - began,
+                tuple([info.address for info in closest]),
+                besieged,
+            )
+        )
         logger.debug(
             "%s %s: %d asked, %d answered, %d hops, %.3f s",
             method.decode("ascii", "backslashreplace"),
@@ -123,6 +154,15 @@ class Walks:
             "%s is besieged: its closest nodes are too dense; asking all around",
             lookup.target.hex()[:8],
         )
-        # Twice as many as should be there: k honest ones are among them, wherever they stand.
-        lookup.widen(self.density.radius(2 * self._config.k))
         return True
+
+    def _radius(self, besieged: bool, *, stores: bool, retries: bool) -> int:
+        """How far around a target to ask everybody; 0: the k closest are enough."""
+        k = self._config.k
+        if self.density.is_small:
+            return 0
+        if besieged or (retries and not stores):
+            # Twice as many as should be there: k honest ones are among them, wherever they stand.
+            return self.density.radius(2 * k)
+        # Who crowds a key out must not have it alone, even unnoticed. It costs a node or two more.
+        return self.density.radius(k) if stores else 0

@@ -17,7 +17,7 @@ import math
 import os
 import random
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,7 @@ import trio
 
 from dht_torrent.engine.net import MAX_DATAGRAM, MAX_DRAIN
 from dht_torrent.ids import Address, HostPort
+from dht_torrent.lab.clock import VirtualClock
 
 _EPHEMERAL: Final = range(49152, 65536)  # RFC 6335
 _MAX_UDP: Final = 65507
@@ -90,13 +91,20 @@ class FakeNetwork:
         reordering: float = 0.0,
         rate: float | None = None,
         window: int = 256 * 1024,
+        grain: float = 0.0,
     ) -> None:
-        """`window`: bytes one direction of a stream holds before its sender must wait."""
+        """`window`: bytes one direction of a stream holds before its sender must wait. `grain`:
+        datagrams arrive at multiples of so many seconds; where thousands of nodes talk, many
+        then arrive at one moment, which is cheaper than as many moments."""
         self.rng = rng
         self.window = window
+        self.grain = grain
         self.stats = Stats()
         self.names: dict[str, list[str]] = {}
         """What `resolve` finds: IPs by host name."""
+        self.tap: Callable[[Address, Address, bytes], None] | None = None
+        """Hears of each datagram sent: from where, to where, and what. For experiments that count;
+        it must change nothing."""
         self._default = Link(
             latency=latency, loss=loss, duplication=duplication, reordering=reordering, rate=rate
         )
@@ -119,7 +127,8 @@ class FakeNetwork:
             self._wires.pop(pair, None)
 
     def link(self, source: str, target: str) -> Link:
-        return self._links.get((source, target), self._default)
+        links = self._links
+        return links.get((source, target), self._default) if links else self._default
 
     def wire(self, source: str, target: str) -> Wire:
         """The wire that streams from `source` to `target` share."""
@@ -275,6 +284,7 @@ class FakeDatagramSocket:
         self._host = host
         self._address = address
         self._source = Address(host.ip, address.port)
+        self._is_ipv6 = self._source.is_ipv6
         self._queue: list[tuple[float, int, bytes, Address]] = []  # a heap, by arrival
         self._received = 0
         self._alarm = Alarm()
@@ -286,45 +296,53 @@ class FakeDatagramSocket:
         return self._address
 
     async def receive(self) -> list[tuple[bytes, Address]]:
-        await trio.lowlevel.checkpoint()
+        queue = self._queue
+        if self._closed or (queue and queue[0][0] <= trio.current_time()):
+            await trio.lowlevel.checkpoint()  # below it waits; a step of its own only if it cannot
         while True:
             if self._closed:
                 raise trio.ClosedResourceError("closed here")
             now = trio.current_time()
             got: list[tuple[bytes, Address]] = []
-            while self._queue and self._queue[0][0] <= now and len(got) < MAX_DRAIN:
-                _, _, data, source = heapq.heappop(self._queue)
+            while queue and queue[0][0] <= now and len(got) < MAX_DRAIN:
+                _, _, data, source = heapq.heappop(queue)
                 got.append((data, source))
             if got:
                 return got
-            await self._alarm.wait_until(self._queue[0][0] if self._queue else math.inf)
+            await self._alarm.wait_until(queue[0][0] if queue else math.inf)
 
     def send(self, data: bytes, to: Address) -> bool:
         unsendable = len(data) > _MAX_UDP or not 0 < to.port < 65536
-        if self._closed or self._host.is_down or unsendable or to.is_ipv6 != self._source.is_ipv6:
+        net, host = self._net, self._host
+        if self._closed or host.is_down or unsendable or to.is_ipv6 != self._is_ipv6:
             self.errors += 1
             return False
-        net, rng, link = self._net, self._net.rng, self._net.link(self._host.ip, to.host)
-        net.stats.datagrams += 1
-        net.stats.datagram_bytes += len(data)
+        rng, link = net.rng, net.link(host.ip, to.host)
+        stats = net.stats
+        stats.datagrams += 1
+        stats.datagram_bytes += len(data)
+        if net.tap is not None:
+            net.tap(self._source, to, data)
         now = trio.current_time()
-        if self._host.behind_nat:
+        if host.behind_nat:
             self._mappings[to] = now
         if link.loss and rng.random() < link.loss:
-            net.stats.lost += 1
+            stats.lost += 1
             return True
         copies = 1
         if link.duplication and rng.random() < link.duplication:
-            net.stats.duplicated += 1
+            stats.duplicated += 1
             copies = 2
         for _ in range(copies):
             when = now + link.delay(rng)
             if link.reordering and rng.random() < link.reordering:
                 when += rng.uniform(0.0, link.holdback)
-            host = net.find(self._host.ip, to.host)
-            target = None if host is None else host.heard_at(to.port)
+            if net.grain:
+                when = math.ceil(when / net.grain) * net.grain
+            there = net.find(host.ip, to.host)
+            target = None if there is None else there.heard_at(to.port)
             if target is None or not target.accept(when, data, self._source, now):
-                net.stats.lost += 1
+                stats.lost += 1
         return True
 
     def accept(self, when: float, data: bytes, source: Address, now: float) -> bool:
@@ -605,26 +623,51 @@ class Wire:
 class Alarm:
     """Lets one task wait for a moment that others may bring forward."""
 
+    __slots__ = ("_clock", "_scope", "_task", "_when")
+
     def __init__(self) -> None:
-        self._lot = trio.lowlevel.ParkingLot()
+        self._task: trio.lowlevel.Task | None = None
+        self._when = math.inf
+        self._clock: VirtualClock | None = None
         self._scope: trio.CancelScope | None = None
 
     async def wait_until(self, when: float) -> None:
         """Returns at `when`, or earlier. Raises `trio.BusyResourceError` if a task waits here."""
-        if self._scope is not None:
+        if self._task is not None:
             raise trio.BusyResourceError("another task is waiting for the same thing")
+        clock = trio.lowlevel.current_clock()
+        self._task = trio.lowlevel.current_task()
+        self._when = math.inf
+        if isinstance(clock, VirtualClock):
+            self._clock = clock
+            self.bring_forward(when)
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+            return
         with trio.CancelScope(deadline=when) as self._scope:
-            try:
-                await self._lot.park()
-            finally:
-                self._scope = None
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        self._scope = None
 
     def bring_forward(self, when: float) -> None:
-        if self._scope is not None and when < self._scope.deadline:
+        if self._task is None or when >= self._when:
+            return
+        self._when = when
+        if self._clock is not None:
+            self._clock.call_at(when, self._due)
+        elif self._scope is not None and when < self._scope.deadline:
             self._scope.deadline = when
 
     def ring(self) -> None:
-        self._lot.unpark()
+        if self._task is not None:
+            task, self._task = self._task, None
+            trio.lowlevel.reschedule(task)
+
+    def _due(self, now: float) -> None:
+        if self._when <= now:  # else this call is of an earlier wait
+            self.ring()
+
+    def _give_up(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 def _open_streams(

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar, TypeVarTuple
 
 import trio
-import trio.testing
+
+from dht_torrent.lab.clock import VirtualClock
 
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
@@ -33,8 +34,11 @@ def run(
     setattr(core, _SHUFFLES_SORTED, True)
     setattr(core, _DICE, random.Random(f"scheduler {seed}"))
     try:
-        clock = trio.testing.MockClock(autojump_threshold=0)
-        return trio.run(main, random.Random(seed), *args, clock=clock)
+        return trio.run(main, random.Random(seed), *args, clock=VirtualClock())
+    except BaseExceptionGroup as group:
+        if group.split(KeyboardInterrupt)[1] is None:
+            raise KeyboardInterrupt from None  # whichever tasks it hit on its way
+        raise
     finally:
         setattr(core, _SHUFFLES_SORTED, sorts)
         setattr(core, _DICE, dice)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gc
 import json
 import math
 import subprocess
@@ -21,20 +22,25 @@ from typing import Final
 from rich.console import Console
 from rich.progress import Progress
 
+from dht_torrent.config import parse_rate
+from dht_torrent.errors import InputError
+
 Cell = str | int | float | bool | None
 
 _DIGITS: Final = 6
 _NOT_CONFIG: Final = frozenset({"out", "json", "seed"})
 
 
-def parser(doc: str, *, nodes: int, lookups: int) -> argparse.ArgumentParser:
-    """The flags all studies have; `doc` is the script's docstring."""
+def parser(doc: str, *, nodes: int, lookups: int | None = None) -> argparse.ArgumentParser:
+    """The flags all studies have; `doc` is the script's docstring. Without `lookups` the study
+    makes none."""
     made = argparse.ArgumentParser(
         description=doc.strip(), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--seed", type=int, default=1, help="same seed, same result (default 1)")
     made.add_argument("--nodes", type=positive, default=nodes, help=f"default {nodes}")
-    made.add_argument("--lookups", type=positive, default=lookups, help=f"default {lookups}")
+    if lookups is not None:
+        made.add_argument("--lookups", type=positive, default=lookups, help=f"default {lookups}")
     made.add_argument("--out", type=Path, metavar="FILE", help="write a CSV, a row per measurement")
     made.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return made
@@ -54,6 +60,33 @@ def share(text: str) -> float:
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError("must be between 0 and 1")
     return number
+
+
+def seconds(text: str) -> float:
+    """For argparse: a time, from 0 to a day."""
+    number = float(text)
+    if not 0 <= number <= 86_400:
+        raise argparse.ArgumentTypeError("must be from 0 to 86400 seconds")
+    return number
+
+
+def size(text: str) -> int:
+    """For argparse: bytes above 0, with an optional unit as in `64MiB`."""
+    try:
+        number = parse_rate(text)
+    except InputError:
+        number = None
+    if number is None:
+        raise argparse.ArgumentTypeError(f"not a size, as 4MiB: {text[:60]!r}")
+    return number
+
+
+def collect_rarely() -> None:
+    """For scripts that hold thousands of nodes: Python's garbage collector would look at all of
+    their objects again and again, though nearly none is garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 class Study:
@@ -102,6 +135,16 @@ class Study:
             for name, value in figures.items():
                 sys.stdout.write(f"{name.replace('_', ' '):{width}}  {value}\n")
         sys.stderr.write(f"{time.monotonic() - self._began:.1f} s\n")
+
+
+def exit_code(main: Callable[[], None]) -> int:
+    """Run a script: 0, or 130 when Ctrl-C ended it, however deep in Trio's groups that came up."""
+    code = 0
+    try:
+        main()
+    except* KeyboardInterrupt:
+        code = 130
+    return code
 
 
 def commit() -> str:

@@ -61,6 +61,7 @@ class Candidates:
         self._known: dict[Address, _Candidate] = {}
         self._counts: Counter[str] = Counter()
         self._bans: dict[str | Address, float] = {}  # until when
+        self._quiet: dict[str, float] = {}  # public hosts that failed us, and until when they rest
 
     def __len__(self) -> int:
         return len(self._known)
@@ -103,8 +104,8 @@ class Candidates:
         """
         best: _Candidate | None = None
         best_rank: tuple[int, int, float] | None = None
-        for candidate in self._ready():
-            if candidate.not_before <= now:
+        for candidate, not_before in self._ready():
+            if not_before <= now:
                 rank = (candidate.fails, _rank(candidate.source), self._rng.random())
                 if best_rank is None or rank < best_rank:
                     best, best_rank = candidate, rank
@@ -116,7 +117,7 @@ class Candidates:
 
     def next_time(self, now: float) -> float | None:
         """When `take` may have something (`now` or later); None: not before something changes."""
-        times = [candidate.not_before for candidate in self._ready()]
+        times = [not_before for _, not_before in self._ready()]
         return max(min(times), now) if times else None
 
     def connected(self, address: Address, now: float) -> None:
@@ -125,6 +126,7 @@ class Candidates:
         if candidate is not None:
             candidate.connected = candidate.worked = True
             candidate.fails = 0
+            self._quiet.pop(address.host, None)
 
     def disconnected(self, address: Address, now: float) -> None:
         """That connection ended; it may be dialled again after the usual pause."""
@@ -156,6 +158,11 @@ class Candidates:
             candidate.connected = False
             candidate.fails += 1
             candidate.not_before = now + self._pause(candidate)
+            if not address.is_local:
+                self._quiet.pop(address.host, None)
+                self._quiet[address.host] = candidate.not_before
+                if len(self._quiet) > self._config.max_candidates:
+                    del self._quiet[next(iter(self._quiet))]
 
     def ban(self, who: Address | str, now: float) -> None:
         """Keep away for `ban_time`: a public address with its whole host, a local one with its port
@@ -183,12 +190,23 @@ class Candidates:
         banned = [who for who, until in self._bans.items() if until > now and type(who) is str]
         return [candidate.address for candidate in known], banned
 
-    def _ready(self) -> Iterator[_Candidate]:
-        """Candidates that may be dialled when their pause is over."""
+    def _ready(self) -> Iterator[tuple[_Candidate, float]]:
+        """Candidates that may be dialled, each with the end of its pause.
+
+        A public host is dialled at one port at a time, and after a failure rests as a whole: who
+        names thousands of its ports has us knock once in a while, not flood it. Not so where the
+        user named the peer."""
         most = self._config.max_dial_fails
-        for candidate in self._known.values():
-            if not candidate.connected and (candidate.fails < most or candidate.source in LASTING):
-                yield candidate
+        known = self._known.values()
+        busy = {c.address.host for c in known if c.connected and not c.address.is_local}
+        for candidate in known:
+            if candidate.connected:
+                continue
+            if candidate.source in LASTING:
+                yield candidate, candidate.not_before
+            elif candidate.fails < most and candidate.address.host not in busy:
+                quiet = self._quiet.get(candidate.address.host, candidate.not_before)
+                yield candidate, max(candidate.not_before, quiet)
 
     def _pause(self, candidate: _Candidate) -> float:
         config = self._config

@@ -3,7 +3,7 @@
 BEP 3's choker. Downloading: `unchoke_slots` peers by what they send us; better ones that are not
 interested are unchoked as well, so that they are served the moment they are. Seeding: in turns,
 each until it had its quota, so that a fast peer that throws the data away cannot keep its slot.
-One optimistic slot moves every `optimistic_interval`; newcomers have better odds for it.
+The optimistic slot (or slots) moves every `optimistic_interval`; newcomers have better odds for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MIN_TURN = 60.0
 NEWCOMER_ROUNDS = 3
 """A peer is a newcomer for this many unchoke intervals (BEP 3)."""
 MAX_OPTIMISTIC = 4
-"""Optimistic slots when everybody snubs us."""
+"""Optimistic slots when everybody snubs us, unless there are more anyway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class Choker:
             [peer for peer in interested if peer.key not in chosen],
             now,
             rng,
-            slots=1 if seeding else min(1 + sum(p.snubs_us for p in peers), MAX_OPTIMISTIC),
+            slots=self._chances(peers, seeding=seeding),
             due=not only_free_slots and now - self._moved_at >= self._config.optimistic_interval,
         )
         return Choices(
@@ -118,6 +118,13 @@ class Choker:
         return tuple(
             peer.key for peer in sorted(idle, key=_best_first)[: self._config.unchoke_slots]
         )
+
+    def _chances(self, peers: Sequence[PeerView], *, seeding: bool) -> int:
+        """Optimistic slots: one more for each peer that snubs us (BEP 3's anti-snubbing)."""
+        slots = self._config.optimistic_slots
+        if seeding or not slots:
+            return slots
+        return min(slots + sum(peer.snubs_us for peer in peers), max(slots, MAX_OPTIMISTIC))
 
     def _by_turn(self, interested: list[PeerView], now: float) -> list[PeerView]:
         """libtorrent's round robin: a served peer keeps its slot until it had `seed_quota` pieces

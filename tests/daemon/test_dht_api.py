@@ -8,13 +8,18 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from dht_torrent.daemon.dht_api import ask
+from dht_torrent.daemon import dht_api
 from dht_torrent.engine.dht import Dht
+from dht_torrent.engine.families import Families
 from dht_torrent.errors import InputError, NoReply
 from dht_torrent.ids import InfoHash
 from tests.helpers.dht_lab import HASH, Found, Lab
 
 SEED = "01" * 32
+
+
+async def ask(dht: Dht, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return await dht_api.ask(Families([dht]), action, arguments)
 
 
 @pytest.fixture

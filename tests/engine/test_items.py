@@ -27,6 +27,7 @@ from tests.helpers.dht_lab import CONFIG, MINUTE, OTHER, Lab, only_query, query,
 
 KEY = SigningKey(b"\x01" * 32)
 TARGET = mutable_target(KEY.public)
+KEEPER, NEAR = Address("10.0.0.1", 6881), Address("10.0.0.2", 6881)  # nodes 0 and 1 of the lab
 BRIEF = replace(CONFIG, item_ttl=10 * MINUTE, item_republish=5 * MINUTE)
 
 
@@ -154,6 +155,45 @@ async def test_items_of_our_own_live_as_long_as_we_keep_them(
     nodes[1].forget(stored.target)
     await trio.sleep(11 * MINUTE)
     assert await nodes[8].get(stored.target) is None
+
+
+async def holders_of(dht: Dht, target: bytes) -> list[Address]:
+    survey = await dht.get_all(target)
+    return [holder.contact.address for holder in survey.holders if holder.item is not None]
+
+
+async def test_an_item_is_put_again_sooner_the_faster_its_holders_leave(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    nodes = await lab.nodes(24)
+    stored = await nodes[0].put_immutable(b"kept")
+    for wait in (15 * MINUTE, 8 * MINUTE):
+        holders = await holders_of(nodes[1], stored.target)
+        assert len(holders) >= 8
+        mortal = [address.host for address in holders if address not in (NEAR, KEEPER)]
+        for host in mortal[:-1]:
+            lab.net.host(host).go_down()
+        await trio.sleep(wait)
+    assert len(await holders_of(nodes[1], stored.target)) >= 8
+
+
+async def test_items_are_put_again_side_by_side(lab: Lab, autojump_clock: MockClock) -> None:
+    nodes = await lab.nodes(16, config=BRIEF)
+    for number in range(120):
+        await nodes[0].put_immutable(number)
+    await trio.sleep(4 * MINUTE)  # so that those who leave now are still believed to be there
+    for dht in nodes[10:]:
+        lab.net.host(dht.address.host).go_down()
+    puts: list[float] = []
+
+    def heard(source: Address, to: Address, data: bytes) -> None:
+        if b"1:q3:put" in data:
+            puts.append(trio.current_time())
+
+    lab.net.tap = heard
+    await trio.sleep(3 * MINUTE)
+    assert len(puts) >= 120 * 7
+    assert max(puts) - min(puts) < 80.0  # one after the other they take two minutes
 
 
 async def test_without_keep_an_item_lives_two_hours(lab: Lab, autojump_clock: MockClock) -> None:

@@ -107,3 +107,24 @@ def test_trio_gets_its_own_dice_back_even_after_an_error() -> None:
     with pytest.raises(LookupError, match="as planned"):
         run(fail)
     assert (core._r, core._ALLOW_DETERMINISTIC_SCHEDULING) == before
+
+
+async def _interrupted(rng: random.Random, *others: Exception) -> None:
+    async def fail(error: BaseException) -> None:
+        raise error
+
+    async with trio.open_nursery() as outer, trio.open_nursery() as inner:
+        outer.start_soon(trio.sleep_forever)
+        for error in (KeyboardInterrupt(), *others):
+            inner.start_soon(fail, error)
+
+
+def test_ctrl_c_comes_out_as_what_it_is_however_deep_it_hits() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(_interrupted)
+
+
+def test_ctrl_c_hides_no_error_that_happened_with_it() -> None:
+    with pytest.raises(BaseExceptionGroup) as caught:
+        run(_interrupted, LookupError("a bug"))
+    assert caught.value.subgroup(LookupError) is not None

@@ -236,3 +236,39 @@ def test_a_seed_we_parted_from_is_left_alone_until_we_need_seeds_again() -> None
     assert subject.take(600.0) is None
     subject.need_seeds(601.0)
     assert subject.take(601.0) == NEAR
+
+
+def test_a_host_named_at_ten_thousand_ports_is_dialled_once_a_minute_at_most() -> None:
+    """Somebody announces a victim's web server as a thousand peers, and then as a thousand more."""
+    subject = candidates()
+    tries: list[float] = []
+    other = far(7)
+    now, port = 0.0, 1
+    while now < 3600:
+        for _ in range(20):
+            subject.add(Address(FAR.host, port), "dht", now)
+            port = port % 65000 + 1
+        subject.add(other, "dht", now)
+        while (address := subject.take(now)) is not None:
+            if address == other:
+                subject.connected(other, now)
+                continue
+            assert subject.take(now) in (None, other)  # one at a time
+            tries.append(now)
+            subject.failed(address, now)
+        now += 1
+    assert 10 < len(tries) <= 60
+    assert subject.source(other) == "dht"  # others behind other addresses are dialled meanwhile
+
+
+def test_a_host_the_user_named_is_dialled_whatever_else_fails_there() -> None:
+    subject = candidates()
+    subject.add(FAR, "dht", 0.0)
+    fail(subject, FAR, 0.0)
+    named = FAR._replace(port=FAR.port + 1)
+    subject.add(named, "magnet", 0.0)
+    assert subject.take(0.0) == named
+    subject.connected(named, 0.0)
+    assert subject.next_time(0.0) is None  # the other port of a connected host is not needed
+    subject.disconnected(named, 10.0)
+    assert subject.next_time(10.0) == 60.0

@@ -75,6 +75,24 @@ def test_a_newcomer_is_three_times_as_likely() -> None:
     assert luck[4] + luck[5] == 2000
 
 
+def test_without_other_slots_chance_alone_decides() -> None:
+    blind = replace(CONFIG, unchoke_slots=0, optimistic_slots=5)
+    views = peers(9, 8, 7, 6, 0, 0, 0, 0, 0, 0)
+    choker, chance = Choker(blind), rng()
+    rounds = [choker.round(views, turn * 30.0, chance, seeding=False) for turn in range(100)]
+    assert all(len(choices.unchoke) == 5 for choices in rounds)
+    got = Counter(key for choices in rounds for key in choices.unchoke)
+    assert min(got.values()) > 35  # of 50 on average, whatever they give
+
+
+def test_without_any_slots_we_only_take() -> None:
+    taker = replace(CONFIG, unchoke_slots=0, optimistic_slots=0)
+    views = [replace(view, snubs_us=view.key > 2) for view in peers(9, 8, 7, 0, 0, 0)]
+    for seeding in (False, True):
+        choices = Choker(taker).round(views, 0.0, rng(), seeding=seeding)
+        assert choices == Choices((), None)
+
+
 def test_a_snubbing_peer_loses_its_slot_and_chance_gets_more() -> None:
     views = peers(9, 8, 7, 6, 5, 0, 0, 0)
     views[0] = replace(views[0], snubs_us=True)

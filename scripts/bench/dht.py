@@ -1,0 +1,340 @@
+"""How many DHT queries does a node answer per second, and per second of its CPU time?
+
+    python scripts/bench/dht.py [--rounds 5] [--seconds 2] [--mix 15:30:45:10] [--npm FOLDER]
+
+Each contestant is a process of its own on 127.0.0.1, with a table warmed among 300 light nodes and
+20,000 stored peers of 2,000 torrents: ours (a whole node), libtorrent, bittorrent-dht where Node.js
+and the package are (`npm install bittorrent-dht` in FOLDER), all with their limits lifted, and a bare
+echo. They take turns (A B C A B C ...). A generator asks `--outstanding` questions at once, a mix of
+ping, find_node, get_peers and announce_peer with valid tokens, and checks what comes back. That it is
+not the bottleneck shows in its idle share, and in the rate at which the echo keeps it busy.
+
+Then the memory of a fresh process before and after 100,000 announces of 10,000 torrents.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from peers import Line, Worker, WorkerError, worker
+from table import table
+
+HERE: Final = Path(__file__).resolve().parent
+NODES: Final = str(HERE / "dht_nodes.py")
+VILLAGE: Final = 300
+PROCESSES: Final = 2
+"""Of the generator, without a compiler."""
+STORED, TORRENTS, SOURCES = 20_000, 2_000, 1_000
+"""Peers, infohashes and addresses while the speed is measured."""
+
+Load = Callable[..., Line]
+"""A run of the generator."""
+
+
+class Program(Worker):
+    """A worker that is not a Python script."""
+
+    def __init__(self, role: str, command: Sequence[str]) -> None:
+        self.role = role
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+        self._buffer = b""
+
+
+@contextlib.contextmanager
+def program(role: str, command: Sequence[str]) -> Iterator[Worker]:
+    """A worker that is surely gone at the end of the block."""
+    made = Program(role, command)
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+def compile_generator(folder: Path) -> Path | None:
+    """The compiled generator; None where there is no C compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    made = folder / "dht_load"
+    source = str(HERE / "dht_load.c")
+    done = subprocess.run([compiler, "-O2", "-o", str(made), source], capture_output=True)
+    return made if done.returncode == 0 else None
+
+
+def compiled_load(generator: Path) -> Load:
+    def load(
+        port: int,
+        *,
+        filling: bool,
+        amount: int,
+        outstanding: int,
+        pairs: int,
+        hashes: int,
+        seed: int,
+        mix: Sequence[int],
+    ) -> Line:
+        numbers = [amount, outstanding, pairs, hashes, SOURCES, seed, *mix]
+        mode = "fill" if filling else "load"
+        command = [str(generator), "127.0.0.1", str(port), mode, *map(str, numbers)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=180)
+        line: Line = json.loads(done.stdout)
+        return line
+
+    return load
+
+
+def python_load(
+    port: int,
+    *,
+    filling: bool,
+    amount: int,
+    outstanding: int,
+    pairs: int,
+    hashes: int,
+    seed: int,
+    mix: Sequence[int],
+) -> Line:
+    """Several processes of Python, for want of a compiler."""
+    share = PROCESSES
+    with contextlib.ExitStack() as stack:
+        workers = [
+            stack.enter_context(
+                worker(
+                    "load",
+                    script=NODES,
+                    port=port,
+                    filling=filling,
+                    amount=amount // share if filling else amount,
+                    outstanding=max(1, outstanding // share),
+                    pairs=pairs,
+                    hashes=hashes,
+                    sources=SOURCES,
+                    seed=seed * share + number,
+                    weights=list(mix),
+                )
+            )
+            for number in range(share)
+        ]
+        lines = [one.expect("done") for one in workers]
+    latencies = Counter[int]()
+    for line in lines:
+        latencies.update(dict(line.pop("latencies")))
+    counts = Counter[str]()
+    for line in lines:
+        counts.update({key: value for key, value in line.items() if isinstance(value, int)})
+    seconds = max(line["seconds"] for line in lines)
+    return {
+        **dict.fromkeys(("answered", "refused", "lost", "strange", "with_values", "get_peers"), 0),
+        **counts,
+        "seconds": seconds,
+        "cpu": sum(line["cpu"] for line in lines) / share,  # of one of them, for the idle share
+        "p50": _quantile(latencies, 0.5),
+        "p99": _quantile(latencies, 0.99),
+    }
+
+
+def _quantile(seen: Counter[int], share: float) -> float:
+    wanted, passed = share * seen.total(), 0
+    for value in sorted(seen):
+        passed += seen[value]
+        if passed >= wanted:
+            return value * 1e-6
+    return 0.0
+
+
+def find_package(folder: Path | None) -> Path | None:
+    """Where Node.js finds bittorrent-dht, if it does."""
+    if shutil.which("node") is None:
+        return None
+    for place in [folder] if folder else [Path.cwd(), *Path.cwd().parents]:
+        if (place / "node_modules" / "bittorrent-dht" / "index.js").is_file():
+            return place
+    return None
+
+
+def start(
+    name: str, door: str, generator: Path | None, npm: Path | None
+) -> contextlib.AbstractContextManager[Worker]:
+    if name == "echo":
+        if generator is None:
+            raise WorkerError("the echo needs a C compiler")
+        command = [str(generator), "127.0.0.1", "0", "echo", *["0"] * 10]
+        return program(name, command)
+    if name == "js":
+        options = {"bootstrap": [door], "warm": 40}
+        command = ["node", str(HERE / "dht_js.mjs"), str(npm), json.dumps(options)]
+        return program(name, command)
+    return worker(name, script=NODES, bootstrap=door)
+
+
+def speed(
+    contestants: Sequence[str], door: str, load: Load, generator: Path | None, args: Any
+) -> dict[str, list[Line]]:
+    """The rounds of each contestant."""
+    rounds: dict[str, list[Line]] = {name: [] for name in contestants}
+    with contextlib.ExitStack() as stack:
+        ports: dict[str, int] = {}
+        workers: dict[str, Worker] = {}
+        for name in contestants:
+            one = stack.enter_context(start(name, door, generator, args.npm))
+            ready = one.expect("ready", 60.0)
+            ports[name], workers[name] = ready["port"], one
+            if "contacts" in ready:
+                note(f"{name}: {ready['contacts']} contacts")
+        common = {"outstanding": args.outstanding, "hashes": TORRENTS, "mix": args.mix}
+        for name in contestants:
+            if name != "echo":
+                load(ports[name], filling=True, amount=STORED, pairs=STORED, seed=1, **common)
+        for turn in range(args.rounds):
+            for name in contestants:
+                before = workers[name].ask()
+                milliseconds = round(args.seconds * 1000)
+                line = load(
+                    ports[name],
+                    filling=False,
+                    amount=milliseconds,
+                    pairs=STORED,
+                    seed=turn + 2,
+                    **common,
+                )
+                used = workers[name].ask()["cpu"] - before["cpu"]
+                rounds[name].append({**line, "used": used})
+                rate = line["answered"] / line["seconds"]
+                note(f"round {turn + 1}, {name}: {rate:,.0f}/s")
+    return rounds
+
+
+def memory(
+    contestants: Sequence[str], door: str, load: Load, generator: Path | None, args: Any
+) -> dict[str, Line]:
+    """Of fresh processes, before and after the announces."""
+    found = {}
+    for name in contestants:
+        if name == "echo":
+            continue
+        with start(name, door, generator, args.npm) as one:
+            port = one.expect("ready", 60.0)["port"]
+            before = one.ask()["now"]
+            line = load(
+                port,
+                filling=True,
+                amount=args.announces,
+                outstanding=args.outstanding,
+                pairs=args.announces,
+                hashes=max(1, args.announces // 10),
+                seed=1,
+                mix=args.mix,
+            )
+            after = one.ask()["now"]
+        found[name] = {"before": before, "after": after, "stored": line["announce_peer"]}
+        note(f"memory, {name}: {before / 1e6:.0f} -> {after / 1e6:.0f} MB")
+    return found
+
+
+def summary(lines: Sequence[Line]) -> dict[str, float]:
+    """Medians over the rounds; sums for what should not happen."""
+    middle = statistics.median
+    return {
+        "per_second": middle(line["answered"] / line["seconds"] for line in lines),
+        "per_cpu_second": middle(line["answered"] / max(line["used"], 1e-9) for line in lines),
+        "p50_ms": middle(line["p50"] for line in lines) * 1e3,
+        "p99_ms": middle(line["p99"] for line in lines) * 1e3,
+        "generator_idle": middle(1 - line["cpu"] / line["seconds"] for line in lines),
+        "with_values": sum(line["with_values"] for line in lines)
+        / max(1, sum(line["get_peers"] for line in lines)),
+        "refused": sum(line["refused"] for line in lines),
+        "lost": sum(line["lost"] for line in lines),
+    }
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def parse_mix(text: str) -> list[int]:
+    """`15:30:45:10`: the weights of ping, find_node, get_peers and announce_peer."""
+    parts = [int(part) for part in text.split(":")]
+    if len(parts) != 4 or min(parts) < 0 or not sum(parts) or max(parts) > 1000:
+        raise argparse.ArgumentTypeError("four weights, as 15:30:45:10")
+    return parts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="a round's length")
+    parser.add_argument("--mix", type=parse_mix, default=[15, 30, 45, 10], help="default 15:30:45:10")
+    parser.add_argument("--outstanding", type=int, default=64, help="questions at once, 256 at most")
+    parser.add_argument("--announces", type=int, default=100_000, help="0: leave memory out")
+    parser.add_argument("--only", nargs="+", choices=["ours", "lt", "js", "echo"])
+    parser.add_argument("--npm", type=Path, metavar="FOLDER", help="where bittorrent-dht is")
+    parser.add_argument("--no-compiler", action="store_true", help="generate with Python")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of the tables")
+    args = parser.parse_args()
+    if not 1 <= args.outstanding <= 256 or args.rounds < 1 or args.seconds <= 0:
+        parser.error("rounds and seconds must be positive, outstanding from 1 to 256")
+    if args.announces < 0:
+        parser.error("announces must not be negative")
+
+    args.npm = find_package(args.npm)
+    contestants = args.only or ["ours", "lt", "js", "echo"]
+    if "js" in contestants and args.npm is None:
+        note("no bittorrent-dht: `npm install bittorrent-dht` somewhere and name it with --npm")
+        contestants = [name for name in contestants if name != "js"]
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        generator = None if args.no_compiler else compile_generator(Path(name))
+        if generator is None:
+            note(f"no C compiler: {PROCESSES} Python processes ask, and there is no echo")
+            contestants = [name for name in contestants if name != "echo"]
+        load = python_load if generator is None else compiled_load(generator)
+        with worker("village", script=NODES, nodes=VILLAGE) as village:
+            door = f"127.0.0.1:{village.expect('ready')['port']}"
+            rounds = speed(contestants, door, load, generator, args)
+            held = memory(contestants, door, load, generator, args) if args.announces else {}
+    figures = {name: summary(lines) for name, lines in rounds.items()}
+    if args.json:
+        print(json.dumps({"speed": figures, "memory": held}))
+        return
+    print(f"{args.rounds} rounds of {args.seconds:g} s, medians; {args.outstanding} questions at once")
+    head = ["", "per s", "per CPU s", "p50 ms", "p99 ms", "generator idle", "values", "refused", "lost"]
+    print(table(head, [_speed_row(name, figures[name]) for name in contestants]))
+    if held:
+        print(f"\nMB before and after {args.announces:,} announces")
+        rows = [
+            [name, f"{line['before'] / 1e6:.1f}", f"{line['after'] / 1e6:.1f}", f"{line['stored']:,}"]
+            for name, line in held.items()
+        ]
+        print(table(["", "before", "after", "stored"], rows))
+    if "ours" in figures and "lt" in figures:
+        for what in ("per_second", "per_cpu_second"):
+            ratio = figures["ours"][what] / figures["lt"][what]
+            print(f"ours / lt, {what.replace('_', ' ')}: {ratio:.2f}")
+
+
+def _speed_row(name: str, figure: dict[str, float]) -> list[str]:
+    return [
+        name,
+        *(f"{figure[key]:,.0f}" for key in ("per_second", "per_cpu_second")),
+        *(f"{figure[key]:.2f}" for key in ("p50_ms", "p99_ms")),
+        *(f"{figure[key]:.0%}" for key in ("generator_idle", "with_values")),
+        *(f"{figure[key]:.0f}" for key in ("refused", "lost")),
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""The study of durability, small: it makes sense, and says the same in every process."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "lab_durability.py"
+SMALL = "--nodes 12 --lookups 2 --hours 1 --step 30 --median-life 1800 --keepers 0 2 --json"
+
+
+def start(out: Path, hash_seed: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *SMALL.split(), "--out", str(out)],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_values_last_longer_the_more_keep_them_and_the_same_in_every_process(
+    tmp_path: Path,
+) -> None:
+    files = [tmp_path / "one.csv", tmp_path / "two.csv"]
+    processes = [start(out, str(number)) for number, out in enumerate(files)]
+    said = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert said[0] == said[1]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+    with files[0].open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 3 * 2  # ages, kinds, numbers of keepers
+    share = {(row["kind"], row["keepers"], row["age"]): float(row["found"]) for row in rows}
+    left = {(row["kind"], row["keepers"], row["age"]): float(row["keepers_left"]) for row in rows}
+    for kind in ("immutable", "mutable", "announce"):
+        assert share[kind, "0", "0"] == share[kind, "2", "0"] == 1
+        assert left[kind, "0", "0"] == 0 < left[kind, "2", "60"] <= left[kind, "2", "0"] <= 2
+    assert share["announce", "0", "60"] == 0  # it has expired
+    at_last = {
+        keepers: sum(found for (_, n, age), found in share.items() if (n, age) == (keepers, "60"))
+        for keepers in ("0", "2")
+    }
+    assert at_last["2"] > at_last["0"]
+    figures = json.loads(said[0])["figures"]
+    assert len(figures) == 6
+    assert figures["1800_s_announce_0_keepers_minutes"] < 60
+
+
+@pytest.mark.parametrize("flag", ["--keepers=-1", "--step=1", "--median-life=nan"])
+def test_a_bad_flag_is_refused(flag: str) -> None:
+    done = subprocess.run([sys.executable, str(SCRIPT), flag], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert flag.split("=")[0] in done.stderr.splitlines()[-1]
