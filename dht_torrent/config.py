@@ -47,9 +47,9 @@ class DhtConfig:
     """Disjoint ways of a lookup that stores an item, or that tries again since nothing was found
     (S/Kademlia has 4 to 8). Where three nodes in ten collude, half of most tables is theirs, and
     one way in five comes through. 1: one way only, and once."""
-    announce_paths: int = 4
-    """The same for a lookup that announces a torrent. Fewer, since announces are repeated soon, and
-    one that finds nothing tries again on `paths` ways before it stores."""
+    announce_paths: int = 8
+    """The same for a lookup that announces a torrent. With fewer, one that finds nothing goes on
+    `paths` ways before it stores; but liars see to it that something is found."""
     good_for: float = 15 * 60.0
     """A contact heard from within this time is good (BEP 5)."""
     max_fails: int = 5

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dht_torrent import bencode
 from dht_torrent.bencode import Value
@@ -27,6 +28,7 @@ from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
 from dht_torrent.dht.items import SigningKey, parse_reply, sign
 from dht_torrent.dht.krpc import BadQuery, Query, Reply
+from dht_torrent.dht.shortcut import Shortcut
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens
@@ -64,7 +66,9 @@ def corpus() -> list[bytes]:
     item = sign(SigningKey(b"\x01" * 32), [b"v", {b"a": 1}], 5, b"salt")
     asked: list[tuple[bytes, dict[bytes, Value]]] = [
         (b"ping", {}),
+        (b"find_node", {b"target": TARGET}),
         (b"find_node", {b"target": TARGET, b"want": [b"n4", b"n6"]}),
+        (b"get_peers", {b"info_hash": TARGET}),
         (b"get_peers", {b"info_hash": TARGET, b"scrape": 1, b"noseed": 1}),
         (b"announce_peer", {b"info_hash": TARGET, b"port": 6881, b"token": b"aoeusnth"}),
         (b"announce_peer", {b"info_hash": TARGET, b"implied_port": 1, b"token": b"t", b"seed": 1}),
@@ -148,7 +152,16 @@ def mutated(seeds: list[bytes], rng: random.Random) -> bytes:
     return bytes(data[: rng.choice((2048, 2048, 2048, 4096))])
 
 
-def _node(rng: random.Random) -> Answerer:
+class Target(NamedTuple):
+    """Who is asked: a node, in the long way and in the short one."""
+
+    answerer: Answerer
+    shortcut: Shortcut
+    rng: random.Random
+    """The dice of both."""
+
+
+def _node(rng: random.Random) -> Target:
     config = DhtConfig()
     table, sibling = Table(NodeId(TARGET), config, 0), Table(NodeId(TARGET), config, 0, ipv6=True)
     for number in range(40):
@@ -156,10 +169,10 @@ def _node(rng: random.Random) -> Answerer:
         sibling.replied(NodeId(rng.randbytes(20)), Address(f"fd00::{number + 1:x}", 6881), 0)
     node = Answerer(table, PeerStore(config), Tokens(rng, 300, 0), config, rng)
     node.sibling = sibling
-    return node
+    return Target(node, Shortcut(node, config, rng), rng)
 
 
-def _feed(node: Answerer, data: bytes, source: Address, now: float, found: Findings) -> None:
+def _feed(node: Target, data: bytes, source: Address, now: float, found: Findings) -> None:
     for decoder in (bencode.decode, bencode.decode_prefix, bencode.decode_tolerant):
         with contextlib.suppress(BencodeError):
             decoder(data, max_depth=krpc.MAX_DEPTH, max_tokens=krpc.MAX_TOKENS, max_size=4096)
@@ -171,10 +184,15 @@ def _feed(node: Answerer, data: bytes, source: Address, now: float, found: Findi
     if message != krpc.decode_any(data):
         found.faults.append(f"read in two ways: {data!r}")
     if isinstance(message, Query | BadQuery):
-        said = node.answer(message, source, now)
+        dice = node.rng.getstate()
+        usual = krpc.usual(data)
+        short = node.shortcut.answer(usual, source, now) if usual is not None else None
+        if short is not None:
+            node.rng.setstate(dice)
+        said = node.answerer.answer(message, source, now)
         answer = krpc.encode(said)
         found.answered += 1
-        if answer != krpc.encode_any(said):
+        if answer != krpc.encode_any(said) or short not in (None, answer):
             found.faults.append(f"an answer written in two ways to {data!r}")
         if len(answer) > DhtConfig().max_reply:
             found.faults.append(f"an answer of {len(answer)} bytes to {data!r}")
@@ -229,9 +247,9 @@ def _objects() -> int:
     return sys.getallocatedblocks()
 
 
-def _with_token(node: Answerer, data: bytes, source: Address, now: float) -> bytes:
+def _with_token(node: Target, data: bytes, source: Address, now: float) -> bytes:
     """With the right token for TARGET, so that what comes after the token is reached as well."""
-    return data.replace(b"aoeusnth", node.tokens.make(source, TARGET, now))
+    return data.replace(b"aoeusnth", node.answerer.tokens.make(source, TARGET, now))
 
 
 def main() -> int:

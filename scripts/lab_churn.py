@@ -9,7 +9,8 @@ itself (items by its own timetable, torrents every quarter of an hour). With --p
 never leave, which is the usual question: does the DHT keep what somebody wants kept? With
 --publishers churn they come and go like all others; who leaves is succeeded by another one with a
 new value, and only values whose publisher lives are looked up. Lookups come from nodes drawn from
-all that have found their way in, publishers excepted, and are spread over the whole time at random.
+all that have found their way in, publishers excepted, and are spread over the whole time at random;
+those whose asker leaves in the middle do not count.
 
 Rows of what=lookup: minute (since the churn began), kind (immutable, mutable, announce), age
 (minutes since the value was first put), found, asked (nodes asked), dead_share (of these, who were
@@ -73,6 +74,8 @@ class World:
     began: float
     publications: dict[int, list[Publication]] = field(default_factory=dict)
     """By publisher; living ones only."""
+    asking: set[int] = field(default_factory=set)
+    """Nodes with a lookup on its way: one each, so that it is clear whose question is whose."""
 
     def minute(self) -> float:
         return (trio.current_time() - self.began) / 60
@@ -98,14 +101,17 @@ class World:
 
     async def look_up(self) -> None:
         everything = [p for mine in self.publications.values() for p in mine if p.ready]
-        askers = [n for n in self.churn.settled() if n not in self.publications]
+        busy = self.asking
+        askers = [n for n in self.churn.settled() if n not in self.publications and n not in busy]
         if not everything or not askers:
             return
         publication, asker = self.rng.choice(everything), self.rng.choice(askers)
         value, dht = publication.value, self.network.nodes[asker]
         minute, began = self.minute(), trio.current_time()
+        self.asking.add(asker)
         with self.wire.watch(dht, value.target) as asked:
             found = await value.find(dht)
+        self.asking.discard(asker)
         if asker not in self.network.nodes:
             return  # it left in the middle
         self.study.row(

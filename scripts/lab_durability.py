@@ -1,6 +1,6 @@
 """How long does a value last in the DHT after the node that put it has left?
 
-    python scripts/lab_durability.py --median-life 900 3600 --keepers 0 1 2 4 --out durability.csv
+    python scripts/lab_durability.py --median-life 900 3600 --keepers 0 1 3 --out durability.csv
 
 In a DHT of NODES full nodes that come and go, on virtual time, LOOKUPS values of each kind
 (immutable items, mutable items, announces) and for each number of keepers are put. Then those who
@@ -166,7 +166,7 @@ def minutes(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    flags = parser(__doc__ or "", nodes=300, lookups=25)
+    flags = parser(__doc__ or "", nodes=200, lookups=20)
     flags.add_argument(
         "--median-life",
         type=duration,
@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     flags.add_argument("--sessions", choices=LAWS, default="exponential")
     flags.add_argument(
-        "--keepers", type=keepers, nargs="+", default=[0, 1, 2, 4], help="default 0 1 2 4"
+        "--keepers", type=keepers, nargs="+", default=[0, 1, 3], help="default 0 1 3"
     )
     flags.add_argument("--hours", type=duration, default=3.0, help="virtual ones; default 3")
     flags.add_argument(

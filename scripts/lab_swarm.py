@@ -1,6 +1,7 @@
 """How does the time to fetch something grow with the number who want it, and what makes it so?
 
-    python scripts/lab_swarm.py --nodes 32 --out swarm.csv
+    python scripts/lab_swarm.py --out swarm.csv
+    python scripts/lab_swarm.py --variants swarm server --nodes 64
     python scripts/lab_swarm.py --variants rarest random in_order --runs 3 --json
 
 Whole nodes in a network in memory, on virtual time. All leeches begin at once; each can send --up
@@ -8,9 +9,12 @@ bytes per second and receive four times that. The variants, in groups that are t
 
     swarm, server                a swarm, and one seed that serves everybody alone; 2, 4, 8 ... and
                                  --nodes leeches; the seed is as fast as a leech
+    allowed_fast                 a swarm of 16 where choked newcomers may have ten pieces (BEP 6);
+                                 no other variant allows any
     rarest, random, in_order     which piece next; 16 leeches, the seed half as fast as a leech
     tit_for_tat, random_unchoke  whom to unchoke: whoever gives, or anybody; 16 leeches of which 4
-                                 never upload, the seed four times as fast as a leech
+                                 never upload, the seed four times as fast as a leech, and all at
+                                 half the rate, for more rounds of choking
     endgame, no_endgame          whether the last blocks are asked for in several places; 4 leeches,
                                  a seed, and a second one that is a fortieth as fast
 
@@ -58,7 +62,7 @@ def note(study: Study, result: Result) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    flags = parser(__doc__ or "", nodes=32)
+    flags = parser(__doc__ or "", nodes=16)
     flags.add_argument("--size", type=size, default=4 << 20, help="default 4MiB")
     flags.add_argument("--piece", type=size, default=32 << 10, help="default 32KiB")
     flags.add_argument("--up", type=size, default=64 << 10, help="bytes per second; default 64KiB")

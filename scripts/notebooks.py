@@ -60,7 +60,7 @@ STUDIES = [
         "lookup",
         "lab_lookup.py",
         "n kind",
-        full=[f"--nodes {nodes} --lookups 500" for nodes in (30, 100, 300, 1000, 3000)],
+        full=[f"--nodes {nodes} --lookups 300" for nodes in (30, 100, 300, 1000)],
         small=["--nodes 12 --lookups 4"],
     ),
     Study(
@@ -75,9 +75,9 @@ STUDIES = [
         "lab_lookup.py",
         "n kind loss dead",
         full=[
-            "--nodes 1000",
-            *(f"--nodes 1000 --loss {share}" for share in (0.05, 0.1, 0.2)),
-            *(f"--nodes 1000 --dead {share}" for share in (0.1, 0.25, 0.5)),
+            "--nodes 500 --lookups 300",
+            *(f"--nodes 500 --lookups 300 --loss {share}" for share in (0.1, 0.2)),
+            *(f"--nodes 500 --lookups 300 --dead {share}" for share in (0.25, 0.5)),
         ],
         small=["--nodes 12 --lookups 4 --loss 0.1"],
     ),
@@ -85,14 +85,16 @@ STUDIES = [
         "churn",
         "lab_churn.py",
         "what kind median_life minute/20",
-        full=[f"--median-life {life}" for life in (200, 60, 15)],
+        full=[
+            f"--median-life {life} --nodes 150 --lookups 1000 --values 45" for life in (200, 60, 15)
+        ],
         small=["--median-life 15 --nodes 12 --lookups 8 --hours 0.1 --values 3 --publishing 1"],
     ),
     Study(
         "durability",
         "lab_durability.py",
         "",
-        full=["--median-life 900 3600 12000 --keepers 0 1 2 4 --step 30"],
+        full=["--median-life 900 3600 --keepers 0 1 4 --nodes 120 --lookups 10 --step 30"],
         small=["--median-life 900 --keepers 0 1 --nodes 10 --lookups 1 --hours 0.2 --step 10"],
     ),
     Study(
@@ -100,8 +102,11 @@ STUDIES = [
         "lab_hostile.py",
         "kind hostile paths method",
         full=[
-            "--kind colluding --hostile 0,0.1,0.2,0.3,0.4 --paths 1,4",
-            *(f"--kind {kind} --hostile 0.2" for kind in ("blackhole", "liar", "late")),
+            "--kind colluding --hostile 0.1,0.2,0.3,0.4 --paths 1,4 --lookups 100",
+            *(
+                f"--kind {kind} --hostile 0.2 --lookups 100"
+                for kind in ("blackhole", "liar", "late")
+            ),
         ],
         small=[
             "--kind colluding --hostile 0.2 --paths 1,4 --nodes 50 --lookups 2",
@@ -112,14 +117,14 @@ STUDIES = [
         "eclipse",
         "lab_hostile.py",
         "size early method",
-        full=["--kind eclipse --eclipse 8,16,24"],
+        full=["--kind eclipse --eclipse 8,16,24 --keys 25"],
         small=["--kind eclipse --eclipse 8 --keys 1 --nodes 40 --lookups 2"],
     ),
     Study(
         "swarm_size",
         "lab_swarm.py",
         "variant leeches run gives",
-        full=["--variants server swarm --nodes 64 --runs 3"],
+        full=["--variants server swarm --nodes 32"],
         small=["--variants server swarm --nodes 4 --size 64KiB"],
     ),
     Study(
@@ -127,9 +132,9 @@ STUDIES = [
         "lab_swarm.py",
         "variant leeches run gives",
         full=[
-            "--variants rarest random in_order --nodes 16 --runs 5",
-            "--variants tit_for_tat random_unchoke --nodes 16 --runs 5",
-            "--variants endgame no_endgame --nodes 4 --runs 5",
+            "--variants rarest random in_order --nodes 16 --size 2MiB --runs 3",
+            "--variants tit_for_tat random_unchoke --nodes 16 --size 2MiB --runs 3",
+            "--variants endgame no_endgame --nodes 4 --size 2MiB --runs 3",
         ],
         small=[
             "--variants rarest in_order tit_for_tat random_unchoke endgame --nodes 4 --size 64KiB"
@@ -139,7 +144,7 @@ STUDIES = [
         "swarm",
         "swarm.py",
         "",
-        full=["--nodes 50 --size 64MiB --kill 0.3 --free-riders 0.2 --poisoners 2"],
+        full=["--nodes 30 --size 16MiB --kill 0.3 --free-riders 0.2 --poisoners 2"],
         small=["--nodes 3 --size 256KiB"],
     ),
 ]

@@ -149,6 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("--kill", type=share, default=0.0, metavar="SHARE", help="default 0")
     flags.add_argument("--free-riders", type=share, default=0.0, metavar="SHARE", help="default 0")
     flags.add_argument("--poisoners", type=int, default=0, metavar="COUNT", help="default 0")
+    flags.add_argument("--up", type=size, metavar="RATE", help="bytes per second a node may send")
     flags.add_argument("--patience", type=seconds, default=600.0, help="default 600 seconds")
     args = flags.parse_args(argv)
     study = Study(args)
@@ -159,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         poisoners=args.poisoners,
         kill=args.kill,
         free_riders=args.free_riders,
+        up=args.up,
     )
     try:
         with tempfile.TemporaryDirectory(prefix="swarm-") as folder:

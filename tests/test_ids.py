@@ -168,3 +168,13 @@ def test_a_mapped_or_malformed_host_and_a_port_out_of_range_are_unusable() -> No
 def test_private_means_what_the_standard_library_means(ip: ipaddress.IPv4Address) -> None:
     nets = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16")
     assert Address(str(ip), 1).is_local == any(ip in ipaddress.ip_network(net) for net in nets)
+
+
+@given(st.ip_addresses())
+def test_usable_is_what_the_standard_library_calls_neither_multicast_nor_reserved(
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
+    wrong = ip.is_multicast or ip.is_unspecified or (ip.version == 4 and ip.is_reserved)
+    nowhere = ip.version == 4 and ip in ipaddress.ip_network("0.0.0.0/8")
+    mapped = ip.version == 6 and getattr(ip, "ipv4_mapped", None) is not None
+    assert Address(str(ip), 1).is_usable == (not (wrong or nowhere or mapped))

@@ -20,7 +20,6 @@ from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens
 from dht_torrent.ids import Address, InfoHash
 
-
 REPLY_OVERHEAD = 150
 """Bytes of a reply at most, beside what its strings say and the tid we echo."""
 

@@ -275,9 +275,27 @@ def decode_any(data: bytes) -> Message:
 
 def encode(message: Query | Reply | ErrorReply) -> bytes:
     """The datagram for a message. Its `version` goes out only when it is set."""
-    if type(message) is Reply and (usual := _usual_reply(message)) is not None:
-        return usual
-    return encode_any(message)
+    usual = None
+    if type(message) is Reply:
+        usual = _usual_reply(message)
+    elif type(message) is Query:
+        usual = _usual_question(message)
+    return encode_any(message) if usual is None else usual
+
+
+def _usual_question(query: Query) -> bytes | None:
+    """What `encode_any` would make of it, twice as fast; None where it has to say."""
+    tid, method, args, version, read_only = query
+    if not _LEAVES.issuperset(map(type, args.values())):
+        return None
+    if not _BYTES_ONLY.issuperset(map(type, (*args, tid, method))):
+        return None
+    out: dict[bytes, Value] = {b"a": cast(Value, args), b"q": method, b"t": tid, b"y": b"q"}
+    if version is not None:
+        out[b"v"] = version
+    if read_only:
+        out[b"ro"] = 1
+    return bencode.encode_checked(out)
 
 
 def _usual_reply(reply: Reply) -> bytes | None:
@@ -299,6 +317,7 @@ def _usual_reply(reply: Reply) -> bytes | None:
 
 
 _BYTES_ONLY: Final = frozenset({bytes})
+_LEAVES: Final = frozenset({bytes, int})
 
 
 def encode_any(message: Query | Reply | ErrorReply) -> bytes:

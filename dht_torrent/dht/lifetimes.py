@@ -3,6 +3,9 @@ fast as they go; within the bounds of `DhtConfig`.
 
 BEP 44's hour suits Mainline, where half of all nodes stay three hours. Where half leave within a
 quarter of an hour, all eight holders are gone by then more often than not.
+
+Who confirms a put and does not keep the item counts as gone: to such liars, too, the answer is to
+put more often, and `item_republish_least` bounds what they can make us send.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ liar spoils the way it is on and no other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -12,6 +13,23 @@ from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.lookup import Lookup
 from dht_torrent.dht.sources import Home, neighbourhood
 from dht_torrent.ids import NodeId, distance
+
+
+class _Way:
+    """One of the ways, and what it said last: that holds until somebody on it answers or fails, or
+    until `until`. With eight ways and one reply, seven need not be asked again."""
+
+    __slots__ = ("drained", "is_done", "lookup", "until")
+
+    def __init__(self, lookup: Lookup) -> None:
+        self.lookup = lookup
+        self.stir()
+
+    def stir(self) -> None:
+        """Something happened on it."""
+        self.is_done = False
+        self.drained = False  # whether it has named all whom it would ask now
+        self.until = -math.inf
 
 
 class Paths:
@@ -40,9 +58,9 @@ class Paths:
             lookup_queries=max(config.k, config.lookup_queries // count),
         )
         self._ways = [
-            Lookup(target, own_id, part, now, ipv6=ipv6, stores=stores) for _ in range(count)
+            _Way(Lookup(target, own_id, part, now, ipv6=ipv6, stores=stores)) for _ in range(count)
         ]
-        self._asked_on: dict[NodeId, Lookup] = {}
+        self._asked_on: dict[NodeId, _Way] = {}
 
     @property
     def asked(self) -> int:
@@ -50,61 +68,83 @@ class Paths:
 
     @property
     def replies(self) -> int:
-        return sum(way.replies for way in self._ways)
+        return sum(way.lookup.replies for way in self._ways)
 
     @property
     def hops(self) -> int:
-        return max(way.hops for way in self._ways)
+        return max(way.lookup.hops for way in self._ways)
 
     def add(self, contacts: Iterable[NodeInfo]) -> None:
         """Candidates from our own table: each begins one way."""
         for place, info in enumerate(contacts):
-            self._ways[place % len(self._ways)].add([info])
+            way = self._ways[place % len(self._ways)]
+            way.lookup.add([info])
+            way.stir()
 
     def take(self, now: float) -> list[NodeInfo]:
         """Whom to ask now."""
         taken: list[NodeInfo] = []
         for way in self._ways:
-            while fresh := way.take(now):
+            self._look(way, now)
+            if way.is_done or way.drained:
+                continue
+            while fresh := way.lookup.take(now):
                 mine = [info for info in fresh if info.id not in self._asked_on]
                 for info in fresh:
                     if info.id in self._asked_on:
-                        way.skip(info)
+                        way.lookup.skip(info)
                 self._asked_on.update(dict.fromkeys((info.id for info in mine), way))
                 taken += mine
+            way.stir()
+            self._look(way, now)
+            way.drained = True
         return taken
 
     def answered(self, contact: NodeInfo, nodes: Iterable[NodeInfo], now: float) -> None:
         way = self._asked_on.get(contact.id)
-        if way is not None:
-            way.answered(contact, nodes, now)
+        if way is None:
+            return
+        was_silent = not self.replies
+        way.lookup.answered(contact, nodes, now)
+        # From the first reply on, ways that lead to the silent hold nobody up.
+        for stirred in self._ways if was_silent else [way]:
+            stirred.stir()
 
     def failed(self, contact: NodeInfo) -> None:
         way = self._asked_on.get(contact.id)
         if way is not None:
-            way.failed(contact)
+            way.lookup.failed(contact)
+            way.stir()
 
     def done(self, now: float) -> bool:
-        return all(self._is_done(way, now) for way in self._ways)
+        for way in self._ways:
+            self._look(way, now)
+        return all(way.is_done for way in self._ways)
 
-    def _is_done(self, way: Lookup, now: float) -> bool:
-        way.is_alone = not self.replies  # a way that leads to the silent holds nobody up
-        return way.done(now)
+    def _look(self, way: _Way, now: float) -> None:
+        """See to it that what `way` says is true `now`."""
+        if now >= way.until:
+            way.lookup.is_alone = not self.replies
+            way.is_done = way.lookup.done(now)
+            way.until = way.lookup.wake_at(now)
+            way.drained = False
 
     def widen(self, radius: int) -> None:
         """As `Lookup.widen`."""
         self._radius = radius
         for way in self._ways:
-            way.widen(radius)
+            way.lookup.widen(radius)
+            way.stir()
 
     def wake_at(self, now: float) -> float:
-        waking = [way.wake_at(now) for way in self._ways if not self._is_done(way, now)]
-        return min(waking, default=now)
+        for way in self._ways:
+            self._look(way, now)
+        return min((way.until for way in self._ways if not way.is_done), default=now)
 
     def closest(self) -> list[NodeInfo]:
         """The closest of all ways, nearest first."""
         everybody = sorted(
-            (info for way in self._ways for info in way.all_answered()),
+            (info for way in self._ways for info in way.lookup.all_answered()),
             key=lambda info: distance(info.id, self.target),
         )
         # One for each /24, as within each way.

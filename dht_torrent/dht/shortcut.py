@@ -14,6 +14,7 @@ from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import REPLY_OVERHEAD, Answerer
 from dht_torrent.dht.krpc import UsualQuery
+from dht_torrent.dht.sources import facts
 from dht_torrent.ids import Address, InfoHash
 
 _END: Final = b"1:v%d:%b1:y1:re" % (len(krpc.VERSION), krpc.VERSION)
@@ -31,20 +32,24 @@ class Shortcut:
         self._nodes_key = b"6:nodes6" if answerer.table.ipv6 else b"5:nodes"
 
     def answer(self, query: UsualQuery, source: Address, now: float) -> bytes | None:
-        """The datagram for `source`; None, and nothing has been done, where the longer way must be
-        gone. May store a peer."""
+        """The datagram for `source`, which is usable; None, and nothing has been done, where the
+        longer way must be gone. May store a peer."""
         _, target, info_hash, port, token, size, tid, _ = query
         body = b""
         if target is not None:
             body = self._nodes(target, source)
         elif info_hash is not None and port is None:
             body = self._peers(InfoHash(info_hash), source, now, len(tid))
-        elif info_hash is not None and port is not None and not (
-            self._tokens.accepts(token, source, info_hash, now)
-            and self._store.add(InfoHash(info_hash), Address(source.host, int(port)), now)
+        elif (
+            info_hash is not None
+            and port is not None
+            and not (
+                self._tokens.accepts(token, source, info_hash, now)
+                and self._store.add(InfoHash(info_hash), Address(source.host, int(port)), now)
+            )
         ):
             return None
-        ip = source.compact()
+        _, _, ip = facts(source)
         return b"d2:ip%d:%b1:rd2:id20:%b%be1:t%b:%b%b" % (
             *(len(ip), ip, self._table.own_id, body),
             *(size, tid, _END),
@@ -63,7 +68,8 @@ class Shortcut:
             token = self._tokens.make(source, info_hash, now)
             body += b"5:token%d:%b" % (len(token), token)
             room -= len(token)
-        proven = source.is_local or self._table.at(source) is not None
+        _, is_local, _ = facts(source)
+        proven = is_local or self._table.at(source) is not None
         count = config.values_per_reply if proven else config.values_to_strangers
         peers = store.compact_peers(info_hash, now, self._rng, count, asker=source)
         if peers:

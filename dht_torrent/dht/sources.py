@@ -4,12 +4,21 @@ of fixed size, and rules about public addresses never bind local ones, where one
 
 from __future__ import annotations
 
+import functools
 import heapq
 import socket
 from collections import OrderedDict, deque
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.ids import Address
+
+
+@functools.lru_cache(maxsize=4096)
+def facts(address: Address) -> tuple[bool, bool, bytes]:
+    """Whether it is usable and whether it is local, and its compact form: what every query makes
+    us ask of where it came from, in one go."""
+    return address.is_usable, address.is_local, address.compact()
+
 
 Home = str | Address
 """What counts as one place: a public IP (v6: its /64), or a local address *with* its port."""

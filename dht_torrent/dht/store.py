@@ -11,6 +11,7 @@ from typing import NamedTuple
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import bloom
 from dht_torrent.dht.bloom import Bloom
+from dht_torrent.dht.sources import facts
 from dht_torrent.ids import Address, InfoHash, address_from_compact
 
 
@@ -41,6 +42,8 @@ class PeerStore:
         self._config = config
         self._torrents: dict[InfoHash, _Entries] = {}
         self._torrents_of: dict[_Place, int] = {}  # how many torrents a place is stored under
+        # What `compact_peers` chose from last, until the torrent's entries change.
+        self._choices: dict[InfoHash, tuple[int, bool, bool, list[bytes]]] = {}
         self._total = 0
         self._sample: list[InfoHash] = []
         self._sampled_at = float("-inf")
@@ -59,7 +62,7 @@ class PeerStore:
         The port to be announced is not known yet when a token is asked for.
         """
         self._expire_one(info_hash, now)
-        compact, is_local = source.compact(), source.is_local
+        _, is_local, compact = facts(source)
         if self._has_room(info_hash, _place(compact, is_local), is_local):
             return True
         entries = self._torrents.get(info_hash)
@@ -82,6 +85,7 @@ class PeerStore:
             self._total += 1
             self._torrents_of[place] = self._torrents_of.get(place, 0) + 1
         entries[place] = _Entry(compact, now + self._config.peer_ttl, seed, is_local)
+        self._choices.pop(info_hash, None)
         return True
 
     def peers(
@@ -109,7 +113,7 @@ class PeerStore:
         asker: Address | None = None,
         seeds: bool = True,
     ) -> list[bytes]:
-        """As `peers`, as they go into a reply."""
+        """As `peers`, as they go into a reply. For reading only."""
         self._expire_one(info_hash, now)
         entries = self._torrents.get(info_hash)
         if entries is None:
@@ -117,14 +121,19 @@ class PeerStore:
         if asker is None:
             found = [entry.compact for entry in entries.values() if seeds or not entry.seed]
         else:
-            width, locals_too = 18 if asker.is_ipv6 else 6, asker.is_local
-            found = [
-                compact
-                for compact, _, seed, is_local in entries.values()
-                if len(compact) == width
-                and (locals_too or not is_local)
-                and (seeds or not seed)
-            ]
+            _, locals_too, same = facts(asker)
+            width = len(same)
+            choice = self._choices.get(info_hash)
+            if choice is None or choice[:3] != (width, locals_too, seeds):
+                found = [
+                    compact
+                    for compact, _, seed, is_local in entries.values()
+                    if (locals_too or not is_local)
+                    and (seeds or not seed)
+                    and len(compact) == width
+                ]
+                choice = self._choices[info_hash] = (width, locals_too, seeds, found)
+            found = choice[3]
         return found if len(found) <= count else rng.sample(found, count)
 
     def scrape(self, info_hash: InfoHash, now: float) -> tuple[Bloom, Bloom] | None:
@@ -174,6 +183,7 @@ class PeerStore:
             place, entry = next(iter(entries.items()))
             if entry.expires > now:
                 return
+            self._choices.pop(info_hash, None)
             del entries[place]
             self._total -= 1
             left = self._torrents_of.pop(place) - 1

@@ -18,7 +18,7 @@ from kademlia.routing import KBucket
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.sources import Home, home, neighbourhood
+from dht_torrent.dht.sources import Home, facts, home, neighbourhood
 from dht_torrent.ids import Address, NodeId
 
 NEVER = float("-inf")
@@ -219,8 +219,9 @@ class Table:
         fit = nearest.fit()
         found = [fit[one] for one in sorted(fit, key=distance)]
         if len(found) < count:
-            # Seen from the target, buckets are disjoint intervals of distance, so the nearest bucket
-            # holds the nearest contacts, and we may stop at the one that makes the number full.
+            # Seen from the target, buckets are disjoint intervals of distance, so the nearest
+            # bucket holds the nearest contacts, and we may stop at the one that makes the number
+            # full.
             for bucket in sorted(self.buckets, key=lambda bucket: bucket.range[0] ^ number):
                 if bucket is not nearest:
                     fit = bucket.fit()
@@ -234,9 +235,9 @@ class Table:
         `asker` itself, and to those outside nothing of our own network."""
         number = int.from_bytes(target, "big")
         infos = self._bucket(number).infos()
-        inside = asker.is_local
+        _, inside, _ = facts(asker)
         if len(infos) == count and inside and asker not in self._at:
-            return b"".join([infos[one] for one in sorted(infos, key=number.__xor__)])
+            return b"".join(map(infos.__getitem__, sorted(infos, key=number.__xor__)))
         contacts = self.healthy(target, count)
         if self.at(asker) is not None or not (inside or all(c.is_public for c in contacts)):
             contacts = [
@@ -277,20 +278,21 @@ class Table:
 
     def queried(self, node_id: NodeId, address: Address, now: float) -> bool:
         """Note that `node_id` asked us something. True if it is a stranger worth a ping."""
-        if node_id == self.own_id or address.is_ipv6 != self.ipv6 or not address.is_usable:
+        usable, is_local, compact = facts(address)
+        if node_id == self.own_id or not usable or (len(compact) == 18) != self.ipv6:
             return False
-        contact = self.at(address)
+        contact = self._at.get(address if is_local else home(address))
         if contact is not None:
+            if contact.address != address:
+                return False
             if contact.id == node_id:
                 contact.last_queried = now
                 return False
             return True  # it may have restarted under a new id
-        if not address.is_local and home(address) in self._at:
-            return False
         config = self._config
         bucket = self._bucket(int.from_bytes(node_id, "big"))
         return (
-            len(bucket) < config.k
+            len(bucket.nodes) < config.k
             or bucket is self._by_prefix[-1]
             or not bucket.is_all_good(now, config)
         )

@@ -236,17 +236,18 @@ class Announces:
             async with self._slots:
                 args: dict[bytes, Value] = {b"info_hash": info_hash}
                 announces = announce_port is not None
+                paths = config.announce_paths if announces else 1
                 lookup = await self._walks.walk(
                     info_hash,
                     krpc.GET_PEERS,
                     args,
                     on_reply,
                     stores=announces,
-                    paths=config.announce_paths if announces else 1,
+                    paths=paths,
                 )
-                if not found and config.paths > 1 and lookup.replies >= config.k:
+                if not found and paths < config.paths and lookup.replies >= config.k:
                     # Nobody has it, or liars were on the way: they would have to be on all of
-                    # these, and what is stored now is worth more.
+                    # these.
                     lookup = await self._walks.walk(
                         info_hash,
                         krpc.GET_PEERS,

@@ -222,6 +222,7 @@ class RealDatagramSocket:
         self._socket = sock
         self._is_ipv6 = sock.family == socket.AF_INET6
         self._address = _address(sock.getsockname())
+        self._is_drained = False
         self.errors = 0
 
     @property
@@ -229,7 +230,12 @@ class RealDatagramSocket:
         return self._address
 
     async def receive(self) -> list[tuple[bytes, Address]]:
-        await trio.lowlevel.checkpoint()
+        if self._is_drained and self._socket.fileno() >= 0:
+            # Nothing was left the last time: a look now would mostly be for nothing.
+            self._is_drained = False
+            await trio.lowlevel.wait_readable(self._socket)
+        else:
+            await trio.lowlevel.checkpoint()
         receive = self._socket.recvfrom
         # IPv4's socket names are a host and a port already. That is worth a quarter of this loop.
         address = _address if self._is_ipv6 else _address4
@@ -239,6 +245,7 @@ class RealDatagramSocket:
                 try:
                     data, source = receive(MAX_DATAGRAM)
                 except BlockingIOError:
+                    self._is_drained = True
                     break
                 except OSError as error:
                     _raise_if_closed(self._socket, error)

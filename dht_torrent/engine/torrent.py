@@ -652,6 +652,9 @@ class Torrent:
         peer.pipeline.peer_limit(event.request_queue)
         if event.port is not None and peer.incoming:
             peer.listens_at = Address(peer.address.host, event.port)
+            if self.crowd.candidates.is_banned(peer.listens_at, now):
+                peer.drop("banned, and back by another port")
+                return
             self.crowd.candidates.add(peer.listens_at, "incoming", now)
             self.crowd.candidates.connected(peer.listens_at, now)
         if isinstance(self._stage, FetchingInfo) and event.metadata_size is not None:

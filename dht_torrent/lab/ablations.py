@@ -1,10 +1,10 @@
 """Swarms that differ in one thing. The rule: the variants of a group have the same nodes, content
 and rates; only the policy that gives a variant its name is another.
 
-The groups: *size* (`swarm`, `server`) for every number of leeches; *order* (`rarest`, `random`,
-`in_order`) where the seed is the bottleneck; *choking* (`tit_for_tat`, `random_unchoke`) where the
-leeches are, and some of them give nothing; *endgame* (`endgame`, `no_endgame`) with a second seed
-that is very slow.
+The groups: *size* (`swarm`, `server`) for every number of leeches, and `allowed_fast` for one of
+them; *order* (`rarest`, `random`, `in_order`) where the seed is the bottleneck; *choking*
+(`tit_for_tat`, `random_unchoke`) where the leeches are, and some of them give nothing; *endgame*
+(`endgame`, `no_endgame`) with a second seed that is very slow.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
 
-from dht_torrent.config import TorrentConfig
+from dht_torrent.config import PeerConfig, TorrentConfig
 from dht_torrent.lab.spread import Plan, Spread
 
 FREE_RIDERS: Final = 0.25
 """Share of the leeches in the *choking* group that give nothing."""
 CROWD: Final = 16
-"""Leeches in the groups *order* and *choking*."""
+"""Leeches in the groups *order* and *choking*, and of `allowed_fast`."""
 FEW: Final = 4
 """Leeches in the group *endgame*: the tail of many is hidden by the many."""
 COMPARED: Final = (
     ("server", "swarm"),
+    ("allowed_fast", "swarm"),
     ("random", "rarest"),
     ("in_order", "rarest"),
     ("random_unchoke", "tit_for_tat"),
@@ -43,24 +44,29 @@ class Variant:
     """At most so many; None for each size up to the largest."""
     seeds: tuple[float, ...] = (1.0,)
     """What each seed can send, in times of what a leech can."""
+    pace: float = 1.0
+    """What a leech can send, in times of what it is told. Slower swarms see more choking rounds."""
     free_riders: float = 0.0
     """Share of the leeches."""
     sequential: bool = False
+    allowed_fast: int = 0
     torrent: TorrentConfig = field(default_factory=TorrentConfig)
 
 
 VARIANTS: Final[dict[str, Variant]] = {
     "swarm": Variant(),
     "server": Variant(free_riders=1.0),
+    "allowed_fast": Variant(leeches=CROWD, allowed_fast=PeerConfig().allowed_fast),
     "rarest": Variant(leeches=CROWD, seeds=(0.5,)),
     "random": Variant(
         leeches=CROWD, seeds=(0.5,), torrent=TorrentConfig(random_first_pieces=_ALWAYS)
     ),
     "in_order": Variant(leeches=CROWD, seeds=(0.5,), sequential=True),
-    "tit_for_tat": Variant(leeches=CROWD, seeds=(4.0,), free_riders=FREE_RIDERS),
+    "tit_for_tat": Variant(leeches=CROWD, seeds=(4.0,), pace=0.5, free_riders=FREE_RIDERS),
     "random_unchoke": Variant(
         leeches=CROWD,
         seeds=(4.0,),
+        pace=0.5,
         free_riders=FREE_RIDERS,
         torrent=TorrentConfig(unchoke_slots=0, optimistic_slots=5),
     ),
@@ -100,7 +106,9 @@ def sizes(variant: Variant, largest: int) -> list[int]:
 
 
 def plan(variant: Variant, leeches: int, *, size: int, piece_length: int, up: int) -> Plan:
-    """The swarm of `leeches`; each can send `up` bytes per second, and receive four times that."""
+    """The swarm of `leeches`; each can send `up` bytes per second, in the variant's own pace, and
+    receive four times that."""
+    up = max(1, round(variant.pace * up))
     return Plan(
         leeches=leeches,
         size=size,
@@ -110,6 +118,7 @@ def plan(variant: Variant, leeches: int, *, size: int, piece_length: int, up: in
         down=4 * up,
         free_riders=round(variant.free_riders * leeches),
         sequential=variant.sequential,
+        allowed_fast=variant.allowed_fast,
         torrent=variant.torrent,
     )
 

@@ -66,12 +66,13 @@ async def sieges(
 ) -> list[Siege]:
     """Eclipse `keys` keys by each number of adversaries, once before and once after the value is
     there; and look for `peaceful` keys nobody attacks, in between. Two lookups each."""
-    lookers = world.rng.sample(list(world.dht.nodes.values()), min(LOOKERS, len(world.dht.nodes)))
+    plan = [(size, early) for size in sizes for early in (True, False) for _ in range(keys)]
+    plan += [(0, True)] * peaceful
+    everybody = list(world.dht.nodes.values())
+    lookers = world.rng.sample(everybody, min(LOOKERS, len(plan), len(everybody)))
     for looker in lookers:  # who has run for an hour has refreshed its buckets more often
         for _ in range(WARM):
             await looker.find_node(world.rng.randbytes(20))
-    plan = [(size, early) for size in sizes for early in (True, False) for _ in range(keys)]
-    plan += [(0, True)] * peaceful
     found: dict[int, list[Siege]] = {}
 
     async def one(number: int, size: int, early: bool) -> None:

@@ -66,7 +66,7 @@ class Scene:
     hostile: float = 0.0
     kind: str = "colluding"
     paths: int = 8
-    """`DhtConfig.paths`."""
+    """`DhtConfig.paths` and `announce_paths`."""
     public: bool = False
     """Public addresses: ids must fit them, and no two contacts may be of one /24."""
     subnets: int = 32
@@ -101,7 +101,7 @@ class World:
         self.rng = rng
         self.scene = scene
         self.net = net
-        self.config = DhtConfig(paths=scene.paths)
+        self.config = DhtConfig(paths=scene.paths, announce_paths=scene.paths)
         self.dht: DhtNet
         self.foes: Coalition
         self.hostile: dict[Address, None] = {}
@@ -182,7 +182,7 @@ class World:
         which would make it too easy."""
         near = self.dht.closest(target, 2 * self.config.k)
         far = [dht for dht in self.dht.nodes.values() if dht not in near]
-        looker = self.rng.choice([dht for dht in lookers or far if dht not in near])
+        looker = self.rng.choice([dht for dht in lookers or far if dht not in near] or far)
         return self.rng.choice([dht for dht in far if dht is not looker]), looker
 
     async def announce(self, publisher: Dht, target: bytes) -> None:

@@ -22,6 +22,9 @@ KINDS = ("peers", "item")
 """What is put: an announce (BEP 5) or an immutable item (BEP 44)."""
 GRAIN = 0.001
 """Seconds to which arrivals are rounded up."""
+GROWTH = 0.5
+"""Newcomers at a time, as a share of those who are there: the faster a network of thousands is
+complete, the less upkeep it has behind it."""
 SIDE_BY_SIDE = 50
 """Values under way at a time."""
 
@@ -63,10 +66,10 @@ class Search:
     stored: int
     """Nodes that confirmed to have stored it."""
     overlap: int | None
-    """Of the nodes a store chose, those that the search ended at. None for an item, whose search
-    ends at the first that has it."""
+    """Of the k nodes that the search ended at, those the store chose. None for an item, whose
+    search ends at the first that has it."""
     right: int
-    """Of the nodes a store chose, those that are truly among the closest that live."""
+    """Of the k nodes that are truly the closest that live, those the store chose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +105,9 @@ class Lookups:
         if plan.bootstraps is not None:
             await self.net.grow(min(plan.bootstraps, plan.nodes), at_once=1)
             doors = list(self.net.nodes)
-        while len(self.net.nodes) < plan.nodes:
-            step = max(len(self.net.nodes) + 20, len(self.net.nodes) * 9 // 8)
-            await self.net.grow(min(plan.nodes, step), via=doors)
+        while (here := len(self.net.nodes)) < plan.nodes:
+            batch = max(20, int(GROWTH * here))
+            await self.net.grow(min(plan.nodes, here + batch), at_once=batch, via=doors)
             grown(len(self.net.nodes))
         await trio.sleep(plan.settle)
         tables = self.tables()
@@ -199,8 +202,8 @@ class Lookups:
             seconds=seconds,
             first=first,
             stored=stored,
-            overlap=sum(address in closest for address in chosen) if kind == "peers" else None,
-            right=sum(address in truly[:k] for address in chosen),
+            overlap=sum(one in chosen for one in closest[:k]) if kind == "peers" else None,
+            right=sum(one in chosen for one in truly[:k]),
         )
 
     def _chosen(self, target: bytes) -> Sequence[Address]:

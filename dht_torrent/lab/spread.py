@@ -51,6 +51,9 @@ class Plan:
     """So many of the leeches give nothing. All of them: the seeds serve everybody alone."""
     sequential: bool = False
     """Leeches fetch pieces in order of index."""
+    allowed_fast: int = 0
+    """Pieces that everybody allows a choked newcomer (BEP 6). The usual ten are a hundredth of most
+    contents; of the small ones here they would be a tenth, from a seed to each of its leeches."""
     torrent: TorrentConfig = field(default_factory=TorrentConfig)
     """Of the leeches. Seeds have the defaults."""
     known: int = 20
@@ -155,15 +158,16 @@ class _Swarm:
             self._done.set()
 
     async def _seed(self, number: int, task_status: trio.TaskStatus[Torrent]) -> None:
-        storage = MemoryStorage(self._metainfo.geometry)
+        plan, storage = self._plan, MemoryStorage(self._metainfo.geometry)
         storage.write(0, self._content)
-        config = _config(number, TorrentConfig(), self._plan.seeds[number])
+        config = _config(number, TorrentConfig(), plan.seeds[number], plan.allowed_fast)
         await self._run(number, config, storage, task_status)
 
     async def _leech(self, number: int, task_status: trio.TaskStatus[Torrent]) -> None:
-        place = len(self._plan.seeds) + number
-        self._net.host(host_address(place).host).downlink.rate = self._plan.down
-        config = _config(place, self._plan.torrent, self._plan.up)
+        plan = self._plan
+        place = len(plan.seeds) + number
+        self._net.host(host_address(place).host).downlink.rate = plan.down
+        config = _config(place, plan.torrent, plan.up, plan.allowed_fast)
         if not self._leeches[number].gives:
             config = free_rider(config)
         await self._run(place, config, self._copies[number], task_status)
@@ -189,12 +193,12 @@ class _Swarm:
             await trio.sleep_forever()
 
 
-def _config(number: int, torrent: TorrentConfig, up: int) -> Config:
+def _config(number: int, torrent: TorrentConfig, up: int, allowed_fast: int) -> Config:
     return Config(
         bootstrap=(),
         listen=str(host_address(number)),
         limit_up=up,
-        peer=PeerConfig(allowed_fast=0),
+        peer=PeerConfig(allowed_fast=allowed_fast),
         torrent=torrent,
         disk=DiskConfig(inline=True),
     )

@@ -71,6 +71,8 @@ class Cast:
     """Share of the leeches that vanish."""
     free_riders: float = 0.0
     """Share of the leeches that give nothing."""
+    up: int | None = None
+    """Bytes per second each node may send; None: as fast as the machine can."""
 
     @property
     def leeches(self) -> int:
@@ -190,7 +192,7 @@ class Swarm:
         return [member for member in self.of(Kind.LEECH) if not member.identical]
 
     async def run(self, patience: float, on_second: Callable[[Second], None]) -> None:
-        """Until every leech that should has a copy, or for `patience` seconds; then compare. May be
+        """Until it is over, or for `patience` seconds; then compare all copies. May be
         cancelled. Raises DhtTorrentError if it cannot even begin."""
         await trio.to_thread.run_sync(_make, self._content, self.cast.size, self._rng)
         fault: DhtTorrentError | None = None
@@ -263,8 +265,7 @@ class Swarm:
             member.seconds = trio.current_time() - self._began
         except DhtTorrentError as error:
             member.error = str(error)
-        if all(m.seconds is not None or m.error is not None for m in self.of(Kind.LEECH)):
-            self._ended.set()
+        self._maybe_end()
 
     def _config(self, member: Member) -> Config:
         entry = self.members[0].node
@@ -272,6 +273,7 @@ class Swarm:
             bootstrap=[HostPort(*entry.address)] if entry is not None else (),
             listen="127.0.0.1:0",
             download_dir=member.folder,
+            limit_up=self.cast.up,
             torrent=TorrentConfig(
                 find_peers_interval=LOOK_AGAIN, max_connections=self._connections
             ),
@@ -298,6 +300,13 @@ class Swarm:
         count = member.torrent.metainfo.geometry.piece_count
         if member.pieces >= min(share * count, count - 1):
             member.scope.cancel()  # no goodbye: the sockets close, and that is all
+            self._maybe_end()
+
+    def _maybe_end(self) -> None:
+        """It is over when honest leeches have what they want and the others have vanished."""
+        fetched = all(m.seconds is not None or m.error is not None for m in self.of(Kind.LEECH))
+        if fetched and all(m.vanished or m.error is not None for m in self.of(Kind.KILLED)):
+            self._ended.set()
 
     async def _watch(self, on_second: Callable[[Second], None]) -> None:
         while True:
@@ -349,4 +358,7 @@ def _make(path: Path, size: int, rng: random.Random) -> None:
 
 
 def _same(one: Path, other: Path) -> bool:
-    return filecmp.cmp(one, other, shallow=False)
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:  # gone, or not to be read: no copy at all
+        return False

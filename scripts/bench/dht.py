@@ -2,12 +2,12 @@
 
     python scripts/bench/dht.py [--rounds 5] [--seconds 2] [--mix 15:30:45:10] [--npm FOLDER]
 
-Each contestant is a process of its own on 127.0.0.1, with a table warmed among 300 light nodes and
-20,000 stored peers of 2,000 torrents: ours (a whole node), libtorrent, bittorrent-dht where Node.js
-and the package are (`npm install bittorrent-dht` in FOLDER), all with their limits lifted, and a bare
-echo. They take turns (A B C A B C ...). A generator asks `--outstanding` questions at once, a mix of
-ping, find_node, get_peers and announce_peer with valid tokens, and checks what comes back. That it is
-not the bottleneck shows in its idle share, and in the rate at which the echo keeps it busy.
+Each contestant is a process of its own on 127.0.0.1, with a table warmed among 300 light nodes
+and 20,000 stored peers of 2,000 torrents: ours (a whole node), libtorrent, bittorrent-dht where
+Node.js and the package are (`npm install bittorrent-dht` in FOLDER), all with their limits lifted,
+and a bare echo. They take turns (A B C A B C ...). A generator asks `--outstanding` questions at
+once, a mix of ping, find_node, get_peers and announce_peer with valid tokens, and checks what comes
+back. That it is not the bottleneck shows in its idle share, and in the rate of the echo.
 
 Then the memory of a fresh process before and after 100,000 announces of 10,000 torrents.
 """
@@ -32,11 +32,14 @@ from table import table
 
 HERE: Final = Path(__file__).resolve().parent
 NODES: Final = str(HERE / "dht_nodes.py")
-VILLAGE: Final = 300
+JS: Final = "js"
+"""bittorrent-dht."""
 PROCESSES: Final = 2
 """Of the generator, without a compiler."""
-STORED, TORRENTS, SOURCES = 20_000, 2_000, 1_000
-"""Peers, infohashes and addresses while the speed is measured."""
+PER_TORRENT: Final = 10
+"""Peers of one torrent."""
+SOURCES: Final = 1_000
+"""Addresses that ask."""
 
 Load = Callable[..., Line]
 """A run of the generator."""
@@ -165,6 +168,13 @@ def find_package(folder: Path | None) -> Path | None:
     return None
 
 
+def node_program(
+    npm: Path | None, options: dict[str, Any]
+) -> contextlib.AbstractContextManager[Worker]:
+    """bittorrent-dht from `npm`."""
+    return program(JS, ["node", str(HERE / "dht_js.mjs"), str(npm), json.dumps(options)])
+
+
 def start(
     name: str, door: str, generator: Path | None, npm: Path | None
 ) -> contextlib.AbstractContextManager[Worker]:
@@ -173,10 +183,8 @@ def start(
             raise WorkerError("the echo needs a C compiler")
         command = [str(generator), "127.0.0.1", "0", "echo", *["0"] * 10]
         return program(name, command)
-    if name == "js":
-        options = {"bootstrap": [door], "warm": 40}
-        command = ["node", str(HERE / "dht_js.mjs"), str(npm), json.dumps(options)]
-        return program(name, command)
+    if name == JS:
+        return node_program(npm, {"bootstrap": [door], "warm": 40})
     return worker(name, script=NODES, bootstrap=door)
 
 
@@ -194,10 +202,15 @@ def speed(
             ports[name], workers[name] = ready["port"], one
             if "contacts" in ready:
                 note(f"{name}: {ready['contacts']} contacts")
-        common = {"outstanding": args.outstanding, "hashes": TORRENTS, "mix": args.mix}
+        common = {
+            "outstanding": args.outstanding,
+            "pairs": args.stored,
+            "hashes": max(1, args.stored // PER_TORRENT),
+            "mix": args.mix,
+        }
         for name in contestants:
             if name != "echo":
-                load(ports[name], filling=True, amount=STORED, pairs=STORED, seed=1, **common)
+                load(ports[name], filling=True, amount=args.stored, seed=1, **common)
         for turn in range(args.rounds):
             for name in contestants:
                 before = workers[name].ask()
@@ -206,7 +219,6 @@ def speed(
                     ports[name],
                     filling=False,
                     amount=milliseconds,
-                    pairs=STORED,
                     seed=turn + 2,
                     **common,
                 )
@@ -234,7 +246,7 @@ def memory(
                 amount=args.announces,
                 outstanding=args.outstanding,
                 pairs=args.announces,
-                hashes=max(1, args.announces // 10),
+                hashes=max(1, args.announces // PER_TORRENT),
                 seed=1,
                 mix=args.mix,
             )
@@ -278,31 +290,37 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="a round's length")
-    parser.add_argument("--mix", type=parse_mix, default=[15, 30, 45, 10], help="default 15:30:45:10")
-    parser.add_argument("--outstanding", type=int, default=64, help="questions at once, 256 at most")
+    parser.add_argument(
+        "--mix", type=parse_mix, default=[15, 30, 45, 10], help="default 15:30:45:10"
+    )
+    parser.add_argument(
+        "--outstanding", type=int, default=64, help="questions at once, 256 at most"
+    )
+    parser.add_argument("--stored", type=int, default=20_000, help="peers, ten for each torrent")
+    parser.add_argument("--village", type=int, default=300, help="light nodes around")
     parser.add_argument("--announces", type=int, default=100_000, help="0: leave memory out")
-    parser.add_argument("--only", nargs="+", choices=["ours", "lt", "js", "echo"])
+    parser.add_argument("--only", nargs="+", choices=["ours", "lt", JS, "echo"])
     parser.add_argument("--npm", type=Path, metavar="FOLDER", help="where bittorrent-dht is")
     parser.add_argument("--no-compiler", action="store_true", help="generate with Python")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the tables")
     args = parser.parse_args()
     if not 1 <= args.outstanding <= 256 or args.rounds < 1 or args.seconds <= 0:
         parser.error("rounds and seconds must be positive, outstanding from 1 to 256")
-    if args.announces < 0:
-        parser.error("announces must not be negative")
+    if args.announces < 0 or args.stored < 1 or not 8 <= args.village <= 1000:
+        parser.error("something stored, no negative announces, from 8 to 1000 light nodes")
 
     args.npm = find_package(args.npm)
-    contestants = args.only or ["ours", "lt", "js", "echo"]
-    if "js" in contestants and args.npm is None:
+    contestants = args.only or ["ours", "lt", JS, "echo"]
+    if JS in contestants and args.npm is None:
         note("no bittorrent-dht: `npm install bittorrent-dht` somewhere and name it with --npm")
-        contestants = [name for name in contestants if name != "js"]
+        contestants = [name for name in contestants if name != JS]
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         generator = None if args.no_compiler else compile_generator(Path(name))
         if generator is None:
             note(f"no C compiler: {PROCESSES} Python processes ask, and there is no echo")
             contestants = [name for name in contestants if name != "echo"]
         load = python_load if generator is None else compiled_load(generator)
-        with worker("village", script=NODES, nodes=VILLAGE) as village:
+        with worker("village", script=NODES, nodes=args.village) as village:
             door = f"127.0.0.1:{village.expect('ready')['port']}"
             rounds = speed(contestants, door, load, generator, args)
             held = memory(contestants, door, load, generator, args) if args.announces else {}
@@ -310,13 +328,30 @@ def main() -> None:
     if args.json:
         print(json.dumps({"speed": figures, "memory": held}))
         return
-    print(f"{args.rounds} rounds of {args.seconds:g} s, medians; {args.outstanding} questions at once")
-    head = ["", "per s", "per CPU s", "p50 ms", "p99 ms", "generator idle", "values", "refused", "lost"]
+    print(
+        f"{args.rounds} rounds of {args.seconds:g} s, medians; {args.outstanding} questions at once"
+    )
+    head = [
+        "",
+        "per s",
+        "per CPU s",
+        "p50 ms",
+        "p99 ms",
+        "generator idle",
+        "values",
+        "refused",
+        "lost",
+    ]
     print(table(head, [_speed_row(name, figures[name]) for name in contestants]))
     if held:
         print(f"\nMB before and after {args.announces:,} announces")
         rows = [
-            [name, f"{line['before'] / 1e6:.1f}", f"{line['after'] / 1e6:.1f}", f"{line['stored']:,}"]
+            [
+                name,
+                f"{line['before'] / 1e6:.1f}",
+                f"{line['after'] / 1e6:.1f}",
+                f"{line['stored']:,}",
+            ]
             for name, line in held.items()
         ]
         print(table(["", "before", "after", "stored"], rows))

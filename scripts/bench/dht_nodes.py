@@ -5,9 +5,9 @@
 Workers as those of peers.py: one JSON line when `ready` (with the port), one for each empty line on
 stdin, with what was used so far, and a last one once stdin has closed.
 
-Roles: ours and lt (libtorrent), each with its rate limits lifted and its table warmed; village (light
-nodes to know, each on a port of its own), net (many nodes of ours in one process that find each
-other's peers) and load (the generator where there is no C compiler; it ends by itself).
+Roles: ours and lt (libtorrent), each with its rate limits lifted and its table warmed; village
+(light nodes to know, each on a port of its own), net (many nodes of ours in one process that find
+each other's peers) and load (the generator where there is no C compiler; it ends by itself).
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from light import asked, watch
-from peers import Usage, allow_many_files, say
+from peers import Usage, allow_many_files, cpu_seconds, resident, say
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this checkout, installed or not
 
@@ -114,6 +115,67 @@ def run_libtorrent(bootstrap: str) -> None:
     while asked(usage):  # its own thread does the work
         session.pop_alerts()
     say(usage.line("stopped"))
+
+
+# --- many in one process ---------------------------------------------------------------------
+
+
+def run_net(nodes: int, lookups: int) -> None:
+    """Starts so many nodes; then, for each lookup, one of them announces and another one looks."""
+    import trio
+
+    trio.run(_net, nodes, lookups)
+
+
+async def _net(count: int, lookups: int) -> None:
+    import trio
+
+    from dht_torrent.ids import Address, InfoHash
+    from dht_torrent.lab.testnet import open_testnet
+
+    rng = random.Random(1)
+    memory = resident()["now"]
+    began, cpu = time.monotonic(), cpu_seconds()
+    async with open_testnet(count, rng=rng) as nodes:
+        started, cpu = time.monotonic() - began, cpu_seconds() - cpu
+        memory = resident()["now"] - memory
+        first: list[float] = []
+        for number in range(lookups):
+            info_hash = InfoHash(rng.randbytes(20))
+            announcer, searcher = rng.sample(nodes, 2)
+            await announcer.find_peers(info_hash, announce_port=1000 + number, on_peers=_ignore)
+            announcer.withdraw(info_hash)
+            found: list[float] = []
+            asked_at = time.monotonic()
+
+            def hear(peers: Sequence[Address], found: list[float] = found) -> None:
+                if peers:
+                    found.append(time.monotonic())
+
+            await searcher.find_peers(info_hash, on_peers=hear)
+            if found:
+                first.append(found[0] - asked_at)
+        say(
+            {
+                "event": "ready",
+                "nodes": count,
+                "started": started,
+                "start_cpu": cpu,
+                "bytes": memory,
+                "found": len(first),
+                "first": first,
+            }
+        )
+        usage = Usage()
+        while True:
+            await trio.lowlevel.wait_readable(sys.stdin)
+            if not asked(usage):
+                break
+    say(usage.line("stopped"))
+
+
+def _ignore(peers: object) -> None:
+    """For an announcer, who looks for nobody."""
 
 
 # --- around them -----------------------------------------------------------------------------

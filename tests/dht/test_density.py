@@ -111,8 +111,11 @@ def test_a_crowd_around_one_key_moves_the_estimate_little() -> None:
 
 
 def test_a_small_network_is_near_everywhere_and_no_crowd() -> None:
+    assert Density(CONFIG).is_small, "for all we know"
+    assert not Ids(1000).learned(1).is_small
     ids = Ids(20)
     density = ids.learned()
+    assert density.is_small
     assert not density.is_crowded(bytes(20), [n.to_bytes(20, "big") for n in range(8)])
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.lookup import Lookup
-from dht_torrent.dht.paths import Paths
+from dht_torrent.dht.paths import Paths, _Way
 from dht_torrent.ids import NodeId, distance
 from tests.helpers.dht_world import CONFIG, OWN, World, finish
 
@@ -99,3 +99,34 @@ def test_where_a_fifth_collude_a_store_still_reaches_an_honest_holder(world: Wor
     assert success(world, 0.1, 4) >= 0.99
     assert success(world, 0.2, 4) >= 0.95
     assert success(world, 0.3, 4) >= 0.85
+
+
+class Forgetful(Paths):
+    """Asks all its ways every time, as if anything could have happened on any of them."""
+
+    def _look(self, way: _Way, now: float) -> None:
+        way.stir()
+        super()._look(way, now)
+
+
+@pytest.mark.parametrize("dead", [0.0, 0.5])
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_a_way_on_which_nothing_happened_needs_no_look(count: int, dead: float) -> None:
+    world = World(200, seed=5, dead=dead)
+    for seed in range(12):
+        runs: list[tuple[float, list[NodeInfo], list[NodeInfo]]] = []
+        for kind in (Paths, Forgetful):
+            world.rng.seed(seed)
+            target, start = world.rng.randbytes(20), world.some(16)
+            asked: list[NodeInfo] = []
+
+            def answer(
+                node: NodeInfo, target: bytes, asked: list[NodeInfo] = asked
+            ) -> tuple[float, list[NodeInfo]] | None:
+                asked.append(node)
+                return world.answer(node, target)
+
+            lookup = kind(target, OWN, CONFIG, 0, count=count)
+            lookup.add(start)
+            runs.append((finish(lookup, answer), asked, lookup.closest()))
+        assert runs[0] == runs[1]

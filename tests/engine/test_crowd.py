@@ -12,6 +12,7 @@ from dht_torrent.config import PeerConfig, TorrentConfig
 from dht_torrent.ids import Address
 from dht_torrent.trace import PeerConnected
 from tests.helpers.engine import (
+    EXTENDED,
     HAND,
     HAVE_NONE,
     INTERESTED,
@@ -73,6 +74,21 @@ async def test_nobody_loses_its_connection_to_one_who_claims_its_id(
             await trio.sleep(1)
         assert peer in torrent.crowd.peers.values()
         assert not peer.is_dropped
+
+
+async def test_a_banned_neighbour_does_not_come_back_by_another_port(
+    autojump_clock: MockClock,
+) -> None:
+    world, now = World(), trio.current_time()
+    async with world.seed(sample()) as torrent:
+        # On one machine or network a ban is of one program, so it names the port it listens at.
+        torrent.crowd.candidates.ban(Address(HAND, PORT), now)
+        for port, stays in ((PORT, False), (PORT + 1, True)):
+            hand = await greeted(world, torrent, peer_id=b"port %d" % port, extended=True)
+            await hand.send(HAVE_NONE)
+            await hand.send(EXTENDED, data=b"\0d1:mde1:pi%dee" % port)
+            await wait_all_tasks_blocked()
+            assert len(torrent.crowd.peers) == stays
 
 
 async def test_a_public_host_gets_one_connection(autojump_clock: MockClock) -> None:

@@ -276,7 +276,8 @@ async def test_a_host_that_liars_point_to_is_asked_a_few_times_a_minute(
 
 async def test_an_announce_may_go_on_disjoint_paths(lab: Lab, autojump_clock: MockClock) -> None:
     nodes = await lab.nodes(40, config=replace(CONFIG, announce_paths=4))
-    assert (await find(nodes[5], 5000)).announced_to == 8
+    # The k closest, and whoever else is where they should be, by an estimate still rough.
+    assert 8 <= (await find(nodes[5], 5000)).announced_to <= 16
     for dht in nodes[::5]:
         assert Address("10.0.0.6", 5000) in (await find(dht)).peers
 

@@ -32,11 +32,13 @@ def network(rng: random.Random, nursery: trio.Nursery) -> DhtNet:
     return DhtNet(rng, nursery, FakeNetwork(random.Random(1), latency=(0.01, 0.03)))
 
 
-async def grown(rng: random.Random, count: int, **how: int) -> list[tuple[bytes, list[bytes]]]:
+async def grown(
+    rng: random.Random, count: int, at_once: int | None = None
+) -> list[tuple[bytes, list[bytes]]]:
     """The ids of a network, and of whom each knows."""
     async with trio.open_nursery() as nursery:
         net = network(rng, nursery)
-        await net.grow(count, **how)
+        await net.grow(count, at_once=at_once)
         found = [(dht.node_id, [c.id for c in dht.contacts()]) for dht in net.nodes.values()]
         nursery.cancel_scope.cancel()
     return [(bytes(own), [bytes(one) for one in known]) for own, known in found]

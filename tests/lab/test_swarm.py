@@ -67,7 +67,7 @@ async def test_leeches_find_the_seed_in_the_dht_and_copy_it(tmp_path: Path) -> N
     assert all(leech.counts[0] >= 2 * MIB for leech in leeches)
     assert not any(member.alive or member.vanished for member in swarm.members)
     (seed,) = swarm.of(Kind.SEED)
-    assert seed.counts[:2] == (0, pytest.approx(seed.counts[1], abs=0))
+    assert seed.counts[0] == 0
     assert 2 * MIB <= seed.counts[1] <= 3 * 2 * MIB + MIB
     last = swarm.history[-1]
     assert (last.complete, last.alive) == (3, 4)
@@ -76,7 +76,7 @@ async def test_leeches_find_the_seed_in_the_dht_and_copy_it(tmp_path: Path) -> N
 async def test_liars_are_banned_and_no_copy_suffers(tmp_path: Path) -> None:
     swarm = await run(Cast(nodes=5, size=4 * MIB, poisoners=2), tmp_path)
     assert swarm.wrong == []
-    assert swarm.bans >= 1
+    assert 1 <= swarm.bans <= 2 * 2  # each leech bans each liar once
     assert any(leech.counts[2] > 0 for leech in swarm.of(Kind.LEECH))
 
 
@@ -98,25 +98,21 @@ async def test_free_riders_upload_nothing_and_are_not_waited_for(tmp_path: Path)
 
 
 async def test_a_leech_without_a_copy_is_wrong_and_says_why(tmp_path: Path) -> None:
-    swarm = await run(Cast(nodes=3, size=64 * MIB), tmp_path, patience=0.0)
+    swarm = await run(Cast(nodes=3, size=MIB, up=10_000), tmp_path, patience=0.0)
     assert swarm.wrong == swarm.of(Kind.LEECH)
     assert all("not complete in time" in leech.trouble for leech in swarm.wrong)
 
 
-async def test_a_copy_that_differs_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_copy_that_differs_is_found(tmp_path: Path) -> None:
     swarm = Swarm(Cast(nodes=2, size=MIB), tmp_path, random.Random(1))
-
-    def spoil(moment: Second) -> None:
-        for leech in swarm.of(Kind.LEECH):
-            if leech.seconds is not None and leech.torrent is not None and leech.torrent.path:
-                leech.torrent.path.write_bytes(b"spoiled")
-
-    async def watched() -> None:
-        await swarm.run(30.0, spoil)
-
-    with trio.fail_after(40):
-        await watched()
-    spoil(swarm.history[-1])
-    assert swarm.of(Kind.LEECH)[0].identical is not None
+    (leech,) = swarm.of(Kind.LEECH)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(swarm.run, 30.0, quiet)
+        with trio.fail_after(30):
+            while leech.seconds is None:
+                await trio.lowlevel.checkpoint()
+        assert leech.torrent is not None
+        assert leech.torrent.path is not None
+        leech.torrent.path.write_bytes(b"spoiled")
+    assert swarm.wrong == [leech]
+    assert leech.trouble == "its copy differs from the content"

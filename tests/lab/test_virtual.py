@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -40,7 +41,7 @@ def test_ids_are_different_in_order_and_spread_evenly() -> None:
     assert sum(tenths) == 20_000
     assert 1800 < min(tenths) <= max(tenths) < 2200
     # The gaps between uniform points are exponential: as long as they are spread.
-    gaps = [after - before for before, after in zip(prefixes, prefixes[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(prefixes)]
     assert statistics.pstdev(gaps) == pytest.approx(statistics.fmean(gaps), rel=0.05)
 
 

@@ -56,18 +56,16 @@ def test_values_are_found_under_churn_and_each_lookup_has_a_row(tmp_path: Path) 
     assert all(float(row["good"]) > 8 for row in tables)
 
 
-@pytest.mark.parametrize("publishers", ["stay", "churn"])
-def test_the_same_seed_gives_the_same_file_in_another_process(
-    tmp_path: Path, publishers: str
-) -> None:
-    flags = ("--publishers", publishers, "--sessions", "weibull", "--median-life", "120")
+def test_the_same_seed_gives_the_same_file_in_another_process(tmp_path: Path) -> None:
+    flags = ("--publishers", "churn", "--sessions", "weibull", "--median-life", "120")
+    flags += ("--nodes", "16")
     files = [tmp_path / "one.csv", tmp_path / "two.csv"]
     figures = [
         study(out, *flags, hash_seed=str(number))["figures"] for number, out in enumerate(files)
     ]
     assert figures[0] == figures[1]
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert len(rows(files[0], "lookup")) > 20
+    assert len(rows(files[0], "lookup")) > 15
 
 
 @pytest.mark.parametrize("flag", ["--median-life=0", "--hours=inf", "--sessions=gauss"])
