@@ -44,9 +44,9 @@ class DhtConfig:
     lookup_candidates: int = 100
     """Closest candidates one lookup remembers (libtorrent's result list)."""
     paths: int = 8
-    """Disjoint ways of a lookup that stores an item, or that tries again since nothing was found
-    (S/Kademlia has 4 to 8). Where three nodes in ten collude, half of most tables is theirs, and
-    one way in five comes through. 1: one way only, and once."""
+    """Disjoint ways of a lookup that stores an item (S/Kademlia has 4 to 8); one that found nothing
+    tries again on twice as many. Where three nodes in ten collude, half of most tables is theirs,
+    and one way in five comes through. 1: one way only, and once."""
     announce_paths: int = 8
     """The same for a lookup that announces a torrent. With fewer, one that finds nothing goes on
     `paths` ways before it stores; but liars see to it that something is found."""

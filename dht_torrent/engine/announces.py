@@ -19,7 +19,7 @@ from dht_torrent.dht.krpc import NodeInfo, Reply
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Table
 from dht_torrent.engine.questions import Answer, Bell, Questions
-from dht_torrent.engine.walks import Walks
+from dht_torrent.engine.walks import RETRY_WAYS, Walks
 from dht_torrent.ids import Address, InfoHash, NodeId
 
 REANNOUNCE_PAUSE: Final = 2.0
@@ -245,7 +245,8 @@ class Announces:
                     stores=announces,
                     paths=paths,
                 )
-                if not found and paths < config.paths and lookup.replies >= config.k:
+                again = config.paths * (1 if announces or config.paths == 1 else RETRY_WAYS)
+                if not found and paths < again and lookup.replies >= config.k:
                     # Nobody has it, or liars were on the way: they would have to be on all of
                     # these.
                     lookup = await self._walks.walk(
@@ -254,7 +255,7 @@ class Announces:
                         args,
                         on_reply,
                         stores=announces,
-                        paths=config.paths,
+                        paths=again,
                     )
                 withdrawn = self._announcing.get(info_hash) is not announcement
                 if announce_port is not None and not withdrawn:

@@ -31,7 +31,7 @@ from dht_torrent.dht.krpc import ErrorReply, NodeInfo, Reply
 from dht_torrent.dht.lifetimes import Lifetimes
 from dht_torrent.dht.table import Table
 from dht_torrent.engine.questions import Answer, Bell, Questions
-from dht_torrent.engine.walks import Walks
+from dht_torrent.engine.walks import RETRY_WAYS, Walks
 from dht_torrent.errors import InputError, KrpcError
 from dht_torrent.ids import Address, NodeId
 
@@ -166,7 +166,8 @@ class Items:
         survey = await self._survey(target, salt, seq, first=first)
         if survey.newest is None and self._config.paths > 1:
             # It may not exist, or liars were on the way: they would have to be on all of these.
-            survey = await self._survey(target, salt, seq, first=first, paths=self._config.paths)
+            ways = RETRY_WAYS * self._config.paths
+            survey = await self._survey(target, salt, seq, first=first, paths=ways)
         return survey.newest
 
     async def get_all(self, target: bytes, *, salt: bytes = b"") -> Survey:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Final
 
 import trio
 
@@ -22,6 +23,10 @@ from dht_torrent.engine.questions import Answer, Bell, Questions
 from dht_torrent.trace import LookupDone, Trace
 
 logger = logging.getLogger(__name__)
+
+RETRY_WAYS: Final = 2
+"""A search that found nothing is made again on so many times `DhtConfig.paths` ways: it costs a
+hundred questions at most, and only then."""
 
 OnReply = Callable[[NodeInfo, Reply], None]
 

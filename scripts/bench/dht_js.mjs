@@ -45,6 +45,7 @@ async function crowd () {
   const nodes = []
   const memory = process.memoryUsage().rss
   const start = performance.now()
+  const used = process.cpuUsage()
   const dice = (most) => crypto.randomInt(most)
   while (nodes.length < options.nodes) {
     const count = Math.min(20, options.nodes - nodes.length, Math.max(1, nodes.length))
@@ -56,6 +57,7 @@ async function crowd () {
     nodes.push(...fresh)
   }
   const started = (performance.now() - start) / 1e3
+  const spent = process.cpuUsage(used)
   const bytes = process.memoryUsage().rss - memory
   const first = []
   let found = 0
@@ -72,7 +74,7 @@ async function crowd () {
     })
     if (took !== null) { found++; first.push(took / 1e3) }
   }
-  say({ event: 'ready', nodes: nodes.length, started, bytes, found, first })
+  say({ event: 'ready', nodes: nodes.length, started, start_cpu: (spent.user + spent.system) / 1e6, bytes, found, first })
   return () => nodes.forEach((dht) => dht.destroy())
 }
 

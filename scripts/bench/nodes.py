@@ -37,6 +37,7 @@ def summary(line: Line) -> dict[str, float | None]:
     first: Sequence[float] = line["first"]
     return {
         "start_ms": line["started"] / line["nodes"] * 1e3,
+        "start_cpu_ms": line["start_cpu"] / line["nodes"] * 1e3,
         "kilobytes": line["bytes"] / line["nodes"] / 1e3,
         "found": line["found"],
         "first_p50_ms": statistics.median(first) * 1e3 if first else None,
@@ -69,7 +70,7 @@ def main() -> None:
     if args.json:
         print(json.dumps({"nodes": args.nodes, "lookups": args.lookups, "figures": figures}))
         return
-    head = ["", "start ms a node", "KB a node", f"found of {args.lookups}", "first ms", "p95 ms"]
+    head = ["a node", "start ms", "CPU ms", "KB", f"found of {args.lookups}", "first ms", "p95 ms"]
     print(table(head, [[name, *map(_shown, figures[name].values())] for name in contestants]))
 
 

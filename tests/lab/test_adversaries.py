@@ -184,12 +184,12 @@ def test_ids_are_made_to_be_near_and_to_fit() -> None:
     assert is_compliant(random_id(Address("12.3.4.5", 1), rng), Address("12.3.4.5", 1))
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[kind for kind in KINDS if kind != "colluding"])
 def looks(request: pytest.FixtureRequest) -> tuple[str, list[Look], World]:
     async def main(rng: random.Random) -> tuple[list[Look], World]:
-        async with world(rng, Scene(50, 0.15, request.param)) as there:
+        async with world(rng, Scene(44, 0.15, request.param)) as there:
             there.forget_traffic()
-            return await mixed(there, 5, lambda done: None), there
+            return await mixed(there, 4, lambda done: None), there
 
     found, there = run(main, seed=3)
     return request.param, found, there
@@ -197,7 +197,7 @@ def looks(request: pytest.FixtureRequest) -> tuple[str, list[Look], World]:
 
 def test_among_some_of_any_kind_most_is_found(looks: tuple[str, list[Look], World]) -> None:
     kind, found, _ = looks
-    assert len(found) == 10
+    assert len(found) == 8
     least = 0.6 if kind == "liar" else 0.9
     assert sum(look.found for look in found) >= least * len(found)
     assert any(look.hostile_asked > 0 for look in found)
@@ -217,13 +217,13 @@ def test_a_victim_of_reflectors_gets_little(looks: tuple[str, list[Look], World]
 def test_eight_paths_find_what_one_does_not() -> None:
     def found(paths: int) -> int:
         async def main(rng: random.Random) -> list[Look]:
-            async with world(rng, Scene(80, 0.4, paths=paths)) as there:
-                return await mixed(there, 12, lambda done: None)
+            async with world(rng, Scene(60, 0.4, paths=paths)) as there:
+                return await mixed(there, 8, lambda done: None)
 
         return sum(look.found for look in run(main, seed=1))
 
     assert found(1) < found(8)
-    assert found(8) >= 0.9 * 24
+    assert found(8) >= 0.9 * 16
 
 
 def test_with_public_addresses_adversaries_share_their_subnets() -> None:

@@ -57,8 +57,7 @@ def test_values_are_found_under_churn_and_each_lookup_has_a_row(tmp_path: Path) 
 
 
 def test_the_same_seed_gives_the_same_file_in_another_process(tmp_path: Path) -> None:
-    flags = ("--publishers", "churn", "--sessions", "weibull", "--median-life", "120")
-    flags += ("--nodes", "16")
+    flags = ["--publishers=churn", "--sessions=weibull", "--median-life=120", "--nodes=16"]
     files = [tmp_path / "one.csv", tmp_path / "two.csv"]
     figures = [
         study(out, *flags, hash_seed=str(number))["figures"] for number, out in enumerate(files)
