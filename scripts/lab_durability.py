@@ -126,8 +126,8 @@ async def look_up(rng: random.Random, churn: Churn, groups: Sequence[Group]) -> 
     async def look(place: int, value: Value, keepers: list[int], moment: float) -> None:
         await trio.sleep(moment)
         askers = [number for number in churn.settled() if number not in keepers]
-        if askers:
-            found[place] += await value.find(network.nodes[rng.choice(askers)])
+        if askers and await value.find(network.nodes[rng.choice(askers)]):
+            found[place] += 1
 
     async with trio.open_nursery() as nursery:
         for place, group in enumerate(groups):

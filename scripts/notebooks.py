@@ -124,7 +124,7 @@ STUDIES = [
         "swarm_size",
         "lab_swarm.py",
         "variant leeches run gives",
-        full=["--variants server swarm --nodes 32"],
+        full=["--variants server --nodes 32", "--variants swarm --nodes 32"],
         small=["--variants server swarm --nodes 4 --size 64KiB"],
     ),
     Study(
@@ -144,7 +144,7 @@ STUDIES = [
         "swarm",
         "swarm.py",
         "",
-        full=["--nodes 30 --size 16MiB --kill 0.3 --free-riders 0.2 --poisoners 2"],
+        full=["--nodes 50 --size 64MiB --kill 0.3 --free-riders 0.2 --poisoners 2"],
         small=["--nodes 3 --size 256KiB"],
     ),
 ]

@@ -487,6 +487,11 @@ class Table:
         index = self.buckets.index(own)
         self.buckets[index : index + 1] = low, high
         self._by_prefix[-1:] = (high, low) if self._own <= low.range[1] else (low, high)
+        self.additions += len(low) + len(high) - len(own)
+        # Who had to wait for a place because all were on one side may stand on either side now.
+        deepest = self._by_prefix[-1]
+        if any(self._may_split(deepest, one) for one in deepest.replacement_nodes.values()):
+            self._split(deepest, now)
 
     def _is_secure(self, contact: Contact) -> bool:
         return not self._config.secure_ids or contact.is_compliant

@@ -136,3 +136,35 @@ def test_a_refresh_is_due_no_earlier_than_it_is_said() -> None:
     assert table.refresh_targets(due - 0.1, rng) == []
     assert len(table.refresh_targets(due, rng)) == len(table.buckets)
     assert table.refresh_at() == due + CONFIG.refresh_interval
+
+
+def test_who_waited_while_all_stood_on_one_side_comes_in_with_the_split() -> None:
+    near = [(HALF >> 1) - 1 - number for number in range(8)]
+    waiting = [(HALF >> 1) + number for number in range(3)]  # same half, another quarter
+    table = table_of(*near, *waiting)
+    assert (len(table), len(table.buckets), table.additions) == (8, 1, 8)
+    table.replied(*info(HALF, 50), 1)
+    assert {contact.long_id for contact in table} == {HALF, *near, *waiting}
+    assert table.additions == len(table) == 12
+    for bucket in table.buckets:
+        assert all(bucket.range[0] <= contact.long_id <= bucket.range[1] for contact in bucket)
+
+
+def test_ids_crafted_to_share_a_prefix_split_nothing_though_they_wait() -> None:
+    table = table_of(*range(1, 30))  # the first 155 bits are ours
+    assert len(table.buckets) == 1
+    table.replied(*info(HALF, 50), 1)
+    assert len(table.buckets) == 2
+
+
+def test_a_table_is_as_deep_as_the_network_allows() -> None:
+    rng = random.Random(8)
+    for _ in range(20):
+        own, others = rng.getrandbits(160), [rng.getrandbits(160) for _ in range(400)]
+        table = Table(NodeId(own.to_bytes(20, "big")), CONFIG, 0)
+        for place, number in enumerate(others):
+            table.replied(*info(number, place), 0)
+        shared = [160 - (other ^ own).bit_length() for other in others]
+        depth = len(table.buckets) - 1
+        assert sum(one >= depth for one in shared) <= CONFIG.k
+        assert len(table) >= 5 * CONFIG.k

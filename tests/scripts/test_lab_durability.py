@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import trio
+
+from dht_torrent.lab.run import run
 
 SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "lab_durability.py"
 SMALL = "--nodes 12 --lookups 2 --hours 1 --step 30 --median-life 1800 --keepers 0 2 --json"
@@ -51,6 +57,34 @@ def test_values_last_longer_the_more_keep_them_and_the_same_in_every_process(
     figures = json.loads(said[0])["figures"]
     assert len(figures) == 6
     assert figures["1800_s_announce_0_keepers_minutes"] < 60
+
+
+def test_lookups_side_by_side_are_all_counted() -> None:
+    """Of ten values each node finds every one, in its own time."""
+    spec = importlib.util.spec_from_file_location("lab_durability_script", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    sys.modules["lab_durability_script"] = script  # where its dataclass looks for itself
+    spec.loader.exec_module(script)
+
+    class Slow:
+        async def find(self, dht: object) -> bool:
+            await trio.sleep(script.LOOKING)
+            return True
+
+    class Crowd:
+        network = SimpleNamespace(nodes={1: None})
+
+        def settled(self) -> list[int]:
+            return [1]
+
+    async def main(rng: random.Random) -> list[int]:
+        groups = [script.Group("announce", 0, [(Slow(), [])] * 10) for _ in range(2)]
+        found: list[int] = await script.look_up(rng, Crowd(), groups)
+        return found
+
+    assert run(main) == [10, 10]
 
 
 @pytest.mark.parametrize("flag", ["--keepers=-1", "--step=1", "--median-life=nan"])
