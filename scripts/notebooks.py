@@ -86,9 +86,10 @@ STUDIES = [
         "lab_churn.py",
         "what kind median_life minute/20",
         full=[
-            f"--median-life {life} --nodes 150 --lookups 1000 --values 45" for life in (200, 60, 15)
+            f"--median-life {life} --nodes 80 --lookups 500 --values 30"
+            for life in (12000, 3600, 900)
         ],
-        small=["--median-life 15 --nodes 12 --lookups 8 --hours 0.1 --values 3 --publishing 1"],
+        small=["--median-life 900 --nodes 12 --lookups 8 --hours 0.1 --values 3 --publishing 1"],
     ),
     Study(
         "durability",
@@ -103,6 +104,7 @@ STUDIES = [
         "kind hostile paths method",
         full=[
             "--kind colluding --hostile 0.1,0.2,0.3,0.4 --paths 1,4 --lookups 100",
+            "--kind colluding --hostile 0.1,0.2,0.3,0.4 --paths 8 --lookups 100",
             *(
                 f"--kind {kind} --hostile 0.2 --lookups 100"
                 for kind in ("blackhole", "liar", "late")

@@ -16,6 +16,10 @@ from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.sources import Home, neighbourhood
 from dht_torrent.ids import Address, NodeId
 
+WIDEST = 64
+"""Nodes that a widened lookup counts as close, at most: the size of the network, from which the
+radius comes, is only an estimate."""
+
 
 class _Candidate:
     __slots__ = ("answered", "asked_at", "counts", "distance", "failed", "hops", "info")
@@ -54,6 +58,7 @@ class Lookup:
         self._ipv6 = ipv6
         self._strict = stores and config.secure_ids
         self._radius = -1
+        self._most = WIDEST
         self._number = int.from_bytes(target, "big")
         self._deadline = now + config.lookup_timeout
         self._known: dict[NodeId, _Candidate] = {}
@@ -146,10 +151,10 @@ class Lookup:
         spent = self.asked >= self._config.lookup_queries
         return spent and all(c.answered or c.asked_at is None for c in window)
 
-    def widen(self, radius: int) -> None:
-        """Go on until everybody within this distance of the target has been asked, for the closest
-        k seem to be too close together. `done` may be False again."""
-        self._radius = radius
+    def widen(self, radius: int, most: int = WIDEST) -> None:
+        """Go on until everybody within this distance of the target has been asked, but no more
+        than `most`, for the closest k may not be whom they should be. `done` may be False again."""
+        self._radius, self._most = radius, most
 
     def wake_at(self, now: float) -> float:
         """When, without any event, `take` or `done` may say something new."""
@@ -162,7 +167,7 @@ class Lookup:
         return wake
 
     def closest(self) -> list[NodeInfo]:
-        """The closest nodes that answered, nearest first: at most k, or all within the radius."""
+        """The closest nodes that answered, nearest first: k at most, or those within the radius."""
         return [candidate.info for candidate in self._best()]
 
     def all_answered(self) -> list[NodeInfo]:
@@ -174,7 +179,7 @@ class Lookup:
         return [
             candidate
             for place, candidate in enumerate(answered)
-            if place < self._config.k or candidate.distance <= self._radius
+            if place < self._config.k or (place < self._most and candidate.distance <= self._radius)
         ]
 
     def _window(self, now: float, wait: float) -> list[_Candidate]:
@@ -183,7 +188,9 @@ class Lookup:
         window: list[_Candidate] = []
         counting = others = 0
         for candidate in self._sorted:
-            if counting >= self._config.k and candidate.distance > self._radius:
+            if counting >= self._config.k and (
+                candidate.distance > self._radius or counting >= self._most
+            ):
                 break
             asked_at = candidate.asked_at
             if candidate.answered or asked_at is None or now < asked_at + wait:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.lookup import Lookup
+from dht_torrent.dht.lookup import WIDEST, Lookup
 from dht_torrent.dht.sources import Home, neighbourhood
 from dht_torrent.ids import NodeId, distance
 
@@ -49,6 +49,7 @@ class Paths:
         self.target = target
         self._k = config.k
         self._radius = -1
+        self._most = WIDEST
         # Together they ask as many as one lookup may, and end when each has half of its closest:
         # the halves differ, since nobody is asked twice.
         part = replace(
@@ -129,11 +130,11 @@ class Paths:
             way.until = way.lookup.wake_at(now)
             way.drained = False
 
-    def widen(self, radius: int) -> None:
+    def widen(self, radius: int, most: int = WIDEST) -> None:
         """As `Lookup.widen`."""
-        self._radius = radius
+        self._radius, self._most = radius, most
         for way in self._ways:
-            way.lookup.widen(radius)
+            way.lookup.widen(radius, most)
             way.stir()
 
     def wake_at(self, now: float) -> float:
@@ -155,5 +156,6 @@ class Paths:
         return [
             info
             for place, info in enumerate(found)
-            if place < self._k or distance(info.id, self.target) <= self._radius
+            if place < self._k
+            or (place < self._most and distance(info.id, self.target) <= self._radius)
         ]

@@ -16,7 +16,7 @@ from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.density import Density
 from dht_torrent.dht.krpc import NodeInfo, Reply
-from dht_torrent.dht.lookup import Lookup
+from dht_torrent.dht.lookup import WIDEST, Lookup
 from dht_torrent.dht.paths import Paths
 from dht_torrent.dht.table import Table
 from dht_torrent.engine.questions import Answer, Bell, Questions
@@ -103,7 +103,7 @@ class Walks:
                     if widened:
                         return False
                     widened, besieged = True, self._is_crowded(lookup)
-                    lookup.widen(self._radius(besieged, stores=stores, retries=paths > 1))
+                    lookup.widen(*self._bounds(besieged, stores=stores, retries=paths > 1))
                     return goes_on()
                 for contact in lookup.take(now):
                     done = partial(came, contact)
@@ -161,13 +161,15 @@ class Walks:
         )
         return True
 
-    def _radius(self, besieged: bool, *, stores: bool, retries: bool) -> int:
-        """How far around a target to ask everybody; 0: the k closest are enough."""
+    def _bounds(self, besieged: bool, *, stores: bool, retries: bool) -> tuple[int, int]:
+        """How far around a target to ask everybody, and how many at most; no distance at all: the
+        k closest are enough."""
         k = self._config.k
         if self.density.is_small:
-            return 0
+            return 0, k
         if besieged or (retries and not stores):
             # Twice as many as should be there: k honest ones are among them, wherever they stand.
-            return self.density.radius(2 * k)
-        # Who crowds a key out must not have it alone, even unnoticed. It costs a node or two more.
-        return self.density.radius(k) if stores else 0
+            return self.density.radius(2 * k), WIDEST
+        # Who crowds a key out must not have it alone, even unnoticed. The radius is a guess, and a
+        # young node's a poor one: a store on several times k nodes would be a burden to them.
+        return (self.density.radius(k), 4 * k) if stores else (0, k)

@@ -54,7 +54,8 @@ def condense(rows: Iterable[Row], by: Sequence[str]) -> list[Row]:
     the study was told (its `config`) counts as a column where there is none of that name.
 
     Of a column of numbers a group keeps NAME_mean, NAME_p05, _p50, _p95 and _max; of truth values
-    the share that is true, under the name itself; of texts nothing. `count` is how many rows it had.
+    the share that is true, under the name itself; of texts nothing. `count` is how many rows it
+    had.
     """
     steps = dict(_step(one) for one in (*by, *STAMP))
     groups: dict[tuple[Cell, ...], list[Row]] = {}

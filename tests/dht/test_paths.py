@@ -23,19 +23,20 @@ def paths(target: bytes, count: int = 4) -> Paths:
 
 
 def test_they_find_the_closest_and_ask_nobody_twice(world: World) -> None:
-    found = 0
+    found = late = 0
     for _ in range(30):
         target = world.rng.randbytes(20)
         lookup = paths(target)
         lookup.add(world.some(16))
         assert finish(lookup, world.answer) < 5  # and it asserts that nobody is asked twice
         assert lookup.asked <= CONFIG.lookup_queries
-        assert lookup.replies == lookup.asked
+        late += lookup.asked - lookup.replies  # still on the way when closer ones have answered
         closest = lookup.closest()
         assert len(closest) == 8
         assert closest == sorted(closest, key=lambda node: distance(node.id, target))
         found += len(set(closest) & set(world.closest(target)))
     assert found >= 0.98 * 8 * 30
+    assert late <= 3
 
 
 def test_one_contact_is_enough_to_begin(world: World) -> None:
