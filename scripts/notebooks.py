@@ -207,7 +207,8 @@ def draw(notebook: Path, to: Path) -> None:
             book,
             km=kernel,
             timeout=PATIENCE["cell"],
-            record_timing=False,  # which differs each time
+            record_timing=False,  # which differs each time, as do the pieces in which text arrives
+            coalesce_streams=True,
             resources={"metadata": {"path": str(notebook.parent)}},
         )
         folders = dict.fromkeys(OWN_FOLDERS, home)
