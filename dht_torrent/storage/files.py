@@ -1,0 +1,297 @@
+"""Content in real files: nothing outside its own folder is ever read, written or deleted, and a
+file that is not as long as the torrent says does not pass for whole.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import errno
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dht_torrent.config import DiskConfig
+from dht_torrent.errors import StorageError
+from dht_torrent.geometry import Span
+from dht_torrent.metainfo import Metainfo
+from dht_torrent.storage.descriptors import Descriptors
+from dht_torrent.storage.folder import Folder, Parts, fail
+from dht_torrent.storage.protocol import FileStamp
+
+_NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None) if hasattr(os, "preadv") else None
+_SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
+_SEEK_HOLE: int | None = getattr(os, "SEEK_HOLE", None)
+_fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+
+
+class FileStorage:
+    """Content in real files, sparse: a file grows as pieces come.
+
+    A download lies in `root`/name (the sanitised name from the torrent). Content that is already
+    somewhere, under whatever name, is given as `content`, the file or folder itself: links in that
+    path are resolved once, here. With `writable` False, `write` and `create` refuse.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        metainfo: Metainfo,
+        config: DiskConfig,
+        *,
+        content: Path | None = None,
+        writable: bool = True,
+    ) -> None:
+        if content is None:
+            base, top = root.absolute(), metainfo.name
+        else:
+            content = content.resolve()
+            base, top = content.parent, content.name
+        self.path = base / top
+        self._geometry = metainfo.geometry
+        self._files = metainfo.geometry.files
+        self._folder = Folder(base)
+        self._parts: list[Parts] = [
+            (top,) if metainfo.single else (top, *file.path) for file in self._files
+        ]
+        self._single = metainfo.single
+        self._writable = writable
+        self._descriptors = Descriptors(max(1, config.open_files), self._open)
+        self._lock = threading.Lock()  # guards `_touched`
+        self._touched: set[int] = set()  # written since the last sync
+        self._nowait = _NOWAIT
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def read(self, offset: int, length: int) -> bytes:
+        spans = self._geometry.spans(offset, length)
+        if len(spans) == 1 and not self._files[spans[0].file].pad:
+            span = spans[0]
+            with self._using(span.file) as fd:
+                self._check_end(fd, span)
+                data = os.pread(fd, length, span.offset)
+            if len(data) == length:
+                return data
+        buffer = bytearray(length)
+        self._read_spans(spans, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        self._read_spans(self._geometry.spans(offset, len(buffer)), buffer)
+
+    def _read_spans(self, spans: Sequence[Span], buffer: memoryview) -> None:
+        filled = 0
+        for span in spans:
+            part = buffer[filled : filled + span.length]
+            filled += span.length
+            if self._files[span.file].pad:
+                part[:] = bytes(span.length)
+                continue
+            with self._using(span.file) as fd:
+                self._check_end(fd, span)
+                done = 0
+                while done < span.length:
+                    count = os.preadv(fd, [part[done:]], span.offset + done)
+                    if count == 0:
+                        raise StorageError(f"{self._name(span.file)}: shorter than it should be")
+                    done += count
+
+    def try_read_into(self, offset: int, *buffers: memoryview) -> bool:
+        spans = self._geometry.spans(offset, sum(map(len, buffers)))
+        if len(spans) == 1:
+            return self._try_span(spans[0], buffers)
+        for buffer in buffers:
+            filled = 0
+            for span in self._geometry.spans(offset, len(buffer)):
+                if not self._try_span(span, (buffer[filled : filled + span.length],)):
+                    return False
+                filled += span.length
+            offset += filled
+        return True
+
+    def _try_span(self, span: Span, buffers: Sequence[memoryview]) -> bool:
+        if self._files[span.file].pad:
+            for buffer in buffers:
+                buffer[:] = bytes(len(buffer))
+            return True
+        if self._nowait is None or (file := self._descriptors.take(span.file, write=False)) is None:
+            return False  # reading, or opening, might wait
+        try:
+            self._check_end(file.fd, span)
+            return os.preadv(file.fd, buffers, span.offset, self._nowait) == span.length
+        except StorageError:
+            return False
+        except OSError as exc:
+            if exc.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                self._nowait = None  # this file system cannot; do not ask again
+            return False
+        finally:
+            self._descriptors.give_back(file)
+
+    def _check_end(self, fd: int, span: Span) -> None:
+        """A file that is too long does not give its last bytes: then the piece there counts as
+        missing, and writing it brings the file back to its length."""
+        length = self._files[span.file].length
+        if span.offset + span.length == length and os.fstat(fd).st_size > length:
+            raise StorageError(f"{self._name(span.file)}: longer than it should be")
+
+    def next_data(self, offset: int, end: int) -> tuple[int, int]:
+        end = min(end, self._geometry.total)
+        index = bisect.bisect_right(self._files, offset, key=lambda file: file.offset) - 1
+        for number in range(max(index, 0), len(self._files)):
+            file = self._files[number]
+            if file.offset >= end:
+                break
+            start, stop = max(offset, file.offset) - file.offset, file.length
+            if file.pad or start >= stop:
+                continue
+            try:
+                with self._descriptors.borrowing(number) as fd:
+                    if _SEEK_DATA is not None and _SEEK_HOLE is not None:
+                        start = os.lseek(fd, start, _SEEK_DATA)
+                        stop = min(stop, os.lseek(fd, start, _SEEK_HOLE))
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                if exc.errno == errno.ENXIO:  # no data from here to the end of the file
+                    continue
+            except StorageError:
+                pass  # whoever reads there will be told
+            if start < stop:
+                return min(file.offset + start, end), min(file.offset + stop, end)
+        return end, end
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        if not self._writable:
+            raise StorageError(f"{self.path}: shared as it is, not written to")
+        view = memoryview(data)
+        written = 0
+        for span in self._geometry.spans(offset, len(view)):
+            part = view[written : written + span.length]
+            written += span.length
+            if not self._files[span.file].pad:
+                self._write_span(span, part)
+
+    def _write_span(self, span: Span, part: memoryview) -> None:
+        length = self._files[span.file].length
+        with self._using(span.file, write=True) as fd:
+            done = 0
+            while done < span.length:
+                done += os.pwrite(fd, part[done:], span.offset + done)
+            info = os.fstat(fd)
+            if info.st_nlink == 0:
+                self._descriptors.drop(span.file)
+                raise StorageError(f"{self._name(span.file)}: deleted while in use")
+            if span.offset + span.length == length and info.st_size > length:
+                os.ftruncate(fd, length)
+        # Noted after the write, so that a sync that starts now includes it.
+        with self._lock:
+            self._touched.add(span.file)
+
+    def sync(self) -> None:
+        with self._lock:
+            touched, self._touched = self._touched, set()
+        try:
+            for index in sorted(touched):
+                try:
+                    # Any descriptor of the file will do: dirty pages belong to the file.
+                    with self._descriptors.borrowing(index) as fd:
+                        _fdatasync(fd)
+                except FileNotFoundError:
+                    pass  # deleted since; its stamp will say so
+                except OSError as exc:
+                    fail(self._name(index), exc)
+                touched.discard(index)
+        except BaseException:
+            with self._lock:
+                self._touched |= touched
+            raise
+
+    def create(self, needed: int | None = None) -> None:
+        if not self._writable:
+            raise StorageError(f"{self.path}: shared as it is, not written to")
+        base = self._folder.base
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            space = os.statvfs(base)
+        except OSError as exc:
+            fail(base, exc)
+        if needed is None:
+            needed = self._missing_bytes()
+        free = space.f_bavail * space.f_frsize
+        if needed > free:
+            raise StorageError(
+                f"{base}: {needed} bytes are needed and {free} are free", disk_full=True
+            )
+        if not self._single:
+            try:
+                os.close(self._folder.open_folder((self.path.name,), create=True))
+            except OSError as exc:
+                fail(self.path, exc)
+        for index, file in enumerate(self._files):
+            if file.length == 0 and not file.pad:
+                with self._using(index, write=True):
+                    pass
+
+    def _missing_bytes(self) -> int:
+        """Bytes that have no block on the disk yet: what is written over costs no space."""
+        missing = 0
+        for file, info in zip(self._files, self._stat_all(), strict=True):
+            if not file.pad:
+                missing += max(0, file.length - (info.st_blocks * 512 if info else 0))
+        return missing
+
+    # -- the files themselves --------------------------------------------------------------------
+
+    def stamps(self) -> tuple[FileStamp | None, ...]:
+        infos = self._stat_all()
+        for index, fd in self._descriptors.opened():
+            # A descriptor whose file was deleted or replaced would hide that from readers.
+            info = infos[index]
+            with contextlib.suppress(OSError):  # closed meanwhile: then there is nothing to drop
+                now = os.fstat(fd)
+                if info is None or (info.st_dev, info.st_ino) != (now.st_dev, now.st_ino):
+                    self._descriptors.drop(index)
+        return tuple(info and FileStamp(info.st_size, info.st_mtime_ns) for info in infos)
+
+    def _stat_all(self) -> list[os.stat_result | None]:
+        """Of each file that is a regular file; None for others and for pad files."""
+        try:
+            return self._folder.stat_all(
+                None if file.pad else parts
+                for file, parts in zip(self._files, self._parts, strict=True)
+            )
+        except OSError as exc:  # no descriptors left
+            fail(self.path, exc)
+
+    def delete(self) -> None:
+        self.close()
+        folders: set[Parts] = set()
+        for file, parts in zip(self._files, self._parts, strict=True):
+            if file.pad:
+                continue
+            folders.update(parts[:depth] for depth in range(1, len(parts)))
+            self._folder.remove(parts, folder=False)
+        for parts in sorted(folders, key=len, reverse=True):
+            self._folder.remove(parts, folder=True)
+
+    def close(self) -> None:
+        self._descriptors.close()
+
+    def _name(self, index: int) -> Path:
+        return self._folder.path(self._parts[index])
+
+    def _open(self, index: int, write: bool) -> int:
+        return self._folder.open_file(self._parts[index], write=write)
+
+    @contextlib.contextmanager
+    def _using(self, index: int, *, write: bool = False) -> Iterator[int]:
+        """A descriptor that stays open inside the block. OSErrors leave it as StorageError."""
+        try:
+            with self._descriptors.borrowing(index, write=write) as fd:
+                yield fd
+        except OSError as exc:
+            fail(self._name(index), exc)

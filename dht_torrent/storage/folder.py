@@ -1,0 +1,129 @@
+"""Nothing outside a folder is ever opened, looked at or deleted.
+
+Each component of a path is opened relative to its parent and never through a symbolic link, and
+only regular files count. The folder itself may be a link: that was the user's choice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NoReturn
+
+from dht_torrent.errors import StorageError
+from dht_torrent.storage.descriptors import NO_DESCRIPTORS
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# O_NONBLOCK: opening a planted FIFO must fail, not wait. It means nothing for regular files.
+_FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+Parts = tuple[str, ...]
+"""The components of a path below the folder."""
+
+
+class Folder:
+    """The files and folders below `base`."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+
+    def path(self, parts: Parts) -> Path:
+        """For people: opened, it would follow links."""
+        return self.base.joinpath(*parts)
+
+    def open_file(self, parts: Parts, *, write: bool) -> int:
+        """A descriptor; with `write` the file is made, and the folders it lies in. Raises
+        StorageError, OSError."""
+        folder = self.open_folder(parts[:-1], create=write)
+        try:
+            flags = _FILE | (os.O_RDWR | os.O_CREAT if write else os.O_RDONLY)
+            fd = os.open(parts[-1], flags, 0o666, dir_fd=folder)
+        finally:
+            os.close(folder)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise StorageError(f"{self.path(parts)}: not a regular file")
+        return fd
+
+    def open_folder(self, parts: Parts, *, create: bool) -> int:
+        """A descriptor. Raises FileNotFoundError where there is none, OSError when no descriptors
+        are left, StorageError for other trouble."""
+        walked = self.base
+        try:
+            if create:
+                self.base.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.base, _FOLDER)
+            for part in parts:
+                walked = walked / part
+                try:
+                    if create:
+                        with contextlib.suppress(FileExistsError):
+                            os.mkdir(part, dir_fd=fd)
+                    below = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+                finally:
+                    os.close(fd)
+                fd = below
+        except OSError as exc:
+            if exc.errno in NO_DESCRIPTORS or isinstance(exc, FileNotFoundError):
+                raise
+            fail(walked, exc)
+        return fd
+
+    def stat_all(self, files: Iterable[Parts | None]) -> list[os.stat_result | None]:
+        """Of each that is a regular file; None for others and for None. Raises OSError when no
+        descriptors are left."""
+        found: list[os.stat_result | None] = []
+        folder: Parts | None = None
+        fd: int | None = None
+        try:
+            for parts in files:
+                if parts is None:
+                    found.append(None)
+                    continue
+                if parts[:-1] != folder:  # files of a folder mostly follow each other
+                    if fd is not None:
+                        os.close(fd)
+                    fd, folder = None, parts[:-1]
+                    with contextlib.suppress(FileNotFoundError, StorageError):
+                        fd = self.open_folder(folder, create=False)
+                info = None
+                if fd is not None:
+                    with contextlib.suppress(OSError):
+                        info = os.stat(parts[-1], dir_fd=fd, follow_symlinks=False)
+                found.append(info if info is not None and stat.S_ISREG(info.st_mode) else None)
+        finally:
+            if fd is not None:
+                os.close(fd)
+        return found
+
+    def remove(self, parts: Parts, *, folder: bool) -> None:
+        """A regular file, or a folder that is empty; anything else stays. Raises StorageError."""
+        try:
+            fd = self.open_folder(parts[:-1], create=False)
+        except (FileNotFoundError, StorageError):
+            return  # absent, or behind a link: not ours
+        try:
+            if folder:
+                os.rmdir(parts[-1], dir_fd=fd)
+            elif stat.S_ISREG(os.stat(parts[-1], dir_fd=fd, follow_symlinks=False).st_mode):
+                os.unlink(parts[-1], dir_fd=fd)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as exc:
+            if not (folder and exc.errno in (errno.ENOTEMPTY, errno.EEXIST)):
+                fail(self.path(parts), exc)
+        finally:
+            os.close(fd)
+
+
+def fail(path: Path, exc: OSError) -> NoReturn:
+    """Raises the StorageError that tells people of `exc`."""
+    reason = exc.strerror or str(exc)
+    if exc.errno in (errno.ELOOP, errno.ENOTDIR):
+        reason = "a link or a file is in the way; links inside content are never followed"
+    raise StorageError(f"{path}: {reason}", disk_full=exc.errno in _FULL) from exc

@@ -1,0 +1,113 @@
+"""Content in memory, for the lab: no disk, no waiting, and faults on demand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dht_torrent.errors import StorageError
+from dht_torrent.geometry import Geometry
+from dht_torrent.storage.protocol import FileStamp
+
+
+class MemoryStorage:
+    """As with files, a file is as long as the furthest byte written to it."""
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        *,
+        path: Path = Path("memory"),
+        space: int | None = None,
+        fail_at: int | None = None,
+    ) -> None:
+        self.path = path
+        self.space = space
+        """Bytes that can still be written; None is endless. Whole, a write fits or stops short."""
+        self.fail_at = fail_at
+        """The call to read, write or sync that fails, 1 being the next; None is none."""
+        self._geometry = geometry
+        self._data = bytearray(geometry.total)
+        self._sizes: list[int | None] = [None] * len(geometry.files)
+        self._changes = [0] * len(geometry.files)
+
+    def read(self, offset: int, length: int) -> bytes:
+        self._step("read")
+        for span in self._geometry.spans(offset, length):
+            file = self._geometry.files[span.file]
+            if not file.pad and span.offset + span.length > (self._sizes[span.file] or 0):
+                raise StorageError(f"{'/'.join(file.path)}: shorter than it should be")
+        return bytes(memoryview(self._data)[offset : offset + length])
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        buffer[:] = self.read(offset, len(buffer))
+
+    def try_read_into(self, offset: int, *buffers: memoryview) -> bool:
+        try:
+            data = memoryview(self.read(offset, sum(map(len, buffers))))
+        except StorageError:
+            return False
+        for buffer in buffers:
+            buffer[:] = data[: len(buffer)]
+            data = data[len(buffer) :]
+        return True
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self._step("write")
+        view = memoryview(data)
+        written = 0
+        for span in self._geometry.spans(offset, len(view)):
+            part = view[written : written + span.length]
+            at = offset + written
+            written += span.length
+            if self._geometry.files[span.file].pad:
+                continue
+            fits = span.length if self.space is None else min(span.length, self.space)
+            self._data[at : at + fits] = part[:fits]
+            if fits or not span.length:
+                self._sizes[span.file] = max(self._sizes[span.file] or 0, span.offset + fits)
+                self._changes[span.file] += 1
+            if self.space is not None:
+                self.space -= fits
+            if fits < span.length:
+                raise StorageError("no space left in memory", disk_full=True)
+
+    def sync(self) -> None:
+        self._step("sync")
+
+    def stamps(self) -> tuple[FileStamp | None, ...]:
+        return tuple(
+            None if size is None else FileStamp(size, change)
+            for size, change in zip(self._sizes, self._changes, strict=True)
+        )
+
+    def next_data(self, offset: int, end: int) -> tuple[int, int]:
+        end = min(end, self._geometry.total)
+        for file, size in zip(self._geometry.files, self._sizes, strict=True):
+            start, stop = max(offset, file.offset), min(file.offset + (size or 0), end)
+            if start < stop:
+                return start, stop
+        return end, end
+
+    def create(self, needed: int | None = None) -> None:
+        for index, file in enumerate(self._geometry.files):
+            if file.length == 0 and not file.pad:
+                self._sizes[index] = 0
+        wanted = self._geometry.total if needed is None else needed
+        if self.space is not None and wanted > self.space:
+            raise StorageError(
+                f"{wanted} bytes are needed and {self.space} are free", disk_full=True
+            )
+
+    def delete(self) -> None:
+        self._data = bytearray(self._geometry.total)
+        self._sizes = [None] * len(self._sizes)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _step(self, what: str) -> None:
+        if self.fail_at is not None:
+            self.fail_at -= 1
+            if self.fail_at == 0:
+                self.fail_at = None
+                raise StorageError(f"injected: this {what} fails")

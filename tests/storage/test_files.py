@@ -1,0 +1,201 @@
+"""Content on the disk: in its own files, whole or not believed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from dht_torrent.config import DiskConfig
+from dht_torrent.errors import StorageError
+from dht_torrent.storage import FileStorage
+from tests.helpers.content import read_tree
+from tests.helpers.storages import ALBUM, CONTENT, opened, quickly, single
+
+
+def test_files_hold_exactly_their_part(tmp_path: Path) -> None:
+    storage = opened(tmp_path, ALBUM)
+    storage.create()
+    storage.write(0, CONTENT)
+    storage.sync()
+    storage.close()
+    assert storage.path == tmp_path / "album"
+    assert read_tree(tmp_path) == {
+        "album/a": CONTENT[:10],
+        "album/b/c": CONTENT[10:20010],
+        "album/b/empty": b"",
+        "album/b/d/e": CONTENT[20010:20015],
+        "album/f": CONTENT[20015:],
+    }
+
+
+def test_a_single_file_lies_in_the_root_under_its_name(tmp_path: Path) -> None:
+    storage = opened(tmp_path / "new" / "folder", single(100))
+    storage.create()
+    storage.write(0, b"x" * 100)
+    storage.close()
+    assert read_tree(tmp_path) == {"new/folder/film.bin": b"x" * 100}
+
+
+def test_content_can_be_used_where_it_is_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "holiday.mp4").write_bytes(b"y" * 100)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "holiday.mp4")
+    for path in (tmp_path / "real" / "holiday.mp4", tmp_path / "link"):
+        storage = FileStorage(tmp_path, single(100), DiskConfig(), content=path, writable=False)
+        assert storage.read(0, 100) == b"y" * 100
+        assert storage.path == tmp_path / "real" / "holiday.mp4"
+        storage.close()
+
+
+def test_a_shared_folder_is_never_written_to(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    storage = FileStorage(tmp_path, ALBUM, DiskConfig(), content=tmp_path / "mine", writable=False)
+    with pytest.raises(StorageError, match="not written"):
+        storage.write(0, b"x")
+    with pytest.raises(StorageError, match="not written"):
+        storage.create()
+    assert read_tree(tmp_path) == {}
+
+
+def test_a_file_that_is_too_long_does_not_give_its_end_until_that_is_written(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "film.bin").write_bytes(b"x" * 120)
+    storage = opened(tmp_path, single(100))
+    assert storage.read(0, 99) == b"x" * 99
+    with pytest.raises(StorageError, match="longer"):
+        storage.read(50, 50)
+    assert quickly(storage, 50, 50) is None
+    storage.write(50, b"y" * 50)
+    assert read_tree(tmp_path) == {"film.bin": b"x" * 50 + b"y" * 50}
+    storage.close()
+
+
+# -- trouble -------------------------------------------------------------------------------------
+
+
+def test_content_that_cannot_fit_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 10 * 4096
+    fields = (4096, 4096, 10, 10, 10, 0, 0, 0, 0, 255)
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(fields))
+    storage = opened(tmp_path, ALBUM)
+    with pytest.raises(StorageError, match=f"60015 bytes are needed and {free} are free") as caught:
+        storage.create()
+    assert caught.value.disk_full
+    assert list(tmp_path.iterdir()) == []
+    storage.create(needed=1000)
+    storage.write(20015, CONTENT[20015:])
+    storage.create()  # what is there already needs no more space
+    storage.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EIO, False)]
+)
+def test_a_failing_write_names_the_file_and_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, full: bool
+) -> None:
+    def fails(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "pwrite", fails)
+    storage = opened(tmp_path, ALBUM)
+    with pytest.raises(StorageError) as caught:
+        storage.write(15, b"x")
+    assert str(caught.value) == f"{tmp_path}/album/b/c: {os.strerror(code)}"
+    assert caught.value.disk_full is full
+    storage.close()
+
+
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: whole(fd, data[:7], at))
+    storage = opened(tmp_path, single(100))
+    storage.write(0, CONTENT[:100])
+    assert storage.read(0, 100) == CONTENT[:100]
+    storage.close()
+
+
+def test_a_write_to_a_deleted_file_is_not_believed(tmp_path: Path) -> None:
+    storage = opened(tmp_path, single(100))
+    storage.write(0, b"x" * 50)
+    (tmp_path / "film.bin").unlink()
+    with pytest.raises(StorageError, match="deleted"):
+        storage.write(50, b"x" * 50)
+    storage.write(0, b"x" * 100)
+    assert storage.read(0, 100) == b"x" * 100
+    storage.close()
+
+
+def test_a_failed_sync_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = opened(tmp_path, single(100))
+    storage.write(0, b"x" * 100)
+    synced: list[int] = []
+
+    def fails_once(fd: int) -> None:
+        synced.append(fd)
+        if len(synced) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("dht_torrent.storage.files._fdatasync", fails_once)
+    with pytest.raises(StorageError, match="Input/output"):
+        storage.sync()
+    storage.sync()
+    storage.sync()
+    assert len(synced) == 2
+    storage.close()
+
+
+def test_a_deleted_file_does_not_stop_the_others_from_syncing(tmp_path: Path) -> None:
+    storage = opened(tmp_path, ALBUM)
+    storage.write(0, CONTENT)
+    (tmp_path / "album" / "a").unlink()
+    storage.stamps()
+    storage.sync()
+    assert storage.stamps()[0] is None
+    storage.close()
+
+
+# -- stamps, delete ------------------------------------------------------------------------------
+
+
+def test_stamps_tell_of_changes_behind_our_back(tmp_path: Path) -> None:
+    storage = opened(tmp_path, ALBUM)
+    assert storage.stamps() == (None,) * 5
+    storage.create()
+    storage.write(0, CONTENT)
+    before = storage.stamps()
+    assert [stamp and stamp.size for stamp in before] == [10, 20000, 0, 5, 40000]
+    (tmp_path / "album" / "a").unlink()
+    os.truncate(tmp_path / "album" / "b" / "c", 100)
+    os.utime(tmp_path / "album" / "f", ns=(1, 1))
+    after = storage.stamps()
+    assert [old == new for old, new in zip(before, after, strict=True)] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
+    with pytest.raises(StorageError):  # stamps() found the descriptor stale, and dropped it
+        storage.read(0, 10)
+    storage.close()
+
+
+def test_delete_takes_our_files_and_empty_folders_only(tmp_path: Path) -> None:
+    storage = opened(tmp_path, ALBUM)
+    storage.create()
+    storage.write(0, CONTENT)
+    (tmp_path / "album" / "b" / "notes.txt").write_text("mine")
+    (tmp_path / "other").mkdir()
+    storage.delete()
+    assert read_tree(tmp_path) == {"album/b/notes.txt": b"mine"}
+    assert not (tmp_path / "album" / "b" / "d").exists()
+    (tmp_path / "album" / "b" / "notes.txt").unlink()
+    storage.delete()
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]

@@ -1,0 +1,78 @@
+"""Hostile folders: no planted link is followed, and only regular files count."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dht_torrent.errors import StorageError
+from tests.helpers.content import read_tree
+from tests.helpers.storages import ALBUM, CONTENT, opened, single
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[Path]:
+    """A folder outside the download, which must look the same afterwards."""
+    folder = tmp_path / "victim"
+    (folder / "d").mkdir(parents=True)
+    for name in ("c", "d/e", "f"):
+        (folder / name).write_bytes(b"precious")
+    before = read_tree(folder)
+    yield folder
+    assert read_tree(folder) == before
+
+
+@pytest.mark.parametrize("planted", ["album", "album/b", "album/b/d", "album/b/c", "album/f"])
+def test_a_planted_link_is_never_followed(tmp_path: Path, victim: Path, planted: str) -> None:
+    root = tmp_path / "downloads"
+    link = root / planted
+    link.parent.mkdir(parents=True)
+    targets = {"album/b/c": victim / "c", "album/f": victim / "f", "album/b/d": victim / "d"}
+    link.symlink_to(targets.get(planted, victim))
+    storage = opened(root, ALBUM)
+    with pytest.raises(StorageError):
+        storage.write(0, CONTENT)
+    with pytest.raises(StorageError):
+        storage.read(0, len(CONTENT))
+    storage.stamps()
+    storage.delete()
+    assert link.is_symlink()
+
+
+def test_a_dangling_link_makes_no_file(tmp_path: Path) -> None:
+    root = tmp_path / "downloads"
+    root.mkdir()
+    (root / "film.bin").symlink_to(tmp_path / "elsewhere")
+    storage = opened(root, single(10))
+    with pytest.raises(StorageError, match="link"):
+        storage.write(0, b"x" * 10)
+    assert storage.stamps() == (None,)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_download_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "big disk").mkdir()
+    (tmp_path / "downloads").symlink_to(tmp_path / "big disk")
+    storage = opened(tmp_path / "downloads", single(10))
+    storage.write(0, b"x" * 10)
+    storage.close()
+    assert read_tree(tmp_path / "big disk") == {"film.bin": b"x" * 10}
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder"])
+def test_only_regular_files_count(tmp_path: Path, kind: str) -> None:
+    if kind == "fifo":
+        os.mkfifo(tmp_path / "film.bin")
+    else:
+        (tmp_path / "film.bin").mkdir()
+    storage = opened(tmp_path, single(10))
+    with pytest.raises(StorageError):
+        storage.write(0, b"x" * 10)
+    with pytest.raises(StorageError):
+        storage.read(0, 10)
+    assert storage.stamps() == (None,)
+    storage.delete()
+    assert (tmp_path / "film.bin").exists()
