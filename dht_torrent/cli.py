@@ -2,43 +2,43 @@
 the exit codes: 0 done, 1 failed while running, 2 bad input, 130 interrupted. stdout is for machines
 (a magnet link, a table, JSON), stderr for people.
 
-Everything slow to import is imported inside the functions: `--help` must come at once.
+What is slow to import is imported inside the functions: `--help` must come at once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
-import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dht_torrent import __version__
+from dht_torrent import cli_view as view
+from dht_torrent.cli_node import (
+    Options,
+    json_option,
+    node_options,
+    parse_rates,
+    run_node,
+    running_node,
+    running_node_if_any,
+    which_node,
+)
+from dht_torrent.cli_torrents import TorrentFile, facts_of, read_source, write_file
 from dht_torrent.errors import ControlError, DhtTorrentError, InputError
 
 if TYPE_CHECKING:
-    import signal
-
-    from dht_torrent.config import Config
     from dht_torrent.daemon.client import Client
     from dht_torrent.daemon.control import Control
     from dht_torrent.engine.node import Node
-    from dht_torrent.metainfo import Magnet, Metainfo
 
 POLL = 0.5
 """Seconds between two looks at a download whose progress is shown."""
-MAX_TORRENT_FILE = 10_000_000
-"""Bytes of the largest .torrent read."""
-_LOG_LEVELS = ("debug", "info", "warning", "error")
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 # --- errors --------------------------------------------------------------------------------------
@@ -52,9 +52,7 @@ class _Failure(click.ClickException):
         self.exit_code = code  # type: ignore[misc]  # as Click's own subclasses and users do
 
     def show(self, file: Any = None) -> None:
-        from dht_torrent.cli_view import clean
-
-        click.echo(f"dhtnode: {clean(self.message)}", file=file or sys.stderr)
+        click.echo(f"dhtnode: {view.clean(self.message)}", file=file or sys.stderr)
 
 
 class _Commands(click.Group):
@@ -74,18 +72,16 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             raise click.exceptions.Exit(130) from None
         except (DhtTorrentError, OSError, BaseExceptionGroup) as error:
-            failure = _explain(error, ctx)
+            failure = _explain(error)
             if failure is None:
                 raise
             raise failure from None
 
 
-def _explain(
-    error: BaseException, ctx: click.Context
-) -> click.ClickException | click.exceptions.Exit | None:
+def _explain(error: BaseException) -> click.ClickException | click.exceptions.Exit | None:
     """What to tell the user; None for a bug of ours, which shows its traceback."""
     if isinstance(error, BaseExceptionGroup):
-        told = [_explain(inner, ctx) for inner in error.exceptions]
+        told = [_explain(inner) for inner in error.exceptions]
         return None if None in told else told[0]
     if isinstance(error, KeyboardInterrupt):
         return click.exceptions.Exit(130)
@@ -103,135 +99,12 @@ def _explain(
     )
 
 
-# --- options -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
-    """Which node: given before the command or after it (there it wins)."""
-
-    bootstrap: tuple[str, ...] | None = None
-    listen: tuple[str, ...] | None = None
-    state_dir: Path
-    download_dir: Path | None = None
-    control: str | None = None
-    limit_up: str | None = None
-    limit_down: str | None = None
-    dht_unlimited: bool = False
-    log_level: str = "warning"
-
-    @classmethod
-    def of(cls, ctx: click.Context) -> _Options:
-        given = dict(ctx.find_object(dict) or {})
-        given.setdefault("state_dir", None)
-        if given["state_dir"] is None:
-            import platformdirs
-
-            given["state_dir"] = platformdirs.user_state_path("dhtnode")
-        else:
-            given["state_dir"] = Path(given["state_dir"]).absolute()
-        return cls(**given)
-
-    def config(self) -> Config:
-        """Raises InputError naming the option that is wrong."""
-        from dht_torrent.config import Config
-
-        download_dir = self.download_dir
-        if download_dir is None:
-            import platformdirs
-
-            download_dir = platformdirs.user_downloads_path()
-            if not download_dir.is_dir():
-                download_dir = Path.cwd()
-        options: dict[str, Any] = {}
-        if self.bootstrap is not None:
-            options["bootstrap"] = () if self.bootstrap == ("none",) else self.bootstrap
-        options |= {f"limit_{way}": rate for way, rate in self.rates().items()}
-        if self.dht_unlimited:
-            from dht_torrent.config import DhtConfig
-
-            options["dht"] = DhtConfig(unlimited=True)
-        if self.listen is not None:
-            options["listen"] = self.listen
-        config = Config(
-            state_dir=self.state_dir,
-            download_dir=Path(download_dir).absolute(),
-            **options,
-        )
-        config.bootstrap_points()
-        config.listen_addresses()
-        return config
-
-    def rates(self) -> dict[str, int | None]:
-        """The limits given, by direction. Raises InputError."""
-        return _rates(self.limit_up, self.limit_down)
-
-
-def _rates(up: str | None, down: str | None) -> dict[str, int | None]:
-    """Bytes per second by direction, of what was given. Raises InputError."""
-    from dht_torrent.config import parse_rate
-
-    given = {"up": up, "down": down}
-    return {way: parse_rate(text) for way, text in given.items() if text is not None}
-
-
-def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    if value is not None and value != ():
-        ctx.ensure_object(dict)[param.name] = value
-
-
-def _option(name: str, **attributes: Any) -> Callable[[Command], Command]:
-    return click.option(name, expose_value=False, callback=_remember, **attributes)
-
-
-def _which_node(command: Command) -> Command:
-    for option in (
-        _option("--control", metavar="unix:PATH|ADDR:PORT", help="Where the node takes commands."),
-        _option("--state-dir", metavar="DIR", help="The node's own files."),
-    ):
-        command = option(command)
-    return command
-
-
-def _node_options(command: Command) -> Command:
-    for option in (
-        _option("--limit-down", metavar="RATE", help="Receive at most this, as 500K or 1.5MiB/s."),
-        _option("--limit-up", metavar="RATE", help="Send at most this; 0 or 'none' for no limit."),
-        _option(
-            "--dht-unlimited",
-            is_flag=True,
-            default=None,
-            help="For labs: lift the DHT's limits on queries, bytes, items and signatures.",
-        ),
-        _option("--log-level", type=click.Choice(_LOG_LEVELS), help="What to say on stderr."),
-        _option("--download-dir", metavar="DIR", help="Where downloads go."),
-        _option(
-            "--listen",
-            metavar="ADDR:PORT",
-            multiple=True,
-            help="For peers, TCP and UDP; port 0 means any. Twice: IPv4 and IPv6, the default.",
-        ),
-        _option(
-            "--bootstrap",
-            metavar="HOST:PORT",
-            multiple=True,
-            help="An entry point to the DHT (repeatable); 'none' for a network's first node.",
-        ),
-    ):
-        command = option(command)
-    return _which_node(command)
-
-
-_json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-
-
 # --- the node ------------------------------------------------------------------------------------
 
 
 @click.group(cls=_Commands, invoke_without_command=True)
-@_node_options
+@node_options
 @click.version_option(__version__, prog_name="dhtnode")
-@click.pass_context
 def cli(ctx: click.Context) -> None:
     """A trackerless BitTorrent node. Without a command: run it until interrupted."""
     if ctx.invoked_subcommand is not None:
@@ -245,48 +118,7 @@ def cli(ctx: click.Context) -> None:
         sys.stdout.flush()
         await trio.sleep_forever()
 
-    _run(_Options.of(ctx), job)
-
-
-def _run(
-    options: _Options, job: Callable[[Node, Control], Awaitable[None]]
-) -> signal.Signals | None:
-    """A node in this process, until `job` ends, a signal or a client's stop. Returns the signal."""
-    config = options.config()
-    _log_to_stderr(options.log_level)
-    import trio
-
-    from dht_torrent.daemon.run import run
-
-    return trio.run(run, config, options.control, job)
-
-
-def _log_to_stderr(level: str) -> None:
-    import logging
-
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    for chatty in ("hypercorn", "httpx", "httpcore"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-def _client(ctx: click.Context) -> Client:
-    """A client of the running node. Raises NoNode."""
-    from dht_torrent.daemon.client import connect
-
-    options = _Options.of(ctx)
-    return connect(options.state_dir, options.control)
-
-
-def _client_if_running(ctx: click.Context) -> Client | None:
-    from dht_torrent.daemon.client import NoNode
-
-    with contextlib.suppress(NoNode):
-        return _client(ctx)
-    return None
+    run_node(Options.of(ctx), job)
 
 
 # --- share and get -------------------------------------------------------------------------------
@@ -297,40 +129,39 @@ def _client_if_running(ctx: click.Context) -> Client | None:
 @click.option("--torrent-out", metavar="FILE", help="Write the .torrent here as well.")
 @click.option("--piece-length", type=int, metavar="N", help="Bytes in a piece, a power of two.")
 @click.option("--private", is_flag=True, help="Peers exchange no addresses (BEP 27).")
-@_node_options
-@click.pass_context
+@node_options
 def share(
     ctx: click.Context, path: str, torrent_out: str | None, piece_length: int | None, private: bool
 ) -> None:
     """Seed PATH where it is, and print its magnet link."""
     content = Path(path).absolute()
     content.stat()
-    rates = _Options.of(ctx).rates()
-    client = _client_if_running(ctx)
+    rates = Options.of(ctx).rates()
+    client = running_node_if_any(ctx)
     if client is not None:
-        with client, _view().hashing(path):
+        with client, view.hashing(path):
             torrent = client.share(content, piece_length=piece_length, private=private)
             if rates:
                 client.limit(torrent["id"], **rates)  # the node's own are not ours to change
             if torrent_out is not None:
-                _write_file(torrent_out, client.torrent_file(torrent["id"]))
+                write_file(torrent_out, client.torrent_file(torrent["id"]))
         click.echo(torrent["magnet"])
         return
 
     async def job(node: Node, control: Control) -> None:
         import trio
 
-        with _view().hashing(path) as progress:
+        with view.hashing(path) as progress:
             shared = await node.share(
                 content, piece_length=piece_length, private=private, progress=progress
             )
         if torrent_out is not None and shared.metainfo is not None:
-            _write_file(torrent_out, shared.metainfo.to_torrent())
+            write_file(torrent_out, shared.metainfo.to_torrent())
         click.echo(str(shared.magnet))
         sys.stdout.flush()
         await trio.sleep_forever()
 
-    _run(_Options.of(ctx), job)
+    run_node(Options.of(ctx), job)
 
 
 @cli.command()
@@ -342,8 +173,7 @@ def share(
 @click.option(
     "--seed", is_flag=True, help="Without a running node: seed afterwards until interrupted."
 )
-@_node_options
-@click.pass_context
+@node_options
 def get(
     ctx: click.Context,
     source: str,
@@ -354,19 +184,19 @@ def get(
     seed: bool,
 ) -> None:
     """Download, and end when all is verified on disk."""
-    wanted = _read_source(source)
-    rates = _Options.of(ctx).rates()
+    wanted = read_source(source)
+    rates = Options.of(ctx).rates()
     ranges = None
     if select is not None:
         from dht_torrent.metainfo import parse_ranges
 
         ranges = parse_ranges(select)
     where = Path(output).absolute() if output is not None else None
-    client = _client_if_running(ctx)
+    client = running_node_if_any(ctx)
     if client is not None:
         with client:
             torrent = client.get(
-                source if not isinstance(wanted, _TorrentFile) else wanted.data,
+                source if not isinstance(wanted, TorrentFile) else wanted.data,
                 output=where,
                 select=select,
                 sequential=sequential,
@@ -387,13 +217,13 @@ def get(
         import trio
 
         download = await node.get(
-            wanted.metainfo if isinstance(wanted, _TorrentFile) else wanted,
+            wanted.metainfo if isinstance(wanted, TorrentFile) else wanted,
             output=where,
             select=ranges,
             sequential=sequential,
         )
 
-        with _view().progress() as shown:
+        with view.progress() as shown:
 
             async def show() -> None:
                 while True:
@@ -411,40 +241,18 @@ def get(
         if seed:
             await trio.sleep_forever()
 
-    ended_by = _run(_Options.of(ctx), job)
+    ended_by = run_node(Options.of(ctx), job)
     if not done:
         if ended_by is not None:
             ctx.exit(128 + ended_by)
         raise ControlError("the node was stopped before the download was complete")
 
 
-@dataclass(frozen=True, slots=True)
-class _TorrentFile:
-    data: bytes
-    metainfo: Metainfo
-
-
-def _read_source(source: str) -> Magnet | _TorrentFile:
-    """Raises InputError, so a bad link is found before anything is started."""
-    from dht_torrent.metainfo import Magnet, parse_torrent
-
-    if source.lower().startswith("magnet:"):
-        return Magnet.parse(source)
-    path = Path(source)
-    if path.is_file():
-        with path.open("rb") as file:
-            data = file.read(MAX_TORRENT_FILE + 1)
-        return _TorrentFile(data, parse_torrent(data))
-    if len(source) in (32, 40) and source.isascii() and source.isalnum():
-        return Magnet.parse(f"magnet:?xt=urn:btih:{source}")
-    raise InputError(f"not a magnet link, an infohash or a .torrent file: {source[:200]!r}")
-
-
 def _wait(client: Client, torrent_id: str) -> Mapping[str, Any]:
     """Show progress until the download is done. Raises ControlError when it ends otherwise."""
     import time
 
-    with _view().progress() as shown:
+    with view.progress() as shown:
         while True:
             try:
                 torrent = client.torrent(torrent_id)
@@ -464,23 +272,21 @@ def _wait(client: Client, torrent_id: str) -> Mapping[str, Any]:
 
 
 @cli.command()
-@_json_option
-@_which_node
-@click.pass_context
+@json_option
+@which_node
 def ls(ctx: click.Context, as_json: bool) -> None:
     """List the torrents."""
-    with _client(ctx) as client:
+    with running_node(ctx) as client:
         torrents = client.torrents()
-    _show(torrents, as_json, _view().torrents_table)
+    view.show(torrents, as_json, lambda: view.torrents_table(torrents))
 
 
 @cli.command()
-@_json_option
-@_which_node
-@click.pass_context
+@json_option
+@which_node
 def status(ctx: click.Context, as_json: bool) -> None:
     """How the node is, and why a download is stuck."""
-    with _client(ctx) as client:
+    with running_node(ctx) as client:
         node = client.status()
         torrents = client.torrents()
     stuck = [
@@ -488,32 +294,29 @@ def status(ctx: click.Context, as_json: bool) -> None:
         for torrent in torrents
         if torrent["state"] != "seeding"
     ]
-    if as_json:
-        _print_json({**node, "unfinished": stuck})
-    else:
-        click.echo(_view().status_text(node, stuck))
+    view.show({**node, "unfinished": stuck}, as_json, lambda: view.status_text(node, stuck))
 
 
 @cli.command()
 @click.argument("torrent_id", metavar="ID")
-@_json_option
-@_which_node
-@click.pass_context
+@json_option
+@which_node
 def peers(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
     """List the peers of a torrent."""
-    with _client(ctx) as client:
-        _show(client.peers(torrent_id), as_json, _view().peers_table)
+    with running_node(ctx) as client:
+        found = client.peers(torrent_id)
+    view.show(found, as_json, lambda: view.peers_table(found))
 
 
 @cli.command()
 @click.argument("torrent_id", metavar="ID")
-@_json_option
-@_which_node
-@click.pass_context
+@json_option
+@which_node
 def files(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
     """List the files of a torrent."""
-    with _client(ctx) as client:
-        _show(client.files(torrent_id), as_json, _view().files_table)
+    with running_node(ctx) as client:
+        found = client.files(torrent_id)
+    view.show(found, as_json, lambda: view.files_table(found))
 
 
 # --- steering a running node ---------------------------------------------------------------------
@@ -522,61 +325,56 @@ def files(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
 @cli.command()
 @click.argument("torrent_id", metavar="ID")
 @click.option("--data", is_flag=True, help="Delete its content as well.")
-@_json_option
-@_which_node
-@click.pass_context
+@json_option
+@which_node
 def rm(ctx: click.Context, torrent_id: str, data: bool, as_json: bool) -> None:
     """Forget a torrent; its content stays unless --data."""
-    with _client(ctx) as client:
-        _answer(client.remove(torrent_id, data=data), as_json)
+    with running_node(ctx) as client:
+        view.show(client.remove(torrent_id, data=data), as_json)
 
 
 @cli.command()
 @click.argument("torrent_id", metavar="ID")
-@_json_option
-@_which_node
-@click.pass_context
+@json_option
+@which_node
 def pause(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
     """Stop a torrent until it is resumed, also over a restart."""
-    with _client(ctx) as client:
-        _answer(client.pause(torrent_id), as_json)
+    with running_node(ctx) as client:
+        view.show(client.pause(torrent_id), as_json)
 
 
 @cli.command()
 @click.argument("torrent_id", metavar="ID")
-@_json_option
-@_which_node
-@click.pass_context
+@json_option
+@which_node
 def resume(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
     """Go on with a paused torrent."""
-    with _client(ctx) as client:
-        _answer(client.resume(torrent_id), as_json)
+    with running_node(ctx) as client:
+        view.show(client.resume(torrent_id), as_json)
 
 
 @cli.command()
 @click.argument("torrent_id", metavar="ID")
-@_json_option
-@_which_node
-@click.pass_context
+@json_option
+@which_node
 def recheck(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
     """Hash what is on disk again."""
-    with _client(ctx) as client:
-        _answer(client.recheck(torrent_id), as_json)
+    with running_node(ctx) as client:
+        view.show(client.recheck(torrent_id), as_json)
 
 
 @cli.command()
 @click.argument("torrent_id", metavar="[ID]", required=False)
 @click.option("--up", metavar="RATE", help="Send at most this, as 500K or 1.5MiB/s; 0 or 'none'.")
 @click.option("--down", metavar="RATE", help="Receive at most this.")
-@_json_option
-@_which_node
-@click.pass_context
+@json_option
+@which_node
 def limit(
     ctx: click.Context, torrent_id: str | None, up: str | None, down: str | None, as_json: bool
 ) -> None:
     """Limit a torrent, or without ID the whole node, and show its limits."""
-    rates = _rates(up, down)
-    with _client(ctx) as client:
+    rates = parse_rates(up, down)
+    with running_node(ctx) as client:
         if rates:
             limited = client.limit(torrent_id, **rates)
         elif torrent_id is not None:
@@ -584,21 +382,17 @@ def limit(
         else:
             limited = client.status()
     limits = {key: limited[key] for key in ("limit_up", "limit_down")}
-    if as_json:
-        _print_json(limits)
-    else:
-        click.echo(_view().limits_text(limits))
+    view.show(limits, as_json, lambda: view.limits_text(limits))
 
 
 @cli.command()
-@_json_option
-@_which_node
-@click.pass_context
+@json_option
+@which_node
 def stop(ctx: click.Context, as_json: bool) -> None:
     """End the running node."""
-    with _client(ctx) as client:
-        client.stop(state_dir=_Options.of(ctx).state_dir)
-    _answer({"stopped": True}, as_json)
+    with running_node(ctx) as client:
+        client.stop(state_dir=Options.of(ctx).state_dir)
+    view.show({"stopped": True}, as_json)
 
 
 # --- without a node ------------------------------------------------------------------------------
@@ -616,7 +410,7 @@ def create(
     """Write a .torrent for PATH, and print its magnet link. Needs no node."""
     from dht_torrent.metainfo import make
 
-    with _view().hashing(path) as progress:
+    with view.hashing(path) as progress:
         metainfo = make(
             Path(path),
             piece_length=piece_length,
@@ -624,102 +418,17 @@ def create(
             comment=comment,
             progress=progress,
         )
-    _write_file(output, metainfo.to_torrent())
+    write_file(output, metainfo.to_torrent())
     click.echo(str(metainfo.magnet()))
 
 
 @cli.command()
 @click.argument("source", metavar="FILE.torrent|MAGNET")
-@_json_option
+@json_option
 def show(source: str, as_json: bool) -> None:
     """Say what a .torrent or a magnet link holds. Needs no node."""
-    read = _read_source(source)
-    facts = _torrent_facts(read.metainfo) if isinstance(read, _TorrentFile) else _magnet_facts(read)
-    if as_json:
-        _print_json(facts)
-    else:
-        click.echo(_view().facts_text(facts))
-
-
-def _torrent_facts(metainfo: Metainfo) -> dict[str, Any]:
-    geometry = metainfo.geometry
-    root = () if metainfo.single else (metainfo.name,)
-    return {
-        "id": metainfo.info_hash.hex(),
-        "name": metainfo.name,
-        "size": sum(file.length for file in metainfo.files if not file.pad),
-        "piece_length": geometry.piece_length,
-        "pieces": geometry.piece_count,
-        "private": metainfo.private,
-        "comment": metainfo.comment,
-        "created_by": metainfo.created_by,
-        "creation_date": metainfo.creation_date,
-        "nodes": [str(point) for point in metainfo.nodes],
-        "magnet": str(metainfo.magnet()),
-        "files": [
-            {"index": index, "path": "/".join((*root, *file.path)), "size": file.length}
-            for index, file in enumerate(metainfo.files)
-            if not file.pad
-        ],
-    }
-
-
-def _magnet_facts(magnet: Magnet) -> dict[str, Any]:
-    return {
-        "id": magnet.info_hash.hex(),
-        "name": magnet.name,
-        "peers": [str(point) for point in magnet.peers],
-        "select": magnet.select,
-        "trackers": list(magnet.trackers),
-        "magnet": str(magnet),
-    }
-
-
-# --- output --------------------------------------------------------------------------------------
-
-
-def _view() -> Any:
-    # A module, loaded late like the rest.
-    from dht_torrent import cli_view
-
-    return cli_view
-
-
-def _show(rows: list[dict[str, Any]], as_json: bool, table: Callable[[Any], str]) -> None:
-    if as_json:
-        _print_json(rows)
-    else:
-        click.echo(table(rows))
-
-
-def _answer(answer: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        _print_json(answer)
-
-
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2))
-
-
-def _write_file(target: str, data: bytes) -> None:
-    """All of it or nothing. Raises OSError naming the target."""
-    import tempfile
-
-    path = Path(target).absolute()
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}-", dir=path.parent)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # a file like any other, not mkstemp's private one
-        Path(temporary).replace(path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
+    facts = facts_of(read_source(source))
+    view.show(facts, as_json, lambda: view.facts_text(facts))
 
 
 def main() -> None:

@@ -12,13 +12,13 @@ from typing import Any
 
 import click
 
-from dht_torrent.cli import (
-    _client_if_running,
-    _json_option,
-    _log_to_stderr,
-    _node_options,
-    _Options,
-    _print_json,
+from dht_torrent import cli_view as view
+from dht_torrent.cli_node import (
+    Options,
+    json_option,
+    log_to_stderr,
+    node_options,
+    running_node_if_any,
 )
 from dht_torrent.errors import ControlError, InputError
 
@@ -36,16 +36,16 @@ def dht() -> None:
 def _ask(ctx: click.Context, action: str, **arguments: Any) -> dict[str, Any]:
     """Through the running node, or else one of our own."""
     given = {key: value for key, value in arguments.items() if value not in (None, False)}
-    client = _client_if_running(ctx)
+    client = running_node_if_any(ctx)
     if client is not None:
         with client:
             return client.dht(action, **given)
-    return _ask_alone(_Options.of(ctx), action, given)
+    return _ask_alone(Options.of(ctx), action, given)
 
 
-def _ask_alone(options: _Options, action: str, given: dict[str, Any]) -> dict[str, Any]:
+def _ask_alone(options: Options, action: str, given: dict[str, Any]) -> dict[str, Any]:
     config = options.config()
-    _log_to_stderr(options.log_level)
+    log_to_stderr(options.log_level)
     points = config.bootstrap_points()
     if not points and action != "ping":
         raise ControlError("no node is running, and there is no --bootstrap point to ask from")
@@ -105,13 +105,10 @@ def _ask_alone(options: _Options, action: str, given: dict[str, Any]) -> dict[st
 
 
 def _show(answer: dict[str, Any], as_json: bool, text: Callable[[], list[str]]) -> None:
-    if as_json:
-        _print_json(answer)
-        return
-    from dht_torrent.cli_view import clean
-
-    for line in text():
-        click.echo(clean(line))
+    view.show(answer, as_json)
+    if not as_json:
+        for line in text():
+            click.echo(view.clean(line))
 
 
 def _nodes(nodes: list[dict[str, Any]]) -> list[str]:
@@ -120,9 +117,8 @@ def _nodes(nodes: list[dict[str, Any]]) -> list[str]:
 
 @dht.command()
 @click.argument("address", metavar="HOST:PORT")
-@_json_option
-@_node_options
-@click.pass_context
+@json_option
+@node_options
 def ping(ctx: click.Context, address: str, as_json: bool) -> None:
     """Ask one node for its id."""
     answer = _ask(ctx, "ping", address=address)
@@ -131,9 +127,8 @@ def ping(ctx: click.Context, address: str, as_json: bool) -> None:
 
 @dht.command()
 @click.argument("target", metavar="ID")
-@_json_option
-@_node_options
-@click.pass_context
+@json_option
+@node_options
 def lookup(ctx: click.Context, target: str, as_json: bool) -> None:
     """Find the nodes closest to an id (40 hex digits)."""
     answer = _ask(ctx, "lookup", target=target)
@@ -142,9 +137,8 @@ def lookup(ctx: click.Context, target: str, as_json: bool) -> None:
 
 @dht.command()
 @click.argument("info_hash", metavar="INFOHASH")
-@_json_option
-@_node_options
-@click.pass_context
+@json_option
+@node_options
 def peers(ctx: click.Context, info_hash: str, as_json: bool) -> None:
     """Find the peers of a torrent."""
     answer = _ask(ctx, "peers", info_hash=info_hash)
@@ -157,9 +151,8 @@ def peers(ctx: click.Context, info_hash: str, as_json: bool) -> None:
 @click.option("--salt", metavar="TEXT", help="The salt of a mutable item.")
 @click.option("--seq", type=int, metavar="N", help="Only what is newer.")
 @click.option("--all", "everything", is_flag=True, help="Every variant, and who has which.")
-@_json_option
-@_node_options
-@click.pass_context
+@json_option
+@node_options
 def get_item(
     ctx: click.Context,
     target: str | None,
@@ -192,9 +185,8 @@ def get_item(
 @click.option("--salt", metavar="TEXT", help="One key may have an item for each salt.")
 @click.option("--seq", type=int, metavar="N", help="Default: one more than the newest found.")
 @click.option("--cas", type=int, metavar="N", help="Only where sequence number N is stored now.")
-@_json_option
-@_node_options
-@click.pass_context
+@json_option
+@node_options
 def put_item(
     ctx: click.Context,
     value: str,
@@ -224,9 +216,8 @@ def put_item(
 
 @dht.command()
 @click.argument("info_hash", metavar="INFOHASH")
-@_json_option
-@_node_options
-@click.pass_context
+@json_option
+@node_options
 def scrape(ctx: click.Context, info_hash: str, as_json: bool) -> None:
     """Estimate how many seeds and downloaders a torrent has (BEP 33)."""
     answer = _ask(ctx, "scrape", info_hash=info_hash)
@@ -240,9 +231,8 @@ def scrape(ctx: click.Context, info_hash: str, as_json: bool) -> None:
 
 @dht.command()
 @click.argument("address", metavar="HOST:PORT")
-@_json_option
-@_node_options
-@click.pass_context
+@json_option
+@node_options
 def sample(ctx: click.Context, address: str, as_json: bool) -> None:
     """Ask a node for infohashes it stores (BEP 51)."""
     answer = _ask(ctx, "sample", address=address)
@@ -250,9 +240,8 @@ def sample(ctx: click.Context, address: str, as_json: bool) -> None:
 
 
 @dht.command()
-@_json_option
-@_node_options
-@click.pass_context
+@json_option
+@node_options
 def table(ctx: click.Context, as_json: bool) -> None:
     """List the contacts in the routing table."""
     answer = _ask(ctx, "table")
@@ -268,9 +257,8 @@ def table(ctx: click.Context, as_json: bool) -> None:
 
 
 @dht.command()
-@_json_option
-@_node_options
-@click.pass_context
+@json_option
+@node_options
 def size(ctx: click.Context, as_json: bool) -> None:
     """Estimate how many nodes the DHT has."""
     answer = _ask(ctx, "size")

@@ -4,11 +4,14 @@ before its control characters are gone; machine output (--json) is escaped by JS
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
+
+import click
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -18,6 +21,14 @@ Json = Mapping[str, Any]
 PLAIN_INTERVAL = 5.0
 """Seconds between two progress lines when stderr is no terminal."""
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def show(value: object, as_json: bool, text: Callable[[], str] | None = None) -> None:
+    """On stdout, as JSON or for people, who are told nothing where there is no `text`."""
+    if as_json:
+        click.echo(json.dumps(value, indent=2))
+    elif text is not None:
+        click.echo(text())
 
 
 def clean(text: object) -> str:

@@ -26,8 +26,10 @@ UPPER = {
     "daemon": [*VALUES, "engine"],
     "lab": [*VALUES, "engine", "dht", "storage"],
     "cli_view": [*VALUES, "engine"],
-    "cli": [*VALUES, "engine", "daemon", "cli_view", "cli_dht"],
-    "cli_dht": [*VALUES, "engine", "daemon", "cli_view", "cli"],
+    "cli_node": [*VALUES, "engine", "daemon"],
+    "cli_torrents": VALUES,
+    "cli": [*VALUES, "engine", "daemon", "cli_view", "cli_node", "cli_torrents", "cli_dht"],
+    "cli_dht": [*VALUES, "engine", "daemon", "cli_view", "cli_node"],
     "__main__": ["cli"],
 }
 MAY_IMPORT = (

@@ -1,0 +1,190 @@
+"""The node a command means: the one that runs for its state directory, or one in this process. The
+options that say which may stand before the command or after it; there they win.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    import signal
+
+    from dht_torrent.config import Config
+    from dht_torrent.daemon.client import Client
+    from dht_torrent.daemon.control import Control
+    from dht_torrent.engine.node import Node
+
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Which node, and how it is to be."""
+
+    bootstrap: tuple[str, ...] | None = None
+    listen: tuple[str, ...] | None = None
+    state_dir: Path
+    download_dir: Path | None = None
+    control: str | None = None
+    limit_up: str | None = None
+    limit_down: str | None = None
+    dht_unlimited: bool = False
+    log_level: str = "warning"
+
+    @classmethod
+    def of(cls, ctx: click.Context) -> Options:
+        given = dict(ctx.find_object(dict) or {})
+        given.setdefault("state_dir", None)
+        if given["state_dir"] is None:
+            import platformdirs
+
+            given["state_dir"] = platformdirs.user_state_path("dhtnode")
+        else:
+            given["state_dir"] = Path(given["state_dir"]).absolute()
+        return cls(**given)
+
+    def config(self) -> Config:
+        """Raises InputError naming the option that is wrong."""
+        from dht_torrent.config import Config
+
+        download_dir = self.download_dir
+        if download_dir is None:
+            import platformdirs
+
+            download_dir = platformdirs.user_downloads_path()
+            if not download_dir.is_dir():
+                download_dir = Path.cwd()
+        options: dict[str, Any] = {}
+        if self.bootstrap is not None:
+            options["bootstrap"] = () if self.bootstrap == ("none",) else self.bootstrap
+        options |= {f"limit_{way}": rate for way, rate in self.rates().items()}
+        if self.dht_unlimited:
+            from dht_torrent.config import DhtConfig
+
+            options["dht"] = DhtConfig(unlimited=True)
+        if self.listen is not None:
+            options["listen"] = self.listen
+        config = Config(
+            state_dir=self.state_dir,
+            download_dir=Path(download_dir).absolute(),
+            **options,
+        )
+        config.bootstrap_points()
+        config.listen_addresses()
+        return config
+
+    def rates(self) -> dict[str, int | None]:
+        """The limits given, by direction. Raises InputError."""
+        return parse_rates(self.limit_up, self.limit_down)
+
+
+def parse_rates(up: str | None, down: str | None) -> dict[str, int | None]:
+    """Bytes per second by direction, of what was given. Raises InputError."""
+    from dht_torrent.config import parse_rate
+
+    given = {"up": up, "down": down}
+    return {way: parse_rate(text) for way, text in given.items() if text is not None}
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value is not None and value != ():
+        ctx.ensure_object(dict)[param.name] = value
+
+
+def _option(name: str, **attributes: Any) -> Callable[[Command], Command]:
+    return click.option(name, expose_value=False, callback=_remember, **attributes)
+
+
+def which_node(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that find a running node. The command gets its context, for `Options.of`."""
+    command = click.pass_context(command)
+    for option in (
+        _option("--control", metavar="unix:PATH|ADDR:PORT", help="Where the node takes commands."),
+        _option("--state-dir", metavar="DIR", help="The node's own files."),
+    ):
+        command = option(command)
+    return command
+
+
+def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`which_node`, and the options of a node in this process."""
+    for option in (
+        _option("--limit-down", metavar="RATE", help="Receive at most this, as 500K or 1.5MiB/s."),
+        _option("--limit-up", metavar="RATE", help="Send at most this; 0 or 'none' for no limit."),
+        _option(
+            "--dht-unlimited",
+            is_flag=True,
+            default=None,
+            help="For labs: lift the DHT's limits on queries, bytes, items and signatures.",
+        ),
+        _option("--log-level", type=click.Choice(_LOG_LEVELS), help="What to say on stderr."),
+        _option("--download-dir", metavar="DIR", help="Where downloads go."),
+        _option(
+            "--listen",
+            metavar="ADDR:PORT",
+            multiple=True,
+            help="For peers, TCP and UDP; port 0 means any. Twice: IPv4 and IPv6, the default.",
+        ),
+        _option(
+            "--bootstrap",
+            metavar="HOST:PORT",
+            multiple=True,
+            help="An entry point to the DHT (repeatable); 'none' for a network's first node.",
+        ),
+    ):
+        command = option(command)
+    return which_node(command)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+def run_node(
+    options: Options, job: Callable[[Node, Control], Awaitable[None]]
+) -> signal.Signals | None:
+    """A node in this process, until `job` ends, a signal or a client's stop. Returns the signal."""
+    config = options.config()
+    log_to_stderr(options.log_level)
+    import trio
+
+    from dht_torrent.daemon.run import run
+
+    return trio.run(run, config, options.control, job)
+
+
+def log_to_stderr(level: str) -> None:
+    import logging
+
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for chatty in ("hypercorn", "httpx", "httpcore"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def running_node(ctx: click.Context) -> Client:
+    """A client of the running node. Raises NoNode."""
+    from dht_torrent.daemon.client import connect
+
+    options = Options.of(ctx)
+    return connect(options.state_dir, options.control)
+
+
+def running_node_if_any(ctx: click.Context) -> Client | None:
+    """The same, or None where no node runs."""
+    from dht_torrent.daemon.client import NoNode
+
+    with contextlib.suppress(NoNode):
+        return running_node(ctx)
+    return None

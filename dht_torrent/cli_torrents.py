@@ -1,0 +1,99 @@
+"""Torrents as the command line takes, tells and writes them: magnet links and .torrent files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dht_torrent.errors import InputError
+
+if TYPE_CHECKING:
+    from dht_torrent.metainfo import Magnet, Metainfo
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentFile:
+    """As it was read."""
+
+    data: bytes
+    metainfo: Metainfo
+
+
+def read_source(source: str) -> Magnet | TorrentFile:
+    """Raises InputError, so a bad link is found before anything is started."""
+    from dht_torrent.metainfo import MAX_TORRENT, Magnet, parse_torrent
+
+    if source.lower().startswith("magnet:"):
+        return Magnet.parse(source)
+    path = Path(source)
+    if path.is_file():
+        with path.open("rb") as file:
+            data = file.read(MAX_TORRENT + 1)
+        return TorrentFile(data, parse_torrent(data))
+    if len(source) in (32, 40) and source.isascii() and source.isalnum():
+        return Magnet.parse(f"magnet:?xt=urn:btih:{source}")
+    raise InputError(f"not a magnet link, an infohash or a .torrent file: {source[:200]!r}")
+
+
+def facts_of(source: Magnet | TorrentFile) -> dict[str, Any]:
+    """What it holds, ready for JSON."""
+    if isinstance(source, TorrentFile):
+        return _file_facts(source.metainfo)
+    return _magnet_facts(source)
+
+
+def _file_facts(metainfo: Metainfo) -> dict[str, Any]:
+    geometry = metainfo.geometry
+    root = () if metainfo.single else (metainfo.name,)
+    return {
+        "id": metainfo.info_hash.hex(),
+        "name": metainfo.name,
+        "size": sum(file.length for file in metainfo.files if not file.pad),
+        "piece_length": geometry.piece_length,
+        "pieces": geometry.piece_count,
+        "private": metainfo.private,
+        "comment": metainfo.comment,
+        "created_by": metainfo.created_by,
+        "creation_date": metainfo.creation_date,
+        "nodes": [str(point) for point in metainfo.nodes],
+        "magnet": str(metainfo.magnet()),
+        "files": [
+            {"index": index, "path": "/".join((*root, *file.path)), "size": file.length}
+            for index, file in enumerate(metainfo.files)
+            if not file.pad
+        ],
+    }
+
+
+def _magnet_facts(magnet: Magnet) -> dict[str, Any]:
+    return {
+        "id": magnet.info_hash.hex(),
+        "name": magnet.name,
+        "peers": [str(point) for point in magnet.peers],
+        "select": magnet.select,
+        "trackers": list(magnet.trackers),
+        "magnet": str(magnet),
+    }
+
+
+def write_file(target: str, data: bytes) -> None:
+    """All of it or nothing. Raises OSError naming the target."""
+    import tempfile
+
+    path = Path(target).absolute()
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}-", dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)  # a file like any other, not mkstemp's private one
+        Path(temporary).replace(path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
