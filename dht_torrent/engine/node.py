@@ -33,7 +33,7 @@ from dht_torrent.engine.net import DatagramSocket, Listener, Network, RealNetwor
 from dht_torrent.engine.net import Stream as NetStream
 from dht_torrent.engine.peer import receive_greeting
 from dht_torrent.engine.state import Resume, StateDir, settled
-from dht_torrent.engine.torrent import Torrent, check_selection
+from dht_torrent.engine.torrent import Torrent
 from dht_torrent.engine.views import NodeStatus
 from dht_torrent.errors import DhtTorrentError, InputError, PeerProtocolError, StorageError
 from dht_torrent.ids import Address, InfoHash, NodeId
@@ -41,6 +41,7 @@ from dht_torrent.metainfo import Magnet, Metainfo, from_info, make, parse_torren
 from dht_torrent.peer.identity import make_peer_id
 from dht_torrent.storage import FileStorage, Storage
 from dht_torrent.torrent.pieces import BufferPool
+from dht_torrent.torrent.selection import check_selection
 from dht_torrent.trace import Trace, nothing
 
 logger = logging.getLogger(__name__)

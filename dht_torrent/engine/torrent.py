@@ -10,17 +10,28 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from dht_torrent.engine.content import Content, Stamps
 from dht_torrent.engine.crowd import Crowd, their_fault
+from dht_torrent.engine.discovery import Discovery
 from dht_torrent.engine.host import Host
 from dht_torrent.engine.info import InfoFetch, send_info
+from dht_torrent.engine.introduction import introduce, on_introduction
 from dht_torrent.engine.limits import NewRate
 from dht_torrent.engine.peer import Greeted, Peer
+from dht_torrent.engine.stages import (
+    Active,
+    Checking,
+    Failed,
+    FetchingInfo,
+    Paused,
+    Stage,
+    state_of,
+    why_stuck,
+)
 from dht_torrent.engine.state import Resume
 from dht_torrent.engine.swarm import Swarm
 from dht_torrent.engine.views import FileInfo, PeerInfo, State, Summary
@@ -35,58 +46,13 @@ from dht_torrent.peer.extensions import (
     MetadataRequest,
     UploadOnly,
 )
-from dht_torrent.peer.identity import client_name
-from dht_torrent.peer.messages import (
-    Choke,
-    HaveNone,
-    Interested,
-    NotInterested,
-    Port,
-    Unchoke,
-)
+from dht_torrent.peer.messages import Choke, HaveNone, Interested, NotInterested, Port, Unchoke
+from dht_torrent.torrent.selection import check_selection, is_selected, wanted_pieces, wanted_size
 
 logger = logging.getLogger(__name__)
 
 SHUTDOWN_PATIENCE = 10.0
 """Seconds the last save of the resume record gets when the node ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class FetchingInfo:
-    """Only the infohash is known: the info dict comes from peers (BEP 9)."""
-
-    fetch: InfoFetch
-
-
-@dataclass(slots=True)
-class Checking:
-    """The info is known; what is on disk already is being found out. Counted in pieces."""
-
-    done: int = 0
-    total: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Active:
-    """Exchanging pieces."""
-
-    swarm: Swarm
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Stopped by an error; `retry_at` is set when the torrent tries again by itself."""
-
-    error: StorageError | MetainfoError
-    retry_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """Stopped by the user."""
-
-
-Stage = FetchingInfo | Checking | Active | Failed | Paused
 
 
 class Torrent:
@@ -116,6 +82,13 @@ class Torrent:
         """Inclusive ranges of wanted files; None is all."""
         self.sequential = sequential
         self.crowd = Crowd(host, magnet.info_hash, lambda: self.name)
+        self._discovery = Discovery(
+            host,
+            self.info_hash,
+            self.crowd,
+            allowed=self.offers_dht,
+            complete=self._is_complete,
+        )
         self._host = host
         self._root = root
         self._shared = shared
@@ -126,11 +99,9 @@ class Torrent:
         self._paused = resume.paused if resume else paused
         self._fault: Failed | None = None
         self._session = trio.CancelScope()
-        self._search = trio.CancelScope()
         self._changed = trio.Event()
         self._finished = trio.Event()
         self._dirty = resume is None
-        self._lookup_note = "looking for peers in the DHT"
         self._before = (resume.downloaded, resume.uploaded, resume.wasted) if resume else (0, 0, 0)
         self._wasted_before = 0
         self._added_at = resume.added_at if resume else time.time()
@@ -164,17 +135,7 @@ class Torrent:
 
     @property
     def state(self) -> State:
-        match self._stage:
-            case FetchingInfo():
-                return "metadata"
-            case Checking():
-                return "checking"
-            case Active(swarm):
-                return "seeding" if swarm.picker.done else "downloading"
-            case Failed():
-                return "error"
-            case Paused():
-                return "paused"
+        return state_of(self._stage)
 
     @property
     def error(self) -> str | None:
@@ -198,7 +159,7 @@ class Torrent:
         if have is None:
             return 0.0
         geometry = self.metainfo.geometry
-        wanted = self._wanted_pieces(self.metainfo)
+        wanted = wanted_pieces(self.select, geometry)
         return sum(geometry.piece_size(index) for index in wanted if index in have) / size
 
     @property
@@ -206,10 +167,7 @@ class Torrent:
         """Bytes wanted; 0 while the metadata is not known."""
         if self.metainfo is None:
             return 0
-        geometry = self.metainfo.geometry
-        if self.select is None:
-            return geometry.total
-        return sum(geometry.piece_size(index) for index in self._wanted_pieces(self.metainfo))
+        return wanted_size(self.select, self.metainfo.geometry)
 
     @property
     def downloaded(self) -> int:
@@ -232,38 +190,8 @@ class Torrent:
     @property
     def why(self) -> str | None:
         """Why nothing moves, in one line; None when all is well."""
-        peers = self.crowd.peers.values()
-        match self._stage:
-            case Failed(error, retry_at):
-                return f"{error}; trying again by itself" if retry_at is not None else str(error)
-            case Paused() | Checking():
-                return None
-            case Active(swarm) if swarm.picker.done:
-                return None
-        if not peers:
-            return self._why_no_peers()
-        if isinstance(self._stage, FetchingInfo):
-            return f"{len(peers)} peers, none has sent the metadata yet"
-        if not any(peer.am_interested for peer in peers):
-            return f"none of {len(peers)} peers has a piece that is missing"
-        if all(peer.chokes_us for peer in peers if peer.am_interested):
-            return f"{len(peers)} peers, all choking us: waiting for a turn"
-        return None
-
-    def _why_no_peers(self) -> str:
-        if not self.offers_dht():
-            return "a private torrent is not looked up in the DHT, and no peer is known"
-        dht = max(self._host.dht.status(), key=lambda one: (one.good, one.bootstrap_answered))
-        if not dht.good and dht.bootstrap_total:
-            return (
-                f"DHT: {dht.bootstrap_answered} of {dht.bootstrap_total} bootstrap nodes answered"
-            )
-        if not dht.good:
-            return "DHT: no contacts yet, and no bootstrap nodes are configured"
-        known = len(self.crowd.candidates)
-        if known:
-            return f"{known} peers known, none could be reached so far; {self._lookup_note}"
-        return self._lookup_note
+        dht = self._host.dht if self.offers_dht() else None
+        return why_stuck(self._stage, self.crowd, dht, self._discovery.note)
 
     async def completed(self) -> Path:
         """Wait until all wanted pieces are verified on disk; returns where they are.
@@ -328,7 +256,7 @@ class Torrent:
                     path="/".join(file.path),
                     size=file.length,
                     progress=got / len(pieces) if len(pieces) else 1.0,
-                    selected=self._is_selected(number),
+                    selected=is_selected(self.select, number),
                 )
             )
         return shown
@@ -381,7 +309,8 @@ class Torrent:
         self.select = None if select is None else (*self.select, *select)
         self._dirty = True
         if isinstance(self._stage, Active) and self.metainfo is not None:
-            self._stage.swarm.select(self._wanted_pieces(self.metainfo), trio.current_time())
+            wanted = wanted_pieces(self.select, self.metainfo.geometry)
+            self._stage.swarm.select(wanted, trio.current_time())
             if not self._stage.swarm.picker.done:
                 self._finished = trio.Event()
                 self.crowd.candidates.need_seeds(trio.current_time())
@@ -453,6 +382,9 @@ class Torrent:
         logger.info("%s: stopped: %s", self.name, error)
         self._session.cancel()
 
+    def _is_complete(self) -> bool:
+        return isinstance(self._stage, Active) and self._stage.swarm.picker.done
+
     def _end_session(self) -> None:
         if isinstance(self._stage, Active):
             self._wasted_before += self._stage.swarm.wasted
@@ -462,7 +394,7 @@ class Torrent:
         async with trio.open_nursery() as nursery:
             # Peers first: who is connected while the info is fetched stays for the exchange.
             nursery.start_soon(self.crowd.run, self)
-            nursery.start_soon(self._find_peers)
+            nursery.start_soon(self._discovery.run)
             nursery.start_soon(self._keep_resume)
             try:
                 if self.metainfo is None:
@@ -484,8 +416,7 @@ class Torrent:
         host, stage = self._host, Checking()
         self._enter(stage)
         if not self.offers_dht():
-            self._search.cancel()  # BEP 27, learned late: a lookup would end in an announce
-            host.dht.withdraw(self.info_hash)
+            self._discovery.end()  # BEP 27, learned late
 
         def note(done: int, total: int) -> None:
             stage.done, stage.total = done, total
@@ -493,7 +424,7 @@ class Torrent:
         check_selection(self.select, metainfo)
         content = self._open_content(metainfo)
         have = await content.establish(note)
-        wanted = self._wanted_pieces(metainfo)
+        wanted = wanted_pieces(self.select, metainfo.geometry)
         missing = (index for index in wanted if index not in have)
         await content.prepare(sum(map(metainfo.geometry.piece_size, missing)))
         swarm = Swarm(host, metainfo, content.disk, have, self.crowd, self)
@@ -507,7 +438,8 @@ class Torrent:
         for peer in list(self.crowd.peers.values()):
             with their_fault(peer):
                 swarm.join_late(peer, now)
-                self._introduce(peer)  # now with the size of the metadata, for who lacks it too
+                # Again, now with the size of the metadata, for who lacks it too.
+                introduce(peer, host, metainfo, complete=swarm.picker.done)
         swarm.rechoke(now)
         if not swarm.picker.done:
             self.crowd.candidates.need_seeds(now)
@@ -528,50 +460,6 @@ class Torrent:
             self._resume = self._hashed = None
         return self._content
 
-    def _wanted_pieces(self, metainfo: Metainfo) -> set[int]:
-        geometry = metainfo.geometry
-        if self.select is None:
-            return set(range(geometry.piece_count))
-        wanted: set[int] = set()
-        for number in range(len(geometry.files)):
-            if self._is_selected(number):
-                wanted.update(geometry.file_pieces(number))
-        return wanted
-
-    def _is_selected(self, number: int) -> bool:
-        return self.select is None or any(first <= number <= last for first, last in self.select)
-
-    async def _find_peers(self) -> None:
-        """Look up and announce: often while a download is alone, otherwise every quarter hour."""
-        config, dht = self._host.config.torrent, self._host.dht
-        pause = config.hungry_interval
-        with trio.move_on_after(config.bootstrap_patience):
-            await dht.bootstrapped()
-        while self.offers_dht():
-            self.crowd.lonely = trio.Event()
-            with trio.CancelScope() as self._search:
-                found = await dht.find_peers(
-                    self.info_hash,
-                    announce=True,
-                    seed=isinstance(self._stage, Active) and self._stage.swarm.picker.done,
-                    on_peers=lambda addresses: self.crowd.found(addresses, "dht"),
-                )
-            if self._search.cancelled_caught:
-                return
-            done = isinstance(self._stage, Active) and self._stage.swarm.picker.done
-            hungry = not done and not self.crowd.peers
-            pause = min(pause * 2, config.find_peers_interval) if hungry else config.hungry_interval
-            self._lookup_note = (
-                f"DHT: {found.answered} of {found.asked} contacts answered, "
-                f"{len(found.peers)} peers found, looking again in {pause:.0f} s"
-            )
-            if hungry:
-                await trio.sleep(pause)
-            else:
-                with trio.move_on_after(config.find_peers_interval):
-                    await self.crowd.lonely.wait()
-                    await trio.sleep(config.lonely_interval)
-
     # -- connections (crowd.Exchange) -----------------------------------------------------------
 
     def admits(self) -> bool:
@@ -588,7 +476,7 @@ class Torrent:
             self._stage.swarm.join(peer, now)
         elif peer.connection.fast:
             peer.tell(HaveNone())
-        self._introduce(peer)
+        introduce(peer, self._host, self.metainfo, complete=self._is_complete())
         if peer.connection.dht and self.offers_dht():
             peer.tell(Port(self._host.dht.port(peer.address)))
 
@@ -617,48 +505,22 @@ class Torrent:
                 case _:
                     self.on_other(peer, event, now)
 
-    def _introduce(self, peer: Peer) -> None:
-        if not peer.connection.extended:
-            return
-        done = isinstance(self._stage, Active) and self._stage.swarm.picker.done
-        peer.tell(
-            ExtensionHandshake(
-                client=self._host.client,
-                port=self._host.dht.port(peer.address),
-                request_queue=self._host.config.peer.max_asked,
-                metadata_size=len(self.metainfo.info) if self.metainfo else None,
-                upload_only=done,
-                your_ip=peer.address.host,
-            )
-        )
-
     def on_other(self, peer: Peer, event: Event, now: float) -> None:
         """Messages that mean the same at every stage; others are of no use at this one."""
         match event:
             case Port(port):
                 self._host.dht.maybe_contact(Address(peer.address.host, port))
             case ExtensionHandshake():
-                self._on_extension_handshake(peer, event, now)
+                on_introduction(peer, event, self.crowd.candidates, now)
+                size, stage = event.metadata_size, self._stage
+                if isinstance(stage, FetchingInfo) and size is not None and not peer.is_dropped:
+                    stage.fetch.offered(peer, size, now)
             case MetadataRequest(piece):
                 send_info(peer, self.metainfo, piece, self._host.config.peer.max_metadata_requests)
             case MetadataData() | MetadataReject() if isinstance(self._stage, FetchingInfo):
                 self._stage.fetch.received(peer, event, now)
             case _:
                 pass
-
-    def _on_extension_handshake(self, peer: Peer, event: ExtensionHandshake, now: float) -> None:
-        if event.client:
-            peer.client = client_name(peer.peer_id, event.client)
-        peer.pipeline.peer_limit(event.request_queue)
-        if event.port is not None and peer.incoming:
-            peer.listens_at = Address(peer.address.host, event.port)
-            if self.crowd.candidates.is_banned(peer.listens_at, now):
-                peer.drop("banned, and back by another port")
-                return
-            self.crowd.candidates.add(peer.listens_at, "incoming", now)
-            self.crowd.candidates.connected(peer.listens_at, now)
-        if isinstance(self._stage, FetchingInfo) and event.metadata_size is not None:
-            self._stage.fetch.offered(peer, event.metadata_size, now)
 
     # -- disk -----------------------------------------------------------------------------------
 
@@ -770,13 +632,3 @@ class Torrent:
         """Remove the content's files, unless shared in place. Call when `run` has ended."""
         if self.metainfo is not None:  # one that was paused all the time has not opened them yet
             await self._open_content(self.metainfo).delete()
-
-
-def check_selection(select: Sequence[tuple[int, int]] | None, metainfo: Metainfo) -> None:
-    """Raises MetainfoError if `select` names a file the torrent does not have."""
-    count = len(metainfo.files)
-    for _, last in select or ():
-        if last >= count:
-            raise MetainfoError(
-                f"there is no file {last}: {metainfo.name} has {count}, numbered from 0"
-            )

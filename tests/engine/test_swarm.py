@@ -25,7 +25,6 @@ from dht_torrent.trace import PeerBanned, PieceDone, PieceFailed
 from tests.helpers.engine import (
     BITFIELD,
     CHOKE,
-    EXTENDED,
     HAND,
     HAVE,
     HAVE_ALL,
@@ -383,16 +382,6 @@ async def test_a_seed_says_what_it_has_in_the_form_the_peer_knows(
     async with world.seed(sample()) as torrent:
         hand = await greeted(world, torrent, fast=fast)
         assert await hand.receive() == ((HAVE_ALL, b"") if fast else (BITFIELD, b"\xff"))
-
-
-async def test_extensions_are_offered_only_to_who_speaks_them(autojump_clock: MockClock) -> None:
-    world = World()
-    async with world.seed(sample()) as torrent:
-        plain = await greeted(world, torrent, "10.0.0.8")
-        assert EXTENDED not in [kind for kind, _ in await plain.heard(1)]
-        hand = await greeted(world, torrent, extended=True)
-        offer = await hand.expect(EXTENDED)
-        assert b"13:metadata_sizei%de" % len(sample().info) in offer
 
 
 # -- many nodes -----------------------------------------------------------------------------------

@@ -18,10 +18,9 @@ from dht_torrent.config import DiskConfig, PeerConfig, TorrentConfig
 from dht_torrent.errors import InputError, MetainfoError, StorageError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address, InfoHash, parse_info_hash
-from dht_torrent.lab.net import Link
 from dht_torrent.metainfo import Metainfo, from_info
 from dht_torrent.storage import FileStamp, FileStorage, MemoryStorage, Storage
-from dht_torrent.trace import LookupDone, PeerConnected, PieceDone
+from dht_torrent.trace import PeerConnected, PieceDone
 from tests.helpers.engine import (
     EXTENDED,
     HAND,
@@ -37,7 +36,6 @@ from tests.helpers.engine import (
     Sample,
     World,
     content,
-    dial,
     entered,
     greeted,
     listening,
@@ -258,42 +256,6 @@ def named(info_hash: InfoHash) -> Metainfo:
     return replace(from_info(sample().info), info_hash=info_hash)
 
 
-# -- private --------------------------------------------------------------------------------------
-
-
-async def test_a_torrent_that_turns_out_private_is_announced_no_more(
-    autojump_clock: MockClock,
-) -> None:
-    """BEP 27: also the lookup that was under way must not end in an announce."""
-    world, secret = World(latency=0.02), sample(private=True)
-    world.net.set_link(ROUTER, LEECH, Link(latency=0.9))  # its answers come after the metadata
-    async with (
-        world.node(ROUTER) as router,
-        listening(world, HAND, HandSeed(secret)),
-        world.node(LEECH, bootstrap=[ROUTER]) as node,
-    ):
-        await node.dht.bootstrapped()
-        torrent = await node.get(secret.magnet(HAND))
-        with trio.fail_after(60):
-            await torrent.completed()
-        lookups = len(world.records.of(LookupDone))
-        await trio.sleep(3600)
-        targets = [record.target for record in world.records.of(LookupDone)[lookups:]]
-        assert torrent.info_hash not in targets
-        assert router.status().dht.stored_peers == 0
-        assert node.status().last_announce is None
-
-
-async def test_a_private_torrent_is_never_looked_up(autojump_clock: MockClock) -> None:
-    world, secret = World(), sample(private=True)
-    async with world.node(ROUTER), world.node(LEECH, bootstrap=[ROUTER]) as node:
-        torrent = await node.get(secret.metainfo)
-        await trio.sleep(3600)
-        targets = [record.target for record in world.records.of(LookupDone)]
-        assert torrent.info_hash not in targets
-        assert torrent.why == "a private torrent is not looked up in the DHT, and no peer is known"
-
-
 # -- what users ask -------------------------------------------------------------------------------
 
 
@@ -355,19 +317,6 @@ async def test_what_cannot_be_rechecked_is_said(autojump_clock: MockClock) -> No
         torrent = await node.get(sample().magnet())
         with pytest.raises(InputError, match="metadata is not known yet"):
             await torrent.recheck()
-
-
-async def test_why_says_what_is_missing(autojump_clock: MockClock) -> None:
-    world, one = World(), sample()
-    async with world.node(LEECH, bootstrap=["10.9.9.9"]) as node:
-        torrent = await node.get(one.magnet())
-        await trio.sleep(60)
-        assert torrent.why == "DHT: 0 of 1 bootstrap nodes answered"
-        hand = await dial(world, LEECH)
-        await hand.hello(torrent.info_hash)
-        await trio.sleep(1)
-        assert torrent.why == "1 peers, none has sent the metadata yet"
-        assert torrent.summary().why == torrent.why
 
 
 # -- restarts, on real files ----------------------------------------------------------------------

@@ -1,0 +1,44 @@
+"""The extension handshake (BEP 10), both ways: who we are, and what is believed of who they are."""
+
+from __future__ import annotations
+
+from dht_torrent.engine.host import Host
+from dht_torrent.engine.peer import Peer
+from dht_torrent.ids import Address
+from dht_torrent.metainfo import Metainfo
+from dht_torrent.peer.extensions import ExtensionHandshake
+from dht_torrent.peer.identity import client_name
+from dht_torrent.torrent.candidates import Candidates
+
+
+def introduce(peer: Peer, host: Host, metainfo: Metainfo | None, *, complete: bool) -> None:
+    """Say who we are. May be repeated, when the metadata has come; the last one counts."""
+    if not peer.connection.extended:
+        return
+    peer.tell(
+        ExtensionHandshake(
+            client=host.client,
+            port=host.dht.port(peer.address),
+            request_queue=host.config.peer.max_asked,
+            metadata_size=len(metainfo.info) if metainfo else None,
+            upload_only=complete,
+            your_ip=peer.address.host,
+        )
+    )
+
+
+def on_introduction(
+    peer: Peer, event: ExtensionHandshake, candidates: Candidates, now: float
+) -> None:
+    """Drops a banned peer that is back by another port."""
+    if event.client:
+        peer.client = client_name(peer.peer_id, event.client)
+    peer.pipeline.peer_limit(event.request_queue)
+    if event.port is None or not peer.incoming:
+        return
+    peer.listens_at = Address(peer.address.host, event.port)
+    if candidates.is_banned(peer.listens_at, now):
+        peer.drop("banned, and back by another port")
+        return
+    candidates.add(peer.listens_at, "incoming", now)
+    candidates.connected(peer.listens_at, now)
