@@ -6,7 +6,6 @@ once. A piece is announced only after its hash was right *and* it was written.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -14,16 +13,17 @@ from typing import Protocol
 
 import trio
 
+from dht_torrent.engine.blame import Blame
 from dht_torrent.engine.crowd import Crowd
 from dht_torrent.engine.disk import TorrentDisk
 from dht_torrent.engine.host import Host
 from dht_torrent.engine.peer import Peer
+from dht_torrent.engine.serving import Serving
 from dht_torrent.errors import PeerProtocolError, StorageError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import InfoHash
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.peer.connection import Event
-from dht_torrent.peer.fast import allowed_fast_set
 from dht_torrent.peer.messages import (
     AllowedFast,
     BitfieldMessage,
@@ -41,12 +41,9 @@ from dht_torrent.peer.messages import (
     Unchoke,
 )
 from dht_torrent.torrent.choker import Choker, PeerView
-from dht_torrent.torrent.ledger import Ledger
 from dht_torrent.torrent.picker import Picker, Received
 from dht_torrent.torrent.pieces import Bitfield, OpenPiece
-from dht_torrent.trace import PeerBanned, PieceDone, PieceFailed
-
-logger = logging.getLogger(__name__)
+from dht_torrent.trace import PieceDone
 
 TICK = 1.0
 """Seconds between two looks at late requests and snubbing peers, while a download runs."""
@@ -56,8 +53,6 @@ SAVERS = 2
 """Disk jobs in flight: one hashes while the other writes."""
 SAVE_BATCH = 8 << 20
 """Bytes of assembled pieces that share one thread hop."""
-FAST_COPIES = 3
-"""Times each block of an allowed-fast piece is served to a choked peer."""
 
 
 class Exchange(Protocol):
@@ -95,17 +90,17 @@ class Swarm:
         self.have = have
         self.picker = Picker(metainfo.geometry, have, host.config.torrent, host.rng)
         self.choker = Choker(host.config.torrent)
-        self.ledger = Ledger(host.config.torrent)
         self.wasted = 0
         """Payload bytes that came twice, unasked, or in a piece that failed."""
 
         self._peers = crowd.peers
-        self._candidates = crowd.candidates
         self._down = crowd.limits.down
         self._config = host.config
         self._rng = host.rng
         self._trace = host.trace
         self._exchange = exchange
+        self._blame = Blame(metainfo, crowd, host.config.torrent, host.trace)
+        self._serving = Serving(metainfo, host.config.peer, disk, have, exchange.on_fault)
         self._info_hash: InfoHash = metainfo.info_hash
         self._shortest = min(
             metainfo.geometry.piece_size(0),
@@ -126,7 +121,7 @@ class Swarm:
             BitfieldMessage: self._on_bitfield,
             HaveAll: self._on_have_all,
             HaveNone: _ignore,
-            Cancel: self._on_cancel,
+            Cancel: self._serving.cancel,
             Reject: self._on_reject,
             AllowedFast: self._on_allowed_fast,
             Suggest: _ignore,
@@ -212,12 +207,12 @@ class Swarm:
         self._take_part(peer, now)
 
     def _take_part(self, peer: Peer, now: float) -> None:
-        peer.serve = self._read
+        peer.serve = self._serving.read
         self.picker.peer_joined(peer.key)
-        self.ledger.joined(peer.key, peer.address)
+        self._blame.joined(peer)
         self.on_events(peer, peer.connection.set_piece_count(self.geometry.piece_count), now)
         if peer.interested:
-            self._offer_fast_pieces(peer)
+            self._serving.offer_fast_pieces(peer)
 
     def leave(self, peer: Peer, now: float) -> None:
         """Its blocks are missing again, and others may have them at once."""
@@ -252,7 +247,7 @@ class Swarm:
                 ):
                     peer.asked.append(event)
                 else:
-                    self._on_request(peer, event, now)
+                    self._serving.request(peer, event, now)
             else:
                 handler = self._handlers.get(type(event))
                 if handler is not None:
@@ -327,7 +322,7 @@ class Swarm:
         if not peer.interested:
             peer.interested = True
             self._wanted.set()
-            self._offer_fast_pieces(peer)
+            self._serving.offer_fast_pieces(peer)
             self.rechoke(now, only_free_slots=True)
 
     def _on_not_interested(self, peer: Peer, event: object, now: float) -> None:
@@ -356,50 +351,6 @@ class Swarm:
         self._review_interest(peer, now)
         self._note_progress(peer)
 
-    def _on_request(self, peer: Peer, request: Request, now: float) -> None:
-        index, begin, length = request
-        in_piece = 0 < length <= BLOCK and begin + length <= self.geometry.piece_size(index)
-        if peer.am_choking and not self._serves_choked(peer, index, now):
-            self._refuse(peer, request)
-        elif not in_piece or not self.have.flags[index]:
-            self._invalid_request(peer)
-            self._refuse(peer, request)
-        elif len(peer.asked) >= self._config.peer.max_asked:
-            self._refuse(peer, request)
-        else:
-            peer.asked.append(request)
-
-    def _serves_choked(self, peer: Peer, index: int, now: float) -> bool:
-        """May a peer we choke have a block of this piece? Only of its allowed-fast ones, and only
-        so often."""
-        if index not in peer.allowed_by_us:
-            if now - peer.choked_at > self._config.peer.choked_grace:
-                self._invalid_request(peer)
-            return False
-        served = peer.fast_blocks_served.get(index, 0) + 1
-        peer.fast_blocks_served[index] = served
-        if served > FAST_COPIES * self.geometry.block_count(index):
-            raise PeerProtocolError("drains an allowed-fast piece")
-        return True
-
-    def _refuse(self, peer: Peer, request: tuple[int, int, int]) -> None:
-        if peer.connection.fast:
-            peer.tell(Reject(*request))
-
-    def _invalid_request(self, peer: Peer) -> None:
-        peer.invalid_requests += 1
-        if peer.invalid_requests > self._config.peer.max_invalid_requests:
-            raise PeerProtocolError("asks for what it cannot have")
-
-    def _on_cancel(self, peer: Peer, event: object, now: float) -> None:
-        assert isinstance(event, Cancel)
-        block = (event.index, event.begin, event.length)
-        try:
-            peer.asked.remove(Request(*block))
-        except ValueError:
-            return  # already on its way
-        self._refuse(peer, block)
-
     def _on_reject(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, Reject)
         self.picker.rejected(peer.key, (event.index, event.begin, event.length))
@@ -411,29 +362,6 @@ class Swarm:
         assert isinstance(event, AllowedFast)
         if len(peer.allowed_to_us) < 64 and event.index < self.geometry.piece_count:
             peer.allowed_to_us.add(event.index)
-
-    def _offer_fast_pieces(self, peer: Peer) -> None:
-        """A newcomer may have a few pieces while choked: then it has something to trade (BEP 6)."""
-        count = self._config.peer.allowed_fast
-        if not peer.connection.fast or peer.allowed_by_us or peer.piece_total >= count:
-            return
-        pieces = allowed_fast_set(
-            peer.address.host, self._info_hash, self.geometry.piece_count, count
-        )
-        peer.allowed_by_us = frozenset(p for p in pieces if p in self.have)
-        for index in pieces:
-            if index in peer.allowed_by_us:
-                peer.tell(AllowedFast(index))
-
-    async def _read(
-        self, blocks: Sequence[tuple[int, int, int]], into: Sequence[memoryview]
-    ) -> None:
-        """Blocks for a peer. What cannot be read stops the torrent, and with it the peer."""
-        try:
-            await self.disk.read(blocks, into)
-        except StorageError as error:
-            self._exchange.on_fault(error)
-            raise PeerProtocolError("our own content could not be read") from error
 
     def select(self, wanted: Iterable[int], now: float) -> None:
         """Want these pieces and no others."""
@@ -523,7 +451,8 @@ class Swarm:
             bad = [outcome.pop(index) for index in result.bad]
             saved = [outcome.pop(index) for index in result.saved]
             for piece in bad:
-                self._blame(piece, now)
+                self.wasted += len(piece.buffer)
+                self.picker.failed(piece.index, self._blame.failed(piece, now))
             for piece in outcome.values():  # neither: the disk failed
                 self.wasted += len(piece.buffer)
                 self.picker.failed(piece.index)
@@ -537,8 +466,7 @@ class Swarm:
         """These pieces are verified and written: only now do others hear of them."""
         indices = []
         for piece in pieces:
-            for key in self.ledger.passed(piece):
-                self._ban(key, now)
+            self._blame.passed(piece, now)
             self.picker.verified(piece.index)
             indices.append(piece.index)
             self._trace(PieceDone(self._info_hash, piece.index))
@@ -554,31 +482,6 @@ class Swarm:
         for peer in list(self._peers.values()):
             self._review_interest(peer, now)
         self._exchange.on_saved(indices)
-
-    def _blame(self, piece: OpenPiece, now: float) -> None:
-        self.wasted += len(piece.buffer)
-        guilty = self.ledger.failed(piece)
-        senders = tuple(
-            self._peers[key].address for key in dict.fromkeys(piece.senders) if key in self._peers
-        )
-        self._trace(PieceFailed(self._info_hash, piece.index, senders))
-        self.picker.failed(piece.index, self.ledger.suspects(piece.index))
-        for key in guilty:
-            self._ban(key, now)
-
-    def _ban(self, key: int, now: float) -> None:
-        address = self.ledger.address(key)
-        if address is None or self._candidates.is_banned(address, now):
-            return
-        self._candidates.ban(address, now)
-        peer = self._peers.get(key)
-        if peer is not None and peer.listens_at is not None:
-            self._candidates.ban(peer.listens_at, now)  # one that came to us has two addresses
-        self._trace(PeerBanned(self._info_hash, address))
-        logger.info("%s: banned %s for sending bad data", self.metainfo.name, address)
-        for peer in list(self._peers.values()):
-            if self._candidates.is_banned(peer.address, now):
-                peer.drop("sent bad data")
 
 
 def _ignore(peer: Peer, event: object, now: float) -> None:

@@ -23,17 +23,16 @@ from tests.helpers.engine import (
     CHOKE,
     HAVE,
     HAVE_NONE,
-    INTERESTED,
     KIB,
     LEECH,
     PIECE,
     REQUEST,
     SEED,
-    UNCHOKE,
     Sample,
     World,
     greeted,
     sample,
+    unchoked,
 )
 
 MB = 1_000_000
@@ -197,9 +196,7 @@ async def test_what_is_no_block_never_waits(autojump_clock: MockClock) -> None:
     world = World()
     async with world.seed(SMALL, limit_up=1000) as torrent:
         hand = await greeted(world, torrent)
-        await hand.send(HAVE_NONE)
-        await hand.send(INTERESTED)
-        await hand.expect(UNCHOKE)
+        await unchoked(hand)
         for begin in (0, BLOCK):
             await hand.send(REQUEST, 0, begin, BLOCK)
         (peer,) = torrent.crowd.peers.values()
@@ -218,9 +215,7 @@ async def test_requests_are_heard_however_low_the_download_limit(
     world = World()
     async with world.seed(SMALL, limit_down=100) as torrent:
         hand = await greeted(world, torrent)
-        await hand.send(HAVE_NONE)
-        await hand.send(INTERESTED)
-        await hand.expect(UNCHOKE)
+        await unchoked(hand)
         started = trio.current_time()
         for piece in range(32):
             for begin in (0, BLOCK):
@@ -248,9 +243,7 @@ async def test_a_peer_that_leaves_while_it_waits_leaves_nothing_behind(
     world = World()
     async with world.seed(SMALL, limit_up=1) as torrent:
         hand = await greeted(world, torrent)
-        await hand.send(HAVE_NONE)
-        await hand.send(INTERESTED)
-        await hand.expect(UNCHOKE)
+        await unchoked(hand)
         await hand.send(REQUEST, 0, 0, BLOCK)
         await trio.sleep(1)
         hand.stream.close()

@@ -14,10 +14,6 @@ from dht_torrent.engine.peer import OUTBOX_LIMIT
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address
 from tests.helpers.engine import (
-    ALLOWED_FAST,
-    BITFIELD,
-    CANCEL,
-    CHOKE,
     EXTENDED,
     HAND,
     HAVE_ALL,
@@ -27,7 +23,6 @@ from tests.helpers.engine import (
     LEECH,
     PIECE,
     PORT,
-    REJECT,
     REQUEST,
     SEED,
     UNCHOKE,
@@ -35,21 +30,13 @@ from tests.helpers.engine import (
     World,
     dial,
     drop_reasons,
-    entered,
     greeted,
     listening,
     sample,
+    unchoked,
 )
 
 CONFIG = PeerConfig()
-
-
-async def unchoked(world: World, hand: Hand) -> None:
-    """Say that we have nothing and want all, and wait for our turn."""
-    await hand.send(HAVE_NONE)
-    await hand.send(INTERESTED)
-    with trio.fail_after(60):
-        await hand.expect(UNCHOKE)
 
 
 # -- patience -------------------------------------------------------------------------------------
@@ -155,7 +142,7 @@ async def test_an_unchoked_peer_gets_the_blocks_it_asks_for_in_its_order(
     world, torrent_sample = World(), sample()
     async with world.seed(torrent_sample) as torrent:
         hand = await greeted(world, torrent)
-        await unchoked(world, hand)
+        await unchoked(hand)
         wanted = [(3, 0, BLOCK), (0, BLOCK, BLOCK), (7, 5, 100)]
         for request in wanted:
             await hand.send(REQUEST, *request)
@@ -170,7 +157,7 @@ async def test_a_peer_that_does_not_read_is_closed(autojump_clock: MockClock) ->
     world, torrent_sample = World(), sample(1024 * KIB)
     async with world.seed(torrent_sample) as torrent:
         hand = await greeted(world, torrent)
-        await unchoked(world, hand)
+        await unchoked(hand)
         since = trio.current_time()
         for piece in range(torrent_sample.count):
             for begin in (0, BLOCK):
@@ -186,7 +173,7 @@ async def test_a_flood_of_requests_that_reads_nothing_takes_bounded_memory(
     world = World()
     async with world.seed(sample(1024 * KIB)) as torrent:
         hand = await greeted(world, torrent)
-        await unchoked(world, hand)
+        await unchoked(hand)
         (peer,) = torrent.crowd.peers.values()
         thousand = struct.pack(">IBIII", 13, REQUEST, 0, 0, BLOCK) * 1000
         most = 0
@@ -206,7 +193,7 @@ async def test_messages_for_a_peer_that_reads_nothing_do_not_pile_up(
     world = World()
     async with world.seed(sample(1024 * KIB)) as torrent:
         hand = await greeted(world, torrent)
-        await unchoked(world, hand)
+        await unchoked(hand)
         (peer,) = torrent.crowd.peers.values()
         thousand = struct.pack(">IBIII", 13, REQUEST, 0, 0, BLOCK) * 1000
         with trio.fail_after(30), contextlib.suppress(OSError):  # it hangs up
@@ -215,133 +202,6 @@ async def test_messages_for_a_peer_that_reads_nothing_do_not_pile_up(
                 await trio.sleep(0.01)
                 assert peer.backlog <= OUTBOX_LIMIT + 17_000
         assert await drop_reasons(world) == ["does not read what it is sent"]
-
-
-@pytest.mark.parametrize(
-    ("piece", "begin", "length"),
-    [
-        (0, 0, 0),
-        (0, 0, BLOCK + 1),
-        (0, 0, 32 * KIB),
-        (0, 32 * KIB - 1, 2),
-        (7, 32 * KIB, 1),
-        (0, 0xFFFFFFFF, BLOCK),
-        (0, 0, 0xFFFFFFFF),
-    ],
-)
-async def test_impossible_requests_are_rejected_and_too_many_end_it(
-    piece: int, begin: int, length: int, autojump_clock: MockClock
-) -> None:
-    world = World()
-    async with world.seed(sample()) as torrent:
-        hand = await greeted(world, torrent)
-        await unchoked(world, hand)
-        request = struct.pack(">III", piece, begin, length)
-        for _ in range(CONFIG.max_invalid_requests):
-            await hand.send(REQUEST, data=request)
-            assert await hand.expect(REJECT) == request
-        await hand.send(REQUEST, data=request)
-        await hand.closed()
-        assert await drop_reasons(world) == ["asks for what it cannot have"]
-
-
-async def test_a_request_for_a_piece_we_lack_is_rejected(autojump_clock: MockClock) -> None:
-    world, torrent_sample = World(), sample()
-    async with world.node(LEECH) as node:
-        torrent = await node.get(torrent_sample.metainfo)
-        await entered(torrent, "downloading")
-        hand = await greeted(world, torrent, to=LEECH)
-        await unchoked(world, hand)
-        await hand.send(REQUEST, 0, 0, BLOCK)
-        assert await hand.expect(REJECT) == struct.pack(">III", 0, 0, BLOCK)
-
-
-async def test_requests_while_choked_are_rejected_and_too_many_end_it(
-    autojump_clock: MockClock,
-) -> None:
-    world, torrent_sample = World(), sample(512 * KIB)
-    async with world.seed(torrent_sample) as torrent:
-        hand = await greeted(world, torrent)
-        await hand.send(BITFIELD, data=b"\xff\xe0")  # eleven pieces: too many for allowed-fast
-        await trio.sleep(CONFIG.choked_grace + 1)
-        for _ in range(CONFIG.max_invalid_requests):
-            await hand.send(REQUEST, 15, 0, BLOCK)
-            assert await hand.expect(REJECT) == struct.pack(">III", 15, 0, BLOCK)
-        await hand.send(REQUEST, 15, 0, BLOCK)
-        await hand.closed()
-        assert await drop_reasons(world) == ["asks for what it cannot have"]
-
-
-async def test_requests_that_crossed_our_choke_are_only_late(autojump_clock: MockClock) -> None:
-    world, torrent_sample = World(), sample(512 * KIB)
-    async with world.seed(torrent_sample) as torrent:
-        hand = await greeted(world, torrent)
-        await hand.send(BITFIELD, data=b"\xff\xe0")
-        (peer,) = torrent.crowd.peers.values()
-        for _ in range(CONFIG.max_invalid_requests + 100):
-            await hand.send(REQUEST, 15, 0, BLOCK)  # choked since it connected, just now
-            await hand.expect(REJECT)
-        assert peer.invalid_requests == 0
-
-
-async def test_a_choke_comes_before_the_rejects_of_what_was_asked(
-    autojump_clock: MockClock,
-) -> None:
-    world = World(rate=64 * KIB)
-    async with world.seed(sample(512 * KIB)) as torrent:
-        hand = await greeted(world, torrent)
-        await unchoked(world, hand)
-        for begin in range(0, 32 * KIB, BLOCK):
-            for piece in range(16):
-                await hand.send(REQUEST, piece, begin, BLOCK)
-        await hand.expect(PIECE)
-        (peer,) = torrent.crowd.peers.values()
-        asked = list(peer.asked)
-        kept = [request for request in asked if request[0] in peer.allowed_by_us]
-        peer.choke(trio.current_time())
-        await hand.expect(CHOKE)
-        rejected = [payload for kind, payload in await hand.heard(20) if kind == REJECT]
-        assert asked
-        assert len(rejected) == len(asked) - len(kept)
-
-
-async def test_a_cancelled_request_is_not_served(autojump_clock: MockClock) -> None:
-    world = World(rate=16 * KIB)
-    async with world.seed(sample()) as torrent:
-        hand = await greeted(world, torrent)
-        await unchoked(world, hand)
-        for piece in range(8):
-            await hand.send(REQUEST, piece, 0, BLOCK)
-        await hand.send(CANCEL, 7, 0, BLOCK)
-        assert await hand.expect(REJECT) == struct.pack(">III", 7, 0, BLOCK)
-        served = [payload[:4] for kind, payload in await hand.heard(30) if kind == PIECE]
-        assert struct.pack(">I", 7) not in served
-        assert struct.pack(">I", 6) in served
-
-
-async def test_a_choked_newcomer_may_have_a_few_pieces_but_not_for_ever(
-    autojump_clock: MockClock,
-) -> None:
-    world, torrent_sample = World(), sample(1024 * KIB)
-    async with world.seed(torrent_sample) as torrent:
-        others = [await greeted(world, torrent, f"10.0.1.{i}") for i in range(5)]
-        for other in others:
-            await unchoked(world, other)  # every slot is taken
-        hand = await greeted(world, torrent)
-        await hand.send(HAVE_NONE)
-        await hand.send(INTERESTED)
-        messages = await hand.heard(1)
-        allowed = [struct.unpack(">I", data)[0] for kind, data in messages if kind == ALLOWED_FAST]
-        assert UNCHOKE not in [kind for kind, _ in messages]
-        assert len(set(allowed)) == CONFIG.allowed_fast
-        for _ in range(3):
-            for begin in (0, BLOCK):
-                await hand.send(REQUEST, allowed[0], begin, BLOCK)
-                got = await hand.expect(PIECE)
-                assert got[8:] == torrent_sample.block(allowed[0], begin)
-        await hand.send(REQUEST, allowed[0], 0, BLOCK)
-        await hand.closed()
-        assert await drop_reasons(world) == ["drains an allowed-fast piece"]
 
 
 async def test_ten_thousand_metadata_requests_are_answered_within_bounds(
@@ -414,5 +274,5 @@ async def test_a_broken_rule_ends_that_connection_and_no_other(
         await hand.send(HAVE_NONE)
         await hand.raw(message)
         assert await hand.closed() < 1
-        await unchoked(world, honest)
+        await unchoked(honest)
         assert torrent.state == "seeding"

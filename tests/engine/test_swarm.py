@@ -1,4 +1,4 @@
-"""The exchange of pieces: liars, silent peers, turns, and what is announced when."""
+"""The exchange of pieces: silent peers, turns, and what is announced when."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dht_torrent.lab.run import run
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import MemoryStorage, Storage
 from dht_torrent.torrent.picker import Picker
-from dht_torrent.trace import PeerBanned, PieceDone, PieceFailed
+from dht_torrent.trace import PieceDone
 from tests.helpers.engine import (
     BITFIELD,
     CHOKE,
@@ -45,69 +45,10 @@ from tests.helpers.engine import (
     entered,
     greeted,
     listening,
-    poison,
     sample,
     stall,
+    unchoked,
 )
-
-# -- liars ----------------------------------------------------------------------------------------
-
-
-async def test_the_sole_sender_of_a_broken_piece_is_banned_at_once(
-    autojump_clock: MockClock,
-) -> None:
-    world, one = World(), sample()
-    liar = HandSeed(one, answer=poison)
-    async with (
-        listening(world, HAND, liar) as lies,
-        listening(world, SEED, HandSeed(one)),
-        world.node(LEECH) as node,
-    ):
-        # The honest one is found late, so that the liar is alone with its first piece.
-        torrent = await node.get(one.magnet(HAND))
-        with trio.fail_after(60):
-            while not world.records.of(PeerBanned):
-                await trio.sleep(0.1)
-        assert len(world.records.of(PieceFailed)) <= 4
-        again = await node.get(one.magnet())
-        assert again is torrent
-        torrent.crowd.found([Address(SEED, PORT)], "user")
-        with trio.fail_after(60):
-            await torrent.completed()
-        assert [record.address.host for record in world.records.of(PeerBanned)] == [HAND]
-        assert content(world.storages[LEECH], len(one.data)) == one.data
-        assert torrent.wasted > 0
-        await trio.sleep(300)
-        assert len(lies) == 1  # it is not dialled again
-
-
-@pytest.mark.parametrize("seed", range(4))
-async def test_one_liar_among_many_is_found_and_no_honest_peer_is_blamed(
-    seed: int, autojump_clock: MockClock
-) -> None:
-    world, one = World(seed, latency=0.02), sample(1024 * KIB, 128 * KIB)
-    dice = random.Random(seed)
-
-    def now_and_then(piece: int, begin: int, data: bytes) -> bytes:
-        return bytes([data[0] ^ 1]) + data[1:] if dice.random() < 0.3 else data
-
-    hosts = [f"10.0.2.{number}" for number in range(6)]
-    async with contextlib.AsyncExitStack() as stack:
-        for number, host in enumerate(hosts):
-            peer = HandSeed(one, pause=0.01)
-            if number == 0:
-                peer.answer = now_and_then
-            await stack.enter_async_context(listening(world, host, peer))
-        node = await stack.enter_async_context(world.node(LEECH))
-        torrent = await node.get(one.magnet(*hosts))
-        with trio.fail_after(120):
-            await torrent.completed()
-        assert content(world.storages[LEECH], len(one.data)) == one.data
-        banned = {record.address.host for record in world.records.of(PeerBanned)}
-        assert banned <= {hosts[0]}
-        if world.records.of(PieceFailed):
-            assert banned == {hosts[0]}
-
 
 # -- silence --------------------------------------------------------------------------------------
 
@@ -345,9 +286,7 @@ async def test_a_read_that_fails_stops_the_torrent_and_ships_nothing(
     world, one = World(), sample()
     async with world.seed(one) as torrent:
         hand = await greeted(world, torrent)
-        await hand.send(HAVE_NONE)
-        await hand.send(INTERESTED)
-        await hand.expect(UNCHOKE)
+        await unchoked(hand)
         world.storages[SEED].fail_at = 1
         await hand.send(REQUEST, 0, 0, BLOCK)
         assert PIECE not in [kind for kind, _ in await hand.heard(10)]

@@ -215,6 +215,14 @@ async def greeted(
     return hand
 
 
+async def unchoked(hand: Hand) -> None:
+    """Say that we have nothing and want all, and wait for our turn."""
+    await hand.send(HAVE_NONE)
+    await hand.send(INTERESTED)
+    with trio.fail_after(60):
+        await hand.expect(UNCHOKE)
+
+
 @contextlib.asynccontextmanager
 async def listening(
     world: World, ip: str, handle: Callable[[Hand], Awaitable[None]]

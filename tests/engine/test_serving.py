@@ -1,0 +1,161 @@
+"""What peers may have of us, and what becomes of those who ask for more."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from dht_torrent.config import PeerConfig
+from dht_torrent.geometry import BLOCK
+from tests.helpers.engine import (
+    ALLOWED_FAST,
+    BITFIELD,
+    CANCEL,
+    CHOKE,
+    HAVE_NONE,
+    INTERESTED,
+    KIB,
+    LEECH,
+    PIECE,
+    REJECT,
+    REQUEST,
+    UNCHOKE,
+    World,
+    drop_reasons,
+    entered,
+    greeted,
+    sample,
+    unchoked,
+)
+
+CONFIG = PeerConfig()
+
+
+@pytest.mark.parametrize(
+    ("piece", "begin", "length"),
+    [
+        (0, 0, 0),
+        (0, 0, BLOCK + 1),
+        (0, 0, 32 * KIB),
+        (0, 32 * KIB - 1, 2),
+        (7, 32 * KIB, 1),
+        (0, 0xFFFFFFFF, BLOCK),
+        (0, 0, 0xFFFFFFFF),
+    ],
+)
+async def test_impossible_requests_are_rejected_and_too_many_end_it(
+    piece: int, begin: int, length: int, autojump_clock: MockClock
+) -> None:
+    world = World()
+    async with world.seed(sample()) as torrent:
+        hand = await greeted(world, torrent)
+        await unchoked(hand)
+        request = struct.pack(">III", piece, begin, length)
+        for _ in range(CONFIG.max_invalid_requests):
+            await hand.send(REQUEST, data=request)
+            assert await hand.expect(REJECT) == request
+        await hand.send(REQUEST, data=request)
+        await hand.closed()
+        assert await drop_reasons(world) == ["asks for what it cannot have"]
+
+
+async def test_a_request_for_a_piece_we_lack_is_rejected(autojump_clock: MockClock) -> None:
+    world, torrent_sample = World(), sample()
+    async with world.node(LEECH) as node:
+        torrent = await node.get(torrent_sample.metainfo)
+        await entered(torrent, "downloading")
+        hand = await greeted(world, torrent, to=LEECH)
+        await unchoked(hand)
+        await hand.send(REQUEST, 0, 0, BLOCK)
+        assert await hand.expect(REJECT) == struct.pack(">III", 0, 0, BLOCK)
+
+
+async def test_requests_while_choked_are_rejected_and_too_many_end_it(
+    autojump_clock: MockClock,
+) -> None:
+    world, torrent_sample = World(), sample(512 * KIB)
+    async with world.seed(torrent_sample) as torrent:
+        hand = await greeted(world, torrent)
+        await hand.send(BITFIELD, data=b"\xff\xe0")  # eleven pieces: too many for allowed-fast
+        await trio.sleep(CONFIG.choked_grace + 1)
+        for _ in range(CONFIG.max_invalid_requests):
+            await hand.send(REQUEST, 15, 0, BLOCK)
+            assert await hand.expect(REJECT) == struct.pack(">III", 15, 0, BLOCK)
+        await hand.send(REQUEST, 15, 0, BLOCK)
+        await hand.closed()
+        assert await drop_reasons(world) == ["asks for what it cannot have"]
+
+
+async def test_requests_that_crossed_our_choke_are_only_late(autojump_clock: MockClock) -> None:
+    world, torrent_sample = World(), sample(512 * KIB)
+    async with world.seed(torrent_sample) as torrent:
+        hand = await greeted(world, torrent)
+        await hand.send(BITFIELD, data=b"\xff\xe0")
+        (peer,) = torrent.crowd.peers.values()
+        for _ in range(CONFIG.max_invalid_requests + 100):
+            await hand.send(REQUEST, 15, 0, BLOCK)  # choked since it connected, just now
+            await hand.expect(REJECT)
+        assert peer.invalid_requests == 0
+
+
+async def test_a_choke_comes_before_the_rejects_of_what_was_asked(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(rate=64 * KIB)
+    async with world.seed(sample(512 * KIB)) as torrent:
+        hand = await greeted(world, torrent)
+        await unchoked(hand)
+        for begin in range(0, 32 * KIB, BLOCK):
+            for piece in range(16):
+                await hand.send(REQUEST, piece, begin, BLOCK)
+        await hand.expect(PIECE)
+        (peer,) = torrent.crowd.peers.values()
+        asked = list(peer.asked)
+        kept = [request for request in asked if request[0] in peer.allowed_by_us]
+        peer.choke(trio.current_time())
+        await hand.expect(CHOKE)
+        rejected = [payload for kind, payload in await hand.heard(20) if kind == REJECT]
+        assert asked
+        assert len(rejected) == len(asked) - len(kept)
+
+
+async def test_a_cancelled_request_is_not_served(autojump_clock: MockClock) -> None:
+    world = World(rate=16 * KIB)
+    async with world.seed(sample()) as torrent:
+        hand = await greeted(world, torrent)
+        await unchoked(hand)
+        for piece in range(8):
+            await hand.send(REQUEST, piece, 0, BLOCK)
+        await hand.send(CANCEL, 7, 0, BLOCK)
+        assert await hand.expect(REJECT) == struct.pack(">III", 7, 0, BLOCK)
+        served = [payload[:4] for kind, payload in await hand.heard(30) if kind == PIECE]
+        assert struct.pack(">I", 7) not in served
+        assert struct.pack(">I", 6) in served
+
+
+async def test_a_choked_newcomer_may_have_a_few_pieces_but_not_for_ever(
+    autojump_clock: MockClock,
+) -> None:
+    world, torrent_sample = World(), sample(1024 * KIB)
+    async with world.seed(torrent_sample) as torrent:
+        others = [await greeted(world, torrent, f"10.0.1.{i}") for i in range(5)]
+        for other in others:
+            await unchoked(other)  # every slot is taken
+        hand = await greeted(world, torrent)
+        await hand.send(HAVE_NONE)
+        await hand.send(INTERESTED)
+        messages = await hand.heard(1)
+        allowed = [struct.unpack(">I", data)[0] for kind, data in messages if kind == ALLOWED_FAST]
+        assert UNCHOKE not in [kind for kind, _ in messages]
+        assert len(set(allowed)) == CONFIG.allowed_fast
+        for _ in range(3):
+            for begin in (0, BLOCK):
+                await hand.send(REQUEST, allowed[0], begin, BLOCK)
+                got = await hand.expect(PIECE)
+                assert got[8:] == torrent_sample.block(allowed[0], begin)
+        await hand.send(REQUEST, allowed[0], 0, BLOCK)
+        await hand.closed()
+        assert await drop_reasons(world) == ["drains an allowed-fast piece"]
