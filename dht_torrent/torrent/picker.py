@@ -10,9 +10,7 @@ What a peer with room is asked for, in this order:
 
 1. the rest of the piece it works on;
 2. orphans: open pieces whose worker left, choked us or went silent;
-3. a new piece of its own: a broken one it is not suspected of, else at random until
-   `random_first_pieces` are here, then the rarest (random among equals); or simply the first if
-   `sequential`;
+3. a new piece of its own, which `missing` chooses;
 4. only if it may open none: free blocks of pieces other peers work on, oldest first;
 5. a broken piece it *is* suspected of;
 6. the endgame, when no block that anybody connected has is left unrequested: blocks outstanding
@@ -31,22 +29,20 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterable
 from enum import Enum
-from itertools import chain, compress, islice
+from itertools import compress, islice
 from operator import and_
 from typing import Literal, NamedTuple
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
+from dht_torrent.torrent.missing import Missing
 from dht_torrent.torrent.pieces import RECEIVED, Bitfield, Block, BufferPool, OpenPiece
 from dht_torrent.torrent.rarity import Rarity
+from dht_torrent.torrent.source import Source
 
 ENDGAME_DEPTH = 8
 """A peer takes part in the endgame with at most this many requests in flight: bounds the waste."""
-MAX_LATE = 1024
-"""Requests given back that are remembered for each peer, so that a late block is no offence."""
-REFUSAL_PAUSE = 10.0
-"""Seconds a peer is not asked for a piece again after it rejected a block or let one expire."""
 
 
 class State(Enum):
@@ -78,33 +74,6 @@ _DUPLICATE = Received("duplicate")
 _UNWANTED = Received("unwanted")
 
 
-class _Peer:
-    __slots__ = (
-        "all",
-        "bits",
-        "current",
-        "exhausted",
-        "interest",
-        "key",
-        "late",
-        "outstanding",
-        "paused",
-        "refused",
-    )
-
-    def __init__(self, key: int, bits: Bitfield) -> None:
-        self.key = key
-        self.bits = bits
-        self.all = False  # then `bits` is unused
-        self.interest = 0  # wanted pieces it has and we lack; unused if `all`
-        self.outstanding: dict[tuple[int, int, int], float] = {}  # block -> asked at, oldest first
-        self.late: dict[tuple[int, int, int], None] = {}  # given back, may still come
-        self.current: OpenPiece | None = None  # the piece it works on; has free blocks
-        self.refused: set[int] = set()  # pieces to pause from the next question on
-        self.paused: dict[int, float] = {}  # piece -> not to be asked for before
-        self.exhausted = False  # has no missing piece that could be opened
-
-
 class Picker:
     """Which blocks to ask from whom, for one torrent. Peers are int keys, joined before use."""
 
@@ -130,19 +99,16 @@ class Picker:
         """Bytes of pieces being assembled or at the disk."""
         self._geometry = geometry
         self._config = config
-        self._rng = rng
         self._pool = pool or BufferPool(config.max_open_bytes)
         self._state = have.flags.translate(bytes.maketrans(b"\x00\x01", bytes((_MISSING, _HAVE))))
         self._wanted = Bitfield.full(count)
-        self._peers: dict[int, _Peer] = {}
+        self._peers: dict[int, Source] = {}
         self._open: dict[int, OpenPiece] = {}
         self._pending: dict[int, OpenPiece] = {}
         self._partial: dict[int, OpenPiece] = {}  # open, with free blocks
         self._orphans: dict[int, OpenPiece] = {}  # those of them that nobody works on
-        self._retry: dict[int, frozenset[int]] = {}  # missing after a broken attempt -> suspects
-        self._rarity = Rarity(count)  # lists the missing wanted pieces, save `_retry`
-        self._seeds = 0
-        self._cursor = 0  # no missing wanted piece is below
+        self._rarity = Rarity(count)
+        self._missing = Missing(self._rarity, have, config, rng)
         self._recount()
 
     # -- peers and what they have ---------------------------------------------------------------
@@ -150,7 +116,7 @@ class Picker:
     def peer_joined(self, peer: int) -> None:
         """A connection that has no piece yet. Its key must be new."""
         assert peer not in self._peers
-        self._peers[peer] = _Peer(peer, Bitfield(self._geometry.piece_count))
+        self._peers[peer] = Source(peer, Bitfield(self._geometry.piece_count))
 
     def peer_left(self, peer: int) -> None:
         """Its outstanding blocks are free again, its pieces no longer counted."""
@@ -165,21 +131,21 @@ class Picker:
         if bits.complete:
             self.peer_has_all(peer)
             return
-        state = self._peers[peer]
-        self._forget_pieces(state)
-        state.bits = bits
-        state.exhausted = False
-        state.interest = self._interest_in(bits)
+        source = self._peers[peer]
+        self._forget_pieces(source)
+        source.bits = bits
+        source.exhausted = False
+        source.interest = self._interest_in(bits)
         if bits.count:
             self._rarity.peer_came(bits.flags)
 
     def peer_has_all(self, peer: int) -> None:
         """BEP 6 have-all, or a bitfield with every bit set."""
-        state = self._peers[peer]
-        self._forget_pieces(state)
-        state.all = True
-        state.exhausted = False
-        self._seeds += 1
+        source = self._peers[peer]
+        self._forget_pieces(source)
+        source.all = True
+        source.exhausted = False
+        self._rarity.seeds += 1
 
     def peer_has(self, peer: int, index: int) -> bool:
         """A `have`. Returns True if it made the peer interesting. A repeated one changes nothing.
@@ -188,43 +154,38 @@ class Picker:
         """
         if not 0 <= index < len(self._state):
             raise PeerProtocolError(f"have for piece {index} of {len(self._state)}")
-        state = self._peers[peer]
-        if state.all or not state.bits.add(index):
+        source = self._peers[peer]
+        if source.all or not source.bits.add(index):
             return False
         self._rarity.one_more(index)
         if self._state[index] == _HAVE or not self._wanted.flags[index]:
             return False
-        state.exhausted = False
-        state.interest += 1
-        return state.interest == 1
+        source.exhausted = False
+        source.interest += 1
+        return source.interest == 1
 
     def peer_count(self, peer: int) -> int:
         """How many pieces the peer has."""
-        state = self._peers[peer]
-        return len(self._state) if state.all else state.bits.count
+        source = self._peers[peer]
+        return len(self._state) if source.all else source.bits.count
 
     def peer_has_piece(self, peer: int, index: int) -> bool:
         """Does the peer have this piece?"""
-        state = self._peers[peer]
-        return state.all or state.bits.flags[index] == 1
+        source = self._peers[peer]
+        return source.all or source.bits.flags[index] == 1
 
     def interesting(self, peer: int) -> bool:
         """Has the peer a wanted piece we do not have? May change with `verified` and `select`."""
-        state = self._peers[peer]
-        return (self.wanted_left if state.all else state.interest) > 0
+        source = self._peers[peer]
+        return (self.wanted_left if source.all else source.interest) > 0
 
     def availability(self, index: int) -> int:
         """Connected peers that have the piece."""
-        return self._rarity.available[index] + self._seeds
+        return self._rarity.copies(index)
 
     def distributed_copies(self) -> float:
         """Whole copies among connected peers, plus the share of pieces with one more. O(pieces)."""
-        available = self._rarity.available
-        if not available:
-            return float(self._seeds)
-        least = min(available)
-        more = len(available) - available.count(least)
-        return self._seeds + least + more / len(available)
+        return self._rarity.distributed_copies()
 
     # -- what we want ---------------------------------------------------------------------------
 
@@ -252,10 +213,6 @@ class Picker:
             if not self._wanted.flags[piece.index]:
                 cancels += self._withdraw(piece)
                 self._close(piece)
-        for index in list(self._retry):
-            if not self._wanted.flags[index]:
-                del self._retry[index]
-        self._rarity.stale = True
         self._recount()
         return cancels
 
@@ -263,17 +220,11 @@ class Picker:
         """A pending piece matched its hash and is stored. Its buffer goes back to the pool: nobody,
         a disk thread included, may still read it."""
         piece = self._pending.pop(index)
-        size = piece.size
-        self.open_bytes -= size
+        self.open_bytes -= piece.size
         self._recycle(piece)
         self._state[index] = _HAVE
         self.have.add(index)
-        if self._wanted.flags[index]:
-            self.wanted_left -= 1
-            self.bytes_left -= size
-            for state in self._peers.values():
-                if not state.all and state.bits.flags[index]:
-                    state.interest -= 1
+        self._count(index, -1)
 
     def failed(self, index: int, suspects: Iterable[int] | None = None) -> None:
         """A pending piece is missing again, its buffer back in the pool.
@@ -290,12 +241,7 @@ class Picker:
         if not self.have.discard(index):
             return
         self._state[index] = _MISSING
-        if self._wanted.flags[index]:
-            self.wanted_left += 1
-            self.bytes_left += self._geometry.piece_size(index)
-            for state in self._peers.values():
-                if not state.all and state.bits.flags[index]:
-                    state.interest += 1
+        self._count(index, 1)
         self._now_missing(index)
 
     # -- requests -------------------------------------------------------------------------------
@@ -308,22 +254,21 @@ class Picker:
         While the peer chokes us, `allowed` names the only pieces it may be asked for (BEP 6). One
         call with much room is cheaper than many with little.
         """
-        state = self._peers[peer]
+        source = self._peers[peer]
         found: list[Block] = []
-        if room <= 0 or not (self.wanted_left if state.all else state.interest):
+        if room <= 0 or not (self.wanted_left if source.all else source.interest):
             return found
-        if state.refused:
-            state.paused.update(dict.fromkeys(state.refused, now + REFUSAL_PAUSE))
-            state.refused.clear()
+        if source.refused:
+            source.pause_refused(now)
         if allowed is not None:
-            self._allowed_fast(state, room, now, allowed, found)
+            self._allowed_fast(source, room, now, allowed, found)
             return found
         while len(found) < room:
-            piece = state.current or self._orphan_for(state, now) or self._new_for(state, now)
+            piece = source.current or self._orphan_for(source, now) or self._new_for(source, now)
             if piece is None:
-                self._last_resorts(state, room, now, found)
+                self._last_resorts(source, room, now, found)
                 break
-            self._take(state, piece, room, now, found)
+            self._take(source, piece, room, now, found)
         return found
 
     def received(
@@ -334,10 +279,10 @@ class Picker:
         `index`, `begin` and the length may be anything. A block that was given back (a timeout, a
         choke) is welcome as long as it is missing; then it is cancelled elsewhere.
         """
-        state = self._peers[peer]
+        source = self._peers[peer]
         size = len(data)
-        if state.outstanding.pop((index, begin, size), None) is None:
-            return self._not_outstanding(state, index, begin, data)
+        if source.outstanding.pop((index, begin, size), None) is None:
+            return self._not_outstanding(source, index, begin, data)
         piece = self._open[index]
         number = begin // BLOCK
         piece.buffer[begin : begin + size] = data
@@ -352,14 +297,14 @@ class Picker:
     def rejected(self, peer: int, block: tuple[int, int, int]) -> None:
         """BEP 6 reject. For an outstanding request: free again, and this peer is not asked for that
         piece for REFUSAL_PAUSE. For any other, such as one given back by `choked`: nothing."""
-        state = self._peers[peer]
-        if state.outstanding.pop(block, None) is None:
-            state.late.pop(block, None)
+        source = self._peers[peer]
+        if source.outstanding.pop(block, None) is None:
+            source.late.pop(block, None)
             return
-        state.refused.add(block[0])
+        source.refused.add(block[0])
         piece = self._open[block[0]]
-        self._put_back(state, piece, block)
-        if state.current is piece:
+        self._put_back(source, piece, block)
+        if source.current is piece:
             self._disown(piece)
         self._close_if_empty(piece)
 
@@ -367,35 +312,35 @@ class Picker:
         """Gives back all outstanding requests save for pieces in `keep` (allowed fast); returns how
         many. Right with and without the fast extension: rejects that follow change nothing, and
         blocks that come after all are welcome."""
-        state = self._peers[peer]
-        if state.current is not None and state.current.index not in keep:
-            self._disown(state.current)
+        source = self._peers[peer]
+        if source.current is not None and source.current.index not in keep:
+            self._disown(source.current)
         return self._give_back(
-            state, [block for block in state.outstanding if block[0] not in keep]
+            source, [block for block in source.outstanding if block[0] not in keep]
         )
 
     def give_back(self, peer: int, *, keep: int = 0) -> int:
         """For a peer that snubs us: all requests but the `keep` oldest are free for others, and
         welcome if they come after all. Returns how many."""
-        state = self._peers[peer]
-        if state.current is not None:
-            self._disown(state.current)
-        return self._give_back(state, list(islice(state.outstanding, keep, None)))
+        source = self._peers[peer]
+        if source.current is not None:
+            self._disown(source.current)
+        return self._give_back(source, list(islice(source.outstanding, keep, None)))
 
     def expire(self, before: float) -> list[tuple[int, Block]]:
         """Gives back requests made before then; returns them (to be cancelled, say). They are
         welcome if they come after all, and the peer is not asked for these pieces for
         REFUSAL_PAUSE. O(peers) when there is none."""
         expired: list[tuple[int, Block]] = []
-        for state in self._peers.values():
+        for source in self._peers.values():
             old = []
-            for block, asked in state.outstanding.items():
+            for block, asked in source.outstanding.items():
                 if asked >= before:
                     break
                 old.append(block)
             for block in old:
-                self.rejected(state.key, block)
-                expired.append((state.key, Block._make(block)))
+                self.rejected(source.key, block)
+                expired.append((source.key, Block._make(block)))
         return expired
 
     def outstanding(self, peer: int) -> int:
@@ -408,79 +353,18 @@ class Picker:
 
     # -- choosing -------------------------------------------------------------------------------
 
-    def _can(self, state: _Peer, index: int, now: float) -> bool:
-        return (state.all or state.bits.flags[index] == 1) and (
-            not state.paused or not self._is_paused(state, index, now)
-        )
-
-    def _is_paused(self, state: _Peer, index: int, now: float) -> bool:
-        until = state.paused.get(index)
-        if until is None:
-            return False
-        if until > now:
-            return True
-        del state.paused[index]
-        return False
-
-    def _orphan_for(self, state: _Peer, now: float) -> OpenPiece | None:
+    def _orphan_for(self, source: Source, now: float) -> OpenPiece | None:
         for index, piece in self._orphans.items():
-            if self._can(state, index, now):
-                self._own(state, piece)
+            if source.can(index, now):
+                self._own(source, piece)
                 return piece
         return None
 
-    def _new_for(self, state: _Peer, now: float) -> OpenPiece | None:
-        index = self._choose(state, now)
+    def _new_for(self, source: Source, now: float) -> OpenPiece | None:
+        index = self._missing.choose(source, now, sequential=self.sequential)
         if index is None or not self._fits(index):
             return None
-        return self._open_piece(state, index)
-
-    def _choose(self, state: _Peer, now: float) -> int | None:
-        for index, suspects in self._retry.items():
-            if state.key not in suspects and self._can(state, index, now):
-                return index
-        if state.exhausted:
-            return None
-        found = self._first(state, now) if self.sequential else self._rarest(state, now)
-        if found is None and not state.paused:
-            state.exhausted = True
-        return found
-
-    def _first(self, state: _Peer, now: float) -> int | None:
-        wanted = self._wanted.flags
-        at = self._state.find(_MISSING, self._cursor)
-        lowest = True
-        while at >= 0:
-            if wanted[at] and at not in self._retry:
-                if lowest:
-                    self._cursor = at
-                    lowest = False
-                if self._can(state, at, now):
-                    return at
-            at = self._state.find(_MISSING, at + 1)
-        return None
-
-    def _rarest(self, state: _Peer, now: float) -> int | None:
-        rarity = self._sorted()
-        order, ends = rarity.order, rarity.ends
-        # What a peer that is no seed has is in bucket 1 or above.
-        low = 0 if state.all else ends[0]
-        if self.have.count < self._config.random_first_pieces:
-            buckets: Iterable[int] = (len(order),)
-        else:
-            buckets = ends if state.all else islice(ends, 1, None)
-        for high in buckets:
-            if low == high:
-                continue
-            # Starting anywhere in the bucket and going round is random among equals.
-            start = low + int(self._rng.random() * (high - low))
-            if state.all and not state.paused:
-                return order[start]
-            for at in chain(range(start, high), range(low, start)):
-                if self._can(state, order[at], now):
-                    return order[at]
-            low = high
-        return None
+        return self._open_piece(source, index)
 
     def _fits(self, index: int) -> bool:
         # Two pieces whatever their size: one assembles while the other is written.
@@ -489,29 +373,29 @@ class Picker:
             or len(self._open) + len(self._pending) < 2
         )
 
-    def _last_resorts(self, state: _Peer, room: int, now: float, found: list[Block]) -> None:
+    def _last_resorts(self, source: Source, room: int, now: float, found: list[Block]) -> None:
         for piece in list(self._partial.values()):
-            if self._can(state, piece.index, now):
-                self._take(state, piece, room, now, found)
+            if source.can(piece.index, now):
+                self._take(source, piece, room, now, found)
                 if len(found) == room:
                     return
-        for index in list(self._retry):
-            if self._can(state, index, now) and self._fits(index):
-                self._take(state, self._open_piece(state, index), room, now, found)
+        for index in list(self._missing.broken):
+            if source.can(index, now) and self._fits(index):
+                self._take(source, self._open_piece(source, index), room, now, found)
                 if len(found) == room:
                     return
-        if not found and not state.outstanding and self._make_way_for(state, now):
-            new = self._new_for(state, now)
+        if not found and not source.outstanding and self._make_way_for(source, now):
+            new = self._new_for(source, now)
             if new is not None:
-                self._take(state, new, room, now, found)
+                self._take(source, new, room, now, found)
         elif self._all_requested():
-            self._endgame(state, room - len(found), now, found)
+            self._endgame(source, room - len(found), now, found)
 
-    def _make_way_for(self, state: _Peer, now: float) -> bool:
+    def _make_way_for(self, source: Source, now: float) -> bool:
         """For a peer with nothing to do because orphans it lacks fill the memory: give one up."""
         if self._pending or not self._orphans:
             return False
-        index = self._choose(state, now)
+        index = self._missing.choose(source, now, sequential=self.sequential)
         if index is None or self._fits(index):
             return False
         idle = [piece for piece in self._orphans.values() if piece.free == piece.left]
@@ -523,41 +407,38 @@ class Picker:
     def _all_requested(self) -> bool:
         if self._partial and any(self.availability(index) for index in self._partial):
             return False
-        if any(self.availability(index) for index in self._retry):
-            return False
-        rarity = self._sorted()
-        return len(rarity.order) == (0 if self._seeds else rarity.ends[0])
+        return self._missing.out_of_reach()
 
-    def _endgame(self, state: _Peer, room: int, now: float, found: list[Block]) -> None:
-        room = min(room, ENDGAME_DEPTH - len(state.outstanding))
+    def _endgame(self, source: Source, room: int, now: float, found: list[Block]) -> None:
+        room = min(room, ENDGAME_DEPTH - len(source.outstanding))
         if room <= 0:
             return
         most = min(self._config.endgame_copies, RECEIVED - 1)
         choices: dict[tuple[int, int, int], float] = {}
         for other in self._peers.values():
-            if other is state:
+            if other is source:
                 continue
             oldest = (
                 (block, asked)
                 for block, asked in other.outstanding.items()
                 if self._open[block[0]].blocks[block[1] // BLOCK] < most
-                and block not in state.outstanding
-                and self._can(state, block[0], now)
+                and block not in source.outstanding
+                and source.can(block[0], now)
             )
             for block, asked in islice(oldest, room):
                 choices[block] = min(asked, choices.get(block, asked))
         for block in sorted(choices, key=lambda block: (choices[block], block))[:room]:
             self._open[block[0]].blocks[block[1] // BLOCK] += 1
-            state.outstanding[block] = now
+            source.outstanding[block] = now
             found.append(Block._make(block))
 
     def _allowed_fast(
-        self, state: _Peer, room: int, now: float, allowed: Collection[int], found: list[Block]
+        self, source: Source, room: int, now: float, allowed: Collection[int], found: list[Block]
     ) -> None:
         for index in allowed:
             if len(found) == room:
                 return
-            if not 0 <= index < len(self._state) or not self._can(state, index, now):
+            if not 0 <= index < len(self._state) or not source.can(index, now):
                 continue
             piece = self._open.get(index)
             if piece is None:
@@ -565,31 +446,28 @@ class Picker:
                     continue
                 if not self._fits(index):
                     continue
-                piece = self._open_piece(state, index)
+                piece = self._open_piece(source, index)
             if piece.free:
-                self._take(state, piece, room, now, found)
+                self._take(source, piece, room, now, found)
 
     # -- open pieces ----------------------------------------------------------------------------
 
-    def _open_piece(self, state: _Peer, index: int) -> OpenPiece:
+    def _open_piece(self, source: Source, index: int) -> OpenPiece:
         size = self._geometry.piece_size(index)
         piece = OpenPiece(index, size, self._pool.take(size))
         self._state[index] = _OPEN
-        if index in self._retry:
-            piece.avoid = self._retry.pop(index)
-        else:
-            self._rarity.remove(index)
+        piece.avoid = self._missing.remove(index)
         self.open_bytes += size
         self._open[index] = self._partial[index] = piece
-        self._own(state, piece)
+        self._own(source, piece)
         return piece
 
-    def _own(self, state: _Peer, piece: OpenPiece) -> None:
-        if state.current is not None:
-            self._disown(state.current)
+    def _own(self, source: Source, piece: OpenPiece) -> None:
+        if source.current is not None:
+            self._disown(source.current)
         self._orphans.pop(piece.index, None)
-        piece.owner = state.key
-        state.current = piece
+        piece.owner = source.key
+        source.current = piece
 
     def _disown(self, piece: OpenPiece) -> None:
         """Its worker, if any, works on it no more: it is an orphan if it has free blocks."""
@@ -600,7 +478,7 @@ class Picker:
             self._orphans[piece.index] = piece
 
     def _take(
-        self, state: _Peer, piece: OpenPiece, room: int, now: float, found: list[Block]
+        self, source: Source, piece: OpenPiece, room: int, now: float, found: list[Block]
     ) -> None:
         """Requests free blocks of `piece` until `found` has `room` of them."""
         index, blocks, size = piece.index, piece.blocks, len(piece.buffer)
@@ -620,7 +498,7 @@ class Picker:
         begin = taken[-1].begin
         if begin + BLOCK > size:
             taken[-1] = Block(index, begin, size - begin)
-        state.outstanding.update(dict.fromkeys(taken, now))
+        source.outstanding.update(dict.fromkeys(taken, now))
         found += taken
         piece.free -= count
         if not piece.free:
@@ -633,19 +511,19 @@ class Picker:
             self._peers[piece.owner].current = None
             piece.owner = None
 
-    def _give_back(self, state: _Peer, blocks: list[tuple[int, int, int]]) -> int:
+    def _give_back(self, source: Source, blocks: list[tuple[int, int, int]]) -> int:
         touched: dict[int, OpenPiece] = {}
         for block in blocks:
-            del state.outstanding[block]
+            del source.outstanding[block]
             piece = touched[block[0]] = self._open[block[0]]
-            self._put_back(state, piece, block)
+            self._put_back(source, piece, block)
         for piece in touched.values():
             self._close_if_empty(piece)
         return len(blocks)
 
-    def _put_back(self, state: _Peer, piece: OpenPiece, block: tuple[int, int, int]) -> None:
-        """A request that left `state.outstanding` unanswered: one asker less."""
-        self._remember_late(state, block)
+    def _put_back(self, source: Source, piece: OpenPiece, block: tuple[int, int, int]) -> None:
+        """A request that left `source.outstanding` unanswered: one asker less."""
+        source.remember_late(block)
         number = block[1] // BLOCK
         piece.blocks[number] -= 1
         if piece.blocks[number] == 0:
@@ -653,19 +531,14 @@ class Picker:
             if piece.free == 1:
                 self._partial[piece.index] = self._orphans[piece.index] = piece
 
-    def _remember_late(self, state: _Peer, block: tuple[int, int, int]) -> None:
-        state.late[block] = None
-        if len(state.late) > MAX_LATE:
-            del state.late[next(iter(state.late))]
-
     def _withdraw(self, piece: OpenPiece) -> list[tuple[int, Block]]:
         """Gives back every request for `piece`, whoever has it."""
         withdrawn = []
-        for state in self._peers.values():
-            for block in [b for b in state.outstanding if b[0] == piece.index]:
-                del state.outstanding[block]
-                self._put_back(state, piece, block)
-                withdrawn.append((state.key, Block._make(block)))
+        for source in self._peers.values():
+            for block in [b for b in source.outstanding if b[0] == piece.index]:
+                del source.outstanding[block]
+                self._put_back(source, piece, block)
+                withdrawn.append((source.key, Block._make(block)))
         return withdrawn
 
     def _close_if_empty(self, piece: OpenPiece) -> None:
@@ -685,16 +558,15 @@ class Picker:
         self._state[index] = _MISSING
         self._recycle(piece)
         if piece.avoid is not None and self._wanted.flags[index]:
-            self._retry[index] = piece.avoid
+            self._missing.add_broken(index, piece.avoid)
         else:
             self._now_missing(index)
 
     def _now_missing(self, index: int) -> None:
         if self._wanted.flags[index]:
-            self._cursor = min(self._cursor, index)
-            for state in self._peers.values():
-                state.exhausted = False
-            self._rarity.insert(index)
+            for source in self._peers.values():
+                source.exhausted = False
+            self._missing.add(index)
 
     def _recycle(self, piece: OpenPiece) -> None:
         self._pool.give(piece.storage)
@@ -703,12 +575,12 @@ class Picker:
         piece.buffer = memoryview(piece.storage)
 
     def _not_outstanding(
-        self, state: _Peer, index: int, begin: int, data: bytes | memoryview
+        self, source: Source, index: int, begin: int, data: bytes | memoryview
     ) -> Received | None:
         """A block that answers no open request: late, a duplicate, of a wrong length, or a lie."""
         block = (index, begin, len(data))
-        if block in state.late:
-            del state.late[block]
+        if block in source.late:
+            del source.late[block]
             piece = self._open.get(index)
             number = begin // BLOCK
             if piece is None or piece.blocks[number] == RECEIVED:
@@ -716,19 +588,19 @@ class Picker:
             piece.buffer[begin : begin + len(data)] = data
             copies = piece.blocks[number]
             piece.blocks[number] = RECEIVED
-            piece.senders[number] = state.key
+            piece.senders[number] = source.key
             piece.left -= 1
             if not copies:
                 piece.free -= 1
                 if not piece.free:
                     self._all_taken(piece)
             return self._settled(piece, Block._make(block), copies > 0)
-        for asked in state.outstanding:
+        for asked in source.outstanding:
             if asked[0] == index and asked[1] == begin:
                 # The right place, a wrong length: the request is as good as refused.
                 piece = self._open[index]
-                del state.outstanding[asked]
-                self._put_back(state, piece, asked)
+                del source.outstanding[asked]
+                self._put_back(source, piece, asked)
                 self._close_if_empty(piece)
                 break
         return _UNWANTED
@@ -739,7 +611,7 @@ class Picker:
         if asked_elsewhere:
             for other in self._peers.values():
                 if other.outstanding.pop(block, None) is not None:
-                    self._remember_late(other, block)
+                    other.remember_late(block)
                     cancels.append((other.key, block))
         if piece.left:
             return Received("accepted", None, tuple(cancels)) if cancels else None
@@ -750,18 +622,28 @@ class Picker:
 
     # -- availability ---------------------------------------------------------------------------
 
-    def _forget_pieces(self, state: _Peer) -> None:
+    def _forget_pieces(self, source: Source) -> None:
         """Takes what the peer has out of the counts, and makes it a peer that has nothing."""
-        if state.all:
-            self._seeds -= 1
-            state.all = False
-        elif state.bits.count:
-            self._rarity.peer_went(state.bits.flags)
-        state.bits = Bitfield(len(self._state))
-        state.interest = 0
+        if source.all:
+            self._rarity.seeds -= 1
+            source.all = False
+        elif source.bits.count:
+            self._rarity.peer_went(source.bits.flags)
+        source.bits = Bitfield(len(self._state))
+        source.interest = 0
 
     def _interest_in(self, bits: Bitfield) -> int:
         return ((bits & self._wanted) - self.have).count
+
+    def _count(self, index: int, change: int) -> None:
+        """One piece more or less that we lack."""
+        if not self._wanted.flags[index]:
+            return
+        self.wanted_left += change
+        self.bytes_left += change * self._geometry.piece_size(index)
+        for source in self._peers.values():
+            if not source.all and source.bits.flags[index]:
+                source.interest += change
 
     def _recount(self) -> None:
         """After the selection changed. O(pieces)."""
@@ -769,15 +651,9 @@ class Picker:
         left = self._wanted - self.have
         self.wanted_left = left.count
         self.bytes_left = sum(map(size, left))
-        self._cursor = 0
-        for state in self._peers.values():
-            state.exhausted = False
-            if not state.all:
-                state.interest = self._interest_in(state.bits)
-
-    def _sorted(self) -> Rarity:
-        if self._rarity.stale:
-            gone = self._state.translate(_IS_MISSING)
-            missing = compress(range(len(gone)), map(and_, gone, self._wanted.flags))
-            self._rarity.sort(index for index in missing if index not in self._retry)
-        return self._rarity
+        missing = self._state.translate(_IS_MISSING)
+        self._missing.reset(bytes(map(and_, missing, self._wanted.flags)))
+        for source in self._peers.values():
+            source.exhausted = False
+            if not source.all:
+                source.interest = self._interest_in(source.bits)

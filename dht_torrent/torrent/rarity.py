@@ -15,19 +15,34 @@ from operator import add, sub
 
 
 class Rarity:
-    """How many peers, seeds not counted, have each piece; and the order of those that are listed.
+    """How many peers have each piece, and the order of those that are listed.
 
     `order` and `ends` mean something only while it is not stale.
     """
 
-    __slots__ = ("_place", "available", "ends", "order", "stale")
+    __slots__ = ("_place", "available", "ends", "order", "seeds", "stale")
 
     def __init__(self, count: int) -> None:
+        self.seeds = 0
+        """Peers that have all pieces: counted apart, so that one comes and goes in O(1)."""
         self.available = [0] * count
+        """Other peers that have each piece."""
         self.order: list[int] = []
         self.ends = [0]
         self.stale = True
         self._place = [-1] * count  # where in the order; -1 is nowhere
+
+    def copies(self, index: int) -> int:
+        return self.available[index] + self.seeds
+
+    def distributed_copies(self) -> float:
+        """Whole copies, plus the share of pieces with one more. O(pieces)."""
+        available = self.available
+        if not available:
+            return float(self.seeds)
+        least = min(available)
+        more = len(available) - available.count(least)
+        return self.seeds + least + more / len(available)
 
     def peer_came(self, has: bytes | bytearray) -> None:
         """With these pieces, a byte of 0 or 1 for each. O(pieces)."""

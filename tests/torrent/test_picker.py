@@ -13,8 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
-from dht_torrent.torrent.picker import ENDGAME_DEPTH, REFUSAL_PAUSE, Picker, Received, State
+from dht_torrent.torrent.picker import ENDGAME_DEPTH, Picker, Received, State
 from dht_torrent.torrent.pieces import RECEIVED, Bitfield, Block, OpenPiece
+from dht_torrent.torrent.source import REFUSAL_PAUSE
 
 ROOM = 10_000
 
@@ -164,25 +165,6 @@ def test_a_have_moves_a_piece_in_the_order_of_rarity() -> None:
     for index in (0, 2):
         subject.peer_has(2, index)
     assert pieces_of(ask(subject, 1, 1)) == [1]
-
-
-def test_the_first_pieces_are_chosen_at_random() -> None:
-    chosen = set()
-    for seed in range(20):
-        subject = picker(20, 1, seed=seed)
-        seeds(subject, 1)
-        partial(subject, 2, *range(19))  # piece 19 is the rarest
-        chosen |= {ask(subject, 1, 1)[0].index}
-    assert len(chosen) > 5
-
-
-def test_equals_are_chosen_at_random() -> None:
-    chosen = set()
-    for seed in range(20):
-        subject = picker(20, 1, seed=seed, random_first_pieces=0)
-        seeds(subject, 1)
-        chosen |= {ask(subject, 1, 1)[0].index}
-    assert len(chosen) > 5
 
 
 def test_a_sequential_torrent_opens_the_first_piece_missing() -> None:
@@ -751,7 +733,7 @@ class AnySwarm(RuleBasedStateMachine):
             assert sorted(order) == [
                 index
                 for index in sorted(self.wanted)
-                if subject.state(index) is State.MISSING and index not in subject._retry
+                if subject.state(index) is State.MISSING and index not in subject._missing.broken
             ]
             levels = [rarity.available[index] for index in order]
             assert levels == sorted(levels)

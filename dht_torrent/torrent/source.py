@@ -1,0 +1,71 @@
+"""One peer as a source of blocks: what it has, was asked for, and refuses for the moment."""
+
+from __future__ import annotations
+
+from dht_torrent.torrent.pieces import Bitfield, OpenPiece
+
+MAX_LATE = 1024
+"""Requests given back that are remembered for each peer, so that a late block is no offence."""
+REFUSAL_PAUSE = 10.0
+"""Seconds a peer is not asked for a piece again after it rejected a block or let one expire."""
+
+
+class Source:
+    """Owned by the picker, which keeps it true."""
+
+    __slots__ = (
+        "all",
+        "bits",
+        "current",
+        "exhausted",
+        "interest",
+        "key",
+        "late",
+        "outstanding",
+        "paused",
+        "refused",
+    )
+
+    def __init__(self, key: int, bits: Bitfield) -> None:
+        self.key = key
+        self.bits = bits
+        self.all = False
+        """Has every piece; then `bits` is unused."""
+        self.interest = 0
+        """Wanted pieces it has and we lack; unused if `all`."""
+        self.outstanding: dict[tuple[int, int, int], float] = {}
+        """Block -> when it was asked for, the oldest first."""
+        self.late: dict[tuple[int, int, int], None] = {}
+        """Requests given back, whose blocks may still come."""
+        self.current: OpenPiece | None = None
+        """The piece it works on, which has free blocks."""
+        self.refused: set[int] = set()
+        """Pieces to pause from the next question on."""
+        self.paused: dict[int, float] = {}
+        """Piece -> not to be asked for before."""
+        self.exhausted = False
+        """Has no missing piece that could be opened."""
+
+    def can(self, index: int, now: float) -> bool:
+        """May it be asked for this piece?"""
+        return (self.all or self.bits.flags[index] == 1) and (
+            not self.paused or not self._is_paused(index, now)
+        )
+
+    def pause_refused(self, now: float) -> None:
+        self.paused.update(dict.fromkeys(self.refused, now + REFUSAL_PAUSE))
+        self.refused.clear()
+
+    def remember_late(self, block: tuple[int, int, int]) -> None:
+        self.late[block] = None
+        if len(self.late) > MAX_LATE:
+            del self.late[next(iter(self.late))]
+
+    def _is_paused(self, index: int, now: float) -> bool:
+        until = self.paused.get(index)
+        if until is None:
+            return False
+        if until > now:
+            return True
+        del self.paused[index]
+        return False

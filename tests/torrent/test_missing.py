@@ -1,0 +1,100 @@
+"""Which piece is opened next for a peer."""
+
+from __future__ import annotations
+
+import random
+
+from dht_torrent.config import TorrentConfig
+from dht_torrent.torrent.missing import Missing
+from dht_torrent.torrent.pieces import Bitfield
+from dht_torrent.torrent.rarity import Rarity
+from dht_torrent.torrent.source import Source
+
+COUNT = 20
+
+
+def everything(seed: int = 1, *, have: int = 0, first: int = 0) -> tuple[Missing, Rarity]:
+    """All pieces but the first `have` are missing."""
+    rarity = Rarity(COUNT)
+    config = TorrentConfig(random_first_pieces=first)
+    missing = Missing(rarity, Bitfield(COUNT, range(have)), config, random.Random(seed))
+    missing.reset(bytes(index >= have for index in range(COUNT)))
+    return missing, rarity
+
+
+def source(key: int, *pieces: int) -> Source:
+    """With all pieces, if none is named."""
+    made = Source(key, Bitfield(COUNT, pieces))
+    made.all = not pieces
+    return made
+
+
+def choose(missing: Missing, one: Source, *, sequential: bool = False) -> int | None:
+    return missing.choose(one, 0.0, sequential=sequential)
+
+
+def test_until_a_few_are_here_any_piece_may_be_the_next() -> None:
+    for have, varied in ((0, True), (1, False)):
+        chosen = set()
+        for seed in range(20):
+            missing, rarity = everything(seed, have=have, first=1)
+            rarity.peer_came(Bitfield(COUNT, range(COUNT - 1)).flags)  # the last is the rarest
+            chosen.add(choose(missing, source(1)))
+        assert (len(chosen) > 5) == varied
+        assert COUNT - 1 in chosen or varied
+
+
+def test_equals_are_chosen_at_random() -> None:
+    assert len({choose(everything(seed)[0], source(1)) for seed in range(20)}) > 5
+
+
+def test_in_sequence_the_first_missing_piece_comes_next_also_after_it_was_lost() -> None:
+    missing, _ = everything()
+    for index in range(5):
+        assert choose(missing, source(1), sequential=True) == index
+        missing.remove(index)
+    assert choose(missing, source(2, 3, 9), sequential=True) == 9
+    missing.add(3)
+    assert choose(missing, source(1), sequential=True) == 3
+
+
+def test_a_broken_piece_comes_first_but_not_for_a_suspect() -> None:
+    missing, _ = everything(have=COUNT - 2)
+    suspects = frozenset({1, 2})
+    assert missing.remove(18) is None
+    missing.add_broken(18, suspects)
+    assert choose(missing, source(1)) == 19
+    assert choose(missing, source(3)) == 18
+    assert missing.remove(18) == suspects
+    assert choose(missing, source(3)) == 19
+
+
+def test_a_broken_piece_that_is_wanted_no_more_is_forgotten() -> None:
+    missing, _ = everything(have=COUNT - 1)
+    missing.remove(19)
+    missing.add_broken(19, frozenset({1}))
+    missing.reset(bytes(COUNT))
+    missing.reset(bytes(COUNT - 1) + b"\x01")
+    assert choose(missing, source(1)) == 19
+
+
+def test_a_peer_without_a_missing_piece_is_looked_at_once() -> None:
+    missing, _ = everything(have=5)
+    poor = source(1, 0, 1)
+    assert choose(missing, poor) is None
+    assert poor.exhausted
+    assert choose(missing, source(2, 0, 7), sequential=True) == 7
+
+
+def test_pieces_nobody_has_are_out_of_reach() -> None:
+    missing, rarity = everything(have=COUNT - 2)
+    assert missing.out_of_reach()
+    rarity.one_more(19)
+    assert not missing.out_of_reach()
+    missing.remove(19)
+    assert missing.out_of_reach()
+    missing.add_broken(19, frozenset())
+    assert not missing.out_of_reach()
+    missing.remove(19)
+    rarity.seeds += 1
+    assert not missing.out_of_reach()
