@@ -15,9 +15,10 @@ from pathlib import Path
 import trio
 
 from dht_torrent.engine.disk import Disk, TorrentDisk
+from dht_torrent.engine.host import OpenStorage
 from dht_torrent.engine.state import Resume, settled, trusted
-from dht_torrent.errors import StorageError
-from dht_torrent.metainfo import Metainfo
+from dht_torrent.errors import DhtTorrentError, StorageError
+from dht_torrent.metainfo import Metainfo, make
 from dht_torrent.storage import FileStamp, Storage
 from dht_torrent.torrent.pieces import Bitfield
 
@@ -183,3 +184,50 @@ class Content:
 
     async def _stamps(self) -> Stamps:
         return await self._pool.run(self._storage.stamps)
+
+
+async def hash_content(
+    disk: Disk,
+    open_storage: OpenStorage,
+    content: Path,
+    *,
+    piece_length: int | None = None,
+    private: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Metainfo, Stamps]:
+    """Hash the user's own file or folder. Returns what it is as a torrent, and the files' stamps
+    from before; cancelled, it ends between two pieces. `progress(bytes_done, bytes_total)` may be
+    called from a worker thread. Raises InputError when it cannot be read or is empty."""
+    cancelled = False
+
+    def hash_all() -> tuple[Metainfo, Stamps]:
+        started = time.time_ns()
+        metainfo = make(
+            content,
+            piece_length=piece_length,
+            private=private,
+            progress=progress,
+            cancelled=lambda: cancelled,
+        )
+        # A file modified after the hashing began gets a stamp that never matches, so it will be
+        # hashed again: what was read of it may have been either version.
+        return metainfo, settled(open_storage(metainfo, content, True).stamps(), started, 0)
+
+    async def watch_for_cancel() -> None:
+        nonlocal cancelled
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled = True  # the thread looks at it between two pieces
+
+    hashing: tuple[Metainfo, Stamps] | DhtTorrentError
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_for_cancel)
+        try:
+            hashing = await disk.run(hash_all)
+        except DhtTorrentError as error:
+            hashing = error  # raised outside, or the nursery would wrap it in a group
+        nursery.cancel_scope.cancel()
+    if isinstance(hashing, DhtTorrentError):
+        raise hashing
+    return hashing

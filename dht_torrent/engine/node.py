@@ -7,37 +7,35 @@ here.
 
 from __future__ import annotations
 
-import errno
 import logging
 import random
 import re
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
 
 import trio
 
 import dht_torrent
 from dht_torrent.config import Config
-from dht_torrent.engine.content import Stamps
+from dht_torrent.engine.content import hash_content
 from dht_torrent.engine.dht import Dht
 from dht_torrent.engine.disk import Disk
 from dht_torrent.engine.families import Families
 from dht_torrent.engine.host import Host, OpenStorage
 from dht_torrent.engine.limits import Limits, NewRate
-from dht_torrent.engine.net import DatagramSocket, Listener, Network, RealNetwork, bind_pair
+from dht_torrent.engine.net import Listener, Network, RealNetwork
 from dht_torrent.engine.net import Stream as NetStream
 from dht_torrent.engine.peer import receive_greeting
-from dht_torrent.engine.state import Resume, StateDir, settled
+from dht_torrent.engine.ports import listen
+from dht_torrent.engine.state import Resume, StateDir
 from dht_torrent.engine.torrent import Torrent
 from dht_torrent.engine.views import NodeStatus
-from dht_torrent.errors import DhtTorrentError, InputError, PeerProtocolError, StorageError
+from dht_torrent.errors import InputError, PeerProtocolError, StorageError
 from dht_torrent.ids import Address, InfoHash, NodeId
-from dht_torrent.metainfo import Magnet, Metainfo, from_info, make, parse_torrent
+from dht_torrent.metainfo import MAX_TORRENT, Magnet, Metainfo, from_info, parse_torrent
 from dht_torrent.peer.identity import make_peer_id
 from dht_torrent.storage import FileStorage, Storage
 from dht_torrent.torrent.pieces import BufferPool
@@ -48,12 +46,9 @@ logger = logging.getLogger(__name__)
 
 SPARE_SEND_BUFFERS = 4 << 20
 """Bytes of send buffers kept for the next batch."""
-MAX_TORRENT_FILE = 10_000_000
-"""Bytes of a .torrent file (libtorrent)."""
 _INFO_HASH = re.compile("[0-9a-fA-F]{40}")
 DHT_SAVE_INTERVAL = 15 * 60.0
 """Seconds between two saves of the DHT's contacts."""
-_NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 
 
 class Node:
@@ -108,40 +103,14 @@ class Node:
         """Hash a file or folder and seed it where it is. `progress(bytes_done, bytes_total)` may be
         called from a worker thread. Raises InputError when it cannot be read or is empty."""
         content = _absolute(path)
-        cancelled = False
-
-        def hash_all() -> tuple[Metainfo, Stamps]:
-            started = time.time_ns()
-            metainfo = make(
-                content,
-                piece_length=piece_length,
-                private=private,
-                progress=progress,
-                cancelled=lambda: cancelled,
-            )
-            # A file modified after the hashing began gets a stamp that never matches, so it will
-            # be hashed again: what was read of it may have been either version.
-            stamps = self._host.open_storage(metainfo, content, True).stamps()
-            return metainfo, settled(stamps, started, 0)
-
-        async def watch_for_cancel() -> None:
-            nonlocal cancelled
-            try:
-                await trio.sleep_forever()
-            finally:
-                cancelled = True  # the thread looks at it between two pieces
-
-        hashing: tuple[Metainfo, Stamps] | DhtTorrentError
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch_for_cancel)
-            try:
-                hashing = await self._host.disk.run(hash_all)
-            except DhtTorrentError as error:
-                hashing = error  # raised outside, or the nursery would wrap it in a group
-            nursery.cancel_scope.cancel()
-        if isinstance(hashing, DhtTorrentError):
-            raise hashing
-        metainfo, hashed = hashing
+        metainfo, hashed = await hash_content(
+            self._host.disk,
+            self._host.open_storage,
+            content,
+            piece_length=piece_length,
+            private=private,
+            progress=progress,
+        )
         present = self._torrents.get(metainfo.info_hash)
         if present is not None:
             if present.error is None:
@@ -389,10 +358,10 @@ def _absolute(path: Path | str) -> Path:
 def _read_torrent_file(path: Path) -> Metainfo:
     try:
         with path.expanduser().open("rb") as file:
-            data = file.read(MAX_TORRENT_FILE + 1)
+            data = file.read(MAX_TORRENT + 1)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > MAX_TORRENT_FILE:
+    if len(data) > MAX_TORRENT:
         raise InputError(f"{path} is larger than a .torrent may be (10 MB)")
     return parse_torrent(data)
 
@@ -431,7 +400,7 @@ async def open_node(
             for bind in wanted:
                 saved[bind.is_ipv6], more = await disk.run(state.load_dht, bind.is_ipv6)
                 warnings += more
-        pairs = await _listen(network, wanted, opened)
+        pairs = await listen(network, wanted, opened)
         dhts = [
             Dht(
                 network,
@@ -482,40 +451,6 @@ async def open_node(
                 nursery.cancel_scope.cancel()
         if body is not None:
             raise body  # as it was: a nursery would have wrapped it in a group
-
-
-async def _listen(
-    network: Network, wanted: Sequence[Address], opened: ExitStack
-) -> list[tuple[Listener, DatagramSocket]]:
-    """Bind all, IPv4 first; `opened` closes them. The IPv6 wildcard is left out on a machine that
-    has no IPv6. Raises InputError."""
-    pairs: list[tuple[Listener, DatagramSocket]] = []
-    for bind in wanted:
-        try:
-            listener, socket = await _bind(network, bind, pairs)
-        except InputError as error:
-            cause = error.__cause__
-            absent = isinstance(cause, OSError) and cause.errno in _NO_IPV6
-            if pairs and bind.host == "::" and absent:
-                logger.info("no IPv6 here: the DHT and peers of IPv4 only")
-                continue
-            raise
-        opened.callback(listener.close)
-        opened.callback(socket.close)
-        pairs.append((listener, socket))
-    return pairs
-
-
-async def _bind(
-    network: Network, bind: Address, pairs: Sequence[tuple[Listener, DatagramSocket]]
-) -> tuple[Listener, DatagramSocket]:
-    """Any port: better the same in both families, which people remember and routers forward."""
-    if bind.port == 0 and pairs:
-        try:
-            return await bind_pair(network, bind._replace(port=pairs[0][0].address.port))
-        except InputError:
-            pass  # another program has it
-    return await bind_pair(network, bind)
 
 
 def _file_storage(config: Config) -> OpenStorage:

@@ -115,34 +115,6 @@ async def test_a_node_of_one_family_shows_one(autojump_clock: MockClock) -> None
             await node.dht.ping(Address("10.0.0.1", 1))
 
 
-async def test_where_there_is_no_ipv6_the_default_is_ipv4(autojump_clock: MockClock) -> None:
-    world = World()
-    async with world.node("10.0.0.1", listen=Config().listen) as node:
-        assert node.addresses == (Address("0.0.0.0", PORT),)
-
-
-@pytest.mark.parametrize(
-    ("listen", "why"),
-    [
-        (("10.0.0.1:1", "10.0.0.1:2"), "one IPv4 and one IPv6"),
-        (("[fd00::1]:1", "[::]:1"), "one IPv4 and one IPv6"),
-        ((), "must be an address"),
-        (("10.0.0.1:1", "[fd00::9]:1"), "cannot listen on"),
-        ("[::]:1", "cannot listen on"),
-        (("10.0.0.1:1", "there:1"), "expected an IP address"),
-    ],
-)
-async def test_what_cannot_be_listened_on_is_refused_and_leaves_nothing(
-    listen: str | Sequence[str], why: str, autojump_clock: MockClock
-) -> None:
-    world = World()
-    with pytest.raises(InputError, match=why):
-        async with world.node("10.0.0.1", listen=listen):
-            raise AssertionError("it runs")
-    async with world.node("10.0.0.1", listen=("10.0.0.1:1", "[::]:1")) as node:
-        assert len(node.addresses) == 1
-
-
 # -- finding each other ---------------------------------------------------------------------------
 
 
