@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
-
-PATH = Path(__file__).parent.parent.parent / "scripts" / "fuzz.py"
+from tests.helpers.scripts import load
 
 
 @pytest.fixture(scope="module")
 def fuzz() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fuzz_script", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz_script"] = module  # where its dataclass looks for itself
-    spec.loader.exec_module(module)
-    return module
+    return load("fuzz.py")
 
 
 def test_hostile_bytes_do_no_harm(fuzz: ModuleType) -> None:

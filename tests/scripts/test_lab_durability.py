@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.util
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import trio
 
-from dht_torrent.lab.run import run
+from dht_torrent.lab.run import run as run_in_the_lab
+from tests.helpers.scripts import load, rows, run, start
 
-SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "lab_durability.py"
+NAME = "lab_durability.py"
 SMALL = "--nodes 12 --lookups 2 --hours 1 --step 30 --median-life 1800 --keepers 0 2 --json"
-
-
-def start(out: Path, hash_seed: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), *SMALL.split(), "--out", str(out)],
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
 
 
 def test_values_last_longer_the_more_keep_them_and_the_same_in_every_process(
     tmp_path: Path,
 ) -> None:
     files = [tmp_path / "one.csv", tmp_path / "two.csv"]
-    processes = [start(out, str(number)) for number, out in enumerate(files)]
+    processes = [
+        start(NAME, *SMALL.split(), "--out", str(out), PYTHONHASHSEED=str(number))
+        for number, out in enumerate(files)
+    ]
     said = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert said[0] == said[1]
     assert files[0].read_bytes() == files[1].read_bytes()
 
-    with files[0].open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * 3 * 2  # ages, kinds, numbers of keepers
-    share = {(row["kind"], row["keepers"], row["age"]): float(row["found"]) for row in rows}
-    left = {(row["kind"], row["keepers"], row["age"]): float(row["keepers_left"]) for row in rows}
+    found = rows(files[0])
+    assert len(found) == 3 * 3 * 2  # ages, kinds, numbers of keepers
+    share = {(row["kind"], row["keepers"], row["age"]): float(row["found"]) for row in found}
+    left = {(row["kind"], row["keepers"], row["age"]): float(row["keepers_left"]) for row in found}
     for kind in ("immutable", "mutable", "announce"):
         assert share[kind, "0", "0"] == share[kind, "2", "0"] == 1
         assert left[kind, "0", "0"] == 0 < left[kind, "2", "60"] <= left[kind, "2", "0"] <= 2
@@ -61,12 +50,7 @@ def test_values_last_longer_the_more_keep_them_and_the_same_in_every_process(
 
 def test_lookups_side_by_side_are_all_counted() -> None:
     """Of ten values each node finds every one, in its own time."""
-    spec = importlib.util.spec_from_file_location("lab_durability_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    sys.modules["lab_durability_script"] = script  # where its dataclass looks for itself
-    spec.loader.exec_module(script)
+    script = load(NAME)
 
     class Slow:
         async def find(self, dht: object) -> bool:
@@ -84,11 +68,11 @@ def test_lookups_side_by_side_are_all_counted() -> None:
         found: list[int] = await script.look_up(rng, Crowd(), groups)
         return found
 
-    assert run(main) == [10, 10]
+    assert run_in_the_lab(main) == [10, 10]
 
 
 @pytest.mark.parametrize("flag", ["--keepers=-1", "--step=1", "--median-life=nan"])
 def test_a_bad_flag_is_refused(flag: str) -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT), flag], capture_output=True, text=True)
+    done = run(NAME, flag)
     assert done.returncode == 2
     assert flag.split("=")[0] in done.stderr.splitlines()[-1]

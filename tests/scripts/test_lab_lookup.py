@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "lab_lookup.py"
+from tests.helpers.scripts import rows, run, study
 
-
-def study(out: Path, *flags: str, hash_seed: str = "0") -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--out", str(out), "--json", *flags],
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
+NAME = "lab_lookup.py"
 
 
 def test_full_nodes_find_what_others_stored(tmp_path: Path) -> None:
     out = tmp_path / "lookups.csv"
-    figures = study(out, "--nodes", "40", "--lookups", "10")["figures"]
+    figures = study(NAME, out, "--nodes", "40", "--lookups", "10")["figures"]
     found = rows(out)
     assert len(found) == 10
     assert figures["found"] == 1.0
@@ -51,7 +30,7 @@ def test_full_nodes_find_what_others_stored(tmp_path: Path) -> None:
 
 def test_virtual_networks_are_walked_to_the_end(tmp_path: Path) -> None:
     out = tmp_path / "scale.csv"
-    figures = study(out, "--scale", "30000", "--lookups", "8")["figures"]
+    figures = study(NAME, out, "--scale", "30000", "--lookups", "8")["figures"]
     assert [row["n"] for row in rows(out)] == ["1000"] * 8 + ["10000"] * 8 + ["30000"] * 8
     assert {row["right"] for row in rows(out)} == {"8"}
     for size in (1000, 10_000, 30_000):
@@ -71,7 +50,7 @@ def test_virtual_networks_are_walked_to_the_end(tmp_path: Path) -> None:
 def test_the_same_seed_gives_the_same_file_in_another_process(tmp_path: Path, flags: str) -> None:
     files = [tmp_path / "one.csv", tmp_path / "two.csv"]
     figures = [
-        study(out, *flags.split(), hash_seed=str(number))["figures"]
+        study(NAME, out, *flags.split(), hash_seed=str(number))["figures"]
         for number, out in enumerate(files, 1)
     ]
     assert figures[0] == figures[1]
@@ -83,7 +62,7 @@ def test_the_same_seed_gives_the_same_file_in_another_process(tmp_path: Path, fl
     ["--nodes=0", "--loss=2", "--dead=-1", "--latency=nan", "--scale=1", "--scale=99999999999"],
 )
 def test_a_bad_flag_is_refused(flag: str) -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT), flag], capture_output=True, text=True)
+    done = run(NAME, flag)
     assert done.returncode == 2
     assert flag.split("=")[0] in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

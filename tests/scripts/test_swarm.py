@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import importlib.util
 import json
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "swarm.py"
+from tests.helpers.scripts import load, rows, start
+
+NAME = "swarm.py"
 
 
 @contextlib.contextmanager
 def started(tmp_path: Path, flags: str) -> Iterator[subprocess.Popen[str]]:
     """The script in a process of its own, which does not outlive the block."""
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *flags.split()],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
+    with start(NAME, *flags.split(), TMPDIR=str(tmp_path)) as process:
         try:
             yield process
         finally:
             process.kill()
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("swarm_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_honest_leeches_complete_though_others_vanish_lie_and_take(tmp_path: Path) -> None:
@@ -57,9 +37,8 @@ def test_honest_leeches_complete_though_others_vanish_lie_and_take(tmp_path: Pat
     figures = json.loads(said)["figures"]
     assert (figures["honest_leeches"], figures["perfect_copies"]) == (4, 4)
     assert figures["vanished"] == 2
-    with out.open() as file:
-        rows = list(csv.DictReader(file))
-    nodes = [row for row in rows if row["what"] == "node"]
+    found = rows(out)
+    nodes = [row for row in found if row["what"] == "node"]
     kinds = Counter(row["kind"] for row in nodes)
     assert kinds == {"seed": 1, "poisoner": 1, "leech": 4, "killed": 2, "free rider": 2}
     for row in nodes:
@@ -71,7 +50,7 @@ def test_honest_leeches_complete_though_others_vanish_lie_and_take(tmp_path: Pat
             assert row["uploaded"] == "0"
         elif row["kind"] == "killed":
             assert row["seconds"] == ""
-    moments = [row for row in rows if row["what"] == "second"]
+    moments = [row for row in found if row["what"] == "second"]
     assert moments
     assert int(moments[-1]["complete"]) >= 4
     assert int(moments[-1]["alive"]) == 8
@@ -125,7 +104,6 @@ def test_an_interrupt_ends_it_at_once_and_leaves_nothing(
     ],
 )
 def test_flags_that_make_no_sense_are_refused_in_a_line(
-    script: ModuleType,
     tmp_path: Path,
     flags: str,
     capsys: pytest.CaptureFixture[str],
@@ -133,7 +111,7 @@ def test_flags_that_make_no_sense_are_refused_in_a_line(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(SystemExit) as ended:
-        script.main(flags.split())
+        load(NAME).main(flags.split())
     assert ended.value.code == 2
     said, complaints = capsys.readouterr()
     assert said == ""
