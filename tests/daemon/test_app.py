@@ -407,15 +407,21 @@ async def test_no_answer_opens_the_door_to_other_origins(node: Any) -> None:
     assert answers[0].status_code == 403
 
 
-async def test_an_absolute_uri_is_not_served(node: Any) -> None:
+async def told(app: Any, kind: str, scope: dict[str, Any]) -> list[Mapping[str, Any]]:
+    """What the app sends when it is given `scope`, and hears a message of that kind."""
     sent: list[Mapping[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
-        return {"type": "http.disconnect"}
+        return {"type": kind}
 
     async def send(message: Any) -> None:
         sent.append(message)
 
+    await app(scope, receive, send)
+    return sent
+
+
+async def test_an_absolute_uri_is_not_served(node: Any) -> None:
     scope = {
         "type": "http",
         "method": "GET",
@@ -426,8 +432,8 @@ async def test_an_absolute_uri_is_not_served(node: Any) -> None:
             (b"authorization", f"Bearer {TOKEN}".encode()),
         ],
     }
-    await make_app(node, stop=lambda: None, token=TOKEN, port=PORT)(scope, receive, send)
-    assert sent[0]["status"] == 400
+    app = make_app(node, stop=lambda: None, token=TOKEN, port=PORT)
+    assert (await told(app, "http.disconnect", scope))[0]["status"] == 400
 
 
 async def test_two_hosts_are_none(node: Any) -> None:
@@ -437,14 +443,7 @@ async def test_two_hosts_are_none(node: Any) -> None:
 
 
 async def test_a_websocket_is_closed(node: Any) -> None:
-    sent: list[Mapping[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "websocket.connect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
     scope = {"type": "websocket", "path": "/api/v1/status", "headers": [], "query_string": b""}
-    await make_app(node, stop=lambda: None)(scope, receive, send)
+    app = make_app(node, stop=lambda: None)
+    sent = await told(app, "websocket.connect", scope)
     assert [message["type"] for message in sent] == ["websocket.close"]

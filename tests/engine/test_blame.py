@@ -21,9 +21,9 @@ from tests.helpers.engine import (
     World,
     content,
     listening,
-    poison,
     sample,
 )
+from tests.helpers.raw_peer import poison
 
 
 async def test_the_sole_sender_of_a_broken_piece_is_banned_at_once(

@@ -33,11 +33,6 @@ from tests.helpers.dht_lab import (
 )
 
 
-@pytest.fixture
-def lab(nursery: trio.Nursery) -> Lab:
-    return Lab(nursery)
-
-
 async def test_two_nodes_meet_and_both_know_it(lab: Lab, autojump_clock: MockClock) -> None:
     one = await lab.node("10.0.0.1")
     await one.bootstrapped()

@@ -25,11 +25,6 @@ RATE = 20_000
 """Datagrams a second of a flood."""
 
 
-@pytest.fixture
-def lab(nursery: trio.Nursery) -> Lab:
-    return Lab(nursery)
-
-
 def arrive(lab: Lab, at: Dht, data: bytes, source: Address) -> bool:
     """A datagram reaches a node, its source address forged or not. False when the queue is full."""
     socket = lab.net.host(at.address.host).heard_at(at.address.port)

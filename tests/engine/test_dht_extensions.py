@@ -28,12 +28,6 @@ from tests.helpers.dht_lab import (
     replies,
 )
 
-
-@pytest.fixture
-def lab(nursery: trio.Nursery) -> Lab:
-    return Lab(nursery)
-
-
 # --- ids bound to IPs (BEP 42) -------------------------------------------------------------------
 
 

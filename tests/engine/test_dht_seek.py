@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import trio
 from trio.testing import MockClock
 
@@ -10,11 +9,6 @@ from dht_torrent.dht import krpc
 from dht_torrent.dht.krpc import NodeInfo, Reply
 from dht_torrent.ids import Address, NodeId
 from tests.helpers.dht_lab import HASH, MINUTE, OTHER, Found, Lab, only_query
-
-
-@pytest.fixture
-def lab(nursery: trio.Nursery) -> Lab:
-    return Lab(nursery)
 
 
 async def test_a_latecomer_knows_every_part_of_the_network_after_three_minutes(

@@ -7,7 +7,8 @@ from trio.testing import MockClock
 
 from dht_torrent.lab.net import Link
 from dht_torrent.trace import LookupDone
-from tests.helpers.engine import HAND, LEECH, HandSeed, World, listening, sample, stall
+from tests.helpers.engine import HAND, LEECH, HandSeed, World, listening, sample
+from tests.helpers.raw_peer import stall
 
 ROUTER = "10.0.0.100"
 

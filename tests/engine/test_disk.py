@@ -21,28 +21,14 @@ from dht_torrent.engine.disk import Disk, TorrentDisk
 from dht_torrent.errors import StorageError
 from dht_torrent.metainfo import Metainfo, from_info
 from dht_torrent.storage import FileStorage, MemoryStorage, Storage
+from tests.helpers.storages import PIECE, hashed
 
-PIECE = 16384
 CONTENT = random.Random(3).randbytes(5 * PIECE + 100)
 SIZES = (10, 2 * PIECE, len(CONTENT) - 2 * PIECE - 10)
 ALL = set(range(6))
 
 
-def torrent(content: bytes = CONTENT, sizes: tuple[int, ...] = SIZES) -> Metainfo:
-    hashes = (hashlib.sha1(content[at : at + PIECE]) for at in range(0, len(content), PIECE))
-    files: list[bencode.Value] = [
-        {b"length": size, b"path": [b"%d" % number]} for number, size in enumerate(sizes)
-    ]
-    info: dict[bytes, bencode.Value] = {
-        b"files": files,
-        b"name": b"album",
-        b"piece length": PIECE,
-        b"pieces": b"".join(sha1.digest() for sha1 in hashes),
-    }
-    return from_info(bencode.encode(info))
-
-
-META = torrent()
+META = hashed(CONTENT, SIZES)
 
 
 def piece(index: int, content: bytes = CONTENT) -> bytes:
@@ -282,7 +268,7 @@ async def test_holes_are_not_read(tmp_path: Path) -> None:
 
 async def test_a_piece_of_zeros_is_found_in_a_hole_but_not_beyond_the_end(tmp_path: Path) -> None:
     content = bytes(6 * PIECE)
-    meta = torrent(content, (len(content),))
+    meta = hashed(content, (len(content),))
     disk = on_disk(tmp_path, meta)
     (tmp_path / "album").mkdir()
     (tmp_path / "album" / "0").touch()

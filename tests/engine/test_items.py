@@ -31,11 +31,6 @@ KEEPER, NEAR = Address("10.0.0.1", 6881), Address("10.0.0.2", 6881)  # nodes 0 a
 BRIEF = replace(CONFIG, item_ttl=10 * MINUTE, item_republish=5 * MINUTE)
 
 
-@pytest.fixture
-def lab(nursery: trio.Nursery) -> Lab:
-    return Lab(nursery)
-
-
 async def test_what_one_puts_every_other_gets(lab: Lab, autojump_clock: MockClock) -> None:
     nodes = await lab.nodes(20)
     stored = await nodes[3].put_immutable([b"any", {b"value": 1}])

@@ -24,26 +24,12 @@ from dht_torrent.engine.disk import Disk, TorrentDisk
 from dht_torrent.engine.state import Resume, StateDir, decode_resume, settled, trusted
 from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import Address, InfoHash, address_from_compact
-from dht_torrent.metainfo import Metainfo, from_info
+from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import FileStamp, FileStorage
+from tests.helpers.storages import PIECE, hashed
 
-PIECE = 16384
 HASH = InfoHash(bytes(range(20)))
 SECOND = 1_000_000_000
-
-
-def torrent(content: bytes, sizes: tuple[int, ...]) -> Metainfo:
-    hashes = (hashlib.sha1(content[at : at + PIECE]) for at in range(0, len(content), PIECE))
-    files: list[bencode.Value] = [
-        {b"length": size, b"path": [b"%d" % number]} for number, size in enumerate(sizes)
-    ]
-    info: dict[bytes, bencode.Value] = {
-        b"files": files,
-        b"name": b"album",
-        b"piece length": PIECE,
-        b"pieces": b"".join(sha1.digest() for sha1 in hashes),
-    }
-    return from_info(bencode.encode(info))
 
 
 def minimal(info_hash: InfoHash = HASH) -> Resume:
@@ -301,7 +287,7 @@ def test_a_save_that_fails_leaves_the_record_before(
 
 # Pieces 0-1 are in file 0, 1-3 in file 1 (piece 1 in both), 3-4 in file 2.
 SIZES = (PIECE + 100, 2 * PIECE, PIECE + 50)
-META = torrent(random.Random(5).randbytes(sum(SIZES)), SIZES)
+META = hashed(random.Random(5).randbytes(sum(SIZES)), SIZES)
 STAMPS = tuple(FileStamp(size, 10 * SECOND) for size in SIZES)
 
 
@@ -396,7 +382,7 @@ _OLD_PIECES = 9
 
 def download_until_killed(folder: Path) -> None:
     """What a node does: save pieces and keep the record, over and over. A line says it did."""
-    meta = torrent(_KILL_CONTENT, _KILL_SIZES)
+    meta = hashed(_KILL_CONTENT, _KILL_SIZES)
     config = DiskConfig(inline=True)
     storage = FileStorage(folder / "downloads", meta, config)
     disk = TorrentDisk(Disk(config), storage, meta.geometry, meta.pieces)
@@ -448,7 +434,7 @@ def record_of(
 
 
 def test_after_kill_9_every_trusted_piece_is_whole_and_none_is_lost(tmp_path: Path) -> None:
-    meta = torrent(_KILL_CONTENT, _KILL_SIZES)
+    meta = hashed(_KILL_CONTENT, _KILL_SIZES)
     code = (
         "import sys, pathlib, importlib.util as u;"
         "s = u.spec_from_file_location('t', sys.argv[1]); m = u.module_from_spec(s);"
@@ -458,7 +444,9 @@ def test_after_kill_9_every_trusted_piece_is_whole_and_none_is_lost(tmp_path: Pa
     for attempt, records in enumerate((1, 7, 25)):
         folder = tmp_path / str(attempt)
         with subprocess.Popen(
-            [sys.executable, "-c", code, __file__, str(folder)], stdout=subprocess.PIPE
+            [sys.executable, "-c", code, __file__, str(folder)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=subprocess.PIPE,
         ) as process:
             assert process.stdout is not None
             for _ in range(records):

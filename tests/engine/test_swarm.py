@@ -14,6 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent.config import PeerConfig, TorrentConfig
+from dht_torrent.engine.torrent import Torrent
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address, InfoHash
@@ -46,9 +47,9 @@ from tests.helpers.engine import (
     greeted,
     listening,
     sample,
-    stall,
     unchoked,
 )
+from tests.helpers.raw_peer import stall
 
 # -- silence --------------------------------------------------------------------------------------
 
@@ -119,15 +120,19 @@ async def test_a_peer_that_chokes_in_the_middle_gives_its_blocks_back(
 # -- turns ----------------------------------------------------------------------------------------
 
 
+async def interested(world: World, torrent: Torrent, count: int) -> list[Hand]:
+    """So many connections that have nothing and want all."""
+    hands = [await greeted(world, torrent, f"10.0.1.{number}") for number in range(count)]
+    for hand in hands:
+        await hand.send(HAVE_NONE)
+        await hand.send(INTERESTED)
+    return hands
+
+
 async def test_a_seed_serves_four_in_turn_and_one_by_chance(autojump_clock: MockClock) -> None:
     world = World()
     async with world.seed(sample()) as torrent:
-        hands = []
-        for number in range(8):
-            hand = await greeted(world, torrent, f"10.0.1.{number}")
-            await hand.send(HAVE_NONE)
-            await hand.send(INTERESTED)
-            hands.append(hand)
+        hands = await interested(world, torrent, 8)
         await trio.sleep(11)
         peers = list(torrent.crowd.peers.values())
         assert sum(not peer.am_choking for peer in peers) == TorrentConfig().unchoke_slots + 1
@@ -160,12 +165,7 @@ async def test_who_leaves_or_wants_no_more_frees_its_slot_at_once(
 ) -> None:
     world = World()
     async with world.seed(sample()) as torrent:
-        hands = []
-        for number in range(7):
-            hand = await greeted(world, torrent, f"10.0.1.{number}")
-            await hand.send(HAVE_NONE)
-            await hand.send(INTERESTED)
-            hands.append(hand)
+        hands = await interested(world, torrent, 7)
         await trio.sleep(0.1)
         peers = list(torrent.crowd.peers.values())
         waiting = [number for number, peer in enumerate(peers) if peer.am_choking]

@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from dht_torrent import Config, Node, bencode, open_node
+from dht_torrent import Config, Node, open_node
 from dht_torrent.config import DiskConfig, PeerConfig, TorrentConfig
 from dht_torrent.errors import InputError, MetainfoError, StorageError
 from dht_torrent.geometry import BLOCK
@@ -41,25 +41,15 @@ from tests.helpers.engine import (
     listening,
     sample,
 )
+from tests.helpers.storages import hashed
 
 ROUTER = "10.0.0.100"
 
 
 def many_files(count: int = 4, size: int = 64 * KIB) -> Sample:
     """A folder of `count` files, each two pieces long."""
-    piece_length = 32 * KIB
     data = random.Random(5).randbytes(count * size)
-    hashes = b"".join(
-        hashlib.sha1(data[at : at + piece_length]).digest()
-        for at in range(0, len(data), piece_length)
-    )
-    info: dict[bytes, bencode.Value] = {
-        b"files": [{b"length": size, b"path": [b"file%d" % n]} for n in range(count)],
-        b"name": b"album",
-        b"piece length": piece_length,
-        b"pieces": hashes,
-    }
-    return Sample(data, piece_length, bencode.encode(info))
+    return Sample(data, 32 * KIB, hashed(data, [size] * count, 32 * KIB).info)
 
 
 def done(world: World) -> list[int]:

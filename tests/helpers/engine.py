@@ -23,7 +23,7 @@ from dht_torrent.metainfo import Metainfo, from_info
 from dht_torrent.storage import MemoryStorage, Storage
 from dht_torrent.trace import PeerDropped
 from tests.helpers.nodes import Records
-from tests.helpers.raw_peer import single_file_info
+from tests.helpers.raw_peer import Answer, honest, single_file_info
 
 KIB = 1024
 SEED, LEECH, HAND = "10.0.0.1", "10.0.0.2", "10.0.0.3"
@@ -250,23 +250,6 @@ async def listening(
         yield hands
         nursery.cancel_scope.cancel()
     listener.close()
-
-
-Answer = Callable[[int, int, bytes], bytes | None]
-"""(piece, begin, the true bytes) -> the bytes to send, or None to send nothing, ever."""
-
-
-def honest(piece: int, begin: int, data: bytes) -> bytes | None:
-    return data
-
-
-def poison(piece: int, begin: int, data: bytes) -> bytes | None:
-    """One wrong bit in every block."""
-    return bytes([data[0] ^ 1]) + data[1:]
-
-
-def stall(piece: int, begin: int, data: bytes) -> bytes | None:
-    return None
 
 
 @dataclass

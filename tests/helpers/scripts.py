@@ -21,7 +21,7 @@ def start(name: str, *flags: str, **environment: str) -> subprocess.Popen[str]:
     """To be waited for, or killed, by who started it."""
     return subprocess.Popen(
         [sys.executable, str(SCRIPTS / name), *flags],
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

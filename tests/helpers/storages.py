@@ -1,7 +1,8 @@
-"""Torrents with nothing but names and sizes, and storages for them."""
+"""Torrents of several files, with hashes or with names and sizes only; and storages for them."""
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,23 @@ from dht_torrent.metainfo import Metainfo, from_info
 from dht_torrent.storage import FileStorage, Storage
 
 PIECE = 16384
+
+
+def hashed(content: bytes, sizes: Sequence[int], piece_length: int = PIECE) -> Metainfo:
+    """The torrent of `content` as files 0, 1, 2 ... of these sizes."""
+    starts = range(0, len(content), piece_length)
+    files: list[bencode.Value] = [
+        {b"length": size, b"path": [b"%d" % number]} for number, size in enumerate(sizes)
+    ]
+    info: dict[bytes, bencode.Value] = {
+        b"files": files,
+        b"name": b"album",
+        b"piece length": piece_length,
+        b"pieces": b"".join(
+            hashlib.sha1(content[at : at + piece_length]).digest() for at in starts
+        ),
+    }
+    return from_info(bencode.encode(info))
 
 
 def torrent(*files: tuple[str, int], pads: Sequence[int] = (), name: str = "album") -> Metainfo:
