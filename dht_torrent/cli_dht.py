@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from dht_torrent.errors import ControlError, InputError
 PATIENCE = 30.0
 """Seconds a node of our own tries to get into the DHT."""
 KEY_SIZE = 32
+Answer = dict[str, Any]
 _FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 
 
@@ -33,7 +34,7 @@ def dht() -> None:
     """Ask the DHT, look into it, put items there."""
 
 
-def _ask(ctx: click.Context, action: str, **arguments: Any) -> dict[str, Any]:
+def _ask(ctx: click.Context, action: str, **arguments: Any) -> Answer:
     """Through the running node, or else one of our own."""
     given = {key: value for key, value in arguments.items() if value not in (None, False)}
     client = running_node_if_any(ctx)
@@ -43,7 +44,7 @@ def _ask(ctx: click.Context, action: str, **arguments: Any) -> dict[str, Any]:
     return _ask_alone(Options.of(ctx), action, given)
 
 
-def _ask_alone(options: Options, action: str, given: dict[str, Any]) -> dict[str, Any]:
+def _ask_alone(options: Options, action: str, given: dict[str, Any]) -> Answer:
     config = options.config()
     log_to_stderr(options.log_level)
     points = config.bootstrap_points()
@@ -64,10 +65,10 @@ def _ask_alone(options: Options, action: str, given: dict[str, Any]) -> dict[str
 
     wanted = config.listen_addresses()
 
-    async def run() -> dict[str, Any] | DhtTorrentError:
+    async def run() -> Answer | DhtTorrentError:
         network = RealNetwork()
         dhts: list[Dht] = []
-        result: dict[str, Any] | DhtTorrentError = ControlError("no DHT node answers")
+        result: Answer | DhtTorrentError = ControlError("no DHT node answers")
         async with trio.open_nursery() as nursery:
             for address in wanted:
                 bind = Address("::" if address.is_ipv6 else "0.0.0.0", 0)  # noqa: S104 - for answers
@@ -104,45 +105,49 @@ def _ask_alone(options: Options, action: str, given: dict[str, Any]) -> dict[str
     return answer
 
 
-def _show(answer: dict[str, Any], as_json: bool, text: Callable[[], list[str]]) -> None:
+def _show(answer: Answer, as_json: bool, lines: Iterable[str]) -> None:
     view.show(answer, as_json)
     if not as_json:
-        for line in text():
+        for line in lines:
             click.echo(view.clean(line))
 
 
-def _nodes(nodes: list[dict[str, Any]]) -> list[str]:
-    return [f"{node['id']}  {node['address']}" for node in nodes]
+def _question(
+    action: str, **arguments: str
+) -> Callable[[Callable[[Answer], Iterable[str]]], click.Command]:
+    """A command that asks one thing, given these arguments (name and metavar). The function says,
+    in lines, how people read the answer."""
+
+    def command(lines: Callable[[Answer], Iterable[str]]) -> click.Command:
+        def ask(ctx: click.Context, as_json: bool, **given: str) -> None:
+            answer = _ask(ctx, action, **given)
+            _show(answer, as_json, lines(answer))
+
+        made = json_option(node_options(ask))
+        for name, metavar in arguments.items():
+            made = click.argument(name, metavar=metavar)(made)
+        return dht.command(action, help=lines.__doc__)(made)
+
+    return command
 
 
-@dht.command()
-@click.argument("address", metavar="HOST:PORT")
-@json_option
-@node_options
-def ping(ctx: click.Context, address: str, as_json: bool) -> None:
+@_question("ping", address="HOST:PORT")
+def ping(answer: Answer) -> Iterable[str]:
     """Ask one node for its id."""
-    answer = _ask(ctx, "ping", address=address)
-    _show(answer, as_json, lambda: [f"{answer['id']}  {answer['milliseconds']} ms"])
+    yield f"{answer['id']}  {answer['milliseconds']} ms"
 
 
-@dht.command()
-@click.argument("target", metavar="ID")
-@json_option
-@node_options
-def lookup(ctx: click.Context, target: str, as_json: bool) -> None:
+@_question("lookup", target="ID")
+def lookup(answer: Answer) -> Iterable[str]:
     """Find the nodes closest to an id (40 hex digits)."""
-    answer = _ask(ctx, "lookup", target=target)
-    _show(answer, as_json, lambda: _nodes(answer["nodes"]))
+    for node in answer["nodes"]:
+        yield f"{node['id']}  {node['address']}"
 
 
-@dht.command()
-@click.argument("info_hash", metavar="INFOHASH")
-@json_option
-@node_options
-def peers(ctx: click.Context, info_hash: str, as_json: bool) -> None:
+@_question("peers", info_hash="INFOHASH")
+def peers(answer: Answer) -> Iterable[str]:
     """Find the peers of a torrent."""
-    answer = _ask(ctx, "peers", info_hash=info_hash)
-    _show(answer, as_json, lambda: list(answer["peers"]))
+    yield from answer["peers"]
 
 
 @dht.command("get")
@@ -167,7 +172,7 @@ def get_item(
         raise InputError("give either TARGET or --key")
     answer = _ask(ctx, "get", target=target, key=key, salt=_salt(salt), seq=seq, all=everything)
     items = answer["items"] if everything else [answer["item"]] if answer["item"] else []
-    _show(answer, as_json, lambda: [_value(item) for item in items])
+    _show(answer, as_json, map(_value, items))
     if not items:
         if not as_json:
             click.echo("dhtnode: nobody has it", err=True)
@@ -204,7 +209,7 @@ def put_item(
     content = {"bencoded": raw.hex()} if bencoded else {"value": value}
     seed = _seed(Path(key)) if key is not None else None
     answer = _ask(ctx, "put", **content, seed=seed, salt=_salt(salt), seq=seq, cas=cas)
-    _show(answer, as_json, lambda: [answer["target"]])
+    _show(answer, as_json, [answer["target"]])
     if not as_json:
         count, refused = len(answer["stored"]), answer["refused"]
         codes = ", ".join(sorted({str(node["code"]) for node in refused}))
@@ -214,63 +219,35 @@ def put_item(
         ctx.exit(1)
 
 
-@dht.command()
-@click.argument("info_hash", metavar="INFOHASH")
-@json_option
-@node_options
-def scrape(ctx: click.Context, info_hash: str, as_json: bool) -> None:
+@_question("scrape", info_hash="INFOHASH")
+def scrape(answer: Answer) -> Iterable[str]:
     """Estimate how many seeds and downloaders a torrent has (BEP 33)."""
-    answer = _ask(ctx, "scrape", info_hash=info_hash)
-
-    def text() -> list[str]:
-        seeds, others = round(answer["seeds"]), round(answer["downloaders"])
-        return [f"seeds {seeds}  downloaders {others}  told by {answer['answered']} nodes"]
-
-    _show(answer, as_json, text)
+    seeds, others = round(answer["seeds"]), round(answer["downloaders"])
+    yield f"seeds {seeds}  downloaders {others}  told by {answer['answered']} nodes"
 
 
-@dht.command()
-@click.argument("address", metavar="HOST:PORT")
-@json_option
-@node_options
-def sample(ctx: click.Context, address: str, as_json: bool) -> None:
+@_question("sample", address="HOST:PORT")
+def sample(answer: Answer) -> Iterable[str]:
     """Ask a node for infohashes it stores (BEP 51)."""
-    answer = _ask(ctx, "sample", address=address)
-    _show(answer, as_json, lambda: list(answer["samples"]))
+    yield from answer["samples"]
 
 
-@dht.command()
-@json_option
-@node_options
-def table(ctx: click.Context, as_json: bool) -> None:
+@_question("table")
+def table(answer: Answer) -> Iterable[str]:
     """List the contacts in the routing table."""
-    answer = _ask(ctx, "table")
-
-    def text() -> list[str]:
-        return [
-            f"{contact['id']}  {contact['address']:<21}  "
-            f"{'good' if contact['good'] else 'questionable'}  {contact['seconds']:.0f} s ago"
-            for contact in answer["contacts"]
-        ]
-
-    _show(answer, as_json, text)
+    for contact in answer["contacts"]:
+        state = "good" if contact["good"] else "questionable"
+        yield (
+            f"{contact['id']}  {contact['address']:<21}  {state}  {contact['seconds']:.0f} s ago"
+        )
 
 
-@dht.command()
-@json_option
-@node_options
-def size(ctx: click.Context, as_json: bool) -> None:
+@_question("size")
+def size(answer: Answer) -> Iterable[str]:
     """Estimate how many nodes the DHT has."""
-    answer = _ask(ctx, "size")
     networks = [(answer[key], f" {name}") for key, name in _FAMILIES.items() if key in answer]
-
-    def text() -> list[str]:
-        return [
-            f"{'about ' if one['estimated'] else ''}{one['size']}{name} nodes"
-            for one, name in networks or [(answer, "")]
-        ]
-
-    _show(answer, as_json, text)
+    for one, name in networks or [(answer, "")]:
+        yield f"{'about ' if one['estimated'] else ''}{one['size']}{name} nodes"
 
 
 def _salt(text: str | None) -> str | None:
