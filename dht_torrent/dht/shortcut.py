@@ -28,6 +28,7 @@ class Shortcut:
         self._store = answerer.store
         self._tokens = answerer.tokens
         self._config = config
+        self._k = config.k
         self._rng = rng
         self._nodes_key = b"6:nodes6" if answerer.table.ipv6 else b"5:nodes"
 
@@ -36,45 +37,36 @@ class Shortcut:
         longer way must be gone. May store a peer."""
         _, target, info_hash, port, token, size, tid, _ = query
         body = b""
-        if target is not None:
-            body = self._nodes(target, source)
-        elif info_hash is not None and port is None:
-            body = self._peers(InfoHash(info_hash), source, now, len(tid))
-        elif (
-            info_hash is not None
-            and port is not None
-            and not (
+        if info_hash is not None:
+            if port is None:
+                body = self._peers(info_hash, source, now, len(tid))
+            elif not (
                 self._tokens.accepts(token, source, info_hash, now)
-                and self._store.add(InfoHash(info_hash), Address(source.host, int(port)), now)
-            )
-        ):
-            return None
-        _, _, ip = facts(source)
+                and self._store.add(info_hash, Address(source.host, int(port)), now)
+            ):
+                return None
+        elif target is not None:
+            nodes = self._table.told(target, source, self._k)
+            body = b"%b%d:%b" % (self._nodes_key, len(nodes), nodes)
+        ip = facts(source)[2]
         return b"d2:ip%d:%b1:rd2:id20:%b%be1:t%b:%b%b" % (
             *(len(ip), ip, self._table.own_id, body),
             *(size, tid, _END),
         )
 
-    def _nodes(self, target: bytes, source: Address) -> bytes:
-        nodes = self._table.told(target, source, self._config.k)
-        return b"%b%d:%b" % (self._nodes_key, len(nodes), nodes)
-
     def _peers(self, info_hash: InfoHash, source: Address, now: float, tid_size: int) -> bytes:
         config, store = self._config, self._store
-        nodes = self._table.told(info_hash, source, config.k)
-        body = b"%b%d:%b" % (self._nodes_key, len(nodes), nodes)
+        nodes = self._table.told(info_hash, source, self._k)
         room = config.max_reply - REPLY_OVERHEAD - tid_size - len(nodes)
+        token = b""
         if store.accepts(info_hash, source, now):
             token = self._tokens.make(source, info_hash, now)
-            body += b"5:token%d:%b" % (len(token), token)
             room -= len(token)
-        _, is_local, _ = facts(source)
+            token = b"5:token%d:%b" % (len(token), token)
+        _, is_local, _, _ = facts(source)
         proven = is_local or self._table.at(source) is not None
         count = config.values_per_reply if proven else config.values_to_strangers
-        peers = store.compact_peers(info_hash, now, self._rng, count, asker=source)
-        if peers:
-            # All are of the asker's family, so all are as long as the first.
-            head = b"%d:" % len(peers[0])
-            fit = peers[: max(0, room) // (len(peers[0]) + 3)]
-            body += b"6:valuesl%b%be" % (head if fit else b"", head.join(fit))
-        return body
+        values = store.encoded_peers(info_hash, now, self._rng, count, room, source)
+        if values is None:
+            return b"%b%d:%b%b" % (self._nodes_key, len(nodes), nodes, token)
+        return b"%b%d:%b%b6:valuesl%be" % (self._nodes_key, len(nodes), nodes, token, values)

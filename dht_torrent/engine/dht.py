@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -19,18 +19,18 @@ from dht_torrent import bencode
 from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
-from dht_torrent.dht.answer import Answerer, announced
+from dht_torrent.dht.answer import Answerer
 from dht_torrent.dht.identity import Votes, is_compliant, make_id
 from dht_torrent.dht.items import Item, ItemStore, SigningKey
-from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply, UsualQuery
-from dht_torrent.dht.shortcut import Shortcut
-from dht_torrent.dht.sources import QueryLimit, SendBudget, Strangers, facts
+from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply
+from dht_torrent.dht.sources import Strangers, facts
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Contact, Table
 from dht_torrent.dht.tokens import Tokens
 from dht_torrent.engine.announces import Announces, OnPeers, PeerLookup, Scrape
 from dht_torrent.engine.items import Holder, Items, Stored, Survey
 from dht_torrent.engine.net import DatagramSocket, Network
+from dht_torrent.engine.queries import QUERY_TAIL, Queries, Traffic
 from dht_torrent.engine.questions import Answer, Bell, Question, Questions, ignore
 from dht_torrent.engine.samples import Sample, Samples
 from dht_torrent.engine.walks import Walks
@@ -73,8 +73,6 @@ MAX_RETRY: Final = 60.0
 """Seconds: the longest pause between two bootstraps."""
 MAX_STATE: Final = 64 * 1024
 """Bytes of saved state we care to read; 300 contacts take 8 KB."""
-
-_QUERY_TAIL: Final = b"1:y1:qe"  # how every canonical query ends: `y` sorts last
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,35 +117,6 @@ class ContactView:
     """Since we last heard from it."""
     compliant: bool
     """Whether its id fits its IP (BEP 42)."""
-
-
-@dataclass(slots=True)
-class _Counts:
-    queries_in: int = 0
-    replies_in: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    minute: float = 0.0
-    this_minute: int = 0
-    last_minute: int = 0
-
-    def drop(self, why: str) -> None:
-        self.dropped[why] = self.dropped.get(why, 0) + 1
-
-    def reply(self, now: float) -> None:
-        self.replies_in += 1
-        self._turn(now)
-        self.this_minute += 1
-
-    def rate(self, now: float) -> float:
-        """Replies in the last 60 seconds, the minute before interpolated."""
-        self._turn(now)
-        return self.this_minute + self.last_minute * (1 - (now - self.minute) / 60)
-
-    def _turn(self, now: float) -> None:
-        if now - self.minute >= 60:
-            self.last_minute = self.this_minute if now - self.minute < 120 else 0
-            self.this_minute = 0
-            self.minute = now
 
 
 class Dht:
@@ -195,9 +164,6 @@ class Dht:
         self._answerer = Answerer(
             self._table, self._store, tokens, config, self._rng, items=self._item_store
         )
-        self._shortcut = Shortcut(self._answerer, config, self._rng)
-        self._limit = QueryLimit(config)
-        self._budget = SendBudget(config, now)
         self._strangers = Strangers(config)
         self._verifying = 0
         self._probing: set[Address] = set()
@@ -227,7 +193,17 @@ class Dht:
             self._walks, self._questions, self._table, self._item_store, config, self._rng
         )
         self._samples = Samples(self._questions, config)
-        self._counts = _Counts()
+        self._traffic = Traffic()
+        self._queries = Queries(
+            self._answerer,
+            self._strangers,
+            self._traffic,
+            config,
+            self._rng,
+            now,
+            send=self._send,
+            heard=self._announces.heard,
+        )
         self._answered_points: dict[HostPort, None] = {}
         self._knocking = 0  # tasks of `_knock` at work
         self._bootstrapped = trio.Event()
@@ -436,7 +412,7 @@ class Dht:
     def status(self) -> DhtStatus:
         now = trio.current_time()
         good, questionable, bad = self._table.counts(now)
-        counts = self._counts
+        traffic = self._traffic
         return DhtStatus(
             node_id=self.node_id.hex(),
             address=self._address,
@@ -444,11 +420,11 @@ class Dht:
             questionable=questionable,
             bad=bad,
             buckets=len(self._table.buckets),
-            queries_in=counts.queries_in,
+            queries_in=traffic.queries,
             queries_out=self._questions.asked,
-            replies_in=counts.replies_in,
-            replies_per_minute=counts.rate(now),
-            dropped=dict(counts.dropped),
+            replies_in=traffic.replies,
+            replies_per_minute=traffic.replies_per_minute(now),
+            dropped=dict(traffic.dropped),
             bootstrap_answered=len(self._answered_points),
             bootstrap_total=len(self._bootstrap_points),
             stored_torrents=self._store.torrents,
@@ -481,92 +457,28 @@ class Dht:
                 self._items.grown()
 
     def _datagram(self, data: bytes, source: Address, now: float) -> None:
-        counts = self._counts
         if not MIN_DATAGRAM <= len(data) <= self._config.max_datagram or data[:1] != b"d":
-            counts.drop("size")
+            self._traffic.drop("size")
             return
         if not facts(source)[0]:
-            counts.drop("source")
+            self._traffic.drop("source")
             return
-        if data.endswith(_QUERY_TAIL):
-            if not self._config.unlimited:  # a flood is shed before it is parsed
-                if self._budget.is_spent(source, now):
-                    counts.drop("send rate")
-                    return
-                if self._limit.blocks(source, now) and self._table.at(source) is None:
-                    counts.drop("flood")
-                    return
-            usual = krpc.usual(data)
-            if usual is not None:
-                self._usual_query(usual, source, now)
-                return
+        if data.endswith(QUERY_TAIL) and self._queries.took(data, source, now):
+            return
         try:
-            message = krpc.decode(data)
+            message = krpc.decode_any(data)
         except KrpcError:
-            counts.drop("malformed")
+            self._traffic.drop("malformed")
             return
         if isinstance(message, Query | BadQuery):
-            self._query(message, source, now)
+            self._queries.take(message, source, now)
         else:
             self._reply(message, source, now)
-
-    def _query(self, query: Query | BadQuery, source: Address, now: float) -> None:
-        if self._admits(None if isinstance(query, BadQuery) else query.id, source, now):
-            self._answer(query, source, now)
-
-    def _usual_query(self, parts: UsualQuery, source: Address, now: float) -> None:
-        """As `_query`, by the shortcut if that can be taken."""
-        node_id, _, info_hash, port, _, _, _, _ = parts
-        if not self._admits(node_id, source, now):
-            return
-        answer = self._shortcut.answer(parts, source, now)
-        if answer is None:
-            self._answer(krpc.query_of(parts), source, now)
-            return
-        self._send_answer(answer, source, now)
-        if port is not None and info_hash is not None:
-            self._announces.heard(InfoHash(info_hash), Address(source.host, int(port)))
-        if self._table.queried(NodeId(node_id), source, now):
-            self._strangers.add(source, now)
-
-    def _admits(self, node_id: bytes | None, source: Address, now: float) -> bool:
-        """Whether a query by whoever calls itself `node_id` is answered; if so, it is counted."""
-        counts = self._counts
-        if self._config.read_only:
-            counts.drop("read only")  # BEP 43: whoever asks will see that we do not answer
-            return False
-        if not self._config.unlimited:
-            known = self._table.at(source) is not None
-            if not self._limit.allows(source, now, known=known):
-                counts.drop("flood")
-                return False
-        if node_id == self.node_id:
-            counts.drop("own id")  # an echo, or somebody posing as us
-            return False
-        counts.queries_in += 1
-        return True
-
-    def _answer(self, query: Query | BadQuery, source: Address, now: float) -> None:
-        answer = self._answerer.answer(query, source, now)
-        self._send_answer(krpc.encode(answer), source, now)
-        if isinstance(query, BadQuery):
-            return
-        if query.method == krpc.ANNOUNCE_PEER and isinstance(answer, Reply):
-            assert query.target is not None  # decode saw to it
-            self._announces.heard(InfoHash(query.target), announced(query, source))
-        if not query.read_only and self._table.queried(query.id, source, now):
-            self._strangers.add(source, now)
-
-    def _send_answer(self, data: bytes, to: Address, now: float) -> None:
-        if self._budget.allows(len(data), to, now):
-            self._send(data, to)
-        else:
-            self._counts.drop("send rate")
 
     def _reply(self, message: Reply | ErrorReply, source: Address, now: float) -> None:
         question = self._questions.match(message, source)
         if question is None:
-            self._counts.drop("unasked")
+            self._traffic.drop("unasked")
             return
         if message.ip is not None:
             self._seen_at(message.ip, source, now)
@@ -574,10 +486,10 @@ class Dht:
             question.done(message)
             return
         if message.id == self.node_id:
-            self._counts.drop("own id")
+            self._traffic.drop("own id")
             question.done(None)
             return
-        self._counts.reply(now)
+        self._traffic.reply(now)
         if self._sibling is not None:
             self._sibling.heard_of(message.nodes(ipv6=not self._ipv6), source)
         for contact in self._table.replied(message.id, source, now):
@@ -626,7 +538,7 @@ class Dht:
         if self._outbox is not None:
             self._outbox.append((data, to))
         elif self._socket is not None and not self._socket.send(data, to):
-            self._counts.drop("not sent")
+            self._traffic.drop("not sent")
 
     def _verify(self, now: float) -> None:
         """Ping strangers whose time has come."""
