@@ -29,9 +29,7 @@ _Place = bytes
 class _Choice(NamedTuple):
     """The peers of a torrent that an asker may be told of."""
 
-    width: int  # of the compact addresses of its family
-    locals_too: bool
-    seeds: bool
+    asker: tuple[int, bool, bool]  # the width of its addresses, whether it is local, wants seeds
     peers: list[bytes]
     encoded: bytes  # all of them, as bencoded strings
 
@@ -80,7 +78,7 @@ class PeerStore:
         The port to be announced is not known yet when a token is asked for.
         """
         torrent = self._torrent(info_hash, now)
-        is_local, compact = facts(source)[1:3]
+        _, is_local, compact, _ = facts(source)
         if self._has_room(torrent, _place(compact, is_local), is_local):
             return True
         if torrent is None:
@@ -92,18 +90,20 @@ class PeerStore:
     def add(self, info_hash: InfoHash, peer: Address, now: float, *, seed: bool = False) -> bool:
         """Store or refresh `peer`. False when a cap forbids it. `seed`: it has all (BEP 33)."""
         torrent = self._torrent(info_hash, now)
-        is_local, compact = facts(peer)[1:3]
+        _, is_local, compact, _ = facts(peer)
         place = _place(compact, is_local)
-        expires = now + self._config.peer_ttl
-        if torrent is None or torrent.entries.pop(place, None) is None:  # known: goes to the end
+        entry = _Entry(compact, now + self._config.peer_ttl, seed, is_local)
+        known = torrent.entries.pop(place, None) if torrent is not None else None
+        if torrent is None or known is None:
             if not self._has_room(torrent, place, is_local):
                 return False
             if torrent is None:
-                torrent = self._torrents[info_hash] = _Torrent(expires)
+                torrent = self._torrents[info_hash] = _Torrent(entry.expires)
             self._total += 1
             self._torrents_of[place] = self._torrents_of.get(place, 0) + 1
-        torrent.entries[place] = _Entry(compact, expires, seed, is_local)
-        torrent.choice = None
+        if known is None or known.compact != compact or known.seed != seed:
+            torrent.choice = None
+        torrent.entries[place] = entry  # a known one goes to the end
         return True
 
     def peers(
@@ -161,7 +161,7 @@ class PeerStore:
         if len(peers) > count:
             peers = rng.sample(peers, count)
             encoded = _encode(peers)
-        fit = max(0, room) // (choice.width + 3)
+        fit = max(0, room) // (choice.asker[0] + 3)
         return encoded if fit >= len(peers) else encoded[: fit * (len(encoded) // len(peers))]
 
     def scrape(self, info_hash: InfoHash, now: float) -> tuple[Bloom, Bloom] | None:
@@ -227,14 +227,15 @@ def _choice(torrent: _Torrent, asker: Address, seeds: bool) -> _Choice:
     """The peers of the asker's family, nothing local unless it is local itself."""
     _, locals_too, same, _ = facts(asker)
     width = len(same)
+    like = width, locals_too, seeds
     choice = torrent.choice
-    if choice is None or choice[:3] != (width, locals_too, seeds):
+    if choice is None or choice.asker != like:
         found = [
             compact
             for compact, _, seed, is_local in torrent.entries.values()
             if (locals_too or not is_local) and (seeds or not seed) and len(compact) == width
         ]
-        choice = torrent.choice = _Choice(width, locals_too, seeds, found, _encode(found))
+        choice = torrent.choice = _Choice(like, found, _encode(found))
     return choice
 
 

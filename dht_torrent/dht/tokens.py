@@ -30,12 +30,14 @@ class Tokens:
 
     def make(self, address: Address, target: bytes, now: float) -> bytes:
         """The token for whoever asks about `target` from `address`. Its port does not matter."""
-        self._turn(now)
+        if now >= self._turns_at:
+            self._turn(now)
         return _token(self._current, address, target)
 
     def accepts(self, token: bytes, address: Address, target: bytes, now: float) -> bool:
         """Whether we gave this token for this IP and target five to ten minutes ago at most."""
-        self._turn(now)
+        if now >= self._turns_at:
+            self._turn(now)
         # BEP 5: tokens up to ten minutes old are accepted, so this secret's and the one before's.
         # Both are compared, in constant time each: silence must not tell which one nearly fit.
         current = hmac.compare_digest(token, _token(self._current, address, target))
@@ -43,8 +45,6 @@ class Tokens:
         return current or previous
 
     def _turn(self, now: float) -> None:
-        if now < self._turns_at:
-            return
         fresh = self._fresh()
         asleep = now >= self._turns_at + self._rotation  # then the current one is too old as well
         self._previous = self._fresh() if asleep else self._current

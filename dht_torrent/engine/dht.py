@@ -438,6 +438,7 @@ class Dht:
     # -- datagrams in -------------------------------------------------------------------------
 
     async def _receive(self, socket: DatagramSocket) -> None:
+        took = self._queries.took
         while True:
             datagrams = await socket.receive()
             now = trio.current_time()
@@ -446,11 +447,12 @@ class Dht:
             # the kernel does not take its caches away after each datagram.
             self._outbox = []
             for data, source in datagrams:
-                self._datagram(data, source, now)
+                if not (data.endswith(QUERY_TAIL) and took(data, source, now)):
+                    self._datagram(data, source, now)
             self._verify(now)
             outbox, self._outbox = self._outbox, None
-            for data, to in outbox:
-                self._send(data, to)
+            if outbox:
+                self._traffic.drop("not sent", socket.send_all(outbox))
             if self._table.additions != additions:
                 self._grown.ring()
                 self._announces.grown()
@@ -462,8 +464,6 @@ class Dht:
             return
         if not facts(source)[0]:
             self._traffic.drop("source")
-            return
-        if data.endswith(QUERY_TAIL) and self._queries.took(data, source, now):
             return
         try:
             message = krpc.decode_any(data)

@@ -16,7 +16,7 @@ from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer, announced
 from dht_torrent.dht.krpc import BadQuery, Query, Reply
 from dht_torrent.dht.shortcut import Shortcut
-from dht_torrent.dht.sources import QueryLimit, SendBudget, Strangers
+from dht_torrent.dht.sources import QueryLimit, SendBudget, Strangers, facts
 from dht_torrent.ids import Address, InfoHash
 
 QUERY_TAIL: Final = b"1:y1:qe"
@@ -34,8 +34,9 @@ class Traffic:
     _this_minute: int = 0
     _last_minute: int = 0
 
-    def drop(self, why: str) -> None:
-        self.dropped[why] = self.dropped.get(why, 0) + 1
+    def drop(self, why: str, count: int = 1) -> None:
+        if count:
+            self.dropped[why] = self.dropped.get(why, 0) + count
 
     def reply(self, now: float) -> None:
         self.replies += 1
@@ -83,12 +84,12 @@ class Queries:
         self._heard = heard
 
     def took(self, data: bytes, source: Address, now: float) -> bool:
-        """Whether a datagram that ends like a query is done with: shed, or answered as most are.
-        Otherwise it has to be parsed."""
+        """Whether a datagram that ends as a query does is done with: shed, or answered as most
+        are. Otherwise it has to be parsed."""
         if not self._unlimited and self._sheds(source, now):
             return True
         parts = krpc.usual(data)
-        if parts is None:
+        if parts is None or not facts(source)[0]:
             return False
         node_id, _, info_hash, port, _, _, _, _ = parts
         if not self._admits(node_id, source, now):
