@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,9 +29,10 @@ from dht_torrent.dht.table import Contact, Table
 from dht_torrent.dht.tokens import Tokens
 from dht_torrent.engine.announces import Announces, OnPeers, PeerLookup, Scrape
 from dht_torrent.engine.items import Holder, Items, Stored, Survey
+from dht_torrent.engine.joining import Joining
 from dht_torrent.engine.net import DatagramSocket, Network
 from dht_torrent.engine.queries import QUERY_TAIL, Queries, Traffic
-from dht_torrent.engine.questions import Answer, Bell, Question, Questions, ignore
+from dht_torrent.engine.questions import Answer, Question, Questions
 from dht_torrent.engine.samples import Sample, Samples
 from dht_torrent.engine.walks import Walks
 from dht_torrent.errors import BencodeError, KrpcError
@@ -67,10 +68,6 @@ TEND_INTERVAL: Final = 5.0
 """Seconds between two looks for contacts to ping and things to forget (libtorrent's tick)."""
 VERIFY_AT_ONCE: Final = 32
 """Pings to strangers in flight."""
-SAVED_BATCH: Final = 16
-"""Saved contacts asked together when starting (Transmission paces likewise)."""
-MAX_RETRY: Final = 60.0
-"""Seconds: the longest pause between two bootstraps."""
 MAX_STATE: Final = 64 * 1024
 """Bytes of saved state we care to read; 300 contacts take 8 KB."""
 
@@ -144,8 +141,6 @@ class Dht:
         self._network = network
         self._bind = bind
         self._config = config
-        self._bootstrap_points = list(dict.fromkeys(bootstrap))
-        self._saved = list(dict.fromkeys([*saved, *contacts]))[: config.saved_contacts]
         self._trace = trace
         # Strangers see numbers drawn here; enough of them would tell the generator's state. So
         # transaction ids and token secrets come from sources of their own.
@@ -168,7 +163,6 @@ class Dht:
         self._verifying = 0
         self._probing: set[Address] = set()
         self._votes = Votes(config)
-        self._renamed = Bell()
         self._questions = Questions(
             self.node_id,
             config,
@@ -204,10 +198,17 @@ class Dht:
             send=self._send,
             heard=self._announces.heard,
         )
-        self._answered_points: dict[HostPort, None] = {}
-        self._knocking = 0  # tasks of `_knock` at work
-        self._bootstrapped = trio.Event()
-        self._grown = Bell()
+        self._joining = Joining(
+            network,
+            self._table,
+            self._questions,
+            self._walks,
+            config,
+            self._rng,
+            points=bootstrap,
+            saved=[*saved, *contacts],
+            own_address=lambda: self._address,
+        )
 
     @property
     def address(self) -> Address:
@@ -223,17 +224,15 @@ class Dht:
             self._socket = socket
             self._address = socket.address
             self._table.begin(trio.current_time())
-            if not self._bootstrap_points and not self._saved:
-                self._bootstrapped.set()  # the first node of a network: there is nobody to ask
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._receive, socket)
                 nursery.start_soon(self._questions.expire)
                 nursery.start_soon(self._tend)
                 nursery.start_soon(self._refresh)
-                nursery.start_soon(self._bootstrap, nursery)
+                nursery.start_soon(self._joining.run, nursery)
+                nursery.start_soon(self._joining.follow_id)
                 nursery.start_soon(self._announces.run)
                 nursery.start_soon(self._items.run)
-                nursery.start_soon(self._follow_id)
                 task_status.started(self._address)
         finally:
             self._socket = None
@@ -245,12 +244,12 @@ class Dht:
     async def bootstrapped(self) -> None:
         """Returns once somebody has answered and our own neighbourhood was looked up; at once
         for a node with nobody to ask."""
-        await self._bootstrapped.wait()
+        await self._joining.done.wait()
 
     @property
     def is_bootstrapped(self) -> bool:
         """Whether `bootstrapped` returns at once."""
-        return self._bootstrapped.is_set()
+        return self._joining.done.is_set()
 
     async def find_peers(
         self,
@@ -365,6 +364,7 @@ class Dht:
         them (BEP 32), and tell it of nodes there as long as it knows few. Call it on both."""
         self._answerer.sibling = other._table
         self._sibling = other
+        self._joining.sibling = other._walks
 
     def heard_of(self, nodes: Sequence[NodeInfo], source: Address) -> None:
         """`source`, in the other family, tells of these nodes in ours: ping some, while we know
@@ -404,7 +404,7 @@ class Dht:
         addresses = [contact.address for contact in good]
         if len(addresses) < self._config.k:
             # A run too short, or offline, must not forget those it was given.
-            addresses = list(dict.fromkeys([*addresses, *self._saved]))
+            addresses = list(dict.fromkeys([*addresses, *self._joining.saved]))
         del addresses[self._config.saved_contacts :]
         compact: list[Value] = [address.compact() for address in addresses]
         return bencode.encode({b"id": self.node_id, b"nodes": compact})
@@ -425,8 +425,8 @@ class Dht:
             replies_in=traffic.replies,
             replies_per_minute=traffic.replies_per_minute(now),
             dropped=dict(traffic.dropped),
-            bootstrap_answered=len(self._answered_points),
-            bootstrap_total=len(self._bootstrap_points),
+            bootstrap_answered=len(self._joining.answered),
+            bootstrap_total=len(self._joining.points),
             stored_torrents=self._store.torrents,
             stored_peers=len(self._store),
             stored_items=len(self._item_store),
@@ -454,7 +454,7 @@ class Dht:
             if outbox:
                 self._traffic.drop("not sent", socket.send_all(outbox))
             if self._table.additions != additions:
-                self._grown.ring()
+                self._joining.grown.ring()
                 self._announces.grown()
                 self._items.grown()
 
@@ -511,7 +511,7 @@ class Dht:
             self._questions.node_id = self.node_id
             self._table.rename(self.node_id, now)
             logger.info("our id is now %s, to fit our address", self.node_id.hex())
-            self._renamed.ring()
+            self._joining.renamed.ring()
 
     def _probe(self, contact: Contact, now: float) -> None:
         """Ping a contact; the answer or the silence goes to the table by itself."""
@@ -588,118 +588,6 @@ class Dht:
             for target in self._table.refresh_targets(trio.current_time(), self._rng):
                 await self.find_node(target)
 
-    async def _bootstrap(self, nursery: trio.Nursery) -> None:
-        """Finds a way into the network, now and whenever no contact is good any more."""
-        first = self._config.bootstrap_retry
-        pause = first
-        while True:
-            if self._is_alone() and not self._knocking:
-                self._knock(nursery)
-                if pause < MAX_RETRY:  # then it is a family that is out of our reach
-                    nursery.start_soon(self._ask_sibling)
-            with trio.move_on_after(pause):
-                while not len(self._table):
-                    await self._grown.wait()
-            if len(self._table):
-                if await self._find_neighbours():
-                    if not self._bootstrapped.is_set():
-                        logger.info("in the DHT: %d contacts", len(self._table))
-                    self._bootstrapped.set()
-                    await self._settle()
-                    pause = first
-                    continue
-                await trio.sleep(pause)
-            longer = min(2 * pause, MAX_RETRY)
-            if self._bootstrap_points and longer > pause:  # said a few times, not for ever
-                family = "IPv6" if self._ipv6 else "IPv4"
-                logger.info("no %s DHT node answers; trying again for %.0f s", family, longer)
-            pause = longer
-
-    async def _find_neighbours(self) -> bool:
-        """Look up our own id (BEP 5); whether anybody answered."""
-        return (await self._walks.find_node(self.node_id)).replies > 0
-
-    async def _follow_id(self) -> None:
-        """Makes the acquaintance of the neighbours of a new id."""
-        while True:
-            await self._renamed.wait()
-            await self._find_neighbours()
-
-    async def _settle(self) -> None:
-        """Returns when no contact is good any more. As long as there are few, look for more, ever
-        more rarely: who came in early knows only those who were there before. And now and then
-        knock at an old door, for a network that was cut in two does not heal by itself."""
-        few = 2 * self._config.k
-        pause = self._config.bootstrap_retry
-        knock_at = trio.current_time() + self._config.refresh_interval
-        while not self._is_alone():
-            if len(self._table) < few:
-                await trio.sleep(pause)
-                pause = min(2 * pause, self._config.refresh_interval)
-                await self._find_neighbours()
-            else:
-                await trio.sleep(MAX_RETRY)
-            if trio.current_time() >= knock_at:
-                knock_at = trio.current_time() + self._config.refresh_interval
-                await self._knock_again()
-
-    async def _knock_again(self) -> None:
-        """Ask one of those who let us in once; if that is news, look around."""
-        doors = list(self._saved)
-        if self._bootstrap_points:
-            point = self._rng.choice(self._bootstrap_points)
-            with trio.move_on_after(self._config.hard_timeout):
-                doors += await self._network.resolve(point)
-        strangers = [
-            address
-            for address in doors
-            if address.is_ipv6 == self._ipv6 and self._table.at(address) is None
-        ]
-        if not strangers:
-            return
-        additions = self._table.additions
-        self._ask_for_own(self._rng.choice(strangers), ignore, trio.current_time())
-        await trio.sleep(self._config.soft_timeout)
-        if self._table.additions != additions:
-            await self._find_neighbours()
-
-    def _is_alone(self) -> bool:
-        return not self._table.counts(trio.current_time())[0]
-
-    def _knock(self, nursery: trio.Nursery) -> None:
-        """Ask the saved contacts, and a second later the bootstrap points, to let us in."""
-        if self._saved:
-            self._knocking += 1
-            nursery.start_soon(self._ask_saved)
-        for point in self._bootstrap_points:
-            self._knocking += 1
-            delay = self._config.soft_timeout if self._saved else 0.0
-            nursery.start_soon(self._ask_point, point, delay)
-
-    async def _ask_saved(self) -> None:
-        for at in range(0, len(self._saved), SAVED_BATCH):
-            now = trio.current_time()
-            for address in self._saved[at : at + SAVED_BATCH]:
-                self._ask_for_own(address, ignore, now)
-            await trio.sleep(self._config.soft_timeout)
-        self._knocking -= 1
-
-    async def _ask_point(self, point: HostPort, delay: float) -> None:
-        def came(answer: Answer) -> None:
-            if isinstance(answer, Reply):
-                self._answered_points[point] = None
-
-        await trio.sleep(delay)
-        with trio.move_on_after(MAX_RETRY):  # a name server may be slower than any node
-            for address in await self._network.resolve(point):
-                self._ask_for_own(address, came, trio.current_time())
-        self._knocking -= 1
-
-    async def _ask_sibling(self) -> None:
-        """Look up our own id in the other family: who is there may know nodes in ours (BEP 32)."""
-        if self._sibling is not None:
-            await self._sibling.find_node(self.node_id)
-
     def _knows_few(self) -> bool:
         return len(self._table) < 2 * self._config.k
 
@@ -708,11 +596,6 @@ class Dht:
         if self._sibling is None or not self._sibling._knows_few():
             return {}
         return {b"want": [b"n4", b"n6"]}
-
-    def _ask_for_own(self, address: Address, done: Callable[[Answer], None], now: float) -> None:
-        if address.is_usable and address.is_ipv6 == self._ipv6 and address != self._address:
-            args: dict[bytes, Value] = {b"target": self.node_id, **self._want()}
-            self._questions.ask_now(address, krpc.FIND_NODE, args, done, None, now)
 
 
 def _restore(state: bytes) -> tuple[NodeId | None, list[Address]]:
