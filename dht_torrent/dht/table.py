@@ -277,7 +277,8 @@ class Table:
         return [contact for contact in found if self.at(contact.address) is contact]
 
     def queried(self, node_id: NodeId, address: Address, now: float) -> bool:
-        """Note that `node_id` asked us something. True if it is a stranger worth a ping."""
+        """Note that `node_id` asked us something. True if it is a stranger worth a ping: if it
+        could have a place now, or soon that of somebody who is not good."""
         usable, _, compact, place = facts(address)
         if node_id == self.own_id or not usable or (len(compact) == 18) != self.ipv6:
             return False
@@ -291,11 +292,10 @@ class Table:
             return True  # it may have restarted under a new id
         config = self._config
         bucket = self._bucket(int.from_bytes(node_id, "big"))
-        return (
-            len(bucket.nodes) < config.k
-            or bucket is self._by_prefix[-1]
-            or not bucket.is_all_good(now, config)
-        )
+        if len(bucket.nodes) < config.k or not bucket.is_all_good(now, config):
+            return True
+        own = bucket is self._by_prefix[-1]
+        return own and self._may_split(bucket, Contact(node_id, address, now))
 
     def asked(self, address: Address, now: float) -> None:
         """Note that a question goes out to `address`."""

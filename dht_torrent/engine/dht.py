@@ -543,6 +543,8 @@ class Dht:
     def _verify(self, now: float) -> None:
         """Ping strangers whose time has come."""
         for address in self._strangers.take(now, VERIFY_AT_ONCE - self._verifying):
+            if self._questions.is_asking(address):
+                continue  # that answer will do
             if self._questions.ask_now(address, krpc.PING, {}, self._verified, None, now):
                 self._verifying += 1
 
