@@ -6,7 +6,7 @@ came from.
 from __future__ import annotations
 
 import random
-from typing import cast
+from typing import Final, cast
 
 from dht_torrent import bencode
 from dht_torrent.bencode import Value
@@ -22,6 +22,8 @@ from dht_torrent.ids import Address, InfoHash
 
 REPLY_OVERHEAD = 150
 """Bytes of a reply at most, beside what its strings say and the tid we echo."""
+
+_NODES: Final = (b"nodes", b"nodes6")
 
 
 def announced(query: Query, source: Address) -> Address:
@@ -123,7 +125,7 @@ class Answerer:
                 return self._reply(query, body, source)  # BEP 44: the asker has it already
         if item is not None and self._may_get(source, len(item.encoded), now):
             fields = item.fields()
-            self._make_room(query, body, len(bencode.encode(fields)))
+            self._make_room(query, body, source, len(bencode.encode(fields)))
             body |= fields
         return self._reply(query, body, source)
 
@@ -151,24 +153,26 @@ class Answerer:
     def _nodes(self, query: Query, source: Address) -> dict[bytes, Value]:
         body: dict[bytes, Value] = {}
         want = query.want
-        for table in (self.table, self.sibling):
-            if table is None:
-                continue
+        for table in self._tables():
             # BEP 32: what was asked for, and otherwise the family the query came by.
-            if (table is not self.table) if want is None else not want[table.ipv6]:
-                continue
-            key = b"nodes6" if table.ipv6 else b"nodes"
-            body[key] = table.told(query.target or b"", source, self._config.k)
+            if (table is self.table) if want is None else want[table.ipv6]:
+                nodes = table.told(query.target or b"", source, self._config.k)
+                body[_NODES[table.ipv6]] = nodes
         return body
 
-    def _make_room(self, query: Query, body: dict[bytes, Value], size: int) -> None:
+    def _tables(self) -> list[Table]:
+        return [self.table] if self.sibling is None else [self.table, self.sibling]
+
+    def _make_room(
+        self, query: Query, body: dict[bytes, Value], source: Address, size: int
+    ) -> None:
         """Leave out the farthest nodes, so that `size` bytes more fit. Half of them, at worst."""
-        for key, width in ((b"nodes6", 38), (b"nodes", 26)):
+        for table in sorted(self._tables(), key=lambda table: not table.ipv6):  # they are longer
             missing = size - self._room(query, body)
-            nodes = body.get(key)
+            nodes = body.get(_NODES[table.ipv6])
             if missing > 0 and isinstance(nodes, bytes):
-                keep = max(0, len(nodes) - missing) // width
-                body[key] = nodes[: keep * width]
+                keep = max(0, len(nodes) - missing) // (38 if table.ipv6 else 26)
+                body[_NODES[table.ipv6]] = table.told(query.target or b"", source, keep)
 
     def _is_proven(self, source: Address) -> bool:
         """Whether somebody there has answered us: else it may be a forger's victim."""

@@ -14,7 +14,7 @@ from dht_torrent import bencode
 from dht_torrent.bencode import Value
 from dht_torrent.config import CLIENT
 from dht_torrent.errors import BencodeError, KrpcError
-from dht_torrent.ids import Address, NodeId, address_from_compact
+from dht_torrent.ids import Address, InfoHash, NodeId, address_from_compact
 
 PING = b"ping"
 FIND_NODE = b"find_node"
@@ -210,7 +210,7 @@ def decode(data: bytes) -> Message:
 
 
 UsualQuery = tuple[
-    bytes, bytes | None, bytes | None, bytes | None, bytes, bytes, bytes, bytes | None
+    NodeId, bytes | None, InfoHash | None, bytes | None, bytes, bytes, bytes, bytes | None
 ]
 """Id, find_node's target, infohash, digits of the port, token, digits of the tid's length, tid,
 version: what there is tells the method, and what is not there is None."""

@@ -15,8 +15,12 @@ from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import REPLY_OVERHEAD, Answerer
 from dht_torrent.dht.krpc import UsualQuery
 from dht_torrent.dht.sources import facts
-from dht_torrent.ids import Address, InfoHash
+from dht_torrent.dht.tokens import TOKEN_SIZE
+from dht_torrent.ids import Address
 
+_HEAD: Final = {size: b"d2:ip%d:" % size for size in (6, 18)}
+_ID: Final = b"1:rd2:id20:"
+_TOKEN: Final = b"5:token%d:" % TOKEN_SIZE
 _END: Final = b"1:v%d:%b1:y1:re" % (len(krpc.VERSION), krpc.VERSION)
 
 
@@ -27,54 +31,46 @@ class Shortcut:
         self._table = answerer.table
         self._store = answerer.store
         self._tokens = answerer.tokens
-        self._config = config
         self._rng = rng
-        self._nodes_key = b"6:nodes6" if answerer.table.ipv6 else b"5:nodes"
+        self._k = config.k
+        key, size = (b"6:nodes6", 38) if answerer.table.ipv6 else (b"5:nodes", 26)
+        # What stands before so many bytes of nodes.
+        self._nodes = {size * n: b"%b%d:" % (key, size * n) for n in range(config.k + 1)}
+        self._room = config.max_reply - REPLY_OVERHEAD
+        self._values = config.values_per_reply
+        self._values_to_strangers = config.values_to_strangers
 
     def answer(self, query: UsualQuery, source: Address, now: float) -> bytes | None:
         """The datagram for `source`, which is usable; None, and nothing has been done, where the
         longer way must be gone. May store a peer."""
         _, target, info_hash, port, token, size, tid, _ = query
-        body = b""
-        if target is not None:
-            body = self._nodes(target, source)
-        elif info_hash is not None and port is None:
-            body = self._peers(InfoHash(info_hash), source, now, len(tid))
-        elif (
-            info_hash is not None
-            and port is not None
-            and not (
+        _, is_local, ip, _ = facts(source)
+        head = _HEAD[len(ip)]
+        own_id = self._table.own_id
+        if info_hash is None:
+            if target is None:
+                return b"".join((head, ip, _ID, own_id, b"e1:t", size, b":", tid, _END))
+            nodes = self._table.told(target, source, self._k)
+            key = self._nodes[len(nodes)]
+            return b"".join((head, ip, _ID, own_id, key, nodes, b"e1:t", size, b":", tid, _END))
+        store = self._store
+        if port is not None:
+            if not (
                 self._tokens.accepts(token, source, info_hash, now)
-                and self._store.add(InfoHash(info_hash), Address(source.host, int(port)), now)
-            )
-        ):
-            return None
-        _, _, ip = facts(source)
-        return b"d2:ip%d:%b1:rd2:id20:%b%be1:t%b:%b%b" % (
-            *(len(ip), ip, self._table.own_id, body),
-            *(size, tid, _END),
-        )
-
-    def _nodes(self, target: bytes, source: Address) -> bytes:
-        nodes = self._table.told(target, source, self._config.k)
-        return b"%b%d:%b" % (self._nodes_key, len(nodes), nodes)
-
-    def _peers(self, info_hash: InfoHash, source: Address, now: float, tid_size: int) -> bytes:
-        config, store = self._config, self._store
-        nodes = self._table.told(info_hash, source, config.k)
-        body = b"%b%d:%b" % (self._nodes_key, len(nodes), nodes)
-        room = config.max_reply - REPLY_OVERHEAD - tid_size - len(nodes)
+                and store.add(info_hash, Address(source.host, int(port)), now)
+            ):
+                return None
+            return b"".join((head, ip, _ID, own_id, b"e1:t", size, b":", tid, _END))
+        nodes = self._table.told(info_hash, source, self._k)
+        said = [head, ip, _ID, own_id, self._nodes[len(nodes)], nodes]
+        room = self._room - len(tid) - len(nodes)
         if store.accepts(info_hash, source, now):
-            token = self._tokens.make(source, info_hash, now)
-            body += b"5:token%d:%b" % (len(token), token)
-            room -= len(token)
-        _, is_local, _ = facts(source)
+            said += (_TOKEN, self._tokens.make(source, info_hash, now))
+            room -= TOKEN_SIZE
         proven = is_local or self._table.at(source) is not None
-        count = config.values_per_reply if proven else config.values_to_strangers
-        peers = store.compact_peers(info_hash, now, self._rng, count, asker=source)
-        if peers:
-            # All are of the asker's family, so all are as long as the first.
-            head = b"%d:" % len(peers[0])
-            fit = peers[: max(0, room) // (len(peers[0]) + 3)]
-            body += b"6:valuesl%b%be" % (head if fit else b"", head.join(fit))
-        return body
+        count = self._values if proven else self._values_to_strangers
+        values = store.encoded_peers(info_hash, now, self._rng, count, room, source)
+        if values is not None:
+            said += (b"6:valuesl", values, b"e")
+        said += (b"e1:t", size, b":", tid, _END)
+        return b"".join(said)

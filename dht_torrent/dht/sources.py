@@ -12,16 +12,15 @@ from collections import OrderedDict, deque
 from dht_torrent.config import DhtConfig
 from dht_torrent.ids import Address
 
-
-@functools.lru_cache(maxsize=4096)
-def facts(address: Address) -> tuple[bool, bool, bytes]:
-    """Whether it is usable and whether it is local, and its compact form: what every query makes
-    us ask of where it came from, in one go."""
-    return address.is_usable, address.is_local, address.compact()
-
-
 Home = str | Address
 """What counts as one place: a public IP (v6: its /64), or a local address *with* its port."""
+
+
+@functools.lru_cache(maxsize=4096)
+def facts(address: Address) -> tuple[bool, bool, bytes, Home]:
+    """Whether it is usable and whether it is local, its compact form, and its home: what every
+    query makes us ask of where it came from, in one go."""
+    return address.is_usable, address.is_local, address.compact(), home(address)
 
 
 def home(address: Address) -> Home:

@@ -24,7 +24,25 @@ class _Entry(NamedTuple):
 
 # There may be many: so no object for what a few bytes can say.
 _Place = bytes
-_Entries = dict[_Place, _Entry]  # oldest first
+
+
+class _Choice(NamedTuple):
+    """The peers of a torrent that an asker may be told of."""
+
+    asker: tuple[int, bool, bool]  # the width of its addresses, whether it is local, wants seeds
+    peers: list[bytes]
+    encoded: bytes  # all of them, as bencoded strings
+
+
+class _Torrent:
+    """The peers of one torrent."""
+
+    __slots__ = ("choice", "entries", "expires")
+
+    def __init__(self, expires: float) -> None:
+        self.entries: dict[_Place, _Entry] = {}  # oldest first
+        self.expires = expires  # none of them does before
+        self.choice: _Choice | None = None  # what was chosen from last, until they change
 
 
 def _place(compact: bytes, is_local: bool) -> _Place:
@@ -40,10 +58,8 @@ class PeerStore:
 
     def __init__(self, config: DhtConfig) -> None:
         self._config = config
-        self._torrents: dict[InfoHash, _Entries] = {}
+        self._torrents: dict[InfoHash, _Torrent] = {}
         self._torrents_of: dict[_Place, int] = {}  # how many torrents a place is stored under
-        # What `compact_peers` chose from last, until the torrent's entries change.
-        self._choices: dict[InfoHash, tuple[int, bool, bool, list[bytes]]] = {}
         self._total = 0
         self._sample: list[InfoHash] = []
         self._sampled_at = float("-inf")
@@ -61,31 +77,33 @@ class PeerStore:
 
         The port to be announced is not known yet when a token is asked for.
         """
-        self._expire_one(info_hash, now)
-        _, is_local, compact = facts(source)
-        if self._has_room(info_hash, _place(compact, is_local), is_local):
+        torrent = self._torrent(info_hash, now)
+        _, is_local, compact, _ = facts(source)
+        if self._has_room(torrent, _place(compact, is_local), is_local):
             return True
-        entries = self._torrents.get(info_hash)
-        if entries is None:
+        if torrent is None:
             return False
         if is_local:
-            return any(place[:-2] == compact[:-2] for place in entries)
-        return _place(compact, is_local) in entries
+            return any(place[:-2] == compact[:-2] for place in torrent.entries)
+        return _place(compact, is_local) in torrent.entries
 
     def add(self, info_hash: InfoHash, peer: Address, now: float, *, seed: bool = False) -> bool:
         """Store or refresh `peer`. False when a cap forbids it. `seed`: it has all (BEP 33)."""
-        self._expire_one(info_hash, now)
-        compact, is_local = peer.compact(), peer.is_local
+        torrent = self._torrent(info_hash, now)
+        _, is_local, compact, _ = facts(peer)
         place = _place(compact, is_local)
-        entries = self._torrents.get(info_hash)
-        if entries is None or entries.pop(place, None) is None:  # a known one goes to the end
-            if not self._has_room(info_hash, place, is_local):
+        entry = _Entry(compact, now + self._config.peer_ttl, seed, is_local)
+        known = torrent.entries.pop(place, None) if torrent is not None else None
+        if torrent is None or known is None:
+            if not self._has_room(torrent, place, is_local):
                 return False
-            entries = self._torrents.setdefault(info_hash, {})
+            if torrent is None:
+                torrent = self._torrents[info_hash] = _Torrent(entry.expires)
             self._total += 1
             self._torrents_of[place] = self._torrents_of.get(place, 0) + 1
-        entries[place] = _Entry(compact, now + self._config.peer_ttl, seed, is_local)
-        self._choices.pop(info_hash, None)
+        if known is None or known.compact != compact or known.seed != seed:
+            torrent.choice = None
+        torrent.entries[place] = entry  # a known one goes to the end
         return True
 
     def peers(
@@ -114,36 +132,46 @@ class PeerStore:
         seeds: bool = True,
     ) -> list[bytes]:
         """As `peers`, as they go into a reply. For reading only."""
-        self._expire_one(info_hash, now)
-        entries = self._torrents.get(info_hash)
-        if entries is None:
+        torrent = self._torrent(info_hash, now)
+        if torrent is None:
             return []
         if asker is None:
-            found = [entry.compact for entry in entries.values() if seeds or not entry.seed]
+            entries = torrent.entries.values()
+            found = [entry.compact for entry in entries if seeds or not entry.seed]
         else:
-            _, locals_too, same = facts(asker)
-            width = len(same)
-            choice = self._choices.get(info_hash)
-            if choice is None or choice[:3] != (width, locals_too, seeds):
-                found = [
-                    compact
-                    for compact, _, seed, is_local in entries.values()
-                    if (locals_too or not is_local)
-                    and (seeds or not seed)
-                    and len(compact) == width
-                ]
-                choice = self._choices[info_hash] = (width, locals_too, seeds, found)
-            found = choice[3]
+            found = _choice(torrent, asker, seeds).peers
         return found if len(found) <= count else rng.sample(found, count)
+
+    def encoded_peers(
+        self,
+        info_hash: InfoHash,
+        now: float,
+        rng: random.Random,
+        count: int,
+        room: int,
+        asker: Address,
+    ) -> bytes | None:
+        """As `compact_peers`, each a bencoded string, as many as fit `room` bytes. None where
+        nobody is known: none may fit."""
+        torrent = self._torrent(info_hash, now)
+        choice = _choice(torrent, asker, True) if torrent is not None else None
+        if choice is None or not choice.peers:
+            return None
+        peers, encoded = choice.peers, choice.encoded
+        if len(peers) > count:
+            peers = rng.sample(peers, count)
+            encoded = _encode(peers)
+        fit = max(0, room) // (choice.asker[0] + 3)
+        return encoded if fit >= len(peers) else encoded[: fit * (len(encoded) // len(peers))]
 
     def scrape(self, info_hash: InfoHash, now: float) -> tuple[Bloom, Bloom] | None:
         """Filters of the seeds and of the others (BEP 33); None when nobody is known."""
-        self._expire_one(info_hash, now)
-        entries = self._torrents.get(info_hash)
-        if entries is None:
+        torrent = self._torrent(info_hash, now)
+        if torrent is None:
             return None
-        seeds = bloom.of(_host(entry) for entry in entries.values() if entry.seed)
-        others = bloom.of(_host(entry) for entry in entries.values() if not entry.seed)
+        entries = torrent.entries.values()
+        seeds = bloom.of(_host(entry) for entry in entries if entry.seed)
+        others = bloom.of(_host(entry) for entry in entries if not entry.seed)
         return seeds, others
 
     def sample(self, now: float, rng: random.Random) -> list[InfoHash]:
@@ -160,36 +188,59 @@ class PeerStore:
     def expire(self, now: float) -> None:
         """Forget what was not announced again in time. Call every few seconds to minutes."""
         for info_hash in list(self._torrents):
-            self._expire_one(info_hash, now)
+            self._torrent(info_hash, now)
 
-    def _has_room(self, info_hash: InfoHash, place: _Place, is_local: bool) -> bool:
+    def _has_room(self, torrent: _Torrent | None, place: _Place, is_local: bool) -> bool:
         config = self._config
-        entries = self._torrents.get(info_hash)
-        if entries is None:
+        if torrent is None:
             if len(self._torrents) >= config.max_torrents:
                 return False
-        elif len(entries) >= config.max_peers_per_torrent:
+        elif len(torrent.entries) >= config.max_peers_per_torrent:
             return False
         if self._total >= config.max_peers_total:
             return False
         # A local host is many nodes in a lab, or a few machines we trust not to flood us.
         return is_local or self._torrents_of.get(place, 0) < config.max_torrents_per_host
 
-    def _expire_one(self, info_hash: InfoHash, now: float) -> None:
-        entries = self._torrents.get(info_hash)
-        if entries is None:
-            return
+    def _torrent(self, info_hash: InfoHash, now: float) -> _Torrent | None:
+        """Its peers that have not expired; None when there are none."""
+        torrent = self._torrents.get(info_hash)
+        if torrent is None or now < torrent.expires:
+            return torrent
+        entries = torrent.entries
         while entries:
             place, entry = next(iter(entries.items()))
-            if entry.expires > now:
-                return
-            self._choices.pop(info_hash, None)
+            if now < entry.expires:
+                torrent.expires = entry.expires
+                return torrent
+            torrent.choice = None
             del entries[place]
             self._total -= 1
             left = self._torrents_of.pop(place) - 1
             if left:
                 self._torrents_of[place] = left
         del self._torrents[info_hash]
+        return None
+
+
+def _choice(torrent: _Torrent, asker: Address, seeds: bool) -> _Choice:
+    """The peers of the asker's family, nothing local unless it is local itself."""
+    _, locals_too, same, _ = facts(asker)
+    width = len(same)
+    like = width, locals_too, seeds
+    choice = torrent.choice
+    if choice is None or choice.asker != like:
+        found = [
+            compact
+            for compact, _, seed, is_local in torrent.entries.values()
+            if (locals_too or not is_local) and (seeds or not seed) and len(compact) == width
+        ]
+        choice = torrent.choice = _Choice(like, found, _encode(found))
+    return choice
+
+
+def _encode(peers: list[bytes]) -> bytes:
+    return b"".join([b"%d:%b" % (len(peer), peer) for peer in peers])
 
 
 def _host(entry: _Entry) -> str:

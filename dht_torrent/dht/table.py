@@ -91,7 +91,7 @@ class Bucket(KBucket):  # type: ignore[misc] # the library has no types
         self.seek_size = 0  # live contacts when we last did
         # Worked out when they are asked for; `shift` forgets them.
         self._fit: dict[int, Contact] | None = None
-        self._infos: dict[int, bytes] | None = None
+        self._told: tuple[bytes, int, bool] | None = None
         self._heard_since: float | None = None
 
     def touch_last_updated(self) -> None:
@@ -99,7 +99,7 @@ class Bucket(KBucket):  # type: ignore[misc] # the library has no types
 
     def shift(self) -> None:
         """Call whenever a live contact came, went, failed or recovered."""
-        self._fit = self._infos = self._heard_since = None
+        self._fit = self._told = self._heard_since = None
 
     def fit(self) -> dict[int, Contact]:
         """Its live contacts that are fit to be recommended, by their ids as numbers."""
@@ -107,11 +107,13 @@ class Bucket(KBucket):  # type: ignore[misc] # the library has no types
             self._fit = {c.long_id: c for c in self.nodes.values() if c.fails < HEALTHY_FAILS}
         return self._fit
 
-    def infos(self) -> dict[int, bytes]:
-        """Their compact node info."""
-        if self._infos is None:
-            self._infos = {number: contact.compact for number, contact in self.fit().items()}
-        return self._infos
+    def told(self) -> tuple[bytes, int, bool]:
+        """The compact node info of those, how many they are, and whether all are public."""
+        if self._told is None:
+            fit = self.fit().values()
+            joined = b"".join([contact.compact for contact in fit])
+            self._told = joined, len(fit), all(contact.is_public for contact in fit)
+        return self._told
 
     def is_all_good(self, now: float, config: DhtConfig) -> bool:
         """Whether every live contact is good, as `Table.is_good` has it."""
@@ -182,7 +184,7 @@ class Table:
 
     def at(self, address: Address) -> Contact | None:
         """Who has answered us from exactly this address, live or waiting."""
-        contact = self._at.get(home(address))
+        contact = self._at.get(facts(address)[3])
         return contact if contact is not None and contact.address == address else None
 
     def is_good(self, contact: Contact, now: float) -> bool:
@@ -232,19 +234,17 @@ class Table:
 
     def told(self, target: bytes, asker: Address, count: int) -> bytes:
         """Compact node info of those nearest to `target` that are fit to be recommended: not of
-        `asker` itself, and to those outside nothing of our own network."""
-        number = int.from_bytes(target, "big")
-        infos = self._bucket(number).infos()
-        _, inside, _ = facts(asker)
-        if len(infos) == count and inside and asker not in self._at:
-            return b"".join(map(infos.__getitem__, sorted(infos, key=number.__xor__)))
-        contacts = self.healthy(target, count)
-        if self.at(asker) is not None or not (inside or all(c.is_public for c in contacts)):
-            contacts = [
-                contact
-                for contact in self.healthy(target, count + 1)
-                if contact.address != asker and (inside or contact.is_public)
-            ]
+        `asker` itself, and to those outside nothing of our own network. In no order."""
+        _, inside, _, place = facts(asker)
+        if place not in self._at:
+            nodes, fit, public = self._bucket(int.from_bytes(target, "big")).told()
+            if fit == count and (inside or public):
+                return nodes  # the bucket nearest to a target holds the contacts nearest to it
+        contacts = [
+            contact
+            for contact in self.healthy(target, count + 1)
+            if contact.address != asker and (inside or contact.is_public)
+        ]
         return b"".join([contact.compact for contact in contacts[:count]])
 
     def replied(self, node_id: NodeId, address: Address, now: float) -> list[Contact]:
@@ -277,11 +277,12 @@ class Table:
         return [contact for contact in found if self.at(contact.address) is contact]
 
     def queried(self, node_id: NodeId, address: Address, now: float) -> bool:
-        """Note that `node_id` asked us something. True if it is a stranger worth a ping."""
-        usable, is_local, compact = facts(address)
+        """Note that `node_id` asked us something. True if it is a stranger worth a ping: if it
+        could have a place now, or soon that of somebody who is not good."""
+        usable, _, compact, place = facts(address)
         if node_id == self.own_id or not usable or (len(compact) == 18) != self.ipv6:
             return False
-        contact = self._at.get(address if is_local else home(address))
+        contact = self._at.get(place)
         if contact is not None:
             if contact.address != address:
                 return False
@@ -291,11 +292,10 @@ class Table:
             return True  # it may have restarted under a new id
         config = self._config
         bucket = self._bucket(int.from_bytes(node_id, "big"))
-        return (
-            len(bucket.nodes) < config.k
-            or bucket is self._by_prefix[-1]
-            or not bucket.is_all_good(now, config)
-        )
+        if len(bucket.nodes) < config.k or not bucket.is_all_good(now, config):
+            return True
+        own = bucket is self._by_prefix[-1]
+        return own and self._may_split(bucket, Contact(node_id, address, now))
 
     def asked(self, address: Address, now: float) -> None:
         """Note that a question goes out to `address`."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -19,19 +19,20 @@ from dht_torrent import bencode
 from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
-from dht_torrent.dht.answer import Answerer, announced
+from dht_torrent.dht.answer import Answerer
 from dht_torrent.dht.identity import Votes, is_compliant, make_id
 from dht_torrent.dht.items import Item, ItemStore, SigningKey
-from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply, UsualQuery
-from dht_torrent.dht.shortcut import Shortcut
-from dht_torrent.dht.sources import QueryLimit, SendBudget, Strangers, facts
+from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply
+from dht_torrent.dht.sources import Strangers, facts
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Contact, Table
 from dht_torrent.dht.tokens import Tokens
 from dht_torrent.engine.announces import Announces, OnPeers, PeerLookup, Scrape
 from dht_torrent.engine.items import Holder, Items, Stored, Survey
+from dht_torrent.engine.joining import Joining
 from dht_torrent.engine.net import DatagramSocket, Network
-from dht_torrent.engine.questions import Answer, Bell, Question, Questions, ignore
+from dht_torrent.engine.queries import QUERY_TAIL, Queries, Traffic
+from dht_torrent.engine.questions import Answer, Question, Questions
 from dht_torrent.engine.samples import Sample, Samples
 from dht_torrent.engine.walks import Walks
 from dht_torrent.errors import BencodeError, KrpcError
@@ -67,14 +68,8 @@ TEND_INTERVAL: Final = 5.0
 """Seconds between two looks for contacts to ping and things to forget (libtorrent's tick)."""
 VERIFY_AT_ONCE: Final = 32
 """Pings to strangers in flight."""
-SAVED_BATCH: Final = 16
-"""Saved contacts asked together when starting (Transmission paces likewise)."""
-MAX_RETRY: Final = 60.0
-"""Seconds: the longest pause between two bootstraps."""
 MAX_STATE: Final = 64 * 1024
 """Bytes of saved state we care to read; 300 contacts take 8 KB."""
-
-_QUERY_TAIL: Final = b"1:y1:qe"  # how every canonical query ends: `y` sorts last
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,35 +116,6 @@ class ContactView:
     """Whether its id fits its IP (BEP 42)."""
 
 
-@dataclass(slots=True)
-class _Counts:
-    queries_in: int = 0
-    replies_in: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    minute: float = 0.0
-    this_minute: int = 0
-    last_minute: int = 0
-
-    def drop(self, why: str) -> None:
-        self.dropped[why] = self.dropped.get(why, 0) + 1
-
-    def reply(self, now: float) -> None:
-        self.replies_in += 1
-        self._turn(now)
-        self.this_minute += 1
-
-    def rate(self, now: float) -> float:
-        """Replies in the last 60 seconds, the minute before interpolated."""
-        self._turn(now)
-        return self.this_minute + self.last_minute * (1 - (now - self.minute) / 60)
-
-    def _turn(self, now: float) -> None:
-        if now - self.minute >= 60:
-            self.last_minute = self.this_minute if now - self.minute < 120 else 0
-            self.this_minute = 0
-            self.minute = now
-
-
 class Dht:
     """A node of the DHT, for one address family: that of `bind`.
 
@@ -175,8 +141,6 @@ class Dht:
         self._network = network
         self._bind = bind
         self._config = config
-        self._bootstrap_points = list(dict.fromkeys(bootstrap))
-        self._saved = list(dict.fromkeys([*saved, *contacts]))[: config.saved_contacts]
         self._trace = trace
         # Strangers see numbers drawn here; enough of them would tell the generator's state. So
         # transaction ids and token secrets come from sources of their own.
@@ -195,14 +159,10 @@ class Dht:
         self._answerer = Answerer(
             self._table, self._store, tokens, config, self._rng, items=self._item_store
         )
-        self._shortcut = Shortcut(self._answerer, config, self._rng)
-        self._limit = QueryLimit(config)
-        self._budget = SendBudget(config, now)
         self._strangers = Strangers(config)
         self._verifying = 0
         self._probing: set[Address] = set()
         self._votes = Votes(config)
-        self._renamed = Bell()
         self._questions = Questions(
             self.node_id,
             config,
@@ -227,11 +187,28 @@ class Dht:
             self._walks, self._questions, self._table, self._item_store, config, self._rng
         )
         self._samples = Samples(self._questions, config)
-        self._counts = _Counts()
-        self._answered_points: dict[HostPort, None] = {}
-        self._knocking = 0  # tasks of `_knock` at work
-        self._bootstrapped = trio.Event()
-        self._grown = Bell()
+        self._traffic = Traffic()
+        self._queries = Queries(
+            self._answerer,
+            self._strangers,
+            self._traffic,
+            config,
+            self._rng,
+            now,
+            send=self._send,
+            heard=self._announces.heard,
+        )
+        self._joining = Joining(
+            network,
+            self._table,
+            self._questions,
+            self._walks,
+            config,
+            self._rng,
+            points=bootstrap,
+            saved=[*saved, *contacts],
+            own_address=lambda: self._address,
+        )
 
     @property
     def address(self) -> Address:
@@ -247,17 +224,15 @@ class Dht:
             self._socket = socket
             self._address = socket.address
             self._table.begin(trio.current_time())
-            if not self._bootstrap_points and not self._saved:
-                self._bootstrapped.set()  # the first node of a network: there is nobody to ask
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._receive, socket)
                 nursery.start_soon(self._questions.expire)
                 nursery.start_soon(self._tend)
                 nursery.start_soon(self._refresh)
-                nursery.start_soon(self._bootstrap, nursery)
+                nursery.start_soon(self._joining.run, nursery)
+                nursery.start_soon(self._joining.follow_id)
                 nursery.start_soon(self._announces.run)
                 nursery.start_soon(self._items.run)
-                nursery.start_soon(self._follow_id)
                 task_status.started(self._address)
         finally:
             self._socket = None
@@ -269,12 +244,12 @@ class Dht:
     async def bootstrapped(self) -> None:
         """Returns once somebody has answered and our own neighbourhood was looked up; at once
         for a node with nobody to ask."""
-        await self._bootstrapped.wait()
+        await self._joining.done.wait()
 
     @property
     def is_bootstrapped(self) -> bool:
         """Whether `bootstrapped` returns at once."""
-        return self._bootstrapped.is_set()
+        return self._joining.done.is_set()
 
     async def find_peers(
         self,
@@ -389,6 +364,7 @@ class Dht:
         them (BEP 32), and tell it of nodes there as long as it knows few. Call it on both."""
         self._answerer.sibling = other._table
         self._sibling = other
+        self._joining.sibling = other._walks
 
     def heard_of(self, nodes: Sequence[NodeInfo], source: Address) -> None:
         """`source`, in the other family, tells of these nodes in ours: ping some, while we know
@@ -428,7 +404,7 @@ class Dht:
         addresses = [contact.address for contact in good]
         if len(addresses) < self._config.k:
             # A run too short, or offline, must not forget those it was given.
-            addresses = list(dict.fromkeys([*addresses, *self._saved]))
+            addresses = list(dict.fromkeys([*addresses, *self._joining.saved]))
         del addresses[self._config.saved_contacts :]
         compact: list[Value] = [address.compact() for address in addresses]
         return bencode.encode({b"id": self.node_id, b"nodes": compact})
@@ -436,7 +412,7 @@ class Dht:
     def status(self) -> DhtStatus:
         now = trio.current_time()
         good, questionable, bad = self._table.counts(now)
-        counts = self._counts
+        traffic = self._traffic
         return DhtStatus(
             node_id=self.node_id.hex(),
             address=self._address,
@@ -444,13 +420,13 @@ class Dht:
             questionable=questionable,
             bad=bad,
             buckets=len(self._table.buckets),
-            queries_in=counts.queries_in,
+            queries_in=traffic.queries,
             queries_out=self._questions.asked,
-            replies_in=counts.replies_in,
-            replies_per_minute=counts.rate(now),
-            dropped=dict(counts.dropped),
-            bootstrap_answered=len(self._answered_points),
-            bootstrap_total=len(self._bootstrap_points),
+            replies_in=traffic.replies,
+            replies_per_minute=traffic.replies_per_minute(now),
+            dropped=dict(traffic.dropped),
+            bootstrap_answered=len(self._joining.answered),
+            bootstrap_total=len(self._joining.points),
             stored_torrents=self._store.torrents,
             stored_peers=len(self._store),
             stored_items=len(self._item_store),
@@ -462,6 +438,7 @@ class Dht:
     # -- datagrams in -------------------------------------------------------------------------
 
     async def _receive(self, socket: DatagramSocket) -> None:
+        took = self._queries.took
         while True:
             datagrams = await socket.receive()
             now = trio.current_time()
@@ -470,103 +447,38 @@ class Dht:
             # the kernel does not take its caches away after each datagram.
             self._outbox = []
             for data, source in datagrams:
-                self._datagram(data, source, now)
+                if not (data.endswith(QUERY_TAIL) and took(data, source, now)):
+                    self._datagram(data, source, now)
             self._verify(now)
             outbox, self._outbox = self._outbox, None
-            for data, to in outbox:
-                self._send(data, to)
+            if outbox:
+                self._traffic.drop("not sent", socket.send_all(outbox))
             if self._table.additions != additions:
-                self._grown.ring()
+                self._joining.grown.ring()
                 self._announces.grown()
                 self._items.grown()
 
     def _datagram(self, data: bytes, source: Address, now: float) -> None:
-        counts = self._counts
         if not MIN_DATAGRAM <= len(data) <= self._config.max_datagram or data[:1] != b"d":
-            counts.drop("size")
+            self._traffic.drop("size")
             return
         if not facts(source)[0]:
-            counts.drop("source")
+            self._traffic.drop("source")
             return
-        if data.endswith(_QUERY_TAIL):
-            if not self._config.unlimited:  # a flood is shed before it is parsed
-                if self._budget.is_spent(source, now):
-                    counts.drop("send rate")
-                    return
-                if self._limit.blocks(source, now) and self._table.at(source) is None:
-                    counts.drop("flood")
-                    return
-            usual = krpc.usual(data)
-            if usual is not None:
-                self._usual_query(usual, source, now)
-                return
         try:
-            message = krpc.decode(data)
+            message = krpc.decode_any(data)
         except KrpcError:
-            counts.drop("malformed")
+            self._traffic.drop("malformed")
             return
         if isinstance(message, Query | BadQuery):
-            self._query(message, source, now)
+            self._queries.take(message, source, now)
         else:
             self._reply(message, source, now)
-
-    def _query(self, query: Query | BadQuery, source: Address, now: float) -> None:
-        if self._admits(None if isinstance(query, BadQuery) else query.id, source, now):
-            self._answer(query, source, now)
-
-    def _usual_query(self, parts: UsualQuery, source: Address, now: float) -> None:
-        """As `_query`, by the shortcut if that can be taken."""
-        node_id, _, info_hash, port, _, _, _, _ = parts
-        if not self._admits(node_id, source, now):
-            return
-        answer = self._shortcut.answer(parts, source, now)
-        if answer is None:
-            self._answer(krpc.query_of(parts), source, now)
-            return
-        self._send_answer(answer, source, now)
-        if port is not None and info_hash is not None:
-            self._announces.heard(InfoHash(info_hash), Address(source.host, int(port)))
-        if self._table.queried(NodeId(node_id), source, now):
-            self._strangers.add(source, now)
-
-    def _admits(self, node_id: bytes | None, source: Address, now: float) -> bool:
-        """Whether a query by whoever calls itself `node_id` is answered; if so, it is counted."""
-        counts = self._counts
-        if self._config.read_only:
-            counts.drop("read only")  # BEP 43: whoever asks will see that we do not answer
-            return False
-        if not self._config.unlimited:
-            known = self._table.at(source) is not None
-            if not self._limit.allows(source, now, known=known):
-                counts.drop("flood")
-                return False
-        if node_id == self.node_id:
-            counts.drop("own id")  # an echo, or somebody posing as us
-            return False
-        counts.queries_in += 1
-        return True
-
-    def _answer(self, query: Query | BadQuery, source: Address, now: float) -> None:
-        answer = self._answerer.answer(query, source, now)
-        self._send_answer(krpc.encode(answer), source, now)
-        if isinstance(query, BadQuery):
-            return
-        if query.method == krpc.ANNOUNCE_PEER and isinstance(answer, Reply):
-            assert query.target is not None  # decode saw to it
-            self._announces.heard(InfoHash(query.target), announced(query, source))
-        if not query.read_only and self._table.queried(query.id, source, now):
-            self._strangers.add(source, now)
-
-    def _send_answer(self, data: bytes, to: Address, now: float) -> None:
-        if self._budget.allows(len(data), to, now):
-            self._send(data, to)
-        else:
-            self._counts.drop("send rate")
 
     def _reply(self, message: Reply | ErrorReply, source: Address, now: float) -> None:
         question = self._questions.match(message, source)
         if question is None:
-            self._counts.drop("unasked")
+            self._traffic.drop("unasked")
             return
         if message.ip is not None:
             self._seen_at(message.ip, source, now)
@@ -574,10 +486,10 @@ class Dht:
             question.done(message)
             return
         if message.id == self.node_id:
-            self._counts.drop("own id")
+            self._traffic.drop("own id")
             question.done(None)
             return
-        self._counts.reply(now)
+        self._traffic.reply(now)
         if self._sibling is not None:
             self._sibling.heard_of(message.nodes(ipv6=not self._ipv6), source)
         for contact in self._table.replied(message.id, source, now):
@@ -599,7 +511,7 @@ class Dht:
             self._questions.node_id = self.node_id
             self._table.rename(self.node_id, now)
             logger.info("our id is now %s, to fit our address", self.node_id.hex())
-            self._renamed.ring()
+            self._joining.renamed.ring()
 
     def _probe(self, contact: Contact, now: float) -> None:
         """Ping a contact; the answer or the silence goes to the table by itself."""
@@ -626,11 +538,13 @@ class Dht:
         if self._outbox is not None:
             self._outbox.append((data, to))
         elif self._socket is not None and not self._socket.send(data, to):
-            self._counts.drop("not sent")
+            self._traffic.drop("not sent")
 
     def _verify(self, now: float) -> None:
         """Ping strangers whose time has come."""
         for address in self._strangers.take(now, VERIFY_AT_ONCE - self._verifying):
+            if self._questions.is_asking(address):
+                continue  # that answer will do
             if self._questions.ask_now(address, krpc.PING, {}, self._verified, None, now):
                 self._verifying += 1
 
@@ -676,118 +590,6 @@ class Dht:
             for target in self._table.refresh_targets(trio.current_time(), self._rng):
                 await self.find_node(target)
 
-    async def _bootstrap(self, nursery: trio.Nursery) -> None:
-        """Finds a way into the network, now and whenever no contact is good any more."""
-        first = self._config.bootstrap_retry
-        pause = first
-        while True:
-            if self._is_alone() and not self._knocking:
-                self._knock(nursery)
-                if pause < MAX_RETRY:  # then it is a family that is out of our reach
-                    nursery.start_soon(self._ask_sibling)
-            with trio.move_on_after(pause):
-                while not len(self._table):
-                    await self._grown.wait()
-            if len(self._table):
-                if await self._find_neighbours():
-                    if not self._bootstrapped.is_set():
-                        logger.info("in the DHT: %d contacts", len(self._table))
-                    self._bootstrapped.set()
-                    await self._settle()
-                    pause = first
-                    continue
-                await trio.sleep(pause)
-            longer = min(2 * pause, MAX_RETRY)
-            if self._bootstrap_points and longer > pause:  # said a few times, not for ever
-                family = "IPv6" if self._ipv6 else "IPv4"
-                logger.info("no %s DHT node answers; trying again for %.0f s", family, longer)
-            pause = longer
-
-    async def _find_neighbours(self) -> bool:
-        """Look up our own id (BEP 5); whether anybody answered."""
-        return (await self._walks.find_node(self.node_id)).replies > 0
-
-    async def _follow_id(self) -> None:
-        """Makes the acquaintance of the neighbours of a new id."""
-        while True:
-            await self._renamed.wait()
-            await self._find_neighbours()
-
-    async def _settle(self) -> None:
-        """Returns when no contact is good any more. As long as there are few, look for more, ever
-        more rarely: who came in early knows only those who were there before. And now and then
-        knock at an old door, for a network that was cut in two does not heal by itself."""
-        few = 2 * self._config.k
-        pause = self._config.bootstrap_retry
-        knock_at = trio.current_time() + self._config.refresh_interval
-        while not self._is_alone():
-            if len(self._table) < few:
-                await trio.sleep(pause)
-                pause = min(2 * pause, self._config.refresh_interval)
-                await self._find_neighbours()
-            else:
-                await trio.sleep(MAX_RETRY)
-            if trio.current_time() >= knock_at:
-                knock_at = trio.current_time() + self._config.refresh_interval
-                await self._knock_again()
-
-    async def _knock_again(self) -> None:
-        """Ask one of those who let us in once; if that is news, look around."""
-        doors = list(self._saved)
-        if self._bootstrap_points:
-            point = self._rng.choice(self._bootstrap_points)
-            with trio.move_on_after(self._config.hard_timeout):
-                doors += await self._network.resolve(point)
-        strangers = [
-            address
-            for address in doors
-            if address.is_ipv6 == self._ipv6 and self._table.at(address) is None
-        ]
-        if not strangers:
-            return
-        additions = self._table.additions
-        self._ask_for_own(self._rng.choice(strangers), ignore, trio.current_time())
-        await trio.sleep(self._config.soft_timeout)
-        if self._table.additions != additions:
-            await self._find_neighbours()
-
-    def _is_alone(self) -> bool:
-        return not self._table.counts(trio.current_time())[0]
-
-    def _knock(self, nursery: trio.Nursery) -> None:
-        """Ask the saved contacts, and a second later the bootstrap points, to let us in."""
-        if self._saved:
-            self._knocking += 1
-            nursery.start_soon(self._ask_saved)
-        for point in self._bootstrap_points:
-            self._knocking += 1
-            delay = self._config.soft_timeout if self._saved else 0.0
-            nursery.start_soon(self._ask_point, point, delay)
-
-    async def _ask_saved(self) -> None:
-        for at in range(0, len(self._saved), SAVED_BATCH):
-            now = trio.current_time()
-            for address in self._saved[at : at + SAVED_BATCH]:
-                self._ask_for_own(address, ignore, now)
-            await trio.sleep(self._config.soft_timeout)
-        self._knocking -= 1
-
-    async def _ask_point(self, point: HostPort, delay: float) -> None:
-        def came(answer: Answer) -> None:
-            if isinstance(answer, Reply):
-                self._answered_points[point] = None
-
-        await trio.sleep(delay)
-        with trio.move_on_after(MAX_RETRY):  # a name server may be slower than any node
-            for address in await self._network.resolve(point):
-                self._ask_for_own(address, came, trio.current_time())
-        self._knocking -= 1
-
-    async def _ask_sibling(self) -> None:
-        """Look up our own id in the other family: who is there may know nodes in ours (BEP 32)."""
-        if self._sibling is not None:
-            await self._sibling.find_node(self.node_id)
-
     def _knows_few(self) -> bool:
         return len(self._table) < 2 * self._config.k
 
@@ -796,11 +598,6 @@ class Dht:
         if self._sibling is None or not self._sibling._knows_few():
             return {}
         return {b"want": [b"n4", b"n6"]}
-
-    def _ask_for_own(self, address: Address, done: Callable[[Answer], None], now: float) -> None:
-        if address.is_usable and address.is_ipv6 == self._ipv6 and address != self._address:
-            args: dict[bytes, Value] = {b"target": self.node_id, **self._want()}
-            self._questions.ask_now(address, krpc.FIND_NODE, args, done, None, now)
 
 
 def _restore(state: bytes) -> tuple[NodeId | None, list[Address]]:

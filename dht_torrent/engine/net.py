@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 import trio
 
+from dht_torrent.engine.batches import ARE_POSSIBLE, BATCH, Batches
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort
 
@@ -26,6 +27,7 @@ MAX_DATAGRAM: Final = 4096
 """Longer datagrams arrive cut to this. No protocol here sends more than an MTU; a decoder that
 refuses lengths above its own, smaller bound refuses these too."""
 
+_BUSY: Final = 8  # datagrams at once from which a batch costs less
 _BACKLOG: Final = 256
 _MAX_BUFFERS: Final = 1024  # IOV_MAX on Linux and macOS; sendmsg refuses more at once
 _UDP_BUFFERS: Final = (4 << 20, 2 << 20, 1 << 20)  # macOS refuses what Linux silently clamps
@@ -69,6 +71,9 @@ class DatagramSocket(Protocol):
 
     def send(self, data: bytes, to: Address) -> bool:
         """Send now or not at all; never waits. False when it certainly did not leave."""
+
+    def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
+        """Send them all, as `send` does. How many of them certainly did not leave."""
 
     def close(self) -> None:
         """Idempotent. Wakes whoever receives."""
@@ -223,6 +228,8 @@ class RealDatagramSocket:
         self._is_ipv6 = sock.family == socket.AF_INET6
         self._address = _address(sock.getsockname())
         self._is_drained = False
+        self._is_busy = False
+        self._batches: Batches | None = None
         self.errors = 0
 
     @property
@@ -236,29 +243,51 @@ class RealDatagramSocket:
             await trio.lowlevel.wait_readable(self._socket)
         else:
             await trio.lowlevel.checkpoint()
+        while True:
+            got = self._drain()
+            if got:
+                self._is_busy = len(got) >= _BUSY
+                return got
+            if self._is_drained:
+                await trio.lowlevel.wait_readable(self._socket)
+            else:  # nothing but errors, and they do not end: do not spin on them
+                await trio.sleep(_PAUSE)
+
+    def _drain(self) -> list[tuple[bytes, Address]]:
+        """All that is there, `MAX_DRAIN` datagrams and errors at most."""
+        got: list[tuple[bytes, Address]] = []
+        self._is_drained = False
+        batches = self._many() if self._is_busy else None
         receive = self._socket.recvfrom
         # IPv4's socket names are a host and a port already. That is worth a quarter of this loop.
         address = _address if self._is_ipv6 else _address4
-        while True:
-            got: list[tuple[bytes, Address]] = []
-            for _ in range(MAX_DRAIN):
-                try:
+        errors = 0
+        while len(got) + errors < MAX_DRAIN:
+            try:
+                if batches is None:
                     data, source = receive(MAX_DATAGRAM)
-                except BlockingIOError:
+                    got.append((data, address(source)))
+                    continue
+                batch = batches.receive()
+            except BlockingIOError:
+                self._is_drained = True
+                break
+            except OSError as error:
+                _raise_if_closed(self._socket, error)
+                self.errors += 1
+                errors += 1
+            else:
+                got += batch
+                if len(batch) < BATCH:
                     self._is_drained = True
                     break
-                except OSError as error:
-                    _raise_if_closed(self._socket, error)
-                    self.errors += 1
-                else:
-                    got.append((data, address(source)))
-            else:
-                if not got:  # nothing but errors, and they do not end: do not spin on them
-                    await trio.sleep(_PAUSE)
-                    continue
-            if got:
-                return got
-            await trio.lowlevel.wait_readable(self._socket)
+        return got
+
+    def _many(self) -> Batches | None:
+        """The faster way where there is much to do. Most sockets in a lab never need its memory."""
+        if self._batches is None and ARE_POSSIBLE:
+            self._batches = Batches(self._socket, MAX_DATAGRAM)
+        return self._batches
 
     def send(self, data: bytes, to: Address) -> bool:
         try:
@@ -270,6 +299,14 @@ class RealDatagramSocket:
             pass  # full, unreachable, or too long: counted below, and the same to the caller
         self.errors += 1
         return False
+
+    def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
+        batches = self._many() if len(datagrams) >= _BUSY else None
+        if batches is None:
+            return sum(not self.send(data, to) for data, to in datagrams)
+        failed = batches.send(datagrams)
+        self.errors += failed
+        return failed
 
     def close(self) -> None:
         _close(self._socket)

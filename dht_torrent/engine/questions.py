@@ -104,6 +104,10 @@ class Questions:
         """Questions in flight."""
         return len(self._pending)
 
+    def is_asking(self, stranger: Address) -> bool:
+        """Whether somebody there, who has not answered us before, is being asked something."""
+        return home(stranger) in self._unproven
+
     async def ask(self, to: Address, method: bytes, args: Mapping[bytes, Value]) -> Reply:
         """Raises NoReply for silence and for refusals."""
         got: list[Answer] = []

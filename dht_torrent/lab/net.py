@@ -17,7 +17,7 @@ import math
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -310,6 +310,9 @@ class FakeDatagramSocket:
             if got:
                 return got
             await self._alarm.wait_until(queue[0][0] if queue else math.inf)
+
+    def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
+        return sum(not self.send(data, to) for data, to in datagrams)
 
     def send(self, data: bytes, to: Address) -> bool:
         unsendable = len(data) > _MAX_UDP or not 0 < to.port < 65536

@@ -72,6 +72,22 @@ def test_a_full_bucket_of_good_contacts_takes_nobody() -> None:
     assert len(table.buckets) == 2
 
 
+def test_a_stranger_who_would_find_no_place_is_not_worth_a_ping() -> None:
+    table = filled()
+    assert not table.queried(node_id(100), public(100), MINUTE)
+    assert table.queried(node_id(100), public(100), 16 * MINUTE)  # now somebody may have to go
+
+
+def test_in_our_own_bucket_a_stranger_is_worth_a_ping_if_a_split_makes_room() -> None:
+    near = [NodeId(bytes([number]) * 20) for number in range(8)]
+    table = Table(NodeId(b"\x7f" * 20), CONFIG, 0)
+    for number, one in enumerate(near):
+        table.replied(one, public(number), 0)
+    assert len(table.buckets) == 1
+    assert not table.queried(NodeId(b"\x30" * 20), public(100), MINUTE)  # all on one side
+    assert table.queried(NodeId(b"\x90" * 20), public(100), MINUTE)
+
+
 def test_a_questionable_contact_is_pinged_and_replaced_when_it_stays_silent() -> None:
     table = filled()
     for number in range(1, 8):

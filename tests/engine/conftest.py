@@ -1,11 +1,14 @@
-"""What the tests of the engine share."""
+"""What the tests of the engine share, and what of them is for some systems only."""
 
 from __future__ import annotations
 
 import pytest
 import trio
 
+from dht_torrent.engine.batches import ARE_POSSIBLE
 from tests.helpers.dht_lab import Lab
+
+collect_ignore = [] if ARE_POSSIBLE else ["test_batches.py"]
 
 
 @pytest.fixture

@@ -322,6 +322,18 @@ async def test_a_public_stranger_is_pinged_after_ninety_seconds_and_a_local_one_
     assert 90 <= trio.current_time() - start < 100
 
 
+async def test_whoever_is_being_asked_is_not_pinged_as_well(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    door = await lab.raw("10.0.0.2")
+    dht = await lab.node("10.0.0.1", HostPort("10.0.0.2", 6881))
+    await only_query(door, krpc.FIND_NODE)
+    door.send(query(b"ping"), dht.address)  # it asks before it answers
+    with trio.move_on_after(5) as waited:
+        await only_query(door, krpc.PING)
+    assert waited.cancelled_caught
+
+
 async def test_a_read_only_stranger_is_answered_but_never_pinged(
     lab: Lab, autojump_clock: MockClock
 ) -> None:

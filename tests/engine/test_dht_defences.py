@@ -101,7 +101,7 @@ async def test_a_flood_from_one_network_is_remembered_in_bounded_space(
         assert arrive(lab, victim, query(b"ping"), forged(number))
     await trio.sleep(1)
     assert victim.status().queries_in == 3000
-    assert len(victim._limit) == 500
+    assert len(victim._queries._limit) == 500
     assert len(victim._strangers) == CONFIG.verify_queue
 
 

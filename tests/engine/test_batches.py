@@ -1,0 +1,154 @@
+"""A batch of datagrams is what as many `recvfrom` and `sendto` would have been."""
+
+from __future__ import annotations
+
+import gc
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dht_torrent.engine.batches import BATCH, REMEMBERED, Batches
+from dht_torrent.engine.net import MAX_DATAGRAM, MAX_DRAIN, RealDatagramSocket, RealNetwork
+from dht_torrent.ids import Address
+
+FAMILIES = pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+MOST = 512
+
+
+@pytest.fixture
+def sockets(host: str) -> Iterator[tuple[socket.socket, socket.socket]]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with (
+        socket.socket(family, socket.SOCK_DGRAM) as one,
+        socket.socket(family, socket.SOCK_DGRAM) as two,
+    ):
+        for sock in (one, two):
+            sock.bind((host, 0))
+            sock.setblocking(False)
+        yield one, two
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def address(sock: socket.socket) -> Address:
+    return Address(*sock.getsockname()[:2])
+
+
+@FAMILIES
+def test_what_is_sent_arrives_in_order_from_whom_it_came(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    one, two = sockets
+    batches = Batches(one, MOST)
+    datagrams = [(bytes([n]) * (n + 1), address(two)) for n in range(100)]
+    assert batches.send(datagrams) == 0
+    received = Batches(two, MOST)
+    first = received.receive()
+    assert len(first) == BATCH
+    assert first + received.receive() == [(data, address(one)) for data, _ in datagrams]
+    # Room that was used for sending is as good for receiving.
+    two.sendto(b"x" * MOST, one.getsockname())
+    assert batches.receive() == [(b"x" * MOST, address(two))]
+
+
+@FAMILIES
+def test_an_empty_socket_would_block(sockets: tuple[socket.socket, socket.socket]) -> None:
+    with pytest.raises(BlockingIOError):
+        Batches(sockets[0], MOST).receive()
+
+
+@FAMILIES
+def test_what_is_too_long_arrives_cut(sockets: tuple[socket.socket, socket.socket]) -> None:
+    one, two = sockets
+    one.sendto(b"a" * (MOST + 100), two.getsockname())
+    one.sendto(b"", two.getsockname())
+    one.sendto(b"c", two.getsockname())
+    assert [data for data, _ in Batches(two, MOST).receive()] == [b"a" * MOST, b"", b"c"]
+
+
+@FAMILIES
+def test_what_cannot_leave_is_counted_and_holds_up_nobody(
+    host: str, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    one, two = sockets
+    other = "127.0.0.1" if ":" in host else "::1"
+    datagrams = [
+        (b"first", address(two)),
+        (b"other family", Address(other, 4000)),
+        (b"no port", Address(host, 0)),
+        (b"x" * (MOST + 1), address(two)),
+        (b"last", address(two)),
+    ]
+    assert Batches(one, MOST).send(datagrams) == 3
+    assert [data for data, _ in Batches(two, MOST).receive()] == [b"first", b"last"]
+
+
+def test_a_closed_socket_says_so() -> None:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    batches = Batches(sock, MOST)
+    sock.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        batches.receive()
+    assert batches.send([(b"x", Address("127.0.0.1", 4000))]) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1"])
+def test_only_so_many_addresses_are_remembered(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    batches = Batches(sockets[0], MOST)
+    for number in range(3 * REMEMBERED):
+        name = b"\x02\x00" + number.to_bytes(2, "big") + bytes([127, 0, 0, 1]) + bytes(8)
+        assert batches._learn(name) == Address("127.0.0.1", number)
+        assert batches._name(Address("127.0.0.1", number)) == name
+        assert len(batches._by_name) <= REMEMBERED
+        assert len(batches._by_address) <= REMEMBERED
+
+
+@FAMILIES
+async def test_a_busy_node_s_socket_uses_them_and_is_drained(host: str) -> None:
+    net = RealNetwork()
+    one, two = [await net.open_udp(Address(host, 0)) for _ in range(2)]
+    try:
+        for count in (1, 20, 150, MAX_DRAIN + 20):
+            datagrams = [(b"%d" % n, two.address) for n in range(count)]
+            assert one.send_all(datagrams) == 0
+            got: list[tuple[bytes, Address]] = []
+            while len(got) < count:
+                batch = await two.receive()
+                assert len(batch) <= MAX_DRAIN
+                got += batch
+            assert got == [(data, one.address) for data, _ in datagrams]
+        assert one._batches is not None
+        assert two._batches is not None
+    finally:
+        one.close()
+        two.close()
+
+
+async def test_a_socket_with_little_to_do_needs_no_room_for_batches() -> None:
+    one, two = [await RealNetwork().open_udp(Address("127.0.0.1", 0)) for _ in range(2)]
+    try:
+        for _ in range(20):
+            assert one.send_all([(b"x", two.address)] * 3) == 0
+            assert len(await two.receive()) <= 3
+        assert one._batches is two._batches is None
+    finally:
+        one.close()
+        two.close()
+
+
+async def test_nothing_is_kept_of_a_closed_socket() -> None:
+    before = open_descriptors()
+    one = await RealNetwork().open_udp(Address("127.0.0.1", 0))
+    assert isinstance(one, RealDatagramSocket)
+    assert one.send_all([(b"x" * MAX_DATAGRAM, one.address)] * 20) == 0
+    one.close()
+    assert one.send_all([(b"x", Address("127.0.0.1", 4000))] * 20) == 20
+    assert one.errors == 20
+    gc.collect()
+    assert open_descriptors() <= before
