@@ -1,5 +1,5 @@
-"""The DHT node (BEP 5) on the network. The rule: the receive loop awaits nothing but the socket;
-every answer, match and table change happens at once, and whoever waits for a reply is woken.
+"""The DHT node (BEP 5) on the network. The rule: no datagram waits for anything; every
+answer, match and table change happens at once, and whoever waits for a reply is woken.
 
 What to say, whom to trust and whom to ask is decided in `dht_torrent.dht`; here it is done.
 """
@@ -226,7 +226,7 @@ class Dht:
             if not self._bootstrap_points and not self._saved:
                 self._bootstrapped.set()  # the first node of a network: there is nobody to ask
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._receive, socket)
+                nursery.start_soon(socket.serve, self._take)
                 nursery.start_soon(self._questions.expire)
                 nursery.start_soon(self._tend)
                 nursery.start_soon(self._refresh)
@@ -437,24 +437,22 @@ class Dht:
 
     # -- datagrams in -------------------------------------------------------------------------
 
-    async def _receive(self, socket: DatagramSocket) -> None:
-        while True:
-            datagrams = await socket.receive()
-            now = trio.current_time()
-            additions = self._table.additions
-            # All that came is read, then answered, then sent: the interpreter runs faster when
-            # the kernel does not take its caches away after each datagram.
-            self._outbox = []
-            for data, source in datagrams:
-                self._datagram(data, source, now)
-            self._verify(now)
-            outbox, self._outbox = self._outbox, None
-            for data, to in outbox:
-                self._send(data, to)
-            if self._table.additions != additions:
-                self._grown.ring()
-                self._announces.grown()
-                self._items.grown()
+    def _take(self, datagrams: Sequence[tuple[bytes, Address]]) -> None:
+        now = trio.current_time()
+        additions = self._table.additions
+        # All that came is read, then answered, then sent: the interpreter runs faster when the
+        # kernel does not take its caches away after each datagram.
+        self._outbox = []
+        for data, source in datagrams:
+            self._datagram(data, source, now)
+        self._verify(now)
+        outbox, self._outbox = self._outbox, None
+        for data, to in outbox:
+            self._send(data, to)
+        if self._table.additions != additions:
+            self._grown.ring()
+            self._announces.grown()
+            self._items.grown()
 
     def _datagram(self, data: bytes, source: Address, now: float) -> None:
         if not MIN_DATAGRAM <= len(data) <= self._config.max_datagram or data[:1] != b"d":

@@ -11,7 +11,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -51,6 +51,10 @@ _LOST_BEFORE_ACCEPT: Final = frozenset(
 )
 
 
+Take = Callable[[Sequence[tuple[bytes, Address]]], None]
+"""Takes datagrams, and says where each came from."""
+
+
 class DatagramSocket(Protocol):
     """An unconnected UDP socket."""
 
@@ -66,6 +70,10 @@ class DatagramSocket(Protocol):
 
         A remote's errors never surface. Raises `trio.ClosedResourceError` once closed.
         """
+
+    async def serve(self, take: Take) -> None:
+        """Call `take` with all that `receive` would return, whenever it would. What `take` raises
+        ends this, as cancelling does. Not while somebody else receives."""
 
     def send(self, data: bytes, to: Address) -> bool:
         """Send now or not at all; never waits. False when it certainly did not leave."""
@@ -259,6 +267,10 @@ class RealDatagramSocket:
             if got:
                 return got
             await trio.lowlevel.wait_readable(self._socket)
+
+    async def serve(self, take: Take) -> None:
+        while True:
+            take(await self.receive())
 
     def send(self, data: bytes, to: Address) -> bool:
         try:
