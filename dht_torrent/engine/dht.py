@@ -173,7 +173,8 @@ class Dht:
             self.node_id,
             config,
             rng.randbytes(20),
-            send=self._send_question,
+            send=self._send,
+            asked=self._table.asked,
             silent=self._silent,
             proven=lambda address: self._table.at(address) is not None,
         )
@@ -527,10 +528,6 @@ class Dht:
         suspect = self._table.failed(question.to, question.asked_at, now)
         if suspect is not None:
             self._probe(suspect, now)
-
-    def _send_question(self, data: bytes, to: Address, now: float) -> None:
-        self._table.asked(to, now)
-        self._send(data, to)
 
     def _send(self, data: bytes, to: Address) -> None:
         if self._outbox is not None:

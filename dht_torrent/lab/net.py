@@ -405,7 +405,7 @@ class FakeDatagramSocket:
         try:
             while self._taker is not None and (got := self._arrived(now)):
                 self._taker[1](got)
-        except BaseException as failure:
+        except BaseException as failure:  # noqa: BLE001 - `serve` raises it, in its own task
             self._failure = failure
             self._taker = None
             self._alarm.ring()
