@@ -176,13 +176,10 @@ class Pace:
 
     def is_free(self, to: Address, now: float) -> bool:
         """Whether a question may go to `to` at once."""
+        if self._unlimited:
+            return True
         times = self._booked.get(home(to))
-        return (
-            self._unlimited
-            or times is None
-            or len(times) < self._burst
-            or times[0] + self._window <= now
-        )
+        return times is None or len(times) < self._burst or times[0] + self._window <= now
 
     def book(self, to: Address, now: float) -> float:
         """When the next question may go to `to`: now or later. It is counted as sent then."""

@@ -55,6 +55,7 @@ class Contact(Node):  # type: ignore[misc] # the library has no types
         self.is_compliant = is_compliant(node_id, address)
         """Whether its id fits its IP (BEP 42)."""
         self.is_public = not address.is_local
+        self.neighbourhood = neighbourhood(address)
         self._compact: bytes | None = None
 
     @property
@@ -297,11 +298,13 @@ class Table:
         own = bucket is self._by_prefix[-1]
         return own and self._may_split(bucket, Contact(node_id, address, now))
 
-    def asked(self, address: Address, now: float) -> None:
-        """Note that a question goes out to `address`."""
+    def asked(self, address: Address, now: float) -> bool:
+        """Note that a question goes out to `address`; whether somebody there has answered us."""
         contact = self.at(address)
-        if contact is not None:
-            contact.last_asked = now
+        if contact is None:
+            return False
+        contact.last_asked = now
+        return True
 
     def failed(self, address: Address, asked_at: float, now: float) -> Contact | None:
         """Note that a question asked at `asked_at` was not answered.
@@ -452,9 +455,8 @@ class Table:
             if len(bucket) < self._config.k or not self._may_split(bucket, contact):
                 break
             self._split(bucket, now)
-        near = neighbourhood(contact.address)
         for other in list(bucket):
-            if neighbourhood(other.address) == near:
+            if other.neighbourhood == contact.neighbourhood:
                 if other.fails == 0:
                     return [other]
                 self._remove(other, now)

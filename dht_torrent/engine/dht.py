@@ -1,5 +1,5 @@
-"""The DHT node (BEP 5) on the network. The rule: the receive loop awaits nothing but the socket;
-every answer, match and table change happens at once, and whoever waits for a reply is woken.
+"""The DHT node (BEP 5) on the network. The rule: no datagram waits for anything; every
+answer, match and table change happens at once, and whoever waits for a reply is woken.
 
 What to say, whom to trust and whom to ask is decided in `dht_torrent.dht`; here it is done.
 """
@@ -150,7 +150,8 @@ class Dht:
         self._ipv6 = address.is_ipv6
         self._socket: DatagramSocket | None = None
         # Waiting for the end of a batch of datagrams: an answer to each and a few pings at most.
-        self._outbox: list[tuple[bytes, Address]] | None = None
+        self._outbox: list[tuple[bytes, Address]] = []
+        self._is_gathering = False
         now = 0.0  # nothing has happened yet; `run` sets the clock before anything does
         self._table = Table(self.node_id, config, now, ipv6=self._ipv6)
         self._store = PeerStore(config)
@@ -167,7 +168,8 @@ class Dht:
             self.node_id,
             config,
             rng.randbytes(20),
-            send=self._send_question,
+            send=self._send,
+            asked=self._table.asked,
             silent=self._silent,
             proven=lambda address: self._table.at(address) is not None,
         )
@@ -195,7 +197,7 @@ class Dht:
             config,
             self._rng,
             now,
-            send=self._send,
+            say=self._outbox.append,
             heard=self._announces.heard,
         )
         self._joining = Joining(
@@ -225,7 +227,7 @@ class Dht:
             self._address = socket.address
             self._table.begin(trio.current_time())
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._receive, socket)
+                nursery.start_soon(socket.serve, self._take)
                 nursery.start_soon(self._questions.expire)
                 nursery.start_soon(self._tend)
                 nursery.start_soon(self._refresh)
@@ -437,26 +439,26 @@ class Dht:
 
     # -- datagrams in -------------------------------------------------------------------------
 
-    async def _receive(self, socket: DatagramSocket) -> None:
+    def _take(self, datagrams: Sequence[tuple[bytes, Address]]) -> None:
+        now = trio.current_time()
+        additions = self._table.additions
         took = self._queries.took
-        while True:
-            datagrams = await socket.receive()
-            now = trio.current_time()
-            additions = self._table.additions
-            # All that came is read, then answered, then sent: the interpreter runs faster when
-            # the kernel does not take its caches away after each datagram.
-            self._outbox = []
-            for data, source in datagrams:
-                if not (data.endswith(QUERY_TAIL) and took(data, source, now)):
-                    self._datagram(data, source, now)
-            self._verify(now)
-            outbox, self._outbox = self._outbox, None
-            if outbox:
-                self._traffic.drop("not sent", socket.send_all(outbox))
-            if self._table.additions != additions:
-                self._joining.grown.ring()
-                self._announces.grown()
-                self._items.grown()
+        # All that came is read, then answered, then sent: the interpreter runs faster when the
+        # kernel does not take its caches away after each datagram.
+        self._is_gathering = True
+        for data, source in datagrams:
+            if not (data.endswith(QUERY_TAIL) and took(data, source, now)):
+                self._datagram(data, source, now)
+        self._verify(now)
+        self._is_gathering = False
+        if self._outbox:
+            if self._socket is not None:
+                self._traffic.drop("not sent", self._socket.send_all(self._outbox))
+            self._outbox.clear()
+        if self._table.additions != additions:
+            self._joining.grown.ring()
+            self._announces.grown()
+            self._items.grown()
 
     def _datagram(self, data: bytes, source: Address, now: float) -> None:
         if not MIN_DATAGRAM <= len(data) <= self._config.max_datagram or data[:1] != b"d":
@@ -530,12 +532,8 @@ class Dht:
         if suspect is not None:
             self._probe(suspect, now)
 
-    def _send_question(self, data: bytes, to: Address, now: float) -> None:
-        self._table.asked(to, now)
-        self._send(data, to)
-
     def _send(self, data: bytes, to: Address) -> None:
-        if self._outbox is not None:
+        if self._is_gathering:
             self._outbox.append((data, to))
         elif self._socket is not None and not self._socket.send(data, to):
             self._traffic.drop("not sent")

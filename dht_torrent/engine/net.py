@@ -11,7 +11,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -53,6 +53,10 @@ _LOST_BEFORE_ACCEPT: Final = frozenset(
 )
 
 
+Take = Callable[[Sequence[tuple[bytes, Address]]], None]
+"""Takes datagrams, and says where each came from."""
+
+
 class DatagramSocket(Protocol):
     """An unconnected UDP socket."""
 
@@ -68,6 +72,10 @@ class DatagramSocket(Protocol):
 
         A remote's errors never surface. Raises `trio.ClosedResourceError` once closed.
         """
+
+    async def serve(self, take: Take) -> None:
+        """Call `take` with all that `receive` would return, whenever it would. What `take` raises
+        ends this, as cancelling does. Not while somebody else receives."""
 
     def send(self, data: bytes, to: Address) -> bool:
         """Send now or not at all; never waits. False when it certainly did not leave."""
@@ -288,6 +296,10 @@ class RealDatagramSocket:
         if self._batches is None and ARE_POSSIBLE:
             self._batches = Batches(self._socket, MAX_DATAGRAM)
         return self._batches
+
+    async def serve(self, take: Take) -> None:
+        while True:
+            take(await self.receive())
 
     def send(self, data: bytes, to: Address) -> bool:
         try:

@@ -56,7 +56,7 @@ class Traffic:
 
 
 class Queries:
-    """Answers them by `send`. `heard` learns of each peer that announced itself, `strangers` of
+    """Answers them by `say`. `heard` learns of each peer that announced itself, `strangers` of
     those worth a ping."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Queries:
         rng: random.Random,
         now: float,
         *,
-        send: Callable[[bytes, Address], None],
+        say: Callable[[tuple[bytes, Address]], None],
         heard: Callable[[InfoHash, Address], None],
     ) -> None:
         self._answerer = answerer
@@ -80,7 +80,7 @@ class Queries:
         self._unlimited = config.unlimited
         self._limit = QueryLimit(config)
         self._budget = SendBudget(config, now)
-        self._send = send
+        self._say = say
         self._heard = heard
 
     def took(self, data: bytes, source: Address, now: float) -> bool:
@@ -98,7 +98,8 @@ class Queries:
         if answer is None:
             self._answer(krpc.query_of(parts), source, now)
             return True
-        self._spend(answer, source, now)
+        if self._unlimited or self._affords(len(answer), source, now):
+            self._say((answer, source))
         if port is not None and info_hash is not None:
             self._heard(info_hash, Address(source.host, int(port)))
         if self._table.queried(node_id, source, now):
@@ -137,7 +138,9 @@ class Queries:
 
     def _answer(self, query: Query | BadQuery, source: Address, now: float) -> None:
         answer = self._answerer.answer(query, source, now)
-        self._spend(krpc.encode(answer), source, now)
+        encoded = krpc.encode(answer)
+        if self._affords(len(encoded), source, now):
+            self._say((encoded, source))
         if isinstance(query, BadQuery):
             return
         if query.method == krpc.ANNOUNCE_PEER and isinstance(answer, Reply):
@@ -146,8 +149,9 @@ class Queries:
         if not query.read_only and self._table.queried(query.id, source, now):
             self._strangers.add(source, now)
 
-    def _spend(self, data: bytes, to: Address, now: float) -> None:
-        if self._unlimited or self._budget.allows(len(data), to, now):
-            self._send(data, to)
-        else:
-            self._traffic.drop("send rate")
+    def _affords(self, size: int, to: Address, now: float) -> bool:
+        """Whether so many bytes may go there; if so, they are spent."""
+        if self._budget.allows(size, to, now):
+            return True
+        self._traffic.drop("send rate")
+        return False

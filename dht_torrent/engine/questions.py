@@ -63,13 +63,14 @@ class Question:
     """Who should answer, if that is known."""
     asked_at: float
     done: Done
-    unproven: bool = False
-    """Whether nobody there had answered us when it was asked."""
+    unproven: Home | None
+    """Where it went, if nobody there had answered us when it was asked."""
 
 
 class Questions:
-    """Asks, waits, gives up. `send` sends; `silent` hears of each question nobody answered;
-    `proven` says whether somebody at an address has answered us before."""
+    """Asks, waits, gives up. `send` sends; `asked` hears where each question goes, and says as
+    `proven` does whether somebody there has answered us before; `silent` hears of each question
+    nobody answered."""
 
     def __init__(
         self,
@@ -77,7 +78,8 @@ class Questions:
         config: DhtConfig,
         key: bytes,
         *,
-        send: Callable[[bytes, Address, float], None],
+        send: Callable[[bytes, Address], None],
+        asked: Callable[[Address, float], bool],
         silent: Callable[[Question, float], None],
         proven: Callable[[Address], bool],
     ) -> None:
@@ -87,6 +89,7 @@ class Questions:
         self._config = config
         self._key = key
         self._send = send
+        self._asked = asked
         self._silent = silent
         self._proven = proven
         self._pace = Pace(config)
@@ -221,24 +224,25 @@ class Questions:
         query = Query(tid, method, named, krpc.VERSION, self._config.read_only)
         if not self._pending:
             self._first.ring()
-        question = Question(to, expected, now, done, unproven=not self._proven(to))
-        if question.unproven:
-            place = home(to)
+        place = None if self._asked(to, now) else home(to)
+        if place is not None:
             self._unproven[place] = self._unproven.get(place, 0) + 1
-        self._pending[to, tid] = question
+        self._pending[to, tid] = Question(to, expected, now, done, place)
         # A datagram that cannot leave is like one that is lost: the silence will tell.
-        self._send(krpc.encode(query), to, now)
+        self._send(krpc.encode(query), to)
 
     def _has_room(self, to: Address) -> bool:
-        if len(self._pending) >= self._config.max_pending:
+        config = self._config
+        if len(self._pending) >= config.max_pending:
             return False
-        crowded = self._unproven.get(home(to), 0) >= self._config.max_unproven
-        return not crowded or self._config.unlimited or self._proven(to)
+        if config.unlimited or self._unproven.get(home(to), 0) < config.max_unproven:
+            return True
+        return self._proven(to)
 
     def _ended(self, question: Question) -> None:
-        if not question.unproven:
+        place = question.unproven
+        if place is None:
             return
-        place = home(question.to)
         left = self._unproven[place] - 1
         if left:
             self._unproven[place] = left

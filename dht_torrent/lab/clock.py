@@ -24,14 +24,18 @@ class VirtualClock(trio.abc.Clock):
 
     def __init__(self) -> None:
         self._now = 0.0
-        self._calls: list[tuple[float, int, Callable[[float], None]]] = []  # a heap, by moment
-        self._count = 0
+        self._moments: list[float] = []  # a heap; each is in it once
+        self._calls: dict[float, list[Callable[[float], None]]] = {}  # by moment
 
     def call_at(self, when: float, call: Callable[[float], None]) -> None:
         """Call `call(when)` then: in order of asking for one moment, and before the tasks whose
         deadline it is. It must neither block nor raise. Nothing takes it back."""
-        self._count += 1
-        heapq.heappush(self._calls, (when, self._count, call))
+        calls = self._calls.get(when)
+        if calls is None:
+            self._calls[when] = [call]
+            heapq.heappush(self._moments, when)
+        else:
+            calls.append(call)
 
     def start_clock(self) -> None:
         pass
@@ -41,13 +45,16 @@ class VirtualClock(trio.abc.Clock):
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Jump. Trio asks this exactly when no task can go on before `deadline`."""
-        calls = self._calls
-        moment = min(deadline, calls[0][0]) if calls else deadline
+        moments = self._moments
+        moment = min(deadline, moments[0]) if moments else deadline
         if moment == math.inf:
             return _NOTHING_TO_COME
         if moment > self._now:
             self._now = moment
         now = self._now
-        while calls and calls[0][0] <= now:
-            heapq.heappop(calls)[2](now)
+        due: list[Callable[[float], None]] = []
+        while moments and moments[0] <= now:
+            due += self._calls.pop(heapq.heappop(moments))
+        for call in due:  # what these ask for now waits until the tasks they woke have gone on
+            call(now)
         return 0.0

@@ -117,9 +117,10 @@ class Lookups:
 
     def tables(self) -> Tables:
         """What they look like now."""
-        living = self.net.nodes.values()
+        views = [dht.status() for dht in self.net.nodes.values()]
         return Tables(
-            [dht.status().buckets - 1 for dht in living], [len(dht.contacts()) for dht in living]
+            [view.buckets - 1 for view in views],
+            [view.good + view.questionable + view.bad for view in views],
         )
 
     async def search_all(self, done: Callable[[int], None]) -> list[Search]:

@@ -23,7 +23,7 @@ from typing import Final
 
 import trio
 
-from dht_torrent.engine.net import MAX_DATAGRAM, MAX_DRAIN
+from dht_torrent.engine.net import MAX_DATAGRAM, MAX_DRAIN, Take
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.clock import VirtualClock
 
@@ -288,6 +288,8 @@ class FakeDatagramSocket:
         self._queue: list[tuple[float, int, bytes, Address]] = []  # a heap, by arrival
         self._received = 0
         self._alarm = Alarm()
+        self._taker: tuple[VirtualClock, Take] | None = None
+        self._failure: BaseException | None = None
         self._mappings: dict[Address, float] = {}
         self._closed = False
 
@@ -302,17 +304,30 @@ class FakeDatagramSocket:
         while True:
             if self._closed:
                 raise trio.ClosedResourceError("closed here")
-            now = trio.current_time()
-            got: list[tuple[bytes, Address]] = []
-            while queue and queue[0][0] <= now and len(got) < MAX_DRAIN:
-                _, _, data, source = heapq.heappop(queue)
-                got.append((data, source))
+            got = self._arrived(trio.current_time())
             if got:
                 return got
             await self._alarm.wait_until(queue[0][0] if queue else math.inf)
 
     def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
         return sum(not self.send(data, to) for data, to in datagrams)
+
+    async def serve(self, take: Take) -> None:
+        clock = trio.lowlevel.current_clock()
+        if not isinstance(clock, VirtualClock):
+            while True:
+                take(await self.receive())
+        # The lab's clock calls: switching to a task for each datagram would cost half as much as
+        # what the task then does.
+        self._taker = clock, take
+        for when, _, _, _ in self._queue:
+            clock.call_at(when, self._hand_over)
+        try:
+            while not self._closed and self._failure is None:
+                await self._alarm.wait_until(math.inf)
+        finally:
+            self._taker = None
+        raise self._failure or trio.ClosedResourceError("closed here")
 
     def send(self, data: bytes, to: Address) -> bool:
         unsendable = len(data) > _MAX_UDP or not 0 < to.port < 65536
@@ -359,7 +374,9 @@ class FakeDatagramSocket:
         self._received += 1
         # The counter keeps datagrams of the same moment in order.
         heapq.heappush(self._queue, (when, self._received, bytes(data[:MAX_DATAGRAM]), source))
-        if when <= now:
+        if self._taker is not None:
+            self._taker[0].call_at(when, self._hand_over)
+        elif when <= now:
             self._alarm.ring()
         else:
             self._alarm.bring_forward(when)
@@ -375,6 +392,25 @@ class FakeDatagramSocket:
             self._closed = True
             self._queue.clear()
             self._host.release(self)
+            self._alarm.ring()
+
+    def _arrived(self, now: float) -> list[tuple[bytes, Address]]:
+        """Takes what is here from the queue, `MAX_DRAIN` at most."""
+        queue = self._queue
+        got: list[tuple[bytes, Address]] = []
+        while queue and queue[0][0] <= now and len(got) < MAX_DRAIN:
+            _, _, data, source = heapq.heappop(queue)
+            got.append((data, source))
+        return got
+
+    def _hand_over(self, now: float) -> None:
+        """Gives `serve`'s `take` what is here; what it raises, to `serve`."""
+        try:
+            while self._taker is not None and (got := self._arrived(now)):
+                self._taker[1](got)
+        except BaseException as failure:  # noqa: BLE001 - `serve` raises it, in its own task
+            self._failure = failure
+            self._taker = None
             self._alarm.ring()
 
 
