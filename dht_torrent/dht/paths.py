@@ -144,6 +144,15 @@ class Paths:
 
     def closest(self) -> list[NodeInfo]:
         """The closest of all ways, nearest first."""
+        return [
+            info
+            for place, info in enumerate(self.all_answered())
+            if place < self._k
+            or (place < self._most and distance(info.id, self.target) <= self._radius)
+        ]
+
+    def all_answered(self) -> list[NodeInfo]:
+        """As `Lookup.all_answered`, of all ways."""
         everybody = sorted(
             (info for way in self._ways for info in way.lookup.all_answered()),
             key=lambda info: distance(info.id, self.target),
@@ -152,10 +161,4 @@ class Paths:
         places: dict[Home, NodeInfo] = {}
         for info in everybody:
             places.setdefault(neighbourhood(info.address), info)
-        found = list(places.values())
-        return [
-            info
-            for place, info in enumerate(found)
-            if place < self._k
-            or (place < self._most and distance(info.id, self.target) <= self._radius)
-        ]
+        return list(places.values())

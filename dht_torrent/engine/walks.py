@@ -5,7 +5,7 @@ the walk ends when that says so or when its caller has enough.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -64,8 +64,9 @@ class Walks:
 
         `stores`: the result is for storing on. `paths`: on so many disjoint ways, where there are
         contacts for that. `enough` is asked after each reply; True ends the walk early. Where the
-        closest nodes are suspiciously dense, all around them are asked as well; a store, and a
-        search on several paths, ask (and store on) those where the closest should be in any case.
+        closest nodes are suspiciously dense, all around them are asked as well, and then we know
+        whether the target is besieged; a store, and a search on several paths, ask (and store on)
+        those where the closest should be in any case.
         """
         config, ipv6 = self._config, self._table.ipv6
         if method == krpc.FIND_NODE:
@@ -91,20 +92,23 @@ class Walks:
             bell.ring()
 
         widened = method == krpc.FIND_NODE  # which looks for nobody in particular
-        besieged = False
+        suspected = besieged = False
         async with trio.open_nursery() as nursery:
 
             def goes_on() -> bool:
                 """Ask whom there is to ask; False when the walk is over."""
-                nonlocal widened, besieged
+                nonlocal widened, suspected, besieged
                 if enough is not None and enough():
                     return False
                 if lookup.done(now):
-                    if widened:
-                        return False
-                    widened, besieged = True, self._is_crowded(lookup)
-                    lookup.widen(*self._bounds(besieged, stores=stores, retries=paths > 1))
-                    return goes_on()
+                    if not widened:
+                        widened, suspected = True, self._is_crowded(target, lookup.closest())
+                        lookup.widen(*self._bounds(suspected, stores=stores, retries=paths > 1))
+                        return goes_on()
+                    if suspected:
+                        besieged = self._is_crowded(target, lookup.all_answered())
+                        lookup.widen(*self._bounds(besieged, stores=stores, retries=paths > 1))
+                    return False
                 for contact in lookup.take(now):
                     done = partial(came, contact)
                     to = contact.address
@@ -125,6 +129,9 @@ class Walks:
                 now = trio.current_time()
             # Questions in flight go on: their answers still serve the table.
             nursery.cancel_scope.cancel()
+        if besieged:
+            self.crowds += 1
+            logger.info("%s is besieged: its closest nodes are too dense", target.hex()[:8])
         closest = lookup.closest()
         if lookup.done(now) and not stores:  # else those who do not count would be missing
             self.density.note(target, [info.id for info in closest])
@@ -150,24 +157,16 @@ class Walks:
         )
         return lookup
 
-    def _is_crowded(self, lookup: Lookup | Paths) -> bool:
-        ids = [info.id for info in lookup.closest()]
-        if not self.density.is_crowded(lookup.target, ids):
-            return False
-        self.crowds += 1
-        logger.info(
-            "%s is besieged: its closest nodes are too dense; asking all around",
-            lookup.target.hex()[:8],
-        )
-        return True
+    def _is_crowded(self, target: bytes, answered: Sequence[NodeInfo]) -> bool:
+        return self.density.is_crowded(target, [info.id for info in answered])
 
-    def _bounds(self, besieged: bool, *, stores: bool, retries: bool) -> tuple[int, int]:
+    def _bounds(self, suspected: bool, *, stores: bool, retries: bool) -> tuple[int, int]:
         """How far around a target to ask everybody, and how many at most; no distance at all: the
         k closest are enough."""
         k = self._config.k
         if self.density.is_small:
             return 0, k
-        if besieged or (retries and not stores):
+        if suspected or (retries and not stores):
             # Twice as many as should be there: k honest ones are among them, wherever they stand.
             return self.density.radius(2 * k), WIDEST
         # Who crowds a key out must not have it alone, even unnoticed. The radius is a guess, and a
