@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import is_compliant
@@ -19,6 +20,19 @@ from dht_torrent.ids import Address, NodeId
 WIDEST = 64
 """Nodes that a widened lookup counts as close, at most: the size of the network, from which the
 radius comes, is only an estimate."""
+
+
+class Reach(NamedTuple):
+    """Whom a lookup is to find: the `k` closest, and all within `radius`, but no more of them than
+    `most`."""
+
+    k: int
+    radius: int = -1
+    most: int = WIDEST
+
+    def holds(self, place: int, distance: int) -> bool:
+        """Whether one at this distance is to be found, if so many are nearer."""
+        return place < self.k or (distance <= self.radius and place < self.most)
 
 
 class _Candidate:
@@ -57,8 +71,7 @@ class Lookup:
         self._config = config
         self._ipv6 = ipv6
         self._strict = stores and config.secure_ids
-        self._radius = -1
-        self._most = WIDEST
+        self._reach = Reach(config.k)
         self._number = int.from_bytes(target, "big")
         self._deadline = now + config.lookup_timeout
         self._known: dict[NodeId, _Candidate] = {}
@@ -154,7 +167,7 @@ class Lookup:
     def widen(self, radius: int, most: int = WIDEST) -> None:
         """Go on until everybody within this distance of the target has been asked, but no more
         than `most`, for the closest k may not be whom they should be. `done` may be False again."""
-        self._radius, self._most = radius, most
+        self._reach = self._reach._replace(radius=radius, most=most)
 
     def wake_at(self, now: float) -> float:
         """When, without any event, `take` or `done` may say something new."""
@@ -179,7 +192,7 @@ class Lookup:
         return [
             candidate
             for place, candidate in enumerate(answered)
-            if place < self._config.k or (place < self._most and candidate.distance <= self._radius)
+            if self._reach.holds(place, candidate.distance)
         ]
 
     def _window(self, now: float, wait: float) -> list[_Candidate]:
@@ -188,9 +201,7 @@ class Lookup:
         window: list[_Candidate] = []
         counting = others = 0
         for candidate in self._sorted:
-            if counting >= self._config.k and (
-                candidate.distance > self._radius or counting >= self._most
-            ):
+            if not self._reach.holds(counting, candidate.distance):
                 break
             asked_at = candidate.asked_at
             if candidate.answered or asked_at is None or now < asked_at + wait:

@@ -5,12 +5,12 @@ liar spoils the way it is on and no other.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.lookup import WIDEST, Lookup
+from dht_torrent.dht.lookup import WIDEST, Lookup, Reach
 from dht_torrent.dht.sources import Home, neighbourhood
 from dht_torrent.ids import NodeId, distance
 
@@ -32,35 +32,46 @@ class _Way:
         self.until = -math.inf
 
 
-class Paths:
-    """As a `Lookup`, on `count` ways. What all of them find together counts."""
+def search(
+    target: bytes,
+    own_id: NodeId,
+    config: DhtConfig,
+    now: float,
+    start: Sequence[NodeInfo],
+    *,
+    paths: int = 1,
+    ipv6: bool = False,
+    stores: bool = False,
+) -> Lookup | Paths:
+    """A lookup from the contacts of our table in `start`; on so many `paths`, where there are
+    enough of them."""
+    ways = paths if len(start) >= 2 * config.k else 1
+    part = config if ways == 1 else share(config, ways)
+    lookups = [Lookup(target, own_id, part, now, ipv6=ipv6, stores=stores) for _ in range(ways)]
+    lookup = lookups[0] if ways == 1 else Paths(lookups, config.k)
+    lookup.add(start)
+    return lookup
 
-    def __init__(
-        self,
-        target: bytes,
-        own_id: NodeId,
-        config: DhtConfig,
-        now: float,
-        *,
-        count: int,
-        ipv6: bool = False,
-        stores: bool = False,
-    ) -> None:
-        self.target = target
-        self._k = config.k
-        self._radius = -1
-        self._most = WIDEST
-        # Together they ask as many as one lookup may, and end when each has half of its closest:
-        # the halves differ, since nobody is asked twice.
-        part = replace(
-            config,
-            k=max(2, config.k // 2),
-            alpha=max(2, config.alpha // 2),
-            lookup_queries=max(config.k, config.lookup_queries // count),
-        )
-        self._ways = [
-            _Way(Lookup(target, own_id, part, now, ipv6=ipv6, stores=stores)) for _ in range(count)
-        ]
+
+def share(config: DhtConfig, ways: int) -> DhtConfig:
+    """What each of so many ways may do. Together they ask as many as one lookup may, and end when
+    each has half of its closest: the halves differ, since nobody is asked twice."""
+    return replace(
+        config,
+        k=max(2, config.k // 2),
+        alpha=max(2, config.alpha // 2),
+        lookup_queries=max(config.k, config.lookup_queries // ways),
+    )
+
+
+class Paths:
+    """As a `Lookup`, on several ways: what all of them find together counts, and the `k` closest
+    of that. Made by `search`."""
+
+    def __init__(self, ways: Iterable[Lookup], k: int) -> None:
+        self._ways = [_Way(lookup) for lookup in ways]
+        self.target = self._ways[0].lookup.target
+        self._reach = Reach(k)
         self._asked_on: dict[NodeId, _Way] = {}
 
     @property
@@ -132,7 +143,7 @@ class Paths:
 
     def widen(self, radius: int, most: int = WIDEST) -> None:
         """As `Lookup.widen`."""
-        self._radius, self._most = radius, most
+        self._reach = self._reach._replace(radius=radius, most=most)
         for way in self._ways:
             way.lookup.widen(radius, most)
             way.stir()
@@ -147,8 +158,7 @@ class Paths:
         return [
             info
             for place, info in enumerate(self.all_answered())
-            if place < self._k
-            or (place < self._most and distance(info.id, self.target) <= self._radius)
+            if self._reach.holds(place, distance(info.id, self.target))
         ]
 
     def all_answered(self) -> list[NodeInfo]:

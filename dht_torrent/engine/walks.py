@@ -17,7 +17,7 @@ from dht_torrent.dht import krpc
 from dht_torrent.dht.density import Density
 from dht_torrent.dht.krpc import NodeInfo, Reply
 from dht_torrent.dht.lookup import WIDEST, Lookup
-from dht_torrent.dht.paths import Paths
+from dht_torrent.dht.paths import Paths, search
 from dht_torrent.dht.table import Table
 from dht_torrent.engine.questions import Answer, Bell, Questions
 from dht_torrent.trace import LookupDone, Trace
@@ -71,15 +71,18 @@ class Walks:
         config, ipv6 = self._config, self._table.ipv6
         if method == krpc.FIND_NODE:
             args = {**args, **self.want()}
-        own_id = self._table.own_id
         began = now = trio.current_time()
         start = self._table.closest(target, max(2, paths) * config.k)
-        lookup: Lookup | Paths
-        if paths > 1 and len(start) >= 2 * config.k:
-            lookup = Paths(target, own_id, config, now, count=paths, ipv6=ipv6, stores=stores)
-        else:
-            lookup = Lookup(target, own_id, config, now, ipv6=ipv6, stores=stores)
-        lookup.add(contact.info for contact in start)
+        lookup = search(
+            target,
+            self._table.own_id,
+            config,
+            now,
+            [contact.info for contact in start],
+            paths=paths,
+            ipv6=ipv6,
+            stores=stores,
+        )
         bell = Bell()
 
         def came(contact: NodeInfo, answer: Answer) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.lookup import Lookup
-from dht_torrent.dht.paths import Paths, _Way
+from dht_torrent.dht.paths import Paths, _Way, search, share
 from dht_torrent.ids import NodeId, distance
 from tests.helpers.dht_world import CONFIG, OWN, World, finish
 
@@ -18,8 +18,9 @@ def world() -> World:
     return World(300, seed=1)
 
 
-def paths(target: bytes, count: int = 4) -> Paths:
-    return Paths(target, OWN, CONFIG, 0, count=count)
+def paths(target: bytes, count: int = 4, kind: type[Paths] = Paths) -> Paths:
+    part = share(CONFIG, count)
+    return kind([Lookup(target, OWN, part, 0) for _ in range(count)], CONFIG.k)
 
 
 def test_they_find_the_closest_and_ask_nobody_twice(world: World) -> None:
@@ -37,6 +38,13 @@ def test_they_find_the_closest_and_ask_nobody_twice(world: World) -> None:
         found += len(set(closest) & set(world.closest(target)))
     assert found >= 0.98 * 8 * 30
     assert late <= 3
+
+
+def test_with_too_few_contacts_for_many_ways_it_takes_one(world: World) -> None:
+    start = world.some(16)
+    assert isinstance(search(bytes(20), OWN, CONFIG, 0, start, paths=8), Paths)
+    assert isinstance(search(bytes(20), OWN, CONFIG, 0, start[:15], paths=8), Lookup)
+    assert isinstance(search(bytes(20), OWN, CONFIG, 0, start), Lookup)
 
 
 def test_one_contact_is_enough_to_begin(world: World) -> None:
@@ -127,7 +135,7 @@ def test_a_way_on_which_nothing_happened_needs_no_look(count: int, dead: float) 
                 asked.append(node)
                 return world.answer(node, target)
 
-            lookup = kind(target, OWN, CONFIG, 0, count=count)
+            lookup = paths(target, count, kind)
             lookup.add(start)
             runs.append((finish(lookup, answer), asked, lookup.closest()))
         assert runs[0] == runs[1]
