@@ -2,13 +2,14 @@
 `lookup_queries` questions are asked, `lookup_candidates` remembered, `lookup_timeout` spent.
 
 The caller asks whom `take` names, reports what came, and wakes again at `wake_at`. What is asked
-(find_node, get_peers, get) is the caller's affair.
+(find_node, get_peers, get) is the caller's affair; only `around` wants a find_node.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from dht_torrent.config import DhtConfig
@@ -20,6 +21,9 @@ from dht_torrent.ids import Address, NodeId
 WIDEST = 64
 """Nodes that a widened lookup counts as close, at most: the size of the network, from which the
 radius comes, is only an estimate."""
+POINTS = range(8)
+"""Places around its target that a widened lookup asks about. Asked for the target, all who know
+their neighbourhood name the same k."""
 
 
 class Reach(NamedTuple):
@@ -72,6 +76,10 @@ class Lookup:
         self._ipv6 = ipv6
         self._strict = stores and config.secure_ids
         self._reach = Reach(config.k)
+        self._points: list[int] = []  # to be asked about, by their distances from the target
+        self._around: dict[
+            NodeId, float | None
+        ] = {}  # asked about one, then; None: not awaited any more
         self._number = int.from_bytes(target, "big")
         self._deadline = now + config.lookup_timeout
         self._known: dict[NodeId, _Candidate] = {}
@@ -120,15 +128,7 @@ class Lookup:
         del self._flying[contact.id]
         self.replies += 1
         bisect.insort(self._times, now - candidate.asked_at)
-        believed = 2 * self._config.k  # BEP 5's answer has k; a datagram could hold 77 inventions
-        for info in nodes:
-            if not believed:
-                return
-            believed -= 1
-            # Nobody out there knows a local address of ours; it would make us knock inside.
-            if info.address.is_local and not contact.address.is_local:
-                continue
-            self._add(info, candidate.hops + 1)
+        self._hear(candidate, nodes)
 
     def failed(self, contact: NodeInfo) -> None:
         """`contact` refused, answered as somebody else, or is silent for good."""
@@ -158,24 +158,57 @@ class Lookup:
             return True
         if self.is_alone and not self.replies and self._flying:
             return False
+        if not self._has_closest(now):
+            return False
+        patience = self._patience()
+        flying = (asked for asked in self._around.values() if asked is not None)
+        return not self._points and all(now >= asked + patience for asked in flying)
+
+    def _has_closest(self, now: float) -> bool:
         window = self._window(now, self._patience())
         if all(candidate.answered for candidate in window if candidate.counts):
             return True
         spent = self.asked >= self._config.lookup_queries
         return spent and all(c.answered or c.asked_at is None for c in window)
 
-    def widen(self, radius: int, most: int = WIDEST) -> None:
+    def widen(self, radius: int, most: int = WIDEST, points: Sequence[int] = POINTS) -> None:
         """Go on until everybody within this distance of the target has been asked, but no more
-        than `most`, for the closest k may not be whom they should be. `done` may be False again."""
+        than `most`, for the closest k may not be whom they should be; and until `around` has asked
+        about these points. `done` may be False again."""
         self._reach = self._reach._replace(radius=radius, most=most)
+        self._points = [(2 * point + 1) * radius // (2 * len(POINTS)) for point in points]
+
+    def around(self, now: float) -> list[tuple[NodeInfo, bytes]]:
+        """After `widen`: whom to send a find_node for which id around the target, once all within
+        the radius have been asked. They have answered before."""
+        if not self._points or not self._has_closest(now):
+            return []
+        asks: list[tuple[NodeInfo, bytes]] = []
+        for point in self._points:
+            near = [c for c in self._sorted if c.answered and c.info.id not in self._around]
+            if near and self.asked < self._config.lookup_queries:
+                info = min(near, key=lambda c: c.distance ^ point).info
+                self._around[info.id] = now
+                self.asked += 1
+                asks.append((info, (self._number ^ point).to_bytes(20, "big")))
+        self._points = []
+        return asks
+
+    def told(self, contact: NodeInfo, nodes: Iterable[NodeInfo] | None) -> None:
+        """What `contact`, whom `around` named, answered; None if it did not."""
+        if self._around.get(contact.id) is not None:
+            self._around[contact.id] = None
+            if nodes is not None:
+                self.replies += 1
+                self._hear(self._known[contact.id], nodes)
 
     def wake_at(self, now: float) -> float:
         """When, without any event, `take` or `done` may say something new."""
         wake = self._deadline
         waits = self._soft(), self._patience()
-        for asked_at in self._flying.values():
+        for asked_at in (*self._flying.values(), *self._around.values()):
             for wait in waits:
-                if now < asked_at + wait < wake:
+                if asked_at is not None and now < asked_at + wait < wake:
                     wake = asked_at + wait
         return wake
 
@@ -237,6 +270,13 @@ class Lookup:
         if not times:
             return None
         return (times[len(times) // 2] + times[~(len(times) // 2)]) / 2
+
+    def _hear(self, teller: _Candidate, nodes: Iterable[NodeInfo]) -> None:
+        # BEP 5's answer has k; a datagram could hold 77 inventions.
+        for info in islice(nodes, 2 * self._config.k):
+            # Nobody out there knows a local address of ours; it would make us knock inside.
+            if not info.address.is_local or teller.info.address.is_local:
+                self._add(info, teller.hops + 1)
 
     def _add(self, info: NodeInfo, hops: int) -> None:
         address: Address = info.address

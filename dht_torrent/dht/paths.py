@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.lookup import WIDEST, Lookup, Reach
+from dht_torrent.dht.lookup import POINTS, WIDEST, Lookup, Reach
 from dht_torrent.dht.sources import Home, neighbourhood
 from dht_torrent.ids import NodeId, distance
 
@@ -76,7 +76,7 @@ class Paths:
 
     @property
     def asked(self) -> int:
-        return len(self._asked_on)
+        return sum(way.lookup.asked for way in self._ways)
 
     @property
     def replies(self) -> int:
@@ -141,12 +141,28 @@ class Paths:
             way.until = way.lookup.wake_at(now)
             way.drained = False
 
-    def widen(self, radius: int, most: int = WIDEST) -> None:
-        """As `Lookup.widen`."""
+    def widen(self, radius: int, most: int = WIDEST, points: Sequence[int] = POINTS) -> None:
+        """As `Lookup.widen`; the ways share the points."""
         self._reach = self._reach._replace(radius=radius, most=most)
-        for way in self._ways:
-            way.lookup.widen(radius, most)
+        for number, way in enumerate(self._ways):
+            mine = points[number % len(points) :: len(self._ways)] if points else ()
+            way.lookup.widen(radius, most, mine)
             way.stir()
+
+    def around(self, now: float) -> list[tuple[NodeInfo, bytes]]:
+        """As `Lookup.around`."""
+        asks: list[tuple[NodeInfo, bytes]] = []
+        for way in self._ways:
+            if mine := way.lookup.around(now):
+                way.stir()
+                asks += mine
+        return asks
+
+    def told(self, contact: NodeInfo, nodes: Iterable[NodeInfo] | None) -> None:
+        """As `Lookup.told`."""
+        way = self._asked_on[contact.id]
+        way.lookup.told(contact, nodes)
+        way.stir()
 
     def wake_at(self, now: float) -> float:
         for way in self._ways:

@@ -16,10 +16,10 @@ from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.density import Density
 from dht_torrent.dht.krpc import NodeInfo, Reply
-from dht_torrent.dht.lookup import WIDEST, Lookup
+from dht_torrent.dht.lookup import POINTS, WIDEST, Lookup
 from dht_torrent.dht.paths import Paths, search
 from dht_torrent.dht.table import Table
-from dht_torrent.engine.questions import Answer, Bell, Questions
+from dht_torrent.engine.questions import Answer, Bell, Done, Questions
 from dht_torrent.trace import LookupDone, Trace
 
 logger = logging.getLogger(__name__)
@@ -94,9 +94,21 @@ class Walks:
                 lookup.failed(contact)
             bell.ring()
 
+        def told(contact: NodeInfo, answer: Answer) -> None:
+            nodes = answer.nodes(ipv6=ipv6) if isinstance(answer, Reply) else None
+            lookup.told(contact, nodes)
+            bell.ring()
+
         widened = method == krpc.FIND_NODE  # which looks for nobody in particular
         suspected = besieged = False
         async with trio.open_nursery() as nursery:
+
+            def ask(to: NodeInfo, what: bytes, args: Mapping[bytes, Value], done: Done) -> None:
+                address, questions = to.address, self._questions
+                if not questions.ask_now(address, what, args, done, to.id, now):
+                    nursery.start_soon(
+                        questions.ask_when_possible, address, what, args, done, to.id
+                    )
 
             def goes_on() -> bool:
                 """Ask whom there is to ask; False when the walk is over."""
@@ -110,15 +122,14 @@ class Walks:
                         return goes_on()
                     if suspected:
                         besieged = self._is_crowded(target, lookup.all_answered())
-                        lookup.widen(*self._bounds(besieged, stores=stores, retries=paths > 1))
+                        if stores and not besieged:
+                            lookup.widen(*self._bounds(False, stores=True, retries=False))
                     return False
                 for contact in lookup.take(now):
-                    done = partial(came, contact)
-                    to = contact.address
-                    if not self._questions.ask_now(to, method, args, done, contact.id, now):
-                        nursery.start_soon(
-                            self._questions.ask_when_possible, to, method, args, done, contact.id
-                        )
+                    ask(contact, method, args, partial(came, contact))
+                for contact, point in lookup.around(now):
+                    about = {b"target": point, **self.want()}
+                    ask(contact, krpc.FIND_NODE, about, partial(told, contact))
                 return True
 
             is_on = True
@@ -163,15 +174,17 @@ class Walks:
     def _is_crowded(self, target: bytes, answered: Sequence[NodeInfo]) -> bool:
         return self.density.is_crowded(target, [info.id for info in answered])
 
-    def _bounds(self, suspected: bool, *, stores: bool, retries: bool) -> tuple[int, int]:
-        """How far around a target to ask everybody, and how many at most; no distance at all: the
-        k closest are enough."""
+    def _bounds(
+        self, suspected: bool, *, stores: bool, retries: bool
+    ) -> tuple[int, int, Sequence[int]]:
+        """How far around a target to ask everybody, how many at most, and about which points; no
+        distance at all: the k closest are enough."""
         k = self._config.k
         if self.density.is_small:
-            return 0, k
+            return 0, k, ()
         if suspected or (retries and not stores):
             # Twice as many as should be there: k honest ones are among them, wherever they stand.
-            return self.density.radius(2 * k), WIDEST
+            return self.density.radius(2 * k), WIDEST, POINTS
         # Who crowds a key out must not have it alone, even unnoticed. The radius is a guess, and a
         # young node's a poor one: a store on several times k nodes would be a burden to them.
-        return (self.density.radius(k), 4 * k) if stores else (0, k)
+        return (self.density.radius(k), 4 * k, ()) if stores else (0, k, ())

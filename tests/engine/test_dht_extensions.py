@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo, Query, Reply
 from dht_torrent.engine.net import DatagramSocket
 from dht_torrent.errors import NoReply
-from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
+from dht_torrent.ids import Address, HostPort, InfoHash, NodeId, distance
 from tests.helpers.dht_lab import (
     CONFIG,
     HASH,
@@ -276,8 +277,16 @@ async def test_a_host_that_liars_point_to_is_asked_a_few_times_a_minute(
 
 async def test_an_announce_may_go_on_disjoint_paths(lab: Lab, autojump_clock: MockClock) -> None:
     nodes = await lab.nodes(40, config=replace(CONFIG, announce_paths=4))
-    # The k closest, and whoever else is where they should be, by an estimate still rough.
-    assert 8 <= (await find(nodes[5], 5000)).announced_to <= 16
+    announcer = nodes[5]
+    size = announcer.status().network_size
+    assert size is not None
+    answer = await find(announcer, 5000)
+    # The eight closest of the others, and whoever is where eight should be, as far as it knows.
+    away = {dht.node_id: distance(dht.node_id, HASH) for dht in nodes if dht is not announcer}
+    within = max(sorted(away.values())[7], math.floor(8 / size * (2**160 - 1)))
+    holders = {dht.node_id for dht in nodes if dht.status().stored_peers}
+    assert holders == {node_id for node_id, nearness in away.items() if nearness <= within}
+    assert answer.announced_to == len(holders)
     for dht in nodes[::5]:
         assert Address("10.0.0.6", 5000) in (await find(dht)).peers
 
