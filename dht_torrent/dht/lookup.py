@@ -39,8 +39,24 @@ class Reach(NamedTuple):
         return place < self.k or (distance <= self.radius and place < self.most)
 
 
+CREDIT = 3
+"""Silent nodes of whom one node may tell and be believed; and one more for each it tells of that
+answers. Half of what honest nodes tell may be dead, but many of them tell of each node."""
+
+
 class _Candidate:
-    __slots__ = ("answered", "asked_at", "counts", "distance", "failed", "hops", "info")
+    __slots__ = (
+        "answered",
+        "asked_at",
+        "counts",
+        "credit",
+        "distance",
+        "failed",
+        "hops",
+        "info",
+        "sponsor",
+        "tellers",
+    )
 
     def __init__(self, info: NodeInfo, distance: int, hops: int, counts: bool) -> None:
         self.info = info
@@ -50,6 +66,19 @@ class _Candidate:
         self.asked_at: float | None = None
         self.answered = False
         self.failed = False
+        self.tellers: list[_Candidate] = []  # in whose answers it was; nobody: it was in our table
+        self.sponsor: _Candidate | None = None  # the one on whose credit it was asked
+        self.credit = CREDIT
+
+    def is_believed(self) -> bool:
+        """Whether it is in our table, or somebody who tells of it has credit."""
+        return not self.tellers or any(teller.credit > 0 for teller in self.tellers)
+
+    def ask(self, now: float) -> None:
+        self.asked_at = now
+        if self.tellers:
+            self.sponsor = max(self.tellers, key=lambda teller: teller.credit)
+            self.sponsor.credit -= 1
 
 
 class Lookup:
@@ -77,9 +106,8 @@ class Lookup:
         self._strict = stores and config.secure_ids
         self._reach = Reach(config.k)
         self._points: list[int] = []  # to be asked about, by their distances from the target
-        self._around: dict[
-            NodeId, float | None
-        ] = {}  # asked about one, then; None: not awaited any more
+        # Who was asked about one, and when; None: not awaited any more.
+        self._around: dict[NodeId, float | None] = {}
         self._number = int.from_bytes(target, "big")
         self._deadline = now + config.lookup_timeout
         self._known: dict[NodeId, _Candidate] = {}
@@ -109,8 +137,8 @@ class Lookup:
         for candidate in self._window(now, soft):
             if flying >= config.alpha or self.asked >= config.lookup_queries:
                 break
-            if candidate.asked_at is None:
-                candidate.asked_at = now
+            if candidate.asked_at is None and candidate.is_believed():
+                candidate.ask(now)
                 self._flying[candidate.info.id] = now
                 self.asked += 1
                 flying += 1
@@ -125,6 +153,8 @@ class Lookup:
         if candidate.answered or candidate.failed:
             return
         candidate.answered = True
+        if candidate.sponsor is not None:
+            candidate.sponsor.credit += 2
         del self._flying[contact.id]
         self.replies += 1
         bisect.insort(self._times, now - candidate.asked_at)
@@ -147,6 +177,8 @@ class Lookup:
         self._flying.pop(contact.id, None)
         self._sorted.remove(candidate)
         self.asked -= 1
+        if candidate.sponsor is not None:
+            candidate.sponsor.credit += 1
 
     def done(self, now: float) -> bool:
         """Whether the closest nodes that answer are known, or a bound is reached.
@@ -237,7 +269,9 @@ class Lookup:
             if not self._reach.holds(counting, candidate.distance):
                 break
             asked_at = candidate.asked_at
-            if candidate.answered or asked_at is None or now < asked_at + wait:
+            if candidate.answered or (
+                candidate.is_believed() if asked_at is None else now < asked_at + wait
+            ):
                 if candidate.counts:
                     counting += 1
                 elif others < self._config.k:
@@ -276,11 +310,14 @@ class Lookup:
         for info in islice(nodes, 2 * self._config.k):
             # Nobody out there knows a local address of ours; it would make us knock inside.
             if not info.address.is_local or teller.info.address.is_local:
-                self._add(info, teller.hops + 1)
+                self._add(info, teller.hops + 1, teller)
 
-    def _add(self, info: NodeInfo, hops: int) -> None:
+    def _add(self, info: NodeInfo, hops: int, teller: _Candidate | None = None) -> None:
         address: Address = info.address
-        if info.id in self._known or info.id == self._own_id:
+        known = self._known.get(info.id)
+        if known is not None and teller is not None and known.tellers and known.info == info:
+            known.tellers.append(teller)
+        if known is not None or info.id == self._own_id:
             return
         if address.is_ipv6 != self._ipv6 or not address.is_usable:
             return
@@ -291,6 +328,8 @@ class Lookup:
             return
         counts = not self._strict or is_compliant(info.id, address)
         candidate = _Candidate(info, int.from_bytes(info.id, "big") ^ self._number, hops, counts)
+        if teller is not None:
+            candidate.tellers.append(teller)
         if len(self._sorted) >= self._config.lookup_candidates and not self._drop_farthest(
             candidate
         ):
@@ -305,8 +344,9 @@ class Lookup:
         spare_answers = sum(candidate.answered for candidate in self._sorted) > self._config.k
         for index in range(len(self._sorted) - 1, -1, -1):
             farthest = self._sorted[index]
-            if farthest.distance <= newcomer.distance:
-                return False
+            unbelieved = farthest.asked_at is None and not farthest.is_believed()
+            if farthest.distance <= newcomer.distance and not unbelieved:
+                continue
             if farthest.asked_at is None:
                 del self._known[farthest.info.id]
                 self._places.discard(neighbourhood(farthest.info.address))

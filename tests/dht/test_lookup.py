@@ -9,7 +9,7 @@ import pytest
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import make_id
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.lookup import POINTS, Lookup
+from dht_torrent.dht.lookup import CREDIT, POINTS, Lookup
 from dht_torrent.ids import Address, NodeId, distance
 from tests.helpers.dht_world import CONFIG, OWN, World, address, finish, walk
 
@@ -83,6 +83,100 @@ def test_a_liar_with_ever_closer_inventions_changes_nothing() -> None:
         assert len(honest) >= 7
         assert lookup.asked <= CONFIG.lookup_queries
         assert seconds < 10
+
+
+def inventions(target: bytes, count: int, seed: int) -> list[NodeInfo]:
+    """Nodes that do not exist, nearer to the target than any that does."""
+    rng = random.Random(seed)
+    number = int.from_bytes(target, "big")
+    return [
+        NodeInfo(
+            NodeId((number ^ rng.randrange(1, 1 << 80)).to_bytes(20, "big")),
+            Address(f"66.{rng.randrange(256)}.{rng.randrange(256)}.9", 6881),
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("agree", [False, True])
+def test_who_tells_of_the_dead_is_not_believed_for_long(agree: bool) -> None:
+    """Also when all liars tell of the same dead: for each there must be somebody with credit."""
+    world = World(300, seed=4)
+    for turn in range(20):
+        target = world.rng.randbytes(20)
+        liars = world.some(3)
+        asked: list[NodeInfo] = []
+
+        def answer(
+            node: NodeInfo,
+            target: bytes,
+            liars: list[NodeInfo] = liars,
+            asked: list[NodeInfo] = asked,
+            turn: int = turn,
+        ) -> tuple[float, list[NodeInfo]] | None:
+            asked.append(node)
+            if node in liars:
+                return 0.05, inventions(target, 16, 0 if agree else turn * 3 + liars.index(node))
+            return world.answer(node, target)
+
+        lookup, seconds = walk(answer, target, [*liars, *world.some(7)])
+        assert lookup.closest() == world.closest(target)
+        answering = sum(liar in asked for liar in liars)
+        assert sum(node not in world.nodes for node in asked) <= CREDIT * answering
+        assert seconds < 4
+
+
+def test_whom_a_liar_tells_of_is_asked_if_somebody_else_tells_of_it_too() -> None:
+    target = bytes(20)
+    liar, honest, real = (NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in (9, 8, 7))
+    lookup = Lookup(target, OWN, CONFIG, 0)
+    lookup.add([liar, honest])
+    lookup.take(0)
+    lookup.answered(liar, [*inventions(target, 15, 1), real], 0.1)
+    now = 0.1
+    while taken := lookup.take(now):
+        assert real not in taken
+        for fake in taken:
+            lookup.failed(fake)
+    lookup.answered(honest, [real], 0.2)
+    assert lookup.take(0.2) == [real]
+
+
+def test_each_that_answers_lets_its_teller_be_believed_about_one_more() -> None:
+    target = bytes(20)
+    teller = NodeInfo(NodeId(b"\x70" * 20), address(1))
+    told = [NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in range(2, 18)]
+    lookup = Lookup(target, OWN, DhtConfig(secure_ids=False, alpha=100, k=16), 0)
+    lookup.add([teller])
+    lookup.take(0)
+    lookup.answered(teller, told, 0.1)
+    first = lookup.take(0.1)
+    assert first == told[:CREDIT]
+    lookup.failed(first[0])
+    assert lookup.take(0.1) == []
+    lookup.answered(first[1], [], 0.2)
+    assert lookup.take(0.2) == told[CREDIT : CREDIT + 2]
+
+
+def test_the_inventions_of_a_liar_found_out_make_room_for_others() -> None:
+    target = bytes(20)
+    config = DhtConfig(secure_ids=False, lookup_candidates=17)
+    liar, honest = (NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in (9, 8))
+    lookup = Lookup(target, OWN, config, 0)
+    lookup.add([liar, honest])
+    lookup.take(0)
+    lookup.answered(liar, inventions(target, 16, 1), 0)
+    while taken := lookup.take(0):
+        for fake in taken:
+            lookup.failed(fake)
+    far = [NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in range(10, 18)]
+    lookup.answered(honest, far, 0)
+    asked: list[NodeInfo] = []
+    while taken := lookup.take(0):
+        asked += taken
+        for real in taken:
+            lookup.answered(real, [], 0)
+    assert asked == far[:6]  # with the two from our table, eight have answered
 
 
 def test_a_hundred_invented_ids_in_one_subnet_are_one_candidate() -> None:
