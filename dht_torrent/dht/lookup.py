@@ -24,6 +24,11 @@ radius comes, is only an estimate."""
 POINTS = range(8)
 """Places around its target that a widened lookup asks about. Asked for the target, all who know
 their neighbourhood name the same k."""
+CREDIT = 3
+"""Silent nodes of whom one node may tell and be believed; and one more for each it tells of that
+answers. Half of what honest nodes tell may be dead, but many of them tell of each node."""
+
+NEVER = float("-inf")
 
 
 class Reach(NamedTuple):
@@ -37,11 +42,6 @@ class Reach(NamedTuple):
     def holds(self, place: int, distance: int) -> bool:
         """Whether one at this distance is to be found, if so many are nearer."""
         return place < self.k or (distance <= self.radius and place < self.most)
-
-
-CREDIT = 3
-"""Silent nodes of whom one node may tell and be believed; and one more for each it tells of that
-answers. Half of what honest nodes tell may be dead, but many of them tell of each node."""
 
 
 class _Candidate:
@@ -72,7 +72,10 @@ class _Candidate:
 
     def is_believed(self) -> bool:
         """Whether it is in our table, or somebody who tells of it has credit."""
-        return not self.tellers or any(teller.credit > 0 for teller in self.tellers)
+        for teller in self.tellers:
+            if teller.credit > 0:
+                return True
+        return not self.tellers
 
     def ask(self, now: float) -> None:
         self.asked_at = now
@@ -106,8 +109,7 @@ class Lookup:
         self._strict = stores and config.secure_ids
         self._reach = Reach(config.k)
         self._points: list[int] = []  # to be asked about, by their distances from the target
-        # Who was asked about one, and when; None: not awaited any more.
-        self._around: dict[NodeId, float | None] = {}
+        self._around: dict[NodeId, float] = {}  # asked about one then, or long ago if it answered
         self._number = int.from_bytes(target, "big")
         self._deadline = now + config.lookup_timeout
         self._known: dict[NodeId, _Candidate] = {}
@@ -193,8 +195,7 @@ class Lookup:
         if not self._has_closest(now):
             return False
         patience = self._patience()
-        flying = (asked for asked in self._around.values() if asked is not None)
-        return not self._points and all(now >= asked + patience for asked in flying)
+        return not self._points and all(now >= at + patience for at in self._around.values())
 
     def _has_closest(self, now: float) -> bool:
         window = self._window(now, self._patience())
@@ -228,8 +229,8 @@ class Lookup:
 
     def told(self, contact: NodeInfo, nodes: Iterable[NodeInfo] | None) -> None:
         """What `contact`, whom `around` named, answered; None if it did not."""
-        if self._around.get(contact.id) is not None:
-            self._around[contact.id] = None
+        if self._around.get(contact.id, NEVER) > NEVER:
+            self._around[contact.id] = NEVER
             if nodes is not None:
                 self.replies += 1
                 self._hear(self._known[contact.id], nodes)
@@ -240,7 +241,7 @@ class Lookup:
         waits = self._soft(), self._patience()
         for asked_at in (*self._flying.values(), *self._around.values()):
             for wait in waits:
-                if asked_at is not None and now < asked_at + wait < wake:
+                if now < asked_at + wait < wake:
                     wake = asked_at + wait
         return wake
 
@@ -261,12 +262,14 @@ class Lookup:
         ]
 
     def _window(self, now: float, wait: float) -> list[_Candidate]:
-        """The k closest candidates that are not silent for `wait` seconds already, and those
-        within the radius. Among them may be k that do not count, but could know closer ones."""
+        """The k closest candidates that are believed and not silent for `wait` seconds already, and
+        those within the radius. Among them may be k that do not count, but could know closer ones.
+        """
         window: list[_Candidate] = []
         counting = others = 0
+        k = self._config.k
         for candidate in self._sorted:
-            if not self._reach.holds(counting, candidate.distance):
+            if counting >= k and not self._reach.holds(counting, candidate.distance):
                 break
             asked_at = candidate.asked_at
             if candidate.answered or (
@@ -274,7 +277,7 @@ class Lookup:
             ):
                 if candidate.counts:
                     counting += 1
-                elif others < self._config.k:
+                elif others < k:
                     others += 1
                 else:
                     continue
