@@ -108,7 +108,8 @@ class Lookup:
         self._ipv6 = ipv6
         self._strict = stores and config.secure_ids
         self._reach = Reach(config.k)
-        self._points: list[int] = []  # to be asked about, by their distances from the target
+        self.points: list[int] = []
+        """Still to be asked `around` about, by their distances from the target."""
         self._around: dict[NodeId, float] = {}  # asked about one then, or long ago if it answered
         self._number = int.from_bytes(target, "big")
         self._deadline = now + config.lookup_timeout
@@ -195,7 +196,7 @@ class Lookup:
         if not self._has_closest(now):
             return False
         patience = self._patience()
-        return not self._points and all(now >= at + patience for at in self._around.values())
+        return not self.points and all(now >= at + patience for at in self._around.values())
 
     def _has_closest(self, now: float) -> bool:
         window = self._window(now, self._patience())
@@ -209,22 +210,22 @@ class Lookup:
         than `most`, for the closest k may not be whom they should be; and until `around` has asked
         about these points. `done` may be False again."""
         self._reach = self._reach._replace(radius=radius, most=most)
-        self._points = [(2 * point + 1) * radius // (2 * len(POINTS)) for point in points]
+        self.points = [(2 * point + 1) * radius // (2 * len(POINTS)) for point in points]
 
     def around(self, now: float) -> list[tuple[NodeInfo, bytes]]:
         """After `widen`: whom to send a find_node for which id around the target, once all within
         the radius have been asked. They have answered before."""
-        if not self._points or not self._has_closest(now):
+        if not self.points or not self._has_closest(now):
             return []
         asks: list[tuple[NodeInfo, bytes]] = []
-        for point in self._points:
+        for point in self.points:
             near = [c for c in self._sorted if c.answered and c.info.id not in self._around]
             if near and self.asked < self._config.lookup_queries:
                 info = min(near, key=lambda c: c.distance ^ point).info
                 self._around[info.id] = now
                 self.asked += 1
                 asks.append((info, (self._number ^ point).to_bytes(20, "big")))
-        self._points = []
+        self.points = []
         return asks
 
     def told(self, contact: NodeInfo, nodes: Iterable[NodeInfo] | None) -> None:

@@ -153,9 +153,9 @@ class Paths:
         """As `Lookup.around`."""
         asks: list[tuple[NodeInfo, bytes]] = []
         for way in self._ways:
-            if mine := way.lookup.around(now):
+            if way.lookup.points:
+                asks += way.lookup.around(now)
                 way.stir()
-                asks += mine
         return asks
 
     def told(self, contact: NodeInfo, nodes: Iterable[NodeInfo] | None) -> None:

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.lookup import Lookup
+from dht_torrent.dht.lookup import POINTS, Lookup
 from dht_torrent.dht.paths import Paths, _Way, search, share
 from dht_torrent.ids import NodeId, distance
 from tests.helpers.dht_world import CONFIG, OWN, World, finish
@@ -64,6 +64,30 @@ def test_one_contact_is_enough_to_begin(world: World) -> None:
     lookup.add(world.some(1))
     finish(lookup, world.answer)
     assert len(lookup.closest()) >= 4
+
+
+@pytest.mark.parametrize("start", [1, 3, 16])
+def test_widened_they_ask_about_each_point_once_and_those_that_lead_nowhere_hold_nobody_up(
+    world: World, start: int
+) -> None:
+    target = world.rng.randbytes(20)
+    asked: list[bytes] = []
+
+    def answer(node: NodeInfo, target: bytes) -> tuple[float, list[NodeInfo]] | None:
+        asked.append(target)
+        return world.answer(node, target)
+
+    lookup = paths(target)
+    lookup.add(world.some(start))
+    now = finish(lookup, answer)
+    assert set(asked) == {target}
+    lookup.widen(2**155)
+    assert finish(lookup, answer, now=now) - now < 3
+    assert lookup.asked == len(asked)
+    points = [where for where in asked if where != target]
+    assert len(set(points)) == len(points)
+    assert len(points) == len(POINTS) if start == 16 else 0 < len(points) < len(POINTS)
+    assert all(distance(point, target) <= 2**155 for point in points)
 
 
 def test_nobody_at_all_is_an_end_too() -> None:
