@@ -110,13 +110,13 @@ class Lookup:
         self._reach = Reach(config.k)
         self.points: list[int] = []
         """Still to be asked `around` about, by their distances from the target."""
-        self._around: dict[NodeId, float] = {}  # asked about one then, or long ago if it answered
+        self._around: dict[NodeInfo, float] = {}  # asked about one then, or long ago if it answered
         self._number = int.from_bytes(target, "big")
         self._deadline = now + config.lookup_timeout
-        self._known: dict[NodeId, _Candidate] = {}
+        self._known: dict[NodeInfo, _Candidate] = {}
         self._places: set[Home] = set()
         self._sorted: list[_Candidate] = []  # by distance, failed ones removed
-        self._flying: dict[NodeId, float] = {}  # asked then, and neither answered nor failed yet
+        self._flying: dict[NodeInfo, float] = {}  # asked then, and neither answered nor failed yet
         self._times: list[float] = []  # seconds the answers took, in order of size
 
     @property
@@ -142,7 +142,7 @@ class Lookup:
                 break
             if candidate.asked_at is None and candidate.is_believed():
                 candidate.ask(now)
-                self._flying[candidate.info.id] = now
+                self._flying[candidate.info] = now
                 self.asked += 1
                 flying += 1
                 taken.append(candidate.info)
@@ -150,7 +150,7 @@ class Lookup:
 
     def answered(self, contact: NodeInfo, nodes: Iterable[NodeInfo], now: float) -> None:
         """`contact`, whom `take` named, answered and told of `nodes`."""
-        candidate = self._known.get(contact.id)
+        candidate = self._known.get(contact)
         if candidate is None or candidate.asked_at is None:
             return
         if candidate.answered or candidate.failed:
@@ -158,26 +158,26 @@ class Lookup:
         candidate.answered = True
         if candidate.sponsor is not None:
             candidate.sponsor.credit += 2
-        del self._flying[contact.id]
+        del self._flying[contact]
         self.replies += 1
         bisect.insort(self._times, now - candidate.asked_at)
         self._hear(candidate, nodes)
 
     def failed(self, contact: NodeInfo) -> None:
         """`contact` refused, answered as somebody else, or is silent for good."""
-        candidate = self._known.get(contact.id)
+        candidate = self._known.get(contact)
         if candidate is None or candidate.answered or candidate.failed:
             return
         candidate.failed = True
-        self._flying.pop(contact.id, None)
+        self._flying.pop(contact, None)
         self._sorted.remove(candidate)
         self._places.discard(neighbourhood(contact.address))
 
     def skip(self, contact: NodeInfo) -> None:
         """`contact`, just named by `take`, is not asked after all: somebody else has asked it."""
-        candidate = self._known[contact.id]
+        candidate = self._known[contact]
         candidate.failed = True
-        self._flying.pop(contact.id, None)
+        self._flying.pop(contact, None)
         self._sorted.remove(candidate)
         self.asked -= 1
         if candidate.sponsor is not None:
@@ -219,10 +219,10 @@ class Lookup:
             return []
         asks: list[tuple[NodeInfo, bytes]] = []
         for point in self.points:
-            near = [c for c in self._sorted if c.answered and c.info.id not in self._around]
+            near = [c for c in self._sorted if c.answered and c.info not in self._around]
             if near and self.asked < self._config.lookup_queries:
                 info = min(near, key=lambda c: c.distance ^ point).info
-                self._around[info.id] = now
+                self._around[info] = now
                 self.asked += 1
                 asks.append((info, (self._number ^ point).to_bytes(20, "big")))
         self.points = []
@@ -230,11 +230,11 @@ class Lookup:
 
     def told(self, contact: NodeInfo, nodes: Iterable[NodeInfo] | None) -> None:
         """What `contact`, whom `around` named, answered; None if it did not."""
-        if self._around.get(contact.id, NEVER) > NEVER:
-            self._around[contact.id] = NEVER
+        if self._around.get(contact, NEVER) > NEVER:
+            self._around[contact] = NEVER
             if nodes is not None:
                 self.replies += 1
-                self._hear(self._known[contact.id], nodes)
+                self._hear(self._known[contact], nodes)
 
     def wake_at(self, now: float) -> float:
         """When, without any event, `take` or `done` may say something new."""
@@ -318,8 +318,8 @@ class Lookup:
 
     def _add(self, info: NodeInfo, hops: int, teller: _Candidate | None = None) -> None:
         address: Address = info.address
-        known = self._known.get(info.id)
-        if known is not None and teller is not None and known.tellers and known.info == info:
+        known = self._known.get(info)
+        if known is not None and teller is not None and known.tellers:
             known.tellers.append(teller)
         if known is not None or info.id == self._own_id:
             return
@@ -338,7 +338,7 @@ class Lookup:
             candidate
         ):
             return
-        self._known[info.id] = candidate
+        self._known[info] = candidate
         self._places.add(place)
         bisect.insort(self._sorted, candidate, key=lambda c: c.distance)
 
@@ -352,7 +352,7 @@ class Lookup:
             if farthest.distance <= newcomer.distance and not unbelieved:
                 continue
             if farthest.asked_at is None:
-                del self._known[farthest.info.id]
+                del self._known[farthest.info]
                 self._places.discard(neighbourhood(farthest.info.address))
             elif not (farthest.answered and spare_answers):
                 continue

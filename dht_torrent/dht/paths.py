@@ -72,7 +72,7 @@ class Paths:
         self._ways = [_Way(lookup) for lookup in ways]
         self.target = self._ways[0].lookup.target
         self._reach = Reach(k)
-        self._asked_on: dict[NodeId, _Way] = {}
+        self._asked_on: dict[NodeInfo, _Way] = {}
 
     @property
     def asked(self) -> int:
@@ -101,11 +101,11 @@ class Paths:
             if way.is_done or way.drained:
                 continue
             while fresh := way.lookup.take(now):
-                mine = [info for info in fresh if info.id not in self._asked_on]
+                mine = [info for info in fresh if info not in self._asked_on]
                 for info in fresh:
-                    if info.id in self._asked_on:
+                    if info in self._asked_on:
                         way.lookup.skip(info)
-                self._asked_on.update(dict.fromkeys((info.id for info in mine), way))
+                self._asked_on.update(dict.fromkeys(mine, way))
                 taken += mine
             way.stir()
             self._look(way, now)
@@ -113,7 +113,7 @@ class Paths:
         return taken
 
     def answered(self, contact: NodeInfo, nodes: Iterable[NodeInfo], now: float) -> None:
-        way = self._asked_on.get(contact.id)
+        way = self._asked_on.get(contact)
         if way is None:
             return
         was_silent = not self.replies
@@ -123,7 +123,7 @@ class Paths:
             stirred.stir()
 
     def failed(self, contact: NodeInfo) -> None:
-        way = self._asked_on.get(contact.id)
+        way = self._asked_on.get(contact)
         if way is not None:
             way.lookup.failed(contact)
             way.stir()
@@ -160,7 +160,7 @@ class Paths:
 
     def told(self, contact: NodeInfo, nodes: Iterable[NodeInfo] | None) -> None:
         """As `Lookup.told`."""
-        way = self._asked_on[contact.id]
+        way = self._asked_on[contact]
         way.lookup.told(contact, nodes)
         way.stir()
 

@@ -142,6 +142,27 @@ def test_whom_a_liar_tells_of_is_asked_if_somebody_else_tells_of_it_too() -> Non
     assert lookup.take(0.2) == [real]
 
 
+def test_a_node_told_of_at_a_false_address_is_found_at_its_true_one() -> None:
+    world = World(300, seed=6)
+    for _ in range(20):
+        target = world.rng.randbytes(20)
+        liar, *others = world.some(8)
+
+        def answer(
+            node: NodeInfo, target: bytes, liar: NodeInfo = liar
+        ) -> tuple[float, list[NodeInfo]] | None:
+            if node == liar:
+                true = sorted(world.nodes, key=lambda one: distance(one.id, target))[:16]
+                return 0.01, [
+                    NodeInfo(one.id, Address(f"66.{n}.1.9", 6881)) for n, one in enumerate(true)
+                ]
+            return world.answer(node, target) if node in world.nodes else None
+
+        lookup, seconds = walk(answer, target, [liar, *others])
+        assert lookup.closest() == world.closest(target)
+        assert seconds < 4
+
+
 def test_each_that_answers_lets_its_teller_be_believed_about_one_more() -> None:
     target = bytes(20)
     teller = NodeInfo(NodeId(b"\x70" * 20), address(1))
