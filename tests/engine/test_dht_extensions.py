@@ -11,12 +11,14 @@ from trio.testing import MockClock
 
 from dht_torrent.bencode import Value
 from dht_torrent.dht import krpc
-from dht_torrent.dht.density import SMALL
+from dht_torrent.dht.density import SMALL, TOO_DENSE
 from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo, Query, Reply
+from dht_torrent.engine.dht import Dht
 from dht_torrent.engine.net import DatagramSocket
 from dht_torrent.errors import NoReply
 from dht_torrent.ids import Address, HostPort, InfoHash, NodeId, distance
+from dht_torrent.trace import LookupDone
 from tests.helpers.dht_lab import (
     CONFIG,
     HASH,
@@ -291,6 +293,31 @@ async def test_an_announce_may_go_on_disjoint_paths(lab: Lab, autojump_clock: Mo
     assert answer.announced_to == len(holders)
     for dht in nodes[::5]:
         assert Address("10.0.0.6", 5000) in (await find(dht)).peers
+
+
+async def test_a_key_whose_closest_are_dense_by_chance_is_asked_around_and_not_called_besieged(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    # Eight where 2.2 to 2.8 of sixty are expected, and the next where there are at least 4.5.
+    number, nodes = int.from_bytes(HASH, "big"), list[Dht]()
+    for place in range(60):
+        share = lab.rng.uniform(2.2, 2.8) if place < 8 else lab.rng.uniform(4.5, 60)
+        node_id = NodeId((number ^ int(share / 60 * 2**160)).to_bytes(20, "big"))
+        nodes.append(await lab.node(f"10.0.0.{place + 1}", *nodes[:1], node_id=node_id))
+    for dht in nodes:
+        await dht.bootstrapped()
+    looker = nodes[-1]
+    for _ in range(40):
+        await looker.find_node(lab.rng.randbytes(20))
+    size = looker.status().network_size
+    assert size is not None
+    assert size * 2.8 / 60 < TOO_DENSE < size * 4.5 / 60
+    lab.records.clear()
+    await find(looker)
+    first, *_ = [record for record in lab.records if isinstance(record, LookupDone)]
+    assert len(first.closest) >= 12, "sixteen are expected so near"
+    assert not first.besieged
+    assert looker.status().besieged == 0
 
 
 # --- both address families (BEP 32) --------------------------------------------------------------
