@@ -22,10 +22,15 @@ NEEDED = 10
 """Targets seen before we dare to judge."""
 SMALL = 4
 """Times k: a network of fewer nodes has no crowds."""
-TOO_DENSE = 2.7
-"""A crowd: so few nodes at most are expected within the distance at which the k = 8 closest are.
-By chance that is so for one key in 150 (the Gamma distribution of shape 8). Eight whose ids were
-drawn until they were nearer than the nearest honest one are seen 95 times of 100."""
+TOO_DENSE = 3.2
+"""A crowd: so few nodes at most are expected within the distance at which the ninth closest is (for
+k = 8). By chance that is so for one key in 175 (the Gamma distribution of shape 9), or one in 130,
+the size being a guess. Behind eight whose ids were drawn until they were nearer than the nearest
+honest node, the ninth *is* that node, and they are seen 96 times of 100. Nothing else about the
+distances tells more: the odds of the two explanations depend on that of the ninth alone."""
+FAR_TOO_DENSE = 2.0
+"""The same for the eighth, whoever comes next: one key in 900. Who crowds a key and hides the
+honest nodes behind it, with a ninth of his own where it raises no doubt, is seen 88 times."""
 
 
 class Density:
@@ -58,15 +63,21 @@ class Density:
             self._sizes.popitem(last=False)
 
     def is_crowded(self, target: bytes, ids: Sequence[bytes]) -> bool:
-        """Whether the k closest that answered are too close together to be there by chance."""
+        """Whether those who answered, nearest first, are too close together to be there by chance.
+
+        Where only k are known, the last of them stands for the one behind it, and one key in 60 is
+        suspected: ask around, and judge again."""
         others = [size for other, size in self._sizes.items() if other != target]
         if len(ids) < self._k or len(others) < NEEDED:
             return False
         size = median(others)
         if size < SMALL * self._k:
             return False
-        expected = size * distance(ids[self._k - 1], target) / SPACE
-        return expected < TOO_DENSE * self._k / 8
+        last, behind = (
+            size * distance(one, target) / SPACE
+            for one in (ids[self._k - 1], ids[: self._k + 1][-1])
+        )
+        return behind < TOO_DENSE * self._k / 8 or last < FAR_TOO_DENSE * self._k / 8
 
     def radius(self, count: int) -> int:
         """The distance within which about `count` nodes are expected around any target."""

@@ -2,13 +2,15 @@
 `lookup_queries` questions are asked, `lookup_candidates` remembered, `lookup_timeout` spent.
 
 The caller asks whom `take` names, reports what came, and wakes again at `wake_at`. What is asked
-(find_node, get_peers, get) is the caller's affair.
+(find_node, get_peers, get) is the caller's affair; only `around` wants a find_node.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import is_compliant
@@ -19,10 +21,42 @@ from dht_torrent.ids import Address, NodeId
 WIDEST = 64
 """Nodes that a widened lookup counts as close, at most: the size of the network, from which the
 radius comes, is only an estimate."""
+POINTS = range(8)
+"""Places around its target that a widened lookup asks about. Asked for the target, all who know
+their neighbourhood name the same k."""
+CREDIT = 3
+"""Silent nodes of whom one node may tell and be believed; and one more for each it tells of that
+answers. Half of what honest nodes tell may be dead, but many of them tell of each node."""
+
+NEVER = float("-inf")
+
+
+class Reach(NamedTuple):
+    """Whom a lookup is to find: the `k` closest, and all within `radius`, but no more of them than
+    `most`."""
+
+    k: int
+    radius: int = -1
+    most: int = WIDEST
+
+    def holds(self, place: int, distance: int) -> bool:
+        """Whether one at this distance is to be found, if so many are nearer."""
+        return place < self.k or (distance <= self.radius and place < self.most)
 
 
 class _Candidate:
-    __slots__ = ("answered", "asked_at", "counts", "distance", "failed", "hops", "info")
+    __slots__ = (
+        "answered",
+        "asked_at",
+        "counts",
+        "credit",
+        "distance",
+        "failed",
+        "hops",
+        "info",
+        "sponsor",
+        "tellers",
+    )
 
     def __init__(self, info: NodeInfo, distance: int, hops: int, counts: bool) -> None:
         self.info = info
@@ -32,6 +66,22 @@ class _Candidate:
         self.asked_at: float | None = None
         self.answered = False
         self.failed = False
+        self.tellers: list[_Candidate] = []  # in whose answers it was; nobody: it was in our table
+        self.sponsor: _Candidate | None = None  # the one on whose credit it was asked
+        self.credit = CREDIT
+
+    def is_believed(self) -> bool:
+        """Whether it is in our table, or somebody who tells of it has credit."""
+        for teller in self.tellers:
+            if teller.credit > 0:
+                return True
+        return not self.tellers
+
+    def ask(self, now: float) -> None:
+        self.asked_at = now
+        if self.tellers:
+            self.sponsor = max(self.tellers, key=lambda teller: teller.credit)
+            self.sponsor.credit -= 1
 
 
 class Lookup:
@@ -57,14 +107,16 @@ class Lookup:
         self._config = config
         self._ipv6 = ipv6
         self._strict = stores and config.secure_ids
-        self._radius = -1
-        self._most = WIDEST
+        self._reach = Reach(config.k)
+        self.points: list[int] = []
+        """Still to be asked `around` about, by their distances from the target."""
+        self._around: dict[NodeInfo, float] = {}  # asked about one then, or long ago if it answered
         self._number = int.from_bytes(target, "big")
         self._deadline = now + config.lookup_timeout
-        self._known: dict[NodeId, _Candidate] = {}
+        self._known: dict[NodeInfo, _Candidate] = {}
         self._places: set[Home] = set()
         self._sorted: list[_Candidate] = []  # by distance, failed ones removed
-        self._flying: dict[NodeId, float] = {}  # asked then, and neither answered nor failed yet
+        self._flying: dict[NodeInfo, float] = {}  # asked then, and neither answered nor failed yet
         self._times: list[float] = []  # seconds the answers took, in order of size
 
     @property
@@ -88,9 +140,9 @@ class Lookup:
         for candidate in self._window(now, soft):
             if flying >= config.alpha or self.asked >= config.lookup_queries:
                 break
-            if candidate.asked_at is None:
-                candidate.asked_at = now
-                self._flying[candidate.info.id] = now
+            if candidate.asked_at is None and candidate.is_believed():
+                candidate.ask(now)
+                self._flying[candidate.info] = now
                 self.asked += 1
                 flying += 1
                 taken.append(candidate.info)
@@ -98,42 +150,38 @@ class Lookup:
 
     def answered(self, contact: NodeInfo, nodes: Iterable[NodeInfo], now: float) -> None:
         """`contact`, whom `take` named, answered and told of `nodes`."""
-        candidate = self._known.get(contact.id)
+        candidate = self._known.get(contact)
         if candidate is None or candidate.asked_at is None:
             return
         if candidate.answered or candidate.failed:
             return
         candidate.answered = True
-        del self._flying[contact.id]
+        if candidate.sponsor is not None:
+            candidate.sponsor.credit += 2
+        del self._flying[contact]
         self.replies += 1
         bisect.insort(self._times, now - candidate.asked_at)
-        believed = 2 * self._config.k  # BEP 5's answer has k; a datagram could hold 77 inventions
-        for info in nodes:
-            if not believed:
-                return
-            believed -= 1
-            # Nobody out there knows a local address of ours; it would make us knock inside.
-            if info.address.is_local and not contact.address.is_local:
-                continue
-            self._add(info, candidate.hops + 1)
+        self._hear(candidate, nodes)
 
     def failed(self, contact: NodeInfo) -> None:
         """`contact` refused, answered as somebody else, or is silent for good."""
-        candidate = self._known.get(contact.id)
+        candidate = self._known.get(contact)
         if candidate is None or candidate.answered or candidate.failed:
             return
         candidate.failed = True
-        self._flying.pop(contact.id, None)
+        self._flying.pop(contact, None)
         self._sorted.remove(candidate)
         self._places.discard(neighbourhood(contact.address))
 
     def skip(self, contact: NodeInfo) -> None:
         """`contact`, just named by `take`, is not asked after all: somebody else has asked it."""
-        candidate = self._known[contact.id]
+        candidate = self._known[contact]
         candidate.failed = True
-        self._flying.pop(contact.id, None)
+        self._flying.pop(contact, None)
         self._sorted.remove(candidate)
         self.asked -= 1
+        if candidate.sponsor is not None:
+            candidate.sponsor.credit += 1
 
     def done(self, now: float) -> bool:
         """Whether the closest nodes that answer are known, or a bound is reached.
@@ -145,22 +193,54 @@ class Lookup:
             return True
         if self.is_alone and not self.replies and self._flying:
             return False
+        if not self._has_closest(now):
+            return False
+        patience = self._patience()
+        return not self.points and all(now >= at + patience for at in self._around.values())
+
+    def _has_closest(self, now: float) -> bool:
         window = self._window(now, self._patience())
         if all(candidate.answered for candidate in window if candidate.counts):
             return True
         spent = self.asked >= self._config.lookup_queries
         return spent and all(c.answered or c.asked_at is None for c in window)
 
-    def widen(self, radius: int, most: int = WIDEST) -> None:
+    def widen(self, radius: int, most: int = WIDEST, points: Sequence[int] = POINTS) -> None:
         """Go on until everybody within this distance of the target has been asked, but no more
-        than `most`, for the closest k may not be whom they should be. `done` may be False again."""
-        self._radius, self._most = radius, most
+        than `most`, for the closest k may not be whom they should be; and until `around` has asked
+        about these points. `done` may be False again."""
+        self._reach = self._reach._replace(radius=radius, most=most)
+        self.points = [(2 * point + 1) * radius // (2 * len(POINTS)) for point in points]
+
+    def around(self, now: float) -> list[tuple[NodeInfo, bytes]]:
+        """After `widen`: whom to send a find_node for which id around the target, once all within
+        the radius have been asked. They have answered before."""
+        if not self.points or not self._has_closest(now):
+            return []
+        asks: list[tuple[NodeInfo, bytes]] = []
+        for point in self.points:
+            near = [c for c in self._sorted if c.answered and c.info not in self._around]
+            if near and self.asked < self._config.lookup_queries:
+                info = min(near, key=lambda c: c.distance ^ point).info
+                self._around[info] = now
+                self.asked += 1
+                asks.append((info, (self._number ^ point).to_bytes(20, "big")))
+        self.points = []
+        return asks
+
+    def told(self, contact: NodeInfo, nodes: Iterable[NodeInfo] | None) -> None:
+        """What `contact`, whom `around` named, answered; None if it did not."""
+        if self._around.get(contact, NEVER) > NEVER:
+            self._around[contact] = NEVER
+            if nodes is not None:
+                self.replies += 1
+                self._hear(self._known[contact], nodes)
 
     def wake_at(self, now: float) -> float:
         """When, without any event, `take` or `done` may say something new."""
         wake = self._deadline
         waits = self._soft(), self._patience()
-        for asked_at in self._flying.values():
+        for asked_at in (*self._flying.values(), *self._around.values()):
             for wait in waits:
                 if now < asked_at + wait < wake:
                     wake = asked_at + wait
@@ -179,24 +259,26 @@ class Lookup:
         return [
             candidate
             for place, candidate in enumerate(answered)
-            if place < self._config.k or (place < self._most and candidate.distance <= self._radius)
+            if self._reach.holds(place, candidate.distance)
         ]
 
     def _window(self, now: float, wait: float) -> list[_Candidate]:
-        """The k closest candidates that are not silent for `wait` seconds already, and those
-        within the radius. Among them may be k that do not count, but could know closer ones."""
+        """The k closest candidates that are believed and not silent for `wait` seconds already, and
+        those within the radius. Among them may be k that do not count, but could know closer ones.
+        """
         window: list[_Candidate] = []
         counting = others = 0
+        k = self._config.k
         for candidate in self._sorted:
-            if counting >= self._config.k and (
-                candidate.distance > self._radius or counting >= self._most
-            ):
+            if counting >= k and not self._reach.holds(counting, candidate.distance):
                 break
             asked_at = candidate.asked_at
-            if candidate.answered or asked_at is None or now < asked_at + wait:
+            if candidate.answered or (
+                candidate.is_believed() if asked_at is None else now < asked_at + wait
+            ):
                 if candidate.counts:
                     counting += 1
-                elif others < self._config.k:
+                elif others < k:
                     others += 1
                 else:
                     continue
@@ -227,9 +309,19 @@ class Lookup:
             return None
         return (times[len(times) // 2] + times[~(len(times) // 2)]) / 2
 
-    def _add(self, info: NodeInfo, hops: int) -> None:
+    def _hear(self, teller: _Candidate, nodes: Iterable[NodeInfo]) -> None:
+        # BEP 5's answer has k; a datagram could hold 77 inventions.
+        for info in islice(nodes, 2 * self._config.k):
+            # Nobody out there knows a local address of ours; it would make us knock inside.
+            if not info.address.is_local or teller.info.address.is_local:
+                self._add(info, teller.hops + 1, teller)
+
+    def _add(self, info: NodeInfo, hops: int, teller: _Candidate | None = None) -> None:
         address: Address = info.address
-        if info.id in self._known or info.id == self._own_id:
+        known = self._known.get(info)
+        if known is not None and teller is not None and known.tellers:
+            known.tellers.append(teller)
+        if known is not None or info.id == self._own_id:
             return
         if address.is_ipv6 != self._ipv6 or not address.is_usable:
             return
@@ -240,11 +332,13 @@ class Lookup:
             return
         counts = not self._strict or is_compliant(info.id, address)
         candidate = _Candidate(info, int.from_bytes(info.id, "big") ^ self._number, hops, counts)
+        if teller is not None:
+            candidate.tellers.append(teller)
         if len(self._sorted) >= self._config.lookup_candidates and not self._drop_farthest(
             candidate
         ):
             return
-        self._known[info.id] = candidate
+        self._known[info] = candidate
         self._places.add(place)
         bisect.insort(self._sorted, candidate, key=lambda c: c.distance)
 
@@ -254,10 +348,11 @@ class Lookup:
         spare_answers = sum(candidate.answered for candidate in self._sorted) > self._config.k
         for index in range(len(self._sorted) - 1, -1, -1):
             farthest = self._sorted[index]
-            if farthest.distance <= newcomer.distance:
-                return False
+            unbelieved = farthest.asked_at is None and not farthest.is_believed()
+            if farthest.distance <= newcomer.distance and not unbelieved:
+                continue
             if farthest.asked_at is None:
-                del self._known[farthest.info.id]
+                del self._known[farthest.info]
                 self._places.discard(neighbourhood(farthest.info.address))
             elif not (farthest.answered and spare_answers):
                 continue

@@ -5,12 +5,12 @@ liar spoils the way it is on and no other.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.lookup import WIDEST, Lookup
+from dht_torrent.dht.lookup import POINTS, WIDEST, Lookup, Reach
 from dht_torrent.dht.sources import Home, neighbourhood
 from dht_torrent.ids import NodeId, distance
 
@@ -32,40 +32,51 @@ class _Way:
         self.until = -math.inf
 
 
-class Paths:
-    """As a `Lookup`, on `count` ways. What all of them find together counts."""
+def search(
+    target: bytes,
+    own_id: NodeId,
+    config: DhtConfig,
+    now: float,
+    start: Sequence[NodeInfo],
+    *,
+    paths: int = 1,
+    ipv6: bool = False,
+    stores: bool = False,
+) -> Lookup | Paths:
+    """A lookup from the contacts of our table in `start`; on so many `paths`, where there are
+    enough of them."""
+    ways = paths if len(start) >= 2 * config.k else 1
+    part = config if ways == 1 else share(config, ways)
+    lookups = [Lookup(target, own_id, part, now, ipv6=ipv6, stores=stores) for _ in range(ways)]
+    lookup = lookups[0] if ways == 1 else Paths(lookups, config.k)
+    lookup.add(start)
+    return lookup
 
-    def __init__(
-        self,
-        target: bytes,
-        own_id: NodeId,
-        config: DhtConfig,
-        now: float,
-        *,
-        count: int,
-        ipv6: bool = False,
-        stores: bool = False,
-    ) -> None:
-        self.target = target
-        self._k = config.k
-        self._radius = -1
-        self._most = WIDEST
-        # Together they ask as many as one lookup may, and end when each has half of its closest:
-        # the halves differ, since nobody is asked twice.
-        part = replace(
-            config,
-            k=max(2, config.k // 2),
-            alpha=max(2, config.alpha // 2),
-            lookup_queries=max(config.k, config.lookup_queries // count),
-        )
-        self._ways = [
-            _Way(Lookup(target, own_id, part, now, ipv6=ipv6, stores=stores)) for _ in range(count)
-        ]
-        self._asked_on: dict[NodeId, _Way] = {}
+
+def share(config: DhtConfig, ways: int) -> DhtConfig:
+    """What each of so many ways may do. Together they ask as many as one lookup may, and end when
+    each has half of its closest: the halves differ, since nobody is asked twice."""
+    return replace(
+        config,
+        k=max(2, config.k // 2),
+        alpha=max(2, config.alpha // 2),
+        lookup_queries=max(config.k, config.lookup_queries // ways),
+    )
+
+
+class Paths:
+    """As a `Lookup`, on several ways: what all of them find together counts, and the `k` closest
+    of that. Made by `search`."""
+
+    def __init__(self, ways: Iterable[Lookup], k: int) -> None:
+        self._ways = [_Way(lookup) for lookup in ways]
+        self.target = self._ways[0].lookup.target
+        self._reach = Reach(k)
+        self._asked_on: dict[NodeInfo, _Way] = {}
 
     @property
     def asked(self) -> int:
-        return len(self._asked_on)
+        return sum(way.lookup.asked for way in self._ways)
 
     @property
     def replies(self) -> int:
@@ -90,11 +101,11 @@ class Paths:
             if way.is_done or way.drained:
                 continue
             while fresh := way.lookup.take(now):
-                mine = [info for info in fresh if info.id not in self._asked_on]
+                mine = [info for info in fresh if info not in self._asked_on]
                 for info in fresh:
-                    if info.id in self._asked_on:
+                    if info in self._asked_on:
                         way.lookup.skip(info)
-                self._asked_on.update(dict.fromkeys((info.id for info in mine), way))
+                self._asked_on.update(dict.fromkeys(mine, way))
                 taken += mine
             way.stir()
             self._look(way, now)
@@ -102,7 +113,7 @@ class Paths:
         return taken
 
     def answered(self, contact: NodeInfo, nodes: Iterable[NodeInfo], now: float) -> None:
-        way = self._asked_on.get(contact.id)
+        way = self._asked_on.get(contact)
         if way is None:
             return
         was_silent = not self.replies
@@ -112,7 +123,7 @@ class Paths:
             stirred.stir()
 
     def failed(self, contact: NodeInfo) -> None:
-        way = self._asked_on.get(contact.id)
+        way = self._asked_on.get(contact)
         if way is not None:
             way.lookup.failed(contact)
             way.stir()
@@ -130,12 +141,28 @@ class Paths:
             way.until = way.lookup.wake_at(now)
             way.drained = False
 
-    def widen(self, radius: int, most: int = WIDEST) -> None:
-        """As `Lookup.widen`."""
-        self._radius, self._most = radius, most
-        for way in self._ways:
-            way.lookup.widen(radius, most)
+    def widen(self, radius: int, most: int = WIDEST, points: Sequence[int] = POINTS) -> None:
+        """As `Lookup.widen`; the ways share the points."""
+        self._reach = self._reach._replace(radius=radius, most=most)
+        for number, way in enumerate(self._ways):
+            mine = points[number % len(points) :: len(self._ways)] if points else ()
+            way.lookup.widen(radius, most, mine)
             way.stir()
+
+    def around(self, now: float) -> list[tuple[NodeInfo, bytes]]:
+        """As `Lookup.around`."""
+        asks: list[tuple[NodeInfo, bytes]] = []
+        for way in self._ways:
+            if way.lookup.points:
+                asks += way.lookup.around(now)
+                way.stir()
+        return asks
+
+    def told(self, contact: NodeInfo, nodes: Iterable[NodeInfo] | None) -> None:
+        """As `Lookup.told`."""
+        way = self._asked_on[contact]
+        way.lookup.told(contact, nodes)
+        way.stir()
 
     def wake_at(self, now: float) -> float:
         for way in self._ways:
@@ -144,6 +171,14 @@ class Paths:
 
     def closest(self) -> list[NodeInfo]:
         """The closest of all ways, nearest first."""
+        return [
+            info
+            for place, info in enumerate(self.all_answered())
+            if self._reach.holds(place, distance(info.id, self.target))
+        ]
+
+    def all_answered(self) -> list[NodeInfo]:
+        """As `Lookup.all_answered`, of all ways."""
         everybody = sorted(
             (info for way in self._ways for info in way.lookup.all_answered()),
             key=lambda info: distance(info.id, self.target),
@@ -152,10 +187,4 @@ class Paths:
         places: dict[Home, NodeInfo] = {}
         for info in everybody:
             places.setdefault(neighbourhood(info.address), info)
-        found = list(places.values())
-        return [
-            info
-            for place, info in enumerate(found)
-            if place < self._k
-            or (place < self._most and distance(info.id, self.target) <= self._radius)
-        ]
+        return list(places.values())

@@ -20,7 +20,7 @@ from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Table
 from dht_torrent.engine.questions import Answer, Bell, Questions
 from dht_torrent.engine.walks import RETRY_WAYS, Walks
-from dht_torrent.ids import Address, InfoHash, NodeId
+from dht_torrent.ids import Address, InfoHash
 
 REANNOUNCE_PAUSE: Final = 2.0
 """Seconds between two rounds of announcing to newly met contacts."""
@@ -186,7 +186,7 @@ class Announces:
     ) -> PeerLookup:
         config = self._config
         found: dict[Address, None] = {}
-        tokens: dict[NodeId, bytes] = {}
+        tokens: dict[NodeInfo, bytes] = {}
         late = trio.Event()
         searching = True
 
@@ -202,7 +202,7 @@ class Announces:
 
         def on_reply(contact: NodeInfo, reply: Reply) -> None:
             if reply.token is not None:
-                tokens[contact.id] = reply.token
+                tokens[contact] = reply.token
             inside = contact.address.is_local
             deliver(
                 [
@@ -259,9 +259,7 @@ class Announces:
                     )
                 withdrawn = self._announcing.get(info_hash) is not announcement
                 if announce_port is not None and not withdrawn:
-                    closest = [
-                        (node, tokens[node.id]) for node in lookup.closest() if node.id in tokens
-                    ]
+                    closest = [(node, tokens[node]) for node in lookup.closest() if node in tokens]
                     seed = announcement is not None and announcement.seed
                     announced_to = await self._announce(info_hash, announce_port, closest, seed)
                     if announcement is not None:

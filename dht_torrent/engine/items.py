@@ -105,8 +105,8 @@ class Survey:
 
     def targets(self) -> list[Holder]:
         """The closest nodes, with the tokens to put there."""
-        by_id = {holder.contact.id: holder for holder in self.holders}
-        found = [by_id[info.id] for info in self.closest if info.id in by_id]
+        of = {holder.contact: holder for holder in self.holders}
+        found = [of[info] for info in self.closest if info in of]
         return [holder for holder in found if holder.token is not None]
 
 
@@ -298,7 +298,7 @@ class Items:
         thorough: bool = False,
         paths: int = 1,
     ) -> Survey:
-        holders: dict[NodeId, Holder] = {}
+        holders: dict[NodeInfo, Holder] = {}
         own = self._held_here(target, salt, seq)
         found = own is not None and (first or isinstance(own, ImmutableItem))
 
@@ -311,7 +311,7 @@ class Items:
             said = reply.body.get(b"seq")
             if isinstance(item, MutableItem) and seq is not None and item.seq <= seq:
                 item = None
-            holders[contact.id] = Holder(
+            holders[contact] = Holder(
                 contact, reply.token, item, said if isinstance(said, int) else None
             )
             # One who has the value under its hash needs no second opinion.

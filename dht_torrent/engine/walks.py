@@ -5,7 +5,7 @@ the walk ends when that says so or when its caller has enough.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -16,10 +16,10 @@ from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.density import Density
 from dht_torrent.dht.krpc import NodeInfo, Reply
-from dht_torrent.dht.lookup import WIDEST, Lookup
-from dht_torrent.dht.paths import Paths
+from dht_torrent.dht.lookup import POINTS, WIDEST, Lookup
+from dht_torrent.dht.paths import Paths, search
 from dht_torrent.dht.table import Table
-from dht_torrent.engine.questions import Answer, Bell, Questions
+from dht_torrent.engine.questions import Answer, Bell, Done, Questions
 from dht_torrent.trace import LookupDone, Trace
 
 logger = logging.getLogger(__name__)
@@ -64,21 +64,25 @@ class Walks:
 
         `stores`: the result is for storing on. `paths`: on so many disjoint ways, where there are
         contacts for that. `enough` is asked after each reply; True ends the walk early. Where the
-        closest nodes are suspiciously dense, all around them are asked as well; a store, and a
-        search on several paths, ask (and store on) those where the closest should be in any case.
+        closest nodes are suspiciously dense, all around them are asked as well, and then we know
+        whether the target is besieged; a store, and a search on several paths, ask (and store on)
+        those where the closest should be in any case.
         """
         config, ipv6 = self._config, self._table.ipv6
         if method == krpc.FIND_NODE:
             args = {**args, **self.want()}
-        own_id = self._table.own_id
         began = now = trio.current_time()
         start = self._table.closest(target, max(2, paths) * config.k)
-        lookup: Lookup | Paths
-        if paths > 1 and len(start) >= 2 * config.k:
-            lookup = Paths(target, own_id, config, now, count=paths, ipv6=ipv6, stores=stores)
-        else:
-            lookup = Lookup(target, own_id, config, now, ipv6=ipv6, stores=stores)
-        lookup.add(contact.info for contact in start)
+        lookup = search(
+            target,
+            self._table.own_id,
+            config,
+            now,
+            [contact.info for contact in start],
+            paths=paths,
+            ipv6=ipv6,
+            stores=stores,
+        )
         bell = Bell()
 
         def came(contact: NodeInfo, answer: Answer) -> None:
@@ -90,28 +94,42 @@ class Walks:
                 lookup.failed(contact)
             bell.ring()
 
+        def told(contact: NodeInfo, answer: Answer) -> None:
+            nodes = answer.nodes(ipv6=ipv6) if isinstance(answer, Reply) else None
+            lookup.told(contact, nodes)
+            bell.ring()
+
         widened = method == krpc.FIND_NODE  # which looks for nobody in particular
-        besieged = False
+        suspected = besieged = False
         async with trio.open_nursery() as nursery:
+
+            def ask(to: NodeInfo, what: bytes, args: Mapping[bytes, Value], done: Done) -> None:
+                address, questions = to.address, self._questions
+                if not questions.ask_now(address, what, args, done, to.id, now):
+                    nursery.start_soon(
+                        questions.ask_when_possible, address, what, args, done, to.id
+                    )
 
             def goes_on() -> bool:
                 """Ask whom there is to ask; False when the walk is over."""
-                nonlocal widened, besieged
+                nonlocal widened, suspected, besieged
                 if enough is not None and enough():
                     return False
                 if lookup.done(now):
-                    if widened:
-                        return False
-                    widened, besieged = True, self._is_crowded(lookup)
-                    lookup.widen(*self._bounds(besieged, stores=stores, retries=paths > 1))
-                    return goes_on()
+                    if not widened:
+                        widened, suspected = True, self._is_crowded(target, lookup.closest())
+                        lookup.widen(*self._bounds(suspected, stores=stores, retries=paths > 1))
+                        return goes_on()
+                    if suspected:
+                        besieged = self._is_crowded(target, lookup.all_answered())
+                        if stores and not besieged:
+                            lookup.widen(*self._bounds(False, stores=True, retries=False))
+                    return False
                 for contact in lookup.take(now):
-                    done = partial(came, contact)
-                    to = contact.address
-                    if not self._questions.ask_now(to, method, args, done, contact.id, now):
-                        nursery.start_soon(
-                            self._questions.ask_when_possible, to, method, args, done, contact.id
-                        )
+                    ask(contact, method, args, partial(came, contact))
+                for contact, point in lookup.around(now):
+                    about = {b"target": point, **self.want()}
+                    ask(contact, krpc.FIND_NODE, about, partial(told, contact))
                 return True
 
             is_on = True
@@ -125,6 +143,9 @@ class Walks:
                 now = trio.current_time()
             # Questions in flight go on: their answers still serve the table.
             nursery.cancel_scope.cancel()
+        if besieged:
+            self.crowds += 1
+            logger.info("%s is besieged: its closest nodes are too dense", target.hex()[:8])
         closest = lookup.closest()
         if lookup.done(now) and not stores:  # else those who do not count would be missing
             self.density.note(target, [info.id for info in closest])
@@ -150,26 +171,20 @@ class Walks:
         )
         return lookup
 
-    def _is_crowded(self, lookup: Lookup | Paths) -> bool:
-        ids = [info.id for info in lookup.closest()]
-        if not self.density.is_crowded(lookup.target, ids):
-            return False
-        self.crowds += 1
-        logger.info(
-            "%s is besieged: its closest nodes are too dense; asking all around",
-            lookup.target.hex()[:8],
-        )
-        return True
+    def _is_crowded(self, target: bytes, answered: Sequence[NodeInfo]) -> bool:
+        return self.density.is_crowded(target, [info.id for info in answered])
 
-    def _bounds(self, besieged: bool, *, stores: bool, retries: bool) -> tuple[int, int]:
-        """How far around a target to ask everybody, and how many at most; no distance at all: the
-        k closest are enough."""
+    def _bounds(
+        self, suspected: bool, *, stores: bool, retries: bool
+    ) -> tuple[int, int, Sequence[int]]:
+        """How far around a target to ask everybody, how many at most, and about which points; no
+        distance at all: the k closest are enough."""
         k = self._config.k
         if self.density.is_small:
-            return 0, k
-        if besieged or (retries and not stores):
+            return 0, k, ()
+        if suspected or (retries and not stores):
             # Twice as many as should be there: k honest ones are among them, wherever they stand.
-            return self.density.radius(2 * k), WIDEST
+            return self.density.radius(2 * k), WIDEST, POINTS
         # Who crowds a key out must not have it alone, even unnoticed. The radius is a guess, and a
         # young node's a poor one: a store on several times k nodes would be a burden to them.
-        return (self.density.radius(k), 4 * k) if stores else (0, k)
+        return (self.density.radius(k), 4 * k, ()) if stores else (0, k, ())

@@ -141,7 +141,8 @@ def mixed_figures(looks: Sequence[Look]) -> dict[str, Cell]:
 
 def siege_figures(found: Sequence[Siege]) -> dict[str, Cell]:
     """For each size of the crowd: how often it had all the k closest, was noticed, and hid the
-    value. Detection is judged by the search for peers: that for an item ends when it has it."""
+    value. Detection is judged by the search for peers: that for an item ends when it has it; and an
+    alarm is false where nobody hostile is near, for sieges may reach the keys next to them."""
     figures: dict[str, Cell] = {}
     for size in sorted({siege.size for siege in found if siege.size}):
         for early, order in ((True, "early"), (False, "late")):
@@ -159,7 +160,8 @@ def siege_figures(found: Sequence[Siege]) -> dict[str, Cell]:
     figures["detected"] = share(attacked, lambda look: look.besieged)
     figures["detected_of_eclipsed"] = share(eclipsed, lambda look: look.besieged)
     figures["found"] = share([s.look for s in found if s.size], lambda look: look.found)
-    figures["false_alarms"] = share(peaceful, lambda look: look.besieged)
+    calm = [look for look in peaceful if look.method == "get_peers" and not look.hostile_closest]
+    figures["false_alarms"] = share(calm, lambda look: look.besieged)
     figures["found_in_peace"] = share(peaceful, lambda look: look.found)
     return figures
 

@@ -24,7 +24,7 @@ from typing import Final
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.lookup import Lookup
-from dht_torrent.dht.paths import Paths
+from dht_torrent.dht.paths import Paths, search
 from dht_torrent.ids import NodeId
 from dht_torrent.lab.dhtnet import host_address
 
@@ -145,12 +145,7 @@ class VirtualNetwork:
         target, own_id = rng.randbytes(20), self.info(searcher).id
         k = self.config.k
         start = self.known(searcher, target, max(2, paths) * k)
-        lookup: Lookup | Paths
-        if paths > 1 and len(start) >= 2 * k:
-            lookup = Paths(target, own_id, self.config, 0.0, count=paths)
-        else:
-            lookup = Lookup(target, own_id, self.config, 0.0)
-        lookup.add(start)
+        lookup = search(target, own_id, self.config, 0.0, start, paths=paths)
         seconds = self._walk(lookup, rng)
         truly = {info.id for info in self.closest(target, k, but=searcher)}
         right = sum(info.id in truly for info in lookup.closest())

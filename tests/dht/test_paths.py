@@ -7,8 +7,8 @@ import random
 import pytest
 
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.lookup import Lookup
-from dht_torrent.dht.paths import Paths, _Way
+from dht_torrent.dht.lookup import POINTS, Lookup
+from dht_torrent.dht.paths import Paths, _Way, search, share
 from dht_torrent.ids import NodeId, distance
 from tests.helpers.dht_world import CONFIG, OWN, World, finish
 
@@ -18,25 +18,44 @@ def world() -> World:
     return World(300, seed=1)
 
 
-def paths(target: bytes, count: int = 4) -> Paths:
-    return Paths(target, OWN, CONFIG, 0, count=count)
+def paths(target: bytes, count: int = 4, kind: type[Paths] = Paths) -> Paths:
+    part = share(CONFIG, count)
+    return kind([Lookup(target, OWN, part, 0) for _ in range(count)], CONFIG.k)
 
 
 def test_they_find_the_closest_and_ask_nobody_twice(world: World) -> None:
-    found = late = 0
+    found = 0
     for _ in range(30):
         target = world.rng.randbytes(20)
+        asked: list[NodeInfo] = []
+
+        def answer(
+            node: NodeInfo, target: bytes, asked: list[NodeInfo] = asked
+        ) -> tuple[float, list[NodeInfo]] | None:
+            asked.append(node)
+            return world.answer(node, target)
+
         lookup = paths(target)
         lookup.add(world.some(16))
-        assert finish(lookup, world.answer) < 5  # and it asserts that nobody is asked twice
-        assert lookup.asked <= CONFIG.lookup_queries
-        late += lookup.asked - lookup.replies  # still on the way when closer ones have answered
+        assert finish(lookup, answer) < 5  # and it asserts that nobody is asked twice
+        assert lookup.asked == len(asked) <= CONFIG.lookup_queries
         closest = lookup.closest()
         assert len(closest) == 8
         assert closest == sorted(closest, key=lambda node: distance(node.id, target))
         found += len(set(closest) & set(world.closest(target)))
+        # It waits for nobody but those who would change the result.
+        late = set(asked) - set(lookup.all_answered())
+        assert lookup.replies == len(asked) - len(late)
+        farthest = distance(closest[-1].id, target)
+        assert all(distance(node.id, target) > farthest for node in late)
     assert found >= 0.98 * 8 * 30
-    assert late <= 3
+
+
+def test_with_too_few_contacts_for_many_ways_it_takes_one(world: World) -> None:
+    start = world.some(16)
+    assert isinstance(search(bytes(20), OWN, CONFIG, 0, start, paths=8), Paths)
+    assert isinstance(search(bytes(20), OWN, CONFIG, 0, start[:15], paths=8), Lookup)
+    assert isinstance(search(bytes(20), OWN, CONFIG, 0, start), Lookup)
 
 
 def test_one_contact_is_enough_to_begin(world: World) -> None:
@@ -45,6 +64,30 @@ def test_one_contact_is_enough_to_begin(world: World) -> None:
     lookup.add(world.some(1))
     finish(lookup, world.answer)
     assert len(lookup.closest()) >= 4
+
+
+@pytest.mark.parametrize("start", [1, 3, 16])
+def test_widened_they_ask_about_each_point_once_and_those_that_lead_nowhere_hold_nobody_up(
+    world: World, start: int
+) -> None:
+    target = world.rng.randbytes(20)
+    asked: list[bytes] = []
+
+    def answer(node: NodeInfo, target: bytes) -> tuple[float, list[NodeInfo]] | None:
+        asked.append(target)
+        return world.answer(node, target)
+
+    lookup = paths(target)
+    lookup.add(world.some(start))
+    now = finish(lookup, answer)
+    assert set(asked) == {target}
+    lookup.widen(2**155)
+    assert finish(lookup, answer, now=now) - now < 3
+    assert lookup.asked == len(asked)
+    points = [where for where in asked if where != target]
+    assert len(set(points)) == len(points)
+    assert len(points) == len(POINTS) if start == 16 else 0 < len(points) < len(POINTS)
+    assert all(distance(point, target) <= 2**155 for point in points)
 
 
 def test_nobody_at_all_is_an_end_too() -> None:
@@ -127,7 +170,7 @@ def test_a_way_on_which_nothing_happened_needs_no_look(count: int, dead: float) 
                 asked.append(node)
                 return world.answer(node, target)
 
-            lookup = kind(target, OWN, CONFIG, 0, count=count)
+            lookup = paths(target, count, kind)
             lookup.add(start)
             runs.append((finish(lookup, answer), asked, lookup.closest()))
         assert runs[0] == runs[1]

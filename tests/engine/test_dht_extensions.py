@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,11 +11,14 @@ from trio.testing import MockClock
 
 from dht_torrent.bencode import Value
 from dht_torrent.dht import krpc
+from dht_torrent.dht.density import SMALL, TOO_DENSE
 from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo, Query, Reply
+from dht_torrent.engine.dht import Dht
 from dht_torrent.engine.net import DatagramSocket
 from dht_torrent.errors import NoReply
-from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
+from dht_torrent.ids import Address, HostPort, InfoHash, NodeId, distance
+from dht_torrent.trace import LookupDone
 from tests.helpers.dht_lab import (
     CONFIG,
     HASH,
@@ -270,10 +274,44 @@ async def test_a_host_that_liars_point_to_is_asked_a_few_times_a_minute(
 
 async def test_an_announce_may_go_on_disjoint_paths(lab: Lab, autojump_clock: MockClock) -> None:
     nodes = await lab.nodes(40, config=replace(CONFIG, announce_paths=4))
-    # The k closest, and whoever else is where they should be, by an estimate still rough.
-    assert 8 <= (await find(nodes[5], 5000)).announced_to <= 16
+    announcer = nodes[5]
+    size = announcer.status().network_size
+    assert size is not None
+    assert size > SMALL * CONFIG.k, "else the eight closest are enough"
+    answer = await find(announcer, 5000)
+    # The eight closest of the others, and whoever is where eight should be, as far as it knows.
+    away = {dht.node_id: distance(dht.node_id, HASH) for dht in nodes if dht is not announcer}
+    within = max(sorted(away.values())[7], math.floor(8 / size * (2**160 - 1)))
+    holders = {dht.node_id for dht in nodes if dht.status().stored_peers}
+    assert holders == {node_id for node_id, nearness in away.items() if nearness <= within}
+    assert answer.announced_to == len(holders)
     for dht in nodes[::5]:
         assert Address("10.0.0.6", 5000) in (await find(dht)).peers
+
+
+async def test_a_key_whose_closest_are_dense_by_chance_is_asked_around_and_not_called_besieged(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    # Eight where 2.2 to 2.8 of sixty are expected, and the next where there are at least 4.5.
+    number, nodes = int.from_bytes(HASH, "big"), list[Dht]()
+    for place in range(60):
+        share = lab.rng.uniform(2.2, 2.8) if place < 8 else lab.rng.uniform(4.5, 60)
+        node_id = NodeId((number ^ int(share / 60 * 2**160)).to_bytes(20, "big"))
+        nodes.append(await lab.node(f"10.0.0.{place + 1}", *nodes[:1], node_id=node_id))
+    for dht in nodes:
+        await dht.bootstrapped()
+    looker = nodes[-1]
+    for _ in range(40):
+        await looker.find_node(lab.rng.randbytes(20))
+    size = looker.status().network_size
+    assert size is not None
+    assert size * 2.8 / 60 < TOO_DENSE < size * 4.5 / 60
+    lab.records.clear()
+    await find(looker)
+    first, *_ = [record for record in lab.records if isinstance(record, LookupDone)]
+    assert len(first.closest) >= 12, "sixteen are expected so near"
+    assert not first.besieged
+    assert looker.status().besieged == 0
 
 
 # --- both address families (BEP 32) --------------------------------------------------------------

@@ -77,27 +77,31 @@ def finish(
 ) -> float:
     """Run it to its end; the virtual time of that."""
     target = lookup.target
-    events: list[tuple[float, int, NodeInfo, list[NodeInfo] | None]] = []
+    events: list[tuple[float, int, NodeInfo, bytes, list[NodeInfo] | None]] = []
     asked: set[Address] = set()
     count = 0
     while not lookup.done(now):
-        for contact in lookup.take(now):
-            assert contact.address not in asked, "nobody is asked twice"
+        asks = [(contact, target) for contact in lookup.take(now)]
+        for contact, _ in asks:
+            assert contact.address not in asked, "nobody is asked twice for the target"
             asked.add(contact.address)
-            came = answer(contact, target)
+        for contact, where in asks + lookup.around(now):
+            came = answer(contact, where)
             count += 1
             if came is None or came[0] >= config.hard_timeout:
-                heapq.heappush(events, (now + config.hard_timeout, count, contact, None))
+                heapq.heappush(events, (now + config.hard_timeout, count, contact, where, None))
             else:
-                heapq.heappush(events, (now + came[0], count, contact, came[1]))
+                heapq.heappush(events, (now + came[0], count, contact, where, came[1]))
         if lookup.done(now):
             break
         wake = lookup.wake_at(now)
         assert wake > now
         now = min(wake, events[0][0]) if events else wake
         while events and events[0][0] <= now:
-            _, _, contact, nodes = heapq.heappop(events)
-            if nodes is None:
+            _, _, contact, where, nodes = heapq.heappop(events)
+            if where != target:
+                lookup.told(contact, nodes)
+            elif nodes is None:
                 lookup.failed(contact)
             else:
                 lookup.answered(contact, nodes, now)
