@@ -36,7 +36,7 @@ from dht_torrent.errors import InputError
 from dht_torrent.lab import run
 from dht_torrent.lab.ablations import VARIANTS, Result, figures, plan, sizes
 from dht_torrent.lab.spread import spread
-from dht_torrent.lab.study import Study, collect_rarely, parser, positive, size
+from dht_torrent.lab.study import Study, parser, positive, size
 
 MAX_NODES = 1000
 MAX_RUNS = 1000
@@ -76,7 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.up > MAX_RATE:
         flags.error(f"--up is at most {MAX_RATE}")
     study = Study(args)
-    collect_rarely()
     todo = [
         (name, leeches, args.seed + number)
         for name in dict.fromkeys(args.variants)

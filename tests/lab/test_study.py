@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gc
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 
 from dht_torrent.lab.study import (
     Study,
-    collect_rarely,
     commit,
     exit_code,
     parser,
@@ -156,19 +154,3 @@ def test_other_errors_are_not_swallowed() -> None:
         exit_code(lambda: print(1 // 0))  # noqa: T201 - never reached
     with pytest.raises(SystemExit):
         exit_code(misused)
-
-
-@pytest.fixture
-def collector() -> Iterator[None]:
-    before = gc.get_threshold()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*before)
-
-
-@pytest.mark.usefixtures("collector")
-def test_garbage_is_collected_rarely_but_it_is() -> None:
-    collect_rarely()
-    assert gc.isenabled()
-    assert gc.get_threshold()[0] >= 50_000
-    assert gc.get_freeze_count() > 0
