@@ -157,8 +157,8 @@ class Lookup:
         if candidate.answered or candidate.failed:
             return
         candidate.answered = True
-        # As many as may be in flight at least, or what one honest node tells of would have to wait,
-        # and not what colluders do, who all tell of the same.
+        # With less than may be in flight, those an honest node tells of would wait for each other,
+        # and those of whom all colluders tell would not.
         candidate.credit += max(CREDIT, self._config.alpha)
         if candidate.sponsor is not None:
             candidate.sponsor.credit += 2
@@ -348,7 +348,7 @@ class Lookup:
 
     def _drop_farthest(self, newcomer: _Candidate) -> bool:
         """Make room, at the cost of the farthest we can do without: one nobody asked yet, or an
-        answer that is not among the best."""
+        answer that is not among the best; or else of one in whom nobody makes us believe."""
         spare_answers = sum(candidate.answered for candidate in self._sorted) > self._config.k
         for index in range(len(self._sorted) - 1, -1, -1):
             farthest = self._sorted[index]
