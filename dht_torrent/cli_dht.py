@@ -36,7 +36,8 @@ def dht() -> None:
 
 def _ask(ctx: click.Context, action: str, **arguments: Any) -> Answer:
     """Through the running node, or else one of our own."""
-    given = {key: value for key, value in arguments.items() if value not in (None, False)}
+    # Not `in (None, False)`: 0 equals False, and is a sequence number.
+    given = {key: value for key, value in arguments.items() if value is not None}
     client = running_node_if_any(ctx)
     if client is not None:
         with client:
