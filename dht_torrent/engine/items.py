@@ -103,6 +103,12 @@ class Survey:
         variants = self.variants()
         return variants[0] if variants else None
 
+    def is_known(self, seq: int) -> bool:
+        """Whether most of the closest nodes say that they have an item, and none newer than `seq`.
+        A few liars cannot say so for all."""
+        have = {h.contact for h in self.holders if h.seq is not None and h.seq <= seq}
+        return 2 * sum(info in have for info in self.closest) > len(self.closest)
+
     def targets(self) -> list[Holder]:
         """The closest nodes, with the tokens to put there."""
         of = {holder.contact: holder for holder in self.holders}
@@ -167,7 +173,8 @@ class Items:
     ) -> Item | None:
         """See `Dht.get`."""
         survey = await self._survey(target, salt, seq, first=first)
-        if survey.newest is None and self._config.paths > 1:
+        known = seq is not None and survey.is_known(seq)
+        if survey.newest is None and not known and self._config.paths > 1:
             # It may not exist, or liars were on the way: they would have to be on all of these.
             ways = RETRY_WAYS * self._config.paths
             survey = await self._survey(target, salt, seq, first=first, paths=ways)

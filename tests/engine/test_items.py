@@ -171,6 +171,27 @@ async def test_only_what_is_newer_is_sent(lab: Lab, autojump_clock: MockClock) -
     assert {b"token", b"nodes"} <= short.body.keys()
 
 
+async def test_whoever_has_the_newest_already_finds_that_out_cheaply(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    nodes = await lab.nodes(40)
+    stored = await nodes[1].put_mutable(KEY, b"", b"v", 5)
+
+    async def questions(seq: int | None) -> int:
+        before = nodes[2].status().queries_out
+        item = await nodes[2].get(TARGET, seq=seq)
+        assert (item is None) == (seq == 5)
+        return nodes[2].status().queries_out - before
+
+    usual = await questions(None)
+    assert await questions(5) < 1.5 * usual
+    # Where most of those around deny that there is anything, it asks on as ever.
+    for dht in nodes:
+        if dht.node_id in {info.id for info in stored.stored[:5]}:
+            dht._item_store.expire(float("inf"))
+    assert await questions(5) > 1.5 * usual
+
+
 async def test_items_of_our_own_live_as_long_as_we_keep_them(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
