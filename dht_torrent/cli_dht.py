@@ -176,7 +176,8 @@ def get_item(
     _show(answer, as_json, map(_value, items))
     if not items:
         if not as_json:
-            click.echo("dhtnode: nobody has it", err=True)
+            newer = "a newer one" if seq is not None else "it"
+            click.echo(f"dhtnode: nobody has {newer}", err=True)
         ctx.exit(1)
 
 
