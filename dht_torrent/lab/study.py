@@ -32,13 +32,19 @@ _DIGITS: Final = 6
 _NOT_CONFIG: Final = frozenset({"out", "json", "seed"})
 
 
-def parser(doc: str, *, nodes: int, lookups: int | None = None) -> argparse.ArgumentParser:
+def parser(
+    doc: str,
+    *,
+    nodes: int,
+    lookups: int | None = None,
+    seed: str = "same seed, same result",
+) -> argparse.ArgumentParser:
     """The flags all studies have; `doc` is the script's docstring. Without `lookups` the study
-    makes none."""
+    makes none. `seed` says what a seed decides."""
     made = argparse.ArgumentParser(
         description=doc.strip(), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--seed", type=int, default=1, help="same seed, same result (default 1)")
+    made.add_argument("--seed", type=int, default=1, help=f"{seed} (default 1)")
     made.add_argument("--nodes", type=positive, default=nodes, help=f"default {nodes}")
     if lookups is not None:
         made.add_argument("--lookups", type=positive, default=lookups, help=f"default {lookups}")
