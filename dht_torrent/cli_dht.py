@@ -36,7 +36,8 @@ def dht() -> None:
 
 def _ask(ctx: click.Context, action: str, **arguments: Any) -> Answer:
     """Through the running node, or else one of our own."""
-    given = {key: value for key, value in arguments.items() if value not in (None, False)}
+    # Not `in (None, False)`: 0 equals False, and is a sequence number.
+    given = {key: value for key, value in arguments.items() if value is not None}
     client = running_node_if_any(ctx)
     if client is not None:
         with client:
@@ -175,7 +176,8 @@ def get_item(
     _show(answer, as_json, map(_value, items))
     if not items:
         if not as_json:
-            click.echo("dhtnode: nobody has it", err=True)
+            newer = "a newer one" if seq is not None else "it"
+            click.echo(f"dhtnode: nobody has {newer}", err=True)
         ctx.exit(1)
 
 

@@ -34,6 +34,7 @@ from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens
 from dht_torrent.errors import BencodeError, KrpcError
 from dht_torrent.ids import Address, NodeId
+from dht_torrent.lab.study import exit_code, positive
 
 LIMIT = 0.01
 """Seconds of processor time one input may take."""
@@ -253,8 +254,10 @@ def _with_token(node: Target, data: bytes, source: Address, now: float) -> bytes
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=200_000)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--count", type=positive, default=200_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     began = time.monotonic()
@@ -271,4 +274,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -35,7 +35,7 @@ from dht_torrent.lab import run
 from dht_torrent.lab.churn import LAWS, Churn, Sessions, duration, health
 from dht_torrent.lab.dhtnet import DhtNet
 from dht_torrent.lab.net import FakeNetwork
-from dht_torrent.lab.study import Study, parser, positive, quantile
+from dht_torrent.lab.study import Study, exit_code, parser, positive, quantile
 from dht_torrent.lab.values import KINDS, Value, Wire, announce_again, make, put
 
 LATENCY = (0.01, 0.05)
@@ -201,7 +201,7 @@ def summarise(study: Study) -> None:
         study.figures[f"tables_{column}"] = tables[-1][column]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
     flags = parser(__doc__ or "", nodes=300, lookups=3000)
     flags.add_argument(
         "--median-life", type=duration, default=3600.0, metavar="SECONDS", help="default 3600"
@@ -213,14 +213,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("--values", type=positive, default=90, help="default 90")
     args = flags.parse_args(argv)
     study = Study(args)
-    try:
-        run.run(partial(simulate, args=args, study=study), seed=args.seed)
-    except KeyboardInterrupt:
-        return 130
+    run.run(partial(simulate, args=args, study=study), seed=args.seed)
     summarise(study)
     study.report()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -32,7 +32,7 @@ from dht_torrent.lab import run
 from dht_torrent.lab.churn import LAWS, Churn, Sessions, duration
 from dht_torrent.lab.dhtnet import DhtNet
 from dht_torrent.lab.net import FakeNetwork
-from dht_torrent.lab.study import Study, parser
+from dht_torrent.lab.study import Study, exit_code, parser
 from dht_torrent.lab.values import KINDS, Kind, Value, announce_again, make, put
 
 LATENCY = (0.01, 0.05)
@@ -165,7 +165,7 @@ def minutes(text: str) -> int:
     return number
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
     flags = parser(__doc__ or "", nodes=200, lookups=20)
     flags.add_argument(
         "--median-life",
@@ -187,24 +187,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     study = Study(args)
     ages = int(60 * args.hours) // args.step + 1
     ticks = 0
-    try:
-        with study.progress("ages", ages * len(args.median_life)) as done:
+    with study.progress("ages", ages * len(args.median_life)) as done:
 
-            def tick() -> None:
-                nonlocal ticks
-                ticks += 1
-                done(ticks)
+        def tick() -> None:
+            nonlocal ticks
+            ticks += 1
+            done(ticks)
 
-            for life in args.median_life:
-                run.run(
-                    partial(simulate, args=args, study=study, life=life, tick=tick), seed=args.seed
-                )
-    except KeyboardInterrupt:
-        return 130
+        for life in args.median_life:
+            run.run(partial(simulate, args=args, study=study, life=life, tick=tick), seed=args.seed)
     summarise(study)
     study.report()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TypeVar
@@ -35,7 +36,7 @@ from typing import TypeVar
 from dht_torrent.lab.attacks import mixed, mixed_figures, siege_figures, sieges
 from dht_torrent.lab.hostile import KINDS, MIN_HONEST, Scene, world
 from dht_torrent.lab.run import run
-from dht_torrent.lab.study import Cell, Study, parser, positive, share
+from dht_torrent.lab.study import Cell, Study, exit_code, parser, positive, share
 
 Number = TypeVar("Number", int, float)
 
@@ -143,4 +144,4 @@ def _several(one: Callable[[str], Number]) -> Callable[[str], list[Number]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -45,6 +45,8 @@ from dht_torrent.lab.study import (
 )
 from dht_torrent.lab.virtual import MOST, SIZES, VirtualNetwork, Walked
 
+MOST_LOSS = 0.9
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(argv)
@@ -73,6 +75,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = made.parse_args(argv)
     if args.scale is not None and not 1 < args.scale <= MOST:
         made.error(f"--scale must be from 2 to {MOST}")
+    if args.loss > MOST_LOSS:
+        made.error(
+            f"--loss is {MOST_LOSS} at most: beyond, nodes look for their first contact for ever"
+        )
+    if args.scale is None and args.nodes - int(args.dead * args.nodes) < 2:
+        made.error("--nodes without the --dead must be at least 2")
     return args
 
 

@@ -36,7 +36,7 @@ from dht_torrent.errors import InputError
 from dht_torrent.lab import run
 from dht_torrent.lab.ablations import VARIANTS, Result, figures, plan, sizes
 from dht_torrent.lab.spread import spread
-from dht_torrent.lab.study import Study, parser, positive, size
+from dht_torrent.lab.study import Study, exit_code, parser, positive, size
 
 MAX_NODES = 1000
 MAX_RUNS = 1000
@@ -61,7 +61,7 @@ def note(study: Study, result: Result) -> None:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
     flags = parser(__doc__ or "", nodes=16)
     flags.add_argument("--size", type=size, default=4 << 20, help="default 4MiB")
     flags.add_argument("--piece", type=size, default=32 << 10, help="default 32KiB")
@@ -93,14 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 results.append(Result(name, leeches, seed, args.size, found))
                 note(study, results[-1])
                 done(sum(result.leeches for result in results))
-    except KeyboardInterrupt:
-        return 130
     except InputError as error:
         flags.error(str(error))
     study.figures |= figures(results)
     study.report()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -8,7 +8,7 @@
 
 Each study's rows are condensed into results/NAME.csv; each notebook reads those, and is executed;
 what it draws goes into figures/. All of that is below `notebooks`, or below DIR. Needs the extra
-`lab`. Exits 1 if a study or a notebook fails.
+`lab` (pip install --editable '.[lab]'). Exits 1 if a study or a notebook fails.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
-from jupyter_client.manager import AsyncKernelManager
-from nbclient.exceptions import CellExecutionError, DeadKernelError
+try:
+    import nbclient
+    import nbformat
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+except ModuleNotFoundError as missing:
+    sys.exit(f"no {missing.name} here: pip install --editable '.[lab]'")
 
 from dht_torrent.lab.results import FOLDER, Row, condense, read, write
 from dht_torrent.lab.study import positive

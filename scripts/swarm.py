@@ -143,7 +143,7 @@ def note(study: Study, swarm: Swarm) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    flags = parser(__doc__ or "", nodes=50)
+    flags = parser(__doc__ or "", nodes=50, seed="for what is shared, and who does what")
     flags.add_argument("--size", type=size, default=64 << 20, help="default 64MiB")
     flags.add_argument("--seeds", type=positive, default=1, help="default 1")
     flags.add_argument("--kill", type=share, default=0.0, metavar="SHARE", help="default 0")

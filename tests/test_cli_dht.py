@@ -118,6 +118,22 @@ def test_a_running_node_is_asked(node: Running, tmp_path: Path) -> None:
     assert through(node, "scrape", "00" * 20).stdout.startswith("seeds 0  downloaders 0")
 
 
+def test_the_sequence_number_zero_is_a_number(node: Running, tmp_path: Path) -> None:
+    def short_lived(node: Running, *args: object) -> Result:
+        return alone(node, tmp_path, *args)
+
+    for ask, salt in ((through, "a"), (short_lived, "b")):
+        mutable = ("--key", tmp_path / "key", "--salt", salt)
+        first = ask(node, "put", "first", *mutable, "--seq", "0", "--json")
+        key = ("--key", json.loads(first.stdout)["key"], "--salt", salt)
+        assert ask(node, "get", *key).stdout == "0  first\n"
+        known = ask(node, "get", *key, "--seq", "0")
+        assert (known.exit_code, known.stderr) == (1, "dhtnode: nobody has a newer one\n")
+        assert ask(node, "put", "second", *mutable, "--seq", "1").exit_code == 0
+        ask(node, "put", "third", *mutable, "--seq", "2", "--cas", "0")
+        assert ask(node, "get", *key).stdout == "1  second\n"
+
+
 @pytest.mark.parametrize(
     ("args", "code", "why"),
     [

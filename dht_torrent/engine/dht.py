@@ -305,8 +305,9 @@ class Dht:
     async def put(self, item: Item, *, cas: int | None = None, keep: bool = True) -> Stored:
         """Put an item on the closest nodes, and with `keep` put it again every `item_republish`
         seconds, or more often where its holders leave sooner, until `forget` or until a newer one
-        turns up. Anybody's item may be kept alive.
-        Raises InputError when too many are kept already."""
+        turns up. Anybody's item may be kept alive. `cas`: only if that is the newest sequence
+        number there, or nothing is; else what was kept before is kept on.
+        Raises InputError when too many are kept already, or for a `cas` out of bounds."""
         return await self._items.put(item, cas=cas, keep=keep)
 
     async def put_immutable(self, value: Value) -> Stored:

@@ -2,8 +2,9 @@
 question about an address goes to the DHT of its family, any other one to both at once, and the
 answers are put together.
 
-They stay two networks: each has its own table, id (BEP 42 binds it to the IP), store and limits,
-and a node announces in each the port it listens on there. One only tells the other of nodes.
+They stay two networks: each has its own table, id (BEP 42 binds it to the IP), tokens (BEP 45),
+store and limits, answers from the socket that was asked, and announces the port it listens on
+there. One only tells the other of nodes.
 """
 
 from __future__ import annotations

@@ -103,6 +103,12 @@ class Survey:
         variants = self.variants()
         return variants[0] if variants else None
 
+    def is_known(self, seq: int) -> bool:
+        """Whether most of the closest nodes say that they have an item, and none newer than `seq`.
+        A few liars cannot say so for all."""
+        have = {h.contact for h in self.holders if h.seq is not None and h.seq <= seq}
+        return 2 * sum(info in have for info in self.closest) > len(self.closest)
+
     def targets(self) -> list[Holder]:
         """The closest nodes, with the tokens to put there."""
         of = {holder.contact: holder for holder in self.holders}
@@ -118,7 +124,8 @@ class Stored:
     stored: tuple[NodeInfo, ...]
     """Nodes that confirmed it."""
     refused: Mapping[NodeInfo, int] = field(default_factory=dict)
-    """Nodes that refused it, with the code (301: another seq is there; 302: a newer item is)."""
+    """Nodes that refused it, with the code (301: another seq is there; 302: a newer item is), or
+    that had told of another seq before they were asked."""
     silent: int = 0
 
 
@@ -129,6 +136,8 @@ class _Own:
     item: Item
     spread: float
     """Of the interval until it is put again: not all nodes at the same time."""
+    before: _Own | None = None
+    """What we kept alive here until this is accepted; it goes on if `cas` forbids this."""
     put_at: float | None = None
     """None while it is being put."""
     holders: tuple[NodeId, ...] = ()
@@ -164,7 +173,8 @@ class Items:
     ) -> Item | None:
         """See `Dht.get`."""
         survey = await self._survey(target, salt, seq, first=first)
-        if survey.newest is None and self._config.paths > 1:
+        known = seq is not None and survey.is_known(seq)
+        if survey.newest is None and not known and self._config.paths > 1:
             # It may not exist, or liars were on the way: they would have to be on all of these.
             ways = RETRY_WAYS * self._config.paths
             survey = await self._survey(target, salt, seq, first=first, paths=ways)
@@ -178,9 +188,13 @@ class Items:
         """See `Dht.put`."""
         if keep and item.target not in self._own and len(self._own) >= MAX_OWN:
             raise InputError(f"this node keeps {MAX_OWN} items alive at most")
+        if cas is not None and not 0 <= cas <= MAX_SEQ:
+            raise InputError("cas is a sequence number, from 0 to 2^63-1")
         own = None
         if keep:
-            own = self._own[item.target] = _Own(item, self._rng.uniform(0.9, 1.0))
+            before = self._own.get(item.target) if cas is not None else None
+            own = _Own(item, self._rng.uniform(0.9, 1.0), before)
+            self._own[item.target] = own
         return await self._publish(item, cas, own)
 
     async def put_to(
@@ -255,6 +269,7 @@ class Items:
             put_at, own.put_at = own.put_at, None
             own.additions, own.size = self._table.additions, len(self._table)
         stored = Stored(target, ())
+        lost = False
         try:
             salt = item.salt if isinstance(item, MutableItem) else b""
             survey = await self._survey(target, salt, None, stores=True, thorough=True)
@@ -263,20 +278,32 @@ class Items:
                 kept = sum(holder in have for holder in own.holders)
                 elapsed = trio.current_time() - put_at
                 self._lifetimes.note(kept, len(own.holders) - kept, elapsed)
-            if cas is None or survey.own is None or _seq(survey.own) == cas:
+            newest = survey.newest
+            if cas is not None and newest is not None and _seq(newest) != cas:
+                # Whoever has nothing yet would accept it, and hide what others have.
+                lost, stored = True, Stored(target, (), _mismatches(survey, cas))
+            else:
                 self._keep_here(item)
-            holders = survey.targets()
-            per_contact = dict.fromkeys([holder.contact.id for holder in holders], cas)
-            stored = await self._put_to(
-                holders, item, {key: c for key, c in per_contact.items() if c is not None}
-            )
+                holders = survey.targets()
+                ids = [holder.contact.id for holder in holders]
+                wanted = dict.fromkeys(ids, cas) if cas is not None else {}
+                stored = await self._put_to(holders, item, wanted)
+                mismatches = list(stored.refused.values()).count(krpc.CAS_MISMATCH)
+                lost = cas is not None and mismatches > len(stored.stored)
         finally:
             if own is not None:
                 own.holders = tuple(info.id for info in stored.stored)
                 own.put_at = trio.current_time()
                 self._bell.ring()
-        newest = survey.newest
-        if own is not None and newest is not None and _seq(newest) > _seq(item):
+        if own is None:
+            return stored
+        before, own.before = own.before, None
+        if lost:
+            if self._own.get(target) is own:
+                del self._own[target]
+                if before is not None:
+                    self._own[target] = before
+        elif newest is not None and _seq(newest) > _seq(item):
             logger.info("item %s was replaced by a newer one", target.hex()[:8])
             if self._own.get(target) is own:
                 del self._own[target]  # somebody else with the key has gone on
@@ -377,6 +404,12 @@ class Items:
             while silent:
                 await bell.wait()
         return Stored(item.target, tuple(stored), refused, silent)
+
+
+def _mismatches(survey: Survey, cas: int) -> dict[NodeInfo, int]:
+    """Who would refuse a put for its `cas`."""
+    others = (h for h in survey.holders if h.item is not None and _seq(h.item) != cas)
+    return {holder.contact: krpc.CAS_MISMATCH for holder in others}
 
 
 def _seq(item: Item) -> int:

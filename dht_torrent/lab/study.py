@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -30,19 +31,37 @@ _DIGITS: Final = 6
 _NOT_CONFIG: Final = frozenset({"out", "json", "seed"})
 
 
-def parser(doc: str, *, nodes: int, lookups: int | None = None) -> argparse.ArgumentParser:
+def parser(
+    doc: str,
+    *,
+    nodes: int,
+    lookups: int | None = None,
+    seed: str = "same seed, same result",
+) -> argparse.ArgumentParser:
     """The flags all studies have; `doc` is the script's docstring. Without `lookups` the study
-    makes none."""
+    makes none. `seed` says what a seed decides."""
     made = argparse.ArgumentParser(
         description=doc.strip(), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--seed", type=int, default=1, help="same seed, same result (default 1)")
+    made.add_argument("--seed", type=int, default=1, help=f"{seed} (default 1)")
     made.add_argument("--nodes", type=positive, default=nodes, help=f"default {nodes}")
     if lookups is not None:
         made.add_argument("--lookups", type=positive, default=lookups, help=f"default {lookups}")
-    made.add_argument("--out", type=Path, metavar="FILE", help="write a CSV, a row per measurement")
+    made.add_argument(
+        "--out", type=writable, metavar="FILE", help="write a CSV, a row per measurement"
+    )
     made.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return made
+
+
+def writable(text: str) -> Path:
+    """For argparse: where a file can be made. After an hour of work it is too late to find out."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    return path
 
 
 def positive(text: str) -> int:
@@ -109,30 +128,38 @@ class Study:
             yield lambda done: bar.update(task, completed=done)
 
     def report(self) -> None:
-        """Write the CSV, if one is wanted, and show the figures."""
+        """Write the CSV, if one is wanted, and show the figures. Exits with 1 if the one cannot be
+        written, after the figures, or nobody reads the other to the end."""
         stamp: dict[str, Cell] = {
             "seed": self.seed,
             "config": json.dumps(self.config, separators=(",", ":")),
             "commit": commit(),
         }
+        fault: str | None = None
         if self._out is not None:
-            _write_csv(self._out, [{**row, **stamp} for row in self.rows])
+            try:
+                _write_csv(self._out, [{**row, **stamp} for row in self.rows])
+            except OSError as error:
+                fault = f"{self._out}: {error.strerror}"
         figures = {name: _rounded(value) for name, value in self.figures.items()}
         if self._json:
             whole = {**stamp, "config": self.config, "figures": figures}
-            sys.stdout.write(json.dumps(whole) + "\n")
+            lines = [json.dumps(whole)]
         else:
             width = max(map(len, figures), default=0)
-            for name, value in figures.items():
-                sys.stdout.write(f"{name.replace('_', ' '):{width}}  {value}\n")
+            lines = [f"{n.replace('_', ' '):{width}}  {value}" for n, value in figures.items()]
+        _show(lines)
         sys.stderr.write(f"{time.monotonic() - self._began:.1f} s\n")
+        if fault is not None:
+            sys.exit(fault)
 
 
-def exit_code(main: Callable[[], None]) -> int:
-    """Run a script: 0, or 130 when Ctrl-C ended it, however deep in Trio's groups that came up."""
+def exit_code(main: Callable[[], int | None]) -> int:
+    """Run a script: its own code or 0, or 130 when Ctrl-C ended it, however deep in Trio's groups
+    that came up."""
     code = 0
     try:
-        main()
+        code = main() or 0
     except* KeyboardInterrupt:
         code = 130
     return code
@@ -160,6 +187,16 @@ def quantile(values: Sequence[float], share: float) -> float:
         return math.nan
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def _show(lines: Sequence[str]) -> None:
+    try:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head`: whoever reads has seen enough
+        # Python would try once more at the end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Cell]]) -> None:

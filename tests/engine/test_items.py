@@ -98,6 +98,37 @@ async def test_of_two_writers_with_cas_one_wins(lab: Lab, autojump_clock: MockCl
     assert await lab_value(nodes[4]) == b"first"
 
 
+async def test_who_lost_by_cas_does_not_win_when_items_are_put_again(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    nodes = await lab.nodes(12)
+    for salt in (b"by hand", b"kept"):
+        await nodes[3].put_mutable(KEY, salt, b"mine", 1)
+        await nodes[2].put_mutable(KEY, salt, b"theirs", 2, cas=1)
+        refused = await nodes[3].put_mutable(KEY, salt, b"mine again", 3, cas=1)
+        assert refused.stored == ()
+    await trio.sleep(3 * 60 * MINUTE)
+    for salt in (b"by hand", b"kept"):
+        target = mutable_target(KEY.public, salt)
+        item = await nodes[4].get(target, salt=salt)
+        assert isinstance(item, MutableItem)
+        assert (item.seq, item.value) == (2, b"theirs")
+
+
+async def test_what_cas_could_not_replace_is_kept_alive_as_before(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    one, other = await lab.nodes(2)
+    await one.put_mutable(KEY, b"", b"mine", 5)
+    refused = await one.put_mutable(KEY, b"", b"mistaken", 6, cas=4)
+    assert set(refused.refused.values()) == {301}
+    await trio.sleep(3 * 60 * MINUTE)
+    assert await lab_value(other) == b"mine"
+    one.forget(TARGET)
+    await trio.sleep(3 * 60 * MINUTE)
+    assert await other.get(TARGET) is None
+
+
 async def test_a_survey_tells_who_has_what_and_puts_to_each_with_its_own_cas(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
@@ -138,6 +169,27 @@ async def test_only_what_is_newer_is_sent(lab: Lab, autojump_clock: MockClock) -
     assert short.body[b"seq"] == 5
     assert not {b"v", b"k", b"sig"} & short.body.keys()
     assert {b"token", b"nodes"} <= short.body.keys()
+
+
+async def test_whoever_has_the_newest_already_finds_that_out_cheaply(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    nodes = await lab.nodes(40)
+    stored = await nodes[1].put_mutable(KEY, b"", b"v", 5)
+
+    async def questions(seq: int | None) -> int:
+        before = nodes[2].status().queries_out
+        item = await nodes[2].get(TARGET, seq=seq)
+        assert (item is None) == (seq == 5)
+        return nodes[2].status().queries_out - before
+
+    usual = await questions(None)
+    assert await questions(5) < 1.5 * usual
+    # Where most of those around deny that there is anything, it asks on as ever.
+    for dht in nodes:
+        if dht.node_id in {info.id for info in stored.stored[:5]}:
+            dht._item_store.expire(float("inf"))
+    assert await questions(5) > 1.5 * usual
 
 
 async def test_items_of_our_own_live_as_long_as_we_keep_them(
@@ -333,6 +385,8 @@ async def test_a_put_too_large_or_too_many_is_an_input_error(
         await dht.put_immutable(b"x" * 1000)
     with pytest.raises(InputError, match="salt"):
         await dht.put_mutable(KEY, b"x" * 65, b"v")
+    with pytest.raises(InputError, match="cas"):
+        await dht.put_mutable(KEY, b"", b"v", 1, cas=2**63)
     monkeypatch.setattr("dht_torrent.engine.items.MAX_OWN", 2)
     for number in (1, 2, 1):
         await dht.put_immutable(number)

@@ -6,10 +6,14 @@ import argparse
 import csv
 import json
 import math
+import os
+import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +26,9 @@ from dht_torrent.lab.study import (
     quantile,
     seconds,
     share,
+    writable,
 )
+from tests.helpers.scripts import SCRIPTS
 
 
 def study(*flags: str) -> Study:
@@ -59,6 +65,49 @@ def test_the_files_name_is_no_part_of_what_is_written(tmp_path: Path) -> None:
         made.row(n=1)
         made.report()
     assert outs[0].read_bytes() == outs[1].read_bytes()
+
+
+def test_where_no_file_can_be_made_that_is_found_out_before_the_work(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing" / "rows.csv"):
+        with pytest.raises(argparse.ArgumentTypeError, match="folder"):
+            writable(str(path))
+    assert writable("rows.csv") == Path("rows.csv")
+
+
+def test_a_file_that_cannot_be_written_costs_the_rows_and_not_the_figures(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = study("--out", "/dev/full")
+    made.row(n=1)
+    made.figures["found"] = 1.0
+    with pytest.raises(SystemExit, match="/dev/full: No space left") as ended:
+        made.report()
+    assert ended.value.code != 0
+    assert capsys.readouterr().out == "found  1.0\n"
+
+
+def test_whoever_reads_the_figures_may_stop_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    made = study("--json")
+    with os.fdopen(writer, "w") as pipe:  # closing it must not complain either
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit) as ended:
+            made.report()
+    assert ended.value.code == 1
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in SCRIPTS.glob("lab_*.py")))
+def test_ctrl_c_ends_every_study_without_a_word(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trio, "run", lambda *args, **options: interrupted())
+    monkeypatch.setattr(sys, "argv", [name, "--nodes", "50"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS / name), run_name="__main__")
+    assert ended.value.code == 130
+    out, err = capsys.readouterr()
+    assert (out, err.strip()) == ("", "")
 
 
 def test_json_is_one_object_with_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,6 +196,7 @@ def test_ctrl_c_ends_a_script_quietly() -> None:
     assert exit_code(interrupted) == 130
     assert exit_code(interrupted_in_a_group) == 130
     assert exit_code(lambda: None) == 0
+    assert exit_code(lambda: 1) == 1
 
 
 def test_other_errors_are_not_swallowed() -> None:

@@ -59,7 +59,19 @@ def test_the_same_seed_gives_the_same_file_in_another_process(tmp_path: Path, fl
 
 @pytest.mark.parametrize(
     "flag",
-    ["--nodes=0", "--loss=2", "--dead=-1", "--latency=nan", "--scale=1", "--scale=99999999999"],
+    [
+        "--nodes=0",
+        "--nodes=1",
+        "--loss=2",
+        "--loss=1",
+        "--dead=-1",
+        "--dead=1",
+        "--latency=nan",
+        "--scale=1",
+        "--scale=99999999999",
+        "--out=/",
+        "--out=/no such folder/rows.csv",
+    ],
 )
 def test_a_bad_flag_is_refused(flag: str) -> None:
     done = run(NAME, flag)
