@@ -314,10 +314,11 @@ class Lookup:
         return (times[len(times) // 2] + times[~(len(times) // 2)]) / 2
 
     def _hear(self, teller: _Candidate, nodes: Iterable[NodeInfo]) -> None:
+        # Nobody out there knows a local address of ours; it would make us knock inside.
+        inside = teller.info.address.is_local
         # BEP 5's answer has k; a datagram could hold 77 inventions.
         for info in islice(nodes, 2 * self._config.k):
-            # Nobody out there knows a local address of ours; it would make us knock inside.
-            if not info.address.is_local or teller.info.address.is_local:
+            if inside or not info.address.is_local:
                 self._add(info, teller.hops + 1, teller)
 
     def _add(self, info: NodeInfo, hops: int, teller: _Candidate | None = None) -> None:
