@@ -35,7 +35,7 @@ from dht_torrent.lab import run
 from dht_torrent.lab.churn import LAWS, Churn, Sessions, duration, health
 from dht_torrent.lab.dhtnet import DhtNet
 from dht_torrent.lab.net import FakeNetwork
-from dht_torrent.lab.study import Study, collect_rarely, exit_code, parser, positive, quantile
+from dht_torrent.lab.study import Study, exit_code, parser, positive, quantile
 from dht_torrent.lab.values import KINDS, Value, Wire, announce_again, make, put
 
 LATENCY = (0.01, 0.05)
@@ -213,7 +213,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags.add_argument("--values", type=positive, default=90, help="default 90")
     args = flags.parse_args(argv)
     study = Study(args)
-    collect_rarely()
     run.run(partial(simulate, args=args, study=study), seed=args.seed)
     summarise(study)
     study.report()

@@ -32,7 +32,7 @@ from dht_torrent.lab import run
 from dht_torrent.lab.churn import LAWS, Churn, Sessions, duration
 from dht_torrent.lab.dhtnet import DhtNet
 from dht_torrent.lab.net import FakeNetwork
-from dht_torrent.lab.study import Study, collect_rarely, exit_code, parser
+from dht_torrent.lab.study import Study, exit_code, parser
 from dht_torrent.lab.values import KINDS, Kind, Value, announce_again, make, put
 
 LATENCY = (0.01, 0.05)
@@ -185,7 +185,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = flags.parse_args(argv)
     study = Study(args)
-    collect_rarely()
     ages = int(60 * args.hours) // args.step + 1
     ticks = 0
     with study.progress("ages", ages * len(args.median_life)) as done:

@@ -33,10 +33,9 @@ from collections.abc import Sequence
 import trio
 
 from dht_torrent.lab.lookups import Lookups, Plan, Search, Tables
-from dht_torrent.lab.run import run
+from dht_torrent.lab.run import collecting_rarely, run
 from dht_torrent.lab.study import (
     Study,
-    collect_rarely,
     exit_code,
     parser,
     positive,
@@ -52,11 +51,11 @@ MOST_LOSS = 0.9
 def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(argv)
     study = Study(args)
-    collect_rarely()
     if args.scale is None:
         run(measure, study, args, seed=args.seed)
     else:
-        scale(study, args)
+        with collecting_rarely():
+            scale(study, args)
     study.report()
 
 

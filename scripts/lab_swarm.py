@@ -36,7 +36,7 @@ from dht_torrent.errors import InputError
 from dht_torrent.lab import run
 from dht_torrent.lab.ablations import VARIANTS, Result, figures, plan, sizes
 from dht_torrent.lab.spread import spread
-from dht_torrent.lab.study import Study, collect_rarely, exit_code, parser, positive, size
+from dht_torrent.lab.study import Study, exit_code, parser, positive, size
 
 MAX_NODES = 1000
 MAX_RUNS = 1000
@@ -78,7 +78,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not MIN_RATE <= args.up <= MAX_RATE:
         flags.error(f"--up is from {MIN_RATE} to {MAX_RATE}")
     study = Study(args)
-    collect_rarely()
     todo = [
         (name, leeches, args.seed + number)
         for name in dict.fromkeys(args.variants)

@@ -25,8 +25,9 @@ POINTS = range(8)
 """Places around its target that a widened lookup asks about. Asked for the target, all who know
 their neighbourhood name the same k."""
 CREDIT = 3
-"""Silent nodes of whom one node may tell and be believed; and one more for each it tells of that
-answers. Half of what honest nodes tell may be dead, but many of them tell of each node."""
+"""Silent nodes of whom one node may tell and be believed, or as many as may be in flight; and one
+more for each it tells of that answers. Half of what honest nodes tell may be dead, but many of them
+tell of each node."""
 
 NEVER = float("-inf")
 
@@ -68,7 +69,7 @@ class _Candidate:
         self.failed = False
         self.tellers: list[_Candidate] = []  # in whose answers it was; nobody: it was in our table
         self.sponsor: _Candidate | None = None  # the one on whose credit it was asked
-        self.credit = CREDIT
+        self.credit = 0
 
     def is_believed(self) -> bool:
         """Whether it is in our table, or somebody who tells of it has credit."""
@@ -156,6 +157,9 @@ class Lookup:
         if candidate.answered or candidate.failed:
             return
         candidate.answered = True
+        # With less than may be in flight, those an honest node tells of would wait for each other,
+        # and those of whom all colluders tell would not.
+        candidate.credit += max(CREDIT, self._config.alpha)
         if candidate.sponsor is not None:
             candidate.sponsor.credit += 2
         del self._flying[contact]
@@ -344,7 +348,7 @@ class Lookup:
 
     def _drop_farthest(self, newcomer: _Candidate) -> bool:
         """Make room, at the cost of the farthest we can do without: one nobody asked yet, or an
-        answer that is not among the best."""
+        answer that is not among the best; or else of one in whom nobody makes us believe."""
         spare_answers = sum(candidate.answered for candidate in self._sorted) > self._config.k
         for index in range(len(self._sorted) - 1, -1, -1):
             farthest = self._sorted[index]

@@ -18,7 +18,7 @@ from kademlia.routing import KBucket
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.sources import Home, facts, home, neighbourhood
+from dht_torrent.dht.sources import Home, facts, neighbourhood
 from dht_torrent.ids import Address, NodeId
 
 NEVER = float("-inf")
@@ -54,7 +54,8 @@ class Contact(Node):  # type: ignore[misc] # the library has no types
         """Questions unanswered since its last reply."""
         self.is_compliant = is_compliant(node_id, address)
         """Whether its id fits its IP (BEP 42)."""
-        self.is_public = not address.is_local
+        _, is_local, _, self.home = facts(address)
+        self.is_public = not is_local
         self.neighbourhood = neighbourhood(address)
         self._compact: bytes | None = None
 
@@ -237,8 +238,9 @@ class Table:
         """Compact node info of those nearest to `target` that are fit to be recommended: not of
         `asker` itself, and to those outside nothing of our own network. In no order."""
         _, inside, _, place = facts(asker)
-        if place not in self._at:
-            nodes, fit, public = self._bucket(int.from_bytes(target, "big")).told()
+        bucket = self._bucket(int.from_bytes(target, "big"))
+        if len(bucket.nodes) == count and place not in self._at:
+            nodes, fit, public = bucket.told()
             if fit == count and (inside or public):
                 return nodes  # the bucket nearest to a target holds the contacts nearest to it
         contacts = [
@@ -255,10 +257,11 @@ class Table:
         answerer could come, or those a suspicious answer puts in doubt.
         """
         self.last_reply = now
-        if node_id == self.own_id or address.is_ipv6 != self.ipv6 or not address.is_usable:
+        usable, _, compact, place = facts(address)
+        if node_id == self.own_id or not usable or (len(compact) == 18) != self.ipv6:
             return []
         suspects: list[Contact] = []
-        known = self._at.get(home(address))
+        known = self._at.get(place)
         if known is not None and known.address == address:
             if known.id == node_id:
                 self._refresh(known, now)
@@ -268,7 +271,7 @@ class Table:
         number = int.from_bytes(node_id, "big")
         namesake = self._find(node_id, number)
         for rival in (known, namesake):
-            if rival is None or self._at.get(home(rival.address)) is not rival:
+            if rival is None or self._at.get(rival.home) is not rival:
                 continue  # the other one of the two may just have been removed
             if rival.fails == 0:  # first come stays, as long as it answers
                 return [*suspects, rival]
@@ -381,7 +384,7 @@ class Table:
         """Whether a node, if it exists, would come into the table at once."""
         if info.id == self.own_id or info.address.is_ipv6 != self.ipv6:
             return False
-        if not info.address.is_usable or home(info.address) in self._at:
+        if not info.address.is_usable or facts(info.address)[3] in self._at:
             return False
         number = int.from_bytes(info.id, "big")
         bucket = self._bucket(number)
@@ -443,7 +446,7 @@ class Table:
         before = len(bucket)
         bucket.remove_node(contact)  # the newest replacement takes its place
         bucket.shift()
-        del self._at[home(contact.address)]
+        del self._at[contact.home]
         if was_live:
             bucket.changed = now
             if len(bucket) == before:
@@ -455,11 +458,12 @@ class Table:
             if len(bucket) < self._config.k or not self._may_split(bucket, contact):
                 break
             self._split(bucket, now)
-        for other in list(bucket):
-            if other.neighbourhood == contact.neighbourhood:
-                if other.fails == 0:
-                    return [other]
-                self._remove(other, now)
+        if contact.is_public:  # a local one's neighbourhood is its own address, which is new here
+            for other in list(bucket):
+                if other.neighbourhood == contact.neighbourhood:
+                    if other.fails == 0:
+                        return [other]
+                    self._remove(other, now)
         if len(bucket) >= self._config.k:
             bad = next((c for c in bucket.nodes.values() if self.is_bad(c)), None)
             if bad is None and self._is_secure(contact):
@@ -472,13 +476,13 @@ class Table:
             bucket.shift()
             bucket.changed = now
             self.additions += 1
-            self._at[home(contact.address)] = contact
+            self._at[contact.home] = contact
             return []
         if len(bucket.replacement_nodes) >= bucket.max_replacement_nodes:
             _, oldest = bucket.replacement_nodes.popitem(last=False)
-            del self._at[home(oldest.address)]
+            del self._at[oldest.home]
         bucket.add_node(contact)
-        self._at[home(contact.address)] = contact
+        self._at[contact.home] = contact
         questionable = [c for c in bucket.nodes.values() if not self.is_good(c, now)]
         if not questionable:
             return []
@@ -507,5 +511,5 @@ class Table:
         # If all were on one side, splitting would gain nothing: that is how ids crafted to share
         # a long prefix with ours would drive us down, bucket by bucket.
         middle = (bucket.range[0] + bucket.range[1]) // 2
-        sides = {contact.long_id > middle for contact in (*bucket.nodes.values(), newcomer)}
-        return len(sides) == 2
+        above = newcomer.long_id > middle
+        return any((contact.long_id > middle) != above for contact in bucket.nodes.values())

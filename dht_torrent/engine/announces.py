@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import trio
@@ -31,8 +32,14 @@ MAX_SEARCHES: Final = 32
 other's way: small networks bear few questions, and large ones answer one search in seconds."""
 ANNOUNCE_PATIENCE: Final = 2.0
 """Seconds to wait for answers to announce_peer. Those asked have answered a moment ago."""
+MISLED: Final = 3
+"""A search of whose questions not even one in so many was answered was led about by liars, or seven
+nodes in ten have just died. Of honest nodes, half of those they tell of may be dead."""
 MAX_FOUND: Final = 2000
-"""Peers one search tells of. A liar's replies hold 250 inventions each."""
+"""Peers one search tells of ..."""
+MAX_TOLD: Final = 50
+"""... and of one reply: as many as we would tell. A datagram could hold 250 inventions, and a few
+liars would leave no room for what honest nodes tell."""
 
 OnPeers = Callable[[Sequence[Address]], None]
 
@@ -207,7 +214,7 @@ class Announces:
             deliver(
                 [
                     peer
-                    for peer in reply.values()
+                    for peer in islice(reply.values(), MAX_TOLD)
                     # Nobody outside knows local addresses of ours; it would make us knock there.
                     if peer.is_usable and (inside or not peer.is_local)
                 ]
@@ -246,9 +253,10 @@ class Announces:
                     paths=paths,
                 )
                 again = config.paths * (1 if announces or config.paths == 1 else RETRY_WAYS)
-                if not found and paths < again and lookup.replies >= config.k:
-                    # Nobody has it, or liars were on the way: they would have to be on all of
-                    # these.
+                misled = lookup.asked > MISLED * lookup.replies
+                if (misled or not found) and paths < again and lookup.replies >= config.k:
+                    # Nobody has it, or liars were on the way, who may have told of false peers:
+                    # they would have to be on all of these.
                     lookup = await self._walks.walk(
                         info_hash,
                         krpc.GET_PEERS,

@@ -55,13 +55,13 @@ ARE_POSSIBLE: Final = _recvmmsg is not None and _sendmmsg is not None
 
 
 class Batches:
-    """Room for `BATCH` datagrams of one socket, of `most` bytes each, and what its peers' addresses
-    look like to the system."""
+    """Room for `BATCH` datagrams of `most` bytes each, and what the addresses of a `family` look
+    like to the system. Any number of sockets may share it, since it holds nothing between calls."""
 
-    def __init__(self, sock: socket.socket, most: int) -> None:
-        self._socket = sock
+    def __init__(self, family: socket.AddressFamily, most: int) -> None:
+        self._family = family
         self._most = most
-        self._is_ipv6 = sock.family == socket.AF_INET6
+        self._is_ipv6 = family == socket.AF_INET6
         # A sockaddr_in is 16 bytes, a sockaddr_in6 28.
         width = self._width = 28 if self._is_ipv6 else 16
         data = (ctypes.c_char * (BATCH * most))()
@@ -86,10 +86,10 @@ class Batches:
         self._by_name: dict[bytes, Address] = {}
         self._by_address: dict[Address, bytes] = {}
 
-    def receive(self) -> list[tuple[bytes, Address]]:
+    def receive(self, sock: socket.socket) -> list[tuple[bytes, Address]]:
         """What has come, `BATCH` datagrams at most. Raises OSError as `recvfrom` does."""
         self._rooms[:] = self._all_free
-        count = _recvmmsg(self._socket.fileno(), self._headers, BATCH, 0, None)
+        count = _recvmmsg(sock.fileno(), self._headers, BATCH, 0, None)
         if count < 0:
             raise _error()
         data, names, width, most = self._data, self._names, self._width, self._most
@@ -104,14 +104,14 @@ class Batches:
             at += width
         return got
 
-    def send(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
+    def send(self, sock: socket.socket, datagrams: Sequence[tuple[bytes, Address]]) -> int:
         """Send what can be sent now; how many of them certainly did not leave."""
         failed = 0
         for first in range(0, len(datagrams), BATCH):
-            failed += self._send(datagrams[first : first + BATCH])
+            failed += self._send(sock.fileno(), datagrams[first : first + BATCH])
         return failed
 
-    def _send(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
+    def _send(self, fd: int, datagrams: Sequence[tuple[bytes, Address]]) -> int:
         view, names, rooms = self._data, self._names, self._rooms
         width, most = self._width, self._most
         known = self._by_address
@@ -128,7 +128,7 @@ class Batches:
             at += width
             count += 1
         failed = len(datagrams) - count
-        fd, step, done = self._socket.fileno(), ctypes.sizeof(_Mmsghdr), 0
+        step, done = ctypes.sizeof(_Mmsghdr), 0
         while done < count:
             rest = ctypes.byref(self._headers, done * step)
             sent = _sendmmsg(fd, rest, count - done, 0)
@@ -157,7 +157,7 @@ class Batches:
             self._by_address.clear()
         compact = address.compact()
         host, port = compact[:-2], compact[-2:]
-        family = self._socket.family.to_bytes(2, sys.byteorder)
+        family = self._family.to_bytes(2, sys.byteorder)
         name = family + port + (bytes(4) + host + bytes(4) if self._is_ipv6 else host + bytes(8))
         self._by_address[address] = name
         return name

@@ -25,15 +25,16 @@ from dht_torrent.dht.items import Item, ItemStore, SigningKey
 from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply
 from dht_torrent.dht.sources import Strangers, facts
 from dht_torrent.dht.store import PeerStore
-from dht_torrent.dht.table import Contact, Table
+from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens
 from dht_torrent.engine.announces import Announces, OnPeers, PeerLookup, Scrape
 from dht_torrent.engine.items import Holder, Items, Stored, Survey
 from dht_torrent.engine.joining import Joining
 from dht_torrent.engine.net import DatagramSocket, Network
 from dht_torrent.engine.queries import QUERY_TAIL, Queries, Traffic
-from dht_torrent.engine.questions import Answer, Question, Questions
+from dht_torrent.engine.questions import Questions
 from dht_torrent.engine.samples import Sample, Samples
+from dht_torrent.engine.upkeep import TEND_INTERVAL, Upkeep
 from dht_torrent.engine.walks import Walks
 from dht_torrent.errors import BencodeError, KrpcError
 from dht_torrent.ids import (
@@ -64,10 +65,6 @@ logger = logging.getLogger(__name__)
 
 MIN_DATAGRAM: Final = 20
 """Shorter datagrams are no KRPC message (libtorrent)."""
-TEND_INTERVAL: Final = 5.0
-"""Seconds between two looks for contacts to ping and things to forget (libtorrent's tick)."""
-VERIFY_AT_ONCE: Final = 32
-"""Pings to strangers in flight."""
 MAX_STATE: Final = 64 * 1024
 """Bytes of saved state we care to read; 300 contacts take 8 KB."""
 
@@ -161,8 +158,6 @@ class Dht:
             self._table, self._store, tokens, config, self._rng, items=self._item_store
         )
         self._strangers = Strangers(config)
-        self._verifying = 0
-        self._probing: set[Address] = set()
         self._votes = Votes(config)
         self._questions = Questions(
             self.node_id,
@@ -170,11 +165,14 @@ class Dht:
             rng.randbytes(20),
             send=self._send,
             asked=self._table.asked,
-            silent=self._silent,
+            silent=lambda question, now: self._upkeep.silent(question, now),
             proven=lambda address: self._table.at(address) is not None,
         )
         self._walks = Walks(self._table, self._questions, config, trace)
         self._walks.want = self._want
+        self._upkeep = Upkeep(
+            self._table, self._strangers, self._questions, self._walks, config, self._rng
+        )
         self._sibling: Dht | None = None
         self._announces = Announces(
             self._walks,
@@ -230,7 +228,7 @@ class Dht:
                 nursery.start_soon(socket.serve, self._take)
                 nursery.start_soon(self._questions.expire)
                 nursery.start_soon(self._tend)
-                nursery.start_soon(self._refresh)
+                nursery.start_soon(self._upkeep.refresh)
                 nursery.start_soon(self._joining.run, nursery)
                 nursery.start_soon(self._joining.follow_id)
                 nursery.start_soon(self._announces.run)
@@ -372,12 +370,8 @@ class Dht:
     def heard_of(self, nodes: Sequence[NodeInfo], source: Address) -> None:
         """`source`, in the other family, tells of these nodes in ours: ping some, while we know
         few. Later our own lookups find better ones, and a liar there has no say here."""
-        if not self._knows_few():
-            return
-        for info in nodes[: self._config.k]:
-            if source.is_local or not info.address.is_local:
-                self.maybe_contact(info.address)
-        self._verify(trio.current_time())
+        if self._knows_few():
+            self._upkeep.told_of(nodes, source, trio.current_time())
 
     def contacts(self) -> list[ContactView]:
         """The live contacts, those nearest to our own id last."""
@@ -450,7 +444,7 @@ class Dht:
         for data, source in datagrams:
             if not (data.endswith(QUERY_TAIL) and took(data, source, now)):
                 self._datagram(data, source, now)
-        self._verify(now)
+        self._upkeep.verify(now)
         self._is_gathering = False
         if self._outbox:
             if self._socket is not None:
@@ -496,7 +490,7 @@ class Dht:
         if self._sibling is not None:
             self._sibling.heard_of(message.nodes(ipv6=not self._ipv6), source)
         for contact in self._table.replied(message.id, source, now):
-            self._probe(contact, now)
+            self._upkeep.probe(contact, now)
         # Whoever answers under another id than the one we were told of is somebody else.
         stranger = question.expected is not None and question.expected != message.id
         question.done(None if stranger else message)
@@ -516,78 +510,19 @@ class Dht:
             logger.info("our id is now %s, to fit our address", self.node_id.hex())
             self._joining.renamed.ring()
 
-    def _probe(self, contact: Contact, now: float) -> None:
-        """Ping a contact; the answer or the silence goes to the table by itself."""
-        address = contact.address
-        if address in self._probing:
-            return
-
-        def probed(answer: Answer) -> None:
-            self._probing.discard(address)
-
-        if self._questions.ask_now(address, krpc.PING, {}, probed, contact.id, now):
-            self._probing.add(address)
-
-    def _silent(self, question: Question, now: float) -> None:
-        suspect = self._table.failed(question.to, question.asked_at, now)
-        if suspect is not None:
-            self._probe(suspect, now)
-
     def _send(self, data: bytes, to: Address) -> None:
         if self._is_gathering:
             self._outbox.append((data, to))
         elif self._socket is not None and not self._socket.send(data, to):
             self._traffic.drop("not sent")
 
-    def _verify(self, now: float) -> None:
-        """Ping strangers whose time has come."""
-        for address in self._strangers.take(now, VERIFY_AT_ONCE - self._verifying):
-            if self._questions.is_asking(address):
-                continue  # that answer will do
-            if self._questions.ask_now(address, krpc.PING, {}, self._verified, None, now):
-                self._verifying += 1
-
-    def _verified(self, answer: Answer) -> None:
-        self._verifying -= 1
-
-    # -- upkeep -------------------------------------------------------------------------------
-
     async def _tend(self) -> None:
         while True:
             await trio.sleep(TEND_INTERVAL)
             now = trio.current_time()
-            self._verify(now)
-            contact = self._table.doubtful(now)
-            if contact is not None:
-                self._probe(contact, now)
-            sparse = self._table.sparse(now, self._rng)
-            if sparse is not None:
-                self._seek(*sparse, now)
+            self._upkeep.tend(now)
             self._store.expire(now)
             self._item_store.expire(now)
-
-    def _seek(self, contact: Contact, target: bytes, now: float) -> None:
-        """Ask `contact` for nodes near `target`, and ping those the table has room for."""
-
-        def told(answer: Answer) -> None:
-            if not isinstance(answer, Reply):
-                return
-            later = trio.current_time()
-            for info in answer.nodes(ipv6=self._ipv6)[: self._config.k]:
-                inside = info.address.is_local and not contact.address.is_local
-                if not inside and self._table.has_room(info, later):
-                    self._strangers.add(info.address, later, at_once=True)
-            self._verify(later)
-
-        args: dict[bytes, Value] = {b"target": target, **self._want()}
-        self._questions.ask_now(contact.address, krpc.FIND_NODE, args, told, contact.id, now)
-
-    async def _refresh(self) -> None:
-        """Looks up a random id in each bucket that has not changed for a while (BEP 5)."""
-        while True:
-            await trio.sleep(max(TEND_INTERVAL, self._table.refresh_at() - trio.current_time()))
-            for target in self._table.refresh_targets(trio.current_time(), self._rng):
-                await self.find_node(target)
 
     def _knows_few(self) -> bool:
         return len(self._table) < 2 * self._config.k

@@ -145,7 +145,8 @@ class Joining:
             await self._find_neighbours()
 
     def _is_alone(self) -> bool:
-        return not self._table.counts(trio.current_time())[0]
+        now = trio.current_time()
+        return not any(self._table.is_good(contact, now) for contact in self._table)
 
     def _knock(self, nursery: trio.Nursery) -> None:
         """Ask the saved contacts, and a second later the bootstrap points, to let us in."""

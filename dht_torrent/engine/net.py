@@ -57,6 +57,12 @@ Take = Callable[[Sequence[tuple[bytes, Address]]], None]
 """Takes datagrams, and says where each came from."""
 
 
+# One for all IPv4 sockets and one for all others: a quarter of a MiB for each of a thousand nodes
+# would be dear.
+_Shared = trio.lowlevel.RunVar[Batches | None]
+_batches: tuple[_Shared, _Shared] = (_Shared("batches", None), _Shared("batches6", None))
+
+
 class DatagramSocket(Protocol):
     """An unconnected UDP socket."""
 
@@ -237,7 +243,6 @@ class RealDatagramSocket:
         self._address = _address(sock.getsockname())
         self._is_drained = False
         self._is_busy = False
-        self._batches: Batches | None = None
         self.errors = 0
 
     @property
@@ -276,7 +281,7 @@ class RealDatagramSocket:
                     data, source = receive(MAX_DATAGRAM)
                     got.append((data, address(source)))
                     continue
-                batch = batches.receive()
+                batch = batches.receive(self._socket)
             except BlockingIOError:
                 self._is_drained = True
                 break
@@ -292,10 +297,13 @@ class RealDatagramSocket:
         return got
 
     def _many(self) -> Batches | None:
-        """The faster way where there is much to do. Most sockets in a lab never need its memory."""
-        if self._batches is None and ARE_POSSIBLE:
-            self._batches = Batches(self._socket, MAX_DATAGRAM)
-        return self._batches
+        """The faster way, where there is much to do."""
+        shared = _batches[self._is_ipv6]
+        batches = shared.get()
+        if batches is None and ARE_POSSIBLE:
+            batches = Batches(self._socket.family, MAX_DATAGRAM)
+            shared.set(batches)
+        return batches
 
     async def serve(self, take: Take) -> None:
         while True:
@@ -316,7 +324,7 @@ class RealDatagramSocket:
         batches = self._many() if len(datagrams) >= _BUSY else None
         if batches is None:
             return sum(not self.send(data, to) for data, to in datagrams)
-        failed = batches.send(datagrams)
+        failed = batches.send(self._socket, datagrams)
         self.errors += failed
         return failed
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gc
 import json
 import math
 import os
@@ -98,14 +97,6 @@ def size(text: str) -> int:
     if number is None:
         raise argparse.ArgumentTypeError(f"not a size, as 4MiB: {text[:60]!r}")
     return number
-
-
-def collect_rarely() -> None:
-    """For scripts that hold thousands of nodes: Python's garbage collector would look at all of
-    their objects again and again, though nearly none is garbage."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
 
 
 class Study:

@@ -22,6 +22,7 @@ from dht_torrent.engine.dht import Dht
 from dht_torrent.engine.net import Network, RealNetwork
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort
+from dht_torrent.lab.run import collecting_rarely
 
 AT_ONCE: Final = 20
 """Nodes started together: more would ask their few doors all at the same moment."""
@@ -50,7 +51,8 @@ async def open_testnet(
     network: Network | None = None,
     progress: Callable[[int], None] = lambda started: None,
 ) -> AsyncIterator[list[Dht]]:
-    """Run `count` nodes that know each other, for the length of the block.
+    """Run `count` nodes that know each other, for the length of the block (and have the process
+    collect garbage more rarely so long).
 
     Node n listens on port `port_base` + n (with `spread`: all on `port_base`), or on any if that is
     0. Limits on rates are lifted unless `config` says otherwise. `progress` hears how many are
@@ -63,31 +65,32 @@ async def open_testnet(
     network = network or RealNetwork()
     nodes: list[Dht] = []
     failure: InputError | None = None  # raised outside of the nursery, which would wrap it
-    async with trio.open_nursery() as nursery:
-        while len(nodes) < count and failure is None:
-            fresh: list[Dht] = []
-            for address in addresses[len(nodes) :][: min(AT_ONCE, max(1, len(nodes)))]:
-                doors = rng.sample(nodes, min(DOORS, len(nodes)))
-                dht = Dht(
-                    network,
-                    address,
-                    config,
-                    rng=random.Random(rng.getrandbits(128)),
-                    bootstrap=[HostPort(*door.address) for door in doors],
-                )
-                try:
-                    await nursery.start(dht.run)
-                except OSError as error:
-                    failure = InputError(f"cannot listen on {address}: {error.strerror}")
-                    break
-                fresh.append(dht)
-            if failure is None and not await _found_each_other(fresh):
-                failure = InputError(f"nodes did not find each other within {PATIENCE:.0f} s")
-            nodes += fresh
-            progress(len(nodes))
-        if failure is None:
-            yield nodes
-        nursery.cancel_scope.cancel()
+    with collecting_rarely():
+        async with trio.open_nursery() as nursery:
+            while len(nodes) < count and failure is None:
+                fresh: list[Dht] = []
+                for address in addresses[len(nodes) :][: min(AT_ONCE, max(1, len(nodes)))]:
+                    doors = rng.sample(nodes, min(DOORS, len(nodes)))
+                    dht = Dht(
+                        network,
+                        address,
+                        config,
+                        rng=random.Random(rng.getrandbits(128)),
+                        bootstrap=[HostPort(*door.address) for door in doors],
+                    )
+                    try:
+                        await nursery.start(dht.run)
+                    except OSError as error:
+                        failure = InputError(f"cannot listen on {address}: {error.strerror}")
+                        break
+                    fresh.append(dht)
+                if failure is None and not await _found_each_other(fresh):
+                    failure = InputError(f"nodes did not find each other within {PATIENCE:.0f} s")
+                nodes += fresh
+                progress(len(nodes))
+            if failure is None:
+                yield nodes
+            nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
 

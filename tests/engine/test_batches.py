@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dht_torrent.engine import net as net_module
 from dht_torrent.engine.batches import BATCH, REMEMBERED, Batches
 from dht_torrent.engine.net import MAX_DATAGRAM, MAX_DRAIN, RealDatagramSocket, RealNetwork
 from dht_torrent.ids import Address
@@ -43,22 +44,21 @@ def test_what_is_sent_arrives_in_order_from_whom_it_came(
     sockets: tuple[socket.socket, socket.socket],
 ) -> None:
     one, two = sockets
-    batches = Batches(one, MOST)
+    batches = Batches(one.family, MOST)
     datagrams = [(bytes([n]) * (n + 1), address(two)) for n in range(100)]
-    assert batches.send(datagrams) == 0
-    received = Batches(two, MOST)
-    first = received.receive()
+    assert batches.send(one, datagrams) == 0
+    first = batches.receive(two)
     assert len(first) == BATCH
-    assert first + received.receive() == [(data, address(one)) for data, _ in datagrams]
+    assert first + batches.receive(two) == [(data, address(one)) for data, _ in datagrams]
     # Room that was used for sending is as good for receiving.
     two.sendto(b"x" * MOST, one.getsockname())
-    assert batches.receive() == [(b"x" * MOST, address(two))]
+    assert batches.receive(one) == [(b"x" * MOST, address(two))]
 
 
 @FAMILIES
 def test_an_empty_socket_would_block(sockets: tuple[socket.socket, socket.socket]) -> None:
     with pytest.raises(BlockingIOError):
-        Batches(sockets[0], MOST).receive()
+        Batches(sockets[0].family, MOST).receive(sockets[0])
 
 
 @FAMILIES
@@ -67,7 +67,7 @@ def test_what_is_too_long_arrives_cut(sockets: tuple[socket.socket, socket.socke
     one.sendto(b"a" * (MOST + 100), two.getsockname())
     one.sendto(b"", two.getsockname())
     one.sendto(b"c", two.getsockname())
-    assert [data for data, _ in Batches(two, MOST).receive()] == [b"a" * MOST, b"", b"c"]
+    assert [data for data, _ in Batches(two.family, MOST).receive(two)] == [b"a" * MOST, b"", b"c"]
 
 
 @FAMILIES
@@ -83,24 +83,24 @@ def test_what_cannot_leave_is_counted_and_holds_up_nobody(
         (b"x" * (MOST + 1), address(two)),
         (b"last", address(two)),
     ]
-    assert Batches(one, MOST).send(datagrams) == 3
-    assert [data for data, _ in Batches(two, MOST).receive()] == [b"first", b"last"]
+    assert Batches(one.family, MOST).send(one, datagrams) == 3
+    assert [data for data, _ in Batches(two.family, MOST).receive(two)] == [b"first", b"last"]
 
 
 def test_a_closed_socket_says_so() -> None:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    batches = Batches(sock, MOST)
+    batches = Batches(sock.family, MOST)
     sock.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
-        batches.receive()
-    assert batches.send([(b"x", Address("127.0.0.1", 4000))]) == 1
+        batches.receive(sock)
+    assert batches.send(sock, [(b"x", Address("127.0.0.1", 4000))]) == 1
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1"])
 def test_only_so_many_addresses_are_remembered(
     sockets: tuple[socket.socket, socket.socket],
 ) -> None:
-    batches = Batches(sockets[0], MOST)
+    batches = Batches(sockets[0].family, MOST)
     for number in range(3 * REMEMBERED):
         name = b"\x02\x00" + number.to_bytes(2, "big") + bytes([127, 0, 0, 1]) + bytes(8)
         assert batches._learn(name) == Address("127.0.0.1", number)
@@ -123,8 +123,8 @@ async def test_a_busy_node_s_socket_uses_them_and_is_drained(host: str) -> None:
                 assert len(batch) <= MAX_DRAIN
                 got += batch
             assert got == [(data, one.address) for data, _ in datagrams]
-        assert one._batches is not None
-        assert two._batches is not None
+        used = [shared.get() is not None for shared in net_module._batches]
+        assert used == [not one.address.is_ipv6, one.address.is_ipv6]
     finally:
         one.close()
         two.close()
@@ -136,7 +136,7 @@ async def test_a_socket_with_little_to_do_needs_no_room_for_batches() -> None:
         for _ in range(20):
             assert one.send_all([(b"x", two.address)] * 3) == 0
             assert len(await two.receive()) <= 3
-        assert one._batches is two._batches is None
+        assert net_module._batches[False].get() is None
     finally:
         one.close()
         two.close()

@@ -14,6 +14,7 @@ from dht_torrent.dht import krpc
 from dht_torrent.dht.density import SMALL, TOO_DENSE
 from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo, Query, Reply
+from dht_torrent.engine.announces import MAX_TOLD
 from dht_torrent.engine.dht import Dht
 from dht_torrent.engine.net import DatagramSocket
 from dht_torrent.errors import NoReply
@@ -312,6 +313,44 @@ async def test_a_key_whose_closest_are_dense_by_chance_is_asked_around_and_not_c
     assert len(first.closest) >= 12, "sixteen are expected so near"
     assert not first.besieged
     assert looker.status().besieged == 0
+
+
+@pytest.mark.parametrize("invented", [0, 16])
+async def test_a_search_led_to_nobody_is_made_again_though_peers_were_told_of(
+    lab: Lab, autojump_clock: MockClock, invented: int
+) -> None:
+    dht = await lab.node("10.0.0.1")
+
+    async def serve(raw: DatagramSocket, node_id: NodeId, number: int) -> None:
+        peers = [Address(f"10.{number}.{n}.1", 5000).compact() for n in range(100)]
+        while True:
+            for data, source in await raw.receive():
+                query = krpc.decode(data)
+                assert isinstance(query, Query)
+                nobody = [
+                    NodeInfo(
+                        NodeId(bytes(HASH[:10]) + lab.rng.randbytes(10)),
+                        Address(f"192.168.{number}.{n}", 6881),
+                    )
+                    for n in range(invented)
+                ]
+                body: dict[bytes, Value] = {
+                    b"id": node_id,
+                    b"nodes": krpc.compact_nodes(nobody),
+                    b"values": list[Value](peers),
+                }
+                raw.send(krpc.encode(Reply(query.tid, body)), source)
+
+    for number in range(10):
+        raw = await lab.raw(f"10.0.1.{number + 1}")
+        lab.nursery.start_soon(serve, raw, NodeId(lab.rng.randbytes(20)), number)
+        await dht.ping(raw.address)
+    lab.records.clear()
+    found = await find(dht)
+    walks = [record for record in lab.records if isinstance(record, LookupDone)]
+    assert sum(walk.target == HASH for walk in walks) == (2 if invented else 1)
+    told = [peer.host.split(".")[1] for peer in found.peers]
+    assert {told.count(str(number)) for number in range(10)} <= {0, MAX_TOLD}
 
 
 # --- both address families (BEP 32) --------------------------------------------------------------

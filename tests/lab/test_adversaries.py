@@ -196,10 +196,9 @@ def looks(request: pytest.FixtureRequest) -> tuple[str, list[Look], World]:
 
 
 def test_among_some_of_any_kind_most_is_found(looks: tuple[str, list[Look], World]) -> None:
-    kind, found, _ = looks
+    _, found, _ = looks
     assert len(found) == 8
-    least = 0.6 if kind == "liar" else 0.9
-    assert sum(look.found for look in found) >= least * len(found)
+    assert sum(look.found for look in found) >= 0.9 * len(found)
     assert any(look.hostile_asked > 0 for look in found)
     assert all(0 <= look.hostile_closest <= 1 and look.asked <= 200 for look in found)
 
@@ -250,7 +249,7 @@ def test_a_besieged_key_is_noticed_and_its_value_found() -> None:
     assert figures["eclipsed_16_late"] == 1
     assert figures["detected_of_eclipsed"] == 1
     assert figures["peers_found_16_early"] == figures["items_found_16_late"] == 1
-    assert figures["false_alarms"] == 0, "by good luck: it is so for 139 keys of 140"
+    assert figures["false_alarms"] == 0, "by good luck: it is so for 129 keys of 130"
     assert figures["found_in_peace"] == 1
 
 

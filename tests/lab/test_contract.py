@@ -446,3 +446,33 @@ async def test_a_literal_resolves_to_itself(two: Two) -> None:
 
 async def test_a_name_that_cannot_be_resolves_to_nothing(two: Two) -> None:
     assert await two.here.resolve(HostPort("x" * 64 + ".invalid", 1)) == []
+
+
+async def test_whoever_is_served_gets_all_that_arrives_until_the_socket_is_closed(two: Two) -> None:
+    ours, theirs = await two.datagram_pair()
+    got: list[tuple[bytes, Address]] = []
+
+    def take(datagrams: Sequence[tuple[bytes, Address]]) -> None:
+        got.extend(datagrams)
+        if len(got) == 3:
+            theirs.close()
+
+    for data in (b"one", b"two", b"three"):
+        ours.send(data, theirs.address)
+    with trio.fail_after(10), pytest.raises(trio.ClosedResourceError):
+        await theirs.serve(take)
+    assert sorted(got) == [(data, ours.address) for data in (b"one", b"three", b"two")]
+    ours.close()
+
+
+def fail(datagrams: Sequence[tuple[bytes, Address]]) -> None:
+    raise ZeroDivisionError
+
+
+async def test_what_the_taker_raises_ends_the_service(two: Two) -> None:
+    ours, theirs = await two.datagram_pair()
+    ours.send(b"bad news", theirs.address)
+    with trio.fail_after(10), pytest.raises(ZeroDivisionError):
+        await theirs.serve(fail)
+    ours.close()
+    theirs.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 import trio
@@ -481,3 +481,53 @@ def test_whatever_the_slices_a_stream_delivers_what_was_sent(
                 got += buffer[:taken]
 
     assert run(main, seed=seed) == b"".join(parts)
+
+
+def test_on_the_labs_clock_datagrams_are_handed_over_when_they_arrive() -> None:
+    async def main(rng: random.Random) -> list[tuple[float, list[bytes]]]:
+        net = FakeNetwork(rng, latency=0.5)
+        near, far = Address("10.0.0.1", 1), Address("10.0.0.2", 1)
+        here = await net.host(near.host).open_udp(near)
+        there = await net.host(far.host).open_udp(far)
+        heard: list[tuple[float, list[bytes]]] = []
+
+        def take(datagrams: Sequence[tuple[bytes, Address]]) -> None:
+            heard.append((trio.current_time(), [data for data, _ in datagrams]))
+            for data, source in datagrams:
+                there.send(data.upper(), source)
+
+        here.send(b"early", far)  # nobody is served yet
+        await trio.sleep(1)
+        with trio.move_on_after(2):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(there.serve, take)
+                await trio.sleep(0.5)
+                here.send(b"a", far)
+                here.send(b"b", far)
+        here.send(b"late", far)  # nobody is served any more
+        await trio.sleep(1)
+        back = sorted(data for data, _ in await here.receive())
+        return [*heard, (trio.current_time(), back)]
+
+    assert run(main) == [
+        (1.0, [b"early"]),
+        (2.0, [b"a", b"b"]),
+        (4.0, [b"A", b"B", b"EARLY"]),
+    ]
+
+
+def fail(datagrams: Sequence[tuple[bytes, Address]]) -> None:
+    raise ZeroDivisionError
+
+
+def test_what_a_taker_raises_comes_out_of_its_own_task_on_the_labs_clock() -> None:
+    async def main(rng: random.Random) -> float:
+        net = FakeNetwork(rng, latency=0.5)
+        address = Address("10.0.0.1", 1)
+        socket = await net.host(address.host).open_udp(address)
+        socket.send(b"bad news", address)
+        with pytest.raises(ZeroDivisionError):
+            await socket.serve(fail)
+        return trio.current_time()
+
+    assert run(main) == 0.5

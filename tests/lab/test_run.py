@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import random
@@ -128,3 +129,15 @@ def test_ctrl_c_hides_no_error_that_happened_with_it() -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
         run(_interrupted, LookupError("a bug"))
     assert caught.value.subgroup(LookupError) is not None
+
+
+def test_garbage_is_collected_rarely_but_it_is() -> None:
+    async def threshold(rng: random.Random) -> tuple[bool, int, int]:
+        return gc.isenabled(), gc.get_threshold()[0], gc.get_freeze_count()
+
+    before = gc.get_threshold()
+    enabled, objects, frozen = run(threshold)
+    assert enabled
+    assert objects >= 50_000
+    assert frozen > 0
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gc
 import json
 import math
 import os
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ from hypothesis import strategies as st
 
 from dht_torrent.lab.study import (
     Study,
-    collect_rarely,
     commit,
     exit_code,
     parser,
@@ -104,7 +102,6 @@ def test_ctrl_c_ends_every_study_without_a_word(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(trio, "run", lambda *args, **options: interrupted())
-    monkeypatch.setattr("dht_torrent.lab.study.collect_rarely", lambda: None)
     monkeypatch.setattr(sys, "argv", [name, "--nodes", "50"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(SCRIPTS / name), run_name="__main__")
@@ -207,19 +204,3 @@ def test_other_errors_are_not_swallowed() -> None:
         exit_code(lambda: print(1 // 0))  # noqa: T201 - never reached
     with pytest.raises(SystemExit):
         exit_code(misused)
-
-
-@pytest.fixture
-def collector() -> Iterator[None]:
-    before = gc.get_threshold()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*before)
-
-
-@pytest.mark.usefixtures("collector")
-def test_garbage_is_collected_rarely_but_it_is() -> None:
-    collect_rarely()
-    assert gc.isenabled()
-    assert gc.get_threshold()[0] >= 50_000
-    assert gc.get_freeze_count() > 0
