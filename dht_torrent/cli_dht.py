@@ -132,7 +132,7 @@ def _question(
     return command
 
 
-@_question("ping", address="HOST:PORT")
+@_question("ping", address="IP:PORT")
 def ping(answer: Answer) -> Iterable[str]:
     """Ask one node for its id."""
     yield f"{answer['id']}  {answer['milliseconds']} ms"
@@ -228,7 +228,7 @@ def scrape(answer: Answer) -> Iterable[str]:
     yield f"seeds {seeds}  downloaders {others}  told by {answer['answered']} nodes"
 
 
-@_question("sample", address="HOST:PORT")
+@_question("sample", address="IP:PORT")
 def sample(answer: Answer) -> Iterable[str]:
     """Ask a node for infohashes it stores (BEP 51)."""
     yield from answer["samples"]

@@ -42,6 +42,8 @@ MAX_NODES = 1000
 MAX_RUNS = 1000
 MAX_MEMORY = 8 << 30
 """Bytes of all copies in the largest swarm together."""
+MIN_RATE = 1 << 10
+"""Slower, and a block takes longer than anybody waits for it: it is asked for again for ever."""
 
 
 def note(study: Study, result: Result) -> None:
@@ -73,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags.error(f"at most --nodes {MAX_NODES} and --runs {MAX_RUNS}")
     if args.nodes * args.size > MAX_MEMORY:
         flags.error(f"--nodes copies of --size are more than {MAX_MEMORY >> 30} GiB")
-    if args.up > MAX_RATE:
-        flags.error(f"--up is at most {MAX_RATE}")
+    if not MIN_RATE <= args.up <= MAX_RATE:
+        flags.error(f"--up is from {MIN_RATE} to {MAX_RATE}")
     study = Study(args)
     todo = [
         (name, leeches, args.seed + number)

@@ -98,7 +98,10 @@ async def _put(dht: Families, given: Json) -> Json:
         except BencodeError as error:
             raise InputError(f"not bencode: {error}") from None
     else:
-        value = _needed(given, "value").encode("utf-8", "surrogateescape")
+        try:
+            value = _needed(given, "value").encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise InputError("value is no text") from None
     if "seed" not in given:
         return _stored(await dht.put_immutable(value))
     key = SigningKey(_hex(given["seed"], 32, "seed"))

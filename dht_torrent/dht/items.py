@@ -142,10 +142,15 @@ def sign(key: SigningKey, value: Value, seq: int, salt: bytes = b"") -> MutableI
     encoded = _encode_own(value)
     if len(salt) > MAX_SALT:
         raise InputError(f"a salt has at most {MAX_SALT} bytes, not {len(salt)}")
-    if not 0 <= seq <= MAX_SEQ:
-        raise InputError("a sequence number is from 0 to 2^63-1")
+    check_seq(seq)
     signature = key.sign(signed_buffer(encoded, seq, salt))
     return MutableItem(encoded, key.public, salt, seq, signature)
+
+
+def check_seq(seq: int) -> None:
+    """Raises InputError for what is no sequence number."""
+    if not 0 <= seq <= MAX_SEQ:
+        raise InputError("a sequence number is from 0 to 2^63-1")
 
 
 def signed_buffer(encoded: bytes, seq: int, salt: bytes = b"") -> bytes:

@@ -294,7 +294,7 @@ class Dht:
         `mutable_target(key, salt)`; its salt must be told, for nobody else tells it.
 
         `seq`: only a mutable item newer than that. `first`: be content with the first valid answer,
-        which may not be the newest."""
+        which may not be the newest. Raises InputError for a `seq` out of bounds."""
         return await self._items.get(target, salt=salt, seq=seq, first=first)
 
     async def get_all(self, target: bytes, *, salt: bytes = b"") -> Survey:

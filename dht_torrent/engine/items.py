@@ -22,6 +22,7 @@ from dht_torrent.dht.items import (
     MutableItem,
     Put,
     SigningKey,
+    check_seq,
     immutable,
     mutable_target,
     parse_reply,
@@ -172,6 +173,8 @@ class Items:
         self, target: bytes, *, salt: bytes = b"", seq: int | None = None, first: bool = False
     ) -> Item | None:
         """See `Dht.get`."""
+        if seq is not None:
+            check_seq(seq)
         survey = await self._survey(target, salt, seq, first=first)
         known = seq is not None and survey.is_known(seq)
         if survey.newest is None and not known and self._config.paths > 1:
@@ -188,8 +191,8 @@ class Items:
         """See `Dht.put`."""
         if keep and item.target not in self._own and len(self._own) >= MAX_OWN:
             raise InputError(f"this node keeps {MAX_OWN} items alive at most")
-        if cas is not None and not 0 <= cas <= MAX_SEQ:
-            raise InputError("cas is a sequence number, from 0 to 2^63-1")
+        if cas is not None:
+            check_seq(cas)
         own = None
         if keep:
             before = self._own.get(item.target) if cas is not None else None

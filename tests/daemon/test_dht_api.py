@@ -105,7 +105,10 @@ async def test_items_go_in_and_come_out(lab: Lab, autojump_clock: MockClock) -> 
         ("get", {}, "target is needed"),
         ("get", {"key": "00" * 31}, "must be 64 hex digits"),
         ("get", {"target": "00" * 20, "seq": True}, "must be of type int"),
+        ("get", {"target": "00" * 20, "seq": 2**63}, "sequence number"),
+        ("get", {"target": "00" * 20, "seq": -1}, "sequence number"),
         ("put", {}, "value is needed"),
+        ("put", {"value": "\ud800"}, "no text"),
         ("put", {"value": "x" * 1000}, "at most 1000 bytes"),
         ("put", {"bencoded": "00"}, "not bencode"),
         ("put", {"bencoded": "0"}, "must be hex digits"),
@@ -118,7 +121,7 @@ async def test_items_go_in_and_come_out(lab: Lab, autojump_clock: MockClock) -> 
 async def test_what_cannot_be_used_is_refused(
     lab: Lab, autojump_clock: MockClock, action: str, arguments: dict[str, Any], why: str
 ) -> None:
-    dht = await lab.node("10.0.0.1")
+    dht, _ = await two(lab)
     with pytest.raises(InputError, match=why):
         await ask(dht, action, arguments)
 

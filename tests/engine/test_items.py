@@ -385,7 +385,7 @@ async def test_a_put_too_large_or_too_many_is_an_input_error(
         await dht.put_immutable(b"x" * 1000)
     with pytest.raises(InputError, match="salt"):
         await dht.put_mutable(KEY, b"x" * 65, b"v")
-    with pytest.raises(InputError, match="cas"):
+    with pytest.raises(InputError, match="sequence number"):
         await dht.put_mutable(KEY, b"", b"v", 1, cas=2**63)
     monkeypatch.setattr("dht_torrent.engine.items.MAX_OWN", 2)
     for number in (1, 2, 1):

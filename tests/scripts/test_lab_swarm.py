@@ -53,6 +53,7 @@ def test_the_same_seed_gives_the_same_file_in_another_process(tmp_path: Path) ->
         "--nodes 1000 --size 1GiB",
         "--runs 1000000000",
         "--up 10T",
+        "--up 100",
         "--piece 100",
         "--variants superseeding",
         "--lookups 3",
