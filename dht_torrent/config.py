@@ -43,6 +43,13 @@ class DhtConfig:
     """Most questions one lookup asks: ends the chase after ever closer invented ids."""
     lookup_candidates: int = 100
     """Closest candidates one lookup remembers (libtorrent's result list)."""
+    lookup_widest: int = 64
+    """Nodes that a widened lookup counts as close, at most: the size of the network, from which the
+    radius comes, is only an estimate."""
+    lookup_credit: int = 3
+    """Silent nodes of whom one node may tell and be believed, but never less than `alpha`; and one
+    more for each it tells of that answers. Half of what honest nodes tell may be dead, but many of
+    them tell of each node."""
     paths: int = 8
     """Disjoint ways of a lookup that stores an item (S/Kademlia has 4 to 8); one that found nothing
     tries again on twice as many. Where three nodes in ten collude, half of most tables is theirs,
@@ -50,6 +57,17 @@ class DhtConfig:
     announce_paths: int = 8
     """The same for a lookup that announces a torrent. With fewer, one that finds nothing goes on
     `paths` ways before it stores; but liars see to it that something is found."""
+    retry_ways: int = 2
+    """A search that found nothing is made again on so many times `paths` ways: it costs a hundred
+    questions at most, and only then."""
+    max_searches: int = 32
+    """Searches for peers at the same time; further ones wait. Beyond, they would only be in each
+    other's way: small networks bear few questions, and large ones answer one search in seconds."""
+    max_found: int = 2000
+    """Peers one search tells of ..."""
+    max_told: int = 50
+    """... and of one reply: as many as we would tell. A datagram could hold 250 inventions, and a
+    few liars would leave no room for what honest nodes tell."""
     good_for: float = 15 * 60.0
     """A contact heard from within this time is good (BEP 5)."""
     max_fails: int = 5
@@ -62,6 +80,8 @@ class DhtConfig:
     """Wait before pinging a *public* stranger who queried us: lets NAT mappings lapse (mldht)."""
     verify_queue: int = 200
     """Strangers waiting for that ping. When full, the newest is forgotten."""
+    verify_at_once: int = 32
+    """Such pings in flight."""
     refresh_interval: float = 15 * 60.0
     """A bucket unchanged for this long gets a find_node for a random id in its range (BEP 5)."""
     token_rotation: float = 5 * 60.0
@@ -101,6 +121,8 @@ class DhtConfig:
     """Seconds of `send_rate` that may be saved up."""
     max_items: int = 700
     """Items stored for others (BEP 44), mutable and immutable each (libtorrent)."""
+    max_own_items: int = 10_000
+    """Items we keep alive. Further puts are refused."""
     item_ttl: float = 2 * 3600.0
     """A stored item is dropped after this unless it is put again (BEP 44)."""
     item_republish: float = 3600.0
@@ -130,6 +152,8 @@ class DhtConfig:
     """Infohashes told to who asks for a sample (BEP 51; libtorrent)."""
     samples_interval: float = 21_600.0
     """The same sample is told for this long, and we ask nobody more often (BEP 51's maximum)."""
+    samples_kept: int = 1000
+    """Answers of others that are remembered for that; the oldest is forgotten."""
     max_pending: int = 1024
     """Our own questions in flight. Further ones wait."""
     max_unproven: int = 4

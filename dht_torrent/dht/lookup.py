@@ -18,16 +18,9 @@ from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.sources import Home, neighbourhood
 from dht_torrent.ids import Address, NodeId
 
-WIDEST = 64
-"""Nodes that a widened lookup counts as close, at most: the size of the network, from which the
-radius comes, is only an estimate."""
 POINTS = range(8)
 """Places around its target that a widened lookup asks about. Asked for the target, all who know
 their neighbourhood name the same k."""
-CREDIT = 3
-"""Silent nodes of whom one node may tell and be believed, or as many as may be in flight; and one
-more for each it tells of that answers. Half of what honest nodes tell may be dead, but many of them
-tell of each node."""
 
 NEVER = float("-inf")
 
@@ -38,7 +31,7 @@ class Reach(NamedTuple):
 
     k: int
     radius: int = -1
-    most: int = WIDEST
+    most: int = 0
 
     def holds(self, place: int, distance: int) -> bool:
         """Whether one at this distance is to be found, if so many are nearer."""
@@ -159,7 +152,7 @@ class Lookup:
         candidate.answered = True
         # With less than may be in flight, those an honest node tells of would wait for each other,
         # and those of whom all colluders tell would not.
-        candidate.credit += max(CREDIT, self._config.alpha)
+        candidate.credit += max(self._config.lookup_credit, self._config.alpha)
         if candidate.sponsor is not None:
             candidate.sponsor.credit += 2
         del self._flying[contact]
@@ -209,7 +202,7 @@ class Lookup:
         spent = self.asked >= self._config.lookup_queries
         return spent and all(c.answered or c.asked_at is None for c in window)
 
-    def widen(self, radius: int, most: int = WIDEST, points: Sequence[int] = POINTS) -> None:
+    def widen(self, radius: int, most: int, points: Sequence[int] = POINTS) -> None:
         """Go on until everybody within this distance of the target has been asked, but no more
         than `most`, for the closest k may not be whom they should be; and until `around` has asked
         about these points. `done` may be False again."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.lookup import POINTS, WIDEST, Lookup, Reach
+from dht_torrent.dht.lookup import POINTS, Lookup, Reach
 from dht_torrent.dht.sources import Home, neighbourhood
 from dht_torrent.ids import NodeId, distance
 
@@ -141,7 +141,7 @@ class Paths:
             way.until = way.lookup.wake_at(now)
             way.drained = False
 
-    def widen(self, radius: int, most: int = WIDEST, points: Sequence[int] = POINTS) -> None:
+    def widen(self, radius: int, most: int, points: Sequence[int] = POINTS) -> None:
         """As `Lookup.widen`; the ways share the points."""
         self._reach = self._reach._replace(radius=radius, most=most)
         for number, way in enumerate(self._ways):

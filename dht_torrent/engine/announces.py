@@ -20,26 +20,18 @@ from dht_torrent.dht.krpc import NodeInfo, Reply
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Table
 from dht_torrent.engine.questions import Answer, Bell, Questions
-from dht_torrent.engine.walks import RETRY_WAYS, Walks
+from dht_torrent.engine.walks import Walks
 from dht_torrent.ids import Address, InfoHash
 
 REANNOUNCE_PAUSE: Final = 2.0
 """Seconds between two rounds of announcing to newly met contacts."""
 REANNOUNCE_AT_ONCE: Final = 8
 """Torrents announced side by side in such a round."""
-MAX_SEARCHES: Final = 32
-"""Searches for peers at the same time; further ones wait. Beyond, they would only be in each
-other's way: small networks bear few questions, and large ones answer one search in seconds."""
 ANNOUNCE_PATIENCE: Final = 2.0
 """Seconds to wait for answers to announce_peer. Those asked have answered a moment ago."""
 MISLED: Final = 3
 """A search of whose questions not even one in so many was answered was led about by liars, or seven
 nodes in ten have just died. Of honest nodes, half of those they tell of may be dead."""
-MAX_FOUND: Final = 2000
-"""Peers one search tells of ..."""
-MAX_TOLD: Final = 50
-"""... and of one reply: as many as we would tell. A datagram could hold 250 inventions, and a few
-liars would leave no room for what honest nodes tell."""
 
 OnPeers = Callable[[Sequence[Address]], None]
 
@@ -100,7 +92,7 @@ class Announces:
         self._rng = rng
         self._port = port
         self._announcing: dict[InfoHash, _Announcement] = {}
-        self._slots = trio.Semaphore(MAX_SEARCHES)
+        self._slots = trio.Semaphore(config.max_searches)
         self._watchers: dict[InfoHash, list[OnPeers]] = {}
         self._grown = Bell()
         self.last_at: float | None = None
@@ -202,7 +194,7 @@ class Announces:
             if not searching and info_hash not in self._announcing:
                 return
             fresh = [peer for peer in dict.fromkeys(peers) if peer not in found]
-            fresh = fresh[: MAX_FOUND - len(found)]
+            fresh = fresh[: self._config.max_found - len(found)]
             if fresh:
                 found.update(dict.fromkeys(fresh))
                 on_peers(fresh)
@@ -214,7 +206,7 @@ class Announces:
             deliver(
                 [
                     peer
-                    for peer in islice(reply.values(), MAX_TOLD)
+                    for peer in islice(reply.values(), self._config.max_told)
                     # Nobody outside knows local addresses of ours; it would make us knock there.
                     if peer.is_usable and (inside or not peer.is_local)
                 ]
@@ -224,7 +216,7 @@ class Announces:
             if info_hash not in self._announcing:
                 deliver(peers)  # an announcement's callback has been told already
             else:
-                found.update(dict.fromkeys(peers[: MAX_FOUND - len(found)]))
+                found.update(dict.fromkeys(peers[: self._config.max_found - len(found)]))
             late.set()
 
         announcement = self._announcing.get(info_hash)
@@ -252,7 +244,7 @@ class Announces:
                     stores=announces,
                     paths=paths,
                 )
-                again = config.paths * (1 if announces or config.paths == 1 else RETRY_WAYS)
+                again = config.paths * (1 if announces or config.paths == 1 else config.retry_ways)
                 misled = lookup.asked > MISLED * lookup.replies
                 if (misled or not found) and paths < again and lookup.replies >= config.k:
                     # Nobody has it, or liars were on the way, who may have told of false peers:

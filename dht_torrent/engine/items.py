@@ -32,7 +32,7 @@ from dht_torrent.dht.krpc import ErrorReply, NodeInfo, Reply
 from dht_torrent.dht.lifetimes import Lifetimes
 from dht_torrent.dht.table import Table
 from dht_torrent.engine.questions import Answer, Bell, Questions
-from dht_torrent.engine.walks import RETRY_WAYS, Walks
+from dht_torrent.engine.walks import Walks
 from dht_torrent.errors import InputError, KrpcError
 from dht_torrent.ids import Address, NodeId
 
@@ -59,8 +59,6 @@ REPUBLISH_PAUSE = 2.0
 REPUBLISH_AT_ONCE = 8
 """Items put again side by side in such a round: one alone may wait seconds for those who have just
 left, and there are thousands."""
-MAX_OWN = 10_000
-"""Items we keep alive. Further puts are refused."""
 _NEVER = float("inf")
 _SELF = Address("127.0.0.1", 1)  # who puts our own items into our own store
 
@@ -179,7 +177,7 @@ class Items:
         known = seq is not None and survey.is_known(seq)
         if survey.newest is None and not known and self._config.paths > 1:
             # It may not exist, or liars were on the way: they would have to be on all of these.
-            ways = RETRY_WAYS * self._config.paths
+            ways = self._config.retry_ways * self._config.paths
             survey = await self._survey(target, salt, seq, first=first, paths=ways)
         return survey.newest
 
@@ -189,8 +187,9 @@ class Items:
 
     async def put(self, item: Item, *, cas: int | None = None, keep: bool = True) -> Stored:
         """See `Dht.put`."""
-        if keep and item.target not in self._own and len(self._own) >= MAX_OWN:
-            raise InputError(f"this node keeps {MAX_OWN} items alive at most")
+        most = self._config.max_own_items
+        if keep and item.target not in self._own and len(self._own) >= most:
+            raise InputError(f"this node keeps {most} items alive at most")
         if cas is not None:
             check_seq(cas)
         own = None

@@ -16,9 +16,6 @@ from dht_torrent.engine.questions import Questions
 from dht_torrent.errors import NoReply
 from dht_torrent.ids import Address, InfoHash
 
-REMEMBERED = 1000
-"""Answers kept; the oldest is forgotten."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -39,6 +36,7 @@ class Samples:
     def __init__(self, questions: Questions, config: DhtConfig) -> None:
         self._questions = questions
         self._longest = config.samples_interval
+        self._kept = config.samples_kept
         self._known: OrderedDict[Address, tuple[float, Sample]] = OrderedDict()
 
     async def ask(self, address: Address, target: bytes) -> Sample:
@@ -63,6 +61,6 @@ class Samples:
         )
         self._known[address] = trio.current_time() + seconds, sample
         self._known.move_to_end(address)
-        if len(self._known) > REMEMBERED:
+        if len(self._known) > self._kept:
             self._known.popitem(last=False)
         return sample

@@ -22,8 +22,6 @@ from dht_torrent.ids import Address
 
 TEND_INTERVAL: Final = 5.0
 """Seconds between two looks for contacts to ping and things to forget (libtorrent's tick)."""
-VERIFY_AT_ONCE: Final = 32
-"""Pings to strangers in flight."""
 
 
 class Upkeep:
@@ -75,7 +73,7 @@ class Upkeep:
 
     def verify(self, now: float) -> None:
         """Ping strangers whose time has come."""
-        for address in self._strangers.take(now, VERIFY_AT_ONCE - self._verifying):
+        for address in self._strangers.take(now, self._config.verify_at_once - self._verifying):
             if self._questions.is_asking(address):
                 continue  # that answer will do
             if self._questions.ask_now(address, krpc.PING, {}, self._verified, None, now):

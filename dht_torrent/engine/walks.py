@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
 
 import trio
 
@@ -16,17 +15,13 @@ from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.density import Density
 from dht_torrent.dht.krpc import NodeInfo, Reply
-from dht_torrent.dht.lookup import POINTS, WIDEST, Lookup
+from dht_torrent.dht.lookup import POINTS, Lookup
 from dht_torrent.dht.paths import Paths, search
 from dht_torrent.dht.table import Table
 from dht_torrent.engine.questions import Answer, Bell, Done, Questions
 from dht_torrent.trace import LookupDone, Trace
 
 logger = logging.getLogger(__name__)
-
-RETRY_WAYS: Final = 2
-"""A search that found nothing is made again on so many times `DhtConfig.paths` ways: it costs a
-hundred questions at most, and only then."""
 
 OnReply = Callable[[NodeInfo, Reply], None]
 
@@ -184,7 +179,7 @@ class Walks:
             return 0, k, ()
         if suspected or (retries and not stores):
             # Twice as many as should be there: k honest ones are among them, wherever they stand.
-            return self.density.radius(2 * k), WIDEST, POINTS
+            return self.density.radius(2 * k), self._config.lookup_widest, POINTS
         # Who crowds a key out must not have it alone, even unnoticed. The radius is a guess, and a
         # young node's a poor one: a store on several times k nodes would be a burden to them.
         return (self.density.radius(k), 4 * k, ()) if stores else (0, k, ())

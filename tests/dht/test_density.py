@@ -192,7 +192,7 @@ def test_behind_an_eclipse_the_honest_holders_are_found(sybils: int) -> None:
 
         lookup, now = walk(answer, target, world.some(8))
         if density.is_crowded(target, [info.id for info in lookup.closest()]):
-            lookup.widen(density.radius(16))
+            lookup.widen(density.radius(16), CONFIG.lookup_widest)
             finish(lookup, answer, now=now)
             alarms += density.is_crowded(target, [info.id for info in lookup.all_answered()])
         retrieved += len({info.id for info in lookup.closest()} & honest_near) >= 4

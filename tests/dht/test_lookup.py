@@ -9,7 +9,7 @@ import pytest
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import make_id
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.lookup import CREDIT, POINTS, Lookup
+from dht_torrent.dht.lookup import POINTS, Lookup
 from dht_torrent.ids import Address, NodeId, distance
 from tests.helpers.dht_world import CONFIG, OWN, World, address, finish, walk
 
@@ -172,7 +172,7 @@ def test_each_that_answers_lets_its_teller_be_believed_about_one_more(alpha: int
     lookup.add([teller])
     lookup.take(0)
     lookup.answered(teller, told, 0)
-    silent, now, credit = 0, 0.0, max(CREDIT, alpha)
+    silent, now, credit = 0, 0.0, max(CONFIG.lookup_credit, alpha)
     for turn in range(16):
         taken = lookup.take(now)
         if not taken:
@@ -355,7 +355,7 @@ def test_widened_it_asks_everybody_within_the_radius(world: World, count: int) -
         lookup, now = walk(world.answer, target, world.some(8))
         assert lookup.done(now)
         questions -= lookup.asked
-        lookup.widen(distance(true[-1].id, target))
+        lookup.widen(distance(true[-1].id, target), CONFIG.lookup_widest)
         finish(lookup, world.answer, now=now)
         questions += lookup.asked
         assert lookup.asked <= CONFIG.lookup_queries
@@ -368,7 +368,7 @@ def test_widened_it_asks_everybody_within_the_radius(world: World, count: int) -
 def test_a_liar_asked_about_a_point_is_believed_no_more_than_at_first(world: World) -> None:
     target = world.rng.randbytes(20)
     lookup, now = walk(world.answer, target, world.some(8))
-    lookup.widen(2**150)
+    lookup.widen(2**150, CONFIG.lookup_widest)
     asked = lookup.around(now)
     assert len({contact for contact, _ in asked}) == len({point for _, point in asked}) == 8
     invented = [

@@ -81,7 +81,7 @@ def test_widened_they_ask_about_each_point_once_and_those_that_lead_nowhere_hold
     lookup.add(world.some(start))
     now = finish(lookup, answer)
     assert set(asked) == {target}
-    lookup.widen(2**155)
+    lookup.widen(2**155, CONFIG.lookup_widest)
     assert finish(lookup, answer, now=now) - now < 3
     assert lookup.asked == len(asked)
     points = [where for where in asked if where != target]

@@ -14,7 +14,6 @@ from dht_torrent.dht import krpc
 from dht_torrent.dht.density import SMALL, TOO_DENSE
 from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo, Query, Reply
-from dht_torrent.engine.announces import MAX_TOLD
 from dht_torrent.engine.dht import Dht
 from dht_torrent.engine.net import DatagramSocket
 from dht_torrent.errors import NoReply
@@ -350,7 +349,7 @@ async def test_a_search_led_to_nobody_is_made_again_though_peers_were_told_of(
     walks = [record for record in lab.records if isinstance(record, LookupDone)]
     assert sum(walk.target == HASH for walk in walks) == (2 if invented else 1)
     told = [peer.host.split(".")[1] for peer in found.peers]
-    assert {told.count(str(number)) for number in range(10)} <= {0, MAX_TOLD}
+    assert {told.count(str(number)) for number in range(10)} <= {0, CONFIG.max_told}
 
 
 # --- both address families (BEP 32) --------------------------------------------------------------

@@ -378,16 +378,15 @@ async def test_putting_by_hand_needs_the_token_a_get_gave(
 
 
 async def test_a_put_too_large_or_too_many_is_an_input_error(
-    lab: Lab, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, autojump_clock: MockClock
 ) -> None:
-    dht = await lab.node("10.0.0.1")
+    dht = await lab.node("10.0.0.1", config=replace(CONFIG, max_own_items=2))
     with pytest.raises(InputError, match="1000 bytes"):
         await dht.put_immutable(b"x" * 1000)
     with pytest.raises(InputError, match="salt"):
         await dht.put_mutable(KEY, b"x" * 65, b"v")
     with pytest.raises(InputError, match="sequence number"):
         await dht.put_mutable(KEY, b"", b"v", 1, cas=2**63)
-    monkeypatch.setattr("dht_torrent.engine.items.MAX_OWN", 2)
     for number in (1, 2, 1):
         await dht.put_immutable(number)
     with pytest.raises(InputError, match="keeps 2 items"):

@@ -44,8 +44,7 @@ def test_everything_is_found_where_nothing_goes_wrong() -> None:
 
 def test_values_are_found_though_nodes_have_died_and_datagrams_are_lost() -> None:
     plan = Plan(nodes=40, lookups=8, dead=0.5, loss=0.1)
-    # Of 2,080 values one is not found, whose few holders were lost: seed 0 has it.
-    tables, searches, living = run(experiment, plan, seed=1)
+    tables, searches, living = run(experiment, plan)
     assert living == 20
     assert len(tables.contacts) == 40  # they are looked at before
     assert all(search.found for search in searches)
