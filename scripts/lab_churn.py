@@ -47,6 +47,8 @@ PATIENCE = 180.0
 """Seconds the last lookups may take; two walks of the node's `lookup_timeout` fit in."""
 TABLES_EVERY = 600.0
 TABLES = 50
+LEAST = 10
+"""Nodes: one who publishes, eight who store, one who looks."""
 
 
 @dataclass(slots=True, eq=False)
@@ -212,6 +214,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags.add_argument("--publishing", type=positive, default=5, help="publishers; default 5")
     flags.add_argument("--values", type=positive, default=90, help="default 90")
     args = flags.parse_args(argv)
+    if args.nodes < LEAST:
+        flags.error(f"--nodes must be at least {LEAST}")
     study = Study(args)
     run.run(partial(simulate, args=args, study=study), seed=args.seed)
     summarise(study)

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from dht_torrent.errors import InputError
-from dht_torrent.lab.study import positive
+from dht_torrent.lab.study import positive, show
 from dht_torrent.lab.testnet import open_testnet
 
 SHOWN = 8
@@ -55,10 +55,7 @@ async def serve(args: argparse.Namespace) -> None:
         ) as nodes:
             bar.stop()
             doors = [str(node.address) for node in nodes[:SHOWN]]
-            if args.json:
-                print(json.dumps({"nodes": len(nodes), "bootstrap": doors}), flush=True)
-            else:
-                print("\n".join(doors), flush=True)
+            show([json.dumps({"nodes": len(nodes), "bootstrap": doors})] if args.json else doors)
             seconds = time.monotonic() - began
             print(f"{len(nodes)} nodes in {seconds:.1f} s; Ctrl-C ends them", file=sys.stderr)
             await trio.sleep_forever()
@@ -84,6 +81,8 @@ def main() -> None:
     except* InputError as group:
         print(group.exceptions[0], file=sys.stderr)
         sys.exit(2)
+    except* SystemExit:  # nobody wants to know where they are
+        sys.exit(1)
 
 
 if __name__ == "__main__":

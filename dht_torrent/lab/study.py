@@ -148,7 +148,7 @@ class Study:
         else:
             width = max(map(len, figures), default=0)
             lines = [f"{n.replace('_', ' '):{width}}  {value}" for n, value in figures.items()]
-        _show(lines)
+        show(lines)
         sys.stderr.write(f"{time.monotonic() - self._began:.1f} s\n")
         if fault is not None:
             sys.exit(fault)
@@ -189,7 +189,8 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def _show(lines: Sequence[str]) -> None:
+def show(lines: Sequence[str]) -> None:
+    """Print them, or exit with 1 when nobody reads them."""
     try:
         sys.stdout.writelines(f"{line}\n" for line in lines)
         sys.stdout.flush()

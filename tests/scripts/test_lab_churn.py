@@ -56,7 +56,9 @@ def test_the_same_seed_gives_the_same_file_in_another_process(tmp_path: Path) ->
     assert len(about("lookup", files[0])) > 15
 
 
-@pytest.mark.parametrize("flag", ["--median-life=0", "--hours=inf", "--sessions=gauss"])
+@pytest.mark.parametrize(
+    "flag", ["--nodes=9", "--median-life=0", "--hours=inf", "--sessions=gauss"]
+)
 def test_a_bad_flag_is_refused(flag: str) -> None:
     done = run(NAME, flag)
     assert done.returncode == 2

@@ -68,13 +68,14 @@ def test_the_same_seed_gives_the_same_file_in_another_process(tmp_path: Path, fl
         "--dead=1",
         "--latency=nan",
         "--scale=1",
+        "--loss=0.1 --scale=1000",
         "--scale=99999999999",
         "--out=/",
-        "--out=/no such folder/rows.csv",
+        "--out=/no-such-folder/rows.csv",
     ],
 )
 def test_a_bad_flag_is_refused(flag: str) -> None:
-    done = run(NAME, flag)
+    done = run(NAME, *flag.split())
     assert done.returncode == 2
     assert flag.split("=")[0] in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

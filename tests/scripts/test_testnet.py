@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -37,6 +38,15 @@ def test_it_serves_until_it_is_stopped(how: signal.Signals) -> None:
             assert b"Traceback" not in process.stderr.read()
         finally:
             process.kill()
+
+
+def test_it_ends_without_a_word_when_nobody_reads() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, str(SCRIPT), "--nodes", "3"]
+    with os.fdopen(writer, "w") as gone:
+        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, timeout=30)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_a_wrong_flag_is_one_line_and_code_2() -> None:
