@@ -73,7 +73,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--scale", type=positive, nargs="?", const=SIZES[-1], metavar="MAX", help="virtual networks"
     )
     args = made.parse_args(argv)
-    for name in ("nodes", "latency", "loss", "dead", "bootstraps", "settle"):
+    for name in ("nodes", "loss", "dead", "bootstraps", "settle"):
         if args.scale is not None and getattr(args, name) != made.get_default(name):
             made.error(f"--{name} is nothing to --scale, whose networks are computed")
     if args.scale is not None and not 1 < args.scale <= MOST:
