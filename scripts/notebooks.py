@@ -78,9 +78,9 @@ STUDIES = [
         "lab_lookup.py",
         "n kind loss dead",
         full=[
-            "--nodes 500 --lookups 300",
-            *(f"--nodes 500 --lookups 300 --loss {share}" for share in (0.1, 0.2)),
-            *(f"--nodes 500 --lookups 300 --dead {share}" for share in (0.25, 0.5)),
+            "--nodes 1000 --lookups 300",
+            *(f"--nodes 1000 --lookups 300 --loss {share}" for share in (0.1, 0.2)),
+            *(f"--nodes 1000 --lookups 300 --dead {share}" for share in (0.25, 0.5)),
         ],
         small=["--nodes 12 --lookups 4 --loss 0.1"],
     ),
@@ -89,7 +89,7 @@ STUDIES = [
         "lab_churn.py",
         "what kind median_life minute/20",
         full=[
-            f"--median-life {life} --nodes 80 --lookups 500 --values 30"
+            f"--median-life {life} --nodes 300 --lookups 3000"
             for life in (12000, 3600, 900)
         ],
         small=["--median-life 900 --nodes 12 --lookups 8 --hours 0.1 --values 3 --publishing 1"],
@@ -98,7 +98,7 @@ STUDIES = [
         "durability",
         "lab_durability.py",
         "",
-        full=["--median-life 900 3600 --keepers 0 1 4 --nodes 120 --lookups 10 --step 30"],
+        full=["--median-life 900 3600 --keepers 0 1 4 --nodes 150 --lookups 15 --step 30"],
         small=["--median-life 900 --keepers 0 1 --nodes 10 --lookups 1 --hours 0.2 --step 10"],
     ),
     Study(
