@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from dht_torrent.config import Config
+    from dht_torrent.dht.items import SigningKey
     from dht_torrent.engine.node import Node, open_node
     from dht_torrent.engine.torrent import Torrent
     from dht_torrent.errors import (
@@ -49,6 +50,7 @@ __all__ = [
     "NoReply",
     "Node",
     "ProtocolError",
+    "SigningKey",
     "StorageError",
     "Torrent",
     "open_node",
@@ -59,6 +61,7 @@ _HOME = {
     "Magnet": "metainfo",
     "Metainfo": "metainfo",
     "Node": "engine.node",
+    "SigningKey": "dht.items",
     "Torrent": "engine.torrent",
     "open_node": "engine.node",
 }

@@ -13,7 +13,7 @@ computed from a sorted list of ids.
 Rows: n (nodes), kind (peers: an announce; item: an immutable one), found, hops (from the searcher's
 table to the farthest of the closest nodes: 1 if they were in it), asked and answered (nodes, with
 retries), seconds (virtual, to the end of the search) and first (to the first value), stored (nodes
-that confirmed the store: the k closest, and a few more where these lie close together), overlap (of
+that confirmed the store: the k closest, and all others where the closest should be), overlap (of
 the k nodes the search ended at, those the store chose; only for peers, for a search for an item
 ends where one is found) and right (of the k nodes truly closest, those the store chose). With
 --scale found means that the k closest that were found are the k closest there are, and right says

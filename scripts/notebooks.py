@@ -88,10 +88,7 @@ STUDIES = [
         "churn",
         "lab_churn.py",
         "what kind median_life minute/20",
-        full=[
-            f"--median-life {life} --nodes 300 --lookups 3000"
-            for life in (12000, 3600, 900)
-        ],
+        full=[f"--median-life {life} --nodes 300 --lookups 3000" for life in (12000, 3600, 900)],
         small=["--median-life 900 --nodes 12 --lookups 8 --hours 0.1 --values 3 --publishing 1"],
     ),
     Study(

@@ -19,6 +19,7 @@ from dht_torrent.dht.lookup import POINTS, Lookup
 from dht_torrent.dht.paths import Paths, search
 from dht_torrent.dht.table import Table
 from dht_torrent.engine.questions import Answer, Bell, Done, Questions
+from dht_torrent.errors import InputError
 from dht_torrent.trace import LookupDone, Trace
 
 logger = logging.getLogger(__name__)
@@ -61,8 +62,11 @@ class Walks:
         contacts for that. `enough` is asked after each reply; True ends the walk early. Where the
         closest nodes are suspiciously dense, all around them are asked as well, and then we know
         whether the target is besieged; a store, and a search on several paths, ask (and store on)
-        those where the closest should be in any case.
+        those where the closest should be in any case. Raises InputError unless `target` is 20 bytes
+        long.
         """
+        if len(target) != 20:
+            raise InputError(f"a target has 20 bytes, not {len(target)}")
         config, ipv6 = self._config, self._table.ipv6
         if method == krpc.FIND_NODE:
             args = {**args, **self.want()}

@@ -14,7 +14,7 @@ from dht_torrent.dht import krpc
 from dht_torrent.dht.krpc import NodeInfo, Query, Reply
 from dht_torrent.engine.dht import Dht, PeerLookup
 from dht_torrent.engine.net import DatagramSocket, RealNetwork
-from dht_torrent.errors import NoReply
+from dht_torrent.errors import InputError, NoReply
 from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
 from dht_torrent.lab.net import FakeNetwork
 from dht_torrent.trace import LookupDone
@@ -696,3 +696,11 @@ async def test_twenty_nodes_on_loopback_sockets_look_up_in_milliseconds() -> Non
                 assert Address("127.0.0.1", 5000) in (await find(dht)).peers
             assert (trio.current_time() - start) / 20 < 0.25  # 5 ms, on a machine at rest
         nursery.cancel_scope.cancel()
+
+
+async def test_a_target_of_another_length_is_refused(lab: Lab, autojump_clock: MockClock) -> None:
+    one, _ = await lab.nodes(2)
+    for target in (b"", b"x" * 19, b"x" * 32):
+        for search in (one.find_node, one.get, one.get_all):
+            with pytest.raises(InputError, match="20 bytes"):
+                await search(target)
