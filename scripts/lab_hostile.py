@@ -21,7 +21,8 @@ IP (BEP 42) holds: the harder case. With --public they do.
 Columns: hostile (share of all nodes), paths; method (get: an item, get_peers: a peer), found, asked
 (addresses), silent, hostile_asked and hostile_closest (share of the hostile among those asked, and
 among the closest it ended with), besieged (it suspected an eclipse), eclipsed (the k closest that
-answered were hostile), seconds. For eclipse: size (adversaries around the key; 0: none), early.
+answered were hostile), seconds. For eclipse: size (adversaries around the key; 0: none), early, and
+near (whether any of them was among the closest: sieges reach some of the keys in peace).
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ def _eclipse(study: Study, args: argparse.Namespace, scene: Scene) -> dict[str, 
                         paths=scene.paths,
                         size=siege.size,
                         early=siege.early,
+                        near=siege.look.hostile_closest > 0,
                         **asdict(siege.look),
                     )
                 return siege_figures(found)

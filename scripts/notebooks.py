@@ -118,7 +118,7 @@ STUDIES = [
     Study(
         "eclipse",
         "lab_hostile.py",
-        "size early method",
+        "size early method near",
         full=["--kind eclipse --eclipse 8,16,24 --keys 25"],
         small=["--kind eclipse --eclipse 8 --keys 1 --nodes 40 --lookups 2"],
     ),
