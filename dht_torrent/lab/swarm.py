@@ -119,7 +119,8 @@ class Member:
 
     @property
     def alive(self) -> bool:
-        return self.node is not None
+        """Not so while it vanishes, which takes a moment."""
+        return self.node is not None and not self.vanished
 
     @property
     def vanished(self) -> bool:
@@ -287,7 +288,7 @@ class Swarm:
         match record:
             case PeerBanned():
                 self.bans += 1
-            case PieceDone():
+            case PieceDone() if not member.vanished:  # several may be done at the same moment
                 member.pieces += 1
                 self._maybe_vanish(member)
             case _:
