@@ -58,3 +58,53 @@ class VirtualClock(trio.abc.Clock):
         for call in due:  # what these ask for now waits until the tasks they woke have gone on
             call(now)
         return 0.0
+
+
+class Alarm:
+    """Lets one task wait for a moment that others may bring forward."""
+
+    __slots__ = ("_clock", "_scope", "_task", "_when")
+
+    def __init__(self) -> None:
+        self._task: trio.lowlevel.Task | None = None
+        self._when = math.inf
+        self._clock: VirtualClock | None = None
+        self._scope: trio.CancelScope | None = None
+
+    async def wait_until(self, when: float) -> None:
+        """Returns at `when`, or earlier. Raises `trio.BusyResourceError` if a task waits here."""
+        if self._task is not None:
+            raise trio.BusyResourceError("another task is waiting for the same thing")
+        clock = trio.lowlevel.current_clock()
+        self._task = trio.lowlevel.current_task()
+        self._when = math.inf
+        if isinstance(clock, VirtualClock):
+            self._clock = clock
+            self.bring_forward(when)
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+            return
+        with trio.CancelScope(deadline=when) as self._scope:
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        self._scope = None
+
+    def bring_forward(self, when: float) -> None:
+        if self._task is None or when >= self._when:
+            return
+        self._when = when
+        if self._clock is not None:
+            self._clock.call_at(when, self._due)
+        elif self._scope is not None and when < self._scope.deadline:
+            self._scope.deadline = when
+
+    def ring(self) -> None:
+        if self._task is not None:
+            task, self._task = self._task, None
+            trio.lowlevel.reschedule(task)
+
+    def _due(self, now: float) -> None:
+        if self._when <= now:  # else this call is of an earlier wait
+            self.ring()
+
+    def _give_up(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED

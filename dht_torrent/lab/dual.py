@@ -5,13 +5,9 @@ the fake host of that family; this one only chooses.
 from __future__ import annotations
 
 from dht_torrent.ids import Address, HostPort
-from dht_torrent.lab.net import (
-    FakeDatagramSocket,
-    FakeHost,
-    FakeListener,
-    FakeNetwork,
-    FakeStream,
-)
+from dht_torrent.lab.datagrams import FakeDatagramSocket
+from dht_torrent.lab.net import FakeHost, FakeNetwork
+from dht_torrent.lab.streams import FakeListener, FakeStream
 
 
 class DualHost:

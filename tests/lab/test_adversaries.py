@@ -29,8 +29,9 @@ from dht_torrent.lab.adversaries import (
     random_id,
 )
 from dht_torrent.lab.attacks import mixed, mixed_figures, siege_figures, sieges
+from dht_torrent.lab.datagrams import FakeDatagramSocket
 from dht_torrent.lab.hostile import KINDS, Look, Scene, World, world
-from dht_torrent.lab.net import FakeDatagramSocket, FakeNetwork
+from dht_torrent.lab.net import FakeNetwork
 from dht_torrent.lab.run import run
 
 TARGET = b"\x33" * 20

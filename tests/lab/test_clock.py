@@ -10,8 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from dht_torrent.lab.clock import VirtualClock
-from dht_torrent.lab.net import Alarm
+from dht_torrent.lab.clock import Alarm, VirtualClock
 from dht_torrent.lab.run import run
 
 
