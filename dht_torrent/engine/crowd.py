@@ -217,7 +217,7 @@ class Crowd:
         try:
             with their_fault(peer):
                 exchange.opened(peer, now)
-                exchange.on_events(peer, list(greeted.early), now)
+                exchange.on_events(peer, peer.connection.receive(b""), now)
             await peer.run(host.buffer, exchange.on_events)
         finally:
             self._ended(peer, exchange)

@@ -43,12 +43,11 @@ Serve = Callable[[Sequence[tuple[int, int, int]], Sequence[memoryview]], Awaitab
 
 @dataclass(frozen=True, slots=True)
 class Greeted:
-    """Both handshakes are done; `early` are the events that came right behind."""
+    """The peer has said its handshake. What came right behind is still in `connection`."""
 
     stream: Stream
     connection: Connection
     handshake: HandshakeReceived
-    early: Sequence[Event]
 
 
 async def greet(
@@ -57,23 +56,21 @@ async def greet(
     """Handshakes on a connection we dialled. Raises PeerProtocolError or OSError."""
     connection = Connection(config, dht=dht)
     await stream.send(connection.send_handshake(info_hash, peer_id))
-    handshake, early = await _receive_handshake(stream, connection)
+    handshake = await _receive_handshake(stream, connection)
     if handshake.info_hash != info_hash:
         raise HandshakeError("answered for another torrent")
-    return Greeted(stream, connection, handshake, early)
+    return Greeted(stream, connection, handshake)
 
 
 async def receive_greeting(stream: Stream, config: PeerConfig, *, dht: bool) -> Greeted:
     """Reads the handshake of somebody who dialled us. Ours is not sent yet: whoever knows the
     torrent answers with `connection.send_handshake`."""
     connection = Connection(config, dht=dht)
-    handshake, early = await _receive_handshake(stream, connection)
-    return Greeted(stream, connection, handshake, early)
+    handshake = await _receive_handshake(stream, connection)
+    return Greeted(stream, connection, handshake)
 
 
-async def _receive_handshake(
-    stream: Stream, connection: Connection
-) -> tuple[HandshakeReceived, list[Event]]:
+async def _receive_handshake(stream: Stream, connection: Connection) -> HandshakeReceived:
     buffer = bytearray(4096)
     while True:
         size = await stream.receive_into(memoryview(buffer))
@@ -81,10 +78,9 @@ async def _receive_handshake(
             raise HandshakeError("closed before its handshake")
         events = connection.receive(bytes(buffer[:size]))
         if events:
-            first, *early = events
-            if not isinstance(first, HandshakeReceived):
-                raise HandshakeError("spoke before its handshake")
-            return first, early
+            (handshake,) = events
+            assert isinstance(handshake, HandshakeReceived)
+            return handshake
 
 
 class Peer:

@@ -1,11 +1,14 @@
 """One connection of the peer wire without the wire: bytes in, events out, and bytes to send for
 messages (in the manner of h11).
 
-The rule: what comes out of `receive` is legal. Handshake first, at most one bitfield and only in
-front, fast messages only when both sides speak BEP 6, indexes within the torrent, lengths that fit
-the id. Anything else raises PeerProtocolError, after which the connection must be closed. Of a
-message that has not arrived in full only the bytes that came are kept, and only if the whole may
-be as long as it says.
+The rule: what comes out is legal. Handshake first, at most one bitfield and only in front, fast
+messages only when both sides speak BEP 6, indexes within the torrent, lengths that fit the id.
+Anything else raises PeerProtocolError, after which the connection must be closed. Of a message that
+has not arrived in full only the bytes that came are kept, and only if the whole may be as long as
+it says.
+
+A message about pieces cannot be judged before their number is known. Until then it stays inside, as
+`Unchecked`; `set_piece_count` puts it through the very check that later ones go through.
 
 A payload is not copied when its message lies whole in the bytes given to `receive`.
 """
@@ -26,28 +29,30 @@ from dht_torrent.peer.messages import (
     FAST_IDS,
     HAVE,
     MAX_BLOCK,
-    MAX_PIECES,
     PIECE,
     REQUEST,
     AllowedFast,
     BitfieldMessage,
     Cancel,
+    Choke,
     Extended,
     Have,
     HaveAll,
     HaveNone,
+    Interested,
     KeepAlive,
     Message,
+    NotInterested,
     Piece,
     Port,
     Reject,
     Request,
     Suggest,
+    Unchoke,
 )
+from dht_torrent.peer.unchecked import AboutPieces, Unchecked
 
 HANDSHAKE_LENGTH = 68
-MAX_EARLY_ALLOWED = 32
-"""Allowed-fast pieces remembered until the metadata is known; BEP 6 suggests to send ten."""
 
 _PROTOCOL = b"\x13BitTorrent protocol"
 _EXTENDED_BIT = 0x10  # in reserved[5]
@@ -101,10 +106,8 @@ class Connection:
         self._peer_in_front = True
         self._we_in_front = True
 
-        # Heard before the metadata was known, for `set_piece_count`.
-        self._early: HaveAll | HaveNone | BitfieldMessage | None = None
-        self._early_haves = bytearray()  # bits, grown as needed, MAX_PIECES at most
-        self._early_allowed: list[int] = []
+        self._behind = b""  # came with the handshake, not looked at yet
+        self._unchecked = Unchecked(config.max_invalid_requests)
 
         self._extension_handshakes = 0
         self._their_ids: dict[str, int] = {}
@@ -134,7 +137,7 @@ class Connection:
     @property
     def mid_message(self) -> bool:
         """A message (or the peer's handshake) has begun and not ended."""
-        return bool(self._carry)
+        return bool(self._carry or self._behind)
 
     def supports(self, extension: str) -> bool:
         """Whether the peer takes messages of this extension now, as of its last handshake."""
@@ -224,31 +227,16 @@ class Connection:
     def set_piece_count(self, count: int) -> list[Event]:
         """Tell, once, how many pieces the torrent has. Indexes are checked from now on.
 
-        Returns what the peer had told about its pieces before, as at most one HaveAll, HaveNone or
-        BitfieldMessage (later Haves included), then AllowedFasts. Raises PeerProtocolError if
-        that does not fit such a torrent.
+        Returns what the peer had said of its pieces before, and what it had asked for; see
+        `Unchecked.release`. Raises PeerProtocolError if that does not fit such a torrent.
         """
         if self._piece_count is not None:
             raise LocalProtocolError("the piece count is known already")
         self._piece_count = count
+        unchecked, self._unchecked = self._unchecked, Unchecked(0)
         events: list[Event] = []
-        early, haves = self._early, self._early_haves
-        if isinstance(early, BitfieldMessage):
-            self._check_bits(early.bits, count)
-        if haves:
-            spare = int.from_bytes(haves) & ((1 << max(0, 8 * len(haves) - count)) - 1)
-            if spare:
-                raise PeerProtocolError(f"have beyond the last of {count} pieces")
-            if not isinstance(early, HaveAll):
-                size = (count + 7) // 8
-                bits = int.from_bytes(haves[:size].ljust(size, b"\0"))
-                if isinstance(early, BitfieldMessage):
-                    bits |= int.from_bytes(early.bits)
-                early = BitfieldMessage(bits.to_bytes(size))
-        if early is not None:
-            events.append(early)
-        events += [AllowedFast(index) for index in self._early_allowed if index < count]
-        self._early, self._early_haves, self._early_allowed = None, bytearray(), []
+        for message in unchecked.release(count):
+            self._check_piece(message, count, events)
         return events
 
     # -- receiving ------------------------------------------------------------------------------
@@ -256,17 +244,24 @@ class Connection:
     def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Take what came from the peer, cut anywhere. Returns the events it completes, in order.
 
-        The data of a Piece may look into `data`: use it before that buffer is written again.
-        Until `set_piece_count`, what the peer has is only remembered. Raises PeerProtocolError
-        (HandshakeError for the first 68 bytes); the events of the same call are lost then.
+        The handshake comes alone: by the time the next call is made, be it with nothing, the number
+        of pieces may be known. Until `set_piece_count`, messages about pieces are only remembered.
+        The data of a Piece may look into `data`: use it before that buffer is written again. Raises
+        PeerProtocolError (HandshakeError for the first 68 bytes); the events of the same call are
+        lost then.
         """
-        view = memoryview(data)
-        end = len(view)
         events: list[Event] = []
         at = 0
         if not self._handshake_received:
+            view = memoryview(data)
             at = self._receive_handshake(view, events)
-        elif self._carry:
+            self._behind = bytes(view[at:])
+            return events
+        if self._behind:
+            data, self._behind = self._behind + data, b""
+        view = memoryview(data)
+        end = len(view)
+        if self._carry:
             at = self._complete(view, events)
         if at < end:
             at = self._parse(view, at, end, events)
@@ -326,17 +321,16 @@ class Connection:
         # looks at the length too.
         while end - at >= 13:
             length, kind, index, begin = _start(view, at)
-            if kind == PIECE and 9 <= length <= _MAX_PIECE_LENGTH:
+            if kind == PIECE and 9 <= length <= _MAX_PIECE_LENGTH and count is not None:
                 after = at + 4 + length
-                if index >= known:
+                if index >= count:
                     raise PeerProtocolError(f"a block of piece {index}, of {count}")
                 if after > end:
                     return at
                 append(_new(Piece, (index, begin, view[at + 13 : after])))
                 self._peer_in_front = False
                 at = after
-            elif kind == REQUEST and length == 13:
-                most = MAX_PIECES if count is None else count
+            elif kind == REQUEST and length == 13 and count is not None:
                 whole = (end - at) // 17 * 17
                 if not whole:
                     return at
@@ -344,7 +338,7 @@ class Connection:
                 for length, kind, index, begin, size in _requests(view[at : at + whole]):
                     if kind != REQUEST or length != 13:
                         break
-                    if index >= most:
+                    if index >= count:
                         raise PeerProtocolError(f"asks for piece {index}, of {count}")
                     append(_new(Request, (index, begin, size)))
                     at += 17
@@ -402,8 +396,6 @@ class Connection:
         messages.check_length(kind, length, max_extended=self._config.max_extension_message)
 
     def _take(self, message: Message, events: list[Event]) -> None:
-        count = self._piece_count
-        most = MAX_PIECES if count is None else count
         match message:
             case Extended(number, payload):
                 self._take_extended(number, payload, events)
@@ -412,39 +404,36 @@ class Connection:
                 if port and self._we_speak[2]:
                     events.append(message)
                 return
-            case BitfieldMessage() | HaveAll() | HaveNone():
-                if not self._peer_in_front:
-                    raise PeerProtocolError("a bitfield that is not the first message")
-                if count is None:
-                    self._early = message
-                else:
-                    if isinstance(message, BitfieldMessage):
-                        self._check_bits(message.bits, count)
-                    events.append(message)
-            case Have(index):
-                if index >= most:
-                    raise PeerProtocolError(f"has piece {index}, of {count}")
-                if count is None:
-                    self._remember_have(index)
-                else:
-                    events.append(message)
-            case Piece(index) | Reject(index) if index >= most or count is None:
-                raise PeerProtocolError(f"answers for piece {index}, of {count}")
-            case Request(index) | Cancel(index) if index >= most:
-                raise PeerProtocolError(f"asks for piece {index}, of {count}")
-            case AllowedFast(index):
-                # Out of range is harmless in these two: BEP 6 asks for nothing, so they are lost.
-                if count is None:
-                    if len(self._early_allowed) < MAX_EARLY_ALLOWED:
-                        self._early_allowed.append(index)
-                elif index < count:
-                    events.append(message)
-            case Suggest(index):
-                if count is not None and index < count:
-                    events.append(message)
-            case _:
+            case Choke() | Unchoke() | Interested() | NotInterested():
                 events.append(message)
+            case KeepAlive():
+                events.append(message)
+                return
+            case _:
+                if not self._peer_in_front and isinstance(
+                    message, BitfieldMessage | HaveAll | HaveNone
+                ):
+                    raise PeerProtocolError("a bitfield that is not the first message")
+                if self._piece_count is None:
+                    self._unchecked.add(message)
+                else:
+                    self._check_piece(message, self._piece_count, events)
         self._peer_in_front = False
+
+    def _check_piece(self, message: AboutPieces, count: int, events: list[Event]) -> None:
+        """The one door for messages about pieces, whenever they came."""
+        match message:
+            case BitfieldMessage(bits):
+                self._check_bits(bits, count)
+            case Have(index) if index >= count:
+                raise PeerProtocolError(f"has piece {index}, of {count}")
+            case Piece(index) | Reject(index) if index >= count:
+                raise PeerProtocolError(f"answers for piece {index}, of {count}")
+            case Request(index) | Cancel(index) if index >= count:
+                raise PeerProtocolError(f"asks for piece {index}, of {count}")
+            case AllowedFast(index) | Suggest(index) if index >= count:
+                return  # out of range is harmless in these two: BEP 6 asks for nothing
+        events.append(message)
 
     def _take_extended(self, number: int, payload: bytes, events: list[Event]) -> None:
         most = self._config.max_metadata
@@ -463,13 +452,6 @@ class Connection:
             else:
                 self._their_ids.pop(name, None)
         events.append(handshake)
-
-    def _remember_have(self, index: int) -> None:
-        haves = self._early_haves
-        byte, bit = divmod(index, 8)
-        if byte >= len(haves):
-            haves.extend(bytes(byte + 1 - len(haves)))
-        haves[byte] |= 0x80 >> bit
 
     @staticmethod
     def _check_bits(bits: bytes, count: int) -> None:

@@ -287,10 +287,19 @@ def test_a_message_that_began_is_noticed_until_it_ends() -> None:
 
 
 def test_what_follows_the_handshake_in_the_same_bytes_is_heard() -> None:
-    connection = Connection(PeerConfig(), dht=True)
-    events = connection.receive(their_handshake() + encode(HaveAll()) + encode(Unchoke()))
-    assert [type(event) for event in events] == [HandshakeReceived, Unchoke]
-    assert connection.set_piece_count(PIECES) == [HaveAll()]
+    behind = encode(HaveAll()) + encode(Unchoke()) + encode(Have(1))[:5]
+    for pieces in (PIECES, None):
+        connection = Connection(PeerConfig(), dht=True)
+        [handshake] = connection.receive(their_handshake() + behind)
+        assert isinstance(handshake, HandshakeReceived)
+        assert connection.mid_message
+        if pieces is not None:
+            assert connection.set_piece_count(pieces) == []
+            assert connection.receive(b"") == [HaveAll(), Unchoke()]
+        else:
+            assert connection.receive(b"") == [Unchoke()]
+            assert connection.set_piece_count(PIECES) == [HaveAll()]
+        assert connection.receive(encode(Have(1))[5:]) == [Have(1)]
 
 
 # -- bounds -----------------------------------------------------------------------------------
@@ -460,8 +469,8 @@ def test_haves_before_the_metadata_are_added_up(first: Message | None) -> None:
     if first is not None:
         magnet.receive(encode(first))
     magnet.receive(encode(Have(8)) + encode(AllowedFast(3)) + encode(AllowedFast(PIECES)))
-    told = HaveAll() if first == HaveAll() else BitfieldMessage(b"\x00\x80\x00")
-    assert magnet.set_piece_count(PIECES) == [told, AllowedFast(3)]
+    told = [BitfieldMessage(b"\x00\x80\x00"), *([first] if first == HaveAll() else [])]
+    assert magnet.set_piece_count(PIECES) == [*told, AllowedFast(3)]
 
 
 def test_a_silent_peer_has_told_nothing_and_may_still_tell() -> None:
@@ -494,9 +503,112 @@ def test_a_peer_cannot_answer_what_could_not_be_asked() -> None:
             connected(pieces=None).receive(encode(message))
 
 
-def test_requests_before_the_metadata_are_heard_so_they_can_be_rejected() -> None:
-    heard: list[Message] = [Request(7, 0, 16384), Cancel(7, 0, 16384)]
-    assert connected(pieces=None).receive(b"".join(map(encode, heard))) == heard
+def test_requests_before_the_metadata_wait_for_it_and_are_checked_then() -> None:
+    heard: list[Message] = [Request(7, 0, 16384), Cancel(7, 0, 16384), Request(PIECES - 1, 0, 9)]
+    magnet = connected(pieces=None)
+    assert magnet.receive(b"".join(map(encode, heard))) == []
+    assert magnet.set_piece_count(PIECES) == heard
+    for message in (Request(PIECES, 0, 16384), Cancel(PIECES, 0, 16384)):
+        magnet = connected(pieces=None)
+        assert magnet.receive(encode(message)) == []
+        with pytest.raises(PeerProtocolError):
+            magnet.set_piece_count(PIECES)
+
+
+def test_requests_before_the_metadata_are_bounded() -> None:
+    for message in (Request(0x200000 - 1, 0, 1), Cancel(0x200000 - 1, 0, 1)):
+        magnet = connected(pieces=None)
+        assert magnet.receive(encode(message) * 300) == []
+        with pytest.raises(PeerProtocolError):
+            magnet.receive(encode(message))
+    for message in (Request(0x200000, 0, 1), Cancel(0x200000, 0, 1)):
+        with pytest.raises(PeerProtocolError):
+            connected(pieces=None).receive(encode(message))
+
+
+def test_hints_before_the_metadata_are_bounded() -> None:
+    magnet = connected(pieces=None)
+    stream = b"".join(encode(AllowedFast(index)) for index in range(1000))
+    with allocating_less_than(500_000):
+        assert magnet.receive(stream * 10 + encode(Suggest(1)) * 10_000) == []
+    assert magnet.set_piece_count(PIECES) == [AllowedFast(index) for index in range(PIECES)]
+
+
+def gist(connection: Connection, events: Sequence[tuple[type[Event], Event]]) -> dict[str, object]:
+    """What events come down to: order counts within each part, not between them."""
+    have: set[int] = set()
+    talk, allowed, requests = [], set(), []
+    for kind, event in events:
+        match event:
+            case BitfieldMessage(bits):
+                have |= {i for i in range(PIECES) if bits[i // 8] & 0x80 >> i % 8}
+            case HaveAll():
+                have |= set(range(PIECES))
+            case Have(index):
+                have.add(index)
+            case AllowedFast(index):
+                allowed.add(index)
+            case Request() | Cancel():
+                requests.append((kind, event))
+            case HaveNone() | Suggest():
+                pass  # nothing follows from them
+            case _:
+                talk.append((kind, event))
+    return {
+        "has": have,
+        "allowed": allowed,
+        "requests": requests,
+        "talk": talk,
+        "began": connection.mid_message,
+        "speaks": connection.supports("ut_metadata"),
+    }
+
+
+beyond = st.one_of(indexes, indexes, indexes, st.sampled_from([PIECES, PIECES + 1, 24, 2**32 - 1]))
+about_pieces: st.SearchStrategy[Message] = st.one_of(
+    st.sampled_from([HaveAll(), HaveNone(), BitfieldMessage(BITS), BitfieldMessage(b"\0\0")]),
+    st.builds(BitfieldMessage, st.binary(min_size=3, max_size=3)),
+    beyond.map(Have),
+    beyond.map(Suggest),
+    beyond.map(AllowedFast),
+    st.builds(Request, beyond, offsets, offsets),
+    st.builds(Cancel, beyond, offsets, offsets),
+    st.sampled_from([Choke(), Unchoke(), Interested(), KeepAlive(), Extended(0, b"de"), Port(1)]),
+)
+answers: st.SearchStrategy[Message] = st.one_of(
+    st.builds(Piece, beyond, offsets, st.binary(max_size=40)),
+    st.builds(Reject, beyond, offsets, offsets),
+)
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_when_the_piece_count_comes_makes_no_difference(data: st.DataObject) -> None:
+    """Cut anywhere, the count known from the start or learned at any point: the same events, or the
+    peer's fault. Save that answers which come before anything could be asked are always that."""
+    early = b"".join(map(encode, data.draw(st.lists(about_pieces, max_size=12))))
+    late = b"".join(map(encode, data.draw(st.lists(st.one_of(about_pieces, answers), max_size=6))))
+    # The count comes somewhere in the first part: after part of a message, as likely as not.
+    told_at = data.draw(st.integers(0, len(early)))
+    places = data.draw(st.lists(st.integers(0, 10_000), max_size=6))
+    with_handshake = data.draw(st.booleans())
+    outcomes: list[dict[str, object] | None] = []
+    for at in (0, told_at):
+        connection = Connection(PeerConfig(), dht=True)
+        connection.send_handshake(INFO_HASH, PEER_ID)
+        before, after = cut(early[:at], places), cut(early[at:] + late, places)
+        events = []
+        try:
+            first = their_handshake() + (before.pop(0) if with_handshake else b"")
+            assert len(connection.receive(first)) == 1
+            events += receive_all(connection, before)
+            events += [frozen(event) for event in connection.set_piece_count(PIECES)]
+            events += receive_all(connection, after)
+        except PeerProtocolError:
+            outcomes.append(None)
+        else:
+            outcomes.append(gist(connection, events))
+    assert outcomes[0] == outcomes[1]
 
 
 # -- extensions -------------------------------------------------------------------------------

@@ -1,0 +1,112 @@
+"""What a peer said of pieces before anybody knew how many there are.
+
+The rule: nothing in here has been checked, and nothing leaves but through `release`, whose messages
+the connection treats as if they came in only then. How long the metadata takes is unknown, so all
+that is kept is bounded: 256 KiB of bitfield, and a few hundred small messages.
+"""
+
+from __future__ import annotations
+
+from dht_torrent.errors import PeerProtocolError
+from dht_torrent.peer.messages import (
+    MAX_PIECES,
+    AllowedFast,
+    BitfieldMessage,
+    Cancel,
+    Have,
+    HaveAll,
+    HaveNone,
+    Piece,
+    Reject,
+    Request,
+    Suggest,
+)
+
+MAX_ALLOWED = 32
+"""Allowed-fast pieces remembered; BEP 6 suggests to send ten. Further ones are dropped."""
+
+AboutPieces = (
+    Have
+    | BitfieldMessage
+    | HaveAll
+    | HaveNone
+    | Request
+    | Cancel
+    | Piece
+    | Reject
+    | Suggest
+    | AllowedFast
+)
+"""The messages that mean something only for a known number of pieces."""
+
+
+class Unchecked:
+    """Messages about pieces, of one peer, in short."""
+
+    def __init__(self, max_requests: int) -> None:
+        """`max_requests`: Requests and Cancels kept; one more is the peer's fault, as there was
+        nothing it could ask for."""
+        self._max_requests = max_requests
+        self._whole: HaveAll | HaveNone | None = None
+        self._bitfield: bytes | None = None
+        self._haves = bytearray()  # bits, grown as needed
+        self._requests: list[Request | Cancel] = []
+        self._allowed: dict[int, None] = {}
+
+    def add(self, message: AboutPieces) -> None:
+        """Remember it. Raises PeerProtocolError for what can be judged already: an index no torrent
+        has, an answer to what cannot have been asked, more requests than anybody would queue."""
+        match message:
+            case HaveAll() | HaveNone():
+                self._whole = message
+            case BitfieldMessage(bits):
+                self._bitfield = bits
+            case Have(index):
+                if index >= MAX_PIECES:
+                    raise PeerProtocolError(f"has piece {index}, of {MAX_PIECES} at most")
+                self._have(index)
+            case Request(index) | Cancel(index):
+                if index >= MAX_PIECES:
+                    raise PeerProtocolError(f"asks for piece {index}, of {MAX_PIECES} at most")
+                if len(self._requests) >= self._max_requests:
+                    raise PeerProtocolError("asks for what it cannot have")
+                self._requests.append(message)
+            case AllowedFast(index):
+                if len(self._allowed) < MAX_ALLOWED:
+                    self._allowed[index] = None
+            case Piece() | Reject():
+                raise PeerProtocolError("answers what it was not asked")
+            case Suggest():
+                pass  # a hint, and old by the time it could be taken
+
+    def release(self, count: int) -> list[AboutPieces]:
+        """All of it, still unchecked: what the peer has (a HaveAll or HaveNone, or a bitfield
+        with later Haves included, or both), then allowed-fast pieces, then its requests in order.
+        """
+        told: list[AboutPieces] = []
+        bits = self._bits((count + 7) // 8)
+        if bits is not None:
+            told.append(BitfieldMessage(bits))
+        if self._whole is not None and (bits is None or isinstance(self._whole, HaveAll)):
+            told.append(self._whole)
+        told += map(AllowedFast, self._allowed)
+        told += self._requests
+        return told
+
+    def _have(self, index: int) -> None:
+        byte, bit = divmod(index, 8)
+        if byte >= len(self._haves):
+            self._haves.extend(bytes(byte + 1 - len(self._haves)))
+        self._haves[byte] |= 0x80 >> bit
+
+    def _bits(self, size: int) -> bytes | None:
+        """The bitfield and the Haves as one. Its length is wrong if either's is: longer than `size`
+        bytes if a Have is, and that of the bitfield otherwise."""
+        haves = self._haves
+        if not haves:
+            return self._bitfield
+        size = max(len(haves), size if self._bitfield is None else len(self._bitfield))
+        bits = int.from_bytes(haves.ljust(size, b"\0"))
+        if self._bitfield is not None:
+            bits |= int.from_bytes(self._bitfield.ljust(size, b"\0"))
+        return bits.to_bytes(size)
