@@ -100,18 +100,44 @@ def decode_tolerant(
     return _build(raw, 0)[0]  # the grammar and the bounds are known to hold here
 
 
-def raw_slice(data: bytes | bytearray | memoryview, key: bytes) -> bytes:
-    """The very bytes of the value under `key` in the dict that `data` is, as they were written.
+def decode_lenient(
+    data: bytes | bytearray | memoryview,
+    *,
+    max_depth: int = MAX_DEPTH,
+    max_tokens: int = MAX_TOKENS,
+    max_size: int = MAX_SIZE,
+) -> Value:
+    """The value that `data` begins with, as libtorrent reads .torrent files: whatever follows it is
+    ignored, keys may come in any order, of a key that comes twice the first counts, and numbers may
+    have leading zeros.
+
+    An integer outside int64 is given as 2**63 or -(2**63) - 1: it is there, and it is out of any
+    range. Only for files, and for what they hold: never for what is signed or sent. Raises
+    BencodeError.
+    """
+    raw = _bounded(data, max_size)
+    try:
+        return decode(raw, max_depth=max_depth, max_tokens=max_tokens, max_size=max_size)
+    except BencodeError:
+        _skip(raw, 0, max_depth, max_tokens, lenient=True)
+    return _build(raw, 0, lenient=True)[0]
+
+
+def raw_slice(
+    data: bytes | bytearray | memoryview, key: bytes, *, max_size: int = MAX_SIZE
+) -> bytes:
+    """The very bytes of the value under `key`, the first if it comes twice, in the dict that `data`
+    begins with, as they were written. As lenient as `decode_lenient`.
 
     Raises BencodeError, also when there is no such key.
     """
-    raw = _bounded(data, MAX_SIZE)
+    raw = _bounded(data, max_size)
     if raw[:1] != b"d":
         raise BencodeError("not a dict")
     at = 1
     while raw[at : at + 1] != b"e":
-        start = _skip_string(raw, at)
-        end = _skip(raw, start, MAX_DEPTH, MAX_TOKENS)
+        start = _skip_string(raw, at, lenient=True)
+        end = _skip(raw, start, MAX_DEPTH, MAX_TOKENS, lenient=True)
         if raw[raw.index(b":", at) + 1 : start] == key:
             return raw[start:end]
         at = end
@@ -186,9 +212,10 @@ def _check_depth(value: Value, max_depth: int) -> None:
 _ZERO, _NINE, _I, _L, _D, _E = b"09ilde"
 
 
-def _skip(raw: bytes, at: int, max_depth: int, max_tokens: int) -> int:
+def _skip(raw: bytes, at: int, max_depth: int, max_tokens: int, *, lenient: bool = False) -> int:
     """Where the value that begins at `at` ends. Checks all of the grammar but the order and
-    uniqueness of keys. Raises BencodeError, also beyond the bounds."""
+    uniqueness of keys; `lenient`, not the form of numbers either. Raises BencodeError, also beyond
+    the bounds."""
     size = len(raw)
     tokens = 0
     open_dicts: list[bool] = []  # for each container around `at`: is it a dict?
@@ -206,11 +233,11 @@ def _skip(raw: bytes, at: int, max_depth: int, max_tokens: int) -> int:
             if tokens > max_tokens:
                 raise BencodeError(f"more than {max_tokens} tokens")
             if _ZERO <= letter <= _NINE:
-                at = _skip_string(raw, at)
+                at = _skip_string(raw, at, lenient=lenient)
             elif key_next:
                 raise BencodeError(f"a key that is no string at {at}")
             elif letter == _I:
-                at = _skip_integer(raw, at)
+                at = (_skip_any_integer if lenient else _skip_integer)(raw, at)
             elif letter in (_L, _D):
                 if len(open_dicts) >= max_depth:
                     raise BencodeError(f"nested deeper than {max_depth}")
@@ -226,10 +253,11 @@ def _skip(raw: bytes, at: int, max_depth: int, max_tokens: int) -> int:
     raise BencodeError("cut short")
 
 
-def _skip_string(raw: bytes, at: int) -> int:
-    colon = raw.find(b":", at, at + 11)
+def _skip_string(raw: bytes, at: int, *, lenient: bool = False) -> int:
+    colon = raw.find(b":", at, at + 21 if lenient else at + 11)
     digits = raw[at:colon]
-    if colon < 0 or not digits.isdigit() or (digits[0] == _ZERO and len(digits) > 1):
+    padded = digits[:1] == b"0" and len(digits) > 1
+    if colon < 0 or not digits.isdigit() or (padded and not lenient):
         raise BencodeError(f"malformed string length at {at}")
     end = colon + 1 + int(digits)
     if end > len(raw):
@@ -248,20 +276,34 @@ def _skip_integer(raw: bytes, at: int) -> int:
     return end + 1
 
 
-def _build(raw: bytes, at: int) -> tuple[Value, int]:
+def _skip_any_integer(raw: bytes, at: int) -> int:
+    end = raw.find(b"e", at)
+    if end < 0 or not raw[at + 1 : end].removeprefix(b"-").isdigit():
+        raise BencodeError(f"malformed integer at {at}")
+    return end + 1
+
+
+def _integer(text: bytes) -> int:
+    """Outside int64 it is the next number beyond: int() would be slow, or refuse."""
+    digits = text.removeprefix(b"-").lstrip(b"0")
+    number = int(digits or b"0") if len(digits) < 20 else 2**64
+    return max(-(2**63) - 1, -number) if text[:1] == b"-" else min(2**63, number)
+
+
+def _build(raw: bytes, at: int, *, lenient: bool = False) -> tuple[Value, int]:
     """The value at `at` and its end, in bytes that `_skip` approved (so the recursion is bounded).
 
-    Raises BencodeError for a key that comes twice.
+    Of a key that comes twice the first counts if `lenient`; else BencodeError is raised.
     """
     letter = raw[at]
     if letter == _I:
         end = raw.index(b"e", at)
-        return int(raw[at + 1 : end]), end + 1
+        return _integer(raw[at + 1 : end]), end + 1
     if letter == _L:
         items: list[Value] = []
         at += 1
         while raw[at] != _E:
-            item, at = _build(raw, at)
+            item, at = _build(raw, at, lenient=lenient)
             items.append(item)
         return items, at + 1
     if letter == _D:
@@ -270,9 +312,10 @@ def _build(raw: bytes, at: int) -> tuple[Value, int]:
         while raw[at] != _E:
             key, at = _build(raw, at)
             assert isinstance(key, bytes)
-            if key in entries:
+            if key in entries and not lenient:
                 raise BencodeError(f"the key {key[:40]!r} comes twice")
-            entries[key], at = _build(raw, at)
+            value, at = _build(raw, at, lenient=lenient)
+            entries.setdefault(key, value)
         return entries, at + 1
     start = raw.index(b":", at) + 1
     end = start + int(raw[at : start - 1])

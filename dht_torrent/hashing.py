@@ -44,12 +44,12 @@ def list_sources(root: Path) -> list[Source]:
     In order of their whole paths' bytes, so that a folder has the same infohash on every machine;
     libtorrent's `canonical` order. Links are followed when they lead to a file inside the folder.
     Raises InputError, naming the file, for a link that leads outside, to a folder or nowhere; for
-    a device, pipe or socket; for what cannot be read; and for a name that is not UTF-8.
+    a device, pipe or socket; and for what cannot be read.
     """
     try:
         if root.is_dir():
             found = _walk(root, (), root.resolve())
-            return sorted(found, key=lambda source: "/".join(source.path).encode())
+            return sorted(found, key=lambda source: os.fsencode("/".join(source.path)))
         return [_source(root, (root.name,), root.stat())]
     except OSError as exc:
         raise InputError(_reason(exc, root)) from None
@@ -224,10 +224,6 @@ def _check_link(location: Path, root: Path) -> None:
 def _source(location: Path, path: tuple[str, ...], status: os.stat_result) -> Source:
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{location} is no regular file")
-    try:
-        "".join(path).encode()
-    except UnicodeEncodeError:
-        raise InputError(f"the name of {os.fsencode(location)!r} is not UTF-8") from None
     if not os.access(location, os.R_OK):
         raise InputError(f"{location} cannot be read: permission denied")
     return Source(

@@ -9,18 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
+from dht_torrent.bounds import MAX_FILES, MAX_HINTS, MAX_MAGNET, MAX_RANGES
 from dht_torrent.errors import InputError, MagnetError
 from dht_torrent.ids import HostPort, InfoHash, parse_host_port
 from dht_torrent.names import printable
 
-MAX_MAGNET = 64 * 1024
-"""Longest link read, in characters."""
-MAX_FILES = 100_000
-"""Files in one torrent, and so the bound of an index in `so=`."""
-MAX_RANGES = 1000
-"""Ranges in one selection."""
-MAX_HINTS = 100
-"""Peers, and trackers, kept from one link; the rest is dropped."""
 _PREFIX = "magnet:?"
 _V1 = "urn:btih:"
 _V2 = "urn:btmh:"

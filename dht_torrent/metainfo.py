@@ -8,21 +8,37 @@ Read through its v1 part; the v2 part of a hybrid torrent (BEP 52) is kept but n
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dht_torrent import bencode, names
 from dht_torrent.bencode import Value
+from dht_torrent.bounds import (
+    MAX_COMMENT,
+    MAX_FILES,
+    MAX_INFO,
+    MAX_MADE_PIECE,
+    MAX_NODES,
+    MAX_PIECE_LENGTH,
+    MAX_PIECES,
+    MAX_TORRENT,
+    MAX_TOTAL,
+    MIN_MADE_PIECE,
+    in_calendar,
+)
 from dht_torrent.errors import BencodeError, InputError, MetainfoError
 from dht_torrent.geometry import BLOCK, File, Geometry, Span
 from dht_torrent.hashing import Progress, Source, hash_pieces, list_sources
 from dht_torrent.ids import HostPort, InfoHash
-from dht_torrent.magnet import MAX_FILES, Magnet, format_ranges, parse_ranges
+from dht_torrent.magnet import Magnet, format_ranges, parse_ranges
 
 __all__ = [
     "BLOCK",
     "MAX_FILES",
+    "MAX_TORRENT",
+    "MAX_TOTAL",
     "File",
     "Geometry",
     "Magnet",
@@ -35,18 +51,6 @@ __all__ = [
     "parse_ranges",
     "parse_torrent",
 ]
-
-MAX_TORRENT = 10_000_000
-"""Bytes of a .torrent file (libtorrent)."""
-MAX_PIECES = 0x200000
-"""Pieces in one torrent (libtorrent)."""
-MIN_PIECE_LENGTH = 1024
-MAX_PIECE_LENGTH = 64 * 1024 * 1024
-"""A piece is assembled in memory before it is checked."""
-MAX_TOTAL = 2**53
-"""Bytes of content: exact in JSON's and JavaScript's numbers, too."""
-MAX_NODES = 100
-"""DHT nodes read from one .torrent."""
 
 _PREFERRED_PIECES = 2000
 _SMALLEST_PREFERRED = 256 * 1024
@@ -74,7 +78,7 @@ class Metainfo:
     comment: str | None = None
     created_by: str | None = None
     creation_date: int | None = None
-    """Seconds since 1970, whatever the author claims."""
+    """Seconds since 1970, as the author claims; None if that is no date of the calendar."""
     as_written: bool = False
     """Paths are the info dict's own: content that was shared from this disk, under names that a
     download would have replaced. Remember it beside the info dict, for `from_info`."""
@@ -90,14 +94,14 @@ class Metainfo:
         """A .torrent file, with the info dict byte for byte."""
         head: dict[bytes, Value] = {}
         if self.comment is not None:
-            head[b"comment"] = self.comment.encode()
+            head[b"comment"] = _cut(self.comment)
         if self.created_by is not None:
-            head[b"created by"] = self.created_by.encode()
+            head[b"created by"] = _cut(self.created_by)
         if self.creation_date is not None:
             head[b"creation date"] = self.creation_date
         tail: dict[bytes, Value] = {}
         if self.nodes:
-            tail[b"nodes"] = [[node.host.encode(), node.port] for node in self.nodes]
+            tail[b"nodes"] = [[node.host.encode(), node.port] for node in self.nodes[:MAX_NODES]]
         # All keys of head sort before `info`, those of tail after it.
         return bencode.encode(head)[:-1] + b"4:info" + self.info + bencode.encode(tail)[1:]
 
@@ -107,12 +111,15 @@ class Metainfo:
 
 
 def parse_torrent(data: bytes) -> Metainfo:
-    """Reads a .torrent file. Raises MetainfoError."""
+    """Reads a .torrent file, with the faults that real ones have (`bencode.decode_lenient`). Raises
+    MetainfoError."""
     if len(data) > MAX_TORRENT:
-        raise MetainfoError(f"a .torrent may have {MAX_TORRENT} bytes, this has {len(data)}")
+        raise MetainfoError(
+            f"a .torrent may have {MAX_TORRENT >> 20} MiB, this has {len(data)} bytes or more"
+        )
     try:
-        top = bencode.decode_tolerant(data, max_size=MAX_TORRENT)
-        info = bencode.raw_slice(data, b"info")
+        top = bencode.decode_lenient(data, max_size=MAX_TORRENT)
+        info = bencode.raw_slice(data, b"info", max_size=MAX_TORRENT)
     except BencodeError as exc:
         raise MetainfoError(f"not a .torrent file: {exc}") from None
     assert isinstance(top, dict)  # or it would have no slice
@@ -123,7 +130,7 @@ def parse_torrent(data: bytes) -> Metainfo:
         nodes=_nodes(top.get(b"nodes")),
         comment=_text(top, b"comment"),
         created_by=_text(top, b"created by"),
-        creation_date=date if isinstance(date, int) else None,
+        creation_date=date if isinstance(date, int) and in_calendar(date) else None,
     )
 
 
@@ -142,7 +149,7 @@ def from_info(
     if info_hash is not None and hashlib.sha1(info, usedforsecurity=False).digest() != info_hash:
         raise MetainfoError("the info dict does not match the infohash")
     try:
-        value = bencode.decode_tolerant(info, max_size=MAX_TORRENT)
+        value = bencode.decode_lenient(info, max_size=MAX_INFO)
     except BencodeError as exc:
         raise MetainfoError(f"not an info dict: {exc}") from None
     return _from_dict(value, info, nodes=tuple(nodes), as_written=as_written)
@@ -179,27 +186,30 @@ def make(
     name = root.name or root.resolve().name
     if name in {"", ".."}:
         name = root.resolve().name
-    try:
-        raw_name = name.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"the name of {bytes(root)!r} is not UTF-8") from None
     sources = list_sources(root)
     total = sum(source.length for source in sources)
     if total == 0:
         raise InputError(f"{root} holds no data to share")
     if piece_length is None:
         piece_length = choose_piece_length(total)
-    single = not root.is_dir()
-    geometry = _checked_geometry(piece_length, [File((), s.length, 0) for s in sources])
-    info: dict[bytes, Value] = {b"name": raw_name, b"piece length": piece_length}
-    if single:
-        info |= _file_entry(sources[0])
-    else:
+    if not MIN_MADE_PIECE <= piece_length <= MAX_MADE_PIECE:
+        raise MetainfoError(
+            f"the piece length must be {MIN_MADE_PIECE} to {MAX_MADE_PIECE} bytes, "
+            f"not {piece_length}"
+        )
+    # Names are the bytes that are on disk: those of any other encoding than UTF-8, too.
+    info: dict[bytes, Value] = {b"name": os.fsencode(name), b"piece length": piece_length}
+    if root.is_dir():
         info[b"files"] = [
-            _file_entry(s) | {b"path": [part.encode() for part in s.path]} for s in sources
+            _file_entry(s) | {b"path": [os.fsencode(part) for part in s.path]} for s in sources
         ]
+    else:
+        info |= _file_entry(sources[0])
     if private:
         info[b"private"] = 1
+    # All that could be wrong is found now: hashing may take hours.
+    geometry = _layout(info, as_written=True)
+    _check_size(info, geometry)
     info[b"pieces"] = hash_pieces(
         sources, geometry, threads=threads, progress=progress, cancelled=cancelled
     )
@@ -212,6 +222,22 @@ def make(
         creation_date=creation_date,
         as_written=True,
     )
+
+
+def _check_size(info: dict[bytes, Value], geometry: Geometry) -> None:
+    """That the info dict, once it has its hashes, is not too large for others to take. Raises
+    MetainfoError."""
+    hashes = 20 * geometry.piece_count
+    size = len(bencode.encode(info)) + len(f"6:pieces{hashes}:") + hashes
+    if size > MAX_INFO:
+        files, hint = len(geometry.files), "longer pieces"
+        if size - hashes > MAX_INFO // 2:
+            hint = "fewer files, or one archive of them"
+        raise MetainfoError(
+            f"the metadata would have {size} bytes, of {files} file{'s' * (files != 1)} and "
+            f"{geometry.piece_count} pieces, and nobody takes more than {MAX_INFO} "
+            f"({MAX_INFO >> 20} MiB): share {hint}"
+        )
 
 
 def _file_entry(source: Source) -> dict[bytes, Value]:
@@ -233,15 +259,14 @@ def _from_dict(
 ) -> Metainfo:
     """The one validator of info dicts. `raw` is `info` as it was written."""
     if not isinstance(info, dict):
-        raise MetainfoError("the info dict is no dict")
+        raise MetainfoError("the info dict is not a dict")
+    if len(raw) > MAX_INFO:
+        raise MetainfoError(
+            f"the info dict has {len(raw)} bytes, more than {MAX_INFO} ({MAX_INFO >> 20} MiB)"
+        )
     if b"pieces" not in info and b"file tree" in info:
         raise MetainfoError("a v2-only torrent (BEP 52), which is not supported")
-    raw_name = _bytes(info, b"name.utf-8", b"name")
-    piece_length = _integer(info, b"piece length")
-    single = b"files" not in info
-    entries = [info] if single else _entries(info)
-    paths = [[raw_name]] if single else list(map(_raw_path, entries))
-    geometry = _checked_geometry(piece_length, _files(entries, paths, as_written=as_written))
+    geometry = _layout(info, as_written=as_written)
     pieces = _bytes(info, b"pieces")
     if len(pieces) != 20 * geometry.piece_count:
         raise MetainfoError(
@@ -250,11 +275,11 @@ def _from_dict(
         )
     return Metainfo(
         info_hash=InfoHash(hashlib.sha1(raw, usedforsecurity=False).digest()),
-        name=names.check(raw_name) if as_written else names.sanitise(raw_name),
+        name=_name(info, as_written=as_written),
         geometry=geometry,
         pieces=pieces,
         private=info.get(b"private") == 1,
-        single=single,
+        single=b"files" not in info,
         info=raw,
         nodes=nodes,
         comment=comment,
@@ -264,29 +289,49 @@ def _from_dict(
     )
 
 
+def _layout(info: dict[bytes, Value], *, as_written: bool) -> Geometry:
+    """Files and pieces, checked: all that an info dict says but the hashes.
+
+    Raises MetainfoError."""
+    piece_length = _integer(info, b"piece length")
+    name = _name(info, as_written=as_written)
+    entries = [info]
+    paths: list[names.Path] = [(name,)]
+    if b"files" in info:
+        entries = _entries(info)
+        read = names.check_path if as_written else names.sanitise_path
+        paths = [read(_raw_path(entry)) for entry in entries]
+    return _checked_geometry(piece_length, _files(paths, entries, as_written=as_written))
+
+
+def _name(info: dict[bytes, Value], *, as_written: bool) -> str:
+    raw = info.get(b"name.utf-8")
+    if not isinstance(raw, bytes):
+        raw = info.get(b"name")
+    if not isinstance(raw, bytes):
+        raise MetainfoError("the info dict has no proper `name`")
+    return names.check(raw) if as_written else names.sanitise(raw)
+
+
 def _entries(info: dict[bytes, Value]) -> list[dict[bytes, Value]]:
-    if b"length" in info:
-        raise MetainfoError("an info dict has either `length` or `files`")
     files = info[b"files"]
     if not isinstance(files, list) or not files:
-        raise MetainfoError("`files` is no list of files")
+        raise MetainfoError("`files` is not a list of files")
     if len(files) > MAX_FILES:
         raise MetainfoError(f"more than {MAX_FILES} files")
     entries = [entry for entry in files if isinstance(entry, dict)]
     if len(entries) != len(files):
-        raise MetainfoError("`files` holds something that is no dict")
+        raise MetainfoError("`files` holds something that is not a dict")
     return entries
 
 
 def _files(
-    entries: list[dict[bytes, Value]], raw_paths: list[list[bytes]], *, as_written: bool
+    paths: Sequence[names.Path], entries: Sequence[dict[bytes, Value]], *, as_written: bool
 ) -> list[File]:
     """Files with their names as they are on disk, not yet laid end to end."""
     attributes = [_attributes(entry) for entry in entries]
     # What is never written takes nobody's name. Pads may well come twice under the same one.
     phantom = ["p" in letters or "l" in letters for letters in attributes]
-    read = names.check_path if as_written else names.sanitise_path
-    paths = list(map(read, raw_paths))
     real = (path for path, skip in zip(paths, phantom, strict=True) if not skip)
     final = real if as_written else names.unique(real)
     files = []
@@ -301,14 +346,15 @@ def _files(
 
 
 def _checked_geometry(piece_length: int, files: Sequence[File]) -> Geometry:
-    if not MIN_PIECE_LENGTH <= piece_length <= MAX_PIECE_LENGTH:
+    if not 1 <= piece_length <= MAX_PIECE_LENGTH:
         raise MetainfoError(
-            f"the piece length must be {MIN_PIECE_LENGTH} to {MAX_PIECE_LENGTH} bytes, "
-            f"not {piece_length}"
+            f"the piece length must be 1 to {MAX_PIECE_LENGTH} bytes, not {_told(piece_length)}"
         )
     total = sum(file.length for file in files)
     if not 0 < total <= MAX_TOTAL:
-        raise MetainfoError(f"a torrent must have 1 to {MAX_TOTAL} bytes of content, not {total}")
+        raise MetainfoError(
+            f"a torrent must have 1 to {MAX_TOTAL} bytes of content, not {_told(total)}"
+        )
     if total > MAX_PIECES * piece_length:
         raise MetainfoError(f"more than {MAX_PIECES} pieces")
     if len(files) > MAX_FILES:
@@ -328,18 +374,18 @@ def _attributes(entry: dict[bytes, Value]) -> str:
 
 
 def _raw_path(entry: dict[bytes, Value]) -> list[bytes]:
-    path = entry.get(b"path.utf-8", entry.get(b"path"))
-    parts = [part for part in path if isinstance(part, bytes)] if isinstance(path, list) else []
-    if not isinstance(path, list) or not parts or len(parts) != len(path):
-        raise MetainfoError("a file has no proper `path`")
-    return parts
+    for key in (b"path.utf-8", b"path"):
+        path = entry.get(key)
+        parts = [part for part in path if isinstance(part, bytes)] if isinstance(path, list) else []
+        if isinstance(path, list) and parts and len(parts) == len(path):
+            return parts
+    raise MetainfoError("a file has no proper `path`")
 
 
-def _bytes(where: dict[bytes, Value], *keys: bytes) -> bytes:
-    """The first of `keys` that is there."""
-    value = next((where[key] for key in keys if key in where), None)
+def _bytes(where: dict[bytes, Value], key: bytes) -> bytes:
+    value = where.get(key)
     if not isinstance(value, bytes):
-        raise MetainfoError(f"the info dict has no proper `{keys[-1].decode()}`")
+        raise MetainfoError(f"the info dict has no proper `{key.decode()}`")
     return value
 
 
@@ -350,9 +396,22 @@ def _integer(where: dict[bytes, Value], key: bytes) -> int:
     return value
 
 
+def _told(number: int) -> str:
+    """For people: the lenient reader gives what is out of int64 as the next number beyond."""
+    return str(number) if -(2**63) <= number < 2**63 else "a number beyond 64 bits"
+
+
 def _text(top: dict[bytes, Value], key: bytes) -> str | None:
-    value = top.get(key + b".utf-8", top.get(key))
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
+    for name in (key + b".utf-8", key):
+        value = top.get(name)
+        if isinstance(value, bytes):
+            return _cut(value.decode("utf-8", "replace")).decode()
+    return None
+
+
+def _cut(text: str) -> bytes:
+    """As much of `text` as one may write, in UTF-8."""
+    return text.encode("utf-8", "replace")[:MAX_COMMENT].decode("utf-8", "ignore").encode()
 
 
 def _nodes(value: Value | None) -> tuple[HostPort, ...]:

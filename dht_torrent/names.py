@@ -2,12 +2,15 @@
 system: no component leads up or out, names a device, hides what it is, or is a second name for
 the same file.
 
-What can only be an attack is refused (MetainfoError); what is merely awkward is replaced. Only the
-names on disk are changed: the info dict, and so the infohash, keep what the author wrote.
+Any name gives one that is safe: what leads out, separates or cannot be written is replaced, so that
+a torrent with a careless name can be had, and one with a malicious name does no harm. Refused
+(MetainfoError) is only what exceeds a bound. Only the names on disk are changed: the info dict, and
+so the infohash, keep what the author wrote.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,8 +35,9 @@ Path = tuple[str, ...]
 # C0, C1, and the characters that reorder or hide text: `exe.gpj` shown from right to left.
 _INVISIBLE = "\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
 _invisible = re.compile(f"[{_INVISIBLE}]")
-# What Windows cannot have in a name; `:` opens a stream of another file there.
-_forbidden = re.compile('[<>:"|?*]')
+# Separators of some system, and what Windows cannot have in a name: `:` opens a stream of another
+# file there, or names a drive.
+_forbidden = re.compile(r'[/\\<>:"|?*]')
 _reserved = re.compile(
     r"(con|prn|aux|nul|clock\$|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\.|$)",
     re.IGNORECASE,
@@ -44,7 +48,6 @@ _plain = re.compile(
     rb"(?!con|prn|aux|nul|clock|com|lpt)[a-z0-9 _.,;=+@#&!'()\[\]{}~^$%-]{0,239}[a-z0-9_)\]]",
     re.IGNORECASE,
 )
-_drive = re.compile(r"[A-Za-z]:$")
 
 
 def printable(text: str) -> str:
@@ -53,30 +56,29 @@ def printable(text: str) -> str:
 
 
 def check(raw: bytes) -> str:
-    """One path component, as it was written.
+    """One path component as it is on this system's disk, bytes that are no UTF-8 included (as
+    `os.fsdecode` has them): for content that is shared where it lies.
 
-    Raises MetainfoError for `.`, `..`, separators, NUL, a drive letter, or nothing at all.
+    Raises MetainfoError for what no file here can be called: `.`, `..`, nothing at all, or a name
+    with a separator or NUL.
     """
-    # Bytes that are no UTF-8 become U+FFFD: something a person can see and type around.
-    name = raw.decode("utf-8", "replace")
-    if name in {"", ".", ".."}:
-        raise MetainfoError(f"a file name may not be {name!r}")
-    if "/" in name or "\\" in name or "\0" in name:
-        raise MetainfoError(f"a file name holds a path separator or NUL: {name[:60]!r}")
-    if _drive.match(name):
-        raise MetainfoError(f"a file name is a drive letter: {name!r}")
+    name = os.fsdecode(raw)
+    if name in {"", ".", ".."} or "/" in name or "\0" in name or os.sep in name:
+        raise MetainfoError(f"no file can be called {name[:60]!r}")
     return name
 
 
 def sanitise(raw: bytes) -> str:
-    """One path component as it may appear on disk. Raises MetainfoError as `check` does."""
+    """One path component as it may appear on disk."""
     if _plain.fullmatch(raw):
         return raw.decode()
-    name = _forbidden.sub("_", _invisible.sub("", check(raw)))
+    # Bytes that are no UTF-8 become U+FFFD: something a person can see and type around.
+    name = _forbidden.sub("_", _invisible.sub("", raw.decode("utf-8", "replace")))
     if _reserved.match(name):
         name = "_" + name
     name = _cut(name, MAX_COMPONENT)
-    kept = name.rstrip(". ")  # Windows drops these silently: `a.` and `a` would be one file
+    # Windows drops these silently: `a.` and `a` would be one file. `.` and `..` go the same way.
+    kept = name.rstrip(". ")
     name = kept + "_" * (len(name) - len(kept))
     if _reserved.match(name):  # it was cut to that
         name = "_" + name[1:]
@@ -84,7 +86,7 @@ def sanitise(raw: bytes) -> str:
 
 
 def sanitise_path(components: Sequence[bytes]) -> Path:
-    """All components of one file's path. Raises MetainfoError, also when it is too deep or long."""
+    """All components of one file's path. Raises MetainfoError when it is too deep or long."""
     return _path(components, sanitise)
 
 
@@ -97,7 +99,7 @@ def _path(components: Sequence[bytes], read: Callable[[bytes], str]) -> Path:
     if not 1 <= len(components) <= MAX_DEPTH:
         raise MetainfoError(f"a path must have 1 to {MAX_DEPTH} components")
     path = tuple(map(read, components))
-    if len("/".join(path).encode()) > MAX_PATH:
+    if len("/".join(path).encode("utf-8", "surrogateescape")) > MAX_PATH:
         raise MetainfoError(f"a path is longer than {MAX_PATH} bytes: {'/'.join(path)[:60]!r}")
     return path
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import time
 import tracemalloc
 
@@ -9,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dht_torrent import bencode
-from dht_torrent.bencode import Value, decode, decode_prefix, decode_tolerant, encode, raw_slice
+from dht_torrent.bencode import (
+    Value,
+    decode,
+    decode_lenient,
+    decode_prefix,
+    decode_tolerant,
+    encode,
+    raw_slice,
+)
 from dht_torrent.errors import BencodeError
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -327,3 +336,55 @@ def test_text_is_not_bytes() -> None:
 
 def test_the_defaults_are_libtorrents_limits() -> None:
     assert (bencode.MAX_DEPTH, bencode.MAX_TOKENS, bencode.MAX_SIZE) == (100, 2_500_000, 10_000_000)
+
+
+@given(st.binary(max_size=60) | st.text("ilde0123456789:-x", max_size=40).map(str.encode))
+def test_the_lenient_reader_reads_all_that_the_strict_one_does(raw: bytes) -> None:
+    try:
+        strict = decode(raw)
+    except BencodeError:
+        with contextlib.suppress(BencodeError):
+            decode_lenient(raw)
+        return
+    assert decode_lenient(raw) == strict
+    assert decode_lenient(raw + b"\n") == strict
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b"i007e", 7),
+        (b"i-007e", -7),
+        (b"i-0e", 0),
+        (b"i" + b"0" * 5000 + b"1e", 1),
+        (b"i9223372036854775807e", 2**63 - 1),
+        (b"i9223372036854775808e", 2**63),
+        (b"i-9223372036854775808e", -(2**63)),
+        (b"i-9223372036854775809e", -(2**63) - 1),
+        (b"i" + b"9" * 5000 + b"e", 2**63),
+        (b"i-" + b"9" * 5000 + b"e", -(2**63) - 1),
+        (b"003:abc", b"abc"),
+        (b"d1:bi1e1:ai2e1:bi3ee", {b"b": 1, b"a": 2}),
+        (b"li1eei2e", [1]),
+    ],
+)
+def test_faults_of_real_files_are_read_leniently_and_refused_elsewhere(
+    raw: bytes, value: Value
+) -> None:
+    assert decode_lenient(raw) == value
+    if raw not in (b"i9223372036854775807e", b"i-9223372036854775808e"):
+        with pytest.raises(BencodeError):
+            decode(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"i e", b"ie", b"i-e", b"i+5e", b"i1_0e", b"i5", b"d1:ae", b"di1ei2ee", b"9:x", b"x"],
+)
+def test_even_the_lenient_reader_refuses_what_has_no_meaning(raw: bytes) -> None:
+    with pytest.raises(BencodeError):
+        decode_lenient(raw)
+
+
+def test_the_raw_slice_is_of_the_first_of_two_keys() -> None:
+    assert raw_slice(b"d04:infoi01e4:infoi2ee junk", b"info") == b"i01e"

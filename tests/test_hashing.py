@@ -11,7 +11,7 @@ import pytest
 
 from dht_torrent import bencode
 from dht_torrent.errors import InputError
-from dht_torrent.metainfo import Metainfo, from_info, make
+from dht_torrent.metainfo import Magnet, Metainfo, from_info, make, parse_torrent
 
 PIECE = 16 * 1024
 NESTED = {
@@ -208,15 +208,48 @@ def test_pipes_and_sockets_are_refused_without_opening_them(
             make(root / "door")
 
 
-def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
-    root = plant(tmp_path / "r", {"a": 10}, random.Random(6))
-    Path(os.fsdecode(os.fsencode(root) + b"/caf\xe9")).write_bytes(b"x")
-    with pytest.raises(InputError, match="not UTF-8"):
-        make(root)
-    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
-    odd.write_bytes(b"x")
-    with pytest.raises(InputError, match="not UTF-8"):
-        make(odd)
+@pytest.mark.parametrize("name", [b"caf\xe9", b"\xff", b"left\\right", b"C:", b"con", b"a\nb"])
+def test_any_name_a_file_can_have_is_shared_as_it_is(tmp_path: Path, name: bytes) -> None:
+    file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    file.write_bytes(b"x")
+    alone = make(file)
+    assert os.fsencode(alone.name) == name
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/folder " + name))
+    root.mkdir()
+    (root / file.name).write_bytes(b"x")
+    folder = make(root)
+    assert [os.fsencode(part) for item in folder.files for part in item.path] == [name]
+    for made in (alone, folder):
+        assert made.info in made.to_torrent()
+        again = from_info(made.info, as_written=True)  # from our own record
+        assert (again.name, again.files) == (made.name, made.files)
+        read = parse_torrent(made.to_torrent())  # by others
+        assert read.info_hash == made.info_hash
+        assert Magnet.parse(str(made.magnet())).info_hash == made.info_hash
+
+
+def test_what_would_be_refused_is_found_before_hashing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hash_nothing(*args: object, **kwargs: object) -> bytes:
+        raise AssertionError("hashing began")
+
+    monkeypatch.setattr("dht_torrent.metainfo.hash_pieces", hash_nothing)
+    deep = tmp_path / "deep"
+    (deep / Path(*["d"] * 101)).mkdir(parents=True)
+    (deep / Path(*["d"] * 101) / "x").write_bytes(b"x")
+    with pytest.raises(InputError, match="components"):
+        make(deep)
+    many = plant(tmp_path / "many", {str(i): 1 for i in range(20)}, random.Random(6))
+    monkeypatch.setattr("dht_torrent.metainfo.MAX_INFO", 500)
+    with pytest.raises(InputError, match=r"20 files.*share fewer files"):
+        make(many)
+    large = plant(tmp_path, {"large": 100_000}, random.Random(6)) / "large"
+    with pytest.raises(InputError, match=r"98 pieces.*share longer pieces"):
+        make(large, piece_length=1024)
+    monkeypatch.setattr("dht_torrent.metainfo.MAX_FILES", 19)
+    with pytest.raises(InputError, match="files"):
+        make(many)
 
 
 def test_a_file_that_may_not_be_read_is_named(

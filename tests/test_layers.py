@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent / "dht_torrent"
 
 # Floor 1: each may import those before it.
 VALUES = [
-    *("errors", "ids", "bencode", "names", "geometry", "magnet", "hashing", "metainfo"),
+    *("errors", "ids", "bounds", "bencode", "names", "geometry", "magnet", "hashing", "metainfo"),
     *("config", "trace"),
 ]
 # Floor 2: they may import floor 1, and not each other.

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dht_torrent.bounds import MAX_FILES
 from dht_torrent.errors import MagnetError
 from dht_torrent.ids import HostPort, InfoHash
-from dht_torrent.magnet import MAX_FILES, Magnet, format_ranges, parse_ranges
+from dht_torrent.magnet import Magnet, format_ranges, parse_ranges
 from dht_torrent.names import printable
 
 HASH = InfoHash(bytes(range(20)))

@@ -26,6 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from dht_torrent.bounds import MAX_MAGNET, MAX_TORRENT
 from dht_torrent.daemon.control import HEADER
 from dht_torrent.errors import DhtTorrentError, InputError
 from dht_torrent.ids import Address, HostPort
@@ -37,10 +38,8 @@ if TYPE_CHECKING:
     from dht_torrent.engine.node import Node
     from dht_torrent.engine.torrent import Torrent
 
-MAX_TORRENT_FILE = 10_000_000
-"""Bytes of the largest .torrent taken, as bencode.decode."""
-MAX_BODY = MAX_TORRENT_FILE * 4 // 3 + 64 * 1024
-"""The same in base64, with room for the options."""
+MAX_BODY = MAX_TORRENT * 4 // 3 + 2 * MAX_MAGNET
+"""The largest .torrent in base64, with room for the options."""
 
 _SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),

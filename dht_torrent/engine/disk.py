@@ -225,7 +225,7 @@ class TorrentDisk:
         """Which of this torrent's hashes are those of a whole piece of zeros."""
         last = self._geometry.piece_count - 1
         sizes = {self._geometry.piece_size(index) for index in (0, last)} if last >= 0 else set()
-        hashes = {hashlib.sha1(bytes(size)).digest() for size in sizes}
+        hashes = set(map(_hash_of_zeros, sizes))
         return frozenset(
             self._hashes[at : at + 20]
             for at in range(0, len(self._hashes), 20)
@@ -256,6 +256,14 @@ class _Search:
         skipped = max(0, position - self._position)
         self._position += skipped
         return skipped
+
+
+def _hash_of_zeros(size: int) -> bytes:
+    sha1 = hashlib.sha1()
+    zeros = bytes(min(size, _SLICE))
+    for at in range(0, size, _SLICE):
+        sha1.update(memoryview(zeros)[: size - at])
+    return sha1.digest()
 
 
 def _cores() -> int:

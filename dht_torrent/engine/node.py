@@ -361,8 +361,6 @@ def _read_torrent_file(path: Path) -> Metainfo:
             data = file.read(MAX_TORRENT + 1)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > MAX_TORRENT:
-        raise InputError(f"{path} is larger than a .torrent may be (10 MB)")
     return parse_torrent(data)
 
 

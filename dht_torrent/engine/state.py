@@ -14,7 +14,6 @@ import errno
 import fcntl
 import hashlib
 import ipaddress
-import math
 import os
 import re
 import stat
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from dht_torrent import bencode
+from dht_torrent.bounds import MAX_FILES, MAX_INFO, MAX_MAGNET, MAX_PIECES, in_calendar
 from dht_torrent.errors import BencodeError, InputError, StorageError
 from dht_torrent.geometry import Geometry
 from dht_torrent.ids import Address, InfoHash, address_from_compact, parse_info_hash
@@ -39,13 +39,10 @@ MAX_BANNED = 1000
 """Banned hosts kept."""
 _MAGIC = b"dht_torrent state 1\n"
 """A file of another version begins differently, and is set aside like a broken one."""
-_MAX_FILE = 32 << 20
-"""An info dict has at most 10 MB; stamps of 100,000 files take 1.6 MB."""
-_MAX_INFO = 10_000_000
-_MAX_HAVE = (1 << 21) // 8
-"""Bytes of a bitfield of 2^21 pieces (libtorrent's bound)."""
-_MAX_TEXT = 64 * 1024
 _STAMP = struct.Struct(">qq")
+_MAX_HAVE = MAX_PIECES // 8
+_MAX_FILE = MAX_INFO + _MAX_HAVE + MAX_FILES * _STAMP.size + (1 << 20)
+"""The info dict, the pieces had, stamps of all files, and the rest."""
 _TIME = struct.Struct(">d")
 _NO_STAMP = _STAMP.pack(-1, 0)
 _RESUME_NAME = re.compile(r"[0-9a-f]{40}\.resume")
@@ -55,7 +52,8 @@ _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume:
-    """One torrent, as it is remembered. Times are Unix seconds."""
+    """One torrent, as it is remembered. Times are Unix seconds; one outside the calendar, as of a
+    clock that was never set, is not remembered."""
 
     info_hash: InfoHash
     magnet: str
@@ -90,7 +88,7 @@ class Resume:
         fields: dict[bytes, bencode.Value] = {
             b"info_hash": self.info_hash,
             b"magnet": self.magnet.encode(),
-            b"added_at": _TIME.pack(self.added_at),
+            b"added_at": _TIME.pack(self.added_at if in_calendar(self.added_at) else 0.0),
             b"content": os.fsencode(self.content),
             b"shared": int(self.shared),
             b"have": self.have,
@@ -110,7 +108,7 @@ class Resume:
             )
         if self.select is not None:
             fields[b"select"] = [list(pair) for pair in self.select]
-        if self.completed_at is not None:
+        if self.completed_at is not None and in_calendar(self.completed_at):
             fields[b"completed_at"] = _TIME.pack(self.completed_at)
         if self.limit_up is not None:
             fields[b"limit_up"] = self.limit_up
@@ -127,13 +125,13 @@ def decode_resume(payload: bytes) -> Resume:
             raise ValueError("not a dict")  # noqa: TRY004, TRY301 - all that is wrong is one error
         fields = _Fields(value)
         info_hash = parse_info_hash(fields.string(b"info_hash", 20))
-        info = fields.maybe(b"info", lambda key: fields.string(key, _MAX_INFO))
+        info = fields.maybe(b"info", lambda key: fields.string(key, MAX_INFO))
         if info is not None and hashlib.sha1(info).digest() != info_hash:
             raise ValueError("the info dict is another torrent's")  # noqa: TRY301 - as above
         return Resume(
             info_hash=info_hash,
-            magnet=fields.string(b"magnet", _MAX_TEXT).decode(),
-            added_at=fields.time(b"added_at"),
+            magnet=fields.string(b"magnet", MAX_MAGNET).decode(),
+            added_at=fields.time(b"added_at") or 0.0,
             content=fields.path(b"content"),
             shared=fields.integer(b"shared") == 1,
             info=info,
@@ -179,11 +177,13 @@ class _Fields:
             raise ValueError(f"{key.decode()} is missing or no number")
         return value
 
-    def time(self, key: bytes) -> float:
+    def time(self, key: bytes) -> float | None:
+        """None for one outside the calendar: not worth losing a record for."""
         raw = self.string(key, _TIME.size)
-        if len(raw) != _TIME.size or not 0 <= (value := _TIME.unpack(raw)[0]) < math.inf:
-            raise ValueError(f"{key.decode()} is no time")
-        return float(value)
+        if len(raw) != _TIME.size:
+            raise ValueError(f"{key.decode()} is not a time")
+        value = float(_TIME.unpack(raw)[0])
+        return value if in_calendar(value) else None
 
     def path(self, key: bytes) -> Path:
         raw = self.string(key, 4096)

@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent import Config, MagnetError, MetainfoError, open_node
+from dht_torrent.bounds import MAX_TORRENT
 from dht_torrent.config import DiskConfig
 from dht_torrent.engine.state import StateDir
 from dht_torrent.errors import InputError, StorageError
@@ -90,8 +91,8 @@ async def test_a_broken_torrent_file_is_refused(tmp_path: Path, autojump_clock: 
     async with World().node(LEECH) as node:
         with pytest.raises(MetainfoError):
             await node.get(file)
-        file.write_bytes(bytes(10_000_001))
-        with pytest.raises(InputError, match="larger than"):
+        file.write_bytes(bytes(MAX_TORRENT + 1))
+        with pytest.raises(InputError, match="may have 31 MiB"):
             await node.get(file)
 
 

@@ -8,6 +8,7 @@ import hashlib
 import os
 import random
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -108,8 +109,7 @@ def test_a_hostile_payload_is_a_record_or_one_error(resume: Resume, data: st.Dat
         (b"content", b"a\0b"),
         (b"content", b"r" * 5000),
         (b"added_at", bytes(7)),
-        (b"added_at", b"\x7f\xf0" + bytes(6)),
-        (b"completed_at", b"\xff" * 8),
+        (b"completed_at", bytes(9)),
         (b"have", 7),
         (b"have", bytes(300_000)),
         (b"downloaded", -1),
@@ -134,6 +134,17 @@ def test_a_wrong_field_is_refused(key: bytes, value: bencode.Value) -> None:
         del fields[key]
         with pytest.raises(StorageError):
             decode_resume(bencode.encode(fields))
+
+
+@pytest.mark.parametrize("time", [-1.0, 1e12, float("inf"), float("-inf"), float("nan")])
+def test_times_outside_the_calendar_are_left_out(time: float) -> None:
+    wrong = dataclasses.replace(minimal(), added_at=time, completed_at=time)
+    assert decode_resume(wrong.encode()) == dataclasses.replace(minimal(), added_at=0.0)
+    fields = bencode.decode(minimal().encode())
+    assert isinstance(fields, dict)
+    raw = struct.pack(">d", time)
+    record = bencode.encode({**fields, b"added_at": raw, b"completed_at": raw})
+    assert decode_resume(record) == dataclasses.replace(minimal(), added_at=0.0)
 
 
 @pytest.mark.parametrize("payload", [b"", b"i1e", b"le", b"d", b"l" * 1000 + b"e" * 1000])
