@@ -274,7 +274,8 @@ class TorrentConfig:
     file_check_interval: float = 60.0
     """Between two looks at the files of an active torrent for changes behind its back."""
     disk_retry: float = 60.0
-    """A torrent stopped by a full disk tries again after this long."""
+    """A torrent stopped by a full disk, or by other trouble of the system's with its files, tries
+    again after this long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,8 +284,11 @@ class DiskConfig:
 
     threads: int | None = None
     """Worker threads; None means one a core."""
-    open_files: int = 40
-    """File descriptors kept open per torrent (libtorrent's file_pool_size)."""
+    open_files: int = 500
+    """Files kept open, those of all torrents together; fewer where RLIMIT_NOFILE leaves fewer.
+    Opening one takes 20 us, so it matters little: libtorrent has 40 (file_pool_size)."""
+    idle_file_time: float = 60.0
+    """A file that nobody used for this long is closed, within twice that time."""
     inline: bool = False
     """Do the work in the calling task instead of a thread: for virtual time, where threads lie."""
 
@@ -303,7 +307,8 @@ class Config:
     download_dir: Path | str = "."
     """Where `get` puts content."""
     max_connections: int = 200
-    """Connections of all torrents together (libtorrent)."""
+    """Connections of all torrents together (libtorrent); fewer, with a warning, where the process
+    may not open so many descriptors (RLIMIT_NOFILE)."""
     limit_up: int | None = None
     """Bytes per second all torrents together may send, headers of messages included; None is no
     limit."""
@@ -311,6 +316,9 @@ class Config:
     """The same for what is received."""
     max_pending_handshakes: int = 256
     """Incoming connections that have not said what they want (rqbit)."""
+    max_pending_dials: int = 450
+    """Outgoing connections being established, all torrents together: what `dial_rate` can start
+    within `connect_timeout`."""
     dht: DhtConfig = field(default_factory=DhtConfig)
     peer: PeerConfig = field(default_factory=PeerConfig)
     torrent: TorrentConfig = field(default_factory=TorrentConfig)

@@ -18,6 +18,8 @@ LocalProtocolError (a RuntimeError): our own code tried to send something illega
 
 from __future__ import annotations
 
+from dht_torrent.relief import NO_DESCRIPTORS
+
 __all__ = [
     "BencodeError",
     "ControlError",
@@ -83,10 +85,18 @@ class MetainfoError(InputError):
 class StorageError(DhtTorrentError):
     """Reading or writing content failed: disk full, permission, or a file that changed."""
 
-    def __init__(self, message: str, *, disk_full: bool = False) -> None:
+    def __init__(self, message: str, *, disk_full: bool = False, passing: bool = False) -> None:
         super().__init__(message)
         self.disk_full = disk_full
-        """True when space ran out: the torrent waits and tries again by itself."""
+        """True when space ran out."""
+        self.passing = passing or disk_full
+        """The system could not; nothing is known to be wrong with the files. The torrent waits and
+        tries again by itself."""
+
+    @property
+    def lacks_descriptors(self) -> bool:
+        """Too many files are open; this says nothing of the file that was to be the next."""
+        return isinstance(self.__cause__, OSError) and self.__cause__.errno in NO_DESCRIPTORS
 
 
 class ControlError(DhtTorrentError):

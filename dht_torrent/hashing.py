@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dht_torrent.errors import InputError
 from dht_torrent.geometry import Geometry
+from dht_torrent.relief import Relief, no_relief, relieved
 
 Progress = Callable[[int, int], None]
 """Called with bytes hashed and bytes in all, from worker threads but never twice at once."""
@@ -38,17 +39,18 @@ class Source:
     executable: bool
 
 
-def list_sources(root: Path) -> list[Source]:
+def list_sources(root: Path, relief: Relief = no_relief) -> list[Source]:
     """What sharing `root` shares: the file itself, or every file below the folder.
 
     In order of their whole paths' bytes, so that a folder has the same infohash on every machine;
     libtorrent's `canonical` order. Links are followed when they lead to a file inside the folder.
     Raises InputError, naming the file, for a link that leads outside, to a folder or nowhere; for
-    a device, pipe or socket; and for what cannot be read.
+    a device, pipe or socket; and for what cannot be read. `relief` is called when there is no
+    descriptor to open a folder with.
     """
     try:
         if root.is_dir():
-            found = _walk(root, (), root.resolve())
+            found = _walk(root, (), root.resolve(), relief)
             return sorted(found, key=lambda source: os.fsencode("/".join(source.path)))
         return [_source(root, (root.name,), root.stat())]
     except OSError as exc:
@@ -64,13 +66,15 @@ def hash_pieces(
     threads: int | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    relief: Relief = no_relief,
 ) -> bytes:
     """20 bytes of SHA-1 for every piece of `geometry`, whose files are `sources` in this order.
 
     `threads` defaults to one a core. Raises InputError when a file cannot be read, or is not as
-    long or as old as its source says, or when `cancelled` says so.
+    long or as old as its source says, or when `cancelled` says so. `relief` is as in
+    `list_sources`.
     """
-    job = _Job(sources, geometry, progress, cancelled)
+    job = _Job(sources, geometry, progress, cancelled, relief)
     count = max(1, min(threads or os.cpu_count() or 1, geometry.piece_count))
     if count == 1:
         job.work()
@@ -97,12 +101,14 @@ class _Job:
         geometry: Geometry,
         progress: Progress | None,
         cancelled: Callable[[], bool] | None,
+        relief: Relief,
     ) -> None:
         self.digests = bytearray(20 * geometry.piece_count)
         self._sources = sources
         self._geometry = geometry
         self._progress = progress
         self._cancelled = cancelled
+        self._relief = relief
         self._lock = threading.Lock()
         self._next = 0
         self._done = 0
@@ -117,7 +123,7 @@ class _Job:
         buffer = memoryview(bytearray(min(piece_length, _CHUNK)))
         # Small pieces are taken by the run: the next piece is then likely in the same file.
         run = max(1, 4 * _CHUNK // piece_length)
-        opened = _Opened()
+        opened = _Opened(self._relief)
         try:
             while (pieces := self._take(run)) is not None:
                 for index in pieces:
@@ -175,14 +181,16 @@ class _Job:
 class _Opened:
     """The one file a thread has open: consecutive pieces mostly lie in the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, relief: Relief) -> None:
+        self._relief = relief
         self._source: Source | None = None
         self._fd = -1
 
     def get(self, source: Source) -> int:
         if source is not self._source:
             self.close()
-            self._fd = os.open(source.location, os.O_RDONLY | os.O_CLOEXEC)
+            flags = os.O_RDONLY | os.O_CLOEXEC
+            self._fd = relieved(self._relief, os.open, source.location, flags)
             self._source = source
         return self._fd
 
@@ -192,21 +200,22 @@ class _Opened:
             self._source = None
 
 
-def _walk(folder: Path, inside: tuple[str, ...], root: Path) -> list[Source]:
+def _walk(folder: Path, inside: tuple[str, ...], root: Path, relief: Relief) -> list[Source]:
     found = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            location = folder / entry.name
-            path = (*inside, entry.name)
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    found += _walk(location, path, root)
-                    continue
-                if entry.is_symlink():
-                    _check_link(location, root)
-                found.append(_source(location, path, location.stat()))
-            except OSError as exc:
-                raise InputError(_reason(exc, location)) from None
+    with relieved(relief, os.scandir, folder) as listing:
+        entries = list(listing)  # so that no folder stays open while those below it are read
+    for entry in entries:
+        location = folder / entry.name
+        path = (*inside, entry.name)
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                found += _walk(location, path, root, relief)
+                continue
+            if entry.is_symlink():
+                _check_link(location, root)
+            found.append(_source(location, path, location.stat()))
+        except OSError as exc:
+            raise InputError(_reason(exc, location)) from None
     return found
 
 

@@ -33,6 +33,7 @@ from dht_torrent.geometry import BLOCK, File, Geometry, Span
 from dht_torrent.hashing import Progress, Source, hash_pieces, list_sources
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.magnet import Magnet, format_ranges, parse_ranges
+from dht_torrent.relief import Relief, no_relief
 
 __all__ = [
     "BLOCK",
@@ -175,18 +176,20 @@ def make(
     threads: int | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    relief: Relief = no_relief,
 ) -> Metainfo:
     """Reads and hashes the file or folder at `path`, on all cores. Blocking: run it in a thread.
 
     The info dict is the one libtorrent writes with `v1_only` for the files in this order (see
     `hashing.list_sources`). `progress` gets bytes done and bytes in all, from worker threads but
-    never two at once; `cancelled` is asked often, and True ends it. Raises InputError.
+    never two at once; `cancelled` is asked often, and True ends it; `relief` is called when there
+    is no descriptor to open a file with. Raises InputError.
     """
     root = Path(path)
     name = root.name or root.resolve().name
     if name in {"", ".."}:
         name = root.resolve().name
-    sources = list_sources(root)
+    sources = list_sources(root, relief)
     total = sum(source.length for source in sources)
     if total == 0:
         raise InputError(f"{root} holds no data to share")
@@ -211,7 +214,7 @@ def make(
     geometry = _layout(info, as_written=True)
     _check_size(info, geometry)
     info[b"pieces"] = hash_pieces(
-        sources, geometry, threads=threads, progress=progress, cancelled=cancelled
+        sources, geometry, threads=threads, progress=progress, cancelled=cancelled, relief=relief
     )
     return _from_dict(
         info,

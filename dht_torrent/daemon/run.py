@@ -15,6 +15,7 @@ from dht_torrent.daemon.control import Control
 from dht_torrent.daemon.server import serve
 from dht_torrent.engine.node import open_node
 from dht_torrent.errors import InputError
+from dht_torrent.relief import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from dht_torrent.config import Config
@@ -35,6 +36,7 @@ async def run(
     if config.state_dir is None:
         raise InputError("a node with a control socket needs a state directory")
     state_dir = Path(config.state_dir)
+    raise_descriptor_limit()  # the process is ours
     ending = _Ending()
     async with trio.open_nursery() as signals:
         await signals.start(ending.watch)

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+RESTART_PAUSE = 0.5
+"""Seconds before a server that fell over is started again."""
 BACKLOG = 64
 """Connections the system may hold for us before they are refused."""
 
@@ -87,6 +89,7 @@ async def _serve_http(app: Starlette, listener: socket.socket, stopping: trio.Ev
             )
         except Exception:
             logger.exception("the control server failed and is started again")
+            await trio.sleep(RESTART_PAUSE)  # or it would spin where descriptors are lacking
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from dht_torrent.engine.host import OpenStorage
 from dht_torrent.engine.state import Resume, settled, trusted
 from dht_torrent.errors import DhtTorrentError, StorageError
 from dht_torrent.metainfo import Metainfo, make
+from dht_torrent.relief import Relief, no_relief
 from dht_torrent.storage import FileStamp, Storage
 from dht_torrent.torrent.pieces import Bitfield
 
@@ -194,10 +195,12 @@ async def hash_content(
     piece_length: int | None = None,
     private: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    relief: Relief = no_relief,
 ) -> tuple[Metainfo, Stamps]:
     """Hash the user's own file or folder. Returns what it is as a torrent, and the files' stamps
     from before; cancelled, it ends between two pieces. `progress(bytes_done, bytes_total)` may be
-    called from a worker thread. Raises InputError when it cannot be read or is empty."""
+    called from a worker thread; so is `relief`, when there is no descriptor to open a file with.
+    Raises InputError when it cannot be read or is empty."""
     cancelled = False
 
     def hash_all() -> tuple[Metainfo, Stamps]:
@@ -208,6 +211,7 @@ async def hash_content(
             private=private,
             progress=progress,
             cancelled=lambda: cancelled,
+            relief=relief,
         )
         # A file modified after the hashing began gets a stamp that never matches, so it will be
         # hashed again: what was read of it may have been either version.

@@ -144,12 +144,13 @@ class Crowd:
         stream: Stream | None = None
         greeted: Greeted | None = None
         try:
-            with trio.fail_after(config.connect_timeout):
-                stream = await host.network.connect(address)
-            with trio.fail_after(config.handshake_timeout):
-                greeted = await greet(
-                    stream, self._info_hash, host.peer_id, config, dht=exchange.offers_dht()
-                )
+            async with host.dialing():
+                with trio.fail_after(config.connect_timeout):
+                    stream = await host.network.connect(address)
+                with trio.fail_after(config.handshake_timeout):
+                    greeted = await greet(
+                        stream, self._info_hash, host.peer_id, config, dht=exchange.offers_dht()
+                    )
         except (OSError, PeerProtocolError, trio.TooSlowError, trio.ClosedResourceError) as error:
             self.candidates.failed(address, trio.current_time())
             logger.debug("%s: dialled %s in vain: %r", self._name(), address, error)

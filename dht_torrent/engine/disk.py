@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
@@ -146,19 +146,26 @@ class TorrentDisk:
         """The pieces, of all or of those `wanted`, that are on disk and match their hash.
 
         Uses all the disk's threads. Trouble with a file only makes its pieces missing. `progress`
-        is called with pieces looked at, and pieces to look at, in the caller's thread.
+        is called with pieces looked at, and pieces to look at, in the caller's thread. Raises
+        StorageError when there are no descriptors to open files with: that tells nothing of them.
         """
         count = self._geometry.piece_count
         indices: Sequence[int] = range(count) if wanted is None else sorted(set(wanted))
         search = _Search(indices, self._geometry.piece_length)
         verified: set[int] = set()
         looked = 0
+        trouble: StorageError | None = None
 
         async def worker() -> None:
-            nonlocal looked
+            nonlocal looked, trouble
             buffer = bytearray(_SLICE)
             while part := search.take():
-                good, next_piece = await self.disk.run(self._check_part, part, zeros, buffer)
+                try:
+                    good, next_piece = await self.disk.run(self._check_part, part, zeros, buffer)
+                except StorageError as error:
+                    trouble = error  # raised below, or the nursery would wrap it in a group
+                    nursery.cancel_scope.cancel()
+                    return
                 verified.update(good)
                 looked += len(part) + search.skip_to(next_piece)
                 if progress is not None:
@@ -168,6 +175,8 @@ class TorrentDisk:
         async with trio.open_nursery() as nursery:
             for _ in range(self.disk.threads):
                 nursery.start_soon(worker)
+        if trouble is not None:
+            raise trouble
         return verified
 
     def _check_part(
@@ -198,7 +207,7 @@ class TorrentDisk:
         if len(run) > 1:
             length = self._geometry.piece_length
             view = buffer[: length * (len(run) - 1) + self._geometry.piece_size(run[-1])]
-            with contextlib.suppress(StorageError):  # then see which of them it is
+            with _troubles_of_files():  # then see which of them it is
                 self.storage.read_into(run[0] * length, view)
                 return [
                     index
@@ -212,14 +221,13 @@ class TorrentDisk:
         sha1 = hashlib.sha1()
         start = index * self._geometry.piece_length
         end = start + self._geometry.piece_size(index)
-        try:
+        with _troubles_of_files():
             for at in range(start, end, len(buffer)):
                 view = buffer[: min(len(buffer), end - at)]
                 self.storage.read_into(at, view)
                 sha1.update(view)
-        except StorageError:
-            return False
-        return sha1.digest() == self._hash(index)
+            return sha1.digest() == self._hash(index)
+        return False
 
     def _zero_hashes(self) -> frozenset[bytes]:
         """Which of this torrent's hashes are those of a whole piece of zeros."""
@@ -234,6 +242,16 @@ class TorrentDisk:
 
     def _hash(self, index: int) -> bytes:
         return self._hashes[20 * index : 20 * index + 20]
+
+
+@contextlib.contextmanager
+def _troubles_of_files() -> Iterator[None]:
+    """Errors that tell something of a file end the block, and nothing else."""
+    try:
+        yield
+    except StorageError as error:
+        if error.lacks_descriptors:
+            raise
 
 
 class _Search:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from dht_torrent.engine.net import Network
 from dht_torrent.engine.state import StateDir
 from dht_torrent.ids import Address, InfoHash, PeerId
 from dht_torrent.metainfo import Metainfo
-from dht_torrent.storage import Storage
+from dht_torrent.storage import Descriptors, Storage
 from dht_torrent.torrent.pieces import BufferPool
 from dht_torrent.trace import Trace
 
@@ -45,6 +46,8 @@ class Host:
     """All connections receive into this; nothing runs between a receive and its handling."""
     send_buffers: BufferPool
     """For the blocks on their way to peers."""
+    descriptors: Descriptors
+    """The files that all torrents have open."""
     limits: Limits = field(default_factory=Limits)
     connections: int = 0
     own_addresses: set[Address] = field(default_factory=set)
@@ -53,11 +56,28 @@ class Host:
     """Stops and forgets a torrent; the flag says whether its files go too."""
     _next_dial: float = 0.0
     _last_key: int = 0
+    _dials: trio.CapacityLimiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._dials = trio.CapacityLimiter(self.config.max_pending_dials)
 
     def peer_key(self) -> int:
         """A name for a connection, never used twice."""
         self._last_key += 1
         return self._last_key
+
+    @asynccontextmanager
+    async def dialing(self) -> AsyncIterator[None]:
+        """Around an outgoing connection that is being established: waits while the node has
+        `max_pending_dials` of them."""
+        try:
+            self._dials.acquire_nowait()
+        except trio.WouldBlock:
+            await self._dials.acquire()
+        try:
+            yield
+        finally:
+            self._dials.release()
 
     async def pace_dial(self) -> None:
         """Keeps outgoing connections of the whole node below `dial_rate`, with a burst of a second

@@ -20,6 +20,7 @@ import trio
 from dht_torrent.engine.batches import ARE_POSSIBLE, BATCH, Batches
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort
+from dht_torrent.relief import NO_DESCRIPTORS, Relief, no_relief, relieved
 
 MAX_DRAIN: Final = 256
 """Datagrams one `receive` returns at most, so that a flood cannot starve the other tasks."""
@@ -182,6 +183,10 @@ async def bind_pair(network: Network, bind: Address) -> tuple[Listener, Datagram
 class RealNetwork:
     """The `Network` of this machine."""
 
+    def __init__(self, relief: Relief = no_relief) -> None:
+        """`relief` is called when there is no descriptor for a connection."""
+        self._relief = relief
+
     async def open_udp(self, bind: Address) -> RealDatagramSocket:
         await trio.lowlevel.checkpoint()
         sock = _new_socket(bind, socket.SOCK_DGRAM)
@@ -202,14 +207,21 @@ class RealNetwork:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(bind)
             sock.listen(_BACKLOG)
-            return RealListener(sock)
+            return RealListener(sock, self._relief)
         except BaseException:
             sock.close()
             raise
 
     async def connect(self, to: Address, *, local: Address | None = None) -> RealStream:
         await trio.lowlevel.checkpoint()
-        sock = _new_socket(to, socket.SOCK_STREAM)
+        while True:
+            try:
+                sock = relieved(self._relief, _new_socket, to, socket.SOCK_STREAM)
+                break
+            except OSError as error:
+                if error.errno not in NO_DESCRIPTORS:
+                    raise
+                await trio.sleep(_PAUSE)  # it is not the remote's fault
         try:
             if local is not None:
                 if local.port:
@@ -385,8 +397,9 @@ class RealStream:
 class RealListener:
     """A `Listener` of this machine."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, relief: Relief = no_relief) -> None:
         self._socket = sock
+        self._relief = relief
         self._address = _address(sock.getsockname())
 
     @property
@@ -397,7 +410,7 @@ class RealListener:
         while True:
             await trio.lowlevel.checkpoint()
             try:
-                sock, source = self._socket.accept()
+                sock, source = relieved(self._relief, self._socket.accept)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self._socket)
             except OSError as error:

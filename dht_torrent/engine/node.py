@@ -20,6 +20,7 @@ import trio
 
 import dht_torrent
 from dht_torrent.config import Config
+from dht_torrent.engine.budget import divide
 from dht_torrent.engine.content import hash_content
 from dht_torrent.engine.dht import Dht
 from dht_torrent.engine.disk import Disk
@@ -37,7 +38,8 @@ from dht_torrent.errors import InputError, PeerProtocolError, StorageError
 from dht_torrent.ids import Address, InfoHash, NodeId
 from dht_torrent.metainfo import MAX_TORRENT, Magnet, Metainfo, from_info, parse_torrent
 from dht_torrent.peer.identity import make_peer_id
-from dht_torrent.storage import FileStorage, Storage
+from dht_torrent.relief import descriptors_left
+from dht_torrent.storage import Descriptors, FileStorage, Storage
 from dht_torrent.torrent.pieces import BufferPool
 from dht_torrent.torrent.selection import check_selection
 from dht_torrent.trace import Trace, nothing
@@ -47,6 +49,10 @@ logger = logging.getLogger(__name__)
 SPARE_SEND_BUFFERS = 4 << 20
 """Bytes of send buffers kept for the next batch."""
 _INFO_HASH = re.compile("[0-9a-fA-F]{40}")
+SPARE_DESCRIPTORS = 8
+"""Descriptors kept free, by closing files of torrents, however many others use ..."""
+SPARE_INTERVAL = 1.0
+"""... as of a look each so many seconds."""
 DHT_SAVE_INTERVAL = 15 * 60.0
 """Seconds between two saves of the DHT's contacts."""
 
@@ -110,6 +116,7 @@ class Node:
             piece_length=piece_length,
             private=private,
             progress=progress,
+            relief=self._host.descriptors.relieve,
         )
         present = self._torrents.get(metainfo.info_hash)
         if present is not None:
@@ -303,6 +310,18 @@ class Node:
             if not taken:
                 stream.close()
 
+    async def _keep_descriptors(self) -> None:
+        """Close files nobody uses any more, and keep a few descriptors free for the control socket
+        and the program around us, which cannot ask for them."""
+        pool, config = self._host.descriptors, self.config.disk
+        swept = trio.current_time()
+        while not config.inline:  # then there is no time to speak of, and mostly there are no files
+            await trio.sleep(SPARE_INTERVAL)
+            pool.keep_spare(SPARE_DESCRIPTORS)
+            if trio.current_time() - swept >= config.idle_file_time:
+                swept = trio.current_time()
+                pool.sweep()
+
     async def _save_dht(self) -> None:
         state = self._host.state
         while state is not None:
@@ -376,9 +395,11 @@ async def open_node(
     """Run a node for the length of the block.
 
     `network`, `open_storage` and `rng` are the seams for virtual networks and repeatable runs.
-    Raises InputError when the configuration, the address or the state dir cannot be used."""
+    What the process may open (RLIMIT_NOFILE) bounds connections and open files. The limit itself is
+    left alone: it belongs to the program around us, whose children inherit it, and which may still
+    use select(); `relief.raise_descriptor_limit` raises it, as `dhtnode` does. Raises InputError
+    when the configuration, the address or the state dir cannot be used."""
     config = config if config is not None else Config()
-    network = network if network is not None else RealNetwork()
     rng = rng if rng is not None else random.Random(secrets.randbits(128))
     bootstrap = config.bootstrap_points()
     limits = Limits()
@@ -388,13 +409,21 @@ async def open_node(
     state: StateDir | None = None
     records: list[Resume] = []
     warnings: list[str] = []
+    if network is None:  # others need no descriptors, or have a bound of their own
+        left = descriptors_left()
+        budget = divide(left, config, disk.threads)
+        warnings += filter(None, [budget.warning(config, left)])
+        config = budget.applied(config)
+    descriptors = Descriptors(config.disk.open_files)
+    network = network if network is not None else RealNetwork(descriptors.relieve)
     saved: dict[bool, bytes | None] = {}
     body: Exception | None = None
     with ExitStack() as opened:
         if config.state_dir is not None:
-            state = await disk.run(StateDir, _absolute(config.state_dir))
+            state = await disk.run(StateDir, _absolute(config.state_dir), descriptors.relieve)
             opened.callback(state.close)
-            records, warnings = await disk.run(state.load_all)
+            records, more = await disk.run(state.load_all)
+            warnings += more
             for bind in wanted:
                 saved[bind.is_ipv6], more = await disk.run(state.load_dht, bind.is_ipv6)
                 warnings += more
@@ -421,9 +450,10 @@ async def open_node(
             trace=trace,
             peer_id=make_peer_id(rng),
             client=f"dht_torrent {dht_torrent.__version__}",
-            open_storage=open_storage or _file_storage(config),
+            open_storage=open_storage or _file_storage(config, descriptors),
             buffer=memoryview(bytearray(config.peer.receive_buffer)),
             send_buffers=BufferPool(SPARE_SEND_BUFFERS),
+            descriptors=descriptors,
             limits=limits,
         )
         async with trio.open_nursery() as nursery:
@@ -436,6 +466,7 @@ async def open_node(
             for listener, _ in pairs:
                 nursery.start_soon(node._accept, listener)
             nursery.start_soon(node._save_dht)
+            nursery.start_soon(node._keep_descriptors)
             nursery.start_soon(limits.run)
             await node._restore(records)
             try:
@@ -451,10 +482,15 @@ async def open_node(
             raise body  # as it was: a nursery would have wrapped it in a group
 
 
-def _file_storage(config: Config) -> OpenStorage:
+def _file_storage(config: Config, descriptors: Descriptors) -> OpenStorage:
     def open_one(metainfo: Metainfo, path: Path, shared: bool) -> Storage:
-        if shared:
-            return FileStorage(path.parent, metainfo, config.disk, content=path, writable=False)
-        return FileStorage(path, metainfo, config.disk)
+        return FileStorage(
+            path.parent if shared else path,
+            metainfo,
+            config.disk,
+            content=path if shared else None,
+            writable=not shared,
+            descriptors=descriptors,
+        )
 
     return open_one

@@ -29,6 +29,7 @@ from dht_torrent.bounds import MAX_FILES, MAX_INFO, MAX_MAGNET, MAX_PIECES, in_c
 from dht_torrent.errors import BencodeError, InputError, StorageError
 from dht_torrent.geometry import Geometry
 from dht_torrent.ids import Address, InfoHash, address_from_compact, parse_info_hash
+from dht_torrent.relief import Relief, no_relief, relieved
 from dht_torrent.storage import FileStamp
 
 _T = TypeVar("_T")
@@ -277,8 +278,10 @@ class StateDir:
     short or of another version is renamed to `.bad` and reported, never a reason to stop.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, relief: Relief = no_relief) -> None:
+        """`relief` is called when there is no descriptor for a file."""
         self.path = Path(path)
+        self._relief = relief
         self._torrents = self.path / "torrents"
         self._writing = threading.Lock()  # one temporary file of a name at a time
         try:
@@ -341,7 +344,7 @@ class StateDir:
         try:
             with self._writing:
                 path.unlink(missing_ok=True)
-                _sync_folder(path.parent)
+                relieved(self._relief, _sync_folder, path.parent)
         except OSError as exc:
             raise StorageError(f"{path}: {exc.strerror}") from exc
 
@@ -381,9 +384,9 @@ class StateDir:
         temporary = path.with_name(path.name + ".tmp")
         with self._writing:
             try:
-                _write(temporary, _seal(payload))
+                relieved(self._relief, _write, temporary, _seal(payload))
                 temporary.replace(path)
-                _sync_folder(path.parent)
+                relieved(self._relief, _sync_folder, path.parent)
             except OSError as exc:
                 with contextlib.suppress(OSError):
                     temporary.unlink()

@@ -353,7 +353,10 @@ class Torrent:
         self._host.dht.withdraw(self.info_hash)
         with trio.CancelScope() as self._session:
             if self._content is not None and self._content.have is not None:
-                await self._content.rest()
+                try:
+                    await self._content.rest()
+                except StorageError as error:  # then all is hashed again on going on
+                    logger.warning("%s: could not look at its files: %s", self.name, error)
             self._enter(stage)
             self._dirty = True
             await self._save_resume()
@@ -373,9 +376,10 @@ class Torrent:
         changed.set()
 
     def on_fault(self, error: StorageError | MetainfoError) -> None:
-        """Stop with `error`. A full disk is tried again after a while."""
+        """Stop with `error`. What may pass by itself, as a full disk, is tried again after a
+        while."""
         retry_at = None
-        if isinstance(error, StorageError) and error.disk_full:
+        if isinstance(error, StorageError) and error.passing:
             retry_at = trio.current_time() + self._host.config.torrent.disk_retry
         self._fault = Failed(error, retry_at)
         self._finished = trio.Event()
@@ -566,7 +570,11 @@ class Torrent:
         content = self._content
         if content is None or not isinstance(self._stage, Active):
             return
-        changed = await content.changed_files()
+        try:
+            changed = await content.changed_files()
+        except StorageError as error:
+            self.on_fault(error)
+            return
         if changed:
             shown = ", ".join(changed[:3])
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""

@@ -9,16 +9,20 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from dht_torrent.config import DiskConfig
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import Span
 from dht_torrent.metainfo import Metainfo
+from dht_torrent.relief import NO_DESCRIPTORS, relieved
 from dht_torrent.storage.descriptors import Descriptors
 from dht_torrent.storage.folder import Folder, Parts, fail
 from dht_torrent.storage.protocol import FileStamp
+
+_T = TypeVar("_T")
 
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None) if hasattr(os, "preadv") else None
 _SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
@@ -42,11 +46,14 @@ class FileStorage:
         *,
         content: Path | None = None,
         writable: bool = True,
+        descriptors: Descriptors | None = None,
     ) -> None:
+        """`descriptors` is the pool of open files shared with others; without it there is one for
+        this content alone. Raises StorageError if `content` leads in a circle."""
         if content is None:
             base, top = root.absolute(), metainfo.name
         else:
-            content = content.resolve()
+            content = _resolved(content)
             base, top = content.parent, content.name
         self.path = base / top
         self._geometry = metainfo.geometry
@@ -57,7 +64,8 @@ class FileStorage:
         ]
         self._single = metainfo.single
         self._writable = writable
-        self._descriptors = Descriptors(max(1, config.open_files), self._open)
+        self._pool = Descriptors(config.open_files) if descriptors is None else descriptors
+        self._descriptors = self._pool.files(self._open)
         self._lock = threading.Lock()  # guards `_touched`
         self._touched: set[int] = set()  # written since the last sync
         self._nowait = _NOWAIT
@@ -156,6 +164,8 @@ class FileStorage:
             except OSError as exc:
                 if exc.errno == errno.ENXIO:  # no data from here to the end of the file
                     continue
+                if exc.errno in NO_DESCRIPTORS:
+                    fail(self._name(number), exc)
             except StorageError:
                 pass  # whoever reads there will be told
             if start < stop:
@@ -228,7 +238,9 @@ class FileStorage:
             )
         if not self._single:
             try:
-                os.close(self._folder.open_folder((self.path.name,), create=True))
+                os.close(
+                    self._relieved(lambda: self._folder.open_folder((self.path.name,), create=True))
+                )
             except OSError as exc:
                 fail(self.path, exc)
         for index, file in enumerate(self._files):
@@ -260,9 +272,11 @@ class FileStorage:
     def _stat_all(self) -> list[os.stat_result | None]:
         """Of each file that is a regular file; None for others and for pad files."""
         try:
-            return self._folder.stat_all(
-                None if file.pad else parts
-                for file, parts in zip(self._files, self._parts, strict=True)
+            return self._relieved(
+                lambda: self._folder.stat_all(
+                    None if file.pad else parts
+                    for file, parts in zip(self._files, self._parts, strict=True)
+                )
             )
         except OSError as exc:  # no descriptors left
             fail(self.path, exc)
@@ -274,9 +288,15 @@ class FileStorage:
             if file.pad:
                 continue
             folders.update(parts[:depth] for depth in range(1, len(parts)))
-            self._folder.remove(parts, folder=False)
+            self._remove(parts, folder=False)
         for parts in sorted(folders, key=len, reverse=True):
-            self._folder.remove(parts, folder=True)
+            self._remove(parts, folder=True)
+
+    def _remove(self, parts: Parts, *, folder: bool) -> None:
+        try:
+            self._relieved(lambda: self._folder.remove(parts, folder=folder))
+        except OSError as exc:  # no descriptors left
+            fail(self._folder.path(parts), exc)
 
     def close(self) -> None:
         self._descriptors.close()
@@ -287,6 +307,10 @@ class FileStorage:
     def _open(self, index: int, write: bool) -> int:
         return self._folder.open_file(self._parts[index], write=write)
 
+    def _relieved(self, work: Callable[[], _T]) -> _T:
+        """`work`, which may be repeated, with whatever descriptors others can spare."""
+        return relieved(self._pool.relieve, work)
+
     @contextlib.contextmanager
     def _using(self, index: int, *, write: bool = False) -> Iterator[int]:
         """A descriptor that stays open inside the block. OSErrors leave it as StorageError."""
@@ -295,3 +319,10 @@ class FileStorage:
                 yield fd
         except OSError as exc:
             fail(self._name(index), exc)
+
+
+def _resolved(content: Path) -> Path:
+    try:
+        return content.resolve()
+    except (OSError, RuntimeError) as exc:  # what pathlib makes of ELOOP before Python 3.13
+        raise StorageError(f"{content}: a link that leads to itself") from exc

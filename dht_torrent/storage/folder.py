@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from dht_torrent.errors import StorageError
-from dht_torrent.storage.descriptors import NO_DESCRIPTORS
+from dht_torrent.relief import NO_DESCRIPTORS
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a planted FIFO must fail, not wait. It means nothing for regular files.
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What trying again does not mend: somebody has to do something about the file.
+_LASTING: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
 
 Parts = tuple[str, ...]
 """The components of a path below the folder."""
@@ -102,7 +104,8 @@ class Folder:
         return found
 
     def remove(self, parts: Parts, *, folder: bool) -> None:
-        """A regular file, or a folder that is empty; anything else stays. Raises StorageError."""
+        """A regular file, or a folder that is empty; anything else stays. Raises StorageError, and
+        OSError when no descriptors are left."""
         try:
             fd = self.open_folder(parts[:-1], create=False)
         except (FileNotFoundError, StorageError):
@@ -126,4 +129,6 @@ def fail(path: Path, exc: OSError) -> NoReturn:
     reason = exc.strerror or str(exc)
     if exc.errno in (errno.ELOOP, errno.ENOTDIR):
         reason = "a link or a file is in the way; links inside content are never followed"
-    raise StorageError(f"{path}: {reason}", disk_full=exc.errno in _FULL) from exc
+    raise StorageError(
+        f"{path}: {reason}", disk_full=exc.errno in _FULL, passing=exc.errno not in _LASTING
+    ) from exc
