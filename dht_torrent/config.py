@@ -175,8 +175,6 @@ class PeerConfig:
     """From TCP established to both handshakes done (libtorrent)."""
     idle_timeout: float = 120.0
     """Close a peer that sent no byte for this long (libtorrent's peer_timeout)."""
-    inactivity_timeout: float = 600.0
-    """Close a connection in which neither side is interested for this long, if slots are scarce."""
     keepalive_interval: float = 100.0
     """Send a keep-alive after this much silence of ours (Transmission)."""
     message_timeout: float = 60.0
@@ -245,6 +243,20 @@ class TorrentConfig:
     """Pieces a peer gets from a seed before others take its slot (libtorrent)."""
     max_connections: int = 50
     """Connections of one torrent (Transmission)."""
+    dialled_share: float = 0.2
+    """Of these, and of the node's, so much is kept for those we dial while something is missing:
+    whoever comes in may be an attacker, and must not keep us from looking elsewhere."""
+    place_share: float = 0.5
+    """Of these, so much for one host of this machine or network before it yields to other hosts. A
+    public host, or a /64, has one connection."""
+    newcomer_grace: float = 30.0
+    """Seconds in which a new connection does not yield to others: time for three choking rounds."""
+    use_window: float = 60.0
+    """A connection that gave or took a block within this time does not yield. As the timeout of a
+    request."""
+    yield_interval: float = 30.0
+    """While others give, a peer that may give or take one day yields this seldom (libtorrent's
+    turnover: 4 % in 300 s, which is one of 50 in 150 s)."""
     dial_rate: float = 30.0
     """Outgoing connections started per second, all torrents together (libtorrent)."""
     max_dialing: int = 16

@@ -74,6 +74,11 @@ class Address(NamedTuple):
         return _is_local(self.host)
 
     @property
+    def place(self) -> str:
+        """Where it lives, for rules of the kind "one per host"; see `place_of`."""
+        return place_of(self.host)
+
+    @property
     def is_usable(self) -> bool:
         """A unicast address somebody can listen on: no port 0, no 0/8, no multicast or reserved."""
         return 0 < self.port < 65536 and _is_unicast(self.host)
@@ -82,6 +87,21 @@ class Address(NamedTuple):
         """6 bytes for IPv4, 18 for IPv6: address then port, big-endian (BEP 5, BEP 32)."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         return socket.inet_pton(family, self.host) + self.port.to_bytes(2, "big")
+
+
+@functools.lru_cache(maxsize=4096)
+def place_of(host: str) -> str:
+    """What counts as one host: an IPv4 address, or the /64 of an IPv6 one, of which its owner has
+    all addresses. An IP literal again, and its own place; what is not one is left as it is."""
+    if ":" not in host:
+        return host
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, host)
+    except (OSError, ValueError):
+        return host
+    if packed.startswith(_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, packed[12:])
+    return socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8))
 
 
 def address_from_compact(raw: bytes) -> Address:
@@ -167,4 +187,6 @@ def _is_unicast(host: str) -> bool:
     return ip.ipv4_mapped is None and not (ip.is_multicast or ip.is_unspecified)
 
 
+_MAPPED = bytes(10) + b"\xff\xff"
+"""How the IPv4-mapped addresses begin (RFC 4291)."""
 _UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")

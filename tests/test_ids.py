@@ -17,6 +17,7 @@ from dht_torrent.ids import (
     parse_info_hash,
     parse_node_id,
     parse_peer_id,
+    place_of,
 )
 
 IDS = st.binary(min_size=20, max_size=20)
@@ -178,3 +179,20 @@ def test_usable_is_what_the_standard_library_calls_neither_multicast_nor_reserve
     nowhere = ip.version == 4 and ip in ipaddress.ip_network("0.0.0.0/8")
     mapped = ip.version == 6 and getattr(ip, "ipv4_mapped", None) is not None
     assert Address(str(ip), 1).is_usable == (not (wrong or nowhere or mapped))
+
+
+@pytest.mark.parametrize(
+    ("host", "place"),
+    [
+        ("8.8.4.4", "8.8.4.4"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:db8:1:2::", "2001:db8:1:2::"),
+        ("::ffff:9.8.7.6", "9.8.7.6"),
+        ("not an ip", "not an ip"),
+    ],
+)
+def test_a_place_is_an_ipv4_address_or_a_64(host: str, place: str) -> None:
+    assert place_of(host) == place
+    assert place_of(place) == place
+    assert Address(host, 1).place == place

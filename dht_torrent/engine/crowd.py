@@ -16,6 +16,7 @@ import trio
 from dht_torrent.engine.host import Host
 from dht_torrent.engine.net import Stream
 from dht_torrent.engine.peer import Greeted, Peer, greet
+from dht_torrent.engine.room import TorrentRoom
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address, InfoHash
 from dht_torrent.peer.connection import Event
@@ -43,6 +44,10 @@ class Exchange(Protocol):
 
     def admits(self) -> bool:
         """May connections be made at this stage?"""
+        ...
+
+    def lacks(self) -> bool:
+        """The metadata or a piece that is wanted is missing."""
         ...
 
     def offers_dht(self) -> bool:
@@ -75,7 +80,9 @@ class Crowd:
         self._name = name
         self._dialing = 0
         self._looking_again = 0
-        self._room = trio.Event()
+        self._exchange_with: Exchange | None = None
+        self._room = TorrentRoom(host.room, self.peers, self.limits, self._is_needy)
+        self._woken = trio.Event()
         self._arrivals: trio.MemorySendChannel[Greeted] | None = None
         """Where incoming connections go while `run` is there to take them in."""
 
@@ -88,7 +95,7 @@ class Crowd:
 
     def wake(self) -> None:
         """Something changed that may allow another connection."""
-        self._room.set()
+        self._woken.set()
 
     def welcome(self, greeted: Greeted) -> bool:
         """An incoming connection for this torrent. False when it cannot be taken in."""
@@ -103,15 +110,24 @@ class Crowd:
     async def run(self, exchange: Exchange) -> None:
         """Dial and take in until cancelled; then every connection is closed."""
         self._arrivals, incoming = trio.open_memory_channel[Greeted](INCOMING_QUEUE)
+        self._exchange_with = exchange
+        number = self._host.peer_key()
+        self._host.room.torrents[number] = self._room
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._dial_all, exchange, nursery)
                 async for greeted in incoming:
                     nursery.start_soon(self._answer, greeted, exchange)
         finally:
+            del self._host.room.torrents[number]
+            self._exchange_with = None
             self._arrivals.close()
             self._arrivals = None
             _turn_away(incoming)
+
+    def _is_needy(self) -> bool:
+        exchange = self._exchange_with
+        return exchange is not None and exchange.admits() and exchange.lacks()
 
     # -- outgoing -------------------------------------------------------------------------------
 
@@ -119,19 +135,20 @@ class Crowd:
         host, limits = self._host, self._host.config.torrent
         while True:
             now = trio.current_time()
+            due = self.candidates.next_time(now)
             room = (
                 exchange.admits()
-                and len(self.peers) + self._dialing < limits.max_connections
                 and self._dialing < limits.max_dialing
-                and host.connections < host.config.max_connections
+                and (due is None or due > now or self._room.may_dial(self._dialing, now))
             )
             address = self.candidates.take(now) if room else None
             if address is None:
-                self._room = trio.Event()
-                # Room that another torrent leaves is not announced to this one: look again.
-                due = self.candidates.next_time(now) if room else now + LOOK_FOR_ROOM
+                self._woken = trio.Event()
+                # Neither room that another torrent leaves nor that somebody has become useless is
+                # announced to this one: look again.
+                due = due if room else now + LOOK_FOR_ROOM
                 with trio.CancelScope(deadline=due if due is not None else float("inf")):
-                    await self._room.wait()
+                    await self._woken.wait()
             elif address in host.own_addresses:
                 self.candidates.disconnected(address, -NEVER)
             else:
@@ -211,7 +228,7 @@ class Crowd:
         )
         peer.client = client_name(peer.peer_id, None)
         self.peers[peer.key] = peer
-        host.connections += 1
+        host.room.opened(peer.key, dialled=not incoming)
         if not incoming:
             self.candidates.connected(address, now)
         host.trace(PeerConnected(self._info_hash, address, incoming))
@@ -259,7 +276,7 @@ class Crowd:
         for other in list(self.peers.values()):
             if other.is_dropped:
                 continue
-            same_host = other.address.host == address.host
+            same_host = other.address.place == address.place
             if other.peer_id != theirs and (address.is_local or not same_host):
                 continue
             # From elsewhere anybody may claim a peer's id: that must not cost it its connection.
@@ -267,38 +284,19 @@ class Crowd:
             if not crossed or incoming != (theirs > host.peer_id):
                 return "connected already"
             other.drop("connected twice")
-        if host.connections >= host.config.max_connections:
-            return "enough connections"
-        if sum(not peer.is_dropped for peer in self.peers.values()) >= (
-            host.config.torrent.max_connections
-        ) and not self._make_room(now):
-            return "enough peers"
-        return None
-
-    def _make_room(self, now: float) -> bool:
-        """Close the connection that has been of no use to either side for longest."""
-        patience = self._host.config.peer.inactivity_timeout
-        useless = [
-            peer
-            for peer in self.peers.values()
-            if not peer.is_dropped and now - peer.idle_since(now) >= patience
-        ]
-        if not useless:
-            return False
-        min(useless, key=lambda peer: peer.last_exchange_at).drop("of no use to either side")
-        return True
+        return self._room.make(address, now, incoming=incoming)
 
     def _ended(self, peer: Peer, exchange: Exchange) -> None:
         now = trio.current_time()
         del self.peers[peer.key]
-        self._host.connections -= 1
+        self._host.room.closed(peer.key)
         self.downloaded += peer.downloaded
         self.uploaded += peer.uploaded
         exchange.closed(peer, now)
         if peer.listens_at is not None:
             # When it is we who stop, all are dialled at once on going on.
             we_stop = trio.current_effective_deadline() == NEVER
-            if peer.has_no_use:
+            if peer.has_no_use or peer.yields:
                 self.candidates.parted(peer.listens_at, now)
             else:
                 self.candidates.disconnected(peer.listens_at, NEVER if we_stop else now)

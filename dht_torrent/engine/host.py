@@ -15,6 +15,7 @@ from dht_torrent.engine.disk import Disk
 from dht_torrent.engine.families import Families
 from dht_torrent.engine.limits import Limits
 from dht_torrent.engine.net import Network
+from dht_torrent.engine.room import NodeRoom
 from dht_torrent.engine.state import StateDir
 from dht_torrent.ids import Address, InfoHash, PeerId
 from dht_torrent.metainfo import Metainfo
@@ -49,9 +50,10 @@ class Host:
     descriptors: Descriptors
     """The files that all torrents have open."""
     limits: Limits = field(default_factory=Limits)
-    connections: int = 0
     own_addresses: set[Address] = field(default_factory=set)
     """Where we reached ourselves: never dialled again."""
+    room: NodeRoom = field(init=False)
+    """How many connections there may be, and who yields."""
     remove: Callable[[InfoHash, bool], Awaitable[None]] = field(init=False)
     """Stops and forgets a torrent; the flag says whether its files go too."""
     _next_dial: float = 0.0
@@ -60,6 +62,7 @@ class Host:
 
     def __post_init__(self) -> None:
         self._dials = trio.CapacityLimiter(self.config.max_pending_dials)
+        self.room = NodeRoom(self.config)
 
     def peer_key(self) -> int:
         """A name for a connection, never used twice."""

@@ -43,6 +43,7 @@ class InfoFetch:
     def offered(self, peer: Peer, size: int, now: float) -> None:
         """A peer says that it has the dict, and how many bytes it is."""
         if peer.connection.supports("ut_metadata"):
+            peer.offers_info = True
             self._fetch.peer_joined(peer.key, size, now)
             self._ask(now)
             self._news.set()
@@ -52,6 +53,8 @@ class InfoFetch:
 
     def received(self, peer: Peer, event: MetadataData | MetadataReject, now: float) -> None:
         """An answer to what we asked."""
+        if isinstance(event, MetadataData) and self._fetch.expects(peer.key, event.piece):
+            peer.gave_at = now
         if isinstance(event, MetadataReject):
             self._fetch.rejected(peer.key, event.piece, now)
         elif self._fetch.received(peer.key, event.piece, event.total_size, event.data, now):

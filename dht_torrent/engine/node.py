@@ -301,7 +301,7 @@ class Node:
                 greeted = await receive_greeting(stream, self.config.peer, dht=True)
                 self._heard_from_outside = self._heard_from_outside or not stream.remote.is_local
                 torrent = self._torrents.get(greeted.handshake.info_hash)
-                if torrent is not None and self._host.connections < self.config.max_connections:
+                if torrent is not None:
                     taken = torrent.welcome(greeted)
         except (PeerProtocolError, OSError, trio.ClosedResourceError) as error:
             logger.debug("incoming %s: %s", stream.remote, error)

@@ -122,8 +122,14 @@ class Peer:
         self.choked_at = now
         self.uploaded_since_unchoke = 0
         self.last_block_at = now
-        self.last_exchange_at = now
-        """When either side last ceased to be interested; see `idle_since`."""
+        self.gave_at = float("-inf")
+        """When it last gave us a block, or a part of the metadata."""
+        self.took_at = float("-inf")
+        """When we last sent it a block."""
+        self.offers_info = False
+        """It says that it has the metadata, which we lacked then."""
+        self.yields = False
+        """It was closed to make room: not to be dialled again at once."""
 
         self.is_seed = False
         self.has_no_use = False
@@ -189,10 +195,6 @@ class Peer:
                 if request[0] not in self.allowed_by_us:
                     self.tell(Reject(*request))
         self.asked = deque(kept)
-
-    def idle_since(self, now: float) -> float:
-        """Since when neither side wants anything: of such connections the oldest makes room."""
-        return now if self.am_interested or self.interested else self.last_exchange_at
 
     def drop(self, why: str) -> None:
         """Close the connection; its tasks end and its blocks go back."""
@@ -338,9 +340,10 @@ class Peer:
                     self._limits.up.charge(len(messages))
             if pieces:
                 sent = len(pieces) - HEADER * len(blocks)
+                self.took_at = trio.current_time()
                 self.uploaded += sent
                 self.uploaded_since_unchoke += sent
-                self.up.add(sent, trio.current_time())
+                self.up.add(sent, self.took_at)
             with trio.move_on_after(config.send_timeout) as patience:
                 await stream.send(messages, pieces)
             if patience.cancelled_caught:

@@ -259,7 +259,7 @@ class Swarm:
             peer.down.add(size, now)
             latency = now - asked if asked is not None else 0.0
             peer.pipeline.update(peer.down.value(now), now, size, latency)
-            peer.last_block_at = now
+            peer.last_block_at = peer.gave_at = now
             peer.snubs_us = False
         if peer.asked:
             peer.wake_writer()
@@ -328,7 +328,6 @@ class Swarm:
     def _on_not_interested(self, peer: Peer, event: object, now: float) -> None:
         if peer.interested:
             peer.interested = False
-            peer.last_exchange_at = now
             if not peer.am_choking:
                 self.rechoke(now, only_free_slots=True)
 
@@ -390,7 +389,6 @@ class Swarm:
             self._become_interested(peer)
         elif peer.am_interested:
             peer.am_interested = False
-            peer.last_exchange_at = now
             peer.tell(NotInterested())
 
     def rechoke(self, now: float, *, only_free_slots: bool = False) -> None:

@@ -470,6 +470,10 @@ class Torrent:
         """May connections be made at this stage?"""
         return isinstance(self._stage, FetchingInfo | Active)
 
+    def lacks(self) -> bool:
+        """The metadata or a piece that is wanted is missing."""
+        return not self._is_complete()
+
     def offers_dht(self) -> bool:
         """False once the torrent is known to be private (BEP 27)."""
         return self.metainfo is None or not self.metainfo.private

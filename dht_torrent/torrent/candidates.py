@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from dht_torrent.config import TorrentConfig
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, place_of
 
 TRUST = ("user", "magnet", "resume", "incoming", "lsd", "dht", "pex")
 """Sources by the first word of their name, most trusted first; others come last."""
@@ -61,7 +61,8 @@ class Candidates:
         self._known: dict[Address, _Candidate] = {}
         self._counts: Counter[str] = Counter()
         self._bans: dict[str | Address, float] = {}  # until when
-        self._quiet: dict[str, float] = {}  # public hosts that failed us, and until when they rest
+        # Public places that failed us, and until when they rest.
+        self._quiet: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -126,7 +127,7 @@ class Candidates:
         if candidate is not None:
             candidate.connected = candidate.worked = True
             candidate.fails = 0
-            self._quiet.pop(address.host, None)
+            self._quiet.pop(address.place, None)
 
     def disconnected(self, address: Address, now: float) -> None:
         """That connection ended; it may be dialled again after the usual pause."""
@@ -159,15 +160,15 @@ class Candidates:
             candidate.fails += 1
             candidate.not_before = now + self._pause(candidate)
             if not address.is_local:
-                self._quiet.pop(address.host, None)
-                self._quiet[address.host] = candidate.not_before
+                self._quiet.pop(address.place, None)
+                self._quiet[address.place] = candidate.not_before
                 if len(self._quiet) > self._config.max_candidates:
                     del self._quiet[next(iter(self._quiet))]
 
     def ban(self, who: Address | str, now: float) -> None:
-        """Keep away for `ban_time`: a public address with its whole host, a local one with its port
-        (many nodes live on one machine). A `str` is a host."""
-        key = _ban_key(who) if isinstance(who, Address) else who
+        """Keep away for `ban_time`: a public address with its whole host (or /64), a local one with
+        its port (many nodes live on one machine). A `str` is a host."""
+        key = _ban_key(who) if isinstance(who, Address) else place_of(who)
         self._bans.pop(key, None)
         self._bans[key] = now + self._config.ban_time
         if len(self._bans) > MAX_BANS:
@@ -178,7 +179,7 @@ class Candidates:
 
     def is_banned(self, address: Address, now: float) -> bool:
         return any(
-            self._bans.get(key, float("-inf")) > now for key in (address.host, _ban_key(address))
+            self._bans.get(key, float("-inf")) > now for key in (address.place, _ban_key(address))
         )
 
     def dump(self, now: float) -> tuple[list[Address], list[str]]:
@@ -198,14 +199,14 @@ class Candidates:
         user named the peer."""
         most = self._config.max_dial_fails
         known = self._known.values()
-        busy = {c.address.host for c in known if c.connected and not c.address.is_local}
+        busy = {c.address.place for c in known if c.connected and not c.address.is_local}
         for candidate in known:
             if candidate.connected:
                 continue
             if candidate.source in LASTING:
                 yield candidate, candidate.not_before
-            elif candidate.fails < most and candidate.address.host not in busy:
-                quiet = self._quiet.get(candidate.address.host, candidate.not_before)
+            elif candidate.fails < most and candidate.address.place not in busy:
+                quiet = self._quiet.get(candidate.address.place, candidate.not_before)
                 yield candidate, max(candidate.not_before, quiet)
 
     def _pause(self, candidate: _Candidate) -> float:
@@ -244,4 +245,4 @@ def _rank(source: str) -> int:
 
 
 def _ban_key(address: Address) -> str | Address:
-    return address if address.is_local else address.host
+    return address if address.is_local else address.place

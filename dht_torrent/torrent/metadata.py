@@ -164,6 +164,11 @@ class MetadataFetch:
         self._bound()
         return None
 
+    def expects(self, peer: int, piece: int) -> bool:
+        """Whether this peer was asked for this piece, and has not answered yet."""
+        state = self._peers.get(peer)
+        return state is not None and state.expects(piece)
+
     def rejected(self, peer: int, piece: int, now: float) -> None:
         """The peer will not give this piece (msg_type 2). It is left alone for PAUSE."""
         state = self._peers.get(peer)

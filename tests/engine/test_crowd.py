@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from dht_torrent.config import PeerConfig, TorrentConfig
+from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import Address
 from dht_torrent.trace import PeerConnected
 from tests.helpers.engine import (
@@ -123,35 +123,25 @@ async def test_no_more_connections_than_allowed_and_a_place_that_is_free_is_take
         assert len(torrent.crowd.peers) == 3
 
 
-async def test_a_newcomer_gets_the_place_of_one_who_was_of_no_use_for_long(
+async def test_a_newcomer_gets_the_place_of_one_who_is_of_no_use(
     autojump_clock: MockClock,
 ) -> None:
     world = World()
     few = TorrentConfig(max_connections=3)
-    async with world.seed(sample(), torrent=few) as torrent, trio.open_nursery() as nursery:
+    async with world.seed(sample(), torrent=few) as torrent:
         hands = [await greeted(world, torrent, f"10.0.1.{i}") for i in range(3)]
         for hand in hands:
             await hand.send(HAVE_NONE)
         await hands[0].send(INTERESTED)
         await hands[2].send(INTERESTED)
-
-        async def stay() -> None:
-            while True:
-                for hand in hands:
-                    with contextlib.suppress(OSError):
-                        await hand.raw(bytes(4))
-                await trio.sleep(60)
-
-        nursery.start_soon(stay)
-        await trio.sleep(PeerConfig().inactivity_timeout - 10)
+        await trio.sleep(few.newcomer_grace - 5)
         early = await greeted(world, torrent, "10.0.0.7")
-        assert await early.closed() < PeerConfig().inactivity_timeout
-        await trio.sleep(20)
+        assert await early.closed() < few.newcomer_grace
+        await trio.sleep(10)
         await greeted(world, torrent)
         await wait_all_tasks_blocked()
         connected = [peer.address.host for peer in torrent.crowd.peers.values()]
         assert connected == ["10.0.1.0", "10.0.1.2", HAND]
-        nursery.cancel_scope.cancel()
 
 
 async def test_all_torrents_together_keep_to_the_limit_of_the_node(

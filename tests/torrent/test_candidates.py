@@ -272,3 +272,22 @@ def test_a_host_the_user_named_is_dialled_whatever_else_fails_there() -> None:
     assert subject.next_time(0.0) is None  # the other port of a connected host is not needed
     subject.disconnected(named, 10.0)
     assert subject.next_time(10.0) == 60.0
+
+
+def test_a_64_counts_as_one_host() -> None:
+    here, there = Address("2001:db8:1:2::3", 1), Address("2001:db8:1:2:4::", 2)
+    elsewhere = Address("2001:db8:1:3::3", 1)
+    subject = candidates()
+    for address in (here, there, elsewhere):
+        subject.add(address, "dht", 0.0)
+    taken = {subject.take(0.0), subject.take(0.0)}
+    assert elsewhere in taken
+    assert len(taken) == 2
+    assert subject.take(0.0) is None
+    subject.ban(here, 0.0)
+    assert subject.is_banned(there, 1.0)
+    assert not subject.is_banned(elsewhere, 1.0)
+    again = candidates()
+    (banned,) = subject.dump(1.0)[1]
+    again.ban(banned, 1.0)
+    assert again.is_banned(there, 2.0)
