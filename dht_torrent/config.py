@@ -327,7 +327,11 @@ class Config:
     limit_down: int | None = None
     """The same for what is received."""
     max_pending_handshakes: int = 256
-    """Incoming connections that have not said what they want (rqbit)."""
+    """Incoming connections that have not said what they want (rqbit). When there are more, the
+    oldest of the host with most is closed ..."""
+    max_pending_per_host: int = 128
+    """... and so is the oldest of one host beyond this many. A machine of a hundred nodes has fewer
+    at a time, as a handshake takes no longer than a round trip."""
     max_pending_dials: int = 450
     """Outgoing connections being established, all torrents together: what `dial_rate` can start
     within `connect_timeout`."""

@@ -37,6 +37,7 @@ from dht_torrent.engine.views import NodeStatus
 from dht_torrent.errors import InputError, PeerProtocolError, StorageError
 from dht_torrent.ids import Address, InfoHash, NodeId
 from dht_torrent.metainfo import MAX_TORRENT, Magnet, Metainfo, from_info, parse_torrent
+from dht_torrent.peer.half_open import HalfOpen
 from dht_torrent.peer.identity import make_peer_id
 from dht_torrent.relief import descriptors_left
 from dht_torrent.storage import Descriptors, FileStorage, Storage
@@ -71,7 +72,8 @@ class Node:
         self._nursery = nursery
         self._torrents: dict[InfoHash, Torrent] = {}
         self._scopes: dict[InfoHash, tuple[trio.CancelScope, trio.Event]] = {}
-        self._handshaking = 0
+        self._half_open = HalfOpen(host.config)
+        self._greetings: dict[int, trio.CancelScope] = {}
         self._heard_from_outside = False
         self._started = trio.current_time()
         host.remove = self._remove
@@ -284,20 +286,22 @@ class Node:
     # -- services -------------------------------------------------------------------------------
 
     async def _accept(self, listener: Listener) -> None:
-        """Take in connections, as many at once as may be shaking hands."""
+        """Take in connections. When too many are shaking hands, the oldest yields."""
         while True:
             stream = await listener.accept()
-            if self._handshaking >= self.config.max_pending_handshakes:
-                stream.close()
-                continue
-            self._handshaking += 1
-            self._nursery.start_soon(self._receive, stream)
+            key = self._host.peer_key()
+            yields = self._half_open.came(key, stream.remote.place)
+            if yields is not None:
+                self._greetings.pop(yields).cancel()
+            self._greetings[key] = patience = trio.CancelScope()
+            self._nursery.start_soon(self._receive, stream, key, patience)
 
-    async def _receive(self, stream: NetStream) -> None:
+    async def _receive(self, stream: NetStream, key: int, patience: trio.CancelScope) -> None:
         """Find out which torrent an incoming connection wants; close it silently if none."""
         taken = False
         try:
-            with trio.move_on_after(self.config.peer.handshake_timeout):
+            with patience:
+                patience.deadline = trio.current_time() + self.config.peer.handshake_timeout
                 greeted = await receive_greeting(stream, self.config.peer, dht=True)
                 self._heard_from_outside = self._heard_from_outside or not stream.remote.is_local
                 torrent = self._torrents.get(greeted.handshake.info_hash)
@@ -306,7 +310,8 @@ class Node:
         except (PeerProtocolError, OSError, trio.ClosedResourceError) as error:
             logger.debug("incoming %s: %s", stream.remote, error)
         finally:
-            self._handshaking -= 1
+            self._half_open.ended(key)
+            self._greetings.pop(key, None)
             if not taken:
                 stream.close()
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from dht_torrent.config import TorrentConfig
+from dht_torrent.config import PeerConfig, TorrentConfig
 from dht_torrent.ids import Address
 from dht_torrent.trace import PeerConnected
 from tests.helpers.engine import (
@@ -186,6 +186,39 @@ async def test_room_that_another_torrent_leaves_is_found(autojump_clock: MockClo
         hand.stream.close()
         with trio.fail_after(30):
             await torrent.completed()
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "10.0.0.66", "5.5.5.5"])
+@pytest.mark.parametrize("honest", ["the same host", HAND])
+async def test_half_open_connections_keep_nobody_out(
+    ip: str, honest: str, autojump_clock: MockClock
+) -> None:
+    world = World()
+    async with world.seed(sample()) as torrent:
+        silent = [await dial(world, SEED, ip) for _ in range(300)]
+        await silent[-2].raw(b"\x13BitTorrent")
+        await wait_all_tasks_blocked()
+        with trio.fail_after(0.5):
+            await greeted(world, torrent, ip if honest == "the same host" else honest)
+        # And whoever is quick enough is not closed, though it came first.
+        assert await silent[-1].closed() == PeerConfig().handshake_timeout
+
+
+async def test_a_hundred_nodes_of_one_machine_may_come_at_once(autojump_clock: MockClock) -> None:
+    world = World(latency=0.001)
+    many = TorrentConfig(max_connections=120)
+    async with world.seed(sample(), torrent=many) as torrent, trio.open_nursery() as nursery:
+
+        async def visit(number: int) -> None:
+            await trio.sleep(number / 50_000)
+            hand = await greeted(world, torrent, "127.0.0.1", peer_id=b"%020d" % number)
+            await hand.closed()
+
+        for number in range(100):
+            nursery.start_soon(visit, number)
+        await trio.sleep(1)
+        assert len(torrent.crowd.peers) == 100
+        nursery.cancel_scope.cancel()
 
 
 async def test_pausing_while_dialling_loses_no_candidate(autojump_clock: MockClock) -> None:
