@@ -18,6 +18,7 @@ from pathlib import Path
 from dht_torrent.errors import InputError
 from dht_torrent.geometry import Geometry
 from dht_torrent.relief import Relief, no_relief, relieved
+from dht_torrent.syscalls import cores, read_at
 
 Progress = Callable[[int, int], None]
 """Called with bytes hashed and bytes in all, from worker threads but never twice at once."""
@@ -75,7 +76,7 @@ def hash_pieces(
     `list_sources`.
     """
     job = _Job(sources, geometry, progress, cancelled, relief)
-    count = max(1, min(threads or os.cpu_count() or 1, geometry.piece_count))
+    count = max(1, min(threads or cores(), geometry.piece_count))
     if count == 1:
         job.work()
     else:
@@ -151,7 +152,7 @@ class _Job:
             try:
                 fd = opened.get(source)
                 while left:
-                    count = os.preadv(fd, [buffer[: min(left, len(buffer))]], at)
+                    count = read_at(fd, buffer[: min(left, len(buffer))], at)
                     if count == 0:
                         raise InputError(f"{source.location} became shorter while it was read")
                     digest.update(buffer[:count])

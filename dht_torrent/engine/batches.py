@@ -1,5 +1,6 @@
 """Many datagrams with one system call: Linux's recvmmsg and sendmmsg, which Python does not have.
-The rule: what comes and goes is what `recvfrom` and `sendto` would have brought and taken.
+The rule: what comes and goes is what `recvfrom` and `sendto` would have brought and taken, also
+where a sandbox or an old kernel refuses the calls.
 
 A busy DHT node spends a third of its time on sockets. Here the interpreter is left once for a
 batch, and an address seen before is not made again.
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from dht_torrent.ids import Address
+from dht_torrent.syscalls import UNSUPPORTED
 
 BATCH: Final = 64
 """Datagrams in a batch, at most."""
@@ -47,11 +49,21 @@ _HEADER_LENGTH: Final = _Mmsghdr.length.offset // ctypes.sizeof(ctypes.c_uint)
 _PART: Final = ctypes.sizeof(_Iovec) // ctypes.sizeof(ctypes.c_size_t)
 _PART_LENGTH: Final = _Iovec.length.offset // ctypes.sizeof(ctypes.c_size_t)
 
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-_recvmmsg: Any = getattr(_libc, "recvmmsg", None)
-_sendmmsg: Any = getattr(_libc, "sendmmsg", None)
+
+def _libc(name: str) -> Any:
+    """A function of the C library; None if that does not have it, or is not for us to look into."""
+    if sys.platform != "linux":  # the structures above are Linux's
+        return None
+    try:
+        return getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    except OSError:
+        return None
+
+
+_recvmmsg: Any = _libc("recvmmsg")
+_sendmmsg: Any = _libc("sendmmsg")
 ARE_POSSIBLE: Final = _recvmmsg is not None and _sendmmsg is not None
-"""Whether this system has them."""
+"""Whether this system has them. Whether it lets us use them, the first call tells."""
 
 
 class Batches:
@@ -59,6 +71,9 @@ class Batches:
     like to the system. Any number of sockets may share it, since it holds nothing between calls."""
 
     def __init__(self, family: socket.AddressFamily, most: int) -> None:
+        self.refused: OSError | None = None
+        """Why this system does not let us, once it has said so: of no more use then."""
+        self._has_received = self._has_sent = False
         self._family = family
         self._most = most
         self._is_ipv6 = family == socket.AF_INET6
@@ -87,11 +102,16 @@ class Batches:
         self._by_address: dict[Address, bytes] = {}
 
     def receive(self, sock: socket.socket) -> list[tuple[bytes, Address]]:
-        """What has come, `BATCH` datagrams at most. Raises OSError as `recvfrom` does."""
+        """What has come, `BATCH` datagrams at most. Raises OSError as `recvfrom` does, or because
+        the call is `refused`."""
         self._rooms[:] = self._all_free
         count = _recvmmsg(sock.fileno(), self._headers, BATCH, 0, None)
         if count < 0:
-            raise _error()
+            error = _error()
+            if error.errno in UNSUPPORTED and not self._has_received:
+                self.refused = error
+            raise error
+        self._has_received = True
         data, names, width, most = self._data, self._names, self._width, self._most
         known = self._by_name
         got: list[tuple[bytes, Address]] = []
@@ -108,10 +128,10 @@ class Batches:
         """Send what can be sent now; how many of them certainly did not leave."""
         failed = 0
         for first in range(0, len(datagrams), BATCH):
-            failed += self._send(sock.fileno(), datagrams[first : first + BATCH])
+            failed += self._send(sock, datagrams[first : first + BATCH])
         return failed
 
-    def _send(self, fd: int, datagrams: Sequence[tuple[bytes, Address]]) -> int:
+    def _send(self, sock: socket.socket, datagrams: Sequence[tuple[bytes, Address]]) -> int:
         view, names, rooms = self._data, self._names, self._rooms
         width, most = self._width, self._most
         known = self._by_address
@@ -128,14 +148,33 @@ class Batches:
             at += width
             count += 1
         failed = len(datagrams) - count
-        step, done = ctypes.sizeof(_Mmsghdr), 0
+        fd, step, done = sock.fileno(), ctypes.sizeof(_Mmsghdr), 0
         while done < count:
             rest = ctypes.byref(self._headers, done * step)
             sent = _sendmmsg(fd, rest, count - done, 0)
-            if sent < 0:  # the first of them is to blame, not those behind it
-                failed += 1
-            done += max(1, sent)
+            if sent > 0:
+                self._has_sent = True
+                done += sent
+                continue
+            error = _error()
+            # The first of them is to blame, not those behind it. EPERM may be a firewall's, and
+            # EINVAL an address's: the call is to blame if the plain one does what it would not.
+            if error.errno in UNSUPPORTED and not self._has_sent and self._send_one(sock, done):
+                self.refused = error
+                plainly = [self._send_one(sock, n) for n in range(done + 1, count)]
+                return failed + plainly.count(False)
+            failed += 1
+            done += 1
         return failed
+
+    def _send_one(self, sock: socket.socket, n: int) -> bool:
+        """Send what lies ready as the `n`th with `sendto`; whether it left."""
+        name = self._names[n * self._width :][: self._width].tobytes()
+        try:
+            sock.sendto(self._data[n * self._most :][: self._rooms[n]], self._learn(name))
+        except OSError:
+            return False
+        return True
 
     def _learn(self, name: bytes) -> Address:
         """The address for a socket name."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import bisect
 import contextlib
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from dht_torrent.config import DiskConfig
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import Geometry
 from dht_torrent.storage import Storage
+from dht_torrent.syscalls import cores
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -41,7 +41,7 @@ class Disk:
     """The worker threads one node may use for content, shared by all its torrents."""
 
     def __init__(self, config: DiskConfig) -> None:
-        self.threads = 1 if config.inline else config.threads or _cores()
+        self.threads = 1 if config.inline else config.threads or cores()
         self.inline = config.inline
         self._limiter = trio.CapacityLimiter(self.threads)
 
@@ -282,9 +282,3 @@ def _hash_of_zeros(size: int) -> bytes:
     for at in range(0, size, _SLICE):
         sha1.update(memoryview(zeros)[: size - at])
     return sha1.digest()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

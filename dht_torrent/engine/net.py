@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ from dht_torrent.engine.batches import ARE_POSSIBLE, BATCH, Batches
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.relief import NO_DESCRIPTORS, Relief, no_relief, relieved
+
+logger = logging.getLogger(__name__)
 
 MAX_DRAIN: Final = 256
 """Datagrams one `receive` returns at most, so that a flood cannot starve the other tasks."""
@@ -62,6 +65,8 @@ Take = Callable[[Sequence[tuple[bytes, Address]]], None]
 # would be dear.
 _Shared = trio.lowlevel.RunVar[Batches | None]
 _batches: tuple[_Shared, _Shared] = (_Shared("batches", None), _Shared("batches6", None))
+_does_without = trio.lowlevel.RunVar("does without batches", False)
+"""Set for good once the system refused them."""
 
 
 class DatagramSocket(Protocol):
@@ -204,7 +209,7 @@ class RealNetwork:
         sock = _new_socket(bind, socket.SOCK_STREAM)
         try:
             # Or a restart would wait a minute for old connections to leave TIME_WAIT.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _try_to_set(sock, socket.SOL_SOCKET, socket.SO_REUSEADDR)
             sock.bind(bind)
             sock.listen(_BACKLOG)
             return RealListener(sock, self._relief)
@@ -225,7 +230,7 @@ class RealNetwork:
         try:
             if local is not None:
                 if local.port:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    _try_to_set(sock, socket.SOL_SOCKET, socket.SO_REUSEADDR)
                 sock.bind(local)
             return await _established(sock, to)
         except BaseException:
@@ -299,6 +304,10 @@ class RealDatagramSocket:
                 break
             except OSError as error:
                 _raise_if_closed(self._socket, error)
+                if batches is not None and batches.refused is not None:
+                    _do_without(batches.refused)
+                    batches = None
+                    continue
                 self.errors += 1
                 errors += 1
             else:
@@ -312,7 +321,7 @@ class RealDatagramSocket:
         """The faster way, where there is much to do."""
         shared = _batches[self._is_ipv6]
         batches = shared.get()
-        if batches is None and ARE_POSSIBLE:
+        if batches is None and ARE_POSSIBLE and not _does_without.get():
             batches = Batches(self._socket.family, MAX_DATAGRAM)
             shared.set(batches)
         return batches
@@ -337,6 +346,8 @@ class RealDatagramSocket:
         if batches is None:
             return sum(not self.send(data, to) for data, to in datagrams)
         failed = batches.send(self._socket, datagrams)
+        if batches.refused is not None:
+            _do_without(batches.refused)
         self.errors += failed
         return failed
 
@@ -352,7 +363,7 @@ class RealStream:
         self._remote = remote
         self._local = _address(sock.getsockname())
         # Messages are gathered here already; Nagle would only hold the last request back.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _try_to_set(sock, socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     @property
     def local(self) -> Address:
@@ -470,12 +481,27 @@ _address4 = Address._make
 """`_address` of an IPv4 socket."""
 
 
+def _do_without(why: OSError) -> None:
+    """From now on all sockets take and send datagrams one by one."""
+    for shared in _batches:
+        shared.set(None)
+    if not _does_without.get():
+        _does_without.set(True)
+        logger.info("no recvmmsg and sendmmsg here (%s): the DHT makes do without", why.strerror)
+
+
 def _enlarge(sock: socket.socket, option: int) -> None:
     """The largest buffer the system grants, so that a burst of replies is not dropped."""
     for size in _UDP_BUFFERS:
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, option, size)
             return
+
+
+def _try_to_set(sock: socket.socket, level: int, option: int) -> None:
+    """What is better so, and does without: no option is a reason to have no connection."""
+    with suppress(OSError):
+        sock.setsockopt(level, option, 1)
 
 
 def _unsent(buffers: Sequence[bytes | memoryview], sent: int) -> Sequence[bytes | memoryview]:

@@ -16,7 +16,10 @@ from dht_torrent.ids import Address
 
 logger = logging.getLogger(__name__)
 
-_NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
+_NO_IPV6: Final = frozenset(
+    {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT, errno.EPERM}
+)
+"""How a machine without IPv6, or a sandbox that lets nobody use it, says so."""
 
 
 async def listen(

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import hashlib
 import ipaddress
+import logging
 import os
 import re
 import stat
@@ -22,7 +23,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from dht_torrent import bencode
 from dht_torrent.bounds import MAX_FILES, MAX_INFO, MAX_MAGNET, MAX_PIECES, in_calendar
@@ -31,6 +32,9 @@ from dht_torrent.geometry import Geometry
 from dht_torrent.ids import Address, InfoHash, address_from_compact, parse_info_hash
 from dht_torrent.relief import Relief, no_relief, relieved
 from dht_torrent.storage import FileStamp
+from dht_torrent.syscalls import UNSUPPORTED, flush, flush_folder
+
+logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -49,6 +53,8 @@ _NO_STAMP = _STAMP.pack(-1, 0)
 _RESUME_NAME = re.compile(r"[0-9a-f]{40}\.resume")
 _DHT_NAMES = ("dht.state", "dht6.state")  # of IPv4, of IPv6
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_NO_LOCKS: Final = UNSUPPORTED | {errno.ENOLCK}
+"""How Lustre and NFS without locks say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +301,13 @@ class StateDir:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
+            if exc.errno in _NO_LOCKS:
+                logger.warning(
+                    "cannot lock the state folder %s (%s): see to it that one node uses it",
+                    self.path,
+                    exc.strerror,
+                )
+                return
             self.close()
             if exc.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise InputError(
@@ -344,7 +357,7 @@ class StateDir:
         try:
             with self._writing:
                 path.unlink(missing_ok=True)
-                relieved(self._relief, _sync_folder, path.parent)
+                relieved(self._relief, flush_folder, path.parent)
         except OSError as exc:
             raise StorageError(f"{path}: {exc.strerror}") from exc
 
@@ -386,7 +399,7 @@ class StateDir:
             try:
                 relieved(self._relief, _write, temporary, _seal(payload))
                 temporary.replace(path)
-                relieved(self._relief, _sync_folder, path.parent)
+                relieved(self._relief, flush_folder, path.parent)
             except OSError as exc:
                 with contextlib.suppress(OSError):
                     temporary.unlink()
@@ -423,13 +436,4 @@ def _write(path: Path, data: bytes) -> None:
     with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor
         file.write(data)
         file.flush()
-        os.fsync(fd)
-
-
-def _sync_folder(path: Path) -> None:
-    """So that a rename or removal itself survives a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        flush(fd)

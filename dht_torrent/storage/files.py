@@ -21,13 +21,13 @@ from dht_torrent.relief import NO_DESCRIPTORS, relieved
 from dht_torrent.storage.descriptors import Descriptors
 from dht_torrent.storage.folder import Folder, Parts, fail
 from dht_torrent.storage.protocol import FileStamp
+from dht_torrent.syscalls import UNSUPPORTED, flush, free_space, read_at
 
 _T = TypeVar("_T")
 
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None) if hasattr(os, "preadv") else None
 _SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
 _SEEK_HOLE: int | None = getattr(os, "SEEK_HOLE", None)
-_fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 class FileStorage:
@@ -100,7 +100,7 @@ class FileStorage:
                 self._check_end(fd, span)
                 done = 0
                 while done < span.length:
-                    count = os.preadv(fd, [part[done:]], span.offset + done)
+                    count = read_at(fd, part[done:], span.offset + done)
                     if count == 0:
                         raise StorageError(f"{self._name(span.file)}: shorter than it should be")
                     done += count
@@ -130,9 +130,12 @@ class FileStorage:
             return os.preadv(file.fd, buffers, span.offset, self._nowait) == span.length
         except StorageError:
             return False
+        except NotImplementedError:  # a C library without preadv2
+            self._nowait = None
+            return False
         except OSError as exc:
-            if exc.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                self._nowait = None  # this file system cannot; do not ask again
+            if exc.errno in UNSUPPORTED:
+                self._nowait = None  # do not ask again
             return False
         finally:
             self._descriptors.give_back(file)
@@ -209,7 +212,7 @@ class FileStorage:
                 try:
                     # Any descriptor of the file will do: dirty pages belong to the file.
                     with self._descriptors.borrowing(index) as fd:
-                        _fdatasync(fd)
+                        flush(fd)
                 except FileNotFoundError:
                     pass  # deleted since; its stamp will say so
                 except OSError as exc:
@@ -226,13 +229,12 @@ class FileStorage:
         base = self._folder.base
         try:
             base.mkdir(parents=True, exist_ok=True)
-            space = os.statvfs(base)
+            free = free_space(base)
         except OSError as exc:
             fail(base, exc)
         if needed is None:
             needed = self._missing_bytes()
-        free = space.f_bavail * space.f_frsize
-        if needed > free:
+        if free is not None and needed > free:
             raise StorageError(
                 f"{base}: {needed} bytes are needed and {free} are free", disk_full=True
             )

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import gc
+import logging
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
+from dht_torrent.engine import batches as batches_module
 from dht_torrent.engine import net as net_module
 from dht_torrent.engine.batches import BATCH, REMEMBERED, Batches
-from dht_torrent.engine.net import MAX_DATAGRAM, MAX_DRAIN, RealDatagramSocket, RealNetwork
+from dht_torrent.engine.net import (
+    MAX_DATAGRAM,
+    MAX_DRAIN,
+    DatagramSocket,
+    RealDatagramSocket,
+    RealNetwork,
+)
 from dht_torrent.ids import Address
+from dht_torrent.syscalls import UNSUPPORTED
 
 FAMILIES = pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 MOST = 512
@@ -152,3 +165,131 @@ async def test_nothing_is_kept_of_a_closed_socket() -> None:
     assert one.errors == 20
     gc.collect()
     assert open_descriptors() <= before
+
+
+# -- a system that refuses them ------------------------------------------------------------------
+
+
+class Refused:
+    """A system call that fails with `code`, and counts how often."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        self.calls = 0
+
+    def __call__(self, *_: object) -> int:
+        self.calls += 1
+        ctypes.set_errno(self.code)
+        return -1
+
+
+async def burst(one: DatagramSocket, two: DatagramSocket, count: int) -> None:
+    """Sends so many at once, and sees them arrive in order."""
+    datagrams = [(b"%d" % n, two.address) for n in range(count)]
+    assert one.send_all(datagrams) == 0
+    got: list[tuple[bytes, Address]] = []
+    with trio.fail_after(5):
+        while len(got) < count:
+            got += await two.receive()
+    assert got == [(data, one.address) for data, _ in datagrams]
+
+
+@pytest.mark.parametrize("code", sorted(UNSUPPORTED))
+@pytest.mark.parametrize("missing", [("_recvmmsg",), ("_sendmmsg",), ("_recvmmsg", "_sendmmsg")])
+async def test_a_system_that_refuses_them_is_asked_once_and_told_of_once(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    missing: tuple[str, ...],
+    code: int,
+) -> None:
+    caplog.set_level(logging.INFO)
+    calls = [Refused(code) for _ in missing]
+    for name, call in zip(missing, calls, strict=True):
+        monkeypatch.setattr(batches_module, name, call)
+    for host in ("127.0.0.1", "::1"):
+        one, two = [await RealNetwork().open_udp(Address(host, 0)) for _ in range(2)]
+        for count in (20, 150, 20):
+            await burst(one, two, count)
+        assert one.errors == two.errors == 0
+        one.close()
+        two.close()
+    # Whichever came first: after it neither is tried.
+    assert sum(call.calls for call in calls) == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no recvmmsg and sendmmsg here ({os.strerror(code)}): the DHT makes do without"
+    ]
+    assert [shared.get() for shared in net_module._batches] == [None, None]
+
+
+async def test_a_c_library_without_them_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(net_module, "ARE_POSSIBLE", False)
+    monkeypatch.setattr(batches_module, "_recvmmsg", None)
+    monkeypatch.setattr(batches_module, "_sendmmsg", None)
+    one, two = [await RealNetwork().open_udp(Address("127.0.0.1", 0)) for _ in range(2)]
+    for count in (20, 150):
+        await burst(one, two, count)
+    one.close()
+    two.close()
+
+
+def test_a_c_library_that_cannot_be_looked_into_has_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert batches_module._libc("recvmmsg") is not None
+    assert batches_module._libc("no_such_function") is None
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("dynamic loading is not supported")
+
+    monkeypatch.setattr(ctypes, "CDLL", fails)
+    assert batches_module._libc("recvmmsg") is None
+
+
+@FAMILIES
+def test_a_datagram_that_cannot_leave_is_no_reason_to_do_without(
+    sockets: tuple[socket.socket, socket.socket], host: str
+) -> None:
+    one, two = sockets
+    batches = Batches(one.family, MOST)
+    # The kernel says EINVAL to a port 0, whichever call it is.
+    assert batches.send(one, [(b"nowhere", Address(host, 0)), (b"here", address(two))]) == 1
+    assert batches.refused is None
+    assert batches.receive(two) == [(b"here", address(one))]
+
+
+@FAMILIES
+def test_calls_that_once_went_well_are_not_given_up(
+    monkeypatch: pytest.MonkeyPatch, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    one, two = sockets
+    batches = Batches(one.family, MOST)
+    assert batches.send(one, [(b"x", address(two))]) == 0
+    assert batches.receive(two) == [(b"x", address(one))]
+    # A firewall whose table is full says EPERM to some.
+    with monkeypatch.context() as patch:
+        patch.setattr(batches_module, "_sendmmsg", Refused(errno.EPERM))
+        patch.setattr(batches_module, "_recvmmsg", Refused(errno.EPERM))
+        assert batches.send(one, [(b"y", address(two))]) == 1
+        with pytest.raises(PermissionError):
+            batches.receive(two)
+    assert batches.refused is None
+
+
+@FAMILIES
+def test_a_batch_that_is_refused_leaves_whole_and_is_counted_right(
+    monkeypatch: pytest.MonkeyPatch, sockets: tuple[socket.socket, socket.socket], host: str
+) -> None:
+    one, two = sockets
+    monkeypatch.setattr(batches_module, "_sendmmsg", Refused(errno.ENOSYS))
+    batches = Batches(one.family, MOST)
+    datagrams = [
+        (b"too long" * MOST, address(two)),
+        (b"first", address(two)),
+        (b"nowhere", Address(host, 0)),
+        (b"", address(two)),
+        (b"x" * MOST, address(two)),
+    ]
+    assert batches.send(one, datagrams) == 2
+    assert batches.refused is not None
+    got = [two.recvfrom(MOST + 1) for _ in range(3)]
+    assert [data for data, _ in got] == [b"first", b"", b"x" * MOST]

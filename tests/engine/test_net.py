@@ -270,6 +270,30 @@ async def test_a_restart_does_not_wait_for_old_connections() -> None:
     again.close()
 
 
+async def test_a_system_without_the_options_that_only_help_is_good_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SO_REUSEADDR", "SO_RCVBUF", "SO_SNDBUF", "TCP_NODELAY"):
+        monkeypatch.setattr(socket, name, 9999)  # which no kernel knows
+    net = RealNetwork()
+    listener = await net.listen(Address("127.0.0.1", 0))
+    with trio.fail_after(5):
+        ours = await net.connect(listener.address, local=Address("127.0.0.1", unused_port()))
+        theirs = await listener.accept()
+        await theirs.send(b"hello")
+        assert await ours.receive_into(memoryview(bytearray(5))) == 5
+    udp = await net.open_udp(Address("127.0.0.1", 0))
+    for opened in (udp, ours, theirs, listener):
+        opened.close()
+
+
+def unused_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
 async def test_a_port_that_dials_itself_is_refused() -> None:
     """Linux connects a socket to itself when source and target port are the same."""
     network = RealNetwork()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import fcntl
 import hashlib
 import os
 import random
@@ -27,6 +29,7 @@ from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import Address, InfoHash, address_from_compact
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import FileStamp, FileStorage
+from dht_torrent.syscalls import UNSUPPORTED
 from tests.helpers.storages import PIECE, hashed
 
 HASH = InfoHash(bytes(range(20)))
@@ -286,7 +289,7 @@ def test_a_save_that_fails_leaves_the_record_before(
     with StateDir(tmp_path) as state:
         state.save(minimal())
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", full)
+            patch.setattr("dht_torrent.syscalls._fdatasync", full)
             with pytest.raises(StorageError, match="No space") as caught:
                 state.save(dataclasses.replace(minimal(), paused=True))
         assert caught.value.disk_full
@@ -478,3 +481,51 @@ async def check_after_kill(folder: Path, meta: Metainfo, resume: Resume) -> None
     assert await disk.check(result.trusted) == result.trusted
     assert await disk.check() == result.trusted | await disk.check(result.recheck)
     storage.close()
+
+
+# -- what a file system may not have -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, *sorted(UNSUPPORTED)])
+def test_a_file_system_without_locks_is_used_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    with StateDir(tmp_path / "state") as state:
+        state.save(minimal())
+        assert state.load_all() == ([minimal()], [])
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"cannot lock the state folder {tmp_path}/state ({os.strerror(code)}): see to it that one "
+        "node uses it"
+    )
+
+
+def test_a_lock_that_fails_for_another_reason_stops_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    with pytest.raises(InputError, match=r"cannot lock the state folder .*: Input/output error"):
+        StateDir(tmp_path)
+
+
+@pytest.mark.parametrize("code", sorted(UNSUPPORTED))
+def test_a_record_is_kept_where_nothing_can_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("dht_torrent.syscalls._fdatasync", fails)
+    monkeypatch.setattr(os, "fsync", fails)
+    with StateDir(tmp_path) as state:
+        state.save(minimal())
+        assert state.load_all() == ([minimal()], [])
+        state.remove(HASH)
+        assert state.load_all() == ([], [])

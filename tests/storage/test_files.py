@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
 from dht_torrent.config import DiskConfig
 from dht_torrent.errors import StorageError
 from dht_torrent.storage import FileStorage
+from dht_torrent.syscalls import UNSUPPORTED
 from tests.helpers.content import read_tree
 from tests.helpers.storages import ALBUM, CONTENT, opened, quickly, single
 
@@ -81,7 +83,7 @@ def test_content_that_cannot_fit_is_refused_before_anything_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = 10 * 4096
-    fields = (4096, 4096, 10, 10, 10, 0, 0, 0, 0, 255)
+    fields = (4096, 4096, 90, 10, 10, 0, 0, 0, 0, 255)
     monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(fields))
     storage = opened(tmp_path, ALBUM)
     with pytest.raises(StorageError, match=f"60015 bytes are needed and {free} are free") as caught:
@@ -91,6 +93,17 @@ def test_content_that_cannot_fit_is_refused_before_anything_is_made(
     storage.create(needed=1000)
     storage.write(20015, CONTENT[20015:])
     storage.create()  # what is there already needs no more space
+    storage.close()
+
+
+def test_content_is_begun_where_free_space_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = (512, 0, 0, 0, 0, 0, 0, 0, 0, 255)  # what FUSE says for a file system that does not
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(fields))
+    storage = opened(tmp_path, ALBUM)
+    storage.create()
+    assert (tmp_path / "album").is_dir()
     storage.close()
 
 
@@ -142,7 +155,7 @@ def test_a_failed_sync_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monkey
         if len(synced) == 1:
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("dht_torrent.storage.files._fdatasync", fails_once)
+    monkeypatch.setattr("dht_torrent.syscalls._fdatasync", fails_once)
     with pytest.raises(StorageError, match="Input/output"):
         storage.sync()
     storage.sync()
@@ -158,6 +171,85 @@ def test_a_deleted_file_does_not_stop_the_others_from_syncing(tmp_path: Path) ->
     storage.stamps()
     storage.sync()
     assert storage.stamps()[0] is None
+    storage.close()
+
+
+# -- what a system may not have ------------------------------------------------------------------
+
+
+def refusing(code: int, calls: list[int]) -> Any:
+    def fails(*_: object) -> NoReturn:
+        calls.append(code)
+        raise OSError(code, os.strerror(code)) if code else NotImplementedError
+
+    return fails
+
+
+@pytest.mark.parametrize("code", [0, *sorted(UNSUPPORTED)])
+def test_reads_that_must_not_wait_are_given_up_where_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    storage = opened(tmp_path, single(100))
+    storage.write(0, CONTENT[:100])
+    calls: list[int] = []
+    monkeypatch.setattr(os, "preadv", refusing(code, calls))
+    for _ in range(3):
+        assert quickly(storage, 0, 100) is None
+    assert calls == [code]
+    storage.close()
+
+
+def test_a_read_that_would_wait_is_tried_again_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = opened(tmp_path, single(100))
+    storage.write(0, CONTENT[:100])
+    calls: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "preadv", refusing(errno.EAGAIN, calls))
+        assert [quickly(storage, 0, 100) for _ in range(2)] == [None, None]
+    assert calls == [errno.EAGAIN] * 2
+    # Whether a temporary folder's file system can, is not for us to say.
+    assert quickly(storage, 0, 100) in (None, CONTENT[:100])
+    storage.close()
+
+
+@pytest.mark.parametrize("refused", [(3,), (4,), (3, 4)])  # SEEK_DATA, SEEK_HOLE
+@pytest.mark.parametrize("code", sorted(UNSUPPORTED))
+def test_where_holes_cannot_be_seen_a_file_is_all_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: tuple[int, ...], code: int
+) -> None:
+    seek = os.lseek
+
+    def may_seek(fd: int, position: int, how: int) -> int:
+        if how in refused:
+            raise OSError(code, os.strerror(code))
+        return seek(fd, position, how)
+
+    length = 8 << 20
+    storage = opened(tmp_path, single(length))
+    storage.write(4 << 20, b"x" * 4096)
+    monkeypatch.setattr(os, "lseek", may_seek)
+    start, end = storage.next_data(0, length)
+    assert start in (0, 4 << 20)
+    assert end == length
+    assert storage.next_data(5 << 20, length) == (
+        (length, length) if refused == (4,) else (5 << 20, length)
+    )
+    storage.close()
+
+
+@pytest.mark.parametrize("code", sorted(UNSUPPORTED))
+def test_a_file_system_without_sync_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr("dht_torrent.syscalls._fdatasync", refusing(code, calls))
+    monkeypatch.setattr(os, "fsync", refusing(code, calls))
+    storage = opened(tmp_path, single(100))
+    storage.write(0, b"x" * 100)
+    storage.sync()
+    assert calls == [code] * 2
     storage.close()
 
 

@@ -1,0 +1,85 @@
+"""System calls that not every kernel, sandbox or file system has, and what is done instead. The
+rule: a call that is only faster or safer is never a reason to fail.
+
+A container's seccomp filter, Lustre without locks, a FUSE or CIFS mount: each refuses something
+else. A refusal that a plainer call meets too is a true error, and is raised.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+UNSUPPORTED: Final = frozenset(
+    {errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+)
+"""What a call that is not there fails with: ENOSYS from an old kernel, EPERM from a sandbox, the
+others from a file system."""
+
+# As PostgreSQL has it: some systems do not let folders be opened, or synced, at all.
+_NO_FOLDER_SYNC: Final = UNSUPPORTED | {errno.EBADF, errno.EACCES, errno.EISDIR}
+
+_preadv = getattr(os, "preadv", None)  # macOS has it since version 11
+_fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS does not have it
+
+
+def read_at(fd: int, buffer: memoryview, offset: int) -> int:
+    """Fill `buffer` with what is at `offset`, as far as one call does. 0 at the end of the file."""
+    if _preadv is not None:
+        try:
+            count: int = _preadv(fd, (buffer,), offset)
+        except OSError as exc:
+            if exc.errno not in UNSUPPORTED:
+                raise
+        else:
+            return count
+    data = os.pread(fd, len(buffer), offset)
+    buffer[: len(data)] = data
+    return len(data)
+
+
+def flush(fd: int) -> None:
+    """What was written to the file survives a power cut, where the file system can promise it."""
+    for sync in (_fdatasync, os.fsync):
+        try:
+            sync(fd)
+        except OSError as exc:
+            if exc.errno not in UNSUPPORTED:
+                raise
+        else:
+            return
+
+
+def flush_folder(path: Path) -> None:
+    """So that a rename or removal itself survives a power cut, where that can be promised."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        if exc.errno not in _NO_FOLDER_SYNC:
+            raise
+
+
+def free_space(folder: Path) -> int | None:
+    """Bytes that may still be written there; None where the file system does not tell."""
+    try:
+        space = os.statvfs(folder)
+    except OSError as exc:
+        if exc.errno not in UNSUPPORTED:
+            raise
+        return None
+    # Many a FUSE file system has no such thing as a size, and says that all is 0.
+    return space.f_bavail * space.f_frsize if space.f_blocks else None
+
+
+def cores() -> int:
+    """How many this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # macOS does not have it
+        return os.cpu_count() or 1
