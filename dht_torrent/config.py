@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dht_torrent.bounds import MAX_INFO
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort, parse_address, parse_host_port
 
@@ -201,8 +202,11 @@ class PeerConfig:
     """Longest BEP 10 message."""
     max_extension_handshakes: int = 10
     """Handshakes repeated more often close the connection."""
-    max_metadata: int = 4 * 1024 * 1024
-    """Largest info dict fetched from peers (libtorrent's ut_metadata cap)."""
+    max_metadata: int = MAX_INFO
+    """Bytes of the largest info dict fetched from peers, 30 MiB (libtorrent's default)."""
+    max_metadata_held: int = 4 * MAX_INFO
+    """Bytes of info dicts that all torrents together hold before they are verified. Memory grows
+    only with what came; when full, the fetch that gets nothing, or began last, begins again."""
     max_metadata_requests: int = 64
     """Metadata blocks a peer may ask before we have sent them; more are rejected."""
     max_unwanted_blocks: int = 50

@@ -1,12 +1,16 @@
 """Magnet links (BEP 9, BEP 53). A link names exactly one v1 torrent by its infohash. Peers and
-trackers are hints, and a hint that cannot be used is dropped rather than refused."""
+trackers are hints, and a hint that cannot be used is dropped rather than refused.
+
+A Magnet that exists can be written, and what is written can be read: its hints are as many as fit.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
 from dht_torrent.bounds import MAX_FILES, MAX_HINTS, MAX_MAGNET, MAX_RANGES
@@ -14,6 +18,7 @@ from dht_torrent.errors import InputError, MagnetError
 from dht_torrent.ids import HostPort, InfoHash, parse_host_port
 from dht_torrent.names import printable
 
+_Hint = TypeVar("_Hint")
 _PREFIX = "magnet:?"
 _V1 = "urn:btih:"
 _V2 = "urn:btmh:"
@@ -21,7 +26,8 @@ _V2 = "urn:btmh:"
 
 @dataclass(frozen=True, slots=True)
 class Magnet:
-    """What a magnet link says. `str(magnet)` is the canonical link."""
+    """What a magnet link says. `str(magnet)` is the canonical link. Raises MagnetError when made
+    with a selection that no link can hold."""
 
     info_hash: InfoHash
     name: str | None = None
@@ -33,16 +39,29 @@ class Magnet:
     trackers: tuple[str, ...] = ()
     """`tr`: kept to be passed on, never contacted."""
 
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "name", printable(self.name or "") or None)
+        if self.select is not None:
+            put(self, "select", _checked(self.select))
+        room = MAX_MAGNET - len(_PREFIX + "&".join(self._needed()))
+        peers, room = _fitting(self.peers, _peer_field, room)
+        put(self, "peers", peers)
+        trackers = (tracker.encode("utf-8", "replace").decode() for tracker in self.trackers)
+        put(self, "trackers", _fitting(filter(None, trackers), _tracker_field, room)[0])
+
     @classmethod
     def parse(cls, text: str) -> Magnet:
-        """Raises MagnetError with a line that says what is wrong."""
+        """Reads a link, also one with blanks around it or whose `&` a web page wrote as `&amp;`.
+
+        Raises MagnetError with a line that says what is wrong."""
         text = text.strip()
         if len(text) > MAX_MAGNET:
             raise MagnetError(f"the magnet link is longer than {MAX_MAGNET} characters")
         if text[: len(_PREFIX)].lower() != _PREFIX:
             raise MagnetError(f"a magnet link starts with {_PREFIX}, this is {text[:40]!r}")
         values: dict[str, list[str]] = {}
-        for field in text[len(_PREFIX) :].split("&"):
+        for field in text[len(_PREFIX) :].replace("&amp;", "&").split("&"):
             name, _, value = field.partition("=")
             # `x.pe.1` and `tr.2` are how some clients number repeated keys.
             stem, dot, number = name.lower().rpartition(".")
@@ -54,18 +73,22 @@ class Magnet:
             name=printable(values.get("dn", [""])[0]) or None,
             peers=_peers(values.get("x.pe", [])),
             select=parse_ranges(select) if select else None,
-            trackers=tuple(dict.fromkeys(v for v in values.get("tr", ()) if v))[:MAX_HINTS],
+            trackers=tuple(values.get("tr", ())),
         )
 
     def __str__(self) -> str:
-        fields = [f"xt={_V1}{self.info_hash.hex()}"]
-        if self.name:
-            fields.append("dn=" + _quote(self.name))
-        fields += ["tr=" + _quote(tracker) for tracker in self.trackers]
-        fields += ["x.pe=" + quote(str(peer), safe=":[]") for peer in self.peers]
-        if self.select is not None:
-            fields.append("so=" + format_ranges(self.select))
-        return _PREFIX + "&".join(fields)
+        topic, name, select = self._needed()
+        trackers = map(_tracker_field, self.trackers)
+        peers = map(_peer_field, self.peers)
+        return _PREFIX + "&".join(filter(None, (topic, name, *trackers, *peers, select)))
+
+    def _needed(self) -> tuple[str, str, str]:
+        """What is no hint: topic, name and selection."""
+        return (
+            f"xt={_V1}{self.info_hash.hex()}",
+            "dn=" + _quote(self.name) if self.name else "",
+            "so=" + format_ranges(self.select) if self.select is not None else "",
+        )
 
 
 def parse_ranges(text: str) -> tuple[tuple[int, int], ...]:
@@ -99,6 +122,31 @@ def _file_index(text: str) -> int:
     if len(text) > 9 or int(text) >= MAX_FILES:
         raise MagnetError(f"a file index must be below {MAX_FILES}, got {text[:20]}")
     return int(text)
+
+
+def _checked(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    given = list(ranges)
+    if any(not 0 <= first <= last < MAX_FILES for first, last in given):
+        raise MagnetError(f"a range of files runs upwards, and stays below {MAX_FILES}")
+    merged = _merge(given)
+    if not 0 < len(merged) <= MAX_RANGES:
+        raise MagnetError(f"a selection has 1 to {MAX_RANGES} file ranges")
+    return merged
+
+
+def _fitting(
+    hints: Iterable[_Hint], field: Callable[[_Hint], str], room: int
+) -> tuple[tuple[_Hint, ...], int]:
+    """The first few `hints`, each once, whose fields have room in the link; and the room left."""
+    kept: dict[_Hint, None] = {}
+    for hint in hints:
+        if len(kept) == MAX_HINTS:
+            break
+        size = len(field(hint)) + 1
+        if hint not in kept and size <= room:
+            kept[hint] = None
+            room -= size
+    return tuple(kept), room
 
 
 def _merge(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -144,13 +192,21 @@ def _peers(texts: list[str]) -> tuple[HostPort, ...]:
             continue
         if peer.port and peer.host.isascii() and peer.host.isprintable() and " " not in peer.host:
             peers[peer] = None
-    return tuple(peers)[:MAX_HINTS]
+    return tuple(peers)
 
 
 def _unquote(value: str) -> str:
     """`+` is a space here, as in a form. Bytes that are no UTF-8 become U+FFFD."""
     raw = unquote_to_bytes(value.replace("+", " ").encode("utf-8", "replace"))
     return raw.decode("utf-8", "replace")
+
+
+def _peer_field(peer: HostPort) -> str:
+    return "x.pe=" + quote(str(peer), safe=":[]", errors="replace")
+
+
+def _tracker_field(tracker: str) -> str:
+    return "tr=" + _quote(tracker)
 
 
 def _quote(value: str) -> str:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dht_torrent.bounds import MAX_FILES
+from dht_torrent.bounds import MAX_FILES, MAX_MAGNET
 from dht_torrent.errors import MagnetError
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.magnet import Magnet, format_ranges, parse_ranges
@@ -179,3 +179,51 @@ def test_malformed_ranges_are_refused(text: str) -> None:
 @given(RANGES)
 def test_ranges_survive_being_printed(ranges: tuple[tuple[int, int], ...]) -> None:
     assert parse_ranges(format_ranges(ranges)) == ranges
+
+
+@pytest.mark.parametrize("space", [" ", "\n", "\r\n", "\t ", "\u00a0"])
+def test_blanks_around_a_link_and_escaped_ampersands_are_read(space: str) -> None:
+    magnet = Magnet(HASH, "a & b", (HostPort("127.0.0.1", 1),), ((1, 2),))
+    assert Magnet.parse(space + str(magnet) + space) == magnet
+    assert Magnet.parse(str(magnet).replace("&", "&amp;")) == magnet
+
+
+LONG = st.builds(
+    Magnet,
+    info_hash=st.just(HASH),
+    name=st.none() | st.text(max_size=400),
+    peers=st.lists(
+        st.builds(HostPort, st.sampled_from(["h" * 250, "\u00fc" * 80, "::1"]), st.integers(1, 99)),
+        max_size=150,
+    ).map(tuple),
+    select=st.none() | st.integers(1, 1000).map(lambda n: tuple((3 * i, 3 * i) for i in range(n))),
+    trackers=st.lists(st.text(max_size=20).map(lambda text: text * 500), max_size=200).map(tuple),
+)
+
+
+@given(LONG)
+@settings(max_examples=60)
+def test_whatever_is_written_is_read(magnet: Magnet) -> None:
+    link = str(magnet)
+    assert len(link) <= MAX_MAGNET
+    again = Magnet.parse(link)
+    assert (again.info_hash, again.name, again.select) == (HASH, magnet.name, magnet.select)
+    assert again.trackers == magnet.trackers
+    assert Magnet.parse(str(again)) == again
+
+
+def test_a_link_that_would_grow_when_it_is_written_loses_hints_and_nothing_else() -> None:
+    link = LINK + "&dn=x&so=1" + "".join(f"&tr={'ü' * 500}{i}" for i in range(60))
+    assert len(link) < MAX_MAGNET < len(link) * 3
+    magnet = Magnet.parse(link)
+    assert 0 < len(magnet.trackers) < 60
+    assert Magnet.parse(str(magnet)) == magnet
+
+
+@pytest.mark.parametrize(
+    "select",
+    [(), ((3, 1),), ((-1, 0),), ((0, MAX_FILES),), tuple((3 * i, 3 * i) for i in range(1001))],
+)
+def test_a_selection_that_no_link_can_hold_is_refused(select: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(MagnetError):
+        Magnet(HASH, select=select)

@@ -20,6 +20,7 @@ from dht_torrent.engine.state import StateDir
 from dht_torrent.ids import Address, InfoHash, PeerId
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import Descriptors, Storage
+from dht_torrent.torrent.metadata import MetadataMemory
 from dht_torrent.torrent.pieces import BufferPool
 from dht_torrent.trace import Trace
 
@@ -49,6 +50,8 @@ class Host:
     """For the blocks on their way to peers."""
     descriptors: Descriptors
     """The files that all torrents have open."""
+    metadata: MetadataMemory
+    """For info dicts on their way from peers."""
     limits: Limits = field(default_factory=Limits)
     own_addresses: set[Address] = field(default_factory=set)
     """Where we reached ourselves: never dialled again."""

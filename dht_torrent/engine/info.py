@@ -25,19 +25,22 @@ class InfoFetch:
         self._host = host
         self._info_hash = info_hash
         self._crowd = crowd
-        self._fetch = MetadataFetch(info_hash, host.config.peer)
+        self._fetch = MetadataFetch(info_hash, host.config.peer, host.metadata)
         self._news = trio.Event()
 
     async def run(self) -> Metainfo:
         """Returns when the dict is here, verified and found acceptable.
 
         Raises MetainfoError if what the infohash names is nothing we accept."""
-        while self._fetch.info is None:
-            self._ask(trio.current_time())
-            self._news = trio.Event()
-            with trio.move_on_after(TICK if self._crowd.peers else float("inf")):
-                await self._news.wait()
-        # In a thread: the worst that 4 MiB can hold takes seconds to look through.
+        try:
+            while self._fetch.info is None:
+                self._ask(trio.current_time())
+                self._news = trio.Event()
+                with trio.move_on_after(TICK if self._crowd.peers else float("inf")):
+                    await self._news.wait()
+        finally:
+            self._fetch.close()
+        # In a thread: the worst that 30 MiB can hold takes seconds to look through.
         return await self._host.disk.run(from_info, self._fetch.info, info_hash=self._info_hash)
 
     def offered(self, peer: Peer, size: int, now: float) -> None:
@@ -47,6 +50,10 @@ class InfoFetch:
             self._fetch.peer_joined(peer.key, size, now)
             self._ask(now)
             self._news.set()
+
+    def trouble(self) -> str | None:
+        """Why it cannot be fetched from those who are here, in one line."""
+        return self._fetch.trouble()
 
     def left(self, peer: Peer) -> None:
         self._fetch.peer_left(peer.key)

@@ -41,6 +41,7 @@ from dht_torrent.peer.half_open import HalfOpen
 from dht_torrent.peer.identity import make_peer_id
 from dht_torrent.relief import descriptors_left
 from dht_torrent.storage import Descriptors, FileStorage, Storage
+from dht_torrent.torrent.metadata import MetadataMemory
 from dht_torrent.torrent.pieces import BufferPool
 from dht_torrent.torrent.selection import check_selection
 from dht_torrent.trace import Trace, nothing
@@ -459,6 +460,7 @@ async def open_node(
             buffer=memoryview(bytearray(config.peer.receive_buffer)),
             send_buffers=BufferPool(SPARE_SEND_BUFFERS),
             descriptors=descriptors,
+            metadata=MetadataMemory(config.peer.max_metadata_held),
             limits=limits,
         )
         async with trio.open_nursery() as nursery:

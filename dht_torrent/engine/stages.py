@@ -80,6 +80,8 @@ def why_stuck(stage: Stage, crowd: Crowd, dht: Families | None, lookup: str) -> 
     if not peers:
         return _why_no_peers(len(crowd.candidates), dht, lookup)
     if isinstance(stage, FetchingInfo):
+        if trouble := stage.fetch.trouble():
+            return trouble
         return f"{len(peers)} peers, none has sent the metadata yet"
     if not any(peer.am_interested for peer in peers):
         return f"none of {len(peers)} peers has a piece that is missing"

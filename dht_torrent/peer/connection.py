@@ -436,8 +436,8 @@ class Connection:
         events.append(message)
 
     def _take_extended(self, number: int, payload: bytes, events: list[Event]) -> None:
-        most = self._config.max_metadata
         if number != extensions.HANDSHAKE_ID:
+            most = self._config.max_metadata
             message = extensions.decode_message(number, payload, max_metadata=most)
             if message is not None:
                 events.append(message)
@@ -445,7 +445,7 @@ class Connection:
         self._extension_handshakes += 1
         if self._extension_handshakes > self._config.max_extension_handshakes:
             raise PeerProtocolError("repeats its extension handshake without end")
-        handshake = extensions.decode_handshake(payload, max_metadata=most)
+        handshake = extensions.decode_handshake(payload)
         for name, theirs in handshake.extensions.items():
             if theirs:
                 self._their_ids[name] = theirs

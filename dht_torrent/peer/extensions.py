@@ -27,6 +27,8 @@ METADATA_BLOCK = 16 * 1024
 DEFAULT_REQQ = 250
 """Requests a peer lets us queue when it does not say (libtorrent's assumption)."""
 MAX_REQQ = 2000
+MAX_METADATA_CLAIM = (1 << 31) - 1
+"""Bytes of metadata one may claim to have."""
 MAX_CLIENT = 100
 """Bytes kept of a client's name for itself."""
 
@@ -111,10 +113,11 @@ def encode_handshake(handshake: ExtensionHandshake) -> bytes:
     return bencode.encode(entries)
 
 
-def decode_handshake(payload: bytes, *, max_metadata: int) -> ExtensionHandshake:
+def decode_handshake(payload: bytes) -> ExtensionHandshake:
     """Reads the payload of an Extended message with id 0. Raises PeerProtocolError.
 
-    Keys may come unsorted. A `metadata_size` above `max_metadata` bytes counts as unsaid.
+    Keys may come unsorted. A `metadata_size` that nobody can mean counts as unsaid; one that is
+    more than we take is told, so that the user may hear of it.
     """
     try:
         entries = bencode.decode_tolerant(payload, max_depth=10, max_tokens=2000)
@@ -136,7 +139,7 @@ def decode_handshake(payload: bytes, *, max_metadata: int) -> ExtensionHandshake
         client=printable(client) if isinstance(client, bytes) else None,
         port=_within(entries.get(b"p"), 65535),
         request_queue=min(max(reqq, 1), MAX_REQQ) if isinstance(reqq, int) else DEFAULT_REQQ,
-        metadata_size=_within(entries.get(b"metadata_size"), max_metadata),
+        metadata_size=_within(entries.get(b"metadata_size"), MAX_METADATA_CLAIM),
         upload_only=entries.get(b"upload_only") == 1,
         your_ip=_ip(entries.get(b"yourip")),
     )

@@ -8,7 +8,9 @@ really came.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
+from dht_torrent.bounds import MAX_INFO
 from dht_torrent.config import PeerConfig
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import InfoHash
@@ -19,8 +21,13 @@ ASK_AGAIN = 3.0
 """Seconds after which an unanswered piece is asked again, of others too (libtorrent)."""
 PAUSE = 20.0
 """Seconds a peer is left alone after a reject or a useless answer."""
-MAX_HELD = 32 << 20
-"""Bytes held unverified. Beyond it, the assembly that got nothing for longest is dropped."""
+MAX_HELD = 2 * MAX_INFO + (4 << 20)
+"""Bytes one torrent holds unverified: room for the true dict beside as large a lie. Beyond it, and
+beyond what the node's MetadataMemory has, an assembly is dropped."""
+STALLED = 20.0
+"""Seconds without a block after which an assembly is dropped before others, when memory is full."""
+LEAST_RATE = 16 * 1024
+"""Bytes per second below which it is, too: a liar may drip-feed to keep what it holds."""
 
 
 def metadata_block(info: bytes, piece: int) -> bytes | None:
@@ -38,8 +45,42 @@ class _Assembly:
         self.blocks: dict[int, bytes] = {}
         self.senders: set[int] = set()
         self.asked: dict[int, float] = {}  # piece -> when last
-        self.grew_at = now
+        self.began_at = self.grew_at = now
         self.held = 0
+
+    def worth(self, now: float) -> tuple[bool, float]:
+        """Less for what is dropped first when memory is full: what stalls, and of those the one
+        that does so for longest; then what began last, so that those before it can end."""
+        age = now - self.began_at
+        if now - self.grew_at > STALLED or (age > STALLED and self.held < LEAST_RATE * age):
+            return False, self.grew_at
+        return True, -self.began_at
+
+
+class MetadataMemory:
+    """What all fetches of a node hold unverified: liars who claim sizes get no more than this."""
+
+    def __init__(self, limit: int) -> None:
+        self.held = 0
+        self._limit = limit
+        self._fetches: dict[MetadataFetch, None] = {}  # those that hold anything
+
+    def grew(self, fetch: MetadataFetch, size: int, now: float) -> None:
+        """`fetch` holds `size` bytes more: it, or another, may have to drop something."""
+        self.held += size
+        self._fetches[fetch] = None
+        while self.held > self._limit:
+            victim = min(self._fetches, key=lambda one: one.least_worth(now))
+            victim.drop_least(now)
+
+    def shrank(self, fetch: MetadataFetch, size: int, *, empty: bool) -> None:
+        self.held -= size
+        if empty:
+            self._fetches.pop(fetch, None)
+
+
+_Key = tuple[int, int | None]
+"""Of an assembly: the size claimed, and the peer it comes from if it comes from one alone."""
 
 
 class _Peer:
@@ -66,13 +107,17 @@ class MetadataFetch:
     that came from one peer alone proves it a liar.
     """
 
-    def __init__(self, info_hash: InfoHash, config: PeerConfig) -> None:
+    def __init__(
+        self, info_hash: InfoHash, config: PeerConfig, memory: MetadataMemory | None = None
+    ) -> None:
         self.info: bytes | None = None
         """The verified info dict, once it is complete."""
         self._info_hash = info_hash
         self._max_size = config.max_metadata
+        self._memory = memory or MetadataMemory(config.max_metadata_held)
+        self._too_large: dict[int, int] = {}  # peer -> bytes it says the dict has
         self._peers: dict[int, _Peer] = {}
-        self._assemblies: dict[tuple[int, int | None], _Assembly] = {}  # by size, and peer if alone
+        self._assemblies: dict[_Key, _Assembly] = {}
         self._alone: set[int] = set()  # sizes that failed once
         self._liars: list[int] = []
 
@@ -85,8 +130,11 @@ class MetadataFetch:
         self.peer_left(peer)
         if 0 < size <= self._max_size:
             self._peers[peer] = _Peer(size)
+        elif size > 0:
+            self._too_large[peer] = size
 
     def peer_left(self, peer: int) -> None:
+        self._too_large.pop(peer, None)
         state = self._peers.pop(peer, None)
         if state is None:
             return
@@ -94,10 +142,25 @@ class MetadataFetch:
         if shared is not None:
             for piece in state.outstanding:
                 shared.asked.pop(piece, None)
-        self._assemblies.pop((state.size, peer), None)
+        self._drop((state.size, peer))
         if not any(other.size == state.size for other in self._peers.values()):
-            self._assemblies.pop((state.size, None), None)
+            self._drop((state.size, None))
             self._alone.discard(state.size)
+
+    def close(self) -> None:
+        """Give back all memory but the verified dict."""
+        for key in list(self._assemblies):
+            self._drop(key)
+
+    def trouble(self) -> str | None:
+        """What people should know of: peers have metadata that is more than we take."""
+        if self._peers or not self._too_large:
+            return None
+        size, most = min(self._too_large.values()), self._max_size
+        return (
+            f"the metadata has {size} bytes, as its peers say, "
+            f"and more than {most} ({most / (1 << 20):.4g} MiB) are not taken"
+        )
 
     def want(self, peer: int, now: float) -> int | None:
         """The piece to request from this peer now, counted as requested; None if there is none.
@@ -159,9 +222,11 @@ class MetadataFetch:
         assembly.senders.add(peer)
         assembly.held += length
         assembly.grew_at = now
+        self._memory.grew(self, length, now)
         if len(assembly.blocks) == assembly.count:
             return self._completed(peer, state, assembly)
-        self._bound()
+        while self._held() > MAX_HELD:
+            self.drop_least(now)
         return None
 
     def expects(self, peer: int, piece: int) -> bool:
@@ -194,16 +259,38 @@ class MetadataFetch:
         info = b"".join(assembly.blocks[piece] for piece in range(assembly.count))
         if hashlib.sha1(info).digest() == self._info_hash:
             self.info = info
-            self._assemblies.clear()
+            self.close()
             return info
         self._alone.add(state.size)
-        self._assemblies = {k: a for k, a in self._assemblies.items() if a is not assembly}
+        for key in [key for key, one in self._assemblies.items() if one is assembly]:
+            self._drop(key)
         if assembly.senders == {peer}:
             self._liars.append(peer)
             self.peer_left(peer)
         return None
 
-    def _bound(self) -> None:
-        while sum(assembly.held for assembly in self._assemblies.values()) > MAX_HELD:
-            holding = [key for key, assembly in self._assemblies.items() if assembly.held]
-            del self._assemblies[min(holding, key=lambda key: self._assemblies[key].grew_at)]
+    # -- memory ---------------------------------------------------------------------------------
+
+    def _held(self) -> int:
+        return sum(assembly.held for assembly in self._assemblies.values())
+
+    def _holding(self) -> Iterator[tuple[_Key, _Assembly]]:
+        return (item for item in self._assemblies.items() if item[1].held)
+
+    def least_worth(self, now: float) -> tuple[bool, float]:
+        """Of what is held, the worth of that which is dropped first."""
+        return min(assembly.worth(now) for _, assembly in self._holding())
+
+    def drop_least(self, now: float) -> None:
+        """Drop that. Those it was to come from are left alone for PAUSE, or it would be back."""
+        key, assembly = min(self._holding(), key=lambda item: item[1].worth(now))
+        for peer in assembly.senders:
+            if (state := self._peers.get(peer)) is not None and state.size == key[0]:
+                state.not_before = now + PAUSE
+        self._drop(key)
+
+    def _drop(self, key: _Key) -> None:
+        assembly = self._assemblies.pop(key, None)
+        if assembly is not None and assembly.held:
+            empty = not any(one.held for one in self._assemblies.values())
+            self._memory.shrank(self, assembly.held, empty=empty)

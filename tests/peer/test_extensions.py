@@ -26,7 +26,7 @@ MAX = 4 * 1024 * 1024
 
 
 def handshake(raw: bytes) -> ExtensionHandshake:
-    return decode_handshake(raw, max_metadata=MAX)
+    return decode_handshake(raw)
 
 
 def metadata(raw: bytes) -> ExtensionMessage | None:
@@ -85,8 +85,9 @@ JUNK: list[tuple[str, bencode.Value, ExtensionHandshake]] = [
     ("metadata_size", 0, NOTHING),
     ("metadata_size", -1, NOTHING),
     ("metadata_size", 2**40, NOTHING),
-    ("metadata_size", MAX + 1, NOTHING),
+    ("metadata_size", 2**31, NOTHING),
     ("metadata_size", MAX, ExtensionHandshake(extensions={}, metadata_size=MAX)),
+    ("metadata_size", 2**31 - 1, ExtensionHandshake(extensions={}, metadata_size=2**31 - 1)),
     ("yourip", b"\x7f\0\0\x01", ExtensionHandshake(extensions={}, your_ip="127.0.0.1")),
     ("yourip", bytes(15) + b"\x01", ExtensionHandshake(extensions={}, your_ip="::1")),
     ("yourip", b"12345", NOTHING),

@@ -10,12 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dht_torrent.bounds import MAX_INFO
 from dht_torrent.config import PeerConfig
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import parse_info_hash
-from dht_torrent.torrent.metadata import ASK_AGAIN, MAX_HELD, PAUSE, MetadataFetch, metadata_block
+from dht_torrent.torrent.metadata import (
+    ASK_AGAIN,
+    PAUSE,
+    MetadataFetch,
+    MetadataMemory,
+    metadata_block,
+)
 
 INFO = random.Random(3).randbytes(4 * BLOCK + 100)
+NOWHERE = parse_info_hash(bytes(20))
 JUNK = random.Random(4).randbytes(4 * BLOCK + 100)
 
 
@@ -108,7 +116,7 @@ def test_a_peer_that_rejects_is_left_alone_for_a_while() -> None:
     assert wants(subject, 1, PAUSE) != []
 
 
-@pytest.mark.parametrize("size", [0, -1, 4 * 1024 * 1024 + 1, 2**40])
+@pytest.mark.parametrize("size", [0, -1, MAX_INFO + 1, 2**40])
 def test_a_peer_with_an_impossible_size_is_not_asked(size: int) -> None:
     subject = fetch()
     subject.peer_joined(1, size, 0.0)
@@ -205,19 +213,97 @@ def test_one_honest_peer_among_nine_is_enough(kinds: list[str]) -> None:
     assert honest_blamed == 0
 
 
-def test_what_is_held_unverified_is_bounded() -> None:
-    subject = fetch()
-    size = 4 * 1024 * 1024
-    for peer in range(12):
-        subject.peer_joined(peer, size - peer, float(peer))
-        for _ in range(127):
-            for piece in wants(subject, peer, float(peer)):
-                length = min(BLOCK, size - peer - piece * BLOCK)
-                subject.received(peer, piece, size - peer, bytes(length), float(peer))
-    held = sum(assembly.held for assembly in subject._assemblies.values())
-    assert MAX_HELD / 2 < held <= MAX_HELD
+def feed(subject: MetadataFetch, peer: int, size: int, blocks: int, now: float) -> None:
+    """`peer`, which claims `size` bytes, gives the next few blocks, if it is asked."""
+    subject.peer_joined(peer, size, now)
+    while blocks > 0 and (asked := wants(subject, peer, now)):
+        for piece in asked:
+            length = min(BLOCK, size - piece * BLOCK)
+            subject.received(peer, piece, size, bytes(length), now)
+            blocks -= 1
+
+
+def held(subject: MetadataFetch) -> int:
+    return sum(assembly.held for assembly in subject._assemblies.values())
+
+
+def test_what_is_held_unverified_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dht_torrent.torrent.metadata.MAX_HELD", 8 << 20)
+    memory = MetadataMemory(100 << 20)
+    subject = MetadataFetch(NOWHERE, PeerConfig(), memory)
+    size = 2 << 20
+    for peer in range(12):  # each stalls after 60 blocks, and the next comes long after
+        feed(subject, peer, size - peer, 60, 100.0 * peer)
+        assert held(subject) == memory.held <= 8 << 20
+    assert held(subject) > 4 << 20
     assert (size - 11, None) in subject._assemblies
-    assert (size - 0, None) not in subject._assemblies
+    assert (size - 0, None) not in subject._assemblies  # what got nothing for longest went
+    subject.close()
+    assert memory.held == 0
+
+
+def test_all_torrents_together_hold_no_more_than_the_node_allows() -> None:
+    memory = MetadataMemory(1 << 20)
+    many = [MetadataFetch(NOWHERE, PeerConfig(), memory) for _ in range(20)]
+    for number, subject in enumerate(many):
+        feed(subject, 1, 30 << 20, 10, float(number))
+        assert memory.held <= 1 << 20
+    assert sum(map(held, many)) == memory.held > 1 << 19
+    for subject in many:
+        subject.peer_left(1)
+    assert memory.held == 0
+
+
+def test_when_memory_is_full_what_began_first_comes_to_its_end() -> None:
+    info = random.Random(5).randbytes(60 * BLOCK)
+    memory = MetadataMemory(64 * BLOCK)
+    first = MetadataFetch(parse_info_hash(hashlib.sha1(info).digest()), PeerConfig(), memory)
+    later = MetadataFetch(NOWHERE, PeerConfig(), memory)
+    first.peer_joined(1, len(info), 0.0)
+    later.peer_joined(1, 30 << 20, 0.5)
+    now = 0.0
+    while first.info is None:
+        now += 0.1
+        assert now < 60
+        for piece in wants(first, 1, now):
+            answer(first, 1, piece, info, now)
+        for piece in wants(later, 1, now):
+            later.received(1, piece, 30 << 20, bytes(BLOCK), now)
+        assert memory.held <= 64 * BLOCK
+
+
+def test_who_drip_feeds_when_memory_is_full_makes_room() -> None:
+    info = random.Random(5).randbytes(60 * BLOCK)
+    memory = MetadataMemory(64 * BLOCK)
+    dripping = MetadataFetch(NOWHERE, PeerConfig(), memory)
+    feed(dripping, 1, 30 << 20, 40, 0.0)
+    for second in range(0, 120, 10):
+        feed(dripping, 1, 30 << 20, 1, float(second))
+    honest = MetadataFetch(parse_info_hash(hashlib.sha1(info).digest()), PeerConfig(), memory)
+    honest.peer_joined(1, len(info), 110.0)
+    while honest.info is None:
+        asked = wants(honest, 1, 110.0)
+        assert asked
+        for piece in asked:
+            answer(honest, 1, piece, info, 110.0)
+    assert held(dripping) == memory.held == 0
+
+
+def test_metadata_that_is_too_large_is_told_of() -> None:
+    subject = fetch()
+    assert subject.trouble() is None
+    subject.peer_joined(1, PeerConfig().max_metadata + 1, 0.0)
+    assert wants(subject, 1) == []
+    trouble = subject.trouble()
+    assert trouble is not None
+    assert "31457281 bytes" in trouble
+    assert "31457280 (30 MiB)" in trouble
+    subject.peer_joined(2, len(INFO), 0.0)  # somebody says otherwise
+    assert subject.trouble() is None
+    subject.peer_left(2)
+    assert subject.trouble() is not None
+    subject.peer_left(1)
+    assert subject.trouble() is None
 
 
 def test_a_repeated_handshake_may_correct_the_size() -> None:
