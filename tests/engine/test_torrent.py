@@ -211,8 +211,8 @@ async def serve(
         b"d6:lengthi-1e4:name1:x12:piece lengthi16384e6:pieces20:%be" % bytes(20),
         b"d6:lengthi1e4:name1:x12:piece lengthi0e6:pieces20:%be" % bytes(20),
         b"d6:lengthi99999999e4:name1:x12:piece lengthi16384e6:pieces20:%be" % bytes(20),
-        b"d5:filesld6:lengthi1e4:pathl2:..1:xeee4:name1:x12:piece lengthi16384e6:pieces20:%be"
-        % bytes(20),
+        b"d5:filesld6:lengthi1e4:pathl%beee4:name1:x12:piece lengthi16384e6:pieces20:%be"
+        % (b"2:.." * 101, bytes(20)),
         b"l" * 5000 + b"e" * 5000,
         b"not bencoded at all",
     ],
