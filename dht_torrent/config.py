@@ -282,9 +282,14 @@ class TorrentConfig:
     bootstrap_patience: float = 20.0
     """A torrent's first lookup waits this long at most for the DHT to have contacts."""
     ban_time: float = 24 * 3600.0
-    """How long a poisoner stays out."""
-    trust_floor: int = -7
-    """Trust at which a peer is banned: -2 for a failed piece, +1 for a good one (libtorrent)."""
+    """How long the address of a poisoner stays out, and its host is met with suspicion."""
+    parole_delay: float = 5.0
+    """Seconds after a peer was proved to have sent bad data until the next one of its public host
+    may be tried; doubles with each that sends bad data again."""
+    local_parole_delay: float = 0.1
+    """The same for loopback and private addresses."""
+    max_parole_delay: float = 600.0
+    """It does not grow beyond that: an honest peer behind the same address has its turn."""
     resume_interval: float = 30.0
     """Between two saves of the resume record while it changes."""
     file_check_interval: float = 60.0

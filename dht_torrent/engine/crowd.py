@@ -271,6 +271,8 @@ class Crowd:
             return "it is ourselves"
         if self.candidates.is_banned(address, now):
             return "banned"
+        if self.candidates.is_resting(address, now, incoming=incoming):
+            return "its host sent bad data lately"
         if not exchange.admits():
             return "not exchanging now"
         for other in list(self.peers.values()):

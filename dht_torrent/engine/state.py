@@ -29,7 +29,13 @@ from dht_torrent import bencode
 from dht_torrent.bounds import MAX_FILES, MAX_INFO, MAX_MAGNET, MAX_PIECES, in_calendar
 from dht_torrent.errors import BencodeError, InputError, StorageError
 from dht_torrent.geometry import Geometry
-from dht_torrent.ids import Address, InfoHash, address_from_compact, parse_info_hash
+from dht_torrent.ids import (
+    Address,
+    InfoHash,
+    address_from_compact,
+    parse_address,
+    parse_info_hash,
+)
 from dht_torrent.relief import Relief, no_relief, relieved
 from dht_torrent.storage import FileStamp
 from dht_torrent.syscalls import UNSUPPORTED, flush, flush_folder
@@ -41,7 +47,7 @@ _T = TypeVar("_T")
 MAX_PEERS = 200
 """Addresses kept to try first after a restart."""
 MAX_BANNED = 1000
-"""Banned hosts kept."""
+"""Banned addresses kept."""
 _MAGIC = b"dht_torrent state 1\n"
 """A file of another version begins differently, and is set aside like a broken one."""
 _STAMP = struct.Struct(">qq")
@@ -84,8 +90,9 @@ class Resume:
     completed_at: float | None = None
     peers: tuple[Address, ...] = ()
     """Those beyond the first `MAX_PEERS` are not saved."""
-    banned: tuple[str, ...] = ()
-    """Hosts, as IP literals. Those beyond the first `MAX_BANNED` are not saved."""
+    banned: tuple[Address, ...] = ()
+    """Those beyond the first `MAX_BANNED` are not saved. Port 0 stands for no peer, only for a host
+    to be careful with."""
     limit_up: int | None = None
     """Bytes per second; None is no limit."""
     limit_down: int | None = None
@@ -105,7 +112,7 @@ class Resume:
             b"uploaded": self.uploaded,
             b"wasted": self.wasted,
             b"peers": [peer.compact() for peer in self.peers[:MAX_PEERS]],
-            b"banned": [host.encode() for host in self.banned[:MAX_BANNED]],
+            b"banned": [str(address).encode() for address in self.banned[:MAX_BANNED]],
         }
         if self.info is not None:
             fields[b"info"] = self.info
@@ -152,15 +159,23 @@ def decode_resume(payload: bytes) -> Resume:
             wasted=fields.integer(b"wasted"),
             completed_at=fields.maybe(b"completed_at", fields.time),
             peers=tuple(map(address_from_compact, fields.strings(b"peers", MAX_PEERS))),
-            banned=tuple(
-                str(ipaddress.ip_address(host.decode()))
-                for host in fields.strings(b"banned", MAX_BANNED)
-            ),
+            banned=tuple(map(_banned, fields.strings(b"banned", MAX_BANNED))),
             limit_up=fields.maybe(b"limit_up", fields.integer),
             limit_down=fields.maybe(b"limit_down", fields.integer),
         )
     except (BencodeError, ValueError) as exc:  # UnicodeDecodeError is a ValueError
         raise StorageError(f"not a resume record: {exc}") from exc
+
+
+def _banned(raw: bytes) -> Address:
+    text = raw.decode()
+    try:
+        return Address(str(ipaddress.ip_address(text)), 0)  # as older records have them
+    except ValueError:
+        try:
+            return parse_address(text)
+        except InputError as exc:
+            raise ValueError(str(exc)) from exc
 
 
 class _Fields:

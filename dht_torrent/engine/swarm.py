@@ -41,6 +41,7 @@ from dht_torrent.peer.messages import (
     Unchoke,
 )
 from dht_torrent.torrent.choker import Choker, PeerView
+from dht_torrent.torrent.parole import Standing
 from dht_torrent.torrent.picker import Picker, Received
 from dht_torrent.torrent.pieces import Bitfield, OpenPiece
 from dht_torrent.trace import PieceDone
@@ -99,7 +100,7 @@ class Swarm:
         self._rng = host.rng
         self._trace = host.trace
         self._exchange = exchange
-        self._blame = Blame(metainfo, crowd, host.config.torrent, host.trace)
+        self._blame = Blame(metainfo, crowd, self.picker, host.trace)
         self._serving = Serving(metainfo, host.config.peer, disk, have, exchange.on_fault)
         self._info_hash: InfoHash = metainfo.info_hash
         self._shortest = min(
@@ -171,6 +172,7 @@ class Swarm:
         asked = sum(self.picker.outstanding(key) for key in self._peers)
         patience = self._down.takes(asked * BLOCK)
         late = self.picker.expire(now - config.request_timeout - patience)
+        late += self._blame.take_away(now)
         for key, block in late:
             peer = self._peers.get(key)
             if peer is not None and not peer.connection.fast:
@@ -209,7 +211,7 @@ class Swarm:
     def _take_part(self, peer: Peer, now: float) -> None:
         peer.serve = self._serving.read
         self.picker.peer_joined(peer.key)
-        self._blame.joined(peer)
+        self._blame.joined(peer, now)
         self.on_events(peer, peer.connection.set_piece_count(self.geometry.piece_count), now)
         if peer.interested:
             self._serving.offer_fast_pieces(peer)
@@ -217,6 +219,7 @@ class Swarm:
     def leave(self, peer: Peer, now: float) -> None:
         """Its blocks are missing again, and others may have them at once."""
         self.picker.peer_left(peer.key)
+        self._blame.left(peer)
         self._refill_idle(now)
         if not peer.am_choking:
             self.rechoke(now, only_free_slots=True)
@@ -275,6 +278,9 @@ class Swarm:
             if not peer.allowed_to_us:
                 return
             allowed = peer.allowed_to_us
+        standing = self._blame.standing(peer, now)
+        if standing is Standing.WAITING:
+            return
         outstanding = self.picker.outstanding(peer.key)
         ceiling: int | None = None
         if self._down.limited:
@@ -283,7 +289,9 @@ class Swarm:
         room = peer.pipeline.room(outstanding, ceiling)
         if room <= 0:
             return
-        blocks = self.picker.next_requests(peer.key, room, now, allowed=allowed)
+        blocks = self.picker.next_requests(
+            peer.key, room, now, allowed=allowed, alone=standing is not None
+        )
         if blocks:
             peer.request(blocks)
             self._in_flight.set()

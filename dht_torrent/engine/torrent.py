@@ -110,8 +110,8 @@ class Torrent:
         if resume:
             self.crowd.limits.restore(resume.limit_up, resume.limit_down)
             self.crowd.found(resume.peers, "resume")
-            for host_name in resume.banned:
-                self.crowd.candidates.ban(host_name, trio.current_time())
+            for address in resume.banned:
+                self.crowd.candidates.ban(address, trio.current_time())
 
     # -- what users see -------------------------------------------------------------------------
 

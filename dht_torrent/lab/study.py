@@ -36,17 +36,18 @@ _NOT_CONFIG: Final = frozenset({"out", "json", "seed"})
 def parser(
     doc: str,
     *,
-    nodes: int,
+    nodes: int | None = None,
     lookups: int | None = None,
     seed: str = "same seed, same result",
 ) -> argparse.ArgumentParser:
-    """The flags all studies have; `doc` is the script's docstring. Without `lookups` the study
-    makes none. `seed` says what a seed decides."""
+    """The flags all studies have; `doc` is the script's docstring. Without `nodes` or `lookups`
+    there is no such flag. `seed` says what a seed decides."""
     made = argparse.ArgumentParser(
         description=doc.strip(), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--seed", type=int, default=1, help=f"{seed} (default 1)")
-    made.add_argument("--nodes", type=positive, default=nodes, help=f"default {nodes}")
+    if nodes is not None:
+        made.add_argument("--nodes", type=positive, default=nodes, help=f"default {nodes}")
     if lookups is not None:
         made.add_argument("--lookups", type=positive, default=lookups, help=f"default {lookups}")
     made.add_argument(

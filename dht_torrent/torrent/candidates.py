@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from dht_torrent.config import TorrentConfig
-from dht_torrent.ids import Address, place_of
+from dht_torrent.ids import Address
+from dht_torrent.torrent.bans import Bans
 
 TRUST = ("user", "magnet", "resume", "incoming", "lsd", "dht", "pex")
 """Sources by the first word of their name, most trusted first; others come last."""
@@ -25,8 +26,6 @@ USELESS_PAUSE = 15 * 60.0
 """Before a seed dials another seed again: by then it may be a new program."""
 MAX_BACK_OFF = 10
 """The pause between attempts grows with each failure up to this many times."""
-MAX_BANS = 1000
-"""Hosts banned at once; the oldest ban is lifted first."""
 
 
 class _Candidate:
@@ -60,7 +59,7 @@ class Candidates:
         self._rng = rng
         self._known: dict[Address, _Candidate] = {}
         self._counts: Counter[str] = Counter()
-        self._bans: dict[str | Address, float] = {}  # until when
+        self.bans = Bans(config)
         # Public places that failed us, and until when they rest.
         self._quiet: dict[str, float] = {}
 
@@ -165,31 +164,35 @@ class Candidates:
                 if len(self._quiet) > self._config.max_candidates:
                     del self._quiet[next(iter(self._quiet))]
 
-    def ban(self, who: Address | str, now: float) -> None:
-        """Keep away for `ban_time`: a public address with its whole host (or /64), a local one with
-        its port (many nodes live on one machine). A `str` is a host."""
-        key = _ban_key(who) if isinstance(who, Address) else place_of(who)
-        self._bans.pop(key, None)
-        self._bans[key] = now + self._config.ban_time
-        if len(self._bans) > MAX_BANS:
-            del self._bans[next(iter(self._bans))]
-        for candidate in list(self._known.values()):
-            if self.is_banned(candidate.address, now):
-                self._forget(candidate)
+    def ban(self, address: Address, now: float) -> None:
+        """Keep away from this address for `ban_time`, and be careful with its host."""
+        self.bans.convict(address, now)
+        self.forget_banned(address)
+
+    def forget_banned(self, address: Address) -> None:
+        """It was banned: it is no candidate any more."""
+        candidate = self._known.get(address)
+        if candidate is not None:
+            self._forget(candidate)
 
     def is_banned(self, address: Address, now: float) -> bool:
-        return any(
-            self._bans.get(key, float("-inf")) > now for key in (address.place, _ban_key(address))
-        )
+        return self.bans.is_banned(address, now)
 
-    def dump(self, now: float) -> tuple[list[Address], list[str]]:
-        """What to remember over a restart: addresses, those that worked first, and banned hosts."""
+    def is_resting(self, address: Address, now: float, *, incoming: bool) -> bool:
+        """Is it too early to meet a peer of this public host, which sent bad data? Those who come
+        to us wait twice as long: the ones we dial come by ports they can be banned at."""
+        if address.is_local or not self.bans.on_parole(address, now):
+            return False
+        extra = self.bans.delay(address) if incoming else 0.0
+        return now < self.bans.resumes(address) + extra
+
+    def dump(self, now: float) -> tuple[list[Address], list[Address]]:
+        """What to remember over a restart: addresses, those that worked first, and banned ones."""
         known = sorted(
             (c for c in self._known.values() if c.worked or c.fails < self._config.max_dial_fails),
             key=lambda c: (not c.worked, c.fails, _rank(c.source)),
         )
-        banned = [who for who, until in self._bans.items() if until > now and type(who) is str]
-        return [candidate.address for candidate in known], banned
+        return [candidate.address for candidate in known], self.bans.dump(now)
 
     def _ready(self) -> Iterator[tuple[_Candidate, float]]:
         """Candidates that may be dialled, each with the end of its pause.
@@ -203,11 +206,14 @@ class Candidates:
         for candidate in known:
             if candidate.connected:
                 continue
+            rests = float("-inf")
+            if not candidate.address.is_local:
+                rests = self.bans.resumes(candidate.address)
             if candidate.source in LASTING:
-                yield candidate, candidate.not_before
+                yield candidate, max(candidate.not_before, rests)
             elif candidate.fails < most and candidate.address.place not in busy:
                 quiet = self._quiet.get(candidate.address.place, candidate.not_before)
-                yield candidate, max(candidate.not_before, quiet)
+                yield candidate, max(candidate.not_before, quiet, rests)
 
     def _pause(self, candidate: _Candidate) -> float:
         config = self._config
@@ -242,7 +248,3 @@ class Candidates:
 def _rank(source: str) -> int:
     word = source.split(" ", 1)[0]
     return TRUST.index(word) if word in TRUST else len(TRUST)
-
-
-def _ban_key(address: Address) -> str | Address:
-    return address if address.is_local else address.place

@@ -2,141 +2,126 @@
 
 A piece that fails its hash and came from one peer convicts it. If several took part, the SHA-1 of
 every block is kept with its sender; when the piece passes later, whoever sent a different block
-lied, and the others are cleared ("smart ban", as libtorrent calls it). Trust points are for the
-liar who is never found out that way.
+lied, and the others are cleared ("smart ban", as libtorrent calls it). There is no third way to be
+convicted.
+
+The evidence stays until the piece passes. When there is no room for more, the *new* evidence is not
+taken: what is known already cannot be pushed out by failing more. It can hardly be filled up
+either: after its first failure a piece is asked of one peer alone, whose failure needs no record,
+and who took part in a failure takes part in no other before it is cleared.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
 from typing import NamedTuple
 
-from dht_torrent.config import TorrentConfig
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address
 from dht_torrent.torrent.pieces import NOBODY, OpenPiece
 
-PENALTY = 2
-"""Trust lost by everybody who took part in a failed piece; given back to who is cleared."""
-REWARD = 1
-"""Trust gained by everybody who took part in a good one."""
-MAX_TRUST = 8
-"""More good pieces buy no more patience (libtorrent)."""
 MAX_BLOCKS = 1 << 16
-"""Block hashes remembered, of all failed attempts together: about 3 MiB. The oldest go first."""
-MAX_PEERS = 4096
-"""Peers remembered, those who left included. The oldest go first."""
+"""Block hashes remembered, of all failed attempts together: about 3 MiB. One attempt is always
+kept, however large its piece."""
+MAX_GONE = 1024
+"""Peers that left and are remembered. A piece waits for the disk only for moments."""
+
+_DIGEST = 20
 
 
 class _Attempt(NamedTuple):
-    digests: list[bytes]
+    digests: bytes
     senders: list[int]
+    addresses: dict[int, Address]
+
+
+class Passed(NamedTuple):
+    """What a piece that passed tells of earlier attempts at it."""
+
+    liars: dict[int, Address]
+    """Proved to have sent bad blocks, and where they were seen."""
+    cleared: list[int]
+    """Took part, and sent what was right."""
 
 
 class Ledger:
-    """Who sent what in pieces that failed, and whom to ban for it."""
+    """Who sent what in pieces that failed, and whom that convicts."""
 
-    def __init__(self, config: TorrentConfig) -> None:
-        self._floor = config.trust_floor
-        self._addresses: dict[int, Address] = {}
-        self._trust: dict[Hashable, int] = {}
-        self._attempts: dict[int, list[_Attempt]] = {}  # piece -> failed attempts; oldest first
+    def __init__(self) -> None:
+        self._here: dict[int, Address] = {}
+        self._gone: dict[int, Address] = {}  # the last ones that left; the oldest first
+        self._attempts: dict[int, list[_Attempt]] = {}
         self._blocks = 0
 
     def joined(self, peer: int, address: Address) -> None:
-        """Remembers where a peer is, so that it can be banned after it left."""
-        self._addresses[peer] = address
-        _keep_newest(self._addresses, MAX_PEERS)
+        """`address` is where its connection was seen to come from, or to lead to."""
+        self._here[peer] = address
+
+    def left(self, peer: int) -> None:
+        """It can be convicted for what it sent all the same: what it sent may still be at the disk,
+        and an attempt that failed keeps the addresses of its senders."""
+        if peer in self._here:
+            self._gone[peer] = self._here.pop(peer)
+            if len(self._gone) > MAX_GONE:
+                del self._gone[next(iter(self._gone))]
 
     def address(self, peer: int) -> Address | None:
-        """Where that peer is or was; None if it was forgotten."""
-        return self._addresses.get(peer)
-
-    def trust(self, peer: int) -> int:
-        """Trust points, from about `trust_floor` to MAX_TRUST; it survives a reconnection."""
-        return self._trust.get(self._identity(peer), 0)
+        """Where that peer is or was; None if it is forgotten."""
+        return self._here.get(peer) or self._gone.get(peer)
 
     def suspects(self, index: int) -> frozenset[int]:
-        """Who took part in failed attempts at this piece: best not asked for it next."""
+        """Who took part in failed attempts at this piece."""
         attempts = self._attempts.get(index, ())
         return frozenset(sender for attempt in attempts for sender in attempt.senders)
 
     def failed(self, piece: OpenPiece) -> list[int]:
-        """The piece did not match its hash. Call before its buffer is reused. Returns whom to ban:
-        the only sender, or one whom trust has left more than all the others."""
-        senders = sorted(set(piece.senders) - {NOBODY})
-        if not senders:
+        """The piece did not match its hash. Call before its buffer is reused. Returns the guilty:
+        the only sender. If there were several, that will be told when the piece passes."""
+        senders = senders_of(piece)
+        if len(senders) > 1:
+            self._remember(piece, senders)
             return []
-        self._remember(piece)
-        if len(senders) == 1:
-            return senders
-        for sender in senders:
-            self._credit(sender, -PENALTY)
-        # Honest peers lose trust in a liar's company, but not more than the liar: on a tie nobody
-        # is banned, and the hashes will tell.
-        by_trust = sorted(senders, key=self.trust)
-        least = by_trust[0]
-        if self.trust(least) <= self._floor and self.trust(least) < self.trust(by_trust[1]):
-            return [least]
-        return []
+        return senders
 
-    def passed(self, piece: OpenPiece) -> list[int]:
-        """The piece matched its hash. Call before its buffer is reused. Returns the liars of failed
-        attempts before, now proven."""
-        for sender in sorted(set(piece.senders) - {NOBODY}):
-            self._credit(sender, REWARD)
+    def passed(self, piece: OpenPiece) -> Passed | None:
+        """The piece matched its hash. Call before its buffer is reused. None: it never failed."""
         attempts = self._attempts.pop(piece.index, None)
         if attempts is None:
-            return []
+            return None
         good = _digests(piece)
-        liars: set[int] = set()
-        for digests, senders in attempts:
-            self._blocks -= len(digests)
-            liars.update(
-                sender
-                for ours, theirs, sender in zip(good, digests, senders, strict=True)
-                if ours != theirs
-            )
-        for _, senders in attempts:
-            took_part = set(senders)
-            if len(took_part) > 1:
-                for sender in sorted(took_part - liars):
-                    self._credit(sender, PENALTY)
-        return sorted(liars)
+        liars: dict[int, Address] = {}
+        involved: set[int] = set()
+        for digests, senders, addresses in attempts:
+            self._blocks -= len(senders)
+            involved.update(addresses)
+            for number, sender in enumerate(senders):
+                if _digest(good, number) != _digest(digests, number) and sender in addresses:
+                    liars[sender] = addresses[sender]
+        return Passed(liars, sorted(involved.difference(liars)))
 
-    def _remember(self, piece: OpenPiece) -> None:
+    def _remember(self, piece: OpenPiece, senders: list[int]) -> None:
+        count = len(piece.senders)
+        if self._blocks and self._blocks + count > MAX_BLOCKS:
+            return
+        known = {sender: address for sender in senders if (address := self.address(sender))}
         self._attempts.setdefault(piece.index, []).append(
-            _Attempt(_digests(piece), list(piece.senders))
+            _Attempt(_digests(piece), list(piece.senders), known)
         )
-        self._blocks += len(piece.senders)
-        while self._blocks > MAX_BLOCKS:
-            oldest = next(iter(self._attempts))
-            self._blocks -= len(self._attempts[oldest].pop(0).digests)
-            if not self._attempts[oldest]:
-                del self._attempts[oldest]
-
-    def _identity(self, peer: int) -> Hashable:
-        address = self._addresses.get(peer)
-        if address is None:
-            return peer
-        # A new port is no new reputation, save between programs on one machine or network.
-        return address if address.is_local else address.host
-
-    def _credit(self, peer: int, points: int) -> None:
-        who = self._identity(peer)
-        self._trust[who] = min(self._trust.pop(who, 0) + points, MAX_TRUST)
-        _keep_newest(self._trust, MAX_PEERS)
+        self._blocks += count
 
 
-def _digests(piece: OpenPiece) -> list[bytes]:
+def senders_of(piece: OpenPiece) -> list[int]:
+    """Who sent the blocks that are in it, each once."""
+    return sorted(set(piece.senders) - {NOBODY})
+
+
+def _digests(piece: OpenPiece) -> bytes:
     buffer = piece.buffer
-    return [
+    return b"".join(
         hashlib.sha1(buffer[begin : begin + BLOCK]).digest()
         for begin in range(0, len(buffer), BLOCK)
-    ]
+    )
 
 
-def _keep_newest(items: dict[int, Address] | dict[Hashable, int], limit: int) -> None:
-    while len(items) > limit:
-        del items[next(iter(items))]  # type: ignore[arg-type] # a key of whichever dict it is
+def _digest(digests: bytes, number: int) -> bytes:
+    return digests[number * _DIGEST : (number + 1) * _DIGEST]

@@ -1,6 +1,8 @@
-"""Which piece to open next for a peer, of those that are wanted and missing: a broken one it is not
-suspected of; else at random until `random_first_pieces` are here, then the rarest (random among
-equals); or simply the first, if the torrent is sequential.
+"""Which piece to open next for a peer, of those that are wanted and missing.
+
+A broken one, if the peer has proved itself; else at random until `random_first_pieces` are here,
+then the rarest (random among equals), or simply the first, if the torrent is sequential; else a
+broken one it is not suspected of.
 """
 
 from __future__ import annotations
@@ -58,15 +60,19 @@ class Missing:
 
     def choose(self, source: Source, now: float, *, sequential: bool) -> int | None:
         """The piece for this peer; it stays here until it is removed."""
+        if self.broken and source.proved:
+            for index in self.broken:
+                if source.can(index, now):
+                    return index
+        if not source.exhausted:
+            found = self._first(source, now) if sequential else self._rarest(source, now)
+            if found is not None:
+                return found
+            source.exhausted = not source.paused
         for index, suspects in self.broken.items():
             if source.key not in suspects and source.can(index, now):
                 return index
-        if source.exhausted:
-            return None
-        found = self._first(source, now) if sequential else self._rarest(source, now)
-        if found is None and not source.paused:
-            source.exhausted = True
-        return found
+        return None
 
     def out_of_reach(self) -> bool:
         """Has no connected peer any of these pieces?"""

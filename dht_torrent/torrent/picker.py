@@ -19,6 +19,10 @@ What a peer with room is asked for, in this order:
 A whole piece each (3 before 4) gives blame one address, and duplicate writes no chance; sharing (4)
 keeps big pieces from waiting for slow peers, and memory from filling with half pieces.
 
+A piece that has been broken is *solo* from then on: one peer alone sends all of it, best one that
+has proved itself, so that its hash tells the truth about that peer. If it stops, another begins
+anew. A peer on parole (`alone`) is asked for solo pieces only, one at a time.
+
 Costs: a request or a block O(1); opening a piece O(distinct availabilities), with a peer that has
 little O(pieces) at worst but once; a `have` O(1); a partial bitfield coming or going O(pieces), a
 seed O(1), for seeds are counted apart.
@@ -37,10 +41,13 @@ from dht_torrent.config import TorrentConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.torrent.missing import Missing
-from dht_torrent.torrent.pieces import RECEIVED, Bitfield, Block, BufferPool, OpenPiece
+from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, BufferPool, OpenPiece
 from dht_torrent.torrent.rarity import Rarity
 from dht_torrent.torrent.source import Source
 
+SOLO_PATIENCE = 10.0
+"""Seconds a peer may hold a solo piece while another that could have it is idle; doubles each time
+that piece is taken away, so that slow peers have time enough in the end."""
 ENDGAME_DEPTH = 8
 """A peer takes part in the endgame with at most this many requests in flight: bounds the waste."""
 
@@ -107,6 +114,8 @@ class Picker:
         self._pending: dict[int, OpenPiece] = {}
         self._partial: dict[int, OpenPiece] = {}  # open, with free blocks
         self._orphans: dict[int, OpenPiece] = {}  # those of them that nobody works on
+        self._solo: dict[int, OpenPiece] = {}  # open, and for one peer alone
+        self._taken_away: dict[int, int] = {}  # solo piece -> how often
         self._rarity = Rarity(count)
         self._missing = Missing(self._rarity, have, config, rng)
         self._recount()
@@ -121,6 +130,8 @@ class Picker:
     def peer_left(self, peer: int) -> None:
         """Its outstanding blocks are free again, its pieces no longer counted."""
         self.choked(peer)
+        for piece in [piece for piece in self._solo.values() if piece.solo == peer]:
+            self._close(piece)
         self._forget_pieces(self._peers[peer])
         del self._peers[peer]
 
@@ -221,7 +232,9 @@ class Picker:
         a disk thread included, may still read it."""
         piece = self._pending.pop(index)
         self.open_bytes -= piece.size
+        self._let_go(piece)
         self._recycle(piece)
+        self._taken_away.pop(index, None)
         self._state[index] = _HAVE
         self.have.add(index)
         self._count(index, -1)
@@ -233,8 +246,13 @@ class Picker:
         there is anything else to ask them for, so that the next attempt comes from one other peer.
         """
         piece = self._pending.pop(index)
-        piece.avoid = None if suspects is None else frozenset(suspects)
+        if suspects is not None:
+            piece.avoid = frozenset(suspects)
         self._missing_again(piece)
+
+    def proved(self, peer: int, *, proved: bool = True) -> None:
+        """The peer completed a whole piece alone; or is suspected again."""
+        self._peers[peer].proved = proved
 
     def lost(self, index: int) -> None:
         """A piece we had is gone from the disk, or is broken there: missing again."""
@@ -247,12 +265,19 @@ class Picker:
     # -- requests -------------------------------------------------------------------------------
 
     def next_requests(
-        self, peer: int, room: int, now: float, *, allowed: Collection[int] | None = None
+        self,
+        peer: int,
+        room: int,
+        now: float,
+        *,
+        allowed: Collection[int] | None = None,
+        alone: bool = False,
     ) -> list[Block]:
         """At most `room` blocks to ask this peer for, in the order told at the top.
 
-        While the peer chokes us, `allowed` names the only pieces it may be asked for (BEP 6). One
-        call with much room is cheaper than many with little.
+        While the peer chokes us, `allowed` names the only pieces it may be asked for (BEP 6). A
+        peer on parole is asked `alone`, and only when it does not choke us. One call with much room
+        is cheaper than many with little.
         """
         source = self._peers[peer]
         found: list[Block] = []
@@ -260,6 +285,10 @@ class Picker:
             return found
         if source.refused:
             source.pause_refused(now)
+        if alone:
+            if allowed is None:
+                self._ask_alone(source, room, now, found)
+            return found
         if allowed is not None:
             self._allowed_fast(source, room, now, allowed, found)
             return found
@@ -343,6 +372,25 @@ class Picker:
                 expired.append((source.key, Block._make(block)))
         return expired
 
+    def take_away(self, idle: Iterable[tuple[int, bool]], now: float) -> list[tuple[int, Block]]:
+        """Nobody may hold up the download with a piece that others are not let near. `idle`: peers
+        that could be asked and have nothing to do, each with whether it is on parole. A solo piece
+        that is not done after SOLO_PATIENCE is given up if one of them can have it; for one on
+        parole, which may not help out, any piece is. Returns requests, to be cancelled."""
+        cancels: list[tuple[int, Block]] = []
+        for key, alone in idle:
+            source = self._peers[key]
+            for piece in list((self._open if alone else self._solo).values()):
+                patience = SOLO_PATIENCE * 2 ** min(self._taken_away.get(piece.index, 0), 16)
+                if (
+                    piece.solo != key
+                    and now - piece.opened_at >= patience
+                    and source.can(piece.index, now)
+                ):
+                    cancels += self._take_away(piece)
+                    break
+        return cancels
+
     def outstanding(self, peer: int) -> int:
         """Requests the peer has not answered."""
         return len(self._peers[peer].outstanding)
@@ -355,7 +403,7 @@ class Picker:
 
     def _orphan_for(self, source: Source, now: float) -> OpenPiece | None:
         for index, piece in self._orphans.items():
-            if source.can(index, now):
+            if piece.solo in (None, source.key) and source.can(index, now):
                 self._own(source, piece)
                 return piece
         return None
@@ -364,7 +412,93 @@ class Picker:
         index = self._missing.choose(source, now, sequential=self.sequential)
         if index is None or not self._fits(index):
             return None
-        return self._open_piece(source, index)
+        return self._open_piece(source, index, now)
+
+    def _ask_alone(self, source: Source, room: int, now: float, found: list[Block]) -> None:
+        """For a peer on parole: what is left of its piece, or the next one when that is settled."""
+        piece = source.current
+        if piece is not None and piece.index != source.alone:
+            if self._is_its_own(source, piece):
+                self._reserve(source, piece)
+            else:
+                self._disown(piece)
+                piece = None
+        if piece is None and source.alone is not None:
+            mine = self._orphans.get(source.alone)
+            if mine is not None and source.can(mine.index, now):
+                self._own(source, mine)
+                piece = mine
+        elif piece is None and not source.outstanding:
+            piece = self._piece_alone(source, now)
+        if piece is not None:
+            self._take(source, piece, room, now, found)
+
+    def _piece_alone(self, source: Source, now: float) -> OpenPiece | None:
+        """A piece from its beginning: one that is missing, or else one that nobody works on."""
+        piece = self._new_for(source, now)
+        if piece is None:
+            index = next((i for i in self._missing.broken if source.can(i, now)), None)
+            if index is not None and self._fits(index):
+                piece = self._open_piece(source, index, now)
+        if piece is None:
+            index = self._give_up_idle(source, now)
+            if index is not None:
+                piece = self._open_piece(source, index, now)
+            elif self._make_way_for(source, now):
+                piece = self._new_for(source, now)
+        if piece is not None:
+            self._reserve(source, piece)
+        return piece
+
+    def _give_up_idle(self, source: Source, now: float) -> int | None:
+        """Closes an orphan of which nobody is asked for anything, so that this peer can begin it
+        anew. Of several the one with the least in it."""
+        idle = [
+            piece
+            for piece in self._orphans.values()
+            if piece.free == piece.left and source.can(piece.index, now)
+        ]
+        if not idle:
+            return None
+        piece = max(idle, key=lambda piece: piece.left)
+        self._close(piece)
+        return piece.index
+
+    def _is_its_own(self, source: Source, piece: OpenPiece) -> bool:
+        """Has nobody else sent any of it, nor is asked for it?"""
+        if any(sender not in (NOBODY, source.key) for sender in piece.senders):
+            return False
+        asked = sum(block[0] == piece.index for block in source.outstanding)
+        return (
+            asked == piece.left - piece.free
+            and max((copies for copies in piece.blocks if copies != RECEIVED), default=0) <= 1
+        )
+
+    def _reserve(self, source: Source, piece: OpenPiece) -> None:
+        piece.solo = source.key
+        self._solo[piece.index] = piece
+        source.alone = piece.index
+
+    def _let_go(self, piece: OpenPiece) -> None:
+        """Its one peer need not finish it any more: it has, or may not."""
+        if piece.solo is not None:
+            self._solo.pop(piece.index, None)
+            source = self._peers.get(piece.solo)
+            if source is not None and source.alone == piece.index:
+                source.alone = None
+
+    def _take_away(self, piece: OpenPiece) -> list[tuple[int, Block]]:
+        holders = {sender for sender in piece.senders if sender != NOBODY}
+        withdrawn = self._withdraw(piece)
+        holders.update(key for key, _ in withdrawn)
+        for key in sorted(holders):
+            if key in self._peers:
+                self._peers[key].refused.add(piece.index)
+        self._taken_away[piece.index] = self._taken_away.get(piece.index, 0) + 1
+        piece.avoid = (piece.avoid or frozenset()) | holders
+        if piece.index in self._open:
+            self._close(piece)
+        return withdrawn
 
     def _fits(self, index: int) -> bool:
         # Two pieces whatever their size: one assembles while the other is written.
@@ -375,21 +509,38 @@ class Picker:
 
     def _last_resorts(self, source: Source, room: int, now: float, found: list[Block]) -> None:
         for piece in list(self._partial.values()):
-            if source.can(piece.index, now):
+            if piece.solo in (None, source.key) and source.can(piece.index, now):
                 self._take(source, piece, room, now, found)
                 if len(found) == room:
                     return
         for index in list(self._missing.broken):
             if source.can(index, now) and self._fits(index):
-                self._take(source, self._open_piece(source, index), room, now, found)
+                self._take(source, self._open_piece(source, index, now), room, now, found)
                 if len(found) == room:
                     return
+        if not found and not source.outstanding and self._solo:
+            left = self._left_solo(source, now)
+            if left is not None:
+                self._take(source, left, room, now, found)
+                return
         if not found and not source.outstanding and self._make_way_for(source, now):
             new = self._new_for(source, now)
             if new is not None:
                 self._take(source, new, room, now, found)
         elif self._all_requested():
             self._endgame(source, room - len(found), now, found)
+
+    def _left_solo(self, source: Source, now: float) -> OpenPiece | None:
+        """A solo piece whose peer stopped, begun anew by this one."""
+        for piece in self._solo.values():
+            if (
+                piece.index in self._orphans
+                and piece.free == piece.left
+                and source.can(piece.index, now)
+            ):
+                self._close(piece)
+                return self._open_piece(source, piece.index, now)
+        return None
 
     def _make_way_for(self, source: Source, now: float) -> bool:
         """For a peer with nothing to do because orphans it lacks fill the memory: give one up."""
@@ -405,7 +556,10 @@ class Picker:
         return True
 
     def _all_requested(self) -> bool:
-        if self._partial and any(self.availability(index) for index in self._partial):
+        if self._partial and any(
+            piece.solo is None and self.availability(index)
+            for index, piece in self._partial.items()
+        ):
             return False
         return self._missing.out_of_reach()
 
@@ -421,7 +575,8 @@ class Picker:
             oldest = (
                 (block, asked)
                 for block, asked in other.outstanding.items()
-                if self._open[block[0]].blocks[block[1] // BLOCK] < most
+                if block[0] not in self._solo
+                and self._open[block[0]].blocks[block[1] // BLOCK] < most
                 and block not in source.outstanding
                 and source.can(block[0], now)
             )
@@ -446,17 +601,21 @@ class Picker:
                     continue
                 if not self._fits(index):
                     continue
-                piece = self._open_piece(source, index)
-            if piece.free:
+                piece = self._open_piece(source, index, now)
+            if piece.free and piece.solo in (None, source.key):
                 self._take(source, piece, room, now, found)
 
     # -- open pieces ----------------------------------------------------------------------------
 
-    def _open_piece(self, source: Source, index: int) -> OpenPiece:
+    def _open_piece(self, source: Source, index: int, now: float) -> OpenPiece:
         size = self._geometry.piece_size(index)
         piece = OpenPiece(index, size, self._pool.take(size))
+        piece.opened_at = now
         self._state[index] = _OPEN
         piece.avoid = self._missing.remove(index)
+        if piece.avoid is not None:
+            piece.solo = source.key
+            self._solo[index] = piece
         self.open_bytes += size
         self._open[index] = self._partial[index] = piece
         self._own(source, piece)
@@ -556,6 +715,7 @@ class Picker:
         index = piece.index
         self.open_bytes -= piece.size
         self._state[index] = _MISSING
+        self._let_go(piece)
         self._recycle(piece)
         if piece.avoid is not None and self._wanted.flags[index]:
             self._missing.add_broken(index, piece.avoid)
@@ -584,6 +744,8 @@ class Picker:
             piece = self._open.get(index)
             number = begin // BLOCK
             if piece is None or piece.blocks[number] == RECEIVED:
+                return _DUPLICATE
+            if piece.solo not in (None, source.key):
                 return _DUPLICATE
             piece.buffer[begin : begin + len(data)] = data
             copies = piece.blocks[number]
@@ -616,6 +778,7 @@ class Picker:
         if piece.left:
             return Received("accepted", None, tuple(cancels)) if cancels else None
         del self._open[piece.index]
+        self._solo.pop(piece.index, None)
         self._state[piece.index] = _PENDING
         self._pending[piece.index] = piece
         return Received("accepted", piece, tuple(cancels))

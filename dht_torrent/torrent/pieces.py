@@ -160,8 +160,10 @@ class OpenPiece:
         "free",
         "index",
         "left",
+        "opened_at",
         "owner",
         "senders",
+        "solo",
         "storage",
     )
 
@@ -184,6 +186,9 @@ class OpenPiece:
         """The peer that takes this piece's free blocks, in order, before others do."""
         self.avoid: frozenset[int] | None = None
         """Suspects of an earlier broken attempt; None if there was none."""
+        self.solo: int | None = None
+        """The only peer that may send any of it, so that its hash judges that peer alone."""
+        self.opened_at = 0.0
 
     @property
     def size(self) -> int:

@@ -15,6 +15,7 @@ class Source:
 
     __slots__ = (
         "all",
+        "alone",
         "bits",
         "current",
         "exhausted",
@@ -23,6 +24,7 @@ class Source:
         "late",
         "outstanding",
         "paused",
+        "proved",
         "refused",
     )
 
@@ -43,6 +45,10 @@ class Source:
         """Pieces to pause from the next question on."""
         self.paused: dict[int, float] = {}
         """Piece -> not to be asked for before."""
+        self.proved = False
+        """Completed a whole piece alone: suspect pieces are best asked of it."""
+        self.alone: int | None = None
+        """The piece it is to complete alone before it may have another, while it is on parole."""
         self.exhausted = False
         """Has no missing piece that could be opened."""
 

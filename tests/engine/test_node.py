@@ -246,7 +246,7 @@ async def test_the_id_and_the_bans_survive_a_restart(
     async with open_node(on_fake(tmp_path), network=net.host(SEED)) as node:
         assert node.node_id == known
         (torrent,) = node.torrents.values()
-        assert torrent.crowd.candidates.is_banned(Address("5.5.5.5", 2), trio.current_time())
+        assert torrent.crowd.candidates.is_banned(Address("5.5.5.5", 1), trio.current_time())
 
 
 async def test_a_full_state_dir_stops_nothing(

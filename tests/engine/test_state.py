@@ -74,7 +74,7 @@ def resumes(draw: st.DrawFn) -> Resume:
         wasted=draw(numbers),
         completed_at=draw(st.none() | times),
         peers=draw(st.lists(addresses, max_size=4).map(tuple)),
-        banned=draw(st.lists(st.ip_addresses().map(str), max_size=4).map(tuple)),
+        banned=draw(st.lists(addresses, max_size=4).map(tuple)),
         limit_up=draw(st.none() | numbers),
         limit_down=draw(st.none() | numbers),
     )
@@ -125,6 +125,8 @@ def test_a_hostile_payload_is_a_record_or_one_error(resume: Resume, data: st.Dat
         (b"peers", [bytes(6)] * 201),
         (b"peers", [1]),
         (b"banned", [b"example.org"]),
+        (b"banned", [b"example.org:80"]),
+        (b"banned", [b"10.0.0.2:99999"]),
         (b"banned", [b"\xff"]),
     ],
 )
@@ -163,10 +165,17 @@ def test_a_path_of_any_bytes_survives() -> None:
 
 def test_only_so_many_peers_are_kept() -> None:
     many = tuple(Address("10.0.0.1", port) for port in range(1, 1000))
-    resume = dataclasses.replace(minimal(), peers=many, banned=("10.0.0.2",) * 2000)
+    resume = dataclasses.replace(minimal(), peers=many, banned=(Address("10.0.0.2", 5),) * 2000)
     back = decode_resume(resume.encode())
     assert back.peers == many[:200]
     assert len(back.banned) == 1000
+
+
+def test_hosts_banned_by_older_versions_are_met_with_care() -> None:
+    fields = bencode.decode(minimal().encode())
+    assert isinstance(fields, dict)
+    old = bencode.encode({**fields, b"banned": [b"8.8.8.8", b"2001:db8::1"]})
+    assert decode_resume(old).banned == (Address("8.8.8.8", 0), Address("2001:db8::1", 0))
 
 
 # -- the folder ----------------------------------------------------------------------------------

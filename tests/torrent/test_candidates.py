@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import Address
-from dht_torrent.torrent.candidates import MAX_BANS, PEX_SHARE, Candidates
+from dht_torrent.torrent.candidates import PEX_SHARE, Candidates
 
 CONFIG = TorrentConfig(reconnect_delay=60.0, local_reconnect_delay=2.0, max_dial_fails=3)
 FAR = Address("8.8.4.4", 6881)
@@ -138,30 +138,47 @@ def test_when_full_the_failed_go_first_and_the_connected_stay() -> None:
     assert [subject.source(far(number)) for number in range(3)] == ["dht", None, "dht"]
 
 
-def test_a_public_peer_is_banned_with_its_host_for_a_day() -> None:
+@pytest.mark.parametrize("address", [FAR, NEAR])
+def test_a_ban_is_of_one_address_for_a_day(address: Address) -> None:
     subject = candidates()
-    subject.add(FAR, "dht", 0.0)
-    subject.ban(Address(FAR.host, 999), 0.0)
-    assert len(subject) == 0
-    assert subject.is_banned(FAR, 24 * 3600.0 - 1)
-    assert not subject.add(FAR, "dht", 1.0)
-    assert not subject.is_banned(FAR, 24 * 3600.0)
+    other = address._replace(port=999)
+    subject.add(address, "dht", 0.0)
+    subject.add(other, "dht", 0.0)
+    subject.ban(address, 0.0)
+    assert len(subject) == 1
+    assert subject.is_banned(address, 24 * 3600.0 - 1)
+    assert not subject.add(address, "dht", 1.0)
+    assert not subject.is_banned(other, 0.0)
+    assert not subject.is_banned(address, 24 * 3600.0)
 
 
-def test_a_local_peer_is_banned_with_its_port() -> None:
+def test_another_port_of_a_public_host_that_lied_is_dialled_after_a_pause() -> None:
+    subject = candidates()
+    for port in (1, 2):
+        subject.add(FAR._replace(port=port), "magnet", 0.0)
+    subject.ban(FAR._replace(port=1), 0.0)
+    assert subject.take(CONFIG.parole_delay - 0.1) is None
+    assert subject.next_time(0.0) == CONFIG.parole_delay
+    assert subject.take(CONFIG.parole_delay) == FAR._replace(port=2)
+
+
+def test_who_comes_from_a_public_host_that_lied_waits_longer_than_who_is_dialled() -> None:
+    subject = candidates()
+    subject.ban(FAR, 0.0)
+    other, delay = FAR._replace(port=2), CONFIG.parole_delay
+    assert subject.is_resting(other, delay - 0.1, incoming=False)
+    assert not subject.is_resting(other, delay, incoming=False)
+    assert subject.is_resting(other, 2 * delay - 0.1, incoming=True)
+    assert not subject.is_resting(other, 2 * delay, incoming=True)
+
+
+def test_connections_of_a_local_host_that_lied_are_welcome() -> None:
     subject = candidates()
     subject.ban(NEAR, 0.0)
-    assert subject.is_banned(NEAR, 0.0)
-    assert not subject.is_banned(Address(NEAR.host, 1), 0.0)
-
-
-def test_bans_are_bounded_and_the_oldest_is_lifted() -> None:
-    subject = candidates()
-    for number in range(MAX_BANS + 1):
-        subject.ban(far(number), 0.0)
-    assert not subject.is_banned(far(0), 0.0)
-    assert subject.is_banned(far(1), 0.0)
-    assert subject.is_banned(far(MAX_BANS), 0.0)
+    other = NEAR._replace(port=2)
+    assert not subject.is_resting(other, 0.0, incoming=True)
+    subject.add(other, "dht", 0.0)
+    assert subject.take(0.0) == other
 
 
 def test_what_is_remembered_can_be_given_to_the_next_run() -> None:
@@ -174,10 +191,10 @@ def test_what_is_remembered_can_be_given_to_the_next_run() -> None:
     known, banned = subject.dump(1.0)
     assert known[0] == far(2)
     assert set(known) == {far(0), far(1), far(2)}
-    assert banned == [FAR.host]
+    assert banned == [FAR]
     again = candidates()
-    for host in banned:
-        again.ban(host, 0.0)
+    for address in banned:
+        again.ban(address, 0.0)
     assert again.is_banned(FAR, 1.0)
 
 

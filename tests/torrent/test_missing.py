@@ -58,13 +58,20 @@ def test_in_sequence_the_first_missing_piece_comes_next_also_after_it_was_lost()
     assert choose(missing, source(1), sequential=True) == 3
 
 
-def test_a_broken_piece_comes_first_but_not_for_a_suspect() -> None:
+def test_a_broken_piece_comes_first_for_the_proved_and_last_for_others() -> None:
     missing, _ = everything(have=COUNT - 2)
     suspects = frozenset({1, 2})
     assert missing.remove(18) is None
     missing.add_broken(18, suspects)
+    proved = source(1)
+    proved.proved = True
+    assert choose(missing, proved) == 18
     assert choose(missing, source(1)) == 19
+    assert choose(missing, source(3)) == 19
+    missing.remove(19)
+    assert choose(missing, source(1)) is None
     assert choose(missing, source(3)) == 18
+    missing.add(19)
     assert missing.remove(18) == suspects
     assert choose(missing, source(3)) == 19
 

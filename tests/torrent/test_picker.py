@@ -439,13 +439,35 @@ def test_a_staller_with_the_last_block_does_not_stop_the_download() -> None:
 # -- suspects, selection, availability ------------------------------------------------------------
 
 
-def test_a_broken_piece_goes_to_a_peer_that_is_not_suspected() -> None:
-    subject = picker(3, 2)
+def broken(subject: Picker, *suspects: int) -> int:
+    """A piece of which two suspects sent a part each, and that failed."""
+    one, two = suspects
+    (index,) = pieces_of(first := ask(subject, one, 1))
+    give(subject, one, first[0])
+    subject.choked(one)
+    blocks = ask(subject, two, ROOM)
+    rest = [block for block in blocks if block.index == index]
+    subject.choked(two, keep=(index,))
+    deliver(subject, two, rest)
+    subject.failed(index, suspects)
+    return index
+
+
+def test_a_broken_piece_goes_first_to_whoever_has_proved_itself() -> None:
+    subject = picker(4, 2)
     seeds(subject, 1, 2, 3)
-    (piece,) = deliver(subject, 1, ask(subject, 1, 2))
-    subject.failed(piece.index, suspects={1, 2})
-    assert piece.index not in pieces_of(ask(subject, 1, 2))
-    assert pieces_of(ask(subject, 3, 2)) == [piece.index]
+    index = broken(subject, 1, 2)
+    assert index not in pieces_of(ask(subject, 3, 2))
+    subject.proved(1)  # though it was suspected before that
+    assert pieces_of(ask(subject, 1, 1)) == [index]
+
+
+def test_without_proof_a_broken_piece_goes_to_a_peer_that_is_not_suspected() -> None:
+    subject = picker(2, 2)
+    seeds(subject, 1, 2, 3)
+    index = broken(subject, 1, 2)
+    assert index not in pieces_of(ask(subject, 1, 2))
+    assert pieces_of(ask(subject, 3, 2)) == [index]
 
 
 def test_a_suspect_gets_the_broken_piece_when_nobody_else_takes_it() -> None:

@@ -1,0 +1,187 @@
+"""Under suspicion a peer is asked for one whole piece, alone."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from dht_torrent.config import TorrentConfig
+from dht_torrent.ids import Address
+from dht_torrent.torrent import parole as parole_module
+from dht_torrent.torrent.bans import Bans
+from dht_torrent.torrent.parole import STILL_THERE, TURN, Parole, Standing
+
+CONFIG = TorrentConfig(parole_delay=10.0, local_parole_delay=1.0)
+HOST = "127.0.0.1"
+
+
+def at(port: int, host: str = HOST) -> Address:
+    return Address(host, port)
+
+
+def parole(*peers: int) -> Parole:
+    """Each peer at the port of its number."""
+    subject = Parole(Bans(CONFIG))
+    for peer in peers:
+        subject.joined(peer, at(peer), 0.0)
+    return subject
+
+
+def test_nobody_is_on_parole_until_something_failed() -> None:
+    subject = parole(1, 2)
+    assert subject.standing(1, 0.0) is None
+    assert subject.proved(1)
+    assert not subject.proved(1)
+    assert subject.is_proved(1)
+    assert not subject.is_proved(2)
+
+
+def test_who_took_part_in_a_failure_is_on_parole_until_cleared() -> None:
+    subject = parole(1, 2, 3)
+    subject.proved(1)
+    subject.suspect([1, 2], 7)
+    subject.suspect([2], 8)
+    assert not subject.is_proved(1)
+    assert [subject.standing(peer, 0.0) for peer in (1, 2, 3)] == [
+        Standing.ALONE,
+        Standing.ALONE,
+        None,
+    ]
+    subject.cleared([1, 2], 7)
+    assert subject.standing(1, 0.0) is None
+    assert subject.standing(2, 0.0) is Standing.ALONE
+    subject.cleared([2], 8)
+    assert subject.standing(2, 0.0) is None
+
+
+def test_a_whole_piece_alone_ends_it() -> None:
+    subject = parole(1)
+    subject.suspect([1], 7)
+    assert subject.proved(1)
+    assert subject.standing(1, 0.0) is None
+
+
+def test_who_leaves_uncleared_finds_its_host_on_parole() -> None:
+    subject = parole(1, 2)
+    subject.suspect([1], 7)
+    subject.left(1)
+    subject.left(2)
+    subject.joined(3, at(3), 0.0)
+    assert subject.standing(3, 0.0) is Standing.ALONE
+    subject.joined(4, at(4, "8.8.8.8"), 0.0)
+    assert subject.standing(4, 0.0) is None
+
+
+def test_who_proved_itself_is_known_when_it_comes_back() -> None:
+    subject = parole(1, 2)
+    subject.proved(1)
+    subject.left(1)
+    subject.convicted(2, at(2), 0.0)
+    assert subject.joined(5, at(1), 0.0)
+    assert subject.standing(5, 0.0) is None
+    subject.suspect([5], 7)
+    subject.left(5)
+    assert not subject.joined(6, at(1), 0.0)
+    assert subject.standing(6, 0.0) is not None
+
+
+def test_a_conviction_puts_the_unproved_of_its_host_on_parole_at_once() -> None:
+    subject = parole(1, 2, 3)
+    subject.joined(4, at(4, "8.8.8.8"), 0.0)
+    subject.proved(3)
+    subject.convicted(1, at(1), 0.0)
+    subject.left(1)
+    # Those who were there need not take turns: there are only so many of them.
+    assert [subject.standing(peer, 0.0) for peer in (2, 3, 4)] == [Standing.ALONE, None, None]
+
+
+def test_those_who_come_later_are_tried_one_at_a_time_and_ever_later() -> None:
+    subject = parole(1)
+    subject.convicted(1, at(1), 0.0)
+    subject.left(1)
+    now, times = 0.0, []
+    for peer in range(2, 6):
+        subject.joined(peer, at(peer), now)
+    for peer in range(2, 6):
+        while subject.standing(peer, now) is not Standing.ALONE:
+            others = range(peer + 1, 6)
+            assert all(subject.standing(other, now) is Standing.WAITING for other in others)
+            now += 0.5
+        times.append(now)
+        assert subject.standing(5, now) is (Standing.ALONE if peer == 5 else Standing.WAITING)
+        subject.convicted(peer, at(peer), now)
+        subject.left(peer)
+    assert times == [1.0, 3.0, 7.0, 15.0]
+    assert not subject._turns
+
+
+def test_an_honest_peer_among_those_who_come_back_has_its_turn() -> None:
+    """Liars come back at once; the honest one waits in line and is not overtaken."""
+    subject = parole(1)
+    subject.convicted(1, at(1), 0.0)
+    subject.left(1)
+    liars, honest, now, last = [10, 11, 12], 13, 0.0, 13
+    for peer in (*liars, honest):
+        subject.joined(peer, at(peer), now)
+    for peer in (*liars, honest):
+        assert subject.standing(peer, now) is Standing.WAITING
+    lies = 0
+    while subject.standing(honest, now) is not Standing.ALONE:
+        for peer in list(liars):
+            if subject.standing(peer, now) is Standing.ALONE:
+                lies += 1
+                subject.convicted(peer, at(peer), now)
+                subject.left(peer)
+                liars.remove(peer)
+                last += 1
+                liars.append(last)
+                subject.joined(last, at(last), now)
+        now += 1.0
+    assert lies == 3
+    assert now == 15.0
+    subject.proved(honest)
+    assert subject.standing(honest, now) is None
+
+
+def test_a_turn_passes_on_when_nothing_comes_of_it_and_lasts_longer_the_next_time() -> None:
+    subject = parole(1)
+    subject.convicted(1, at(1), 0.0)
+    subject.left(1)
+    for peer in (2, 3):
+        subject.joined(peer, at(peer), 0.0)
+    begun: list[tuple[int, int]] = []
+    for second in range(1, 300):
+        turn = [peer for peer in (2, 3) if subject.standing(peer, second) is Standing.ALONE]
+        assert len(turn) <= 1
+        if turn and (not begun or begun[-1][0] != turn[0]):
+            begun.append((turn[0], second))
+    assert [peer for peer, _ in begun[:4]] == [2, 3, 2, 3]
+    lengths = [after[1] - before[1] for before, after in pairwise(begun)]
+    assert all(
+        abs(got - want) <= 2 for got, want in zip(lengths, [TURN, TURN, 2 * TURN], strict=False)
+    )
+
+
+def test_nobody_loses_a_turn_to_who_is_not_there() -> None:
+    subject = parole(1)
+    subject.convicted(1, at(1), 0.0)
+    for peer in (2, 3):
+        subject.joined(peer, at(peer), 0.0)
+    assert subject.standing(2, 0.5) is Standing.WAITING  # then it chokes us, say
+    assert subject.standing(3, 1.0) is Standing.WAITING
+    assert subject.standing(3, 0.6 + STILL_THERE) is Standing.ALONE
+    assert subject.standing(3, 1000.0) is Standing.ALONE  # and alone it may take its time
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    subject = parole()
+    for number in range(3000):
+        address = Address(f"9.{number >> 16}.{number >> 8 & 255}.{number & 255}", 5)
+        subject.joined(number, address, 0.0)
+        if number % 2:
+            subject.suspect([number], 0)
+        else:
+            subject.proved(number)
+        subject.left(number)
+    assert len(subject._left) == len(subject._good) == parole_module.MAX_REMEMBERED
+    for held in (subject._addresses, subject._proved, subject._pieces, subject._by_turns):
+        assert not held
