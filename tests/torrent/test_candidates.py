@@ -302,9 +302,9 @@ def test_a_64_counts_as_one_host() -> None:
     assert len(taken) == 2
     assert subject.take(0.0) is None
     subject.ban(here, 0.0)
-    assert subject.is_banned(there, 1.0)
-    assert not subject.is_banned(elsewhere, 1.0)
+    assert subject.is_resting(there, 1.0, incoming=False)
+    assert not subject.is_resting(elsewhere, 1.0, incoming=False)
     again = candidates()
     (banned,) = subject.dump(1.0)[1]
     again.ban(banned, 1.0)
-    assert again.is_banned(there, 2.0)
+    assert again.is_resting(there, 2.0, incoming=False)
