@@ -155,22 +155,22 @@ class Announces:
         smaller than k every node should know them, and in a growing one the closest change."""
         while True:
             await self._grown.wait()
-            slots = trio.Semaphore(REANNOUNCE_AT_ONCE)
-
-            async def again(
-                info_hash: InfoHash,
-                announcement: _Announcement,
-                slots: trio.Semaphore = slots,
-            ) -> None:
-                async with slots:
-                    if self._announcing.get(info_hash) is announcement:
-                        await self._search(info_hash, announcement.port, announcement.on_peers)
-
-            async with trio.open_nursery() as nursery:
-                for info_hash, announcement in list(self._announcing.items()):
-                    if self._is_outgrown(announcement):
-                        nursery.start_soon(again, info_hash, announcement)
+            await self._announce_outgrown()
             await trio.sleep(REANNOUNCE_PAUSE)
+
+    async def _announce_outgrown(self) -> None:
+        """In a frame of its own, which does not hold a torrent's callback until the next time."""
+        slots = trio.Semaphore(REANNOUNCE_AT_ONCE)
+
+        async def again(info_hash: InfoHash, announcement: _Announcement) -> None:
+            async with slots:
+                if self._announcing.get(info_hash) is announcement:
+                    await self._search(info_hash, announcement.port, announcement.on_peers)
+
+        async with trio.open_nursery() as nursery:
+            for info_hash, announcement in list(self._announcing.items()):
+                if self._is_outgrown(announcement):
+                    nursery.start_soon(again, info_hash, announcement)
 
     def _is_outgrown(self, announcement: _Announcement) -> bool:
         if self._table.additions == announcement.additions:

@@ -17,6 +17,7 @@ from dht_torrent.engine.host import Host
 from dht_torrent.engine.net import Stream
 from dht_torrent.engine.peer import Greeted, Peer, greet
 from dht_torrent.engine.room import TorrentRoom
+from dht_torrent.engine.weak import weakly
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address, InfoHash
 from dht_torrent.peer.connection import Event
@@ -81,7 +82,7 @@ class Crowd:
         self._dialing = 0
         self._looking_again = 0
         self._exchange_with: Exchange | None = None
-        self._room = TorrentRoom(host.room, self.peers, self.limits, self._is_needy)
+        self._room = TorrentRoom(host.room, self.peers, self.limits, weakly(self._is_needy))
         self._woken = trio.Event()
         self._arrivals: trio.MemorySendChannel[Greeted] | None = None
         """Where incoming connections go while `run` is there to take them in."""
@@ -118,6 +119,7 @@ class Crowd:
                 nursery.start_soon(self._dial_all, exchange, nursery)
                 async for greeted in incoming:
                     nursery.start_soon(self._answer, greeted, exchange)
+                    del greeted  # or this frame would hold it until the next comes
         finally:
             del self._host.room.torrents[number]
             self._exchange_with = None

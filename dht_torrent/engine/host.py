@@ -46,6 +46,8 @@ class Host:
     open_storage: OpenStorage
     buffer: memoryview
     """All connections receive into this; nothing runs between a receive and its handling."""
+    piece_buffers: BufferPool
+    """For the pieces that are being assembled."""
     send_buffers: BufferPool
     """For the blocks on their way to peers."""
     descriptors: Descriptors

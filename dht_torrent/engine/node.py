@@ -55,6 +55,8 @@ SPARE_DESCRIPTORS = 8
 """Descriptors kept free, by closing files of torrents, however many others use ..."""
 SPARE_INTERVAL = 1.0
 """... as of a look each so many seconds."""
+TRIM_INTERVAL = 20.0
+"""Seconds in which a spare buffer must be of use, or it is given up."""
 DHT_SAVE_INTERVAL = 15 * 60.0
 """Seconds between two saves of the DHT's contacts."""
 
@@ -328,6 +330,13 @@ class Node:
                 swept = trio.current_time()
                 pool.sweep()
 
+    async def _trim_buffers(self) -> None:
+        """Memory that no download and no upload needs any more is given back."""
+        while True:
+            await trio.sleep(TRIM_INTERVAL)
+            self._host.piece_buffers.trim()
+            self._host.send_buffers.trim()
+
     async def _save_dht(self) -> None:
         state = self._host.state
         while state is not None:
@@ -458,6 +467,7 @@ async def open_node(
             client=f"dht_torrent {dht_torrent.__version__}",
             open_storage=open_storage or _file_storage(config, descriptors),
             buffer=memoryview(bytearray(config.peer.receive_buffer)),
+            piece_buffers=BufferPool(config.torrent.max_open_bytes),
             send_buffers=BufferPool(SPARE_SEND_BUFFERS),
             descriptors=descriptors,
             metadata=MetadataMemory(config.peer.max_metadata_held),
@@ -474,6 +484,7 @@ async def open_node(
                 nursery.start_soon(node._accept, listener)
             nursery.start_soon(node._save_dht)
             nursery.start_soon(node._keep_descriptors)
+            nursery.start_soon(node._trim_buffers)
             nursery.start_soon(limits.run)
             await node._restore(records)
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 from dht_torrent.engine.crowd import Crowd
@@ -40,6 +41,17 @@ class Failed:
 
     error: StorageError | MetainfoError
     retry_at: float | None = None
+
+    def __post_init__(self) -> None:
+        # It may be shown for weeks, and its frames hold the pieces that could not be written.
+        error: BaseException | None = self.error
+        while error is not None:
+            error.__traceback__ = None
+            error = error.__cause__ or error.__context__
+
+    def raised(self) -> StorageError | MetainfoError:
+        """The error for one who waits: a copy, or the frames of all who ever waited would stay."""
+        return copy.copy(self.error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,9 @@ class Swarm:
         self.geometry = metainfo.geometry
         self.disk = disk
         self.have = have
-        self.picker = Picker(metainfo.geometry, have, host.config.torrent, host.rng)
+        self.picker = Picker(
+            metainfo.geometry, have, host.config.torrent, host.rng, pool=host.piece_buffers
+        )
         self.choker = Choker(host.config.torrent)
         self.wasted = 0
         """Payload bytes that came twice, unasked, or in a piece that failed."""
@@ -138,6 +140,13 @@ class Swarm:
             nursery.start_soon(self._send_haves)
             nursery.start_soon(self._choke_rounds)
             nursery.start_soon(self._watch_the_clock)
+
+    def release(self) -> None:
+        """The exchange is over, and all its tasks and connections have ended: nothing large waits
+        for the garbage collector."""
+        self._ready.clear()
+        self._handlers.clear()  # bound methods: a cycle through this object
+        self.picker.release()
 
     async def _send_haves(self) -> None:
         """In a busy swarm a write for each Have to each peer would cost more than the blocks."""

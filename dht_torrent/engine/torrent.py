@@ -35,6 +35,7 @@ from dht_torrent.engine.stages import (
 from dht_torrent.engine.state import Resume
 from dht_torrent.engine.swarm import Swarm
 from dht_torrent.engine.views import FileInfo, PeerInfo, State, Summary
+from dht_torrent.engine.weak import weakly
 from dht_torrent.errors import InputError, MetainfoError, StorageError
 from dht_torrent.ids import Address, HostPort, InfoHash
 from dht_torrent.metainfo import Magnet, Metainfo
@@ -81,13 +82,13 @@ class Torrent:
         self.select = tuple(select) if select else None
         """Inclusive ranges of wanted files; None is all."""
         self.sequential = sequential
-        self.crowd = Crowd(host, magnet.info_hash, lambda: self.name)
+        self.crowd = Crowd(host, magnet.info_hash, weakly(self._called))
         self._discovery = Discovery(
             host,
             self.info_hash,
             self.crowd,
-            allowed=self.offers_dht,
-            complete=self._is_complete,
+            allowed=weakly(self.offers_dht),
+            complete=weakly(self._is_complete),
         )
         self._host = host
         self._root = root
@@ -199,7 +200,7 @@ class Torrent:
         Raises StorageError or MetainfoError if the torrent stops with an error first."""
         while not self._finished.is_set():
             if isinstance(self._stage, Failed):
-                raise self._stage.error
+                raise self._stage.raised()
             await self._changed.wait()
         path = self.path
         assert path is not None
@@ -386,6 +387,9 @@ class Torrent:
         logger.info("%s: stopped: %s", self.name, error)
         self._session.cancel()
 
+    def _called(self) -> str:
+        return self.name
+
     def _is_complete(self) -> bool:
         return isinstance(self._stage, Active) and self._stage.swarm.picker.done
 
@@ -395,25 +399,30 @@ class Torrent:
             self._stage = Checking()
 
     async def _run_session(self) -> None:
-        async with trio.open_nursery() as nursery:
-            # Peers first: who is connected while the info is fetched stays for the exchange.
-            nursery.start_soon(self.crowd.run, self)
-            nursery.start_soon(self._discovery.run)
-            nursery.start_soon(self._keep_resume)
-            try:
-                if self.metainfo is None:
-                    fetch = InfoFetch(self._host, self.info_hash, self.crowd)
-                    self._enter(FetchingInfo(fetch))
-                    self.crowd.wake()
-                    self.metainfo = await fetch.run()
-                    self._dirty = True
-                    await self._save_resume()
-                swarm = await self._begin(self.metainfo)
-            except (StorageError, MetainfoError) as error:
-                self.on_fault(error)
-                return
-            nursery.start_soon(swarm.run)
-            nursery.start_soon(self._watch_files)
+        swarm: Swarm | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                # Peers first: who is connected while the info is fetched stays for the exchange.
+                nursery.start_soon(self.crowd.run, self)
+                nursery.start_soon(self._discovery.run)
+                nursery.start_soon(self._keep_resume)
+                try:
+                    if self.metainfo is None:
+                        fetch = InfoFetch(self._host, self.info_hash, self.crowd)
+                        self._enter(FetchingInfo(fetch))
+                        self.crowd.wake()
+                        self.metainfo = await fetch.run()
+                        self._dirty = True
+                        await self._save_resume()
+                    swarm = await self._begin(self.metainfo)
+                except (StorageError, MetainfoError) as error:
+                    self.on_fault(error)
+                    return
+                nursery.start_soon(swarm.run)
+                nursery.start_soon(self._watch_files)
+        finally:
+            if swarm is not None:
+                swarm.release()
 
     async def _begin(self, metainfo: Metainfo) -> Swarm:
         """Open the content, find out what is there, and let all connected peers take part."""

@@ -114,11 +114,10 @@ class Walks:
                 nonlocal widened, suspected, besieged
                 if enough is not None and enough():
                     return False
-                if lookup.done(now):
-                    if not widened:
-                        widened, suspected = True, self._is_crowded(target, lookup.closest())
-                        lookup.widen(*self._bounds(suspected, stores=stores, retries=paths > 1))
-                        return goes_on()
+                if lookup.done(now) and not widened:
+                    widened, suspected = True, self._is_crowded(target, lookup.closest())
+                    lookup.widen(*self._bounds(suspected, stores=stores, retries=paths > 1))
+                if lookup.done(now):  # not by calling itself, which would be a reference cycle
                     if suspected:
                         besieged = self._is_crowded(target, lookup.all_answered())
                         if stores and not besieged:

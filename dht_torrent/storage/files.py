@@ -65,7 +65,10 @@ class FileStorage:
         self._single = metainfo.single
         self._writable = writable
         self._pool = Descriptors(config.open_files) if descriptors is None else descriptors
-        self._descriptors = self._pool.files(self._open)
+        folder, parts = self._folder, self._parts  # not this object, which would own itself
+        self._descriptors = self._pool.files(
+            lambda index, write: folder.open_file(parts[index], write=write)
+        )
         self._lock = threading.Lock()  # guards `_touched`
         self._touched: set[int] = set()  # written since the last sync
         self._nowait = _NOWAIT
@@ -305,9 +308,6 @@ class FileStorage:
 
     def _name(self, index: int) -> Path:
         return self._folder.path(self._parts[index])
-
-    def _open(self, index: int, write: bool) -> int:
-        return self._folder.open_file(self._parts[index], write=write)
 
     def _relieved(self, work: Callable[[], _T]) -> _T:
         """`work`, which may be repeated, with whatever descriptors others can spare."""

@@ -120,6 +120,15 @@ class Picker:
         self._missing = Missing(self._rarity, have, config, rng)
         self._recount()
 
+    def release(self) -> None:
+        """The exchange is over, and no disk thread reads a piece any more: all buffers go back to
+        the pool. Call nothing afterwards but what asks."""
+        for piece in (*self._open.values(), *self._pending.values()):
+            self._recycle(piece)
+        self.open_bytes = 0
+        for kept in (self._open, self._pending, self._partial, self._orphans, self._peers):
+            kept.clear()
+
     # -- peers and what they have ---------------------------------------------------------------
 
     def peer_joined(self, peer: int) -> None:

@@ -201,13 +201,17 @@ class OpenPiece:
 class BufferPool:
     """Keeps used buffers for the next piece of that size: a fresh one costs a page fault per 4 KiB.
 
-    Holds at most `limit` bytes; what is given beyond that is left to the garbage collector.
+    Holds at most `limit` bytes, for all who share it; of buffers beyond that, the sizes that were
+    not asked for longest are given up first. `trim` gives up what is not needed any more.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
         self._spare: dict[int, list[bytearray]] = {}
+        """By size; the size asked for longest ago comes first."""
+        self._idle: dict[int, int] = {}
+        """Of each size, the fewest that were spare at once since the last `trim`."""
 
     @property
     def held(self) -> int:
@@ -216,14 +220,38 @@ class BufferPool:
 
     def take(self, size: int) -> bytearray:
         """A buffer of exactly `size` bytes with unspecified content."""
-        spare = self._spare.get(size)
-        if not spare:
+        spare = self._spare.pop(size, None)
+        if spare is None:
             return bytearray(size)
+        buffer = spare.pop()
         self._held -= size
-        return spare.pop()
+        if spare:
+            self._spare[size] = spare  # now the size asked for last
+        if self._idle.get(size, 0) > len(spare):
+            self._idle[size] = len(spare)
+        return buffer
 
     def give(self, buffer: bytearray) -> None:
         """The caller must not touch `buffer` again, nor any view into it."""
-        if self._held + len(buffer) <= self._limit:
-            self._held += len(buffer)
-            self._spare.setdefault(len(buffer), []).append(buffer)
+        size = len(buffer)
+        if not 0 < size <= self._limit:
+            return
+        self._spare.setdefault(size, []).append(buffer)
+        self._held += size
+        while self._held > self._limit:
+            other = next(iter(self._spare))
+            self._drop(other, 1)
+
+    def trim(self) -> None:
+        """Give up the buffers that nobody needed since the last call."""
+        for size, unneeded in self._idle.items():
+            self._drop(size, unneeded)
+        self._idle = {size: len(spare) for size, spare in self._spare.items()}
+
+    def _drop(self, size: int, count: int) -> None:
+        spare = self._spare.get(size, [])
+        count = min(count, len(spare))
+        del spare[:count]
+        self._held -= size * count
+        if not spare:
+            self._spare.pop(size, None)

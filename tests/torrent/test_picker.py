@@ -14,7 +14,7 @@ from dht_torrent.config import TorrentConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.torrent.picker import ENDGAME_DEPTH, Picker, Received, State
-from dht_torrent.torrent.pieces import RECEIVED, Bitfield, Block, OpenPiece
+from dht_torrent.torrent.pieces import RECEIVED, Bitfield, Block, BufferPool, OpenPiece
 from dht_torrent.torrent.source import REFUSAL_PAUSE
 
 ROOM = 10_000
@@ -103,6 +103,24 @@ def test_a_piece_goes_from_missing_to_open_to_pending_to_have() -> None:
     assert subject.done
     assert (subject.wanted_left, subject.bytes_left, subject.open_bytes) == (0, 0, 0)
     assert not subject.interesting(1)
+
+
+def test_a_released_picker_has_given_back_every_buffer() -> None:
+    pool = BufferPool(1 << 20)
+    subject = Picker(
+        Geometry.of(2 * BLOCK, [(("content",), 8 * BLOCK)]),
+        Bitfield(4),
+        TorrentConfig(),
+        random.Random(1),
+        pool=pool,
+    )
+    seeds(subject, 1)
+    blocks = ask(subject, 1)
+    assert deliver(subject, 1, blocks[:3])  # one piece is at the disk, the others are open
+    assert pool.held == 0
+    subject.release()
+    assert pool.held == 8 * BLOCK
+    assert subject.open_bytes == 0
 
 
 def test_a_failed_piece_is_asked_for_again() -> None:

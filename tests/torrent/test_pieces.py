@@ -93,3 +93,44 @@ def test_the_pool_never_holds_more_than_its_limit() -> None:
     for _ in range(5):
         pool.give(bytearray(40))
     assert pool.held == 80
+
+
+def test_spare_buffers_are_kept_within_the_limit_the_size_unused_longest_goes_first() -> None:
+    pool = BufferPool(1000)
+    for size in (300, 400):
+        pool.give(bytearray(size))
+    assert pool.held == 700
+    pool.give(pool.take(300))  # used more recently than the one of 400
+    pool.give(bytearray(500))
+    assert pool.held == 800
+    assert len(pool.take(300)) == 300
+    assert pool.held == 500  # so that of 400 had gone
+    pool.give(bytearray(2000))  # more than all there may be
+    assert pool.held == 500
+
+
+def test_spare_buffers_that_nobody_needed_between_two_trims_are_given_up() -> None:
+    pool = BufferPool(10_000)
+    for _ in range(5):
+        pool.give(bytearray(100))
+    pool.trim()
+    assert pool.held == 500  # they may be needed yet
+    taken = [pool.take(100), pool.take(100)]
+    for buffer in taken:
+        pool.give(buffer)
+    pool.trim()
+    assert pool.held == 200
+    pool.trim()
+    assert pool.held == 0
+    pool.give(bytearray(100))
+    pool.trim()
+    assert pool.held == 100  # it came after the last trim
+
+
+def test_a_buffer_is_handed_out_once() -> None:
+    pool = BufferPool(10_000)
+    buffer = bytearray(100)
+    pool.give(buffer)
+    assert pool.take(100) is buffer
+    assert pool.take(100) is not buffer
+    assert pool.held == 0

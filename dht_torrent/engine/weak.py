@@ -1,0 +1,23 @@
+"""What an object owns must not own the object in turn: both would stay, with all they hold, until
+the cyclic garbage collector finds them.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+
+def weakly(method: Callable[[], _T]) -> Callable[[], _T]:
+    """`method`, without keeping its object alive. Not to be called when that is gone."""
+    ref = weakref.WeakMethod(method)
+
+    def call() -> _T:
+        alive = ref()
+        assert alive is not None
+        return alive()
+
+    return call
