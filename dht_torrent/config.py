@@ -176,6 +176,10 @@ class PeerConfig:
     """From TCP established to both handshakes done (libtorrent)."""
     idle_timeout: float = 120.0
     """Close a peer that sent no byte for this long (libtorrent's peer_timeout)."""
+    silence: float = 60.0
+    """A peer that sent no byte for this long must answer when another one claims its place ..."""
+    probe_timeout: float = 5.0
+    """... within this time, as must at any time who speaks BEP 9: it can always answer."""
     keepalive_interval: float = 100.0
     """Send a keep-alive after this much silence of ours (Transmission)."""
     message_timeout: float = 60.0

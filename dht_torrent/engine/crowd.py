@@ -21,8 +21,9 @@ from dht_torrent.engine.weak import weakly
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address, InfoHash
 from dht_torrent.peer.connection import Event
-from dht_torrent.peer.identity import client_name
+from dht_torrent.peer.identity import client_name, make_peer_id
 from dht_torrent.torrent.candidates import Candidates
+from dht_torrent.torrent.duplicates import Claim, Duplicates, Verdict
 from dht_torrent.trace import PeerConnected, PeerDropped
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,15 @@ SECOND_LOOK = (0.5, 2.0)
 side may have taken the very connection we refuse, and refuse the one we took: whoever looks again
 first closes, and the other side then has what is left."""
 MAX_SECOND_LOOKS = 8
-"""Connections waiting for that; further ones are turned away at once."""
+"""Connections waiting for that, or for an older one to answer; further ones are turned away at
+once."""
+GRACE = 0.5
+"""Seconds more for a connection that did not answer to end."""
+CONNECTED = "connected already"
 NEVER = float("-inf")
+
+
+Rivals = list[tuple[Peer, Verdict]]
 
 
 class Exchange(Protocol):
@@ -79,8 +87,11 @@ class Crowd:
         self._host = host
         self._info_hash = info_hash
         self._name = name
+        self.peer_id = make_peer_id(host.rng)
+        """Ours. Another one for each torrent, so that they cannot be told to be of one node."""
+        self._duplicates = Duplicates(self.peer_id, host.config.peer)
         self._dialing = 0
-        self._looking_again = 0
+        self._waiting = 0
         self._exchange_with: Exchange | None = None
         self._room = TorrentRoom(host.room, self.peers, self.limits, weakly(self._is_needy))
         self._woken = trio.Event()
@@ -168,7 +179,7 @@ class Crowd:
                     stream = await host.network.connect(address)
                 with trio.fail_after(config.handshake_timeout):
                     greeted = await greet(
-                        stream, self._info_hash, host.peer_id, config, dht=exchange.offers_dht()
+                        stream, self._info_hash, self.peer_id, config, dht=exchange.offers_dht()
                     )
         except (OSError, PeerProtocolError, trio.TooSlowError, trio.ClosedResourceError) as error:
             self.candidates.failed(address, trio.current_time())
@@ -188,7 +199,7 @@ class Crowd:
     # -- incoming -------------------------------------------------------------------------------
 
     async def _answer(self, greeted: Greeted, exchange: Exchange) -> None:
-        hello = greeted.connection.send_handshake(self._info_hash, self._host.peer_id)
+        hello = greeted.connection.send_handshake(self._info_hash, self.peer_id)
         answered = False
         try:
             with trio.fail_after(self._host.config.peer.handshake_timeout):
@@ -208,14 +219,23 @@ class Crowd:
     ) -> None:
         host, now, address = self._host, trio.current_time(), greeted.stream.remote
         refusal = self._refusal(greeted, exchange, incoming=incoming, now=now)
-        if refusal is not None and self._is_elsewhere(greeted):
-            await self._wait_for_second_look(greeted)
-            now = trio.current_time()
-            refusal = self._refusal(greeted, exchange, incoming=incoming, now=now)
+        rivals: Rivals = []
+        if refusal is None:
+            rivals = self._rivals(greeted, incoming=incoming, now=now)
+            if rivals and self._may_wait(rivals):
+                await self._wait_for(rivals, greeted)
+                now = trio.current_time()
+                refusal = self._refusal(greeted, exchange, incoming=incoming, now=now)
+                rivals = self._rivals(greeted, incoming=incoming, now=now)
+        if refusal is None:
+            refusal = self._settle(rivals, greeted, incoming=incoming, now=now)
         if refusal is not None:
             greeted.stream.close()
             if not incoming:
-                self.candidates.disconnected(address, now)
+                if refusal == CONNECTED:
+                    self.candidates.parted(address, now)  # another address of one we have
+                else:
+                    self.candidates.disconnected(address, now)
             logger.debug("%s: refused %s: %s", self._name(), address, refusal)
             return
         peer = Peer(
@@ -242,34 +262,14 @@ class Crowd:
         finally:
             self._ended(peer, exchange)
 
-    def _is_elsewhere(self, greeted: Greeted) -> bool:
-        """Whether the peer, or one who claims its id, is connected in the other address family."""
-        theirs, ipv6 = greeted.handshake.peer_id, greeted.stream.remote.is_ipv6
-        return self._looking_again < MAX_SECOND_LOOKS and any(
-            peer.peer_id == theirs and peer.address.is_ipv6 != ipv6 and not peer.is_dropped
-            for peer in self.peers.values()
-        )
-
-    async def _wait_for_second_look(self, greeted: Greeted) -> None:
-        self._looking_again += 1
-        try:
-            await trio.sleep(self._host.rng.uniform(*SECOND_LOOK))
-        except trio.Cancelled:
-            greeted.stream.close()
-            raise
-        finally:
-            self._looking_again -= 1
-
     def _refusal(
         self, greeted: Greeted, exchange: Exchange, *, incoming: bool, now: float
     ) -> str | None:
-        """Why this connection is not wanted, or None. Of two that were dialled across each other,
-        both sides keep the one that the higher peer id dialled."""
-        host, theirs = self._host, greeted.handshake.peer_id
+        """Why this connection is not wanted, whoever else is connected; or None."""
         address = greeted.stream.remote
-        if theirs == host.peer_id:
+        if greeted.handshake.peer_id == self.peer_id:
             if not incoming:
-                host.own_addresses.add(address)
+                self._host.own_addresses.add(address)
             return "it is ourselves"
         if self.candidates.is_banned(address, now):
             return "banned"
@@ -277,22 +277,71 @@ class Crowd:
             return "its host sent bad data lately"
         if not exchange.admits():
             return "not exchanging now"
-        for other in list(self.peers.values()):
+        return None
+
+    def _rivals(self, greeted: Greeted, *, incoming: bool, now: float) -> Rivals:
+        """Connections beside which this one may not be, and what is to be done about each."""
+        newer = _claim(greeted, incoming=incoming)
+        rivals: Rivals = []
+        for other in self.peers.values():
             if other.is_dropped:
                 continue
-            same_host = other.address.place == address.place
-            if other.peer_id != theirs and (address.is_local or not same_host):
-                continue
-            # From elsewhere anybody may claim a peer's id: that must not cost it its connection.
-            crossed = same_host and other.incoming != incoming
-            if not crossed or incoming != (theirs > host.peer_id):
-                return "connected already"
-            other.drop("connected twice")
-        return self._room.make(address, now, incoming=incoming)
+            older = Claim(other.peer_id, other.address, other.incoming)
+            verdict = self._duplicates.settle(
+                older, newer, now, age=now - other.connected_at, silence=other.silence(now)
+            )
+            if verdict is not Verdict.BESIDE:
+                rivals.append((other, verdict))
+            if verdict is Verdict.REFUSE or older.peer_id == newer.peer_id:
+                other.probe(now)  # it may have moved, or been started again: if so, it ends soon
+        return rivals
+
+    def _may_wait(self, rivals: Rivals) -> bool:
+        """Time may tell whether the older ones are alive, and there are not too many who wait."""
+        verdicts = {verdict for _, verdict in rivals}
+        return (
+            self._waiting < MAX_SECOND_LOOKS
+            and Verdict.REFUSE not in verdicts
+            and not verdicts.isdisjoint((Verdict.ASK, Verdict.LOOK_AGAIN))
+        )
+
+    async def _wait_for(self, rivals: Rivals, greeted: Greeted) -> None:
+        """Until it has shown whether the older ones are alive."""
+        self._waiting += 1
+        try:
+            for older, verdict in rivals:
+                if verdict is Verdict.ASK:
+                    with trio.move_on_after(self._host.config.peer.probe_timeout + GRACE):
+                        await older.probe(trio.current_time()).wait()
+                elif verdict is Verdict.LOOK_AGAIN:
+                    await trio.sleep(self._host.rng.uniform(*SECOND_LOOK))
+        except trio.Cancelled:
+            greeted.stream.close()
+            raise
+        finally:
+            self._waiting -= 1
+
+    def _settle(
+        self,
+        rivals: Rivals,
+        greeted: Greeted,
+        *,
+        incoming: bool,
+        now: float,
+    ) -> str | None:
+        """Close the older ones that it replaces, or whom it needs the place of. Returns why it is
+        refused, or None."""
+        if any(verdict is not Verdict.REPLACE for _, verdict in rivals):
+            self._duplicates.turned_away(_claim(greeted, incoming=incoming), now)
+            return CONNECTED
+        for older, _ in rivals:
+            older.drop("connected twice")
+        return self._room.make(greeted.stream.remote, now, incoming=incoming)
 
     def _ended(self, peer: Peer, exchange: Exchange) -> None:
         now = trio.current_time()
         del self.peers[peer.key]
+        peer.answered()
         self._host.room.closed(peer.key)
         self.downloaded += peer.downloaded
         self.uploaded += peer.uploaded
@@ -309,6 +358,10 @@ class Crowd:
         self.wake()
         self._host.trace(PeerDropped(self._info_hash, peer.address, peer.why))
         logger.debug("%s: %s left: %s", self._name(), peer.address, peer.why)
+
+
+def _claim(greeted: Greeted, *, incoming: bool) -> Claim:
+    return Claim(greeted.handshake.peer_id, greeted.stream.remote, incoming)
 
 
 def _turn_away(incoming: trio.MemoryReceiveChannel[Greeted]) -> None:

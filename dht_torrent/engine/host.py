@@ -17,7 +17,7 @@ from dht_torrent.engine.limits import Limits
 from dht_torrent.engine.net import Network
 from dht_torrent.engine.room import NodeRoom
 from dht_torrent.engine.state import StateDir
-from dht_torrent.ids import Address, InfoHash, PeerId
+from dht_torrent.ids import Address, InfoHash
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import Descriptors, Storage
 from dht_torrent.torrent.metadata import MetadataMemory
@@ -40,7 +40,6 @@ class Host:
     state: StateDir | None
     rng: random.Random
     trace: Trace
-    peer_id: PeerId
     client: str
     """What we call ourselves in extension handshakes."""
     open_storage: OpenStorage

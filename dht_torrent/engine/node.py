@@ -38,7 +38,6 @@ from dht_torrent.errors import InputError, PeerProtocolError, StorageError
 from dht_torrent.ids import Address, InfoHash, NodeId
 from dht_torrent.metainfo import MAX_TORRENT, Magnet, Metainfo, from_info, parse_torrent
 from dht_torrent.peer.half_open import HalfOpen
-from dht_torrent.peer.identity import make_peer_id
 from dht_torrent.relief import descriptors_left
 from dht_torrent.storage import Descriptors, FileStorage, Storage
 from dht_torrent.torrent.metadata import MetadataMemory
@@ -463,7 +462,6 @@ async def open_node(
             state=state,
             rng=rng,
             trace=trace,
-            peer_id=make_peer_id(rng),
             client=f"dht_torrent {dht_torrent.__version__}",
             open_storage=open_storage or _file_storage(config, descriptors),
             buffer=memoryview(bytearray(config.peer.receive_buffer)),

@@ -19,6 +19,7 @@ from dht_torrent.engine.views import PeerInfo
 from dht_torrent.errors import HandshakeError, PeerProtocolError
 from dht_torrent.ids import Address, InfoHash, PeerId
 from dht_torrent.peer.connection import Connection, Event, HandshakeReceived, Sendable
+from dht_torrent.peer.extensions import MetadataRequest
 from dht_torrent.peer.messages import (
     Choke,
     KeepAlive,
@@ -33,6 +34,9 @@ from dht_torrent.torrent.pipeline import Pipeline, Rate
 OUTBOX_LIMIT = 4 << 20
 """Bytes of messages waiting for a peer that does not read them; more close the connection. Room for
 the Have of every piece of a large torrent and a full metadata queue."""
+
+PROBE_PAUSE = 30.0
+"""Seconds between two probes: strangers who claim a peer's id must not have us pester it."""
 
 _BUFFER_STEP = 64 * 1024
 """Sizes of send buffers are multiples of this, so that few sizes serve all batches."""
@@ -164,6 +168,11 @@ class Peer:
         self._writer_waits = False
         self._writer_lot = trio.lowlevel.ParkingLot()
         self._scope = trio.CancelScope()
+        self._silence = trio.CancelScope()
+        self._heard_at = now
+        self._probed_at = float("-inf")
+        self._probed = False
+        self._answer = trio.Event()
 
     # -- what the torrent says ------------------------------------------------------------------
 
@@ -200,6 +209,37 @@ class Peer:
         """Close the connection; its tasks end and its blocks go back."""
         self.why = why
         self._scope.cancel()
+
+    def silence(self, now: float) -> float:
+        """Seconds since its last byte."""
+        return now - self._heard_at
+
+    def probe(self, now: float) -> trio.Event:
+        """Ask for a sign of life; the event is set when there is one, or when it is over.
+
+        A keep-alive makes a host whose program is gone say so (TCP resets); a question after the
+        metadata is answered by whoever speaks BEP 9, if only with a no. Who owes an answer, or has
+        been silent for long, is closed if nothing at all comes within `probe_timeout`."""
+        config = self._config
+        owes_answer = self.connection.supports("ut_metadata")
+        if not self._probed:
+            if now - self._probed_at < PROBE_PAUSE:
+                return self._answer
+            self._probed, self._probed_at, self._answer = True, now, trio.Event()
+            self.tell(KeepAlive())
+            if owes_answer:
+                self.tell(MetadataRequest(0))
+        # Not while a limit keeps us from reading: then the deadline is infinite.
+        reading = self._silence.deadline < float("inf")
+        if reading and (owes_answer or self.silence(now) >= config.silence):
+            due = max(now, self._probed_at + config.probe_timeout)
+            self._silence.deadline = min(self._silence.deadline, due)
+        return self._answer
+
+    def answered(self) -> None:
+        """It has shown that it is alive, or has ended."""
+        self._probed = False
+        self._answer.set()
 
     def part_for_good(self) -> None:
         """Close the connection of two seeds: nothing will ever be exchanged on it."""
@@ -282,7 +322,7 @@ class Peer:
         receive_into, parse, limits = stream.receive_into, connection.receive, self._limits
         heard = progressed = trio.current_time()
         room = buffer
-        with trio.CancelScope() as patience:
+        with self._silence as patience:
             while True:
                 # A message that has begun must end: silence and drip-feeding have different clocks.
                 deadline = heard + config.idle_timeout
@@ -292,7 +332,9 @@ class Peer:
                 size = await receive_into(room)
                 if size == 0:
                     return
-                heard = trio.current_time()
+                self._heard_at = heard = trio.current_time()
+                if self._probed:
+                    self.answered()
                 was_mid_message, downloaded = connection.mid_message, self.downloaded
                 events = parse(buffer[:size])
                 if events or not (was_mid_message and connection.mid_message):

@@ -9,6 +9,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dht_torrent.config import PeerConfig, TorrentConfig
+from dht_torrent.engine.peer import PROBE_PAUSE
+from dht_torrent.engine.torrent import Torrent
 from dht_torrent.ids import Address
 from dht_torrent.trace import PeerConnected
 from tests.helpers.engine import (
@@ -19,6 +21,7 @@ from tests.helpers.engine import (
     LEECH,
     PORT,
     SEED,
+    Hand,
     HandSeed,
     World,
     dial,
@@ -26,6 +29,7 @@ from tests.helpers.engine import (
     greeted,
     listening,
     sample,
+    unchoked,
 )
 
 
@@ -74,6 +78,123 @@ async def test_nobody_loses_its_connection_to_one_who_claims_its_id(
             await trio.sleep(1)
         assert peer in torrent.crowd.peers.values()
         assert not peer.is_dropped
+
+
+def hosts(torrent: Torrent) -> list[str]:
+    return [peer.address.host for peer in torrent.crowd.peers.values()]
+
+
+async def test_nobody_is_locked_out_by_who_claimed_its_id_first(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    async with world.seed(sample()) as torrent:
+        thief = await greeted(world, torrent, "10.0.0.66", peer_id=b"the true one")
+        await thief.send(HAVE_NONE)
+        true = await greeted(world, torrent, peer_id=b"the true one")
+        await unchoked(true)
+        assert hosts(torrent) == ["10.0.0.66", HAND]
+
+
+async def test_a_thief_that_has_gone_silent_loses_its_place(autojump_clock: MockClock) -> None:
+    """Or the peer has moved: the connection from its old address is dead, and nobody says so."""
+    world = World()
+    async with world.seed(sample()) as torrent:
+        await greeted(world, torrent, "10.0.0.66", peer_id=b"the true one")
+        await trio.sleep(PeerConfig().silence)
+        await greeted(world, torrent, peer_id=b"the true one")
+        await trio.sleep(PeerConfig().probe_timeout + 1)
+        assert hosts(torrent) == [HAND]
+
+
+@pytest.mark.parametrize("ip", [HAND, "5.5.5.5"])
+async def test_a_peer_that_lost_its_connection_comes_back_at_once(
+    ip: str, autojump_clock: MockClock
+) -> None:
+    world = World()
+    async with world.seed(sample()) as torrent:
+        for _ in range(5):
+            await trio.sleep(1)
+            hand = await greeted(world, torrent, ip, peer_id=b"back again")
+            await unchoked(hand)
+            assert hosts(torrent) == [ip]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_an_older_connection_stays_if_it_answers(
+    answers: bool, autojump_clock: MockClock
+) -> None:
+    """We dialled it, and it dials us later: one of the two is dead, or it does not know."""
+    world, one = World(), sample()
+    low = bytes(20)
+
+    async def seed(hand: Hand) -> None:
+        await hand.hello(one.metainfo.info_hash, low, extended=True)
+        await hand.send(HAVE_NONE)
+        await hand.send(EXTENDED, data=b"\0d1:md11:ut_metadatai3eee")
+        while answers:
+            _, payload = await hand.receive()
+            if payload[1:].startswith(b"d8:msg_typei0e"):
+                await hand.send(EXTENDED, data=b"\1d8:msg_typei2e5:piecei0ee")
+        await trio.sleep_forever()
+
+    async with listening(world, HAND, seed), world.seed(one) as torrent:
+        torrent.crowd.found([Address(HAND, PORT)], "dht")
+        await trio.sleep(35)
+        (older,) = torrent.crowd.peers.values()
+        newer = await dial(world, SEED)
+        await newer.hello(torrent.info_hash, low)
+        await trio.sleep(10)
+        (left,) = torrent.crowd.peers.values()
+        assert (left is older) is answers
+
+
+async def test_a_program_that_was_started_again_has_the_place_of_its_public_host(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    async with world.seed(sample(), "5.5.5.1") as torrent:
+        await greeted(world, torrent, "5.5.5.2", to="5.5.5.1", peer_id=b"before")
+        await trio.sleep(50)
+        early = await dial(world, "5.5.5.1", "5.5.5.2")
+        await early.hello(torrent.info_hash, b"after")
+        assert await early.closed() < 51
+        await trio.sleep(PROBE_PAUSE)
+        later = await greeted(world, torrent, "5.5.5.2", to="5.5.5.1", peer_id=b"after")
+        await unchoked(later)
+        assert [peer.peer_id[:5] for peer in torrent.crowd.peers.values()] == [b"after"]
+
+
+async def test_who_claims_an_id_does_not_have_us_pester_its_owner(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    async with world.seed(sample()) as torrent:
+        hand = await greeted(world, torrent, peer_id=b"the true one", extended=True)
+        await hand.send(HAVE_NONE)
+        await hand.send(EXTENDED, data=b"\0d1:md11:ut_metadatai3eee")
+        await hand.heard(1)
+        for number in range(20):
+            await greeted(world, torrent, f"10.0.1.{number}", peer_id=b"the true one")
+            await hand.raw(bytes(4))
+            await trio.sleep(0.5)
+        asked = [payload for _, payload in await hand.heard(1) if b"msg_typei0e" in payload]
+        assert len(asked) == 1
+        assert HAND in hosts(torrent)
+
+
+async def test_our_ids_differ_from_torrent_to_torrent(autojump_clock: MockClock) -> None:
+    world = World()
+    async with world.node(SEED) as node:
+        seen = []
+        for number in range(2):
+            torrent = await node.get(sample(seed=number).metainfo)
+            await trio.sleep(1)
+            for _ in range(2):
+                hand = await greeted(world, torrent)
+                seen.append(hand.peer_id)
+        assert seen[0] == seen[1] != seen[2] == seen[3]
+        assert all(name.startswith(b"-DT0100-") for name in seen)
 
 
 async def test_a_banned_neighbour_does_not_come_back_by_another_port(

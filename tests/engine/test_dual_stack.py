@@ -300,6 +300,22 @@ async def test_who_claims_a_peers_id_in_the_other_family_waits_and_is_turned_awa
         assert peer.address == heir.stream.local
 
 
+async def test_who_was_turned_away_for_a_thief_in_the_other_family_gets_in_when_it_comes_again(
+    autojump_clock: MockClock,
+) -> None:
+    world, one = World(latency=0.01), sample()
+    async with dual(world, 1) as node:
+        torrent = await node.get(one.metainfo)
+        await greeted(world, torrent, "10.0.0.66", to="10.0.0.1", peer_id=b"the peer")
+        true = await dial(world, "fd00::1", "fd00::99")
+        await true.hello(torrent.info_hash, b"the peer")
+        await true.closed()
+        true = await dial(world, "fd00::1", "fd00::99")
+        await true.hello(torrent.info_hash, b"the peer")
+        await trio.sleep(SECOND_LOOK[1])
+        assert true.stream.local in [peer.address for peer in torrent.crowd.peers.values()]
+
+
 async def test_an_item_is_put_and_got_in_both_networks(autojump_clock: MockClock) -> None:
     world, key = World(latency=0.01), SigningKey(b"\x01" * 32)
     async with (
