@@ -127,6 +127,38 @@ def test_who_tells_of_the_dead_is_not_believed_for_long(agree: bool) -> None:
         assert seconds < 4
 
 
+def test_as_many_as_alpha_are_waited_for_at_any_time() -> None:
+    """No more, for that would be a flood; and no fewer, while there is somebody to ask."""
+    nodes = [NodeInfo(NodeId(bytes([n + 1]) * 20), address(n)) for n in range(60)]
+    config = DhtConfig(secure_ids=False, alpha=4, k=40, lookup_queries=60)
+    lookup = Lookup(bytes(20), OWN, config, 0)
+    lookup.add(nodes)
+    rng = random.Random(3)
+    waiting: list[NodeInfo] = []
+    now = 0.0
+    for _ in range(30):
+        waiting += lookup.take(now)
+        assert len(waiting) == config.alpha
+        assert lookup.take(now) == []
+        now += 0.01
+        for _ in range(rng.randint(1, 3)):
+            one = waiting.pop(rng.randrange(len(waiting)))
+            if rng.random() < 0.5:
+                lookup.failed(one)
+            else:
+                lookup.answered(one, [], now)
+        if lookup.asked > 45:
+            break
+
+
+def test_the_silent_count_no_longer_as_waited_for() -> None:
+    lookup = Lookup(bytes(20), OWN, CONFIG, 0)
+    lookup.add([NodeInfo(NodeId(bytes([n + 1]) * 20), address(n)) for n in range(60)])
+    assert len(lookup.take(0)) == CONFIG.alpha
+    assert lookup.take(CONFIG.soft_timeout - 0.01) == []
+    assert len(lookup.take(CONFIG.soft_timeout)) == CONFIG.alpha
+
+
 def test_whom_a_liar_tells_of_is_asked_if_somebody_else_tells_of_it_too() -> None:
     target = bytes(20)
     liar, honest, real = (NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in (9, 8, 7))

@@ -12,12 +12,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import make_id
 from dht_torrent.dht.sources import home, neighbourhood
-from dht_torrent.dht.table import Contact, Table
+from dht_torrent.dht.table import HEALTHY_FAILS, Contact, Table
 from dht_torrent.ids import Address, NodeId, distance
 
 CONFIG = DhtConfig(secure_ids=False)  # ids here are invented, not made from the IPs
 OWN = NodeId(bytes(20))
 MINUTE = 60.0
+OUTSIDER = Address("12.0.0.1", 6881)
 
 
 def node_id(number: int) -> NodeId:
@@ -438,3 +439,39 @@ def test_under_a_new_id_the_table_keeps_its_contacts_in_the_right_places() -> No
     assert table.buckets[-1].range[0] <= own <= table.buckets[-1].range[1]
     for contact in table:
         assert table.at(contact.address) is contact
+
+
+# -- what is told of ------------------------------------------------------------------------------
+
+
+def told(table: Table, asker: Address = OUTSIDER) -> set[bytes]:
+    """The ids that are recommended to an asker, near the full bucket of `filled`. Both ways to
+    find them agree."""
+    target = node_id(0)
+    compact = table.told(target, asker, 8)
+    found = {compact[at : at + 20] for at in range(0, len(compact), 26)}
+    assert found == {contact.id for contact in table.healthy(target, 8)}
+    return found
+
+
+def test_who_recovers_is_told_of_again() -> None:
+    table = filled()
+    everybody = {node_id(number) for number in range(8)}
+    assert told(table) == everybody
+    for turn in range(HEALTHY_FAILS):
+        now = 15.0 * (turn + 1)
+        table.replied(node_id(1), public(1), now)  # our link works
+        table.failed(public(0), now - 1, now)
+    assert told(table) == everybody - {node_id(0)} | {NodeId(b"\0" * 19 + b"\1")}
+    table.replied(node_id(0), public(0), now + 1)
+    assert told(table) == everybody
+
+
+def test_who_is_removed_is_told_of_no_more() -> None:
+    table = filled()
+    everybody = {node_id(number) for number in range(8)}
+    assert told(table) == everybody
+    table.replied(NodeId(b"\0" * 19 + b"\2"), public(0), 1)  # the first has another id now
+    assert node_id(0) not in ids(table)
+    assert node_id(0) not in told(table)
+    assert everybody - {node_id(0)} <= told(table)
