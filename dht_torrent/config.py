@@ -197,7 +197,8 @@ class PeerConfig:
     queue_seconds: float = 3.0
     """Requests in flight cover this many seconds of a slow peer's rate (libtorrent)."""
     near_window: int = 2 << 20
-    """Bytes in flight that are enough for any peer but a fast and distant one."""
+    """Bytes in flight that are enough for any peer but a fast one that is distant, or serves in
+    pulses. More are tried, and kept while they bring more."""
     max_asked: int = 1000
     """Requests a peer may queue with us, advertised as `reqq`; more are rejected."""
     max_message: int = 1 << 20

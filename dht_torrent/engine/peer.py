@@ -30,6 +30,7 @@ from dht_torrent.peer.messages import (
 from dht_torrent.torrent.limits import HEADER
 from dht_torrent.torrent.pieces import BufferPool
 from dht_torrent.torrent.pipeline import Pipeline, Rate
+from dht_torrent.torrent.source import FIRST_PAUSE, REFUSAL_PAUSE
 
 OUTBOX_LIMIT = 4 << 20
 """Bytes of messages waiting for a peer that does not read them; more close the connection. Room for
@@ -37,6 +38,9 @@ the Have of every piece of a large torrent and a full metadata queue."""
 
 PROBE_PAUSE = 30.0
 """Seconds between two probes: strangers who claim a peer's id must not have us pester it."""
+
+REJECTS_IN_ROW = 4
+"""Times a peer may reject what it is asked for before it is left alone for a while."""
 
 _BUFFER_STEP = 64 * 1024
 """Sizes of send buffers are multiples of this, so that few sizes serve all batches."""
@@ -144,6 +148,10 @@ class Peer:
         """Pieces it lets us have while choked (BEP 6)."""
         self.allowed_by_us: frozenset[int] = frozenset()
         self.fast_blocks_served: dict[int, int] = {}
+        self.rejects_in_row = 0
+        """Times it rejected something since its last block."""
+        self.rests_until = 0.0
+        """Not to be asked before, since it does nothing but reject."""
         self.unwanted_blocks = 0
         self.invalid_requests = 0
 
@@ -204,6 +212,13 @@ class Peer:
                 if request[0] not in self.allowed_by_us:
                     self.tell(Reject(*request))
         self.asked = deque(kept)
+
+    def note_rejects(self, now: float) -> None:
+        """It rejected some of what it was asked for. Who does nothing else is asked ever less."""
+        self.rejects_in_row += 1
+        doublings = self.rejects_in_row - REJECTS_IN_ROW
+        if doublings >= 0:
+            self.rests_until = now + min(FIRST_PAUSE * 2.0 ** min(doublings, 10), REFUSAL_PAUSE)
 
     def drop(self, why: str) -> None:
         """Close the connection; its tasks end and its blocks go back."""

@@ -44,6 +44,7 @@ from dht_torrent.torrent.choker import Choker, PeerView
 from dht_torrent.torrent.parole import Standing
 from dht_torrent.torrent.picker import Picker, Received
 from dht_torrent.torrent.pieces import Bitfield, OpenPiece
+from dht_torrent.torrent.source import FIRST_PAUSE
 from dht_torrent.trace import PieceDone
 
 TICK = 1.0
@@ -115,6 +116,12 @@ class Swarm:
         self._haves_wait = trio.Event()
         self._wanted = trio.Event()
         self._in_flight = trio.Event()
+        self._rejected = trio.Event()
+        self._came_free = False
+        self._share = self._most = max(
+            host.config.peer.near_window, host.config.torrent.max_open_bytes * 2 // 3
+        )
+        """Bytes one peer may have in flight: the memory for open pieces is shared by all."""
         self._handlers: dict[type, Callable[[Peer, object, float], None]] = {
             Choke: self._on_choke,
             Unchoke: self._on_unchoke,
@@ -140,6 +147,7 @@ class Swarm:
             nursery.start_soon(self._send_haves)
             nursery.start_soon(self._choke_rounds)
             nursery.start_soon(self._watch_the_clock)
+            nursery.start_soon(self._ask_again)
 
     def release(self) -> None:
         """The exchange is over, and all its tasks and connections have ended: nothing large waits
@@ -175,10 +183,21 @@ class Swarm:
             if not self.picker.done:
                 self._give_back_late_requests(trio.current_time())
 
+    async def _ask_again(self) -> None:
+        """Who alone has a piece is soon asked again for a block of it that it rejected; later, if
+        it goes on rejecting it, with the ticks of the clock."""
+        while True:
+            await self._rejected.wait()
+            self._rejected = trio.Event()
+            await trio.sleep(FIRST_PAUSE)
+            self._refill_idle(trio.current_time())
+
     def _give_back_late_requests(self, now: float) -> None:
         config = self._config.peer
         # Under a limit it is we who let them wait.
-        asked = sum(self.picker.outstanding(key) for key in self._peers)
+        in_flight = [count for key in self._peers if (count := self.picker.outstanding(key))]
+        asked = sum(in_flight)
+        self._share = max(config.near_window, self._most // max(1, len(in_flight)))
         patience = self._down.takes(asked * BLOCK)
         late = self.picker.expire(now - config.request_timeout - patience)
         late += self._blame.take_away(now)
@@ -238,7 +257,6 @@ class Swarm:
     def on_events(self, peer: Peer, events: Sequence[Event], now: float) -> None:
         """Take a batch of messages. Raises PeerProtocolError when the peer broke a rule."""
         received, key, size = self.picker.received, peer.key, 0
-        asked = self.picker.oldest_request(key)
         shortest, have, max_asked = self._shortest, self.have.flags, self._config.peer.max_asked
         for event in events:
             if type(event) is Piece:
@@ -269,18 +287,22 @@ class Swarm:
         if size:
             peer.downloaded += size
             peer.down.add(size, now)
-            latency = now - asked if asked is not None else 0.0
-            peer.pipeline.update(peer.down.value(now), now, size, latency)
+            peer.pipeline.update(peer.down.value(now), now, size)
             peer.last_block_at = peer.gave_at = now
             peer.snubs_us = False
+            peer.rejects_in_row = 0
         if peer.asked:
             peer.wake_writer()
-        if not peer.chokes_us or peer.allowed_to_us:
+        if self._came_free:  # once for all rejects of a batch
+            self._came_free = False
+            peer.note_rejects(now)
+            self._refill_idle(now)
+        elif not peer.chokes_us or peer.allowed_to_us:
             self.refill(peer, now)
 
     def refill(self, peer: Peer, now: float) -> None:
         """Keep enough requests in flight to this peer."""
-        if not peer.am_interested or peer.is_dropped:
+        if not peer.am_interested or peer.is_dropped or now < peer.rests_until:
             return
         allowed: Collection[int] | None = None
         if peer.chokes_us:
@@ -291,10 +313,11 @@ class Swarm:
         if standing is Standing.WAITING:
             return
         outstanding = self.picker.outstanding(peer.key)
-        ceiling: int | None = None
+        ceiling = self._share // BLOCK
         if self._down.limited:
             # Two: the next is on its way while one comes in.
-            ceiling = max(2, int(self._down.within(self._config.peer.queue_seconds) / BLOCK))
+            limited = int(self._down.within(self._config.peer.queue_seconds) / BLOCK)
+            ceiling = min(ceiling, max(2, limited))
         room = peer.pipeline.room(outstanding, ceiling)
         if room <= 0:
             return
@@ -303,6 +326,7 @@ class Swarm:
         )
         if blocks:
             peer.request(blocks)
+            peer.pipeline.asked(outstanding + len(blocks), now)
             self._in_flight.set()
         elif not outstanding and not peer.chokes_us:
             self._review_interest(peer, now)
@@ -369,10 +393,11 @@ class Swarm:
 
     def _on_reject(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, Reject)
-        self.picker.rejected(peer.key, (event.index, event.begin, event.length))
+        if self.picker.rejected(peer.key, (event.index, event.begin, event.length)):
+            self._came_free = True
+            self._rejected.set()
         if peer.chokes_us:
             peer.allowed_to_us.discard(event.index)
-        self._refill_idle(now)
 
     def _on_allowed_fast(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, AllowedFast)

@@ -43,7 +43,7 @@ from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.torrent.missing import Missing
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, BufferPool, OpenPiece
 from dht_torrent.torrent.rarity import Rarity
-from dht_torrent.torrent.source import Source
+from dht_torrent.torrent.source import REFUSAL_PAUSE, Source
 
 SOLO_PATIENCE = 10.0
 """Seconds a peer may hold a solo piece while another that could have it is idle; doubles each time
@@ -332,14 +332,19 @@ class Picker:
             return None
         return self._settled(piece, Block(index, begin, size), copies > 1)
 
-    def rejected(self, peer: int, block: tuple[int, int, int]) -> None:
+    def rejected(self, peer: int, block: tuple[int, int, int]) -> bool:
         """BEP 6 reject. For an outstanding request: free again, and this peer is not asked for that
-        piece for REFUSAL_PAUSE. For any other, such as one given back by `choked`: nothing."""
+        piece for FIRST_PAUSE, longer each time. For any other, such as one given back by `choked`:
+        nothing. Returns whether a request came back."""
         source = self._peers[peer]
         if source.outstanding.pop(block, None) is None:
             source.late.pop(block, None)
-            return
-        source.refused.add(block[0])
+            return False
+        source.refuse(block[0])
+        self._refused(source, block)
+        return True
+
+    def _refused(self, source: Source, block: tuple[int, int, int]) -> None:
         piece = self._open[block[0]]
         self._put_back(source, piece, block)
         if source.current is piece:
@@ -377,7 +382,9 @@ class Picker:
                     break
                 old.append(block)
             for block in old:
-                self.rejected(source.key, block)
+                del source.outstanding[block]
+                source.refused[block[0]] = REFUSAL_PAUSE
+                self._refused(source, block)
                 expired.append((source.key, Block._make(block)))
         return expired
 
@@ -502,7 +509,7 @@ class Picker:
         holders.update(key for key, _ in withdrawn)
         for key in sorted(holders):
             if key in self._peers:
-                self._peers[key].refused.add(piece.index)
+                self._peers[key].refused[piece.index] = REFUSAL_PAUSE
         self._taken_away[piece.index] = self._taken_away.get(piece.index, 0) + 1
         piece.avoid = (piece.avoid or frozenset()) | holders
         if piece.index in self._open:

@@ -1,23 +1,22 @@
 """As many requests are in flight as cover `queue_seconds` of the peer's rate, and not many more.
 
 Too few leave the link idle between answers; too many make a choke or a lost peer expensive. The
-rate is not known at first, so the window grows with every block until more brings no more.
+rate is not known at first, so the window grows with every block until more brings no more. Beyond
+`near_window` it grows only as far as `reach` finds that it pays.
 """
 
 from __future__ import annotations
 
-import math
-
 from dht_torrent.config import PeerConfig
 from dht_torrent.geometry import BLOCK
+from dht_torrent.torrent.reach import Reach
 
 LOOK_INTERVAL = 1.0
 """Seconds over which slow start judges whether the rate still grows."""
+BATCH = 32
+"""Requests worth a write of their own, however large the window is."""
 GROWTH = 1.1
 """Slow start goes on while the rate is this many times what it was."""
-ROUND_TRIPS = 4
-"""Round trips of the measured rate that a window may cover. The rate is an average and lags behind
-a doubling window; with two, slow start would crawl."""
 
 
 class Rate:
@@ -69,11 +68,11 @@ class Pipeline:
     """How many requests one peer should have in flight."""
 
     __slots__ = (
-        "_base",
         "_before",
         "_config",
         "_limit",
         "_look_at",
+        "_reach",
         "_slow_start",
         "_snubbed",
         "_window",
@@ -82,7 +81,7 @@ class Pipeline:
     def __init__(self, config: PeerConfig) -> None:
         self._config = config
         self._limit = config.max_outstanding
-        self._base = math.inf
+        self._reach = Reach(config.near_window / BLOCK, config.queue_seconds)
         self.restart()
 
     def restart(self) -> None:
@@ -92,15 +91,19 @@ class Pipeline:
         self._snubbed = False
         self._before = 0.0
         self._look_at: float | None = None
+        self._reach.pause()
 
     def peer_limit(self, reqq: int) -> None:
         """The peer's own bound, from its extension handshake (BEP 10's `reqq`)."""
         self._limit = max(1, min(reqq, self._config.max_outstanding))
         self._window = min(self._window, self._limit)
 
-    def update(self, rate: float, now: float, size: int, latency: float) -> None:
-        """A batch of `size` payload bytes came in, and makes the peer's rate `rate`; its oldest
-        request was made `latency` seconds ago. Ends snubbing.
+    def asked(self, outstanding: int, now: float) -> None:
+        """So many requests are in flight now, those just made included."""
+        self._reach.asked(outstanding, now)
+
+    def update(self, rate: float, now: float, size: int) -> None:
+        """A batch of `size` payload bytes came in, and makes the peer's rate `rate`. Ends snubbing.
 
         In slow start the window grows by a block for each block received, which doubles it every
         round trip, as TCP's does. It ends when a second brought less than a tenth more rate.
@@ -108,26 +111,26 @@ class Pipeline:
         self._snubbed = False
         if self._look_at is None:
             self._look_at = now + LOOK_INTERVAL
-        # What is in flight beyond the link's own delay only waits, here or there: memory for
-        # nothing. The delay is the least ever seen, for the rest is our own queue; a later least
-        # would be that of a full queue, and the window would feed itself.
-        self._base = min(self._base, latency)
-        config = self._config
-        enough = max(config.near_window, ROUND_TRIPS * rate * self._base) / BLOCK
-        most = max(min(enough, self._limit), 1)
+        config, reach = self._config, self._reach
+        was_enough = reach.blocks
+        reach.came(size, now, self._limit)
+        most = max(min(reach.blocks, self._limit), 1)
         if self._slow_start:
-            self._window = min(self._window + size / BLOCK, most)
+            grown = most if self._window >= was_enough else self._window + size / BLOCK
+            self._window = min(grown, most)
             if now < self._look_at:
                 return
             self._slow_start = rate > GROWTH * self._before
             self._before = rate
             self._look_at = now + LOOK_INTERVAL
         else:
-            wanted = rate * config.queue_seconds / BLOCK
+            # The average lags behind a window that doubles; what the last round brought does not.
+            wanted = max(rate, reach.rate) * config.queue_seconds / BLOCK
             self._window = min(max(wanted, config.min_outstanding), most)
 
     def snubbed(self) -> None:
         """No block for `snub_timeout`: one request at a time until a block comes, then anew."""
+        self._reach = Reach(self._reach.least, self._config.queue_seconds)
         self.restart()
         self._snubbed = True
 
@@ -137,8 +140,9 @@ class Pipeline:
         return 1 if self._snubbed else int(self._window)
 
     def room(self, outstanding: int, ceiling: int | None = None) -> int:
-        """How many more requests to send now. 0 until a quarter of the window is answered, so that
-        requests go out in batches rather than one for each block. `ceiling`: at most so many in
-        flight, whatever the peer could send."""
+        """How many more requests to send now. 0 until a quarter of the window, or BATCH, is
+        answered, so that requests go out in batches rather than one for each block. `ceiling`: at
+        most so many in flight, whatever the peer could send."""
         target = self.target if ceiling is None else min(self.target, ceiling)
-        return target - outstanding if outstanding <= target * 3 // 4 else 0
+        room = target - outstanding
+        return room if room >= min(-(-target // 4), BATCH) else 0

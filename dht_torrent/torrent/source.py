@@ -7,7 +7,12 @@ from dht_torrent.torrent.pieces import Bitfield, OpenPiece
 MAX_LATE = 1024
 """Requests given back that are remembered for each peer, so that a late block is no offence."""
 REFUSAL_PAUSE = 10.0
-"""Seconds a peer is not asked for a piece again after it rejected a block or let one expire."""
+"""Seconds a peer is not asked for a piece again after it let a request for it expire."""
+FIRST_PAUSE = 0.5
+"""The same after it rejected one: others have their chance, and if nobody else has the piece it is
+asked again soon. Doubles with each further rejection, up to REFUSAL_PAUSE."""
+MAX_REFUSALS = 64
+"""Pieces a peer rejected whose pauses still grow; of the oldest ones we forget that they did."""
 
 
 class Source:
@@ -25,6 +30,7 @@ class Source:
         "outstanding",
         "paused",
         "proved",
+        "refusals",
         "refused",
     )
 
@@ -41,8 +47,10 @@ class Source:
         """Requests given back, whose blocks may still come."""
         self.current: OpenPiece | None = None
         """The piece it works on, which has free blocks."""
-        self.refused: set[int] = set()
-        """Pieces to pause from the next question on."""
+        self.refused: dict[int, float] = {}
+        """Pieces to pause from the next question on, and for how long."""
+        self.refusals: dict[int, float] = {}
+        """Piece -> its last pause, of those the peer rejected."""
         self.paused: dict[int, float] = {}
         """Piece -> not to be asked for before."""
         self.proved = False
@@ -58,8 +66,18 @@ class Source:
             not self.paused or not self._is_paused(index, now)
         )
 
+    def refuse(self, index: int) -> None:
+        """It rejected a block of this piece. Many blocks between two questions count as one."""
+        if index in self.refused:
+            return
+        pause = min(2 * self.refusals.pop(index, FIRST_PAUSE / 2), REFUSAL_PAUSE)
+        self.refused[index] = self.refusals[index] = pause
+        if len(self.refusals) > MAX_REFUSALS:
+            del self.refusals[next(iter(self.refusals))]
+
     def pause_refused(self, now: float) -> None:
-        self.paused.update(dict.fromkeys(self.refused, now + REFUSAL_PAUSE))
+        for index, pause in self.refused.items():
+            self.paused[index] = now + pause
         self.refused.clear()
 
     def remember_late(self, block: tuple[int, int, int]) -> None:

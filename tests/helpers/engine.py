@@ -167,6 +167,23 @@ class Hand:
         message = await self._exactly(length)
         return message[0], message[1:]
 
+    async def receive_all(self, into: memoryview) -> list[tuple[int, bytes]]:
+        """All messages that have come whole, as soon as something came. Raises as `receive`."""
+        size = await self.stream.receive_into(into)
+        if not size:
+            raise EOFError
+        data = bytes(self._buffer) + bytes(into[:size])
+        messages, at = [], 0
+        while at + 4 <= len(data):
+            end = at + 4 + int.from_bytes(data[at : at + 4], "big")
+            if end > len(data):
+                break
+            if end > at + 4:
+                messages.append((data[at + 4], data[at + 5 : end]))
+            at = end
+        self._buffer[:] = data[at:]
+        return messages
+
     async def expect(self, kind: int) -> bytes:
         """The payload of the next message of this kind; others are passed over."""
         while True:

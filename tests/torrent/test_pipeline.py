@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,14 +17,35 @@ CONFIG = PeerConfig(
 )
 
 
-def run(pipeline: Pipeline, rate: float, *, round_trip: float, seconds: float) -> None:
-    """A link of that rate and round trip time: a window each round, or what it can."""
-    measured, now = Rate(), 0.0
-    while now < seconds:
-        size = int(min(pipeline.target * BLOCK, rate * round_trip))
-        now += round_trip
-        measured.add(size, now)
-        pipeline.update(measured.value(now), now, size, max(round_trip, size / rate))
+def run(
+    pipeline: Pipeline, rate: float, *, round_trip: float, seconds: float, start: float = 0.0
+) -> set[int]:
+    """A link of that rate and round trip time, kept full, in 64 steps to the round trip. Returns
+    the windows that were used."""
+    measured, now = Rate(), start
+    step = round_trip / 64
+    on_the_way: deque[tuple[float, int]] = deque()  # when a block is here, and how many
+    outstanding, free_at = 0, start
+    targets = set()
+    while now < start + seconds:
+        room = pipeline.room(outstanding)
+        if room > 0:
+            outstanding += room
+            pipeline.asked(outstanding, now)
+            free_at = max(free_at, now + round_trip)
+            for _ in range(room):
+                free_at += BLOCK / rate
+                on_the_way.append((free_at, 1))
+        now += step
+        came = 0
+        while on_the_way and on_the_way[0][0] <= now:
+            came += on_the_way.popleft()[1]
+        if came:
+            outstanding -= came
+            measured.add(came * BLOCK, now)
+            pipeline.update(measured.value(now), now, came * BLOCK)
+        targets.add(pipeline.target)
+    return targets
 
 
 def test_a_constant_flow_has_its_rate() -> None:
@@ -61,14 +84,14 @@ def test_a_window_begins_small_and_doubles_each_round_trip() -> None:
     pipeline = Pipeline(CONFIG)
     targets = [pipeline.target]
     for turn in range(4):
-        pipeline.update(1e9, turn / 100, pipeline.target * BLOCK, 0.01)
+        pipeline.update(1e9, turn / 100, pipeline.target * BLOCK)
         targets.append(pipeline.target)
     assert targets == [8, 16, 32, 64, 128]
 
 
 def test_a_fast_and_distant_peer_gets_the_largest_window() -> None:
     pipeline = Pipeline(CONFIG)
-    run(pipeline, 100e6, round_trip=0.05, seconds=2)
+    run(pipeline, 300e6, round_trip=0.05, seconds=2)
     assert pipeline.target == 500
 
 
@@ -87,11 +110,42 @@ def test_a_fast_peer_next_door_needs_little_in_flight() -> None:
 
 def test_a_full_queue_does_not_pass_for_a_distant_peer() -> None:
     pipeline = Pipeline(CONFIG)
-    pipeline.update(10e6, 0.0, BLOCK, 0.01)
-    for turn in range(600):
-        in_flight = pipeline.target * BLOCK
-        pipeline.update(10e6, turn / 10, 1_000_000, max(0.01, in_flight / 10e6))
+    windows = run(pipeline, 10e6, round_trip=0.01, seconds=60)
+    assert max(windows) == 160  # now and then more is tried, and brings nothing
+
+
+def test_a_peer_that_moves_away_gets_a_larger_window_and_one_that_comes_back_a_smaller_one() -> (
+    None
+):
+    pipeline = Pipeline(PeerConfig())
+    run(pipeline, 50e6, round_trip=0.002, seconds=5)
     assert pipeline.target == 128
+    run(pipeline, 50e6, round_trip=0.2, seconds=5, start=5)
+    assert 50e6 * 0.2 < pipeline.target * BLOCK < 2 * 50e6 * 0.2
+    run(pipeline, 50e6, round_trip=0.002, seconds=120, start=10)
+    assert pipeline.target <= 160
+
+
+def test_a_window_that_one_snub_made_small_was_large_for_nothing_else() -> None:
+    pipeline = Pipeline(PeerConfig())
+    run(pipeline, 50e6, round_trip=0.2, seconds=5)
+    assert pipeline.target > 500
+    pipeline.snubbed()
+    assert pipeline.target == 1
+    pipeline.update(1e6, 60.0, BLOCK)
+    for turn in range(1000):
+        pipeline.update(1e6, 60.0 + turn / 1000, BLOCK)
+    assert pipeline.target == 128
+
+
+def test_a_choke_in_between_does_not_make_the_window_forget_how_far_it_may_go() -> None:
+    pipeline = Pipeline(PeerConfig())
+    run(pipeline, 50e6, round_trip=0.2, seconds=5)
+    known = pipeline.target
+    pipeline.restart()
+    assert pipeline.target == 8
+    run(pipeline, 50e6, round_trip=0.2, seconds=2, start=10)
+    assert pipeline.target >= 0.7 * known
 
 
 @pytest.mark.parametrize("rate", [200e3, 600e3])
@@ -110,12 +164,12 @@ def test_a_slow_peer_keeps_a_small_window() -> None:
 def test_the_peers_own_bound_is_kept() -> None:
     pipeline = Pipeline(CONFIG)
     pipeline.peer_limit(50)
-    run(pipeline, 100e6, round_trip=0.05, seconds=5)
+    run(pipeline, 300e6, round_trip=0.05, seconds=5)
     assert pipeline.target == 50
     pipeline.peer_limit(-3)
     assert pipeline.target == 1
     pipeline.peer_limit(10**9)
-    run(pipeline, 100e6, round_trip=0.05, seconds=5)
+    run(pipeline, 300e6, round_trip=0.05, seconds=5, start=10)
     assert pipeline.target == 500
 
 
@@ -125,13 +179,22 @@ def test_a_snubbing_peer_is_asked_for_one_block_until_one_comes() -> None:
     pipeline.snubbed()
     assert pipeline.room(0) == 1
     assert pipeline.room(1) == 0
-    pipeline.update(100.0, 60.0, BLOCK, 1.0)
+    pipeline.update(100.0, 60.0, BLOCK)
     assert pipeline.target == 9
 
 
 def test_requests_go_out_when_a_quarter_of_the_window_is_answered() -> None:
     pipeline = Pipeline(CONFIG)
     assert [pipeline.room(outstanding) for outstanding in (0, 5, 6, 7, 8, 9)] == [8, 3, 2, 0, 0, 0]
+
+
+def test_a_large_window_is_filled_up_in_batches_of_thirty_two() -> None:
+    pipeline = Pipeline(PeerConfig())
+    run(pipeline, 50e6, round_trip=0.2, seconds=5)
+    target = pipeline.target
+    assert target > 4 * 32
+    assert pipeline.room(target - 31) == 0
+    assert pipeline.room(target - 32) == 32
 
 
 def test_a_ceiling_bounds_what_is_in_flight() -> None:
