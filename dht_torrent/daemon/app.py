@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import dataclasses
 import json
 import secrets
@@ -22,11 +21,11 @@ import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dht_torrent.bounds import MAX_MAGNET, MAX_TORRENT
+from dht_torrent.daemon.body import absolute_path, check_types, read_body
 from dht_torrent.daemon.control import HEADER
 from dht_torrent.errors import DhtTorrentError, InputError
 from dht_torrent.ids import Address, HostPort
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
 
     from dht_torrent.engine.node import Node
     from dht_torrent.engine.torrent import Torrent
-
-MAX_BODY = MAX_TORRENT * 4 // 3 + 2 * MAX_MAGNET
-"""The largest .torrent in base64, with room for the options."""
 
 _SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
@@ -66,7 +62,7 @@ def make_app(
         return reply([torrent.summary() for torrent in node.torrents.values()])
 
     async def add(request: Request) -> Response:
-        order = _Order(await _body(request))
+        order = _Order(await read_body(request))
         torrent = await order.carry_out(node)
         return reply(torrent.summary(), status=201)
 
@@ -103,19 +99,19 @@ def make_app(
         elif action == "recheck":
             await torrent.recheck()
         elif action == "limits":
-            torrent.set_limits(**_rates(await _body(request)))
+            torrent.set_limits(**_rates(await read_body(request)))
         else:
             raise HTTPException(404, "no such action")
         return reply(torrent.summary())
 
     async def limits(request: Request) -> Response:
-        node.set_limits(**_rates(await _body(request)))
+        node.set_limits(**_rates(await read_body(request)))
         return reply(node.status())
 
     async def dht(request: Request) -> Response:
         from dht_torrent.daemon.dht_api import ask
 
-        return reply(await ask(node.dht, request.path_params["action"], await _body(request)))
+        return reply(await ask(node.dht, request.path_params["action"], await read_body(request)))
 
     async def end(request: Request) -> Response:
         stop()
@@ -223,47 +219,16 @@ def _only(headers: Mapping[bytes, list[bytes]], name: bytes) -> str | None:
 # --- what is asked -------------------------------------------------------------------------------
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    """The JSON object sent, at most MAX_BODY bytes of it. Raises InputError, HTTPException(413)."""
-    body = bytearray()
-    try:
-        async with contextlib.aclosing(request.stream()) as chunks:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > MAX_BODY:
-                    raise HTTPException(413, f"at most {MAX_BODY} bytes")
-    except ClientDisconnect:
-        raise InputError("the body ended early") from None
-    try:
-        value = json.loads(bytes(body), parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise InputError("the body is not JSON") from None
-    if not isinstance(value, dict):
-        raise InputError("the body must be a JSON object")
-    return value
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
-
-
 class _Order:
     """The body of `POST torrents`, checked: one of source, torrent and share, and options."""
 
     def __init__(self, body: dict[str, Any]) -> None:
-        unknown = sorted(body.keys() - self._KEYS.keys())
-        if unknown:
-            raise InputError(f"unknown option {unknown[0][:40]!r}")
-        body = {key: value for key, value in body.items() if value is not None}
-        for key, value in body.items():
-            kind = self._KEYS[key]
-            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-                raise InputError(f"{key} must be of type {kind.__name__}")
+        body = check_types(body, self._KEYS)
         if sum(key in body for key in ("source", "torrent", "share")) != 1:
             raise InputError("give exactly one of source, torrent and share")
         for key in ("share", "output"):
-            if key in body and (not Path(body[key]).is_absolute() or "\0" in body[key]):
-                raise InputError(f"{key} must be an absolute path")
+            if key in body:
+                absolute_path(body[key], key)
         self._body = body
         self._select = parse_ranges(body["select"]) if "select" in body else None
 

@@ -12,6 +12,7 @@ import trio
 
 from dht_torrent import bencode
 from dht_torrent.bencode import Value
+from dht_torrent.daemon.body import check_types
 from dht_torrent.engine.dht import Dht, NodeInfo, Stored
 from dht_torrent.engine.families import Families
 from dht_torrent.engine.items import Item, MutableItem, SigningKey, mutable_target
@@ -31,14 +32,7 @@ async def ask(dht: Families, action: str, arguments: Mapping[str, Any]) -> Json:
     if found is None:
         raise InputError(f"no such DHT action: {action[:40]!r}")
     run, allowed = found
-    unknown = sorted(arguments.keys() - allowed.keys())
-    if unknown:
-        raise InputError(f"unknown option {unknown[0][:40]!r}")
-    given = {key: value for key, value in arguments.items() if value is not None}
-    for key, value in given.items():
-        kind = allowed[key]
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise InputError(f"{key} must be of type {kind.__name__}")
+    given = check_types(arguments, allowed)
     return await run(dht, given)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from dht_torrent.daemon.app import MAX_BODY, make_app
+from dht_torrent.daemon.app import make_app
+from dht_torrent.daemon.body import MAX_BODY
 from dht_torrent.daemon.control import HEADER
 from dht_torrent.metainfo import Magnet, Metainfo, make
 
