@@ -220,6 +220,7 @@ class Soak:
         self._poisoner = 0
         self._made = 0
         self._port = 0
+        self._every = 2.0
         self._tasks_before: Counter[str] = Counter()
 
     async def run(self, seconds: float) -> None:
@@ -233,6 +234,7 @@ class Soak:
                 await trio.sleep(1)
                 self.found.before = await self._sample(watching)
                 self._tasks_before = self._daemon.tasks
+                self._every = min(2.0, seconds / 20)
                 with trio.move_on_after(seconds):
                     await self._disturb(client, watching)
                 await self._clear(client)
@@ -277,7 +279,7 @@ class Soak:
             slow = self.found.samples[-1].answered
             if slow > SLOWEST:
                 self.found.faults.append(f"status took {slow:.1f} s")
-            await trio.sleep(2)
+            await trio.sleep(self._every)
 
     async def _sample(self, client: Client) -> Sample:
         def take() -> Sample:

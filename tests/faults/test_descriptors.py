@@ -18,7 +18,9 @@ import trio
 from dht_torrent import open_node
 from dht_torrent.config import Config, DiskConfig, TorrentConfig
 from dht_torrent.daemon.client import connect
-from dht_torrent.storage import FileStorage
+from dht_torrent.engine.net import RealNetwork, Stream
+from dht_torrent.ids import Address
+from dht_torrent.storage import Descriptors, FileStorage
 from tests.helpers.content import KIB, differences, make_file
 from tests.helpers.nodes import local_config
 from tests.helpers.scarce import few_left
@@ -159,3 +161,68 @@ async def test_a_node_keeps_within_the_limit_it_finds(tmp_path: Path) -> None:
     async with open_node(Config(bootstrap=[], listen="127.0.0.1:0")) as node:
         assert node.config.max_connections == 200
         assert not node.status().warnings
+
+
+class Idle:
+    """A pool whose files nobody uses."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        folder.mkdir()
+        self.pool = Descriptors(count)
+        files = self.pool.files(
+            lambda index, write: os.open(folder / str(index), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        )
+        for index in range(count):
+            with files.borrowing(index):
+                pass
+
+
+async def test_a_connection_is_worth_more_than_a_file_that_nobody_uses(tmp_path: Path) -> None:
+    idle = Idle(tmp_path / "idle", 5)
+    network = RealNetwork(idle.pool.relieve)
+    listener = await network.listen(Address("127.0.0.1", 0))
+    with trio.fail_after(5):
+        with few_left(0):
+            ours = await network.connect(listener.address)
+            theirs = await listener.accept()
+        assert len(idle.pool) == 3
+    for thing in (ours, theirs, listener):
+        thing.close()
+
+
+async def test_who_dials_without_a_descriptor_waits_for_one(tmp_path: Path) -> None:
+    network = RealNetwork()
+    listener = await network.listen(Address("127.0.0.1", 0))
+    dialled: list[Stream] = []
+
+    async def dial() -> None:
+        dialled.append(await network.connect(listener.address))
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            with few_left(0):
+                nursery.start_soon(dial)
+                await trio.sleep(0.3)
+                assert not dialled
+    dialled[0].close()
+    listener.close()
+
+
+async def test_state_is_saved_and_folders_are_shared_when_descriptors_run_out(
+    tmp_path: Path,
+) -> None:
+    for folder in ("one", "two/deep/er"):
+        make_file(tmp_path / "share" / folder / "film.bin", 100 * KIB)
+    config = local_config(tmp_path / "node", state_dir=tmp_path / "state")
+    async with open_node(config) as node:
+        for index in range(12):
+            make_file(tmp_path / "other" / f"{index}.bin", 10 * KIB, seed=index)
+        other = await node.share(tmp_path / "other")
+        # Its files are open and idle from now on, and all that there is to be closed.
+        await fetch(str(other.magnet), node.address.port, tmp_path / "got")
+        with few_left(0), trio.fail_after(10):
+            shared = await node.share(tmp_path / "share")
+            await until(lambda: shared.state == "seeding", "it seeds")
+            record = tmp_path / "state" / "torrents" / f"{shared.id}.resume"
+            await until(record.exists, "its record is written")
+            assert shared.error is None
