@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import statistics
 import struct
 import subprocess
@@ -49,10 +50,12 @@ CALM: Final = 40.0
 """Seconds in which all must be gone after the end. Threads and idle files stay for a few."""
 SLOWEST: Final = 10.0
 """Seconds in which `status` must be answered."""
-HOSTILE: Final = 12
+HOSTILE: Final = 40
 """Raw peers at once, each of which comes, does one thing, and goes."""
 HELPERS: Final = 3
 """Nodes of ours that share what the daemon fetches, and fetch what it shares."""
+FETCHES: Final = 3
+"""Downloads at once of each of them."""
 BLOCK: Final = 16 * 1024
 _QUICK: Final = TorrentConfig(
     file_check_interval=5.0, disk_retry=2.0, resume_interval=5.0, local_reconnect_delay=1.0
@@ -266,7 +269,7 @@ class Soak:
                 nursery.start_soon(self._watch, watching)
                 for _ in range(HOSTILE):
                     nursery.start_soon(self._visit)
-                for node in self._helpers:
+                for node in self._helpers * FETCHES:
                     nursery.start_soon(self._fetch, node)
                 while True:
                     full = len(self._held) >= self._wanted
@@ -299,7 +302,10 @@ class Soak:
             name = self._rng.choice(("share", "share", "share", "get"))
         else:
             name = self._rng.choice(
-                ("pause", "resume", "limit", "recheck", "harm", "heal", "heal", "remove")
+                (
+                    *("pause", "resume", "resume", "resume", "limit", "recheck"),
+                    *("harm", "heal", "heal", "heal", "heal", "remove"),
+                )
             )
         held = self._rng.choice(self._held) if self._held else None
         actions: dict[str, Callable[[], Any]] = {
@@ -341,6 +347,10 @@ class Soak:
     def _remove(self, client: Client, held: Held) -> None:
         client.remove(held.id, data=held.shared is None)
         self._held.remove(held)
+        if held.shared is not None and held.shared.is_dir():
+            shutil.rmtree(held.shared)
+        elif held.shared is not None:
+            held.shared.unlink(missing_ok=True)
 
     def _harm(self, held: Held) -> None:
         """Change or delete a file that is shared."""
@@ -371,7 +381,9 @@ class Soak:
             files = [path / f"{number}.bin" for number in range(self._rng.randint(1, 8))]
         path.parent.mkdir(exist_ok=True)
         for file in files:
-            file.write_bytes(self._rng.randbytes(self._rng.choice((500, 40_000, 300_000))))
+            file.write_bytes(
+                self._rng.randbytes(self._rng.choice((500, 40_000, 300_000, 1_500_000)))
+            )
         return path
 
     # -- peers -----------------------------------------------------------------------------------
