@@ -614,7 +614,7 @@ class Torrent:
         have, stamps, final, saved = b"", None, True, False
         try:
             if self._content is not None:
-                have, stamps, final = await self._content.vouch()
+                have, stamps, final = await self._vouch(self._content)
             await self._host.disk.run(state.save, self._record(have, stamps))
             saved = True
         except StorageError as error:
@@ -622,6 +622,15 @@ class Torrent:
         finally:
             # Also when cancelled: the last save, at the end, must not think this one was it.
             self._dirty = self._dirty or not (saved and final)
+
+    async def _vouch(self, content: Content) -> tuple[bytes, Stamps | None, bool]:
+        """See `Content.vouch`. A disk that cannot keep what it took stops the exchange."""
+        try:
+            return await content.vouch()
+        except StorageError as error:
+            if isinstance(self._stage, Active):
+                self.on_fault(error)
+            raise
 
     def _record(self, have: bytes, stamps: Stamps | None) -> Resume:
         if self._content is None and self._resume is not None:

@@ -12,6 +12,7 @@ import trio
 
 from dht_torrent import StorageError, open_node
 from dht_torrent.config import TorrentConfig
+from dht_torrent.storage import FileStorage
 from tests.helpers.content import KIB, MIB, differences, make_file
 from tests.helpers.nodes import announced, local_config, local_nodes
 from tests.helpers.waiting import until
@@ -60,3 +61,32 @@ async def test_a_full_disk_is_reported_and_the_download_goes_on_when_there_is_ro
                 assert got.summary().error is None
                 # What was written before the disk was full is not fetched again.
                 assert got.summary().downloaded < 4 * MIB + 2.5 * MIB
+
+
+async def test_a_disk_that_loses_what_it_took_stops_the_torrent_until_it_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = make_file(tmp_path / "seed" / "film.bin", MIB)
+    config = local_config(
+        tmp_path / "got",
+        state_dir=tmp_path / "state",
+        torrent=TorrentConfig(disk_retry=0.1, resume_interval=0.05),
+    )
+    broken = True
+    sync = FileStorage.sync
+
+    def sync_or_not(storage: FileStorage) -> None:
+        if broken and storage._writable:
+            raise StorageError("film.bin: Input/output error", passing=True)
+        sync(storage)
+
+    monkeypatch.setattr(FileStorage, "sync", sync_or_not)
+    async with open_node(local_config(tmp_path / "one")) as seed, open_node(config) as node:
+        shared = await seed.share(content)
+        torrent = await node.get(f"{shared.magnet}&x.pe=127.0.0.1:{seed.address.port}")
+        await until(lambda: torrent.state == "error", "it stops")
+        assert torrent.error == "film.bin: Input/output error"
+        broken = False
+        await until(lambda: torrent.state == "seeding", "it goes on by itself")
+        assert torrent.path is not None
+        assert differences(content, torrent.path) == []
