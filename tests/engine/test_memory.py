@@ -8,15 +8,18 @@ import gc
 import struct
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from dht_torrent import open_node
 from dht_torrent.config import TorrentConfig
 from dht_torrent.engine import peer as engine_peer
 from dht_torrent.engine.content import Content
 from dht_torrent.engine.crowd import Crowd
+from dht_torrent.engine.disk import TorrentDisk
 from dht_torrent.engine.node import TRIM_INTERVAL
 from dht_torrent.engine.peer import Peer
 from dht_torrent.engine.swarm import Swarm
@@ -24,8 +27,10 @@ from dht_torrent.engine.torrent import Torrent
 from dht_torrent.geometry import BLOCK
 from dht_torrent.peer import connection as peer_connection
 from dht_torrent.peer.connection import Connection
+from dht_torrent.storage import FileStorage
 from dht_torrent.torrent import pieces
 from dht_torrent.torrent.picker import Picker
+from tests.helpers.content import make_file
 from tests.helpers.engine import (
     HAND,
     HAVE_ALL,
@@ -43,6 +48,8 @@ from tests.helpers.engine import (
     sample,
     unchoked,
 )
+from tests.helpers.nodes import local_config
+from tests.helpers.waiting import until
 
 LARGE = 1024
 """Bytes from which a buffer counts."""
@@ -248,3 +255,33 @@ async def test_an_error_that_is_shown_holds_no_frames(autojump_clock: MockClock)
             with pytest.raises(Exception, match="injected") as caught:
                 await torrent.completed()
             assert len(caught.traceback) < 5
+
+
+async def test_downloads_to_real_files_leave_nothing_on_a_cycle(
+    tmp_path: Path, buffers: Buffers
+) -> None:
+    async with (
+        open_node(local_config(tmp_path / "seed")) as seed,
+        open_node(local_config(tmp_path / "got")) as node,
+    ):
+        for number in range(3):
+            content = make_file(tmp_path / f"{number}.bin", 4 << 20, seed=number)
+            shared = await seed.share(content)
+            magnet = f"{shared.magnet}&x.pe=127.0.0.1:{seed.address.port}"
+            with trio.fail_after(20):
+                torrent = await node.get(magnet)
+                await torrent.completed()
+            await node.remove(torrent, delete_data=True)
+            await seed.remove(shared)
+            gone = weakref.ref(torrent), weakref.ref(shared)
+            del torrent, shared
+            await until(lambda: [ref() for ref in gone] == [None, None], "both are gone")  # noqa: B023
+        kinds = (Crowd, Content, Swarm, Picker, Peer, Connection, FileStorage, TorrentDisk)
+        await until(lambda: living(*kinds) == [], "what they were made of is gone")
+        for pool in (node._host.piece_buffers, node._host.send_buffers):
+            pool.trim()
+            pool.trim()
+        for pool in (seed._host.piece_buffers, seed._host.send_buffers):
+            pool.trim()
+            pool.trim()
+        assert buffers.alive() == []
