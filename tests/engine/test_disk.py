@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -72,6 +73,20 @@ async def test_a_bad_piece_never_touches_the_disk() -> None:
     assert (result.saved, result.bad) == ([0, 3], [1, 2, 9])
     assert await disk.check() == {0, 3}
     assert disk.storage.read(2 * PIECE + 10, PIECE - 10) == bytes(PIECE - 10)
+
+
+@pytest.mark.parametrize("wanted", [None, [2]])
+async def test_a_check_without_descriptors_says_so_and_finds_no_piece_missing(
+    wanted: list[int] | None,
+) -> None:
+    class Starved(MemoryStorage):
+        def read(self, offset: int, length: int) -> bytes:
+            raise StorageError("Too many open files") from OSError(errno.EMFILE, "none left")
+
+    storage = Starved(META.geometry)
+    storage.write(0, CONTENT)
+    with pytest.raises(StorageError, match="Too many open files"):
+        await in_memory(storage).check(wanted)
 
 
 async def test_a_disk_that_fills_at_any_byte_never_makes_a_false_piece() -> None:
