@@ -157,6 +157,12 @@ def _dht_line(dht: Json) -> str:
     )
 
 
+def _faults_line(status: Json) -> str:
+    count = status["faults"]
+    bugs = "1 bug" if count == 1 else f"{count} bugs"
+    return f"{bugs} of dht_torrent, please report (see the log); last: {status['last_fault']}"
+
+
 def status_text(status: Json, torrents: Sequence[Json]) -> str:
     """What a worried user needs, and for each unfinished torrent why nothing moves."""
     networks = [("dht", status["dht"])]
@@ -181,6 +187,7 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
         ("limits", limits_text(status)),
         ("torrents", str(status["torrents"])),
         *(("warning", warning) for warning in status["warnings"]),
+        *([("faults", _faults_line(status))] if status.get("faults") else []),
     ]
     lines = [f"{name + ':':<11}{clean(text)}" for name, text in rows]
     for torrent in torrents:

@@ -349,6 +349,10 @@ class Config:
     max_pending_dials: int = 450
     """Outgoing connections being established, all torrents together: what `dial_rate` can start
     within `connect_timeout`."""
+    fail_fast: bool = False
+    """End the run at the first fault of ours (an exception nobody expected), as tests and labs do.
+    Otherwise it ends only its smallest owner, a connection, a torrent or a request, is logged with
+    its traceback, and counted in the node's status."""
     dht: DhtConfig = field(default_factory=DhtConfig)
     peer: PeerConfig = field(default_factory=PeerConfig)
     torrent: TorrentConfig = field(default_factory=TorrentConfig)

@@ -12,6 +12,7 @@ DhtTorrentError
 |  |- MetainfoError      not a .torrent (or info dict) we accept
 |- StorageError        disk full, file changed, permission
 |- ControlError        no node is there, or it said no
+|- OurFault            a bug of ours ended a torrent
 
 LocalProtocolError (a RuntimeError): our own code tried to send something illegal. A bug.
 """
@@ -31,6 +32,7 @@ __all__ = [
     "MagnetError",
     "MetainfoError",
     "NoReply",
+    "OurFault",
     "PeerProtocolError",
     "ProtocolError",
     "StorageError",
@@ -101,6 +103,10 @@ class StorageError(DhtTorrentError):
 
 class ControlError(DhtTorrentError):
     """No node answers at the control address, or the node refused what was asked."""
+
+
+class OurFault(DhtTorrentError):  # noqa: N818 - whose fault it is is what it says
+    """A bug of ours ended a torrent, and nothing else. The text says what it was."""
 
 
 class LocalProtocolError(RuntimeError):

@@ -99,6 +99,17 @@ def test_status_says_what_a_worried_user_needs() -> None:
         assert words in text
 
 
+def test_status_tells_of_bugs_of_ours_only_if_there_were_any() -> None:
+    last = "torrent 0a1cc962: ZeroDivisionError: \x1b[2J (swarm.py:12)"
+    for count, words in ((1, "1 bug of dht_torrent"), (3, "3 bugs of dht_torrent")):
+        text = cli_view.status_text({**STATUS, "faults": count, "last_fault": last}, [])
+        assert words in text
+        assert "last: torrent 0a1cc962: ZeroDivisionError" in text
+        assert "\x1b" not in text
+    calm = cli_view.status_text({**STATUS, "faults": 0, "last_fault": None}, [])
+    assert "bug" not in calm
+
+
 def test_progress_without_a_terminal_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -117,6 +117,10 @@ def make_app(
         stop()
         return reply({"stopping": True})
 
+    async def bug(request: Request, error: Exception) -> Response:
+        node.faults.report(error, f"the request {request.method} {request.url.path[:100]}")
+        return _error(500, "internal error; the node's log has the details")
+
     api = "/api/v1"
     return Starlette(
         routes=[
@@ -137,8 +141,9 @@ def make_app(
         exception_handlers={
             HTTPException: _http_error,
             DhtTorrentError: _known_error,
-            # Starlette raises it again afterwards, and Hypercorn logs it with its traceback.
-            Exception: _bug,
+            # The boundary of a bug in one request. Starlette raises it again afterwards, and
+            # Hypercorn logs it.
+            Exception: bug,
         },
     )
 
@@ -346,7 +351,3 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _known_error(request: Request, error: Exception) -> Response:
     return _error(400 if isinstance(error, InputError) else 409, str(error))
-
-
-async def _bug(request: Request, error: Exception) -> Response:
-    return _error(500, "internal error; the node's log has the details")

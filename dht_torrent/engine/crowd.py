@@ -173,51 +173,99 @@ class Crowd:
         config, host = self._host.config.peer, self._host
         stream: Stream | None = None
         greeted: Greeted | None = None
-        try:
-            async with host.dialing():
-                with trio.fail_after(config.connect_timeout):
-                    stream = await host.network.connect(address)
-                with trio.fail_after(config.handshake_timeout):
-                    greeted = await greet(
-                        stream, self._info_hash, self.peer_id, config, dht=exchange.offers_dht()
-                    )
-        except (OSError, PeerProtocolError, trio.TooSlowError, trio.ClosedResourceError) as error:
+
+        def failed(why: str) -> None:
             self.candidates.failed(address, trio.current_time())
-            logger.debug("%s: dialled %s in vain: %r", self._name(), address, error)
-            return
-        except trio.Cancelled:
-            self.candidates.disconnected(address, NEVER)  # or nobody would dial it again
-            raise
-        finally:
-            self._dialing -= 1
-            self.wake()
-            if greeted is None and stream is not None:
-                stream.close()
-        source = self.candidates.source(address) or "dht"
-        await self._exchange(greeted, exchange, source, incoming=False)
+            logger.debug("%s: dialled %s in vain: %s", self._name(), address, why)
+
+        with host.faults.confined(f"dialling {address}", ends=failed):
+            try:
+                async with host.dialing():
+                    with trio.fail_after(config.connect_timeout):
+                        stream = await host.network.connect(address)
+                    with trio.fail_after(config.handshake_timeout):
+                        greeted = await greet(
+                            stream, self._info_hash, self.peer_id, config, dht=exchange.offers_dht()
+                        )
+            except (OSError, PeerProtocolError, trio.TooSlowError, trio.ClosedResourceError) as err:
+                failed(repr(err))
+            except trio.Cancelled:
+                self.candidates.disconnected(address, NEVER)  # or nobody would dial it again
+                raise
+            finally:
+                self._dialing -= 1
+                self.wake()
+                if greeted is None and stream is not None:
+                    stream.close()
+        if greeted is not None:
+            source = self.candidates.source(address) or "dht"
+            await self._exchange(greeted, exchange, source, incoming=False)
 
     # -- incoming -------------------------------------------------------------------------------
 
     async def _answer(self, greeted: Greeted, exchange: Exchange) -> None:
-        hello = greeted.connection.send_handshake(self._info_hash, self.peer_id)
-        answered = False
-        try:
-            with trio.fail_after(self._host.config.peer.handshake_timeout):
-                await greeted.stream.send(hello)
-            answered = True
-        except (OSError, trio.TooSlowError, trio.ClosedResourceError):
-            return
-        finally:
-            if not answered:
-                greeted.stream.close()
-        await self._exchange(greeted, exchange, "incoming", incoming=True)
+        host, answered = self._host, False
+        with host.faults.confined(f"answering {greeted.stream.remote}"):
+            try:
+                hello = greeted.connection.send_handshake(self._info_hash, self.peer_id)
+                with trio.fail_after(host.config.peer.handshake_timeout):
+                    await greeted.stream.send(hello)
+                answered = True
+            except (OSError, trio.TooSlowError, trio.ClosedResourceError):
+                pass
+            finally:
+                if not answered:
+                    greeted.stream.close()
+        if answered:
+            await self._exchange(greeted, exchange, "incoming", incoming=True)
 
     # -- both -----------------------------------------------------------------------------------
 
     async def _exchange(
         self, greeted: Greeted, exchange: Exchange, source: str, *, incoming: bool
     ) -> None:
-        host, now, address = self._host, trio.current_time(), greeted.stream.remote
+        host, address = self._host, greeted.stream.remote
+        peer: Peer | None = None
+
+        def ended(why: str) -> None:
+            if peer is not None:
+                peer.drop(why)
+            elif not incoming:
+                self.candidates.disconnected(address, trio.current_time())
+
+        try:
+            with host.faults.confined(f"the connection to {address}", ends=ended):
+                if not await self._is_wanted(greeted, exchange, incoming=incoming):
+                    return
+                now = trio.current_time()
+                peer = Peer(
+                    host.peer_key(),
+                    greeted,
+                    host.config.peer,
+                    now,
+                    source=source,
+                    incoming=incoming,
+                    limits=self.limits,
+                    buffers=host.send_buffers,
+                )
+                self.peers[peer.key] = peer
+                host.room.opened(peer.key, dialled=not incoming)
+                peer.client = client_name(peer.peer_id, None)
+                if not incoming:
+                    self.candidates.connected(address, now)
+                host.trace(PeerConnected(self._info_hash, address, incoming))
+                with their_fault(peer):
+                    exchange.opened(peer, now)
+                    exchange.on_events(peer, peer.connection.receive(b""), now)
+                await peer.run(host.buffer, exchange.on_events)
+        finally:
+            greeted.stream.close()
+            # Outside: a connection whose end cannot be accounted for takes its torrent with it.
+            if peer is not None:
+                self._ended(peer, exchange)
+
+    async def _is_wanted(self, greeted: Greeted, exchange: Exchange, *, incoming: bool) -> bool:
+        address, now = greeted.stream.remote, trio.current_time()
         refusal = self._refusal(greeted, exchange, incoming=incoming, now=now)
         rivals: Rivals = []
         if refusal is None:
@@ -229,38 +277,16 @@ class Crowd:
                 rivals = self._rivals(greeted, incoming=incoming, now=now)
         if refusal is None:
             refusal = self._settle(rivals, greeted, incoming=incoming, now=now)
-        if refusal is not None:
-            greeted.stream.close()
-            if not incoming:
-                if refusal == CONNECTED:
-                    self.candidates.parted(address, now)  # another address of one we have
-                else:
-                    self.candidates.disconnected(address, now)
-            logger.debug("%s: refused %s: %s", self._name(), address, refusal)
-            return
-        peer = Peer(
-            host.peer_key(),
-            greeted,
-            host.config.peer,
-            now,
-            source=source,
-            incoming=incoming,
-            limits=self.limits,
-            buffers=host.send_buffers,
-        )
-        peer.client = client_name(peer.peer_id, None)
-        self.peers[peer.key] = peer
-        host.room.opened(peer.key, dialled=not incoming)
+        if refusal is None:
+            return True
+        greeted.stream.close()
         if not incoming:
-            self.candidates.connected(address, now)
-        host.trace(PeerConnected(self._info_hash, address, incoming))
-        try:
-            with their_fault(peer):
-                exchange.opened(peer, now)
-                exchange.on_events(peer, peer.connection.receive(b""), now)
-            await peer.run(host.buffer, exchange.on_events)
-        finally:
-            self._ended(peer, exchange)
+            if refusal == CONNECTED:
+                self.candidates.parted(address, now)  # another address of one we have
+            else:
+                self.candidates.disconnected(address, now)
+        logger.debug("%s: refused %s: %s", self._name(), address, refusal)
+        return False
 
     def _refusal(
         self, greeted: Greeted, exchange: Exchange, *, incoming: bool, now: float
@@ -340,12 +366,17 @@ class Crowd:
 
     def _ended(self, peer: Peer, exchange: Exchange) -> None:
         now = trio.current_time()
-        del self.peers[peer.key]
-        peer.answered()
+        self.peers.pop(peer.key, None)
         self._host.room.closed(peer.key)
+        peer.answered()
         self.downloaded += peer.downloaded
         self.uploaded += peer.uploaded
-        exchange.closed(peer, now)
+        try:
+            exchange.closed(peer, now)
+        finally:
+            self._parted(peer, now)
+
+    def _parted(self, peer: Peer, now: float) -> None:
         if peer.listens_at is not None:
             # When it is we who stop, all are dialled at once on going on.
             we_stop = trio.current_effective_deadline() == NEVER

@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -28,6 +29,7 @@ from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens
 from dht_torrent.engine.announces import Announces, OnPeers, PeerLookup, Scrape
+from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.items import Holder, Items, Stored, Survey
 from dht_torrent.engine.joining import Joining
 from dht_torrent.engine.net import DatagramSocket, Network
@@ -117,7 +119,9 @@ class Dht:
     """A node of the DHT, for one address family: that of `bind`.
 
     `bind` may be a socket that is open already; `run` closes it. `state` is what `state()` gave
-    in an earlier life; what is wrong with it is ignored. `node_id` wins over the saved one.
+    in an earlier life; what is wrong with it is ignored. `node_id` wins over the saved one. A fault
+    of ours ends one datagram's handling, or one service for a moment, and goes to `faults`; without
+    them it ends `run`.
     """
 
     def __init__(
@@ -132,6 +136,7 @@ class Dht:
         saved: Sequence[Address] = (),
         state: bytes | None = None,
         trace: Trace = nothing,
+        faults: Faults | None = None,
     ) -> None:
         saved_id, contacts = _restore(state) if state is not None else (None, [])
         self.node_id = node_id or saved_id or NodeId(rng.randbytes(20))
@@ -139,6 +144,7 @@ class Dht:
         self._bind = bind
         self._config = config
         self._trace = trace
+        self._faults = faults if faults is not None else Faults(fail_fast=True)
         # Strangers see numbers drawn here; enough of them would tell the generator's state. So
         # transaction ids and token secrets come from sources of their own.
         self._rng = random.Random(rng.getrandbits(128))
@@ -225,14 +231,17 @@ class Dht:
             self._address = socket.address
             self._table.begin(trio.current_time())
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(socket.serve, self._take)
-                nursery.start_soon(self._questions.expire)
-                nursery.start_soon(self._tend)
-                nursery.start_soon(self._upkeep.refresh)
-                nursery.start_soon(self._joining.run, nursery)
-                nursery.start_soon(self._joining.follow_id)
-                nursery.start_soon(self._announces.run)
-                nursery.start_soon(self._items.run)
+                for what, service in (
+                    ("receiving", partial(socket.serve, self._take)),
+                    ("timeouts", self._questions.expire),
+                    ("upkeep", self._tend),
+                    ("refresh", self._upkeep.refresh),
+                    ("bootstrap", self._joining.run),
+                    ("a change of id", self._joining.follow_id),
+                    ("announcing again", self._announces.run),
+                    ("putting items again", self._items.run),
+                ):
+                    nursery.start_soon(self._faults.keep, f"the DHT's {what}", service)
                 task_status.started(self._address)
         finally:
             self._socket = None
@@ -442,9 +451,15 @@ class Dht:
         # kernel does not take its caches away after each datagram.
         self._is_gathering = True
         for data, source in datagrams:
-            if not (data.endswith(QUERY_TAIL) and took(data, source, now)):
-                self._datagram(data, source, now)
-        self._upkeep.verify(now)
+            try:
+                if not (data.endswith(QUERY_TAIL) and took(data, source, now)):
+                    self._datagram(data, source, now)
+            except Exception as error:  # noqa: BLE001 - the boundary of a bug in one datagram
+                self._faults.take(error, f"a datagram from {source}")
+        try:
+            self._upkeep.verify(now)
+        except Exception as error:  # noqa: BLE001 - the same
+            self._faults.take(error, "the DHT's pings of strangers")
         self._is_gathering = False
         if self._outbox:
             if self._socket is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import trio
 
 from dht_torrent.engine.crowd import Crowd
+from dht_torrent.engine.dht import PeerLookup
 from dht_torrent.engine.host import Host
 from dht_torrent.ids import InfoHash
 
@@ -29,6 +30,8 @@ class Discovery:
         self.note = "looking for peers in the DHT"
         """How the last lookup went, for people."""
         self._dht = host.dht
+        self._faults = host.faults
+        self._search_name = f"a search for peers of {info_hash.hex()[:8]}"
         self._config = host.config.torrent
         self._info_hash = info_hash
         self._crowd = crowd
@@ -44,7 +47,8 @@ class Discovery:
             await self._dht.bootstrapped()
         while self._allowed():
             crowd.lonely = trio.Event()
-            with trio.CancelScope() as self._lookup:
+            found: PeerLookup | None = None
+            with trio.CancelScope() as self._lookup, self._faults.confined(self._search_name):
                 found = await self._dht.find_peers(
                     self._info_hash,
                     announce=True,
@@ -55,16 +59,21 @@ class Discovery:
                 return
             hungry = not self._complete() and not crowd.peers
             pause = min(pause * 2, config.find_peers_interval) if hungry else config.hungry_interval
-            self.note = (
-                f"DHT: {found.answered} of {found.asked} contacts answered, "
-                f"{len(found.peers)} peers found, looking again in {pause:.0f} s"
-            )
+            self.note = self._note(found, pause)
             if hungry:
                 await trio.sleep(pause)
             else:
                 with trio.move_on_after(config.find_peers_interval):
                     await crowd.lonely.wait()
                     await trio.sleep(config.lonely_interval)
+
+    def _note(self, found: PeerLookup | None, pause: float) -> str:
+        if found is None:
+            return f"DHT: the search failed by a bug in dht_torrent, looking again in {pause:.0f} s"
+        return (
+            f"DHT: {found.answered} of {found.asked} contacts answered, "
+            f"{len(found.peers)} peers found, looking again in {pause:.0f} s"
+        )
 
     def end(self) -> None:
         """At once: a lookup under way would end in an announce. Nothing stays announced."""

@@ -13,6 +13,7 @@ import trio
 from dht_torrent.config import Config
 from dht_torrent.engine.disk import Disk
 from dht_torrent.engine.families import Families
+from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.limits import Limits
 from dht_torrent.engine.net import Network
 from dht_torrent.engine.room import NodeRoom
@@ -53,6 +54,8 @@ class Host:
     """The files that all torrents have open."""
     metadata: MetadataMemory
     """For info dicts on their way from peers."""
+    faults: Faults
+    """Where a fault of ours ends."""
     limits: Limits = field(default_factory=Limits)
     own_addresses: set[Address] = field(default_factory=set)
     """Where we reached ourselves: never dialled again."""

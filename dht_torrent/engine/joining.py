@@ -68,9 +68,13 @@ class Joining:
         self._own_address = own_address
         self._knocking = 0  # tasks of `_knock` at work
 
-    async def run(self, nursery: trio.Nursery) -> None:
-        """A service: finds a way in, now and whenever no contact is good any more. Knocks in tasks
-        of `nursery`."""
+    async def run(self) -> None:
+        """A service: finds a way in, now and whenever no contact is good any more."""
+        self._knocking = 0  # whatever a run before this one left undone
+        async with trio.open_nursery() as nursery:
+            await self._run(nursery)
+
+    async def _run(self, nursery: trio.Nursery) -> None:
         first = self._config.bootstrap_retry
         pause = first
         while True:
@@ -159,23 +163,27 @@ class Joining:
             nursery.start_soon(self._ask_point, point, delay)
 
     async def _ask_saved(self) -> None:
-        for at in range(0, len(self.saved), SAVED_BATCH):
-            now = trio.current_time()
-            for address in self.saved[at : at + SAVED_BATCH]:
-                self._ask_for_own(address, ignore, now)
-            await trio.sleep(self._config.soft_timeout)
-        self._knocking -= 1
+        try:
+            for at in range(0, len(self.saved), SAVED_BATCH):
+                now = trio.current_time()
+                for address in self.saved[at : at + SAVED_BATCH]:
+                    self._ask_for_own(address, ignore, now)
+                await trio.sleep(self._config.soft_timeout)
+        finally:
+            self._knocking -= 1
 
     async def _ask_point(self, point: HostPort, delay: float) -> None:
         def came(answer: Answer) -> None:
             if isinstance(answer, Reply):
                 self.answered[point] = None
 
-        await trio.sleep(delay)
-        with trio.move_on_after(MAX_RETRY):  # a name server may be slower than any node
-            for address in await self._network.resolve(point):
-                self._ask_for_own(address, came, trio.current_time())
-        self._knocking -= 1
+        try:
+            await trio.sleep(delay)
+            with trio.move_on_after(MAX_RETRY):  # a name server may be slower than any node
+                for address in await self._network.resolve(point):
+                    self._ask_for_own(address, came, trio.current_time())
+        finally:
+            self._knocking -= 1
 
     async def _ask_sibling(self) -> None:
         """Look up our own id in the other family: who is there may know nodes in ours (BEP 32)."""

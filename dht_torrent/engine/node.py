@@ -1,8 +1,8 @@
 """A running node: a DHT and a listening port for each address family, any number of torrents, one
 nursery over all.
 
-The nursery dies as a whole on a bug of ours; a peer's, a contact's or a disk's fault never gets
-here.
+A peer's, a contact's or a disk's fault never gets here, nor a bug of ours that has a smaller owner
+(see `faults`); what does get here ends the nursery as a whole.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,6 +26,7 @@ from dht_torrent.engine.content import hash_content
 from dht_torrent.engine.dht import Dht
 from dht_torrent.engine.disk import Disk
 from dht_torrent.engine.families import Families
+from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.host import Host, OpenStorage
 from dht_torrent.engine.limits import Limits, NewRate
 from dht_torrent.engine.net import Listener, Network, RealNetwork
@@ -69,6 +71,8 @@ class Node:
         """Where the node listens, TCP and UDP alike: one address, or one of IPv4 and one of IPv6.
         """
         self.warnings: list[str] = []
+        self.faults = host.faults
+        """Bugs of ours so far."""
         self._host = host
         self._dht = host.dht
         self._nursery = nursery
@@ -233,10 +237,12 @@ class Node:
 
         async def own() -> None:
             try:
-                with scope:
-                    await torrent.run()
+                with scope, self.faults.confined(f"the end of torrent {torrent.id[:8]}"):
+                    try:
+                        await torrent.run()
+                    finally:
+                        self._dht.withdraw(torrent.info_hash)
             finally:
-                self._dht.withdraw(torrent.info_hash)
                 self._torrents.pop(torrent.info_hash, None)
                 self._scopes.pop(torrent.info_hash, None)
                 ended.set()
@@ -283,6 +289,8 @@ class Node:
             limit_down=self._host.limits.down.rate,
             listen6=str(self.addresses[1]) if more else None,
             dht6=more[0] if more else None,
+            faults=self.faults.count,
+            last_fault=self.faults.last,
         )
 
     # -- services -------------------------------------------------------------------------------
@@ -301,21 +309,23 @@ class Node:
     async def _receive(self, stream: NetStream, key: int, patience: trio.CancelScope) -> None:
         """Find out which torrent an incoming connection wants; close it silently if none."""
         taken = False
-        try:
-            with patience:
-                patience.deadline = trio.current_time() + self.config.peer.handshake_timeout
-                greeted = await receive_greeting(stream, self.config.peer, dht=True)
-                self._heard_from_outside = self._heard_from_outside or not stream.remote.is_local
-                torrent = self._torrents.get(greeted.handshake.info_hash)
-                if torrent is not None:
-                    taken = torrent.welcome(greeted)
-        except (PeerProtocolError, OSError, trio.ClosedResourceError) as error:
-            logger.debug("incoming %s: %s", stream.remote, error)
-        finally:
-            self._half_open.ended(key)
-            self._greetings.pop(key, None)
-            if not taken:
-                stream.close()
+        with self.faults.confined(f"the incoming handshake of {stream.remote}"):
+            try:
+                with patience:
+                    patience.deadline = trio.current_time() + self.config.peer.handshake_timeout
+                    greeted = await receive_greeting(stream, self.config.peer, dht=True)
+                    outside = not stream.remote.is_local
+                    self._heard_from_outside = self._heard_from_outside or outside
+                    torrent = self._torrents.get(greeted.handshake.info_hash)
+                    if torrent is not None:
+                        taken = torrent.welcome(greeted)
+            except (PeerProtocolError, OSError, trio.ClosedResourceError) as error:
+                logger.debug("incoming %s: %s", stream.remote, error)
+            finally:
+                self._half_open.ended(key)
+                self._greetings.pop(key, None)
+                if not taken:
+                    stream.close()
 
     async def _keep_descriptors(self) -> None:
         """Close files nobody uses any more, and keep a few descriptors free for the control socket
@@ -356,24 +366,30 @@ class Node:
 
     async def _restore(self, records: Sequence[Resume]) -> None:
         for record in records:
-            try:
-                magnet = Magnet.parse(record.magnet)
-                metainfo = await self._remembered(record)
-            except InputError as error:
-                self.warnings.append(f"resume record {record.info_hash.hex()}: {error}")
-                continue
-            await self._add(
-                Torrent(
-                    self._host,
-                    magnet,
-                    record.content,
-                    metainfo=metainfo,
-                    shared=record.shared,
-                    resume=record,
-                    select=record.select,
-                    sequential=record.sequential,
-                )
+            with self.faults.confined(
+                f"restoring torrent {record.info_hash.hex()[:8]}", ends=self.warnings.append
+            ):
+                await self._restore_one(record)
+
+    async def _restore_one(self, record: Resume) -> None:
+        try:
+            magnet = Magnet.parse(record.magnet)
+            metainfo = await self._remembered(record)
+        except InputError as error:
+            self.warnings.append(f"resume record {record.info_hash.hex()}: {error}")
+            return
+        await self._add(
+            Torrent(
+                self._host,
+                magnet,
+                record.content,
+                metainfo=metainfo,
+                shared=record.shared,
+                resume=record,
+                select=record.select,
+                sequential=record.sequential,
             )
+        )
 
     async def _remembered(self, record: Resume) -> Metainfo | None:
         if record.info is None:
@@ -420,6 +436,7 @@ async def open_node(
     limits.set(config.limit_up, config.limit_down)
     wanted = config.listen_addresses()
     disk = Disk(config.disk)
+    faults = Faults(fail_fast=config.fail_fast)
     state: StateDir | None = None
     records: list[Resume] = []
     warnings: list[str] = []
@@ -451,6 +468,7 @@ async def open_node(
                 bootstrap=bootstrap,
                 state=saved.get(socket.address.is_ipv6),
                 trace=trace,
+                faults=faults,
             )
             for _, socket in pairs
         ]
@@ -470,6 +488,7 @@ async def open_node(
             descriptors=descriptors,
             metadata=MetadataMemory(config.peer.max_metadata_held),
             limits=limits,
+            faults=faults,
         )
         async with trio.open_nursery() as nursery:
             node = Node(host, nursery)
@@ -479,11 +498,12 @@ async def open_node(
             for dht in dhts:
                 await nursery.start(dht.run)
             for listener, _ in pairs:
-                nursery.start_soon(node._accept, listener)
-            nursery.start_soon(node._save_dht)
-            nursery.start_soon(node._keep_descriptors)
-            nursery.start_soon(node._trim_buffers)
-            nursery.start_soon(limits.run)
+                nursery.start_soon(faults.keep, "listening", partial(node._accept, listener))
+            nursery.start_soon(faults.keep, "saving the DHT's contacts", node._save_dht)
+            nursery.start_soon(faults.keep, "the pool of open files", node._keep_descriptors)
+            nursery.start_soon(faults.keep, "trimming buffers", node._trim_buffers)
+            nursery.start_soon(faults.keep, "the limits", limits.run)
+            nursery.start_soon(faults.watch)
             await node._restore(records)
             try:
                 yield node

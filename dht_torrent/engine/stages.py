@@ -10,7 +10,7 @@ from dht_torrent.engine.families import Families
 from dht_torrent.engine.info import InfoFetch
 from dht_torrent.engine.swarm import Swarm
 from dht_torrent.engine.views import State
-from dht_torrent.errors import MetainfoError, StorageError
+from dht_torrent.errors import MetainfoError, OurFault, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Active:
 class Failed:
     """Stopped by an error; `retry_at` is set when the torrent tries again by itself."""
 
-    error: StorageError | MetainfoError
+    error: StorageError | MetainfoError | OurFault
     retry_at: float | None = None
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class Failed:
             error.__traceback__ = None
             error = error.__cause__ or error.__context__
 
-    def raised(self) -> StorageError | MetainfoError:
+    def raised(self) -> StorageError | MetainfoError | OurFault:
         """The error for one who waits: a copy, or the frames of all who ever waited would stay."""
         return copy.copy(self.error)
 

@@ -221,6 +221,7 @@ class Swarm:
     def join(self, peer: Peer, now: float) -> None:
         """A peer that just connected takes part: told what we have, in BEP 6's short forms if it
         knows them. Raises PeerProtocolError if what it said before does not fit the torrent."""
+        self._let_in(peer, now)
         if peer.connection.fast and self.have.complete:
             peer.tell(HaveAll())
         elif peer.connection.fast and not self.have.count:
@@ -232,20 +233,26 @@ class Swarm:
     def join_late(self, peer: Peer, now: float) -> None:
         """As `join`, for a peer that connected before the metadata was known: a bitfield may no
         longer be sent, so it is told piece by piece what was found on disk."""
+        self._let_in(peer, now)
         for index in self.have:
             peer.tell(Have(index))
         self._take_part(peer, now)
 
-    def _take_part(self, peer: Peer, now: float) -> None:
-        peer.serve = self._serving.read
+    def _let_in(self, peer: Peer, now: float) -> None:
+        """Before anything can go wrong: all that is done with peers here takes them to be known."""
         self.picker.peer_joined(peer.key)
         self._blame.joined(peer, now)
+        peer.serve = self._serving.read
+
+    def _take_part(self, peer: Peer, now: float) -> None:
         self.on_events(peer, peer.connection.set_piece_count(self.geometry.piece_count), now)
         if peer.interested:
             self._serving.offer_fast_pieces(peer)
 
     def leave(self, peer: Peer, now: float) -> None:
         """Its blocks are missing again, and others may have them at once."""
+        if not self.picker.knows(peer.key):
+            return  # a fault of ours kept it from joining
         self.picker.peer_left(peer.key)
         self._blame.left(peer)
         self._refill_idle(now)

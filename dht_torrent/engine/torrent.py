@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from dht_torrent.engine.state import Resume
 from dht_torrent.engine.swarm import Swarm
 from dht_torrent.engine.views import FileInfo, PeerInfo, State, Summary
 from dht_torrent.engine.weak import weakly
-from dht_torrent.errors import InputError, MetainfoError, StorageError
+from dht_torrent.errors import InputError, MetainfoError, OurFault, StorageError
 from dht_torrent.ids import Address, HostPort, InfoHash
 from dht_torrent.metainfo import Magnet, Metainfo
 from dht_torrent.peer.connection import Event
@@ -339,13 +339,14 @@ class Torrent:
                 elif self._fault is not None:
                     await self._rest(self._fault)
                 else:
-                    with trio.CancelScope() as self._session:
+                    with trio.CancelScope() as self._session, self._confined(ends=self._on_bug):
                         await self._run_session()
                     self._end_session()
         finally:
             self._end_session()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + SHUTDOWN_PATIENCE):
-                await self._save_resume()
+                with self._confined(ends=None):
+                    await self._save_resume()
                 if self._content is not None:
                     await self._content.close()
 
@@ -353,18 +354,32 @@ class Torrent:
         """Do nothing until told otherwise, or until it is time to try again."""
         self._host.dht.withdraw(self.info_hash)
         with trio.CancelScope() as self._session:
-            if self._content is not None and self._content.have is not None:
-                try:
-                    await self._content.rest()
-                except StorageError as error:  # then all is hashed again on going on
-                    logger.warning("%s: could not look at its files: %s", self.name, error)
+            with self._confined(ends=None):
+                if self._content is not None and self._content.have is not None:
+                    try:
+                        await self._content.rest()
+                    except StorageError as error:  # then all is hashed again on going on
+                        logger.warning("%s: could not look at its files: %s", self.name, error)
             self._enter(stage)
             self._dirty = True
-            await self._save_resume()
+            with self._confined(ends=None):
+                await self._save_resume()
             retry_at = stage.retry_at if isinstance(stage, Failed) else None
             await trio.sleep_until(retry_at if retry_at is not None else float("inf"))
         if self._fault is stage:
             self._fault = None
+
+    def _confined(self, *, ends: Callable[[str], None] | None) -> AbstractContextManager[None]:
+        """Around what is this torrent's and no single connection's: a bug of ours there stops it,
+        for its user to see and to resume, and the others go on."""
+        return self._host.faults.confined(f"torrent {self.id[:8]} {self.name!r}", ends=ends)
+
+    def _on_bug(self, text: str) -> None:
+        self.on_fault(
+            OurFault(
+                f"stopped by a bug in dht_torrent, please report it: {text}; resume tries again"
+            )
+        )
 
     async def _interrupt(self) -> None:
         self._dirty = True
@@ -376,7 +391,7 @@ class Torrent:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 
-    def on_fault(self, error: StorageError | MetainfoError) -> None:
+    def on_fault(self, error: StorageError | MetainfoError | OurFault) -> None:
         """Stop with `error`. What may pass by itself, as a full disk, is tried again after a
         while."""
         retry_at = None
@@ -449,7 +464,10 @@ class Torrent:
         self._enter(Active(swarm))
         self._dirty = True
         for peer in list(self.crowd.peers.values()):
-            with their_fault(peer):
+            with (
+                host.faults.confined(f"the connection to {peer.address}", ends=peer.drop),
+                their_fault(peer),
+            ):
                 swarm.join_late(peer, now)
                 # Again, now with the size of the metadata, for who lacks it too.
                 introduce(peer, host, metainfo, complete=swarm.picker.done)

@@ -105,3 +105,7 @@ class NodeStatus:
     """Where we listen besides, when `listen` is IPv4 and this is IPv6 ..."""
     dht6: DhtStatus | None = None
     """... and the DHT there."""
+    faults: int = 0
+    """Bugs of ours that ended a connection, a torrent or a request since the start ..."""
+    last_fault: str | None = None
+    """... and the last of them in a line; the log has the tracebacks."""

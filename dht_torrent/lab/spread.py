@@ -201,6 +201,7 @@ def _config(number: int, torrent: TorrentConfig, up: int, allowed_fast: int) -> 
         peer=PeerConfig(allowed_fast=allowed_fast),
         torrent=torrent,
         disk=DiskConfig(inline=True),
+        fail_fast=True,
     )
 
 

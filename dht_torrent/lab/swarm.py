@@ -279,6 +279,7 @@ class Swarm:
                 find_peers_interval=LOOK_AGAIN, max_connections=self._connections
             ),
             disk=DiskConfig(threads=1),
+            fail_fast=True,
         )
         return free_rider(config) if member.kind == Kind.FREE_RIDER else config
 

@@ -136,6 +136,10 @@ class Picker:
         assert peer not in self._peers
         self._peers[peer] = Source(peer, Bitfield(self._geometry.piece_count))
 
+    def knows(self, peer: int) -> bool:
+        """Has it joined and not left?"""
+        return peer in self._peers
+
     def peer_left(self, peer: int) -> None:
         """Its outstanding blocks are free again, its pieces no longer counted."""
         self.choked(peer)

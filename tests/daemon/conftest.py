@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.views import FileInfo, NodeStatus, PeerInfo, State, Summary
 from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import InfoHash
@@ -89,6 +90,7 @@ class FakeNode:
         self.calls: list[tuple[Any, ...]] = []
         self.broken: Exception | None = None
         self.limits: dict[str, int | None] = {}
+        self.faults = Faults(fail_fast=False)
 
     def add(self, magnet: str | Magnet) -> FakeTorrent:
         torrent = FakeTorrent(Magnet.parse(magnet) if isinstance(magnet, str) else magnet)

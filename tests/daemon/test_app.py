@@ -279,6 +279,11 @@ async def test_a_bug_is_a_500_that_tells_a_stranger_nothing(node: Any) -> None:
         answer = await client.get("status")
     assert answer.status_code == 500
     assert "secret" not in answer.text
+    assert "\n" not in answer.json()["error"]
+    assert node.faults.count == 1
+    assert node.faults.last.startswith(
+        "the request GET /api/v1/status: RuntimeError: secret detail"
+    )
 
 
 async def test_any_name_survives_json(node: Any) -> None:

@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from dht_torrent.daemon.client import connect
 from dht_torrent.daemon.control import Control
 from dht_torrent.daemon.run import run
 from dht_torrent.engine.node import Node
-from dht_torrent.errors import InputError
+from dht_torrent.errors import ControlError, InputError
 
 
 def config(tmp_path: Path) -> Config:
@@ -71,6 +73,44 @@ async def test_a_signal_closes_the_node_in_order_and_is_told(tmp_path: Path) -> 
         signal.signal(signal.SIGINT, before[0])
         signal.signal(signal.SIGTERM, before[1])
     assert closed == [True]
+
+
+async def test_a_bug_in_a_command_is_a_refusal_and_the_next_one_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask() -> None:
+        with connect(tmp_path / "state") as client:
+            with monkeypatch.context() as patch:
+                patch.setattr(Node, "status", lambda node: 1 / 0)
+                with pytest.raises(ControlError, match="internal error"):
+                    client.status()
+            status = client.status()
+            assert status["faults"] == 1
+            assert "the request GET /api/v1/status: ZeroDivisionError" in status["last_fault"]
+
+    async def job(node: Node, control: Control) -> None:
+        await trio.to_thread.run_sync(ask)
+
+    with trio.fail_after(10):
+        await run(replace(config(tmp_path), fail_fast=False), None, job)
+
+
+async def test_with_fail_fast_a_bug_in_a_command_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Node, "status", lambda node: 1 / 0)
+
+    def ask() -> None:
+        with connect(tmp_path / "state") as client, suppress(ControlError):
+            client.status()
+
+    async def job(node: Node, control: Control) -> None:
+        await trio.to_thread.run_sync(ask)
+        await trio.sleep_forever()
+
+    with trio.fail_after(10), pytest.raises(ExceptionGroup) as raised:
+        await run(replace(config(tmp_path), fail_fast=True), None, job)
+    assert raised.value.split(ZeroDivisionError)[0] is not None
 
 
 async def test_a_node_without_a_state_dir_cannot_be_steered(tmp_path: Path) -> None:

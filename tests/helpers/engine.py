@@ -97,6 +97,7 @@ class World:
             bootstrap=[HostPort(host, PORT) for host in bootstrap],
             listen=f"{ip}:{PORT}",
             disk=DiskConfig(inline=True),
+            fail_fast=True,
         )
 
         def in_memory(metainfo: Metainfo, path: Path, shared: bool) -> Storage:

@@ -39,6 +39,7 @@ def local_config(folder: Path, bootstrap: Sequence[Node] = (), **changes: Any) -
         listen="127.0.0.1:0",
         state_dir=None,
         download_dir=folder,
+        fail_fast=True,
     )
     return replace(plain, **changes)
 
