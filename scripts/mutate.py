@@ -20,6 +20,7 @@ import gc
 import os
 import pickle
 import random
+import resource
 import select
 import signal
 import sys
@@ -277,12 +278,14 @@ class Mutation:
             usual = sum(self._seconds[n] for n in tests)
 
             def run() -> bytes:
+                most = round(self._args.patience + 2 * usual)  # of the processor's, not the clock's
+                resource.setrlimit(resource.RLIMIT_CPU, (most, most))
                 put_in(module, tree, mutant)
                 self._report = lambda report: os._exit(1) if report.failed else None
                 self._run(tests)
                 return b""
 
-            status, _ = self._fork(run, self._args.patience + 5 * usual)
+            status, _ = self._fork(run, MINUTE + 20 * usual)
         self.counts[status] += 1
         if status not in ("killed", "too slow"):
             say(f"{status}: {mutant.path}:{mutant.line}: {words}")
@@ -309,12 +312,12 @@ class Mutation:
         self._report = failed
         for number in range(len(self._items)):
             lines = reach[number] = set()
-            start = time.monotonic()
+            start = time.process_time()
             threading.settrace(at_call)
             sys.settrace(at_call)
             self._run([number])
             sys.settrace(None)
-            seconds[number] = time.monotonic() - start
+            seconds[number] = time.process_time() - start
         return pickle.dumps((reach, seconds))
 
     def _run(self, tests: Sequence[int]) -> None:
@@ -350,7 +353,8 @@ class Mutation:
         if not ready:
             os.killpg(child, signal.SIGKILL)
         code = os.waitpid(child, 0)[1]
-        return ("too slow" if not ready else "killed" if code else "survived"), data
+        slow = not ready or os.WIFSIGNALED(code)
+        return ("too slow" if slow else "killed" if code else "survived"), data
 
 
 def say(text: str) -> None:
@@ -367,13 +371,13 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1.0, help="of the mutants (default 1)")
     parser.add_argument("--seed", type=int, default=1, help="which ones those are (default 1)")
     parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
-    parser.add_argument("--patience", type=float, default=10.0, help="seconds besides the usual")
+    parser.add_argument("--patience", type=float, default=3.0, help="seconds besides the usual")
     parser.add_argument("--verbose", action="store_true", help="what the tests print")
     args = parser.parse_args()
     os.chdir(ROOT)
     modules = [load(os.path.relpath(path, ROOT)) for path in args.modules]
     plugin = Mutation(modules, args)
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "faulthandler_timeout=0"]
     code = pytest.main([*options, *args.tests], plugins=[plugin])
     tried = sum(plugin.counts.values())
     say(f"{tried} tried: " + ", ".join(f"{n} {what}" for what, n in plugin.counts.most_common()))

@@ -151,6 +151,18 @@ def test_as_many_as_alpha_are_waited_for_at_any_time() -> None:
             break
 
 
+def test_of_those_that_do_not_count_no_more_than_k_are_asked() -> None:
+    """Whose id does not fit its IP may know closer ones, but a store goes to nobody of them."""
+    config = DhtConfig(alpha=20, k=4)
+    lookup = Lookup(bytes(20), OWN, config, 0, stores=True)
+    lookup.add([NodeInfo(NodeId(bytes([n + 1]) * 20), address(n)) for n in range(12)])
+    fitting = NodeInfo(make_id(address(50).host, random.Random(1)), address(50))
+    lookup.add([fitting])
+    taken = lookup.take(0)
+    assert fitting in taken
+    assert len(taken) == 1 + config.k
+
+
 def test_the_silent_count_no_longer_as_waited_for() -> None:
     lookup = Lookup(bytes(20), OWN, CONFIG, 0)
     lookup.add([NodeInfo(NodeId(bytes([n + 1]) * 20), address(n)) for n in range(60)])

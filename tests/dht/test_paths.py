@@ -174,3 +174,38 @@ def test_a_way_on_which_nothing_happened_needs_no_look(count: int, dead: float) 
             lookup.add(start)
             runs.append((finish(lookup, answer), asked, lookup.closest()))
         assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("ways", [1, 2, 4])
+def test_a_search_begins_with_whom_it_is_given_and_asks_no_more_than_one_lookup(
+    world: World, ways: int
+) -> None:
+    start = world.some(16)
+    lookup = search(bytes(20), OWN, CONFIG, 0, start, paths=ways)
+    first = lookup.take(0)
+    assert first != []
+    assert set(first) <= set(start)
+    part = share(CONFIG, ways)
+    assert ways * part.lookup_queries <= max(CONFIG.lookup_queries, ways * CONFIG.k)
+    assert part.lookup_queries >= CONFIG.k
+
+
+def test_a_way_that_leads_to_the_silent_holds_nobody_up_once_another_gets_on(
+    world: World,
+) -> None:
+    start = world.some(16)
+    lookup = search(bytes(20), OWN, CONFIG, 0, start, paths=2)
+    silent = set(start[1::2])  # they begin the second way
+    now = 0.0
+    for _ in range(20):
+        now += 0.01
+        for info in lookup.take(now):
+            if info not in silent:
+                lookup.answered(info, [], now)
+    assert not lookup.done(now)
+    for _ in range(20):
+        now += CONFIG.soft_timeout
+        lookup.take(now)
+    assert lookup.done(now)
+    assert now < CONFIG.lookup_timeout
+    assert set(lookup.closest()) <= set(start) - silent

@@ -42,6 +42,12 @@ def test_fifty_queries_in_ten_seconds_pass_and_then_silence_for_five_minutes() -
     assert limit.allows(PUBLIC, 302.5)
 
 
+def test_floods_are_shed_however_long_we_run() -> None:
+    limit = QueryLimit(CONFIG)
+    assert all(limit.allows(PUBLIC, 1e6) for _ in range(50))
+    assert not limit.allows(PUBLIC, 1e6 + 1)
+
+
 def test_a_steady_asker_is_never_ignored() -> None:
     limit = QueryLimit(CONFIG)
     assert all(limit.allows(PUBLIC, 0.21 * n) for n in range(1000))

@@ -49,6 +49,29 @@ def test_one_public_ip_is_one_peer_and_its_last_port_counts() -> None:
     assert store.peers(HASH, 0, RNG, 50) == [public(1, 99)]
 
 
+def test_one_ipv6_network_is_one_peer() -> None:
+    store = PeerStore(CONFIG)
+    hosts = ["2a00:1:2:3::1", "2a00:1:2:3:ff::1", "2a00:1:2:3:0:ff::"]
+    for host in hosts:
+        assert store.add(HASH, Address(host, 6881), 0)
+    assert store.peers(HASH, 1, RNG, 50) == [Address(hosts[-1], 6881)]
+    assert store.add(HASH, Address("2a00:1:2:4::1", 6881), 0)
+    assert len(store.peers(HASH, 1, RNG, 50)) == 2
+
+
+def test_a_newcomer_is_told_to_those_who_ask_again() -> None:
+    store = PeerStore(CONFIG)
+    asker = public(99)
+    for number in range(3):
+        store.add(HASH, public(number), 0)
+        found = store.peers(HASH, 1, RNG, 50, asker=asker)
+        assert sorted(found) == [public(n) for n in range(number + 1)]
+    store.add(HASH, public(1, port=7), 1)
+    assert public(1, port=7) in store.peers(HASH, 2, RNG, 50, asker=asker)
+    store.add(HASH, public(2), 2, seed=True)
+    assert public(2) not in store.peers(HASH, 3, RNG, 50, asker=asker, seeds=False)
+
+
 def test_local_hosts_are_told_apart_by_port() -> None:
     store = PeerStore(CONFIG)
     peers = [Address("127.0.0.1", port) for port in range(1, 31)]

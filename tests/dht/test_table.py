@@ -73,6 +73,31 @@ def test_a_full_bucket_of_good_contacts_takes_nobody() -> None:
     assert len(table.buckets) == 2
 
 
+def test_who_answers_keeps_its_place_against_a_neighbour() -> None:
+    table = Table(OWN, CONFIG, 0)
+    first, neighbour = Address("11.5.5.1", 6881), Address("11.5.5.2", 6881)
+    table.replied(node_id(1), first, 0)
+    (asked,) = table.replied(node_id(2), neighbour, 1)
+    assert (asked.address, ids(table)) == (first, {node_id(1)})
+    table.replied(NodeId(b"\0" * 19 + b"\1"), public(999), 5)  # our link works
+    table.failed(first, 2, 6)
+    assert table.replied(node_id(2), neighbour, 7) == []
+    assert node_id(1) not in ids(table)
+    assert node_id(2) in ids(table)
+
+
+def test_a_stranger_of_the_other_family_is_not_worth_a_ping() -> None:
+    six = Address("2a00:1:2:3::1", 6881)
+    for ipv6, ours, theirs in ((False, public(1), six), (True, six, public(1))):
+        table = Table(OWN, CONFIG, 0, ipv6=ipv6)
+        assert table.queried(node_id(1), ours, 0)
+        assert not table.queried(node_id(1), theirs, 0)
+        assert table.replied(node_id(1), theirs, 0) == []
+        assert len(table) == 0
+        table.replied(node_id(1), ours, 0)
+        assert len(table) == 1
+
+
 def test_a_stranger_who_would_find_no_place_is_not_worth_a_ping() -> None:
     table = filled()
     assert not table.queried(node_id(100), public(100), MINUTE)
@@ -337,6 +362,11 @@ class TableMachine(RuleBasedStateMachine):
         for target in self.table.refresh_targets(self.now, random.Random(seed)):
             assert len(target) == 20
 
+    @rule(node=node_ids)
+    def our_id_changes(self, node: NodeId) -> None:
+        self.table.rename(node, self.now)
+        assert self.table.own_id == node
+
     @invariant()
     def only_those_who_answered_are_in(self) -> None:
         assert {(c.id, c.address) for b in self.table.buckets for c in b} <= self.answered
@@ -365,6 +395,19 @@ class TableMachine(RuleBasedStateMachine):
         everyone: list[Contact] = [contact for bucket in self.table.buckets for contact in bucket]
         assert len({home(contact.address) for contact in everyone}) == len(everyone)
         assert all(self.table.at(contact.address) is contact for contact in everyone)
+        assert len(self.table._at) == len(everyone)  # who is not in may come in again
+
+    @invariant()
+    def what_a_bucket_remembers_is_true(self) -> None:
+        for bucket in self.table.buckets:
+            fit = [c for c in bucket.nodes.values() if c.fails < HEALTHY_FAILS]
+            assert bucket.fit() == {contact.long_id: contact for contact in fit}
+            compact, count, public = bucket.told()
+            assert compact == b"".join(contact.info.compact() for contact in fit)
+            assert (count, public) == (len(fit), all(contact.is_public for contact in fit))
+            assert bucket.is_all_good(self.now, self.config) == all(
+                self.table.is_good(contact, self.now) for contact in bucket.nodes.values()
+            )
 
     @invariant()
     def counts_add_up(self) -> None:
