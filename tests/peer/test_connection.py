@@ -489,6 +489,40 @@ def test_a_have_that_turns_out_to_be_beyond_the_last_piece_is_refused(index: int
         magnet.set_piece_count(PIECES)
 
 
+def test_the_first_piece_is_not_known_before_the_metadata_either() -> None:
+    connection = connected(pieces=None)
+    # Many at once, as they come to the short way for known pieces.
+    assert connection.receive(encode(Have(0)) * 5 + encode(Request(0, 0, 16384)) * 2) == []
+    assert connection.set_piece_count(PIECES) == [
+        BitfieldMessage(b"\x80\0\0"),
+        Request(0, 0, 16384),
+        Request(0, 0, 16384),
+    ]
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 8, 9, 15, 16, 17, 24])
+def test_a_bitfield_has_a_bit_for_each_piece_and_not_a_byte_more(pieces: int) -> None:
+    size = -(-pieces // 8)
+    whole = ((1 << 8 * size) - (1 << 8 * size - pieces)).to_bytes(size, "big")
+    told = BitfieldMessage(whole)
+    assert connected(pieces=pieces).receive(encode(told)) == [told]
+    connection = connected(pieces=None)
+    assert connection.receive(encode(told)) == []
+    assert connection.set_piece_count(pieces) == [told]
+    connection = connected(pieces=None)
+    for index in range(pieces):
+        assert connection.receive(encode(Have(index))) == []
+    assert connection.set_piece_count(pieces) == [told]
+    for wrong in (whole + b"\0", whole[:-1]):
+        with pytest.raises(PeerProtocolError, match="bitfield"):
+            connected(pieces=pieces).receive(encode(BitfieldMessage(wrong)))
+        if wrong:  # an empty one is refused at once
+            connection = connected(pieces=None)
+            assert connection.receive(encode(BitfieldMessage(wrong))) == []
+            with pytest.raises(PeerProtocolError, match="bitfield"):
+                connection.set_piece_count(pieces)
+
+
 def test_haves_before_the_metadata_are_bounded() -> None:
     magnet = connected(pieces=None)
     with allocating_less_than(1_000_000):
