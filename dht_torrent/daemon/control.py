@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import os
 import secrets
+import socket
 import stat
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, parse_host_port
+from dht_torrent.syscalls import UNSUPPORTED
 
 MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 """Bytes in `sun_path`, less the NUL (unix(7): 108 on Linux, 104 on BSD and macOS)."""
@@ -64,10 +66,11 @@ def parse_control(text: str) -> Control:
 
 
 def default_control(state_dir: Path) -> tuple[Control, Path | None]:
-    """The node's own socket in its state directory and, when that path is too long for the system,
-    one in a new private directory instead. The second value is that directory, to be removed."""
+    """The node's own socket in its state directory and, when that path is too long for the system
+    or on a file system without sockets, one in a new private directory instead. The second value is
+    that directory, to be removed."""
     path = state_dir.absolute() / "control.sock"
-    if fits(path):
+    if fits(path) and _holds_sockets(path.parent):
         return Control(path=path), None
     before = read_control(state_dir)
     if before is not None and before.path is not None and _is_private(before.path.parent):
@@ -77,7 +80,19 @@ def default_control(state_dir: Path) -> tuple[Control, Path | None]:
             with contextlib.suppress(OSError):
                 private = Path(tempfile.mkdtemp(prefix="dhtnode-", dir=parent))  # mode 0700
                 return Control(path=private / "control.sock"), private
-    raise InputError(f"no place for a control socket: the path {path} is too long for the system")
+    raise InputError(f"no place for a control socket: the system takes none at {path}")
+
+
+def _holds_sockets(folder: Path) -> bool:
+    """Whether the file system has sockets: one shared with Windows, say, does not."""
+    path = folder / f".{secrets.token_hex(4)}"  # no longer than the true name
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.bind(os.fspath(path))
+        except OSError as error:  # others are told of when the true one is bound
+            return error.errno not in UNSUPPORTED
+    path.unlink(missing_ok=True)
+    return True
 
 
 def _is_private(folder: Path) -> bool:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import socket
 import stat
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from dht_torrent.daemon.control import (
 )
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address
+from dht_torrent.syscalls import UNSUPPORTED
 
 
 @pytest.mark.parametrize(
@@ -93,6 +96,26 @@ def test_a_short_state_dir_holds_the_socket(tmp_path: Path) -> None:
     control, private = default_control(Path("/s"))
     assert control == Control(path=Path("/s/control.sock"))
     assert private is None
+
+
+@pytest.mark.parametrize("code", sorted(UNSUPPORTED))
+def test_a_file_system_without_sockets_gets_a_private_place_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    class Refused(socket.socket):
+        def bind(self, address: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(socket, "socket", Refused)
+    control, private = default_control(tmp_path)
+    assert private is not None
+    assert control.path == private / "control.sock"
+    private.rmdir()
+
+
+def test_looking_for_sockets_leaves_nothing_behind(tmp_path: Path) -> None:
+    assert default_control(tmp_path) == (Control(path=tmp_path / "control.sock"), None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_long_state_dir_gets_a_private_place_for_the_socket(tmp_path: Path) -> None:
