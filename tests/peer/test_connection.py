@@ -45,7 +45,7 @@ from dht_torrent.peer.messages import (
     encode_requests,
 )
 
-INFO_HASH = parse_info_hash(b"i" * 20)
+INFO_HASH = parse_info_hash(bytes(range(100, 120)))
 PEER_ID = parse_peer_id(b"-XX0000-us us us us ")
 THEIR_ID = parse_peer_id(b"-YY0000-them them th")
 PIECES = 20
