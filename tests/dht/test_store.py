@@ -51,7 +51,7 @@ def test_one_public_ip_is_one_peer_and_its_last_port_counts() -> None:
 
 def test_one_ipv6_network_is_one_peer() -> None:
     store = PeerStore(CONFIG)
-    hosts = ["2a00:1:2:3::1", "2a00:1:2:3:ff::1", "2a00:1:2:3:0:ff::"]
+    hosts = ["2a00:1:2:3::1", "2a00:1:2:3:ff00::1", "2a00:1:2:3:8000::"]
     for host in hosts:
         assert store.add(HASH, Address(host, 6881), 0)
     assert store.peers(HASH, 1, RNG, 50) == [Address(hosts[-1], 6881)]

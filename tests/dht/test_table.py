@@ -114,6 +114,20 @@ def test_in_our_own_bucket_a_stranger_is_worth_a_ping_if_a_split_makes_room() ->
     assert table.queried(NodeId(b"\x90" * 20), public(100), MINUTE)
 
 
+def test_only_so_many_wait_for_a_place_and_the_oldest_may_come_again() -> None:
+    table = filled()
+    (bucket,) = [bucket for bucket in table.buckets if len(bucket) == 8]
+    most = bucket.max_replacement_nodes
+    for number in range(100, 100 + most + 1):
+        table.replied(node_id(number), public(number), MINUTE)
+    assert len(bucket.replacement_nodes) == most
+    assert node_id(100) not in bucket.replacement_nodes
+    assert table.at(public(100)) is None
+    table.replied(node_id(100), public(100), 2 * MINUTE)
+    assert node_id(100) in bucket.replacement_nodes
+    assert len(bucket.replacement_nodes) == most
+
+
 def test_a_questionable_contact_is_pinged_and_replaced_when_it_stays_silent() -> None:
     table = filled()
     for number in range(1, 8):

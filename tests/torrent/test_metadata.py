@@ -104,6 +104,25 @@ def test_what_a_leaving_peer_was_asked_for_is_free_at_once() -> None:
     assert wants(subject, 1) == []
 
 
+def test_what_a_leaving_peer_gave_is_kept_while_somebody_claims_the_same_size() -> None:
+    memory = MetadataMemory(1 << 20)
+    info_hash = parse_info_hash(hashlib.sha1(INFO).digest())
+    subject = MetadataFetch(info_hash, PeerConfig(), memory)
+    for peer in (1, 2):
+        subject.peer_joined(peer, len(INFO), 0.0)
+    subject.peer_joined(3, len(INFO) + 1, 0.0)
+    assert wants(subject, 1) == [0, 1]
+    answer(subject, 1, 0)
+    subject.peer_left(1)
+    asked = wants(subject, 2)
+    assert 0 not in asked
+    for piece in asked:
+        answer(subject, 2, piece)
+    assert memory.held > 0
+    subject.peer_left(2)
+    assert memory.held == 0
+
+
 def test_a_peer_that_rejects_is_left_alone_for_a_while() -> None:
     subject = fetch()
     for peer in (1, 2):

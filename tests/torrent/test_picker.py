@@ -314,6 +314,19 @@ def test_a_late_block_is_welcome_while_it_is_missing_and_cancels_the_other_reque
     assert give(subject, 2, late) == Received("unwanted")  # and only once
 
 
+def test_a_late_block_that_nobody_else_was_asked_for_counts_as_taken() -> None:
+    subject = picker(1, 3)
+    seeds(subject, 1, 2, 3)
+    late, kept = ask(subject, 1, 2)
+    give(subject, 1, kept)
+    subject.expire(before=1.0)
+    assert give(subject, 1, late) == Received("accepted", None, ())
+    last = ask(subject, 2)
+    assert len(last) == 1
+    assert last[0] not in (late, kept)
+    assert ask(subject, 3) == last  # all is requested, so the endgame has begun
+
+
 def test_only_requests_made_before_expire() -> None:
     subject = picker(4, 1)
     seeds(subject, 1)
@@ -400,6 +413,13 @@ def test_the_endgame_begins_only_when_every_block_is_requested() -> None:
     two = ask(subject, 2, 1)
     assert pieces_of(one) != pieces_of(two)
     assert len(ask(subject, 2)) == 1 + 2  # the rest of its own, then the other's
+
+
+def test_the_endgame_too_asks_for_no_more_than_there_is_room_for() -> None:
+    subject = picker(2, 2)
+    seeds(subject, 1, 2)
+    ask(subject, 1, 3)
+    assert len(ask(subject, 2, 2)) == 2  # what nobody was asked for yet, and one copy
 
 
 def test_the_endgame_asks_for_what_was_requested_longest_ago() -> None:
