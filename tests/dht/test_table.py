@@ -417,7 +417,8 @@ class TableMachine(RuleBasedStateMachine):
             fit = [c for c in bucket.nodes.values() if c.fails < HEALTHY_FAILS]
             assert bucket.fit() == {contact.long_id: contact for contact in fit}
             compact, count, public = bucket.told()
-            assert compact == b"".join(contact.info.compact() for contact in fit)
+            parts = [compact[at : at + 26] for at in range(0, len(compact), 26)]
+            assert sorted(parts) == sorted(contact.info.compact() for contact in fit)
             assert (count, public) == (len(fit), all(contact.is_public for contact in fit))
             assert bucket.is_all_good(self.now, self.config) == all(
                 self.table.is_good(contact, self.now) for contact in bucket.nodes.values()
