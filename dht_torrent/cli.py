@@ -169,6 +169,7 @@ def share(
 @click.option("--output", metavar="DIR", help="Put the content into this directory.")
 @click.option("--select", metavar="0,2-3", help="Only these files, by index.")
 @click.option("--sequential", is_flag=True, help="From the first piece to the last.")
+@click.option("--overwrite", is_flag=True, help="Replace files there that hold something else.")
 @click.option("--no-wait", is_flag=True, help="Leave the download to the running node.")
 @click.option(
     "--seed", is_flag=True, help="Without a running node: seed afterwards until interrupted."
@@ -180,6 +181,7 @@ def get(
     output: str | None,
     select: str | None,
     sequential: bool,
+    overwrite: bool,
     no_wait: bool,
     seed: bool,
 ) -> None:
@@ -200,6 +202,7 @@ def get(
                 output=where,
                 select=select,
                 sequential=sequential,
+                overwrite=overwrite,
             )
             if rates:
                 client.limit(torrent["id"], **rates)  # the node's own are not ours to change
@@ -221,6 +224,7 @@ def get(
             output=where,
             select=ranges,
             sequential=sequential,
+            overwrite=overwrite,
         )
 
         with view.progress() as shown:
@@ -324,13 +328,15 @@ def files(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("torrent_id", metavar="ID")
-@click.option("--data", is_flag=True, help="Delete its content as well.")
+@click.option("--data", is_flag=True, help="Delete the files it made as well.")
 @json_option
 @which_node
 def rm(ctx: click.Context, torrent_id: str, data: bool, as_json: bool) -> None:
-    """Forget a torrent; its content stays unless --data."""
+    """Forget a torrent; its content stays unless --data. What was there before it always stays."""
     with running_node(ctx) as client:
-        view.show(client.remove(torrent_id, data=data), as_json)
+        removal = client.remove(torrent_id, data=data)
+    text = view.removal_text(removal) if data else ""
+    view.show(removal, as_json, (lambda: text) if text else None)
 
 
 @cli.command()

@@ -20,6 +20,8 @@ Json = Mapping[str, Any]
 
 PLAIN_INTERVAL = 5.0
 """Seconds between two progress lines when stderr is no terminal."""
+LEFT_SHOWN = 20
+"""Files named that a removal left."""
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -56,6 +58,17 @@ def limits_text(limited: Json) -> str:
         for key in ("limit_up", "limit_down")
     )
     return f"{down} down, {up} up"
+
+
+def removal_text(removal: Json) -> str:
+    """What `rm --data` deleted, and what it left."""
+    count, left, more = removal["deleted"], removal["left"], removal["left_files"]
+    lines = [f"deleted {count} file{'' if count == 1 else 's'}"]
+    lines += [clean(f"left {one['path']}: {one['why']}") for one in left[:LEFT_SHOWN]]
+    more -= len(left[:LEFT_SHOWN])
+    if more:
+        lines.append(f"left {more} more file{'' if more == 1 else 's'}; --json names them")
+    return "\n".join(lines)
 
 
 def duration(seconds: float | None) -> str:

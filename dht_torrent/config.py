@@ -299,6 +299,9 @@ class TorrentConfig:
     """Between two saves of the resume record while it changes."""
     file_check_interval: float = 60.0
     """Between two looks at the files of an active torrent for changes behind its back."""
+    missing_check_interval: float = 10.0
+    """Between two looks for the files of a torrent that stopped because they are gone. Costs a few
+    calls of `stat`: a disk that is plugged in again should be noticed while its owner waits."""
     disk_retry: float = 60.0
     """A torrent stopped by a full disk, or by other trouble of the system's with its files, tries
     again after this long."""

@@ -87,13 +87,17 @@ class MetainfoError(InputError):
 class StorageError(DhtTorrentError):
     """Reading or writing content failed: disk full, permission, or a file that changed."""
 
-    def __init__(self, message: str, *, disk_full: bool = False, passing: bool = False) -> None:
+    def __init__(
+        self, message: str, *, disk_full: bool = False, passing: bool = False, missing: bool = False
+    ) -> None:
         super().__init__(message)
         self.disk_full = disk_full
         """True when space ran out."""
         self.passing = passing or disk_full
         """The system could not; nothing is known to be wrong with the files. The torrent waits and
         tries again by itself."""
+        self.missing = missing
+        """True when what was verified is not there: the torrent waits until it is back."""
 
     @property
     def lacks_descriptors(self) -> bool:

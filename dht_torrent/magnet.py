@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
@@ -74,6 +74,16 @@ class Magnet:
             peers=_peers(values.get("x.pe", [])),
             select=parse_ranges(select) if select else None,
             trackers=tuple(values.get("tr", ())),
+        )
+
+    def with_hints(self, other: Magnet) -> Magnet:
+        """This link with what another one of the same torrent knows besides: its name if this has
+        none, peers and trackers as far as there is room. What is selected stays."""
+        return replace(
+            self,
+            name=self.name or other.name,
+            peers=tuple(dict.fromkeys((*self.peers, *other.peers)))[:MAX_HINTS],
+            trackers=tuple(dict.fromkeys((*self.trackers, *other.trackers)))[:MAX_HINTS],
         )
 
     def __str__(self) -> str:

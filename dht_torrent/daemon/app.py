@@ -86,8 +86,9 @@ def make_app(
         data = request.query_params.get("data", "0")
         if data not in ("0", "1"):
             raise HTTPException(400, "data must be 0 or 1")
-        await node.remove(torrent, delete_data=data == "1")
-        return reply({"removed": torrent.id})
+        removal = await node.remove(torrent, delete_data=data == "1")
+        told = {"removed": torrent.id}
+        return reply(told | dataclasses.asdict(removal) if data == "1" else told)
 
     async def act(request: Request) -> Response:
         torrent = _find(node, request)
@@ -245,6 +246,7 @@ class _Order:
         "select": str,
         "sequential": bool,
         "paused": bool,
+        "overwrite": bool,
         "piece_length": int,
         "private": bool,
     }
@@ -263,6 +265,7 @@ class _Order:
             select=self._select,
             sequential=body.get("sequential", False),
             paused=body.get("paused", False),
+            overwrite=body.get("overwrite", False),
         )
 
     async def _source(self) -> Magnet | Metainfo:

@@ -109,12 +109,14 @@ class Client:
         select: str | None = None,
         sequential: bool = False,
         paused: bool = False,
+        overwrite: bool = False,
     ) -> Json:
         """Add a download by magnet link or infohash (str) or by the bytes of a .torrent.
 
-        `output` must be absolute; `select` is file indices as `0,2-3`. Returns its Summary.
+        `output` must be absolute; `select` is file indices as `0,2-3`; `overwrite` replaces files
+        that lie there and hold something else. Returns its Summary.
         """
-        body: Json = {"sequential": sequential, "paused": paused}
+        body: Json = {"sequential": sequential, "paused": paused, "overwrite": overwrite}
         if isinstance(source, str):
             body["source"] = source
         else:
@@ -163,7 +165,8 @@ class Client:
         return cast("Json", self._ask("POST", f"dht/{quote(action)}", given, timeout=patient))
 
     def remove(self, torrent_id: str, *, data: bool = False) -> Json:
-        """Forget the torrent; with `data`, delete what it put on disk as well."""
+        """Forget the torrent; with `data`, delete the files it made as well: then what was left is
+        told, as in Removal."""
         return cast("Json", self._ask("DELETE", f"{_path(torrent_id)}?data={int(data)}"))
 
     def stop(self, *, state_dir: Path | None = None, wait: float = 15.0) -> None:

@@ -18,9 +18,11 @@ from dht_torrent.engine.limits import Limits
 from dht_torrent.engine.net import Network
 from dht_torrent.engine.room import NodeRoom
 from dht_torrent.engine.state import StateDir
+from dht_torrent.engine.views import Removal
 from dht_torrent.ids import Address, InfoHash
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import Descriptors, Storage
+from dht_torrent.storage.owners import Owners
 from dht_torrent.torrent.metadata import MetadataMemory
 from dht_torrent.torrent.pieces import BufferPool
 from dht_torrent.trace import Trace
@@ -61,7 +63,9 @@ class Host:
     """Where we reached ourselves: never dialled again."""
     room: NodeRoom = field(init=False)
     """How many connections there may be, and who yields."""
-    remove: Callable[[InfoHash, bool], Awaitable[None]] = field(init=False)
+    owners: Owners = field(default_factory=Owners)
+    """Which torrent has which files."""
+    remove: Callable[[InfoHash, bool], Awaitable[Removal]] = field(init=False)
     """Stops and forgets a torrent; the flag says whether its files go too."""
     _next_dial: float = 0.0
     _last_key: int = 0

@@ -8,6 +8,7 @@ A peer's, a contact's or a disk's fault never gets here, nor a bug of ours that 
 from __future__ import annotations
 
 import logging
+import os
 import random
 import re
 import secrets
@@ -35,7 +36,7 @@ from dht_torrent.engine.peer import receive_greeting
 from dht_torrent.engine.ports import listen
 from dht_torrent.engine.state import Resume, StateDir
 from dht_torrent.engine.torrent import Torrent
-from dht_torrent.engine.views import NodeStatus
+from dht_torrent.engine.views import NodeStatus, Removal
 from dht_torrent.errors import InputError, PeerProtocolError, StorageError
 from dht_torrent.ids import Address, InfoHash, NodeId
 from dht_torrent.metainfo import MAX_TORRENT, Magnet, Metainfo, from_info, parse_torrent
@@ -126,11 +127,11 @@ class Node:
             progress=progress,
             relief=self._host.descriptors.relieve,
         )
+        await self._refuse_unfinished(content, metainfo.info_hash)
         present = self._torrents.get(metainfo.info_hash)
         if present is not None:
-            if present.error is None:
-                return present
-            await self.remove(present)  # it was stopped since its files changed: they are back
+            await present.share_from(content, metainfo, hashed)
+            return present
         return await self._add(
             Torrent(
                 self._host,
@@ -150,10 +151,16 @@ class Node:
         select: Sequence[tuple[int, int]] | None = None,
         sequential: bool = False,
         paused: bool = False,
+        overwrite: bool = False,
     ) -> Torrent:
         """Fetch a torrent, given a magnet link, an infohash in hex, or a .torrent file.
 
         `select` are inclusive ranges of file indices; None takes the magnet's own choice, or all.
+        A file that lies where the download belongs is adopted if its pieces verify, and continued
+        if the rest of it is holes or zeros; anything else stops the torrent with an error, unless
+        `overwrite` insists. Of a torrent that is here already, whatever is new takes effect, or is
+        refused.
+
         Returns at once; `await torrent.completed()` waits. Raises InputError (MagnetError,
         MetainfoError) when `source` cannot be used."""
         magnet, metainfo = await self._understand(source)
@@ -163,15 +170,15 @@ class Node:
             check_selection(select, metainfo)
         present = self._torrents.get(magnet.info_hash)
         if present is not None:
-            if output is not None and present.path not in (None, folder / present.name):
-                raise InputError(f"{present.name} is here already, at {present.path}")
-            if present.metainfo is not None:
-                check_selection(select, present.metainfo)
-            present.know(magnet.peers)
-            present.raise_selection(select)
-            if present.state == "paused" and not paused:
-                await present.resume()
-            await present.look()  # "it is here" is not said of files that have gone meanwhile
+            await present.renew(
+                magnet,
+                metainfo,
+                folder if output is not None else None,
+                select,
+                sequential=sequential,
+                paused=paused,
+                overwrite=overwrite,
+            )
             return present
         torrent = Torrent(
             self._host,
@@ -181,8 +188,28 @@ class Node:
             select=select,
             sequential=sequential,
             paused=paused,
+            overwrite=overwrite,
         )
         return await self._add(torrent)
+
+    async def _refuse_unfinished(self, path: Path, info_hash: InfoHash) -> None:
+        """Raises InputError if a download of something else is still writing there."""
+
+        def real(paths: Sequence[Path]) -> list[Path]:
+            return [Path(os.path.realpath(one)) for one in paths]
+
+        busy = [
+            torrent
+            for torrent in self._torrents.values()
+            if torrent.state == "downloading" and torrent.info_hash != info_hash
+        ]
+        here, *theirs = await self._host.disk.run(real, [path, *(t.path for t in busy if t.path)])
+        for torrent, there in zip(busy, theirs, strict=True):
+            if here.is_relative_to(there) or there.is_relative_to(here):
+                raise InputError(
+                    f"{path} is being downloaded, as {torrent.name} ({torrent.id[:8]}); share it "
+                    "when that is complete"
+                )
 
     async def _understand(
         self, source: str | Magnet | Metainfo | Path
@@ -211,11 +238,11 @@ class Node:
             raise InputError(f"{prefix} could mean {len(found)} torrents; give more of the id")
         return found[0]
 
-    async def remove(self, torrent: Torrent, *, delete_data: bool = False) -> None:
-        """Stop and forget a torrent; with `delete_data` its files go too.
+    async def remove(self, torrent: Torrent, *, delete_data: bool = False) -> Removal:
+        """Stop and forget a torrent; with `delete_data` the files it made go too.
 
-        Files shared in place are never deleted: they are the user's own. Raises InputError for a
-        torrent that is not here any more."""
+        What was there before, was changed since, or is another torrent's as well is never deleted;
+        what was left is told. Raises InputError for a torrent that is not here any more."""
         if self._torrents.get(torrent.info_hash) is not torrent:
             raise InputError(f"no such torrent: {torrent.id}")
         scope, ended = self._scopes[torrent.info_hash]
@@ -224,13 +251,12 @@ class Node:
         if self._host.state is not None:
             state, info_hash = self._host.state, torrent.info_hash
             await self._host.disk.run(lambda: state.remove(info_hash))
-        if delete_data:
-            await torrent.delete_content()
+        return await torrent.forget_content(delete=delete_data)
 
-    async def _remove(self, info_hash: InfoHash, delete_data: bool) -> None:
+    async def _remove(self, info_hash: InfoHash, delete_data: bool) -> Removal:
         if info_hash not in self._torrents:
             raise InputError(f"no such torrent: {info_hash.hex()}")
-        await self.remove(self._torrents[info_hash], delete_data=delete_data)
+        return await self.remove(self._torrents[info_hash], delete_data=delete_data)
 
     async def _add(self, torrent: Torrent) -> Torrent:
         scope, ended = trio.CancelScope(), trio.Event()
@@ -365,20 +391,33 @@ class Node:
             logger.warning("could not save the DHT's contacts: %s", error)
 
     async def _restore(self, records: Sequence[Resume]) -> None:
+        restored: list[Torrent] = []
         for record in records:
             with self.faults.confined(
                 f"restoring torrent {record.info_hash.hex()[:8]}", ends=self.warnings.append
             ):
-                await self._restore_one(record)
+                restored += await self._restored(record)
 
-    async def _restore_one(self, record: Resume) -> None:
+        def locate() -> None:
+            for torrent in restored:
+                torrent.locate()
+
+        # Before any of them runs: whose a file is does not depend on who comes first.
+        await self._host.disk.run(locate)
+        for torrent in restored:
+            torrent.hold()
+        for torrent in restored:
+            await self._add(torrent)
+
+    async def _restored(self, record: Resume) -> list[Torrent]:
+        """The torrent of this record, or nothing but a warning."""
         try:
             magnet = Magnet.parse(record.magnet)
             metainfo = await self._remembered(record)
         except InputError as error:
             self.warnings.append(f"resume record {record.info_hash.hex()}: {error}")
-            return
-        await self._add(
+            return []
+        return [
             Torrent(
                 self._host,
                 magnet,
@@ -389,7 +428,7 @@ class Node:
                 select=record.select,
                 sequential=record.sequential,
             )
-        )
+        ]
 
     async def _remembered(self, record: Resume) -> Metainfo | None:
         if record.info is None:

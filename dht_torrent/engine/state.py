@@ -22,6 +22,7 @@ import struct
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -52,6 +53,7 @@ _MAGIC = b"dht_torrent state 1\n"
 """A file of another version begins differently, and is set aside like a broken one."""
 _STAMP = struct.Struct(">qq")
 _MAX_HAVE = MAX_PIECES // 8
+_MAX_MADE = -(-MAX_FILES // 8)
 _MAX_FILE = MAX_INFO + _MAX_HAVE + MAX_FILES * _STAMP.size + (1 << 20)
 """The info dict, the pieces had, stamps of all files, and the rest."""
 _TIME = struct.Struct(">d")
@@ -96,6 +98,19 @@ class Resume:
     limit_up: int | None = None
     """Bytes per second; None is no limit."""
     limit_down: int | None = None
+    stamped_at: int | None = None
+    """Unix nanoseconds when `stamps` were taken; None in records of older versions."""
+    made: bytes | None = None
+    """A bit for each file that the torrent made, the first one the highest; None in records of
+    older versions, which did not note it."""
+    begun: bytes = b""
+    """The same for files that were absent when the torrent began, and may have been made since."""
+    filled: bytes = b""
+    """The same for files that were there before, incomplete, and that the torrent wrote to."""
+    mount: str | None = None
+    """Where the file system of a download is mounted."""
+    overwrite: bool = False
+    """The user insisted, and it has not come to that yet."""
 
     def encode(self) -> bytes:
         """The payload of a record; `decode_resume` is the inverse."""
@@ -128,6 +143,18 @@ class Resume:
             fields[b"limit_up"] = self.limit_up
         if self.limit_down is not None:
             fields[b"limit_down"] = self.limit_down
+        if self.stamped_at is not None:
+            fields[b"stamped_at"] = self.stamped_at
+        if self.made is not None:
+            fields[b"made"] = self.made
+        if self.begun:
+            fields[b"begun"] = self.begun
+        if self.filled:
+            fields[b"filled"] = self.filled
+        if self.mount is not None:
+            fields[b"mount"] = os.fsencode(self.mount)
+        if self.overwrite:
+            fields[b"overwrite"] = 1
         return bencode.encode(fields)
 
 
@@ -162,6 +189,12 @@ def decode_resume(payload: bytes) -> Resume:
             banned=tuple(map(_banned, fields.strings(b"banned", MAX_BANNED))),
             limit_up=fields.maybe(b"limit_up", fields.integer),
             limit_down=fields.maybe(b"limit_down", fields.integer),
+            stamped_at=fields.maybe(b"stamped_at", fields.integer),
+            made=fields.maybe(b"made", lambda key: fields.string(key, _MAX_MADE)),
+            begun=fields.maybe(b"begun", lambda key: fields.string(key, _MAX_MADE)) or b"",
+            filled=fields.maybe(b"filled", lambda key: fields.string(key, _MAX_MADE)) or b"",
+            mount=fields.maybe(b"mount", lambda key: os.fsdecode(fields.string(key, 4096))),
+            overwrite=fields.maybe(b"overwrite", fields.integer) == 1,
         )
     except (BencodeError, ValueError) as exc:  # UnicodeDecodeError is a ValueError
         raise StorageError(f"not a resume record: {exc}") from exc
@@ -245,18 +278,31 @@ class _Fields:
         return tuple(found)
 
 
+UNSETTLED = -(2**63)
+"""The time of a stamp that proves nothing, in nanoseconds. No file has it."""
+
+
 def settled(
-    stamps: Sequence[FileStamp | None], now_ns: int, settle: float = 2.0
+    stamps: Sequence[FileStamp | None],
+    now_ns: int,
+    settle: float = 2.0,
+    *,
+    since: int | None = None,
 ) -> tuple[FileStamp | None, ...]:
     """`stamps` fit to be recorded at `now_ns` (Unix time in nanoseconds).
 
     A file modified less than `settle` seconds ago could change again without its time changing
-    (FAT counts in two seconds), as git knows of its index. Such a stamp gets time 0, and never
-    matches again: the file's pieces will be hashed.
+    (FAT counts in two seconds), as git knows of its index. Such a stamp gets the time `UNSETTLED`,
+    and never matches again: the file's pieces will be hashed. The same holds of files that were
+    modified after `since`, if given. A time in the future is no such time: whatever writes to the
+    file now gives it the present one, and when the clock comes there, `trusted` knows.
     """
-    oldest = now_ns - round(settle * 1e9)
+    step = round(settle * 1e9)
+    oldest = now_ns - step if since is None else since
     return tuple(
-        FileStamp(stamp.size, 0) if stamp is not None and stamp.mtime_ns > oldest else stamp
+        FileStamp(stamp.size, UNSETTLED)
+        if stamp is not None and oldest < stamp.mtime_ns <= now_ns + step
+        else stamp
         for stamp in stamps
     )
 
@@ -266,10 +312,61 @@ class Trust(NamedTuple):
 
     trusted: set[int]
     recheck: set[int]
+    changed: set[int]
+    """Files that may not be what they were."""
 
 
-def trusted(resume: Resume, stamps_now: Sequence[FileStamp | None], geometry: Geometry) -> Trust:
-    """Compare the files with the record.
+class Belief(NamedTuple):
+    """What was true of some content, and when."""
+
+    have: bytes | bytearray
+    """A byte for each piece, 1 if it was verified."""
+    stamps: Sequence[FileStamp | None] | None
+    """The files then; None if that is not known."""
+    stamped_at: int | None
+    """Unix nanoseconds; None where it is not known, and no time was in the future then."""
+
+
+def remembered(resume: Resume, geometry: Geometry) -> Belief:
+    """What a record says; nothing if it does not fit the torrent."""
+    count, bits, stamps = geometry.piece_count, resume.have, resume.stamps
+    if stamps is None or len(stamps) != len(geometry.files) or len(bits) != (count + 7) // 8:
+        return Belief(bytes(count), None, None)
+    if resume.stamped_at is None:  # older versions wrote 0 where we write UNSETTLED
+        stamps = tuple(
+            FileStamp(stamp.size, UNSETTLED) if stamp and not stamp.mtime_ns else stamp
+            for stamp in stamps
+        )
+    return Belief(flags_of(bits, count), stamps, resume.stamped_at)
+
+
+def flags_of(bits: bytes, count: int) -> bytearray:
+    """A byte for each of `count` bits, the first one the highest; what is not there is 0."""
+    # A leading 1 keeps the zeros in front when the number is written in binary.
+    digits = bin(int.from_bytes(bits, "big") | 1 << 8 * len(bits))[3:]
+    return bytearray(digits[:count].ljust(count, "0"), "ascii").translate(_FLAGS_OF_DIGITS)
+
+
+def bits_of(flags: bytes | bytearray) -> bytes:
+    """The inverse of `flags_of`, for flags of 0 and 1."""
+    if not flags:
+        return b""
+    digits = flags.translate(_DIGITS) + b"0" * (-len(flags) % 8)
+    return int(digits, 2).to_bytes(len(digits) // 8, "big")
+
+
+_DIGITS = bytes.maketrans(b"\x00\x01", b"01")
+_FLAGS_OF_DIGITS = bytes.maketrans(b"01", b"\x00\x01")
+
+
+def trusted(
+    belief: Belief,
+    stamps_now: Sequence[FileStamp | None],
+    geometry: Geometry,
+    now_ns: int,
+    settle: float = 2.0,
+) -> Trust:
+    """Compare the files with what is believed, at the time `now_ns`.
 
     A piece is trusted if it is claimed and no file it lies in differs. In a file that differs every
     piece is to be checked, claimed or not: it may have been written after the record was.
@@ -280,16 +377,26 @@ def trusted(resume: Resume, stamps_now: Sequence[FileStamp | None], geometry: Ge
     for index, (file, now) in enumerate(zip(files, stamps_now, strict=True)):
         if now is None and file.length and not file.pad:
             absent.update(geometry.file_pieces(index))
-    before = resume.stamps
-    if before is None or len(before) != len(files) or len(resume.have) != (count + 7) // 8:
-        return Trust(set(), set(range(count)) - absent)
+    before, taken = belief.stamps, belief.stamped_at
+    if before is None:
+        return Trust(set(), set(range(count)) - absent, set(range(len(files))))
+    step = round(settle * 1e9)
     recheck: set[int] = set()
+    changed: set[int] = set()
     for index, (file, old, now) in enumerate(zip(files, before, stamps_now, strict=True)):
-        # A time of 0 is what `settled` leaves of a stamp that proves nothing.
-        if now is not None and file.length and (old != now or now.mtime_ns == 0):
+        if (
+            old == now
+            and (now is None or now.mtime_ns != UNSETTLED)
+            # A time that was in the future then and is not now: a write in that very moment left
+            # no trace. Any other one did.
+            and not (now and taken is not None and taken < now.mtime_ns <= now_ns + step)
+        ):
+            continue
+        changed.add(index)
+        if now is not None and file.length:
             recheck.update(geometry.file_pieces(index))
-    claimed = {i for i in range(count) if resume.have[i >> 3] & (0x80 >> (i & 7))}
-    return Trust(claimed - recheck - absent, recheck - absent)
+    claimed = set(compress(range(count), belief.have))
+    return Trust(claimed - recheck - absent, recheck - absent, changed)
 
 
 class StateDir:

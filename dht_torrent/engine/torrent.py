@@ -7,14 +7,16 @@ ends the session's scope, with every task and connection in it, and `run` decide
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
 
-from dht_torrent.engine.content import Content, Stamps
+from dht_torrent.engine.content import Content, Hashed, Vouched
 from dht_torrent.engine.crowd import Crowd, their_fault
 from dht_torrent.engine.discovery import Discovery
 from dht_torrent.engine.host import Host
@@ -34,7 +36,7 @@ from dht_torrent.engine.stages import (
 )
 from dht_torrent.engine.state import Resume
 from dht_torrent.engine.swarm import Swarm
-from dht_torrent.engine.views import FileInfo, PeerInfo, State, Summary
+from dht_torrent.engine.views import FileInfo, PeerInfo, Removal, State, Summary
 from dht_torrent.engine.weak import weakly
 from dht_torrent.errors import InputError, MetainfoError, OurFault, StorageError
 from dht_torrent.ids import Address, HostPort, InfoHash
@@ -48,12 +50,29 @@ from dht_torrent.peer.extensions import (
     UploadOnly,
 )
 from dht_torrent.peer.messages import Choke, HaveNone, Interested, NotInterested, Port, Unchoke
-from dht_torrent.torrent.selection import check_selection, is_selected, wanted_pieces, wanted_size
+from dht_torrent.torrent.selection import (
+    Selection,
+    check_selection,
+    is_selected,
+    wanted_empty,
+    wanted_pieces,
+    wanted_size,
+)
 
 logger = logging.getLogger(__name__)
 
 SHUTDOWN_PATIENCE = 10.0
 """Seconds the last save of the resume record gets when the node ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """To another place, between two sessions."""
+
+    root: Path
+    shared: bool
+    hashed: Hashed | None = None
+    done: trio.Event = field(default_factory=trio.Event)
 
 
 class Torrent:
@@ -67,15 +86,16 @@ class Torrent:
         *,
         metainfo: Metainfo | None = None,
         shared: bool = False,
-        hashed: Stamps | None = None,
+        hashed: Hashed | None = None,
         resume: Resume | None = None,
-        select: Sequence[tuple[int, int]] | None = None,
+        select: Selection | None = None,
         sequential: bool = False,
         paused: bool = False,
+        overwrite: bool = False,
     ) -> None:
         """`root` is the folder the download goes into or, when `shared`, the user's own file or
-        folder itself, which is never written. `hashed` are the files' stamps from before all of it
-        was hashed and found right."""
+        folder itself, which is never written. With `overwrite`, files that lie where the download
+        belongs and hold something else are replaced."""
         self.info_hash: InfoHash = magnet.info_hash
         self.metainfo = metainfo
         self.magnet = magnet
@@ -98,6 +118,11 @@ class Torrent:
         self._content: Content | None = None
         self._stage: Stage = FetchingInfo(InfoFetch(host, magnet.info_hash, self.crowd))
         self._paused = resume.paused if resume else paused
+        self._overwrite = resume.overwrite if resume else overwrite
+        self._move: _Move | None = None
+        self._learning = trio.CancelScope()
+        """Ends the wait for metadata from peers."""
+        self._gone = False
         self._fault: Failed | None = None
         self._session = trio.CancelScope()
         self._changed = trio.Event()
@@ -151,14 +176,12 @@ class Torrent:
         if not size or self.metainfo is None:
             return 0.0
         if self._content is None:
-            # Paused since the start: what it was when it was last seen, in pieces.
-            known = self._resume.have if self._resume else b""
-            return int.from_bytes(known, "big").bit_count() / self.metainfo.geometry.piece_count
+            return 0.0
+        if self._content.have is None:  # not looked at yet: what it was when it was last seen
+            return self._content.remembered
         have = self._content.have
         if isinstance(self._stage, Active):
             return 1 - self._stage.swarm.picker.bytes_left / size
-        if have is None:
-            return 0.0
         geometry = self.metainfo.geometry
         wanted = wanted_pieces(self.select, geometry)
         return sum(geometry.piece_size(index) for index in wanted if index in have) / size
@@ -197,10 +220,13 @@ class Torrent:
     async def completed(self) -> Path:
         """Wait until all wanted pieces are verified on disk; returns where they are.
 
-        Raises StorageError or MetainfoError if the torrent stops with an error first."""
+        Raises StorageError or MetainfoError if the torrent stops with an error first, or is
+        removed."""
         while not self._finished.is_set():
             if isinstance(self._stage, Failed):
                 raise self._stage.raised()
+            if self._gone:
+                raise StorageError(f"{self.name} was removed before it was complete")
             await self._changed.wait()
         path = self.path
         assert path is not None
@@ -275,21 +301,20 @@ class Torrent:
         self._forgive()
         await self._interrupt()
 
-    async def remove(self, *, delete_data: bool = False) -> None:
+    async def remove(self, *, delete_data: bool = False) -> Removal:
         """Stop and be forgotten; see `Node.remove`."""
-        await self._host.remove(self.info_hash, delete_data)
+        return await self._host.remove(self.info_hash, delete_data)
 
     async def recheck(self) -> None:
-        """Hash everything on disk again, whatever was believed of it.
+        """Hash everything on disk again, whatever was believed of it; what is gone is fetched
+        again.
 
         Raises InputError while the metadata is not known."""
         if self.metainfo is None:
             raise InputError("nothing to recheck: the metadata is not known yet")
         self._forgive()
         self._finished = trio.Event()  # until we know better
-        if self._content is not None:
-            self._content.doubt()
-        self._resume = self._hashed = None
+        self._open_content(self.metainfo).insist()
         await self._interrupt()
 
     def _forgive(self) -> None:
@@ -303,19 +328,151 @@ class Torrent:
         somebody's DNS."""
         self.crowd.found([Address(*p) for p in peers if Address(*p).is_usable], "magnet")
 
-    def raise_selection(self, select: Sequence[tuple[int, int]] | None) -> None:
-        """Want these files too; None wants all (BEP 53: a second magnet only adds)."""
-        if self.select is None:
-            return
-        self.select = None if select is None else (*self.select, *select)
+    # -- what is new about it -------------------------------------------------------------------
+
+    async def renew(
+        self,
+        magnet: Magnet,
+        metainfo: Metainfo | None,
+        folder: Path | None,
+        select: Selection | None,
+        *,
+        sequential: bool,
+        paused: bool,
+        overwrite: bool,
+    ) -> None:
+        """It was given once more, as to `Node.get`. Whatever is new takes effect; InputError, or
+        StorageError where a file that is wanted now is somebody else's, says what cannot, and then
+        nothing has changed."""
+        known = self.metainfo or metainfo
+        if known is not None:
+            check_selection(select, known)
+        moves = folder is not None and await self._can_move(folder)
+        if overwrite and self._shared:
+            raise InputError(f"{self.name} is shared as it is, and never written to")
+        await self._want(select, known, overwrite=overwrite)
+        self.know(magnet.peers)
+        self.magnet = self.magnet.with_hints(magnet)
+        if sequential:
+            self.sequential = True
+            if isinstance(self._stage, Active):
+                self._stage.swarm.picker.sequential = True
+        if folder is not None and moves and self._content is None and self.metainfo is None:
+            self._root = folder  # nothing has begun there: nobody need be interrupted
+        elif folder is not None and moves:
+            await self._move_to(_Move(folder, shared=False))
+        if metainfo is not None:
+            self._learn(metainfo)
         self._dirty = True
-        if isinstance(self._stage, Active) and self.metainfo is not None:
-            wanted = wanted_pieces(self.select, self.metainfo.geometry)
-            self._stage.swarm.select(wanted, trio.current_time())
-            if not self._stage.swarm.picker.done:
-                self._finished = trio.Event()
-                self.crowd.candidates.need_seeds(trio.current_time())
-                self.crowd.wake()
+        if paused:
+            await self.pause()
+        elif self.state in ("paused", "error"):
+            await self.resume()
+        await self.look()  # "it is here" is not said of files that have gone meanwhile
+
+    async def share_from(self, path: Path, metainfo: Metainfo, hashed: Hashed) -> None:
+        """All of it lies at `path`, and was just hashed: serve it from there. Raises InputError
+        when it is served from elsewhere already."""
+        if self.path is not None and await self._host.disk.run(_same, self.path, path):
+            if self._is_complete() and self.error is None:
+                return
+        elif self._finished.is_set() and self.error is None:
+            raise InputError(f"{self.name} is here already, at {self.path}")
+        self._learn(metainfo)
+        self.select = None
+        await self._move_to(_Move(path, shared=True, hashed=hashed))
+        await self.resume()
+
+    async def _can_move(self, folder: Path) -> bool:
+        """Is that another place than it has? Raises InputError when it cannot go there any more."""
+        if self.metainfo is None and not self._shared:
+            return folder != self._root
+        path = self.path
+        assert path is not None
+        if await self._host.disk.run(_same, path, folder / path.name):
+            return False
+        if self._shared or not (self._content is None or self._content.untouched):
+            raise InputError(
+                f"{self.name} is here already, at {path}; remove it to put it elsewhere"
+            )
+        return True
+
+    async def _move_to(self, move: _Move) -> None:
+        if self._move is not None:
+            self._move.done.set()
+        self._move = move
+        await self._interrupt()
+        await move.done.wait()
+
+    async def _settle(self, move: _Move) -> None:
+        """Between two sessions."""
+        content, self._content = self._content, None
+        try:
+            if content is not None:
+                if not (move.shared or content.untouched):
+                    await content.delete()  # written while we were asked to go elsewhere
+                content.let_go()
+                await content.close()
+        except StorageError as error:
+            logger.warning("%s: %s", self.name, error)
+        self._overwrite = self._overwrite or (content is not None and content.overwrite)
+        self._root, self._shared, self._hashed = move.root, move.shared, move.hashed
+        self._resume = None
+        self._forgive()
+        self._finished = trio.Event()
+        self._move = None
+        self._dirty = True
+        move.done.set()
+
+    def _learn(self, metainfo: Metainfo) -> None:
+        """The metadata is known, from elsewhere than peers."""
+        if self.metainfo is not None:
+            return
+        self.metainfo = metainfo
+        if isinstance(self._stage, FetchingInfo):
+            self._learning.cancel()
+
+    async def _want(
+        self, select: Selection | None, metainfo: Metainfo | None, *, overwrite: bool
+    ) -> None:
+        """Want these files too; None wants all (BEP 53: a second magnet only adds). A selection
+        that names files which do not exist makes room for one that does not."""
+        wanted = None if self.select is None or select is None else (*self.select, *select)
+        if metainfo is not None and wanted is not None and not _exists(wanted, metainfo):
+            wanted = None if select is None else tuple(select)
+        content = self._content
+        if isinstance(self._stage, Active) and self.metainfo is not None and content is not None:
+            geometry = self.metainfo.geometry
+            pieces = wanted_pieces(wanted, geometry)
+            if wanted != self.select:
+                await self._extend(content, pieces, wanted_empty(wanted, geometry), overwrite)
+            if isinstance(self._stage, Active):
+                self._stage.swarm.select(pieces, trio.current_time())
+                if not self._stage.swarm.picker.done:
+                    self._finished = trio.Event()
+                    self.crowd.candidates.need_seeds(trio.current_time())
+                    self.crowd.wake()
+        elif overwrite:
+            self._overwrite = True
+            if content is not None:
+                content.overwrite = True
+        self.select = wanted
+
+    async def _extend(
+        self, content: Content, pieces: set[int], empty: set[int], overwrite: bool
+    ) -> None:
+        """Take hold of more files while others are exchanged. Raises StorageError."""
+        content.overwrite = overwrite
+        try:
+            if await content.claim(pieces, empty):
+                self._dirty = True
+                await self._save_resume()
+            have = content.have
+            missing = [index for index in pieces if have is None or index not in have]
+            assert self.metainfo is not None
+            await content.prepare(sum(map(self.metainfo.geometry.piece_size, missing)))
+        finally:
+            content.overwrite = False
 
     def set_limits(self, *, up: NewRate = ..., down: NewRate = ...) -> None:
         """Bytes per second all connections of this torrent may send and receive from now on, and
@@ -334,7 +491,11 @@ class Torrent:
         """Serve this torrent until cancelled."""
         try:
             while True:
-                if self._paused:
+                if self._content is not None:
+                    self._content.conclude()
+                if self._move is not None:
+                    await self._settle(self._move)
+                elif self._paused:
                     await self._rest(Paused())
                 elif self._fault is not None:
                     await self._rest(self._fault)
@@ -344,6 +505,12 @@ class Torrent:
                     self._end_session()
         finally:
             self._end_session()
+            self._gone = True
+            self._changed.set()
+            if self._move is not None:
+                self._move.done.set()
+            if self._content is not None:
+                self._content.conclude()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + SHUTDOWN_PATIENCE):
                 with self._confined(ends=None):
                     await self._save_resume()
@@ -364,10 +531,20 @@ class Torrent:
             self._dirty = True
             with self._confined(ends=None):
                 await self._save_resume()
-            retry_at = stage.retry_at if isinstance(stage, Failed) else None
-            await trio.sleep_until(retry_at if retry_at is not None else float("inf"))
+            if isinstance(stage, Failed) and is_missing(stage.error):
+                await self._until_back()
+            else:
+                retry_at = stage.retry_at if isinstance(stage, Failed) else None
+                await trio.sleep_until(retry_at if retry_at is not None else float("inf"))
         if self._fault is stage:
             self._fault = None
+
+    async def _until_back(self) -> None:
+        """Returns when what is missing has come back."""
+        while True:
+            await trio.sleep(self._host.config.torrent.missing_check_interval)
+            if self._content is None or await self._content.back():
+                return
 
     def _confined(self, *, ends: Callable[[str], None] | None) -> AbstractContextManager[None]:
         """Around what is this torrent's and no single connection's: a bug of ours there stops it,
@@ -426,7 +603,9 @@ class Torrent:
                         fetch = InfoFetch(self._host, self.info_hash, self.crowd)
                         self._enter(FetchingInfo(fetch))
                         self.crowd.wake()
-                        self.metainfo = await fetch.run()
+                        with trio.CancelScope() as self._learning:
+                            self.metainfo = await fetch.run()
+                        assert self.metainfo is not None
                         self._dirty = True
                         await self._save_resume()
                     swarm = await self._begin(self.metainfo)
@@ -452,9 +631,17 @@ class Torrent:
         check_selection(self.select, metainfo)
         content = self._open_content(metainfo)
         have = await content.establish(note)
-        wanted = wanted_pieces(self.select, metainfo.geometry)
-        missing = (index for index in wanted if index not in have)
-        await content.prepare(sum(map(metainfo.geometry.piece_size, missing)))
+        while True:
+            select = self.select
+            check_selection(select, metainfo)
+            wanted = wanted_pieces(select, metainfo.geometry)
+            if await content.claim(wanted, wanted_empty(select, metainfo.geometry)):
+                self._dirty = True
+                await self._save_resume()  # what is ours must be known after a crash, too
+            missing = (index for index in wanted if index not in have)
+            await content.prepare(sum(map(metainfo.geometry.piece_size, missing)))
+            if select == self.select:  # else more was wanted meanwhile
+                break
         swarm = Swarm(host, metainfo, content.disk, have, self.crowd, self)
         swarm.picker.sequential = self.sequential
         now = trio.current_time()
@@ -484,12 +671,25 @@ class Torrent:
                 self._host.disk,
                 self._host.open_storage(metainfo, self._root, self._shared),
                 metainfo,
+                self._host.owners,
                 shared=self._shared,
                 resume=self._resume,
                 hashed=self._hashed,
             )
             self._resume = self._hashed = None
+        self._content.overwrite = self._content.overwrite or self._overwrite
+        self._overwrite = False
         return self._content
+
+    def locate(self) -> None:
+        """Blocking; for `hold`, when the node starts."""
+        if self.metainfo is not None:
+            self._open_content(self.metainfo).locate()
+
+    def hold(self) -> None:
+        """Take hold of the files that are this torrent's, before it runs. Call after `locate`."""
+        if self._content is not None:
+            self._content.hold()
 
     # -- connections (crowd.Exchange) -----------------------------------------------------------
 
@@ -602,17 +802,12 @@ class Torrent:
         if content is None or not isinstance(self._stage, Active):
             return
         try:
-            changed = await content.changed_files()
-        except StorageError as error:
-            self.on_fault(error)
+            error = await content.look()
+        except StorageError as trouble:
+            self.on_fault(trouble)
             return
-        if changed:
-            shown = ", ".join(changed[:3])
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            content.doubt()
-            self.on_fault(
-                StorageError(f"changed or deleted on disk: {shown}{more}; recheck to go on")
-            )
+        if error is not None and isinstance(self._stage, Active):
+            self.on_fault(error)
             self._end_session()  # at once: whoever waits for completion must not be told of it
             assert self._fault is not None
             self._enter(self._fault)
@@ -629,19 +824,19 @@ class Torrent:
         if state is None or not self._dirty:
             return
         self._dirty = False
-        have, stamps, final, saved = b"", None, True, False
+        vouched, saved = Vouched(), False
         try:
             if self._content is not None:
-                have, stamps, final = await self._vouch(self._content)
-            await self._host.disk.run(state.save, self._record(have, stamps))
+                vouched = await self._vouch(self._content)
+            await self._host.disk.run(state.save, self._record(vouched))
             saved = True
         except StorageError as error:
             logger.warning("%s: could not save its resume record: %s", self.name, error)
         finally:
             # Also when cancelled: the last save, at the end, must not think this one was it.
-            self._dirty = self._dirty or not (saved and final)
+            self._dirty = self._dirty or not (saved and vouched.final)
 
-    async def _vouch(self, content: Content) -> tuple[bytes, Stamps | None, bool]:
+    async def _vouch(self, content: Content) -> Vouched:
         """See `Content.vouch`. A disk that cannot keep what it took stops the exchange."""
         try:
             return await content.vouch()
@@ -650,9 +845,7 @@ class Torrent:
                 self.on_fault(error)
             raise
 
-    def _record(self, have: bytes, stamps: Stamps | None) -> Resume:
-        if self._content is None and self._resume is not None:
-            have, stamps = self._resume.have, self._resume.stamps  # not looked at yet
+    def _record(self, vouched: Vouched) -> Resume:
         known, banned = self.crowd.candidates.dump(trio.current_time())
         return Resume(
             info_hash=self.info_hash,
@@ -661,8 +854,14 @@ class Torrent:
             content=self._root,
             shared=self._shared,
             info=self.metainfo.info if self.metainfo else None,
-            have=have,
-            stamps=stamps,
+            have=vouched.have,
+            stamps=vouched.stamps,
+            stamped_at=vouched.stamped_at,
+            made=vouched.made,
+            begun=vouched.begun,
+            filled=vouched.filled,
+            mount=vouched.mount,
+            overwrite=self._overwrite or vouched.overwrite,
             select=self.select,
             sequential=self.sequential,
             paused=self._paused,
@@ -676,7 +875,27 @@ class Torrent:
             limit_down=self.crowd.limits.down.rate,
         )
 
-    async def delete_content(self) -> None:
-        """Remove the content's files, unless shared in place. Call when `run` has ended."""
-        if self.metainfo is not None:  # one that was paused all the time has not opened them yet
-            await self._open_content(self.metainfo).delete()
+    async def forget_content(self, *, delete: bool) -> Removal:
+        """With `delete`, remove the files this torrent made; then nothing is held for it any more.
+        Call when `run` has ended. Raises StorageError."""
+        if self.metainfo is None:
+            return Removal()
+        content = self._open_content(self.metainfo)
+        try:
+            return await content.delete() if delete else Removal()
+        finally:
+            content.let_go()
+
+
+def is_missing(error: Exception) -> bool:
+    """Did something that was verified go away, which may come back?"""
+    return isinstance(error, StorageError) and error.missing
+
+
+def _exists(select: Selection, metainfo: Metainfo) -> bool:
+    return all(last < len(metainfo.files) for _, last in select)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Is that one place? Blocking."""
+    return os.path.realpath(one) == os.path.realpath(other)

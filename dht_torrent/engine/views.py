@@ -77,6 +77,26 @@ class FileInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """A file that a removal left where it is."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What became of a torrent's files when it was removed."""
+
+    deleted: int = 0
+    """Files."""
+    left: tuple[Left, ...] = ()
+    """What was to be deleted and is not the torrent's, or not its alone. At most 1000 files ..."""
+    left_files: int = 0
+    """... of so many."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """What a worried user needs."""
 

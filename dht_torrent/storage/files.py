@@ -8,8 +8,11 @@ import bisect
 import contextlib
 import errno
 import os
+import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +23,8 @@ from dht_torrent.metainfo import Metainfo
 from dht_torrent.relief import NO_DESCRIPTORS, relieved
 from dht_torrent.storage.descriptors import Descriptors
 from dht_torrent.storage.folder import Folder, Parts, fail
-from dht_torrent.storage.protocol import FileStamp
+from dht_torrent.storage.owners import CLOSED, KEEP, NEW, OWN, Place, may_write
+from dht_torrent.storage.protocol import FileStamp, Survey
 from dht_torrent.syscalls import UNSUPPORTED, flush, free_space, read_at
 
 _T = TypeVar("_T")
@@ -28,6 +32,8 @@ _T = TypeVar("_T")
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None) if hasattr(os, "preadv") else None
 _SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
 _SEEK_HOLE: int | None = getattr(os, "SEEK_HOLE", None)
+# Some file systems count further than a record can.
+_LEAST_TIME, _MOST_TIME = -(2**63) + 1, 2**63 - 1
 
 
 class FileStorage:
@@ -64,12 +70,13 @@ class FileStorage:
         ]
         self._single = metainfo.single
         self._writable = writable
+        self.access = bytearray(len(self._files))
         self._pool = Descriptors(config.open_files) if descriptors is None else descriptors
-        folder, parts = self._folder, self._parts  # not this object, which would own itself
+        self._lock = threading.Lock()  # guards `_touched`, and the making of files
+        # Without this object, which would own itself.
         self._descriptors = self._pool.files(
-            lambda index, write: folder.open_file(parts[index], write=write)
+            partial(_open, self._folder, self._parts, self.access, self._lock)
         )
-        self._lock = threading.Lock()  # guards `_touched`
         self._touched: set[int] = set()  # written since the last sync
         self._nowait = _NOWAIT
 
@@ -193,7 +200,15 @@ class FileStorage:
 
     def _write_span(self, span: Span, part: memoryview) -> None:
         length = self._files[span.file].length
-        with self._using(span.file, write=True) as fd:
+        access = self.access[span.file]
+        if access == CLOSED:
+            may_write(access, self._name(span.file), b"", bytes(part))
+        with self._using(span.file, write=access != KEEP) as fd:
+            if access not in (NEW, OWN):
+                old = os.pread(fd, span.length, span.offset)
+                self._check_end(fd, span)
+                if not may_write(access, self._name(span.file), old, bytes(part)):
+                    return
             done = 0
             while done < span.length:
                 done += os.pwrite(fd, part[done:], span.offset + done)
@@ -248,15 +263,16 @@ class FileStorage:
                 )
             except OSError as exc:
                 fail(self.path, exc)
+        self._folder.device = base.stat().st_dev
         for index, file in enumerate(self._files):
-            if file.length == 0 and not file.pad:
-                with self._using(index, write=True):
-                    pass
+            if file.length == 0 and not file.pad and self.access[index] in (NEW, OWN):
+                with self._using(index, write=True) as fd:
+                    os.ftruncate(fd, 0)
 
     def _missing_bytes(self) -> int:
         """Bytes that have no block on the disk yet: what is written over costs no space."""
         missing = 0
-        for file, info in zip(self._files, self._stat_all(), strict=True):
+        for file, info in zip(self._files, _regular(self._look_at_all()), strict=True):
             if not file.pad:
                 missing += max(0, file.length - (info.st_blocks * 512 if info else 0))
         return missing
@@ -264,7 +280,10 @@ class FileStorage:
     # -- the files themselves --------------------------------------------------------------------
 
     def stamps(self) -> tuple[FileStamp | None, ...]:
-        infos = self._stat_all()
+        return self._stamps(self._look_at_all())
+
+    def _stamps(self, looked: list[os.stat_result | None]) -> tuple[FileStamp | None, ...]:
+        infos = _regular(looked)
         for index, fd in self._descriptors.opened():
             # A descriptor whose file was deleted or replaced would hide that from readers.
             info = infos[index]
@@ -272,10 +291,13 @@ class FileStorage:
                 now = os.fstat(fd)
                 if info is None or (info.st_dev, info.st_ino) != (now.st_dev, now.st_ino):
                     self._descriptors.drop(index)
-        return tuple(info and FileStamp(info.st_size, info.st_mtime_ns) for info in infos)
+        return tuple(
+            info and FileStamp(info.st_size, max(_LEAST_TIME, min(info.st_mtime_ns, _MOST_TIME)))
+            for info in infos
+        )
 
-    def _stat_all(self) -> list[os.stat_result | None]:
-        """Of each file that is a regular file; None for others and for pad files."""
+    def _look_at_all(self) -> list[os.stat_result | None]:
+        """Of whatever lies in the place of each file; None for pad files."""
         try:
             return self._relieved(
                 lambda: self._folder.stat_all(
@@ -286,14 +308,91 @@ class FileStorage:
         except OSError as exc:  # no descriptors left
             fail(self.path, exc)
 
-    def delete(self) -> None:
+    def survey(self) -> Survey:
+        infos = self._look_at_all()
+        odd = frozenset(
+            number
+            for number, info in enumerate(infos)
+            if info is not None and not stat.S_ISREG(info.st_mode)
+        )
+        place = replace(
+            self.place(),
+            links={
+                (info.st_dev, info.st_ino): number
+                for number, info in enumerate(infos)
+                if info is not None and info.st_nlink > 1 and number not in odd
+            },
+        )
+        return Survey(self._stamps(infos), odd, place, self.mounted_at())
+
+    def place(self) -> Place:
+        base = os.path.realpath(self._folder.base)
+        return Place(
+            root=os.path.join(base, self.path.name),  # noqa: PTH118 - a text, to be compared
+            files=self._paths,
+            folds=_ignores_case(self.path) or _ignores_case(self._folder.base),
+        )
+
+    def _paths(self) -> Iterator[tuple[int, str]]:
+        for number, (file, parts) in enumerate(zip(self._files, self._parts, strict=True)):
+            if not file.pad:
+                yield number, "/".join(parts[1:])
+
+    def present(self, numbers: Sequence[int]) -> bool:
+        try:
+            # Few are looked at when all are gone, and no more than once when all are there.
+            for at in range(0, len(numbers), 256):
+                part = [self._parts[number] for number in numbers[at : at + 256]]
+                if None in self._relieved(partial(self._folder.stat_all, part)):
+                    return False
+        except OSError:  # no descriptors left
+            return False
+        return True
+
+    def mounted_at(self) -> str | None:
+        path = os.path.realpath(self._folder.base)
+        try:
+            while not os.path.lexists(path):
+                path = os.path.dirname(path)  # noqa: PTH120 - of a text, as above
+            device = os.stat(path).st_dev  # noqa: PTH116
+            while path != (above := os.path.dirname(path)):  # noqa: PTH120
+                if os.stat(above).st_dev != device:  # noqa: PTH116
+                    break
+                path = above
+        except OSError:
+            return None
+        return path
+
+    def blank(self, number: int, start: int, stop: int) -> bool:
+        at = start
+        try:
+            with self._using(number) as fd:
+                while at < stop:
+                    try:
+                        at = at if _SEEK_DATA is None else os.lseek(fd, at, _SEEK_DATA)
+                    except OSError as exc:
+                        if exc.errno == errno.ENXIO:  # no data from here to the end of the file
+                            break
+                        # Else this file system cannot tell, and what lies there is read.
+                    data = os.pread(fd, min(1 << 20, max(0, stop - at)), at)
+                    if not data:
+                        break
+                    if data.count(0) < len(data):
+                        return False
+                    at += len(data)
+        except StorageError as error:
+            if not error.missing:
+                raise
+        return True
+
+    def delete(self, numbers: Iterable[int]) -> None:
         self.close()
         folders: set[Parts] = set()
-        for file, parts in zip(self._files, self._parts, strict=True):
-            if file.pad:
-                continue
+        for number in numbers:
+            parts = self._parts[number]
             folders.update(parts[:depth] for depth in range(1, len(parts)))
             self._remove(parts, folder=False)
+            self.access[number] = NEW
         for parts in sorted(folders, key=len, reverse=True):
             self._remove(parts, folder=True)
 
@@ -328,3 +427,35 @@ def _resolved(content: Path) -> Path:
         return content.resolve()
     except (OSError, RuntimeError) as exc:  # what pathlib makes of ELOOP before Python 3.13
         raise StorageError(f"{content}: a link that leads to itself") from exc
+
+
+def _ignores_case(path: Path) -> bool:
+    """Does the file system find it under the same letters in the other case? False when there is
+    nothing, or no letter in its name: a file that is made can still not replace another."""
+    other = path.with_name(path.name.swapcase()) if path.name else path
+    try:
+        return other != path and other.samefile(path)
+    except OSError:
+        return False
+
+
+def _regular(infos: list[os.stat_result | None]) -> list[os.stat_result | None]:
+    """None for what is not a regular file, too."""
+    return [info if info is not None and stat.S_ISREG(info.st_mode) else None for info in infos]
+
+
+def _open(
+    folder: Folder,
+    parts: Sequence[Parts],
+    access: bytearray,
+    making: threading.Lock,
+    index: int,
+    write: bool,
+) -> int:
+    if write and access[index] == NEW:
+        with making:  # two threads may want the same one
+            if access[index] == NEW:
+                fd = folder.make_file(parts[index])
+                access[index] = OWN
+                return fd
+    return folder.open_file(parts[index], write=write)

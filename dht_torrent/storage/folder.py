@@ -33,18 +33,33 @@ class Folder:
 
     def __init__(self, base: Path) -> None:
         self.base = base
+        self.device: int | None = None
+        """The file system something is to be made in; None when any will do. While a node runs, a
+        disk that is taken out leaves an empty folder of another one behind."""
 
     def path(self, parts: Parts) -> Path:
         """For people: opened, it would follow links."""
         return self.base.joinpath(*parts)
 
     def open_file(self, parts: Parts, *, write: bool) -> int:
-        """A descriptor; with `write` the file is made, and the folders it lies in. Raises
-        StorageError, OSError."""
-        folder = self.open_folder(parts[:-1], create=write)
+        """A descriptor of a file that is there. Raises StorageError, OSError."""
+        return self._open(parts, os.O_RDWR if write else os.O_RDONLY)
+
+    def make_file(self, parts: Parts) -> int:
+        """A descriptor of a new file; the folders it lies in are made, but never `base`. Raises
+        StorageError when something is there already, OSError."""
         try:
-            flags = _FILE | (os.O_RDWR | os.O_CREAT if write else os.O_RDONLY)
-            fd = os.open(parts[-1], flags, 0o666, dir_fd=folder)
+            return self._open(parts, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            raise StorageError(
+                f"{self.path(parts)}: a file or a link has appeared there, and is not this "
+                "torrent's; move it away, or choose another --output"
+            ) from None
+
+    def _open(self, parts: Parts, flags: int) -> int:
+        folder = self.open_folder(parts[:-1], create=bool(flags & os.O_CREAT))
+        try:
+            fd = os.open(parts[-1], _FILE | flags, 0o666, dir_fd=folder)
         finally:
             os.close(folder)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -57,9 +72,13 @@ class Folder:
         are left, StorageError for other trouble."""
         walked = self.base
         try:
-            if create:
-                self.base.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.base, _FOLDER)
+            if create and self.device not in (None, os.fstat(fd).st_dev):
+                os.close(fd)
+                raise StorageError(
+                    f"{self.base}: another file system is there now; nothing is written to it",
+                    missing=True,
+                )
             for part in parts:
                 walked = walked / part
                 try:
@@ -77,8 +96,8 @@ class Folder:
         return fd
 
     def stat_all(self, files: Iterable[Parts | None]) -> list[os.stat_result | None]:
-        """Of each that is a regular file; None for others and for None. Raises OSError when no
-        descriptors are left."""
+        """Of each that is there, whatever it is; None for others and for None. Raises OSError when
+        no descriptors are left."""
         found: list[os.stat_result | None] = []
         folder: Parts | None = None
         fd: int | None = None
@@ -97,7 +116,7 @@ class Folder:
                 if fd is not None:
                     with contextlib.suppress(OSError):
                         info = os.stat(parts[-1], dir_fd=fd, follow_symlinks=False)
-                found.append(info if info is not None and stat.S_ISREG(info.st_mode) else None)
+                found.append(info)
         finally:
             if fd is not None:
                 os.close(fd)
@@ -127,8 +146,14 @@ class Folder:
 def fail(path: Path, exc: OSError) -> NoReturn:
     """Raises the StorageError that tells people of `exc`."""
     reason = exc.strerror or str(exc)
+    missing = exc.errno == errno.ENOENT
+    if missing:
+        reason = "missing"
     if exc.errno in (errno.ELOOP, errno.ENOTDIR):
         reason = "a link or a file is in the way; links inside content are never followed"
     raise StorageError(
-        f"{path}: {reason}", disk_full=exc.errno in _FULL, passing=exc.errno not in _LASTING
+        f"{path}: {reason}",
+        disk_full=exc.errno in _FULL,
+        passing=exc.errno not in _LASTING,
+        missing=missing,
     ) from exc

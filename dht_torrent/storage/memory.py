@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import Geometry
-from dht_torrent.storage.protocol import FileStamp
+from dht_torrent.storage.owners import NEW, OWN, may_write
+from dht_torrent.storage.protocol import FileStamp, Survey
 
 
 class MemoryStorage:
@@ -23,6 +25,7 @@ class MemoryStorage:
         self.path = path
         self.space = space
         """Bytes that can still be written; None is endless. Whole, a write fits or stops short."""
+        self.access = bytearray(len(geometry.files))
         self.fail_at = fail_at
         """The call to read, write or sync that fails, 1 being the next; None is none."""
         self._geometry = geometry
@@ -61,6 +64,14 @@ class MemoryStorage:
             written += span.length
             if self._geometry.files[span.file].pad:
                 continue
+            size = self._sizes[span.file]
+            access = self.access[span.file]
+            if access == NEW:
+                self.access[span.file] = OWN  # nobody else can have made it
+            else:
+                name = "/".join(self._geometry.files[span.file].path)
+                held = max(0, min((size or 0) - span.offset, span.length))
+                may_write(access, name, self._data[at : at + held], bytes(part))
             fits = span.length if self.space is None else min(span.length, self.space)
             self._data[at : at + fits] = part[:fits]
             if fits or not span.length:
@@ -80,6 +91,22 @@ class MemoryStorage:
             for size, change in zip(self._sizes, self._changes, strict=True)
         )
 
+    def survey(self) -> Survey:
+        return Survey(self.stamps())
+
+    def place(self) -> None:
+        """Nobody else can get there."""
+
+    def present(self, numbers: Sequence[int]) -> bool:
+        return all(self._sizes[number] is not None for number in numbers)
+
+    def mounted_at(self) -> str | None:
+        return None
+
+    def blank(self, number: int, start: int, stop: int) -> bool:
+        at = self._geometry.files[number].offset
+        return not any(self._data[at + start : at + min(stop, self._sizes[number] or 0)])
+
     def next_data(self, offset: int, end: int) -> tuple[int, int]:
         end = min(end, self._geometry.total)
         for file, size in zip(self._geometry.files, self._sizes, strict=True):
@@ -90,17 +117,21 @@ class MemoryStorage:
 
     def create(self, needed: int | None = None) -> None:
         for index, file in enumerate(self._geometry.files):
-            if file.length == 0 and not file.pad:
+            if file.length == 0 and not file.pad and self.access[index] == NEW:
                 self._sizes[index] = 0
+                self.access[index] = OWN
         wanted = self._geometry.total if needed is None else needed
         if self.space is not None and wanted > self.space:
             raise StorageError(
                 f"{wanted} bytes are needed and {self.space} are free", disk_full=True
             )
 
-    def delete(self) -> None:
-        self._data = bytearray(self._geometry.total)
-        self._sizes = [None] * len(self._sizes)
+    def delete(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            file = self._geometry.files[number]
+            self._data[file.offset : file.offset + file.length] = bytes(file.length)
+            self._sizes[number] = None
+            self.access[number] = NEW
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from dht_torrent.storage.owners import Place
 
 
 class FileStamp(NamedTuple):
@@ -13,12 +17,30 @@ class FileStamp(NamedTuple):
     mtime_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What lies where the content belongs, before anything is written."""
+
+    stamps: tuple[FileStamp | None, ...]
+    """As `Storage.stamps`."""
+    odd: frozenset[int] = frozenset()
+    """Files in whose place is something that is not a regular file."""
+    place: Place | None = None
+    """Where it is; None when nobody else can get there."""
+    mount: str | None = None
+    """Where the file system it lies in is mounted; None when that means nothing."""
+
+
 class Storage(Protocol):
     """The content of one torrent. Offsets run through all files, as pieces do.
 
     Pad files (BEP 47) read as zeros and are never written. A range outside the torrent is
     ValueError: callers check what peers ask.
     """
+
+    access: bytearray
+    """For each file how it may be written, in the words of `owners`: at first all are `NEW`, so
+    that nothing which is there already can be written over. A file that is made becomes `OWN`."""
 
     @property
     def path(self) -> Path:
@@ -39,7 +61,8 @@ class Storage(Protocol):
         ...
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Creates files and folders as needed. Raises StorageError; a part may then be written."""
+        """Creates files and folders as needed, and writes to each file as its `access` allows.
+        Raises StorageError; a part may then be written."""
         ...
 
     def sync(self) -> None:
@@ -48,6 +71,27 @@ class Storage(Protocol):
 
     def stamps(self) -> tuple[FileStamp | None, ...]:
         """One for each file; None for one that is absent or no regular file, and for pad files."""
+        ...
+
+    def survey(self) -> Survey:
+        """Look at everything there. Raises StorageError."""
+        ...
+
+    def place(self) -> Place | None:
+        """`Survey.place`, without a look at the files."""
+        ...
+
+    def present(self, numbers: Sequence[int]) -> bool:
+        """Are all these files there? Ends with the first that is not."""
+        ...
+
+    def mounted_at(self) -> str | None:
+        """`Survey.mount`, and nothing else."""
+        ...
+
+    def blank(self, number: int, start: int, stop: int) -> bool:
+        """Has a file nothing but holes and zeros there? True beyond its end, and when absent.
+        Raises StorageError."""
         ...
 
     def next_data(self, offset: int, end: int) -> tuple[int, int]:
@@ -59,15 +103,16 @@ class Storage(Protocol):
         ...
 
     def create(self, needed: int | None = None) -> None:
-        """Make the content's folder and its empty files, so that a download can begin.
+        """Make the content's folder and its empty files, so that a download can begin. Only here
+        may the folder be made that the content goes into.
 
         `needed` is how many bytes are still to be written; None means all that is not there yet.
         Raises StorageError, with `disk_full` when that many are not free.
         """
         ...
 
-    def delete(self) -> None:
-        """Remove the content's files and the folders this leaves empty. Nothing else goes."""
+    def delete(self, numbers: Iterable[int]) -> None:
+        """Remove these files and the folders this leaves empty. Nothing else goes."""
         ...
 
     def close(self) -> None:

@@ -39,6 +39,15 @@ def wanted_pieces(select: Selection | None, geometry: Geometry) -> set[int]:
     return wanted
 
 
+def wanted_empty(select: Selection | None, geometry: Geometry) -> set[int]:
+    """Wanted files without a byte, which lie in no piece."""
+    return {
+        number
+        for number, file in enumerate(geometry.files)
+        if not file.length and not file.pad and is_selected(select, number)
+    }
+
+
 def wanted_size(select: Selection | None, geometry: Geometry) -> int:
     """Bytes of the wanted pieces."""
     if select is None:

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from dht_torrent.engine.faults import Faults
-from dht_torrent.engine.views import FileInfo, NodeStatus, PeerInfo, State, Summary
+from dht_torrent.engine.views import (
+    FileInfo,
+    Left,
+    NodeStatus,
+    PeerInfo,
+    Removal,
+    State,
+    Summary,
+)
 from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import InfoHash
 from dht_torrent.metainfo import Magnet, Metainfo
@@ -124,9 +132,10 @@ class FakeNode:
             raise InputError(f"no such torrent: {prefix}")
         return found[0]
 
-    async def remove(self, torrent: FakeTorrent, *, delete_data: bool = False) -> None:
+    async def remove(self, torrent: FakeTorrent, *, delete_data: bool = False) -> Removal:
         self.calls.append(("remove", torrent.id, delete_data))
         del self.torrents[torrent.info_hash]
+        return Removal(1, (Left("/d/notes.txt", "this torrent did not make it"),), 1)
 
     def set_limits(self, **rates: int | None) -> None:
         check(rates)

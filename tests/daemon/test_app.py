@@ -73,7 +73,13 @@ async def test_a_download_is_added_by_magnet_or_infohash(node: Any, source: str)
     async with unix(node) as client:
         answer = await client.post(
             "torrents",
-            json={"source": source, "output": "/o", "select": "0,2-3", "sequential": True},
+            json={
+                "source": source,
+                "output": "/o",
+                "select": "0,2-3",
+                "sequential": True,
+                "overwrite": True,
+            },
         )
     assert answer.status_code == 201
     assert answer.json()["id"] == ID
@@ -82,6 +88,7 @@ async def test_a_download_is_added_by_magnet_or_infohash(node: Any, source: str)
     assert options["output"] == "/o"
     assert [tuple(span) for span in options["select"]] == [(0, 0), (2, 3)]
     assert options["sequential"] is True
+    assert options["overwrite"] is True
 
 
 async def test_a_torrent_file_is_added_and_can_be_had_back(node: Any, tmp_path: Path) -> None:
@@ -117,7 +124,12 @@ async def test_torrents_are_paused_resumed_rechecked_and_removed(node: Any) -> N
         assert (await client.post(f"torrents/{ID}/resume")).json()["state"] == "downloading"
         assert (await client.post(f"torrents/{ID}/recheck")).status_code == 200
         assert (await client.post(f"torrents/{ID}/explode")).status_code == 404
-        assert (await client.delete(f"torrents/{ID}?data=1")).json() == {"removed": ID}
+        assert (await client.delete(f"torrents/{ID}?data=1")).json() == {
+            "removed": ID,
+            "deleted": 1,
+            "left": [{"path": "/d/notes.txt", "why": "this torrent did not make it"}],
+            "left_files": 1,
+        }
         assert (await client.delete(f"torrents/{ID}")).status_code == 404
     assert torrent.calls == ["pause", "resume", "recheck"]
     assert node.calls == [("remove", ID, True)]

@@ -67,7 +67,8 @@ async def test_a_client_finds_and_steers_the_node_of_a_state_dir(
         assert (await ask("status", tmp_path))["torrents"] == 1
         assert (await ask("peers", tmp_path, ID))[0]["client"] == "x"
         assert (await ask("files", tmp_path, ID))[0]["path"] == "thing"
-        assert (await ask("remove", tmp_path, ID, data=True)) == {"removed": ID}
+        removal = await ask("remove", tmp_path, ID, data=True)
+        assert (removal["removed"], removal["deleted"]) == (ID, 1)
         with pytest.raises(InputError, match="no such torrent"):
             await ask("torrent", tmp_path, ID)
         with pytest.raises(InputError, match="no such torrent"):

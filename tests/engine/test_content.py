@@ -9,12 +9,13 @@ import pytest
 from trio.testing import MockClock
 
 from dht_torrent.config import DiskConfig
-from dht_torrent.engine.content import Content
+from dht_torrent.engine.content import Content, Hashed, Vouched
 from dht_torrent.engine.disk import Disk
 from dht_torrent.engine.state import Resume
 from dht_torrent.errors import StorageError
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import FileStamp, MemoryStorage
+from dht_torrent.storage.owners import OWN, Owners
 from tests.helpers.engine import Sample, sample
 
 LONG_AGO = 10**9  # MemoryStorage counts changes where files have a time
@@ -36,6 +37,13 @@ class Watched(MemoryStorage):
             stamp and FileStamp(stamp.size, LONG_AGO + stamp.mtime_ns) for stamp in super().stamps()
         )
 
+    def scribble(self, offset: int, data: bytes) -> None:
+        """Somebody else writes there."""
+        access = bytes(self.access)
+        self.access[:] = bytes([OWN]) * len(access)
+        self.write(offset, data)
+        self.access[:] = access
+
     def read(self, offset: int, length: int) -> bytes:
         self.reads += 1
         return super().read(offset, length)
@@ -48,6 +56,7 @@ def nothing(done: int, total: int) -> None:
 class Place:
     def __init__(self, one: Sample, *, filled: bool = True) -> None:
         self.one = one
+        self.owners = Owners()
         self.storage = Watched(one.metainfo)
         if filled:
             self.storage.write(0, one.data)
@@ -59,13 +68,14 @@ class Place:
             Disk(DiskConfig(inline=True)),
             self.storage,
             self.one.metainfo,
+            self.owners,
             shared=shared,
             resume=resume,
-            hashed=self.storage.stamps() if hashed else None,
+            hashed=Hashed(self.storage.stamps(), 2 * LONG_AGO) if hashed else None,
         )
 
 
-def record(one: Sample, have: bytes, stamps: tuple[FileStamp | None, ...] | None) -> Resume:
+def record(one: Sample, vouched: Vouched) -> Resume:
     metainfo = one.metainfo
     return Resume(
         info_hash=metainfo.info_hash,
@@ -74,17 +84,11 @@ def record(one: Sample, have: bytes, stamps: tuple[FileStamp | None, ...] | None
         content=Path("memory"),
         shared=False,
         info=one.info,
-        have=have,
-        stamps=stamps,
-        select=None,
-        sequential=False,
-        paused=False,
-        downloaded=0,
-        uploaded=0,
-        wasted=0,
-        completed_at=None,
-        peers=(),
-        banned=(),
+        have=vouched.have,
+        stamps=vouched.stamps,
+        stamped_at=vouched.stamped_at,
+        made=vouched.made,
+        begun=vouched.begun,
     )
 
 
@@ -106,13 +110,13 @@ async def test_a_record_whose_stamps_still_hold_is_believed(autojump_clock: Mock
     place = Place(sample())
     content = place.content()
     await content.establish(nothing)
-    have, stamps, final = await content.vouch()
-    assert (have, final) == (b"\xff", True)
+    vouched = await content.vouch()
+    assert (vouched.have, vouched.final) == (b"\xff", True)
     place.storage.reads = 0
-    assert (await place.content(resume=record(place.one, have, stamps)).establish(nothing)).complete
+    assert (await place.content(resume=record(place.one, vouched)).establish(nothing)).complete
     assert place.storage.reads == 0
-    place.storage.write(3, b"?")
-    again = await place.content(resume=record(place.one, have, stamps)).establish(nothing)
+    place.storage.scribble(3, b"?")
+    again = await place.content(resume=record(place.one, vouched)).establish(nothing)
     assert list(again) == list(range(1, place.one.count))
 
 
@@ -124,10 +128,10 @@ async def test_a_change_that_nobody_has_noticed_yet_is_not_vouched_for(
     place = Place(sample())
     content = place.content()
     await content.establish(nothing)
-    place.storage.write(3, b"?")
-    have, stamps, final = await content.vouch()
-    assert not final
-    again = await place.content(resume=record(place.one, have, stamps)).establish(nothing)
+    place.storage.scribble(3, b"?")
+    vouched = await content.vouch()
+    assert not vouched.final
+    again = await place.content(resume=record(place.one, vouched)).establish(nothing)
     assert 0 not in again
     assert again.count == place.one.count - 1
 
@@ -136,13 +140,14 @@ async def test_our_own_writes_are_vouched_for(autojump_clock: MockClock) -> None
     place = Place(sample(), filled=False)
     content = place.content()
     have = await content.establish(nothing)
+    await content.claim(range(place.one.count))
     await content.prepare(len(place.one.data))
     with content.writing([0]):
         place.storage.write(0, place.one.block(0, 0, place.one.piece_length))
     have.add(0)
-    bits, stamps, final = await content.vouch()
-    assert (bits, final) == (b"\x80", True)
-    assert stamps == place.storage.stamps()
+    vouched = await content.vouch()
+    assert (vouched.have, vouched.final) == (b"\x80", True)
+    assert vouched.stamps == place.storage.stamps()
 
 
 async def test_a_write_that_is_under_way_during_a_look_is_no_surprise(
@@ -151,18 +156,19 @@ async def test_a_write_that_is_under_way_during_a_look_is_no_surprise(
     place = Place(sample(), filled=False)
     content = place.content()
     await content.establish(nothing)
+    await content.claim(range(place.one.count))
     piece = place.one.block(2, 0, place.one.piece_length)
     half = len(piece) // 2
     with content.writing([2]):
-        assert await content.changed_files() == []
+        assert await content.look() is None
         place.storage.before_stamps = lambda: place.storage.write(2 * len(piece), piece[:half])
-        assert await content.changed_files() == []
+        assert await content.look() is None
         place.storage.write(2 * len(piece) + half, piece[half:])
-        assert await content.changed_files() == []
+        assert await content.look() is None
         place.storage.write(2 * len(piece), piece)
-    assert await content.changed_files() == []
-    place.storage.write(0, b"?")
-    assert await content.changed_files() == ["film.bin"]
+    assert await content.look() is None
+    place.storage.scribble(0, b"?")
+    assert str(await content.look()) == "changed on disk: film.bin; recheck to go on"
 
 
 async def test_somebody_elses_write_is_noticed_once_and_by_name(
@@ -171,11 +177,15 @@ async def test_somebody_elses_write_is_noticed_once_and_by_name(
     place = Place(sample())
     content = place.content()
     await content.establish(nothing)
-    assert await content.changed_files() == []
-    place.storage.write(0, b"?")
-    assert await content.changed_files() == ["film.bin"]
-    place.storage.delete()
-    assert await content.changed_files() == ["film.bin"]
+    assert await content.look() is None
+    place.storage.scribble(0, b"?")
+    assert str(await content.look()) == "changed on disk: film.bin; recheck to go on"
+    assert await content.look() is None
+    place.storage.delete([0])
+    error = await content.look()
+    assert error is not None
+    assert error.missing
+    assert str(error).startswith("missing: memory; goes on by itself")
 
 
 async def test_after_a_rest_only_what_changed_meanwhile_is_hashed(
@@ -189,7 +199,7 @@ async def test_after_a_rest_only_what_changed_meanwhile_is_hashed(
     assert (await content.establish(nothing)).complete
     assert place.storage.reads == 0
     await content.rest()
-    place.storage.write(0, b"?")
+    place.storage.scribble(0, b"?")
     assert not (await content.establish(nothing)).complete
 
 
@@ -200,11 +210,11 @@ async def test_shared_content_that_no_longer_matches_is_an_error(
     content = place.content(shared=True)
     await content.establish(nothing)
     content.doubt()
-    place.storage.write(0, b"?")
+    place.storage.scribble(0, b"?")
     with pytest.raises(StorageError, match="1 of 8 pieces no longer match"):
         await content.establish(nothing)
     assert content.have is None
-    place.storage.write(0, place.one.data[:1])
+    place.storage.scribble(0, place.one.data[:1])
     assert (await content.establish(nothing)).complete
 
 

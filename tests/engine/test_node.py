@@ -177,7 +177,7 @@ async def test_shared_content_that_changed_over_a_restart_is_not_shared_until_do
         with trio.fail_after(5):
             await again.completed()
         assert again.id == before.id
-        assert again is not torrent
+        assert again is torrent
 
 
 @pytest.mark.parametrize("what", ["missing", "empty"])

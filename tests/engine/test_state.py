@@ -24,11 +24,22 @@ from hypothesis import strategies as st
 from dht_torrent import bencode
 from dht_torrent.config import DiskConfig
 from dht_torrent.engine.disk import Disk, TorrentDisk
-from dht_torrent.engine.state import Resume, StateDir, decode_resume, settled, trusted
+from dht_torrent.engine.state import (
+    UNSETTLED,
+    Resume,
+    StateDir,
+    bits_of,
+    decode_resume,
+    flags_of,
+    remembered,
+    settled,
+    trusted,
+)
 from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import Address, InfoHash, address_from_compact
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import FileStamp, FileStorage
+from dht_torrent.storage.owners import NEW
 from dht_torrent.syscalls import UNSUPPORTED
 from tests.helpers.storages import PIECE, hashed
 
@@ -77,6 +88,12 @@ def resumes(draw: st.DrawFn) -> Resume:
         banned=draw(st.lists(addresses, max_size=4).map(tuple)),
         limit_up=draw(st.none() | numbers),
         limit_down=draw(st.none() | numbers),
+        stamped_at=draw(st.none() | numbers),
+        made=draw(st.none() | st.binary(max_size=9)),
+        begun=draw(st.binary(max_size=9)),
+        filled=draw(st.binary(max_size=9)),
+        mount=draw(st.none() | texts),
+        overwrite=draw(st.booleans()),
     )
 
 
@@ -318,23 +335,31 @@ def claiming(have: int, stamps: tuple[FileStamp | None, ...] | None = STAMPS) ->
     return dataclasses.replace(minimal(), have=bytes([have]), stamps=stamps)
 
 
+def judged(
+    resume: Resume, now: tuple[FileStamp | None, ...], at: int = 100
+) -> tuple[set[int], set[int]]:
+    """What is trusted, and what is to be checked, `at` so many seconds."""
+    found = trusted(remembered(resume, META.geometry), now, META.geometry, at * SECOND)
+    return found.trusted, found.recheck
+
+
 def test_unchanged_files_need_no_hashing() -> None:
-    assert trusted(claiming(0b10110_000), STAMPS, META.geometry) == ({0, 2, 3}, set())
+    assert judged(claiming(0b10110_000), STAMPS) == ({0, 2, 3}, set())
 
 
 def test_in_a_changed_file_every_piece_is_checked_claimed_or_not() -> None:
     now = (STAMPS[0], FileStamp(SIZES[1], 11 * SECOND), STAMPS[2])
-    assert trusted(claiming(0b11110_000), now, META.geometry) == ({0}, {1, 2, 3})
+    assert judged(claiming(0b11110_000), now) == ({0}, {1, 2, 3})
 
 
 def test_pieces_of_an_absent_file_are_missing_without_a_look() -> None:
     now = (None, *STAMPS[1:])
-    assert trusted(claiming(0b11111_000), now, META.geometry) == ({2, 3, 4}, set())
+    assert judged(claiming(0b11111_000), now) == ({2, 3, 4}, set())
 
 
 def test_a_file_that_appeared_is_checked() -> None:
     before = (None, *STAMPS[1:])
-    assert trusted(claiming(0b00111_000, before), STAMPS, META.geometry) == ({2, 3, 4}, {0, 1})
+    assert judged(claiming(0b00111_000, before), STAMPS) == ({2, 3, 4}, {0, 1})
 
 
 @pytest.mark.parametrize(
@@ -348,23 +373,70 @@ def test_a_file_that_appeared_is_checked() -> None:
     ],
 )
 def test_a_record_that_proves_nothing_is_not_believed(resume: Resume) -> None:
-    assert trusted(resume, STAMPS, META.geometry) == (set(), {0, 1, 2, 3, 4})
+    assert judged(resume, STAMPS) == (set(), {0, 1, 2, 3, 4})
 
 
 def test_a_stamp_is_unsettled_while_its_file_could_change_unseen() -> None:
-    stamps = (FileStamp(5, 9 * SECOND), None, FileStamp(6, 7 * SECOND), FileStamp(7, 99 * SECOND))
+    stamps = (FileStamp(5, 9 * SECOND), None, FileStamp(6, 7 * SECOND), FileStamp(7, 11 * SECOND))
     assert settled(stamps, 10 * SECOND) == (
-        FileStamp(5, 0),
+        FileStamp(5, UNSETTLED),
         None,
         FileStamp(6, 7 * SECOND),
-        FileStamp(7, 0),
+        FileStamp(7, UNSETTLED),
     )
     assert settled(stamps, 10 * SECOND, settle=0.5)[0] == stamps[0]
+    # What was modified since the reading began may have been read before or after.
+    since = settled(
+        (FileStamp(6, 7 * SECOND), FileStamp(6, 6 * SECOND)), 10 * SECOND, since=6 * SECOND
+    )
+    assert since == (FileStamp(6, UNSETTLED), FileStamp(6, 6 * SECOND))
 
 
-def test_a_file_whose_time_was_set_to_zero_proves_nothing() -> None:
+def test_a_file_dated_in_the_future_is_settled_and_trusted_until_that_time() -> None:
+    later = tuple(FileStamp(size, 1000 * SECOND) for size in SIZES)
+    assert settled(later, 10 * SECOND) == later
+    resume = dataclasses.replace(claiming(0xFF, later), stamped_at=10 * SECOND)
+    assert judged(resume, later, 900) == ({0, 1, 2, 3, 4}, set())
+    # Once the clock has come there, a write may have left the very time that is recorded.
+    for at in (998, 1000, 5000):
+        assert judged(resume, later, at) == (set(), {0, 1, 2, 3, 4})
+    # A record made since then proves as much as any other.
+    resume = dataclasses.replace(resume, stamped_at=1003 * SECOND)
+    assert judged(resume, later, 5000) == ({0, 1, 2, 3, 4}, set())
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_no_write_goes_unnoticed_whatever_the_time_of_the_file(data: st.DataObject) -> None:
+    """The clock is a file's stamp when it is written, rounded as the file system does it, and the
+    file's date may be anything before. If it was written after its stamp was recorded, it is never
+    trusted."""
+    step = data.draw(st.sampled_from([1, SECOND // 100, SECOND, 2 * SECOND]))
+    dated = data.draw(st.integers(0, 40 * SECOND)) // step * step
+    recorded, written, looked = sorted(data.draw(st.integers(0, 40 * SECOND)) for _ in range(3))
+    size = SIZES[0]
+    then = settled((FileStamp(size, dated), *STAMPS[1:]), recorded)
+    resume = dataclasses.replace(claiming(0xFF, then), stamped_at=recorded)
+    now = (FileStamp(size, written // step * step), *STAMPS[1:])
+    # STAMPS are of second 10: look at the first file only.
+    belief = remembered(resume, META.geometry)
+    assert 0 in trusted(belief, now, META.geometry, looked).changed
+
+
+def test_a_file_whose_time_was_set_to_zero_is_as_good_as_any() -> None:
     stamps = tuple(FileStamp(size, 0) for size in SIZES)
-    assert trusted(claiming(0xFF, stamps), stamps, META.geometry).trusted == set()
+    resume = dataclasses.replace(claiming(0xFF, stamps), stamped_at=10 * SECOND)
+    assert judged(resume, stamps) == ({0, 1, 2, 3, 4}, set())
+    # In records of older versions 0 is what proves nothing.
+    assert judged(claiming(0xFF, stamps), stamps) == (set(), {0, 1, 2, 3, 4})
+
+
+@given(st.lists(st.booleans(), max_size=40))
+def test_flags_are_kept_as_bits(flags: list[bool]) -> None:
+    bits = bits_of(bytearray(flags))
+    assert len(bits) == -(-len(flags) // 8)
+    assert flags_of(bits, len(flags)) == bytearray(flags)
+    assert flags_of(b"", len(flags)) == bytearray(len(flags))
 
 
 @settings(max_examples=60)
@@ -376,14 +448,15 @@ def test_a_piece_is_trusted_only_if_all_its_files_are_unchanged(
     have: int, fates: list[str]
 ) -> None:
     then = tuple(
-        stamp._replace(mtime_ns=0) if fate == "unsettled" else stamp
+        stamp._replace(mtime_ns=UNSETTLED) if fate == "unsettled" else stamp
         for stamp, fate in zip(STAMPS, fates, strict=True)
     )
     now = tuple(
         {"gone": None, "changed": stamp._replace(size=1)}.get(fate, stamp)
         for stamp, fate in zip(STAMPS, fates, strict=True)
     )
-    result = trusted(claiming(have << 3, then), now, META.geometry)
+    belief = remembered(claiming(have << 3, then), META.geometry)
+    result = trusted(belief, now, META.geometry, 100 * SECOND)
     for index in range(5):
         touched = [fates[number] for number in META.geometry.piece_files(index)]
         claimed = bool(have & (16 >> index))
@@ -410,6 +483,7 @@ def download_until_killed(folder: Path) -> None:
     storage = FileStorage(folder / "downloads", meta, config)
     disk = TorrentDisk(Disk(config), storage, meta.geometry, meta.pieces)
     rng = random.Random(os.getpid())
+    storage.create()
 
     async def save(index: int) -> None:
         at = index * PIECE
@@ -435,6 +509,7 @@ def download_until_killed(folder: Path) -> None:
                     sys.stdout.flush()
             for number in range(3, len(_KILL_SIZES)):
                 (storage.path / str(number)).unlink()
+                storage.access[number] = NEW
             storage.stamps()  # so that no descriptor of a deleted file is left
 
     with StateDir(folder / "state") as state:
@@ -485,7 +560,8 @@ def test_after_kill_9_every_trusted_piece_is_whole_and_none_is_lost(tmp_path: Pa
 async def check_after_kill(folder: Path, meta: Metainfo, resume: Resume) -> None:
     storage = FileStorage(folder / "downloads", meta, DiskConfig())
     disk = TorrentDisk(Disk(DiskConfig()), storage, meta.geometry, meta.pieces)
-    result = trusted(resume, storage.stamps(), meta.geometry)
+    belief = remembered(resume, meta.geometry)
+    result = trusted(belief, storage.stamps(), meta.geometry, time.time_ns())
     assert result.trusted >= set(range(6))
     assert await disk.check(result.trusted) == result.trusted
     assert await disk.check() == result.trusted | await disk.check(result.recheck)

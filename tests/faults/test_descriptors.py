@@ -118,17 +118,17 @@ async def test_a_recheck_without_descriptors_does_not_take_pieces_for_missing(
     async with open_node(config) as node:
         shared = await node.share(content)
         await until(lambda: shared.state == "seeding", "it seeds")
-        real = FileStorage.stamps
+        real = FileStorage.survey
         held: list[Any] = []
 
         def then_none_left(storage: FileStorage) -> Any:
-            stamps = real(storage)
+            found = real(storage)
             if not held:
                 held.append(few_left(0))
                 held[0].__enter__()
-            return stamps
+            return found
 
-        monkeypatch.setattr(FileStorage, "stamps", then_none_left)
+        monkeypatch.setattr(FileStorage, "survey", then_none_left)
         await shared.recheck()
         await until(lambda: shared.state == "error", "the recheck fails")
         held[0].__exit__(None, None, None)

@@ -17,7 +17,7 @@ from dht_torrent.config import DiskConfig
 from dht_torrent.engine.net import Stream
 from dht_torrent.engine.torrent import Torrent
 from dht_torrent.geometry import BLOCK
-from dht_torrent.ids import Address, HostPort
+from dht_torrent.ids import Address, HostPort, InfoHash
 from dht_torrent.lab.net import FakeNetwork
 from dht_torrent.metainfo import Metainfo, from_info
 from dht_torrent.storage import MemoryStorage, Storage
@@ -82,6 +82,8 @@ class World:
         self.net = FakeNetwork(random.Random(seed), **network)
         self.records = Records()
         self.storages: dict[str, MemoryStorage] = {}
+        """Of the first torrent of each host."""
+        self._contents: dict[tuple[str, InfoHash], MemoryStorage] = {}
         self._seed = seed
 
     @contextlib.asynccontextmanager
@@ -123,9 +125,12 @@ class World:
             yield torrent
 
     def storage(self, ip: str, metainfo: Metainfo) -> MemoryStorage:
-        if ip not in self.storages:
-            self.storages[ip] = MemoryStorage(metainfo.geometry)
-        return self.storages[ip]
+        storage = self._contents.get((ip, metainfo.info_hash))
+        if storage is None:
+            storage = MemoryStorage(metainfo.geometry)
+            self._contents[ip, metainfo.info_hash] = storage
+            self.storages.setdefault(ip, storage)
+        return storage
 
 
 class Hand:

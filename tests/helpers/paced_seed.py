@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
 from pathlib import Path
@@ -17,7 +17,7 @@ import trio
 
 from dht_torrent.geometry import BLOCK
 from dht_torrent.metainfo import Metainfo, from_info
-from dht_torrent.storage.protocol import FileStamp
+from dht_torrent.storage.protocol import FileStamp, Survey
 from tests.helpers.engine import EXTENDED, HAVE_ALL, PIECE, REJECT, REQUEST, UNCHOKE, Hand
 from tests.helpers.raw_peer import CANCEL
 
@@ -44,6 +44,9 @@ class Nothing:
 
     path = Path("nothing")
 
+    def __init__(self) -> None:
+        self.access = bytearray(1)
+
     def read(self, offset: int, length: int) -> bytes:
         return bytes(length)
 
@@ -62,13 +65,28 @@ class Nothing:
     def stamps(self) -> tuple[FileStamp | None, ...]:
         return (None,)
 
+    def survey(self) -> Survey:
+        return Survey(self.stamps())
+
+    def place(self) -> None:
+        """Nowhere."""
+
+    def present(self, numbers: Sequence[int]) -> bool:
+        return True
+
+    def mounted_at(self) -> None:
+        """Nowhere."""
+
+    def blank(self, number: int, start: int, stop: int) -> bool:
+        return True
+
     def next_data(self, offset: int, end: int) -> tuple[int, int]:
         return end, end
 
     def create(self, needed: int | None = None) -> None:
         """Nothing to do."""
 
-    def delete(self) -> None:
+    def delete(self, numbers: Iterable[int]) -> None:
         """Nothing to do."""
 
     def close(self) -> None:

@@ -215,7 +215,7 @@ def test_every_way_to_a_file_works_when_descriptors_run_out(tmp_path: Path) -> N
     with exhausted():
         assert all(stamp is not None for stamp in storage.stamps())
     with exhausted():
-        storage.delete()
+        storage.delete(range(len(storage.access)))
     assert not (tmp_path / "got" / "album").exists()
     idle.close()
 
@@ -230,7 +230,9 @@ def test_trouble_is_a_storage_error_when_nobody_can_spare_a_descriptor(tmp_path:
         lambda: storage.read(0, 10),
         lambda: storage.next_data(0, 10),
         storage.stamps,
-        storage.delete,
+        lambda: storage.blank(1, 0, 10),
+        storage.survey,
+        lambda: storage.delete(range(5)),
     ]
     for call in calls:
         with few_left(0), pytest.raises(StorageError, match="Too many open files") as caught:

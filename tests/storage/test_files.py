@@ -12,6 +12,7 @@ import pytest
 from dht_torrent.config import DiskConfig
 from dht_torrent.errors import StorageError
 from dht_torrent.storage import FileStorage
+from dht_torrent.storage.owners import NEW, OWN
 from dht_torrent.syscalls import UNSUPPORTED
 from tests.helpers.content import read_tree
 from tests.helpers.storages import ALBUM, CONTENT, opened, quickly, single
@@ -67,6 +68,7 @@ def test_a_file_that_is_too_long_does_not_give_its_end_until_that_is_written(
 ) -> None:
     (tmp_path / "film.bin").write_bytes(b"x" * 120)
     storage = opened(tmp_path, single(100))
+    storage.access[0] = OWN
     assert storage.read(0, 99) == b"x" * 99
     with pytest.raises(StorageError, match="longer"):
         storage.read(50, 50)
@@ -140,6 +142,10 @@ def test_a_write_to_a_deleted_file_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / "film.bin").unlink()
     with pytest.raises(StorageError, match="deleted"):
         storage.write(50, b"x" * 50)
+    with pytest.raises(StorageError, match="missing") as caught:
+        storage.write(50, b"x" * 50)  # it is not made anew behind the owner's back
+    assert caught.value.missing
+    storage.access[0] = NEW  # now it is
     storage.write(0, b"x" * 100)
     assert storage.read(0, 100) == b"x" * 100
     storage.close()
@@ -285,9 +291,9 @@ def test_delete_takes_our_files_and_empty_folders_only(tmp_path: Path) -> None:
     storage.write(0, CONTENT)
     (tmp_path / "album" / "b" / "notes.txt").write_text("mine")
     (tmp_path / "other").mkdir()
-    storage.delete()
+    storage.delete(range(len(storage.access)))
     assert read_tree(tmp_path) == {"album/b/notes.txt": b"mine"}
     assert not (tmp_path / "album" / "b" / "d").exists()
     (tmp_path / "album" / "b" / "notes.txt").unlink()
-    storage.delete()
+    storage.delete(range(len(storage.access)))
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
