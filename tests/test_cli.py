@@ -340,6 +340,40 @@ def test_share_and_get_without_a_node_run_their_own(tmp_path: Path, content: Pat
         assert sharing.end(signal.SIGINT) == (0, "", "")
 
 
+def test_what_is_in_the_way_is_told_in_one_line_and_replaced_on_request(
+    tmp_path: Path, content: Path
+) -> None:
+    one, two, got = tmp_path / "one", tmp_path / "two", tmp_path / "got"
+    mine = got / "content" / "a"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with Process("share", content, *ALONE, "--state-dir", one) as sharing:
+        magnet = sharing.line()
+        listen = json.loads(run("status", "--json", "--state-dir", one).stdout)["listen"]
+        wanted = ("get", f"{magnet}&x.pe={listen}", "--output", got, "--state-dir", two)
+        alone = Process("--bootstrap", listen, "--listen", "127.0.0.1:0", *wanted)
+        code, out, err = alone.end()
+        assert (code, out) == (1, "")
+        (line,) = [line for line in err.splitlines() if line.startswith("dhtnode: ")]
+        assert line.startswith(f"dhtnode: {mine} holds something else; choose another --output")
+        assert mine.read_bytes() == b"mine"
+        with daemon(two, "--bootstrap", listen):
+            refused = run(*wanted)
+            assert refused.exit_code == 1
+            assert line in refused.stderr
+            assert mine.read_bytes() == b"mine"
+            (got / "content" / "notes").write_bytes(b"mine, too")
+            done = run(*wanted, "--overwrite")
+            assert done.exit_code == 0, done.stderr
+            assert mine.read_bytes() == b"a" * 40_000
+            removed = run("rm", "--data", Magnet.parse(magnet).info_hash.hex(), "--state-dir", two)
+            assert removed.stdout == "deleted 2 files\n"
+        assert [path.name for path in got.rglob("*")] == ["content", "notes"]
+        left = run("rm", "--data", Magnet.parse(magnet).info_hash.hex(), "--state-dir", one)
+        assert left.stdout == f"deleted 0 files\nleft {content}: shared where it is\n"
+    assert (content / "a").read_bytes() == b"a" * 40_000
+
+
 def test_an_interrupted_get_ends_quietly_with_130(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with Process("get", MAGNET, *ALONE, "--state-dir", state) as getting:

@@ -137,3 +137,12 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> Non
                 drawn += chunk
     assert b"[bold]x" in drawn
     assert b"hashing folder" in drawn
+
+
+def test_what_a_removal_left_is_named_as_far_as_it_fits() -> None:
+    left = [{"path": f"/d/{number}\x1b", "why": "it is yours"} for number in range(1000)]
+    lines = cli_view.removal_text({"deleted": 1, "left": left, "left_files": 5000}).splitlines()
+    assert lines[:2] == ["deleted 1 file", "left /d/0\N{REPLACEMENT CHARACTER}: it is yours"]
+    assert lines[-1] == "left 4980 more files; --json names them"
+    assert len(lines) == 22
+    assert cli_view.removal_text({"deleted": 0, "left": [], "left_files": 0}) == "deleted 0 files"

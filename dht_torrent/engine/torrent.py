@@ -6,6 +6,7 @@ ends the session's scope, with every task and connection in it, and `run` decide
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -532,7 +533,8 @@ class Torrent:
             with self._confined(ends=None):
                 await self._save_resume()
             if isinstance(stage, Failed) and is_missing(stage.error):
-                await self._until_back()
+                with self._confined(ends=None):
+                    await self._until_back()
             else:
                 retry_at = stage.retry_at if isinstance(stage, Failed) else None
                 await trio.sleep_until(retry_at if retry_at is not None else float("inf"))
@@ -684,7 +686,8 @@ class Torrent:
     def locate(self) -> None:
         """Blocking; for `hold`, when the node starts."""
         if self.metainfo is not None:
-            self._open_content(self.metainfo).locate()
+            with contextlib.suppress(StorageError):  # it stops with that when it runs
+                self._open_content(self.metainfo).locate()
 
     def hold(self) -> None:
         """Take hold of the files that are this torrent's, before it runs. Call after `locate`."""

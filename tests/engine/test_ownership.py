@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import random
+import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -592,6 +593,56 @@ async def test_a_record_of_an_older_version_deletes_nothing(
         removal = await torrent.remove(delete_data=True)
         assert (removal.deleted, removal.left_files) == (0, 1)
     assert read_tree(place.got) == {"film.bin": one.data}
+
+
+@pytest.mark.parametrize("torn", [False, True])
+async def test_what_was_made_since_the_last_record_is_known_after_a_crash(
+    torn: bool, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """The record of before the first write says what is going to be made."""
+    one, place = album({"a": 3 * PIECE, "b": 2 * PIECE + 9, "c": 2 * PIECE}), Place(tmp_path)
+    folder = place.got / "album"
+    folder.mkdir()
+    (folder / "c").write_bytes(one.data[-2 * PIECE :])  # this was there before
+    saved = tmp_path / "as it was"
+    async with place.node(one, pause=0.2) as node:
+        torrent = await node.get(link(one), sequential=True)
+        while not (folder / "a").exists():
+            await trio.sleep(0.05)
+        shutil.copytree(place.state, saved)
+        while torrent.progress < 0.5:
+            await trio.sleep(0.1)
+    shutil.rmtree(place.state)
+    saved.rename(place.state)
+    if torn:  # the last piece was being written when the power went
+        (folder / "b").write_bytes(one.data[3 * PIECE : 3 * PIECE + 1000])
+    async with place.node(one) as node:
+        torrent = node.find(torrent.id)
+        await completes(torrent)
+        removal = await torrent.remove(delete_data=True)
+        assert (removal.deleted, removal.left_files) == (2, 1)
+    assert read_tree(place.got) == {"album/c": one.data[-2 * PIECE :]}
+
+
+async def test_what_appears_in_a_claimed_place_after_a_crash_is_not_written_over(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    one, place = album({"a": 3 * PIECE, "b": 2 * PIECE}), Place(tmp_path)
+    saved = tmp_path / "as it was"
+    async with place.node(one, pause=0.3) as node:
+        torrent = await node.get(link(one), sequential=True)
+        while not (place.got / "album" / "a").exists():
+            await trio.sleep(0.05)
+        shutil.copytree(place.state, saved)
+    shutil.rmtree(place.state)
+    saved.rename(place.state)
+    (place.got / "album" / "b").write_bytes(b"mine" * 1000)
+    async with place.node(one) as node:
+        torrent = node.find(torrent.id)
+        await fails(torrent, "album/b", "something else")
+        removal = await torrent.remove(delete_data=True)
+        assert [Path(left.path).name for left in removal.left] == ["b"]
+    assert read_tree(place.got) == {"album/b": b"mine" * 1000}
 
 
 @pytest.mark.parametrize("running", [False, True])
