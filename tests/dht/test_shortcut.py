@@ -184,3 +184,18 @@ def test_what_is_no_bytes_never_leaves_by_the_short_way_either() -> None:
             krpc.encode(Query(b"t", b"get", body))
     with pytest.raises(TypeError):
         krpc.encode(Query(b"t", b"put", {b"seq": True}))
+
+
+def test_an_announce_with_a_wrong_token_goes_the_long_way_and_stores_nothing() -> None:
+    side = Side(1, ipv6=False)
+    shortcut = Shortcut(side.answerer, CONFIG, side.dice)
+    source, info_hash = Address("8.8.4.4", 7001), InfoHash(b"n" * 20)
+    right = side.answerer.tokens.make(source, info_hash, 10.0)
+    for token, stored in ((b"8 bytes!", []), (right, [Address(source.host, 6881)])):
+        args: dict[bytes, Value] = {b"id": b"i" * 20, b"info_hash": info_hash, b"port": 6881}
+        query = Query(b"aa", b"announce_peer", {**args, b"token": token})
+        parts = krpc.usual(krpc.encode(query))
+        assert parts is not None
+        answer = shortcut.answer(parts, source, 10.0)
+        assert (answer is None) == (stored == [])
+        assert side.store.peers(info_hash, 10.0, random.Random(1), 50) == stored

@@ -389,6 +389,8 @@ class TableMachine(RuleBasedStateMachine):
     def buckets_are_sorted_bounded_and_hold_their_own(self) -> None:
         buckets = self.table.buckets
         assert 1 <= len(buckets) <= 6
+        lower, upper = self.table._by_prefix[-1].range
+        assert lower <= int.from_bytes(self.table.own_id, "big") <= upper
         edge = 0
         for bucket in buckets:
             assert bucket.range[0] == edge
