@@ -224,6 +224,18 @@ class PeerConfig:
     """Pieces a choked newcomer may have (BEP 6's k)."""
     receive_buffer: int = 1 << 20
     """The one buffer all connections of a node receive into."""
+    turn_least: int = 4096
+    """Bytes received in one turn from a peer that sends small messages: at 5 us for each, a turn
+    takes 4 ms, and everybody else gets theirs ..."""
+    turn_most: int = 256 * 1024
+    """... and from one that sends mostly blocks."""
+    message_rate: float = 1000.0
+    """Messages a second a peer may send that go with no block, either way ..."""
+    message_burst: int = 5000
+    """... and how many may be saved up. A peer that sends more is read later."""
+    max_idle_bitfields: int = 10
+    """Bitfields, HaveAlls and HaveNones that tell nothing new; more close the connection. aria2
+    sends a bitfield in place of twenty Haves, WebTorrent a second one after the metadata."""
     send_batch: int = 512 * 1024
     """Payload bytes read and sent to a peer in one go (libtorrent's send_buffer_watermark)."""
 

@@ -17,6 +17,7 @@ from dht_torrent.engine.limits import Line, TorrentLimits
 from dht_torrent.engine.net import Stream
 from dht_torrent.engine.views import PeerInfo
 from dht_torrent.errors import HandshakeError, PeerProtocolError
+from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address, InfoHash, PeerId
 from dht_torrent.peer.connection import Connection, Event, HandshakeReceived, Sendable
 from dht_torrent.peer.extensions import MetadataRequest
@@ -27,6 +28,7 @@ from dht_torrent.peer.messages import (
     encode_requests,
     put_piece_header,
 )
+from dht_torrent.peer.pace import Pace
 from dht_torrent.torrent.limits import HEADER
 from dht_torrent.torrent.pieces import BufferPool
 from dht_torrent.torrent.pipeline import Pipeline, Rate
@@ -154,6 +156,8 @@ class Peer:
         """Not to be asked before, since it does nothing but reject."""
         self.unwanted_blocks = 0
         self.invalid_requests = 0
+        self.idle_bitfields = 0
+        """Times it told what it has, and nothing of it was news."""
 
         self.pipeline = Pipeline(config)
         self.down = Rate()
@@ -336,7 +340,9 @@ class Peer:
         config, connection, stream = self._config, self.connection, self.stream
         receive_into, parse, limits = stream.receive_into, connection.receive, self._limits
         heard = progressed = trio.current_time()
-        room = buffer
+        pace = Pace(config, heard, len(buffer))
+        counted = unheard = 0
+        room = buffer[: pace.room]
         with self._silence as patience:
             while True:
                 # A message that has begun must end: silence and drip-feeding have different clocks.
@@ -355,8 +361,18 @@ class Peer:
                 if events or not (was_mid_message and connection.mid_message):
                     progressed = heard  # a message ended, or one has only just begun
                 on_events(self, events, heard)
+                moved, messages = self.downloaded + self.uploaded, connection.unheard - unheard
+                unheard = connection.unheard
+                blocks = (moved - counted) // BLOCK
+                counted += blocks * BLOCK
+                wait = pace.took(size, messages + len(events), blocks, heard)
+                events.clear()  # while we wait they would keep the memory they look into
+                if wait:
+                    patience.deadline = float("inf")
+                    await trio.sleep(wait)
+                    heard, progressed = heard + wait, progressed + wait
                 if limits is None or not limits.down.limited:
-                    room = buffer
+                    room = buffer[: pace.room]
                     continue
                 holds_payload = self.downloaded != downloaded or connection.mid_message
                 if holds_payload or not limits.down.charge(size):
@@ -365,7 +381,7 @@ class Peer:
                     # It is we who were silent: the peer's clocks stood still.
                     waited = trio.current_time() - heard
                     heard, progressed = heard + waited, progressed + waited
-                room = buffer[: limits.down.ahead(size)]
+                room = buffer[: min(pace.room, limits.down.ahead(size))]
         raise PeerProtocolError("went silent")
 
     async def _write(self) -> None:

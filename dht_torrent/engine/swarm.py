@@ -48,7 +48,8 @@ from dht_torrent.torrent.source import FIRST_PAUSE
 from dht_torrent.trace import PieceDone
 
 TICK = 1.0
-"""Seconds between two looks at late requests and snubbing peers, while a download runs."""
+"""Seconds between two looks at late requests and snubbing peers, while a download runs; and the
+shortest between two at free slots."""
 HAVE_PAUSE = 0.1
 """Seconds a Have may wait for company, towards a peer that is interested in us anyway."""
 SAVERS = 2
@@ -114,6 +115,7 @@ class Swarm:
         self._ready: deque[OpenPiece] = deque()  # bounded by the picker's max_open_bytes
         self._savers_wait = trio.lowlevel.ParkingLot()
         self._haves_wait = trio.Event()
+        self._slots_wait = trio.Event()
         self._wanted = trio.Event()
         self._in_flight = trio.Event()
         self._rejected = trio.Event()
@@ -130,7 +132,7 @@ class Swarm:
             Have: self._on_have,
             BitfieldMessage: self._on_bitfield,
             HaveAll: self._on_have_all,
-            HaveNone: _ignore,
+            HaveNone: self._on_have_none,
             Cancel: self._serving.cancel,
             Reject: self._on_reject,
             AllowedFast: self._on_allowed_fast,
@@ -146,6 +148,7 @@ class Swarm:
                 nursery.start_soon(self._save_pieces)
             nursery.start_soon(self._send_haves)
             nursery.start_soon(self._choke_rounds)
+            nursery.start_soon(self._fill_slots)
             nursery.start_soon(self._watch_the_clock)
             nursery.start_soon(self._ask_again)
 
@@ -173,6 +176,15 @@ class Swarm:
                 self._wanted = trio.Event()
                 await self._wanted.wait()
             self.rechoke(trio.current_time())
+
+    async def _fill_slots(self) -> None:
+        """A newcomer need not wait for the next round. But a round costs as much as there are
+        peers: however often they change their mind, there is at most one a tick."""
+        while True:
+            await self._slots_wait.wait()
+            self._slots_wait = trio.Event()
+            self.rechoke(trio.current_time(), only_free_slots=True)
+            await trio.sleep(TICK)
 
     async def _watch_the_clock(self) -> None:
         while True:
@@ -257,7 +269,7 @@ class Swarm:
         self._blame.left(peer)
         self._refill_idle(now)
         if not peer.am_choking:
-            self.rechoke(now, only_free_slots=True)
+            self._slots_wait.set()
 
     # -- what a peer says -----------------------------------------------------------------------
 
@@ -371,13 +383,13 @@ class Swarm:
             peer.interested = True
             self._wanted.set()
             self._serving.offer_fast_pieces(peer)
-            self.rechoke(now, only_free_slots=True)
+            self._slots_wait.set()
 
     def _on_not_interested(self, peer: Peer, event: object, now: float) -> None:
         if peer.interested:
             peer.interested = False
             if not peer.am_choking:
-                self.rechoke(now, only_free_slots=True)
+                self._slots_wait.set()
 
     def _on_have(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, Have)
@@ -387,14 +399,21 @@ class Swarm:
 
     def _on_bitfield(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, BitfieldMessage)
-        self.picker.peer_bitfield(
-            peer.key, Bitfield.from_wire(event.bits, self.geometry.piece_count)
-        )
-        self._review_interest(peer, now)
-        self._note_progress(peer)
+        bits = Bitfield.from_wire(event.bits, self.geometry.piece_count)
+        self._told(peer, self.picker.peer_bitfield(peer.key, bits), now)
 
     def _on_have_all(self, peer: Peer, event: object, now: float) -> None:
-        self.picker.peer_has_all(peer.key)
+        self._told(peer, self.picker.peer_has_all(peer.key), now)
+
+    def _on_have_none(self, peer: Peer, event: object, now: float) -> None:
+        self._told(peer, 0, now)  # a late one takes nothing back
+
+    def _told(self, peer: Peer, fresh: int, now: float) -> None:
+        """It has told what it has, of which so many pieces are news."""
+        if not fresh:
+            peer.idle_bitfields += 1
+            if peer.idle_bitfields > self._config.peer.max_idle_bitfields:
+                raise PeerProtocolError("repeats without end what it has")
         self._review_interest(peer, now)
         self._note_progress(peer)
 
@@ -532,4 +551,4 @@ class Swarm:
 
 
 def _ignore(peer: Peer, event: object, now: float) -> None:
-    """Suggestions and have-none need no action."""
+    """Suggestions need no action."""

@@ -1,8 +1,8 @@
 """One connection of the peer wire without the wire: bytes in, events out, and bytes to send for
 messages (in the manner of h11).
 
-The rule: what comes out is legal. Handshake first, at most one bitfield and only in front, fast
-messages only when both sides speak BEP 6, indexes within the torrent, lengths that fit the id.
+The rule: what comes out is legal. Handshake first, fast messages only when both sides speak BEP 6,
+indexes within the torrent, lengths that fit the id.
 Anything else raises PeerProtocolError, after which the connection must be closed. Of a message that
 has not arrived in full only the bytes that came are kept, and only if the whole may be as long as
 it says.
@@ -101,11 +101,12 @@ class Connection:
         self._carry = bytearray()  # a message (or handshake) that has begun and not ended
         self._piece_count: int | None = None
 
-        # A bitfield, HaveAll or HaveNone may only come in front; only KeepAlive, Port and Extended
-        # may come before it, as several clients do send them first.
-        self._peer_in_front = True
+        # Ours comes in front only. Theirs may come later too, and then tells what they have by now:
+        # aria2 sends one in place of many Haves, WebTorrent one more after the metadata.
         self._we_in_front = True
 
+        self.unheard = 0
+        """Messages that gave no event: held back, unknown, or of no meaning."""
         self._behind = b""  # came with the handshake, not looked at yet
         self._unchecked = Unchecked(config.max_invalid_requests)
 
@@ -328,13 +329,11 @@ class Connection:
                 if after > end:
                     return at
                 append(_new(Piece, (index, begin, view[at + 13 : after])))
-                self._peer_in_front = False
                 at = after
             elif kind == REQUEST and length == 13 and count is not None:
                 whole = (end - at) // 17 * 17
                 if not whole:
                     return at
-                self._peer_in_front = False
                 for length, kind, index, begin, size in _requests(view[at : at + whole]):
                     if kind != REQUEST or length != 13:
                         break
@@ -344,7 +343,6 @@ class Connection:
                     at += 17
             elif kind == HAVE and length == 5 and index < known:
                 append(_new(Have, (index,)))
-                self._peer_in_front = False
                 at += 9
             else:
                 after = self._parse_one(view, at, end, events)
@@ -369,7 +367,9 @@ class Connection:
         if length == 0:
             events.append(_KEEP_ALIVE)
         else:
+            before = len(events)
             self._take(messages.decode(view[at + 4 : after]), events)
+            self.unheard += len(events) == before
         return after
 
     def _check_start(self, view: bytearray | memoryview, at: int, end: int) -> None:
@@ -386,8 +386,6 @@ class Connection:
             raise PeerProtocolError(f"message id {kind} without BEP 6")
         if kind == EXTENDED and not self.extended:
             raise PeerProtocolError("an extension message without BEP 10")
-        if kind == BITFIELD and not self._peer_in_front:
-            raise PeerProtocolError("a bitfield that is not the first message")
         size = None if self._piece_count is None else (self._piece_count + 7) // 8
         if kind == BITFIELD and size is not None and length != 1 + size:
             raise PeerProtocolError(
@@ -410,15 +408,10 @@ class Connection:
                 events.append(message)
                 return
             case _:
-                if not self._peer_in_front and isinstance(
-                    message, BitfieldMessage | HaveAll | HaveNone
-                ):
-                    raise PeerProtocolError("a bitfield that is not the first message")
                 if self._piece_count is None:
                     self._unchecked.add(message)
                 else:
                     self._check_piece(message, self._piece_count, events)
-        self._peer_in_front = False
 
     def _check_piece(self, message: AboutPieces, count: int, events: list[Event]) -> None:
         """The one door for messages about pieces, whenever they came."""

@@ -58,9 +58,10 @@ class Unchecked:
         has, an answer to what cannot have been asked, more requests than anybody would queue."""
         match message:
             case HaveAll() | HaveNone():
-                self._whole = message
+                if not isinstance(self._whole, HaveAll):
+                    self._whole = message
             case BitfieldMessage(bits):
-                self._bitfield = bits
+                self._unite(bits)
             case Have(index):
                 if index >= MAX_PIECES:
                     raise PeerProtocolError(f"has piece {index}, of {MAX_PIECES} at most")
@@ -92,6 +93,15 @@ class Unchecked:
         told += map(AllowedFast, self._allowed)
         told += self._requests
         return told
+
+    def _unite(self, bits: bytes) -> None:
+        """Pieces never vanish: a bitfield adds to the one before."""
+        if self._bitfield is not None and self._bitfield != bits:
+            if len(self._bitfield) != len(bits):
+                raise PeerProtocolError("two bitfields of different lengths")
+            both = int.from_bytes(self._bitfield) | int.from_bytes(bits)
+            bits = both.to_bytes(len(bits))
+        self._bitfield = bits
 
     def _have(self, index: int) -> None:
         byte, bit = divmod(index, 8)

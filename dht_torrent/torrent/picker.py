@@ -148,28 +148,36 @@ class Picker:
         self._forget_pieces(self._peers[peer])
         del self._peers[peer]
 
-    def peer_bitfield(self, peer: int, bits: Bitfield) -> None:
-        """Replaces what the peer was known to have. `bits` is kept: hand over a fresh one."""
+    def peer_bitfield(self, peer: int, bits: Bitfield) -> int:
+        """The peer has these as well: pieces never vanish. Returns how many are news. `bits` is
+        kept: hand over a fresh one. O(pieces)."""
         if bits.size != self._geometry.piece_count:
             raise PeerProtocolError("a bitfield for another number of pieces")
-        if bits.complete:
-            self.peer_has_all(peer)
-            return
         source = self._peers[peer]
-        self._forget_pieces(source)
-        source.bits = bits
+        if source.all:
+            return 0
+        fresh = bits - source.bits if source.bits.count else bits
+        if not fresh.count:
+            return 0
+        if fresh.count + source.bits.count == bits.size:
+            return self.peer_has_all(peer)
+        source.bits = bits | source.bits if source.bits.count else bits
         source.exhausted = False
-        source.interest = self._interest_in(bits)
-        if bits.count:
-            self._rarity.peer_came(bits.flags)
+        source.interest += self._interest_in(fresh)
+        self._rarity.peer_came(fresh.flags)
+        return fresh.count
 
-    def peer_has_all(self, peer: int) -> None:
-        """BEP 6 have-all, or a bitfield with every bit set."""
+    def peer_has_all(self, peer: int) -> int:
+        """BEP 6 have-all, or a bitfield with every bit set. Returns how many pieces are news."""
         source = self._peers[peer]
+        if source.all:
+            return 0
+        fresh = len(self._state) - source.bits.count
         self._forget_pieces(source)
         source.all = True
         source.exhausted = False
         self._rarity.seeds += 1
+        return fresh
 
     def peer_has(self, peer: int, index: int) -> bool:
         """A `have`. Returns True if it made the peer interesting. A repeated one changes nothing.

@@ -390,25 +390,51 @@ def test_hints_about_pieces_that_do_not_exist_are_lost() -> None:
 # -- order ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pieces", [PIECES, None], ids=["metadata", "magnet"])
 @pytest.mark.parametrize("late", AVAILABILITIES, ids=repr)
 @pytest.mark.parametrize(
     "before", [*AVAILABILITIES, Have(1), Unchoke(), Interested(), Request(0, 0, 1)], ids=repr
 )
-def test_a_bitfield_comes_first_or_not_at_all(
-    before: Message, late: Message, pieces: int | None
-) -> None:
-    connection = connected(pieces=pieces)
-    connection.receive(encode(before))
+def test_a_bitfield_may_come_at_any_time(before: Message, late: Message) -> None:
+    connection = connected()
+    assert connection.receive(encode(before) * 2 + encode(late)) == [before, before, late]
+
+
+def test_bitfields_before_the_metadata_are_added_up() -> None:
+    magnet = connected(pieces=None)
+    for message in (BitfieldMessage(BITS), Have(1), BitfieldMessage(b"\x01\0\0"), HaveNone()):
+        assert magnet.receive(encode(message)) == []
+    assert magnet.set_piece_count(PIECES) == [BitfieldMessage(b"\xc1\x00\x10")]
+    whole = connected(pieces=None)
+    whole.receive(encode(HaveAll()) + encode(HaveNone()))
+    assert whole.set_piece_count(PIECES) == [HaveAll()]
     with pytest.raises(PeerProtocolError):
-        connection.receive(encode(late))
+        connected(pieces=None).receive(
+            encode(BitfieldMessage(BITS)) + encode(BitfieldMessage(b"\0"))
+        )
 
 
-@pytest.mark.parametrize("late", AVAILABILITIES, ids=repr)
-def test_a_bitfield_in_the_same_bytes_as_a_have_is_late_too(late: Message) -> None:
-    for before in (Have(1), Piece(1, 0, b"abcd"), Request(1, 0, 1)):
-        with pytest.raises(PeerProtocolError):
-            connected().receive(encode(before) * 2 + encode(late) + bytes(8))
+@pytest.mark.parametrize("bits", [b"\xff\xff", b"\xff\xff\xf0\x00", b"\x00\x00\x01"])
+def test_a_late_bitfield_is_checked_as_an_early_one(bits: bytes) -> None:
+    for pieces in (PIECES, None):
+        connection = connected(pieces=pieces)
+        connection.receive(encode(BitfieldMessage(BITS)) + encode(Unchoke()))
+        refused = False
+        try:
+            connection.receive(encode(BitfieldMessage(bits)))
+            if pieces is None:
+                connection.set_piece_count(PIECES)
+        except PeerProtocolError:
+            refused = True
+        assert refused
+
+
+def test_messages_without_an_event_are_counted() -> None:
+    connection = connected()
+    connection.receive(encode(Suggest(PIECES)) + encode(Port(0)) + encode(Extended(200, b"x")))
+    assert connection.unheard == 3
+    magnet = connected(pieces=None)
+    magnet.receive(encode(Have(1)) * 7 + encode(Unchoke()))
+    assert magnet.unheard == 7
 
 
 @pytest.mark.parametrize("first", AVAILABILITIES, ids=repr)

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -548,9 +548,9 @@ def test_availability_returns_to_its_start_when_a_peer_leaves() -> None:
     subject = picker(9, 1)
     seeds(subject, 1)
     partial(subject, 2, 1, 2)
-    subject.peer_bitfield(2, Bitfield(9, [2, 3]))  # said again: replaces
-    assert [subject.availability(i) for i in range(5)] == [1, 1, 2, 2, 1]
-    assert subject.distributed_copies() == pytest.approx(1 + 2 / 9)
+    assert subject.peer_bitfield(2, Bitfield(9, [2, 3])) == 1  # said again: adds
+    assert [subject.availability(i) for i in range(5)] == [1, 2, 2, 2, 1]
+    assert subject.distributed_copies() == pytest.approx(1 + 3 / 9)
     subject.peer_left(2)
     assert [subject.availability(i) for i in range(9)] == [1] * 9
     subject.peer_left(1)
@@ -817,3 +817,43 @@ class AnySwarm(RuleBasedStateMachine):
 
 TestAnySwarm = AnySwarm.TestCase
 TestAnySwarm.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+told = st.one_of(
+    st.integers(0, 11).map(lambda index: {index}),
+    st.sets(st.integers(0, 11)),
+    st.just(set(range(12))),
+)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.booleans(), told), max_size=30), st.data())
+def test_whatever_way_peers_tell_what_they_have_it_adds_up(
+    news: list[tuple[int, bool, set[int]]], data: st.DataObject
+) -> None:
+    """Have, bitfields and have-all in any order, again and late: counts, availability and interest
+    are those of the union, and no piece vanishes."""
+    subject = picker(12, 1)
+    has: dict[int, set[int]] = {1: set(), 2: set(), 3: set()}
+    for peer in has:
+        subject.peer_joined(peer)
+    for peer, as_bitfield, indices in news:
+        fresh = len(indices - has[peer])
+        if len(indices) == 12 and not as_bitfield:
+            assert subject.peer_has_all(peer) == fresh
+        elif as_bitfield or not indices:
+            assert subject.peer_bitfield(peer, Bitfield(12, indices)) == fresh
+        else:
+            for index in indices:
+                subject.peer_has(peer, index)
+        has[peer] |= indices
+        for other, owned in has.items():
+            assert subject.peer_count(other) == len(owned)
+            assert subject.interesting(other) == bool(owned)
+            assert {i for i in range(12) if subject.peer_has_piece(other, i)} == owned
+        for index in range(12):
+            assert subject.availability(index) == sum(index in owned for owned in has.values())
+    for peer in data.draw(st.permutations([1, 2, 3])):
+        subject.peer_left(peer)
+        del has[peer]
+        for index in range(12):
+            assert subject.availability(index) == sum(index in owned for owned in has.values())
