@@ -48,8 +48,9 @@ from dht_torrent.torrent.source import FIRST_PAUSE
 from dht_torrent.trace import PieceDone
 
 TICK = 1.0
-"""Seconds between two looks at late requests and snubbing peers, while a download runs; and the
-shortest between two at free slots."""
+"""Seconds between two looks at late requests and snubbing peers, while a download runs."""
+FILL_PAUSE = 0.05
+"""Seconds between two looks at free slots, at least: a look costs as much as there are peers."""
 HAVE_PAUSE = 0.1
 """Seconds a Have may wait for company, towards a peer that is interested in us anyway."""
 SAVERS = 2
@@ -178,13 +179,13 @@ class Swarm:
             self.rechoke(trio.current_time())
 
     async def _fill_slots(self) -> None:
-        """A newcomer need not wait for the next round. But a round costs as much as there are
-        peers: however often they change their mind, there is at most one a tick."""
+        """A newcomer need not wait for the next round; but peers that change their mind all the
+        time cost no more than a look now and then."""
         while True:
             await self._slots_wait.wait()
             self._slots_wait = trio.Event()
             self.rechoke(trio.current_time(), only_free_slots=True)
-            await trio.sleep(TICK)
+            await trio.sleep(FILL_PAUSE)
 
     async def _watch_the_clock(self) -> None:
         while True:

@@ -108,7 +108,7 @@ async def test_a_peer_that_repeats_without_end_what_it_has_is_closed(
             await hand.closed()
 
 
-async def test_however_often_peers_change_their_mind_there_is_a_round_a_second(
+async def test_peers_that_change_their_mind_all_the_time_cost_few_rounds(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, rounds = World(), list[float]()
@@ -126,13 +126,13 @@ async def test_however_often_peers_change_their_mind_there_is_a_round_a_second(
         flood = (struct.pack(">IB", 1, INTERESTED) + struct.pack(">IB", 1, NOT_INTERESTED)) * 2000
         await hand.raw(flood)
         await trio.sleep(10)
-        assert 1 <= len(rounds) <= 13
+        assert 1 <= len(rounds) <= 10
         # And a newcomer with a slot free has it at once.
         other = await greeted(world, torrent, "10.0.0.9")
         await trio.sleep(5)
         await other.send(HAVE_NONE)
         await other.send(INTERESTED)
-        with trio.fail_after(1.5):
+        with trio.fail_after(0.2):
             await other.expect(UNCHOKE)
 
 
