@@ -249,6 +249,7 @@ class Crowd:
                     buffers=host.send_buffers,
                 )
                 self.peers[peer.key] = peer
+                self.candidates.arrived(address)
                 host.room.opened(peer.key, dialled=not incoming)
                 peer.client = client_name(peer.peer_id, None)
                 if not incoming:
@@ -377,13 +378,16 @@ class Crowd:
             self._parted(peer, now)
 
     def _parted(self, peer: Peer, now: float) -> None:
-        if peer.listens_at is not None:
-            # When it is we who stop, all are dialled at once on going on.
-            we_stop = trio.current_effective_deadline() == NEVER
-            if peer.has_no_use or peer.yields:
-                self.candidates.parted(peer.listens_at, now)
-            else:
-                self.candidates.disconnected(peer.listens_at, NEVER if we_stop else now)
+        self.candidates.departed(peer.address)
+        # When it is we who stop, all are dialled at once on going on.
+        then = NEVER if trio.current_effective_deadline() == NEVER else now
+        parted = peer.has_no_use or peer.yields
+        if peer.listens_at is not None and parted:
+            self.candidates.parted(peer.listens_at, now)
+        elif peer.listens_at is not None:
+            self.candidates.disconnected(peer.listens_at, then)
+        if peer.claims is not None:
+            self.candidates.released(peer.claims, then, parted=parted)
         if not self.peers:
             self.lonely.set()
         self.wake()

@@ -30,15 +30,12 @@ def introduce(peer: Peer, host: Host, metainfo: Metainfo | None, *, complete: bo
 def on_introduction(
     peer: Peer, event: ExtensionHandshake, candidates: Candidates, now: float
 ) -> None:
-    """Drops a banned peer that is back by another port."""
+    """What a peer says of itself. The port it claims is a name for later, and nothing else: nobody
+    is banned, taken for connected, or dialled later for what somebody else claims."""
     if event.client:
         peer.client = client_name(peer.peer_id, event.client)
     peer.pipeline.peer_limit(event.request_queue)
-    if event.port is None or not peer.incoming:
+    if event.port is None or not peer.incoming or peer.claims is not None:
         return
-    peer.listens_at = Address(peer.address.host, event.port)
-    if candidates.is_banned(peer.listens_at, now):
-        peer.drop("banned, and back by another port")
-        return
-    candidates.add(peer.listens_at, "incoming", now)
-    candidates.connected(peer.listens_at, now)
+    peer.claims = Address(peer.address.host, event.port)
+    candidates.claimed(peer.claims, now)

@@ -116,7 +116,9 @@ class Peer:
         self.peer_id = greeted.handshake.peer_id
         self.address: Address = greeted.stream.remote
         self.listens_at: Address | None = None if incoming else self.address
-        """Where others can dial it: what we dialled, or the port of its extension handshake."""
+        """Where it was dialled, by this connection or by one that met the same peer id there."""
+        self.claims: Address | None = None
+        """Where it says it listens (BEP 10's `p`), if it came to us: to be believed by nobody."""
         self.source = source
         self.incoming = incoming
         self.client = ""

@@ -31,6 +31,7 @@ MAX_BACK_OFF = 10
 class _Candidate:
     __slots__ = (
         "address",
+        "claimed",
         "connected",
         "fails",
         "not_before",
@@ -49,6 +50,7 @@ class _Candidate:
         self.connected = False  # or being dialled
         self.worked = False  # was connected once
         self.parted = False  # a seed, when we were one
+        self.claimed = False  # known only from a connected peer that says it is its own
 
 
 class Candidates:
@@ -62,6 +64,7 @@ class Candidates:
         self.bans = Bans(config)
         # Public places that failed us, and until when they rest.
         self._quiet: dict[str, float] = {}
+        self._here: Counter[str] = Counter()  # public places we are connected with
 
     def __len__(self) -> int:
         return len(self._known)
@@ -81,6 +84,8 @@ class Candidates:
             return False
         known = self._known.get(address)
         if known is not None:
+            if known.claimed:
+                known.claimed = False  # whoever else names it means another peer, perhaps
             if known.fails >= self._config.max_dial_fails and known.not_before <= now:
                 known.fails = self._config.max_dial_fails - 1
             return False
@@ -120,8 +125,38 @@ class Candidates:
         times = [not_before for _, not_before in self._ready()]
         return max(min(times), now) if times else None
 
+    def claimed(self, address: Address, now: float) -> None:
+        """A peer that came to us says that it listens here. Anybody can say that of anybody on the
+        same host, so it is worth what a new name is: nothing, if the address is known. While nobody
+        else names it it is not dialled; say `released` when the peer leaves."""
+        if address not in self._known and self.add(address, "incoming", now):
+            self._known[address].claimed = True
+
+    def released(self, address: Address, not_before: float, *, parted: bool = False) -> None:
+        """The peer that claimed this address left. Changes nothing if somebody else named it."""
+        candidate = self._known.get(address)
+        if candidate is not None and candidate.claimed:
+            candidate.claimed = False
+            candidate.parted = parted
+            candidate.not_before = not_before + (
+                USELESS_PAUSE if parted else self._pause(candidate)
+            )
+
+    def arrived(self, address: Address) -> None:
+        """A connection was seen to come from, or to lead to, this address."""
+        if not address.is_local:
+            self._here[address.place] += 1
+
+    def departed(self, address: Address) -> None:
+        """It ended."""
+        if not address.is_local:
+            self._here[address.place] -= 1
+            if self._here[address.place] <= 0:
+                del self._here[address.place]
+
     def connected(self, address: Address, now: float) -> None:
-        """A connection with it exists, whoever made it. An unknown address is ignored."""
+        """We dialled it, and a connection with whoever is there exists. An unknown address is
+        ignored."""
         candidate = self._known.get(address)
         if candidate is not None:
             candidate.connected = candidate.worked = True
@@ -203,8 +238,9 @@ class Candidates:
         most = self._config.max_dial_fails
         known = self._known.values()
         busy = {c.address.place for c in known if c.connected and not c.address.is_local}
+        busy.update(self._here)
         for candidate in known:
-            if candidate.connected:
+            if candidate.connected or candidate.claimed:
                 continue
             rests = float("-inf")
             if not candidate.address.is_local:

@@ -17,9 +17,11 @@ from tests.helpers.engine import (
     LEECH,
     PORT,
     SEED,
+    Hand,
     HandSeed,
     World,
     content,
+    dial,
     listening,
     sample,
 )
@@ -80,3 +82,63 @@ async def test_one_liar_among_many_is_found_and_no_honest_peer_is_blamed(
         assert banned <= {hosts[0]}
         if world.records.of(PieceFailed):
             assert banned == {hosts[0]}
+
+
+async def test_a_poisoner_that_claims_anothers_port_bans_nobody_but_itself(
+    autojump_clock: MockClock,
+) -> None:
+    world, one = World(), sample()
+    liar = HandSeed(one, answer=poison, claims=PORT)
+    async with (
+        listening(world, HAND, HandSeed(one, pause=0.1)) as victim,
+        world.node(LEECH) as node,
+    ):
+        torrent = await node.get(one.metainfo)
+        await trio.sleep(1)
+        hand = await dial(world, LEECH, HAND)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(until_closed, liar, hand)
+            with trio.fail_after(60):
+                while not world.records.of(PeerBanned):
+                    await trio.sleep(0.1)
+        now = trio.current_time()
+        (banned,) = world.records.of(PeerBanned)
+        assert banned.address == hand.stream.local
+        assert not torrent.crowd.candidates.is_banned(Address(HAND, PORT), now)
+        torrent.crowd.found([Address(HAND, PORT)], "dht")
+        with trio.fail_after(60):
+            await torrent.completed()
+        assert len(victim) == 1
+
+
+async def until_closed(peer: HandSeed, hand: Hand) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        await peer(hand)
+
+
+async def test_a_liar_is_banned_for_what_it_sent_before_it_left(
+    autojump_clock: MockClock,
+) -> None:
+    """It spoils a block of each piece it shares, and hangs up before anybody can tell."""
+    world, one = World(), sample(512 * KIB, 256 * KIB)
+    served = 0
+
+    def one_block(piece: int, begin: int, data: bytes) -> bytes | None:
+        nonlocal served
+        served += 1
+        if served > 1:
+            raise EOFError
+        return poison(piece, begin, data)
+
+    async with (
+        listening(world, HAND, HandSeed(one, answer=one_block)),
+        listening(world, SEED, HandSeed(one, pause=0.01)),
+        world.node(LEECH) as node,
+    ):
+        torrent = await node.get(one.magnet(HAND))
+        await trio.sleep(1)
+        torrent.crowd.found([Address(SEED, PORT)], "user")
+        with trio.fail_after(60):
+            await torrent.completed()
+        assert len(world.records.of(PieceFailed)) == 1
+        assert [record.address.host for record in world.records.of(PeerBanned)] == [HAND]

@@ -197,19 +197,80 @@ async def test_our_ids_differ_from_torrent_to_torrent(autojump_clock: MockClock)
         assert all(name.startswith(b"-DT0100-") for name in seen)
 
 
-async def test_a_banned_neighbour_does_not_come_back_by_another_port(
+async def test_a_banned_address_is_refused_and_a_claim_of_it_means_nothing(
     autojump_clock: MockClock,
 ) -> None:
     world, now = World(), trio.current_time()
     async with world.seed(sample()) as torrent:
-        # On one machine or network a ban is of one program, so it names the port it listens at.
         torrent.crowd.candidates.ban(Address(HAND, PORT), now)
-        for port, stays in ((PORT, False), (PORT + 1, True)):
-            hand = await greeted(world, torrent, peer_id=b"port %d" % port, extended=True)
-            await hand.send(HAVE_NONE)
-            await hand.send(EXTENDED, data=b"\0d1:mde1:pi%dee" % port)
+        host = world.net.host(HAND)
+        for local, stays in ((PORT, False), (0, True)):
+            hand = Hand(await host.connect(Address(SEED, PORT), local=Address(HAND, local)))
+            with contextlib.suppress(OSError):
+                await hand.hello(torrent.info_hash, b"port %d" % local, extended=True)
+                await hand.send(HAVE_NONE)
+                await hand.send(EXTENDED, data=b"\0d1:mde1:pi%dee" % PORT)
             await wait_all_tasks_blocked()
             assert len(torrent.crowd.peers) == stays
+
+
+@pytest.mark.parametrize("claimed_first", [True, False])
+async def test_a_claimed_port_neither_stops_nor_delays_dialling_who_is_there(
+    claimed_first: bool, autojump_clock: MockClock
+) -> None:
+    world, one = World(), sample()
+    claim = b"\0d1:mde1:pi%dee" % PORT
+    async with world.node(LEECH) as node, listening(world, HAND, HandSeed(one)) as victim:
+        torrent = await node.get(one.metainfo)
+        await trio.sleep(1)
+        liar = await greeted(world, torrent, to=LEECH, peer_id=b"liar", extended=True)
+        if claimed_first:
+            await liar.send(EXTENDED, data=claim)
+            await trio.sleep(1)
+            torrent.crowd.found([Address(HAND, PORT)], "dht")
+        else:
+            torrent.crowd.found([Address(HAND, PORT)], "dht")
+            await liar.send(EXTENDED, data=claim)
+        await trio.sleep(1)
+        assert len(victim) == 1
+        liar.stream.close()
+        with trio.fail_after(60):
+            await torrent.completed()
+        assert len(victim) == 1
+
+
+async def test_who_leaves_is_dialled_where_it_claimed_to_listen(
+    autojump_clock: MockClock,
+) -> None:
+    world, one = World(), sample()
+    async with (
+        world.node(LEECH) as node,
+        listening(world, HAND, HandSeed(one)) as there,
+    ):
+        torrent = await node.get(one.metainfo)
+        await trio.sleep(1)
+        hand = await greeted(world, torrent, to=LEECH, peer_id=b"came in", extended=True)
+        await hand.send(EXTENDED, data=b"\0d1:mde1:pi%dee" % PORT)
+        await trio.sleep(60)
+        assert not there  # it is here already, as far as it says
+        hand.stream.close()
+        await trio.sleep(5)
+        assert len(there) == 1
+
+
+async def test_who_came_in_and_is_named_besides_is_dialled_once(autojump_clock: MockClock) -> None:
+    world, one = World(), sample()
+    async with world.node(SEED) as came, world.node(LEECH) as node:
+        torrent = await node.get(one.metainfo)
+        await trio.sleep(1)
+        await came.get(one.magnet(LEECH))
+        await trio.sleep(20)
+        (peer,) = torrent.crowd.peers.values()
+        for _ in range(100):
+            torrent.crowd.found([Address(SEED, PORT)], "dht")
+            await trio.sleep(3)
+        assert list(torrent.crowd.peers.values()) == [peer]
+        assert world.net.stats.connections == 2
 
 
 async def test_a_public_host_gets_one_connection(autojump_clock: MockClock) -> None:

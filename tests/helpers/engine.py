@@ -289,6 +289,8 @@ class HandSeed:
     pause: float = 0.0
     """Seconds before each block."""
     fast: bool = True
+    claims: int | None = None
+    """The port at which it says it listens."""
     requests: list[tuple[int, int]] = field(default_factory=list)
     heard: list[int] = field(default_factory=list)
     """Kinds of all messages."""
@@ -304,7 +306,8 @@ class HandSeed:
             count = self.sample.count
             bits = ((1 << count) - 1) << (-count % 8)
             await hand.send(BITFIELD, data=bits.to_bytes(-(-count // 8), "big"))
-        extensions = b"d1:md11:ut_metadatai3ee13:metadata_sizei%dee" % size
+        port = b"" if self.claims is None else b"1:pi%de" % self.claims
+        extensions = b"d1:md11:ut_metadatai3ee13:metadata_sizei%de%be" % (size, port)
         await hand.send(EXTENDED, data=b"\0" + extensions)
         await hand.send(UNCHOKE)
         theirs = 0

@@ -309,3 +309,60 @@ def test_a_64_counts_as_one_host() -> None:
     (banned,) = subject.dump(1.0)[1]
     again.ban(banned, 1.0)
     assert again.is_resting(there, 2.0, incoming=False)
+
+
+def test_an_address_known_from_a_claim_alone_is_dialled_when_who_claimed_it_left() -> None:
+    subject = candidates()
+    subject.claimed(NEAR, 0.0)
+    assert subject.take(0.0) is None
+    assert subject.next_time(0.0) is None
+    subject.released(NEAR, 10.0)
+    assert subject.next_time(10.0) == 12.0
+    assert subject.take(12.0) == NEAR
+
+
+@pytest.mark.parametrize("named_first", [True, False])
+def test_a_claim_changes_nothing_for_what_others_name(named_first: bool) -> None:
+    subject = candidates()
+    if named_first:
+        subject.add(NEAR, "dht", 0.0)
+    subject.claimed(NEAR, 0.0)
+    if not named_first:
+        subject.add(NEAR, "dht", 0.0)
+    assert subject.next_time(0.0) == 0.0
+    subject.released(NEAR, 0.0, parted=True)
+    assert subject.take(0.0) == NEAR
+
+
+def test_a_claim_gives_no_second_chance_to_what_failed() -> None:
+    subject = candidates()
+    subject.add(FAR, "dht", 0.0)
+    for now in (0.0, 60.0, 180.0):
+        fail(subject, FAR, now)
+    subject.claimed(FAR, 1000.0)
+    subject.released(FAR, 1000.0)
+    assert subject.next_time(1000.0) is None
+
+
+def test_a_seed_that_came_and_parted_is_looked_for_when_we_need_seeds() -> None:
+    subject = candidates()
+    subject.claimed(NEAR, 0.0)
+    subject.released(NEAR, 0.0, parted=True)
+    assert subject.take(600.0) is None
+    subject.need_seeds(600.0)
+    assert subject.take(600.0) == NEAR
+
+
+def test_a_public_host_that_is_here_is_not_dialled_at_another_port() -> None:
+    subject = candidates()
+    subject.add(FAR, "dht", 0.0)
+    subject.arrived(FAR._replace(port=50_000))
+    subject.arrived(FAR._replace(port=50_001))
+    assert subject.take(0.0) is None
+    subject.departed(FAR._replace(port=50_000))
+    assert subject.take(0.0) is None
+    subject.departed(FAR._replace(port=50_001))
+    assert subject.take(0.0) == FAR
+    subject.add(NEAR, "dht", 0.0)
+    subject.arrived(NEAR._replace(port=50_000))
+    assert subject.take(0.0) == NEAR
