@@ -167,6 +167,65 @@ def test_a_seed_keeps_a_peer_until_it_had_its_quota_and_a_minute() -> None:
         assert (set(again.unchoke[:4]) == first) is stays
 
 
+def served(views: list[PeerView], choices: Choices, *, pieces_sent: float = 0.0) -> list[PeerView]:
+    """The same peers after the choices were carried out."""
+    return [
+        replace(
+            view,
+            unchoked=view.key in choices.unchoke,
+            choked_since=1.0,
+            pieces_sent=pieces_sent,
+        )
+        for view in views
+    ]
+
+
+def test_a_free_slot_at_a_seed_takes_no_slot_from_who_had_its_quota() -> None:
+    """Whoever comes and goes as often as it likes does not make the round come sooner."""
+    choker, chance = Choker(CONFIG), rng()
+    first = choker.round(peers(*[0] * 8), 0.0, chance, seeding=True)
+    views = served(peers(*[0] * 8), first, pieces_sent=500.0)
+    kept = choker.round(views, 100.0, chance, seeding=True, only_free_slots=True)
+    assert set(kept.unchoke[:4]) == regular(first)
+    moved = choker.round(views, 100.0, chance, seeding=True)
+    assert not set(moved.unchoke[:4]) & regular(first)
+
+
+def test_of_those_who_wait_for_a_free_slot_the_best_gets_it() -> None:
+    choker, chance = Choker(CONFIG), rng()
+    choker.round(peers(3, 2, 1), 0.0, chance, seeding=False)
+    more = choker.round(peers(3, 2, 1, 5, 9, 7), 1.0, chance, seeding=False, only_free_slots=True)
+    assert more.unchoke[:4] == (0, 1, 2, 4)
+
+
+def test_who_is_served_by_chance_takes_no_turn_of_others() -> None:
+    """However fast it is: its turn at a seed comes when it has waited longest."""
+    choker, chance = Choker(CONFIG), rng()
+    first = choker.round(peers(*[0] * 6), 0.0, chance, seeding=True)
+    lucky = first.optimistic
+    views = [
+        replace(view, rate_up=1000.0 if view.key == lucky else 1.0)
+        for view in served(peers(*[0] * 6), first)
+    ]
+    again = choker.round(views, 10.0, chance, seeding=True)
+    assert set(again.unchoke[:4]) == regular(first)
+
+
+def test_who_lost_its_slot_meanwhile_waits_with_the_others() -> None:
+    choker, chance = Choker(CONFIG), rng()
+    first = choker.round(peers(*[0] * 6), 0.0, chance, seeding=True)
+    gone = first.unchoke[0]
+    views = [
+        replace(view, unchoked=False, rate_up=1000.0, choked_since=9.0)
+        if view.key == gone
+        else view
+        for view in served(peers(*[0] * 6), first)
+    ]
+    again = choker.round(views, 10.0, chance, seeding=True)
+    assert gone not in again.unchoke[:4]
+    assert set(first.unchoke[1:4]) < set(again.unchoke[:4])
+
+
 @given(
     st.lists(
         st.builds(

@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
-from dht_torrent.torrent.picker import ENDGAME_DEPTH, Picker, Received, State
-from dht_torrent.torrent.pieces import RECEIVED, Bitfield, Block, BufferPool, OpenPiece
+from dht_torrent.torrent.picker import ENDGAME_DEPTH, SOLO_PATIENCE, Picker, Received, State
+from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, BufferPool, OpenPiece
 from dht_torrent.torrent.source import REFUSAL_PAUSE
 
 ROOM = 10_000
@@ -131,6 +131,37 @@ def test_a_failed_piece_is_asked_for_again() -> None:
     assert subject.state(0) is State.MISSING
     assert subject.open_bytes == 0
     assert len(ask(subject, 1)) == 2
+
+
+def test_the_buffer_of_a_piece_is_used_again_when_the_piece_is_done_with() -> None:
+    """And whoever still holds the piece cannot reach the next one's bytes through it."""
+    subject = picker(3, 2)
+    seeds(subject, 1)
+    buffers: list[bytearray] = []
+    for settle in (subject.verified, subject.failed, subject.verified):
+        (piece,) = deliver(subject, 1, ask(subject, 1, 2))
+        buffers.append(piece.storage)
+        settle(piece.index)
+        assert not piece.buffer
+        assert piece.storage is not buffers[-1]
+        assert subject._pool.held == 2 * BLOCK
+    assert buffers[0] is buffers[1] is buffers[2]
+    first, _ = ask(subject, 1, 2)
+    open_piece = subject._open[first.index]
+    subject.choked(1)  # given up with nothing in it
+    assert not open_piece.buffer
+    assert subject._pool.held == 2 * BLOCK
+
+
+def test_who_rejects_a_block_is_not_asked_for_that_piece_and_others_are_first() -> None:
+    subject = picker(4, 4)
+    seeds(subject, 1, 2)
+    first = ask(subject, 1, 2)
+    subject.rejected(1, first[0])
+    assert pieces_of(ask(subject, 1, 2)) != pieces_of(first)
+    rest = ask(subject, 2, 3)
+    assert pieces_of(rest) == pieces_of(first)
+    assert first[0] in rest
 
 
 def test_a_lost_piece_is_asked_for_again() -> None:
@@ -582,6 +613,145 @@ def test_a_bitfield_of_another_size_is_a_protocol_error() -> None:
         subject.peer_bitfield(1, Bitfield(3))
 
 
+# -- suspicion -----------------------------------------------------------------------------------
+
+
+def alone(subject: Picker, peer: int, room: int = ROOM, now: float = 0.0) -> list[Block]:
+    return subject.next_requests(peer, room, now, alone=True)
+
+
+def test_a_peer_on_parole_gets_one_whole_piece_and_the_next_when_that_is_settled() -> None:
+    subject = picker(4, 4)
+    seeds(subject, 1)
+    first, rest = alone(subject, 1, 1), alone(subject, 1)
+    assert len(first + rest) == 4
+    assert len(pieces_of(first + rest)) == 1
+    assert alone(subject, 1) == []
+    (piece,) = deliver(subject, 1, first + rest)
+    assert alone(subject, 1) == []  # it is not known yet whether it lied
+    subject.verified(piece.index)
+    assert len(alone(subject, 1)) == 4
+
+
+def test_a_peer_on_parole_is_asked_for_nothing_while_it_chokes_us() -> None:
+    subject = picker(4, 4)
+    seeds(subject, 1)
+    assert subject.next_requests(1, ROOM, 0.0, allowed={0, 1}, alone=True) == []
+
+
+def test_nobody_takes_part_in_the_piece_of_a_peer_on_parole() -> None:
+    subject = picker(2, 4, max_open_bytes=1)
+    seeds(subject, 1, 2, 3)
+    mine = alone(subject, 1, 2)
+    others = ask(subject, 2) + ask(subject, 3)
+    assert not set(pieces_of(mine)) & set(pieces_of(others))
+    assert subject.next_requests(3, ROOM, 0.0, allowed=set(pieces_of(mine))) == []
+
+
+def test_who_comes_on_parole_keeps_the_piece_that_is_all_its_own() -> None:
+    subject = picker(4, 4)
+    seeds(subject, 1)
+    first = ask(subject, 1, 2)
+    give(subject, 1, first[0])
+    rest = alone(subject, 1)
+    assert pieces_of(rest) == pieces_of(first)
+    assert len(rest) == 2
+
+
+@pytest.mark.parametrize("asked_only", [True, False])
+def test_who_comes_on_parole_begins_anew_if_others_have_a_part_in_its_piece(
+    asked_only: bool,
+) -> None:
+    subject = picker(4, 4, max_open_bytes=1)
+    seeds(subject, 1, 2, 3)
+    one, two = ask(subject, 1, 2), ask(subject, 2, 4)
+    shared = [block for block in ask(subject, 3) if block.index == one[0].index]
+    assert shared
+    if not asked_only:
+        deliver(subject, 3, shared)
+    deliver(subject, 2, two)
+    subject.verified(two[0].index)
+    subject.give_back(3)
+    deliver(subject, 1, one)
+    assert one[0].index not in pieces_of(alone(subject, 1))
+
+
+def test_a_broken_piece_comes_from_one_peer_alone_and_of_another_from_its_beginning() -> None:
+    subject = picker(2, 4, max_open_bytes=1)
+    seeds(subject, 1, 2, 3, 4)
+    index = broken(subject, 1, 2)
+    for key in (1, 2):
+        subject.peer_left(key)
+    subject.proved(3)
+    (first, *_) = part = ask(subject, 3, 2)
+    assert pieces_of(part) == [index]
+    give(subject, 3, first)
+    assert index not in pieces_of(ask(subject, 4))
+    deliver(subject, 4, [Block(1 - index, begin * BLOCK, BLOCK) for begin in range(4)])
+    subject.verified(1 - index)
+    assert ask(subject, 4) == []  # not for the endgame either
+    subject.give_back(3)
+    assert ask(subject, 4) == [Block(index, begin * BLOCK, BLOCK) for begin in range(4)]
+    assert give(subject, 3, part[1]) == Received("duplicate")  # late, and not wanted in there
+    assert subject._open[index].senders == [NOBODY] * 4
+
+
+def test_who_was_interrupted_in_a_solo_piece_goes_on_with_it() -> None:
+    subject = picker(1, 4)
+    seeds(subject, 1)
+    first = alone(subject, 1, 2)
+    give(subject, 1, first[0])
+    subject.choked(1)
+    assert alone(subject, 1) == [Block(0, begin * BLOCK, BLOCK) for begin in range(1, 4)]
+
+
+def test_a_disk_that_fails_takes_no_suspicion_away() -> None:
+    subject = picker(2, 2)
+    seeds(subject, 1, 2, 3)
+    index = broken(subject, 1, 2)
+    subject.proved(3)
+    (piece,) = deliver(subject, 3, [b for b in ask(subject, 3, 2) if b.index == index])
+    subject.failed(index)
+    ask(subject, 3, 1)
+    assert subject._open[piece.index].solo == 3
+
+
+def test_a_solo_piece_is_taken_away_for_who_has_nothing_to_do_and_each_time_later() -> None:
+    subject = picker(1, 2)
+    seeds(subject, 1, 2)
+    now, holder, idle = 0.0, 1, 2
+    for times in range(4):
+        blocks = alone(subject, holder, now=now)
+        assert len(blocks) == 2
+        patience = SOLO_PATIENCE * 2**times
+        assert subject.take_away([(idle, False)], now + patience - 0.1) == []
+        assert subject.take_away([(holder, False)], now + patience) == []
+        assert subject.take_away([(idle, False)], now + patience) == [(holder, b) for b in blocks]
+        now += patience
+        assert alone(subject, holder, now=now) == []
+        assert subject.outstanding(holder) == 0
+        holder, idle = idle, holder
+
+
+def test_a_shared_piece_is_taken_away_only_for_who_may_not_help_with_it() -> None:
+    subject = picker(1, 2)
+    seeds(subject, 1, 2)
+    blocks = ask(subject, 1)
+    assert subject.take_away([(2, False)], 1000.0) == []
+    assert subject.take_away([(2, True)], 1000.0) == [(1, block) for block in blocks]
+    assert len(alone(subject, 2, now=1000.0)) == 2
+
+
+def test_what_a_peer_on_parole_left_is_missing_again() -> None:
+    subject = picker(1, 2)
+    seeds(subject, 1)
+    first, _ = alone(subject, 1)
+    give(subject, 1, first)
+    subject.peer_left(1)
+    assert subject.state(0) is State.MISSING
+    assert (subject.open_bytes, subject._solo) == (0, {})
+
+
 # -- anything at all -----------------------------------------------------------------------------
 
 PIECES, BLOCKS = 7, 3
@@ -646,11 +816,16 @@ class AnySwarm(RuleBasedStateMachine):
         assert made == (not before and self.subject.interesting(peer))
 
     @precondition(lambda self: self.has)
-    @rule(number=peer_numbers, room=st.integers(0, 12), allowed=st.one_of(st.none(), some_pieces))
-    def request(self, number: int, room: int, allowed: set[int] | None) -> None:
+    @rule(
+        number=peer_numbers,
+        room=st.integers(0, 12),
+        allowed=st.one_of(st.none(), some_pieces),
+        alone=st.booleans(),
+    )
+    def request(self, number: int, room: int, allowed: set[int] | None, alone: bool) -> None:
         peer = self.peer(number)
         elsewhere = {block for blocks in self.asked.values() for block in blocks}
-        blocks = self.subject.next_requests(peer, room, self.now, allowed=allowed)
+        blocks = self.subject.next_requests(peer, room, self.now, allowed=allowed, alone=alone)
         assert len(blocks) <= room
         assert len(set(blocks)) == len(blocks)
         for block in blocks:
@@ -669,7 +844,7 @@ class AnySwarm(RuleBasedStateMachine):
         for index in self.wanted - got - set(self.pending) - open_pieces:
             is_open = self.subject.state(index) is State.OPEN
             assert not any(index in has for has in self.has.values()) or (
-                is_open and not self.subject._open[index].free
+                is_open and (not self.subject._open[index].free or index in self.subject._solo)
             )
 
     @precondition(lambda self: any(self.asked.values()))
@@ -721,6 +896,19 @@ class AnySwarm(RuleBasedStateMachine):
         self.now += passed
         for peer, block in self.subject.expire(self.now - 20.0):
             self.asked[peer].remove(block)
+
+    @precondition(lambda self: self.has)
+    @rule(number=peer_numbers, proved=st.booleans())
+    def proof(self, number: int, proved: bool) -> None:
+        self.subject.proved(self.peer(number), proved=proved)
+
+    @precondition(lambda self: self.has)
+    @rule(number=peer_numbers, alone=st.booleans())
+    def take_away(self, number: int, alone: bool) -> None:
+        peer = self.peer(number)
+        if not self.asked[peer]:
+            for other, block in self.subject.take_away([(peer, alone)], self.now):
+                self.asked[other].remove(block)
 
     @precondition(lambda self: self.pending)
     @rule(good=st.booleans(), blame=st.booleans())
@@ -778,6 +966,17 @@ class AnySwarm(RuleBasedStateMachine):
             assert (piece.index in subject._partial) == (piece.free > 0)
             assert (piece.index in subject._orphans) == (piece.free > 0 and piece.owner is None)
         assert not copies
+
+    @invariant()
+    def a_solo_piece_is_of_one_peer(self) -> None:
+        subject = self.subject
+        assert {i for i, piece in subject._open.items() if piece.solo is not None} == set(
+            subject._solo
+        )
+        for index, piece in subject._solo.items():
+            assert set(piece.senders) <= {NOBODY, piece.solo}
+            asked = {peer for peer, blocks in self.asked.items() for b in blocks if b[0] == index}
+            assert asked <= {piece.solo}
 
     @invariant()
     def availability_is_what_counting_gives(self) -> None:
