@@ -116,7 +116,7 @@ class Peer:
         self.peer_id = greeted.handshake.peer_id
         self.address: Address = greeted.stream.remote
         self.listens_at: Address | None = None if incoming else self.address
-        """Where it was dialled, by this connection or by one that met the same peer id there."""
+        """Where we dialled it; None if it came to us."""
         self.claims: Address | None = None
         """Where it says it listens (BEP 10's `p`), if it came to us: to be believed by nobody."""
         self.source = source
