@@ -28,6 +28,7 @@ poisoners, each the median and the most.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for seed in range(args.seed, args.seed + args.runs):
                 runs.append(run.run(partial(poisoning, plan=plan), seed=seed))
                 base.append(run.run(partial(poisoning, plan=alone(plan)), seed=seed))
+                gc.collect()  # or all the copies of a hundred runs would pile up
                 study.row(
                     row=row,
                     run=seed,

@@ -44,6 +44,36 @@ def test_liars_that_were_there_before_the_first_was_found_do_not_add_up() -> Non
     assert subject.resumes(NEAR) == 2.0
 
 
+def test_an_innocent_place_waits_for_nothing() -> None:
+    subject = Bans(CONFIG)
+    subject.convict(FAR, 0.0)
+    assert (subject.delay(FAR), subject.delay(NEAR)) == (10.0, 0.0)
+    assert (subject.resumes(FAR), subject.resumes(NEAR)) == (10.0, float("-inf"))
+
+
+def test_who_is_banned_again_is_the_latest_to_be_lifted() -> None:
+    subject = Bans(CONFIG)
+    for port in range(MAX_PORTS):
+        subject.ban(NEAR._replace(port=port), 0.0)
+    subject.ban(NEAR._replace(port=0), 5_000.0)
+    subject.ban(NEAR._replace(port=MAX_PORTS), 5_000.0)
+    assert subject.is_banned(NEAR._replace(port=0), 12_000.0)
+    assert not subject.is_banned(NEAR._replace(port=1), 5_000.0)
+
+
+def test_bans_outlive_the_parole_of_their_place() -> None:
+    subject = Bans(CONFIG)
+    subject.convict(FAR, 0.0)
+    other = FAR._replace(port=2)
+    subject.ban(other, 5_000.0)
+    subject.convict(FAR._replace(port=3), 10_020.0)  # begins anew
+    assert subject.is_banned(other, 10_020.0)
+    for port in range(10, 10 + MAX_PORTS):
+        subject.ban(FAR._replace(port=port), 10_020.0)
+    assert not subject.is_banned(other, 10_020.0)
+    assert len(subject._until) == MAX_PORTS
+
+
 def test_a_place_is_forgiven_when_nobody_of_it_lied_for_long() -> None:
     subject = Bans(CONFIG)
     subject.convict(FAR, 0.0)

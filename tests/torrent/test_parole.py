@@ -94,6 +94,28 @@ def test_a_conviction_puts_the_unproved_of_its_host_on_parole_at_once() -> None:
     assert [subject.standing(peer, 0.0) for peer in (2, 3, 4)] == [Standing.ALONE, None, None]
 
 
+def test_what_is_held_against_the_host_is_not_cleared_by_a_piece() -> None:
+    subject = parole(1, 2, 3)
+    subject.convicted(1, at(1), 0.0)
+    subject.suspect([3], 7)
+    subject.cleared([2, 3], 8)
+    assert subject.standing(2, 0.0) is Standing.ALONE
+    assert subject.standing(3, 0.0) is Standing.ALONE
+
+
+def test_who_is_convicted_after_it_left_has_the_next_one_wait_longer() -> None:
+    """Or to leave in time would be the way to come back as often as one likes."""
+    bans = Bans(CONFIG)
+    subject = Parole(bans)
+    for peer in (1, 2):
+        subject.joined(peer, at(peer), 0.0)
+    subject.convicted(1, at(1), 0.0)
+    assert bans.resumes(at(9)) == 1.0
+    subject.left(2)
+    subject.convicted(2, at(2), 0.0)
+    assert bans.resumes(at(9)) == 2.0
+
+
 def test_those_who_come_later_are_tried_one_at_a_time_and_ever_later() -> None:
     subject = parole(1)
     subject.convicted(1, at(1), 0.0)

@@ -653,9 +653,16 @@ def test_who_comes_on_parole_keeps_the_piece_that_is_all_its_own() -> None:
     seeds(subject, 1)
     first = ask(subject, 1, 2)
     give(subject, 1, first[0])
-    rest = alone(subject, 1)
+    rest = alone(subject, 1, 1)
     assert pieces_of(rest) == pieces_of(first)
+    subject.sequential = True
+    seeds(subject, 2)
+    assert first[0].index not in pieces_of(ask(subject, 2))
+    rest += alone(subject, 1)
     assert len(rest) == 2
+    deliver(subject, 1, [first[1], *rest])
+    assert subject.state(first[0].index) is State.PENDING
+    assert alone(subject, 1) == []
 
 
 @pytest.mark.parametrize("asked_only", [True, False])
@@ -694,6 +701,16 @@ def test_a_broken_piece_comes_from_one_peer_alone_and_of_another_from_its_beginn
     assert ask(subject, 4) == [Block(index, begin * BLOCK, BLOCK) for begin in range(4)]
     assert give(subject, 3, part[1]) == Received("duplicate")  # late, and not wanted in there
     assert subject._open[index].senders == [NOBODY] * 4
+
+
+def test_a_solo_piece_does_not_hold_up_the_endgame_of_others() -> None:
+    subject = picker(2, 4)
+    seeds(subject, 1, 2, 3)
+    mine = alone(subject, 1, 2)  # and two blocks of it nobody is asked for
+    theirs = ask(subject, 2)
+    assert len(theirs) == 4
+    assert ask(subject, 3) == theirs
+    assert mine[0].index not in pieces_of(theirs)
 
 
 def test_who_was_interrupted_in_a_solo_piece_goes_on_with_it() -> None:
