@@ -665,22 +665,22 @@ def test_who_comes_on_parole_keeps_the_piece_that_is_all_its_own() -> None:
     assert alone(subject, 1) == []
 
 
-@pytest.mark.parametrize("asked_only", [True, False])
-def test_who_comes_on_parole_begins_anew_if_others_have_a_part_in_its_piece(
-    asked_only: bool,
-) -> None:
-    subject = picker(4, 4, max_open_bytes=1)
+@pytest.mark.parametrize("came", [True, False])
+def test_who_comes_on_parole_begins_anew_if_others_have_a_part_in_its_piece(came: bool) -> None:
+    subject = picker(2, 8, max_open_bytes=1)
     seeds(subject, 1, 2, 3)
-    one, two = ask(subject, 1, 2), ask(subject, 2, 4)
-    shared = [block for block in ask(subject, 3) if block.index == one[0].index]
-    assert shared
-    if not asked_only:
-        deliver(subject, 3, shared)
-    deliver(subject, 2, two)
-    subject.verified(two[0].index)
-    subject.give_back(3)
+    one, two, three = ask(subject, 1, 2), ask(subject, 2), ask(subject, 3, 2)
+    (index,) = pieces_of(one)
+    assert pieces_of(three) == [index]
+    assert len(two) == 8
+    if came:
+        deliver(subject, 3, three)
+    assert alone(subject, 1) == []
     deliver(subject, 1, one)
-    assert one[0].index not in pieces_of(alone(subject, 1))
+    if not came:
+        assert alone(subject, 1) == []  # that of others is still under way
+        deliver(subject, 3, three)
+    assert alone(subject, 1) == [Block(index, number * BLOCK, BLOCK) for number in range(8)]
 
 
 def test_a_broken_piece_comes_from_one_peer_alone_and_of_another_from_its_beginning() -> None:
@@ -748,6 +748,31 @@ def test_a_solo_piece_is_taken_away_for_who_has_nothing_to_do_and_each_time_late
         assert alone(subject, holder, now=now) == []
         assert subject.outstanding(holder) == 0
         holder, idle = idle, holder
+
+
+def test_from_whom_a_piece_was_taken_away_gets_it_last() -> None:
+    """Also who is asked for none of it at the moment, and who was suspected before."""
+    subject = picker(2, 4, max_open_bytes=1)
+    seeds(subject, 1, 2, 3)
+    index = broken(subject, 1, 2)
+    subject.proved(3)
+    blocks = [block for block in ask(subject, 3, 2) if block.index == index]
+    give(subject, 3, blocks[0])
+    subject.give_back(3)
+    assert subject.take_away([(1, True)], SOLO_PATIENCE) == []
+    assert subject._missing.broken == {index: frozenset({1, 2, 3})}
+    assert index not in pieces_of(ask(subject, 3, now=SOLO_PATIENCE))
+
+
+def test_a_solo_piece_is_not_begun_anew_while_its_peer_is_asked_for_the_rest() -> None:
+    subject = picker(1, 4)
+    seeds(subject, 1, 2)
+    blocks = alone(subject, 1)
+    subject.rejected(1, blocks[0])
+    assert ask(subject, 2) == []
+    assert alone(subject, 2) == []
+    assert deliver(subject, 1, blocks[1:]) == []
+    assert len(ask(subject, 2)) == 4
 
 
 def test_a_shared_piece_is_taken_away_only_for_who_may_not_help_with_it() -> None:
