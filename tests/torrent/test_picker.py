@@ -475,6 +475,15 @@ def test_a_peer_takes_part_in_the_endgame_with_few_requests() -> None:
     assert ask(subject, 2) == []
 
 
+def test_what_is_left_of_the_room_goes_to_the_endgame() -> None:
+    subject = picker(1, 4)
+    seeds(subject, 1, 2)
+    asked = ask(subject, 1, 3)
+    blocks = ask(subject, 2, 2)
+    assert len(blocks) == 2
+    assert len(set(blocks) - set(asked)) == 1
+
+
 def test_the_first_copy_that_comes_cancels_the_others() -> None:
     subject = picker(1, 1)
     seeds(subject, 1, 2, 3)
@@ -669,7 +678,7 @@ def test_who_comes_on_parole_keeps_the_piece_that_is_all_its_own() -> None:
 def test_who_comes_on_parole_begins_anew_if_others_have_a_part_in_its_piece(came: bool) -> None:
     subject = picker(2, 8, max_open_bytes=1)
     seeds(subject, 1, 2, 3)
-    one, two, three = ask(subject, 1, 2), ask(subject, 2), ask(subject, 3, 2)
+    one, two, three = ask(subject, 1, 2), ask(subject, 2, 8), ask(subject, 3, 2)
     (index,) = pieces_of(one)
     assert pieces_of(three) == [index]
     assert len(two) == 8
