@@ -89,7 +89,11 @@ class Blame:
             and not self._picker.outstanding(key)
             and (standing := self._parole.standing(key, now)) is not Standing.WAITING
         ]
-        return self._picker.take_away(idle, now) if idle else []
+        if not idle:
+            return []
+        # Those who proved themselves, if there are any; the others might hold it up themselves.
+        proved = [one for one in idle if self._parole.is_proved(one[0])]
+        return self._picker.take_away(proved or idle, now)
 
     def _ban(self, key: int, address: Address, now: float) -> None:
         if self._candidates.is_banned(address, now):

@@ -87,7 +87,9 @@ class Parole:
         return False
 
     def left(self, peer: int) -> None:
-        address = self._addresses.pop(peer)
+        address = self._addresses.pop(peer, None)
+        if address is None:
+            return
         if self._pieces.get(peer):
             _remember(self._left, address.place)
         self._pieces.pop(peer, None)

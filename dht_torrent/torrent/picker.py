@@ -273,7 +273,9 @@ class Picker:
 
     def proved(self, peer: int, *, proved: bool = True) -> None:
         """The peer completed a whole piece alone; or is suspected again."""
-        self._peers[peer].proved = proved
+        source = self._peers[peer]
+        source.proved = proved
+        source.lost = source.lost and not proved
 
     def lost(self, index: int) -> None:
         """A piece we had is gone from the disk, or is broken there: missing again."""
@@ -403,11 +405,13 @@ class Picker:
     def take_away(self, idle: Iterable[tuple[int, bool]], now: float) -> list[tuple[int, Block]]:
         """Nobody may hold up the download with a piece that others are not let near. `idle`: peers
         that could be asked and have nothing to do, each with whether it is on parole. A solo piece
-        that is not done after SOLO_PATIENCE is given up if one of them can have it; for one on
-        parole, which may not help out, any piece is. Returns requests, to be cancelled."""
+        that is not done after SOLO_PATIENCE is given to one that can have it, to be begun anew; to
+        one on parole, which may not help out, any piece is. Returns requests, to be cancelled."""
         cancels: list[tuple[int, Block]] = []
         for key, alone in idle:
             source = self._peers[key]
+            if source.lost:
+                continue
             for piece in list((self._open if alone else self._solo).values()):
                 patience = SOLO_PATIENCE * 2 ** min(self._taken_away.get(piece.index, 0), 16)
                 if (
@@ -416,6 +420,9 @@ class Picker:
                     and source.can(piece.index, now)
                 ):
                     cancels += self._take_away(piece)
+                    mine = self._open_piece(source, piece.index, now)
+                    if alone:
+                        self._reserve(source, mine)
                     break
         return cancels
 
@@ -518,7 +525,12 @@ class Picker:
     def _take_away(self, piece: OpenPiece) -> list[tuple[int, Block]]:
         holders = {sender for sender in piece.senders if sender != NOBODY}
         withdrawn = self._withdraw(piece)
-        holders.update(key for key, _ in withdrawn)
+        slow = {key for key, _ in withdrawn} | (
+            {piece.solo} if piece.solo in self._peers else set()
+        )
+        for key in slow:
+            self._peers[key].lost = True
+        holders |= slow
         for key in sorted(holders):
             if key in self._peers:
                 self._peers[key].refused[piece.index] = REFUSAL_PAUSE

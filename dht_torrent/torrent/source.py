@@ -27,6 +27,7 @@ class Source:
         "interest",
         "key",
         "late",
+        "lost",
         "outstanding",
         "paused",
         "proved",
@@ -55,6 +56,8 @@ class Source:
         """Piece -> not to be asked for before."""
         self.proved = False
         """Completed a whole piece alone: suspect pieces are best asked of it."""
+        self.lost = False
+        """A piece it held up was taken from it: no piece is taken from others for it."""
         self.alone: int | None = None
         """The piece it is to complete alone before it may have another, while it is on parole."""
         self.exhausted = False

@@ -299,3 +299,47 @@ def test_liars_are_convicted_one_wasted_piece_each() -> None:
         siege.finish(rng, comebacks=0)
         assert siege.picker.done
         assert siege.failed <= 10 + 2  # and what was shared when the first was found
+
+
+def test_who_shared_a_piece_that_failed_is_asked_alone_until_it_passes() -> None:
+    siege = Siege(1, open_pieces=1)
+    one, two, three = siege.join(HOSTS[0], "spoils"), siege.join(HOSTS[0]), siege.join(HOSTS[0])
+    siege.ask(one, 1)
+    (first,) = one.asked
+    siege.answer(one, first, spoil=True)
+    siege.picker.choked(one.key)
+    siege.ask(two, 2)
+    for block in list(two.asked):
+        siege.answer(two, block, spoil=False)
+    siege.settle()
+    standings = [siege.blame.standing(cast(Any, peer), 0.0) for peer in (one, two, three)]
+    assert standings == [Standing.ALONE, Standing.ALONE, None]
+    while not siege.banned:
+        siege.ask(three, 3)
+        for block in list(three.asked):
+            siege.answer(three, block, spoil=False)
+        siege.settle()
+    assert siege.banned == {one.address}
+    assert siege.blame.standing(cast(Any, two), 0.0) is not Standing.WAITING
+
+
+def test_a_piece_held_up_by_one_peer_goes_to_one_that_proved_itself() -> None:
+    siege = Siege(1, open_pieces=PIECES)
+    slow = [siege.join(f"9.9.9.{number}", "stalls") for number in range(5)]
+    honest = siege.join("9.9.9.9")
+    siege.turn(honest)
+    while siege.pending:
+        siege.settle()
+    for other in slow:
+        siege.blame._parole.suspect([other.key], 99)
+        siege.turn(other)
+    seconds = 0
+    while not siege.picker.done:
+        siege.turn(honest)
+        while siege.pending:
+            siege.settle()
+        siege.tick(1.0)
+        seconds += 1
+        for other in slow:
+            siege.turn(other)
+    assert seconds <= 18  # requests expire after 20

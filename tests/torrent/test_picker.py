@@ -744,19 +744,31 @@ def test_a_disk_that_fails_takes_no_suspicion_away() -> None:
 
 def test_a_solo_piece_is_taken_away_for_who_has_nothing_to_do_and_each_time_later() -> None:
     subject = picker(1, 2)
-    seeds(subject, 1, 2)
-    now, holder, idle = 0.0, 1, 2
-    for times in range(4):
+    seeds(subject, *range(5))
+    now = 0.0
+    for holder in range(4):
+        idle = holder + 1
         blocks = alone(subject, holder, now=now)
         assert len(blocks) == 2
-        patience = SOLO_PATIENCE * 2**times
+        patience = SOLO_PATIENCE * 2**holder
         assert subject.take_away([(idle, False)], now + patience - 0.1) == []
         assert subject.take_away([(holder, False)], now + patience) == []
         assert subject.take_away([(idle, False)], now + patience) == [(holder, b) for b in blocks]
         now += patience
         assert alone(subject, holder, now=now) == []
         assert subject.outstanding(holder) == 0
-        holder, idle = idle, holder
+        assert subject._open[0].solo == idle  # nobody else gets it first
+
+
+def test_who_held_up_a_piece_takes_none_from_others_before_it_proves_itself() -> None:
+    subject = picker(1, 2)
+    seeds(subject, 1, 2)
+    alone(subject, 1)
+    subject.take_away([(2, True)], SOLO_PATIENCE)
+    assert len(alone(subject, 2, now=SOLO_PATIENCE)) == 2
+    assert subject.take_away([(1, True)], 1000.0) == []
+    subject.proved(1)
+    assert len(subject.take_away([(1, True)], 1000.0)) == 2
 
 
 def test_from_whom_a_piece_was_taken_away_gets_it_last() -> None:
@@ -768,8 +780,10 @@ def test_from_whom_a_piece_was_taken_away_gets_it_last() -> None:
     blocks = [block for block in ask(subject, 3, 2) if block.index == index]
     give(subject, 3, blocks[0])
     subject.give_back(3)
+    subject.give_back(1)
     assert subject.take_away([(1, True)], SOLO_PATIENCE) == []
-    assert subject._missing.broken == {index: frozenset({1, 2, 3})}
+    assert subject._open[index].avoid == frozenset({1, 2, 3})
+    assert subject._open[index].solo == 1
     assert index not in pieces_of(ask(subject, 3, now=SOLO_PATIENCE))
 
 
