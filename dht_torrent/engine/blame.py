@@ -99,7 +99,7 @@ class Blame:
         if self._candidates.is_banned(address, now):
             return
         self._parole.convicted(key, address, now)
-        self._candidates.forget_banned(address)
+        self._candidates.convicted(address, now)
         self._trace(PeerBanned(self._metainfo.info_hash, address))
         logger.info("%s: banned %s for sending bad data", self._metainfo.name, address)
         for peer in list(self._peers.values()):

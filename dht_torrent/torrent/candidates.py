@@ -202,13 +202,19 @@ class Candidates:
     def ban(self, address: Address, now: float) -> None:
         """Keep away from this address for `ban_time`, and be careful with its host."""
         self.bans.convict(address, now)
-        self.forget_banned(address)
+        self.convicted(address, now)
 
-    def forget_banned(self, address: Address) -> None:
-        """It was banned: it is no candidate any more."""
+    def convicted(self, address: Address, now: float) -> None:
+        """It was banned: it is no candidate any more. Others of its host that were turned away for
+        it may be dialled as soon as the parole of their host allows."""
         candidate = self._known.get(address)
         if candidate is not None:
             self._forget(candidate)
+        place = address.place
+        for other in self._known.values():
+            if other.address.place == place and not other.fails:
+                other.parted = False
+                other.not_before = min(other.not_before, now)
 
     def is_banned(self, address: Address, now: float) -> bool:
         return self.bans.is_banned(address, now)

@@ -366,3 +366,14 @@ def test_a_public_host_that_is_here_is_not_dialled_at_another_port() -> None:
     subject.add(NEAR, "dht", 0.0)
     subject.arrived(NEAR._replace(port=50_000))
     assert subject.take(0.0) == NEAR
+
+
+def test_who_was_turned_away_for_a_liar_of_its_host_is_dialled_when_that_is_gone() -> None:
+    subject = candidates()
+    for port in (1, 2):
+        subject.add(FAR._replace(port=port), "magnet", 0.0)
+        assert subject.take(0.0) is not None
+    subject.connected(FAR._replace(port=1), 0.0)
+    subject.parted(FAR._replace(port=2), 0.0)  # one host, one connection
+    subject.ban(FAR._replace(port=1), 1.0)
+    assert subject.next_time(1.0) == 1.0 + CONFIG.parole_delay
