@@ -1,9 +1,9 @@
 """aria2 as the other end, in a network of its own.
 
-It must reach nobody on the Internet, and find its peers at addresses that are not loopback: so the
-test enters a network namespace with nothing but a loopback device, which has some private addresses.
-Nothing leaves it. That needs Linux, the right to make one, and aria2; without, tests are
-skipped, but fail where CI=true.
+It must reach nobody on the Internet, and find its peers at addresses that are not loopback. So the
+test enters a network namespace that has a loopback device with some private addresses, and nothing
+else. That needs Linux, the right to make one, and aria2; without, tests are skipped, but fail where
+CI=true.
 """
 
 from __future__ import annotations
