@@ -229,6 +229,7 @@ class Owners:
         near = dict(self._at.get(root, {})) | self._below.get(root, {})
         for folder in _above(root):
             near |= self._at.get(folder, {})
+        near.pop(but or b"", None)  # its own files are looked through only for somebody else's sake
         linked = {key: None for inode in place.links for key in self._linked.get(inode, {})}
         mine = place.paths(access) if near else {}
         for owner in near | linked:
