@@ -28,11 +28,15 @@ class Watched(MemoryStorage):
         super().__init__(metainfo.geometry)
         self.before_stamps: Callable[[], None] | None = None
         self.reads = 0
+        self.unplugged = False
+        """As if the disk it lies on were taken out."""
 
     def stamps(self) -> tuple[FileStamp | None, ...]:
         if self.before_stamps is not None:
             act, self.before_stamps = self.before_stamps, None
             act()
+        if self.unplugged:
+            return (None,) * len(self.access)
         return tuple(
             stamp and FileStamp(stamp.size, LONG_AGO + stamp.mtime_ns) for stamp in super().stamps()
         )
@@ -201,6 +205,40 @@ async def test_after_a_rest_only_what_changed_meanwhile_is_hashed(
     await content.rest()
     place.storage.scribble(0, b"?")
     assert not (await content.establish(nothing)).complete
+
+
+async def test_a_change_just_before_a_rest_is_not_taken_for_ours(
+    autojump_clock: MockClock,
+) -> None:
+    place = Place(sample())
+    content = place.content()
+    await content.establish(nothing)
+    place.storage.scribble(0, b"?")
+    await content.rest()
+    assert 0 not in await content.establish(nothing)
+
+
+async def test_what_comes_back_as_it_was_need_not_be_hashed_even_after_a_restart(
+    autojump_clock: MockClock,
+) -> None:
+    place = Place(sample())
+    content = place.content()
+    await content.establish(nothing)
+    place.storage.unplugged = True
+    error = await content.look()
+    assert error is not None
+    assert error.missing
+    vouched = await content.vouch()
+    assert vouched.final
+    again = place.content(resume=record(place.one, vouched))
+    with pytest.raises(StorageError, match="missing"):
+        await again.establish(nothing)
+    vouched = await again.vouch()  # what was never looked at is remembered as it was
+    place.storage.unplugged = False
+    place.storage.reads = 0
+    for one in (content, again, place.content(resume=record(place.one, vouched))):
+        assert (await one.establish(nothing)).complete
+    assert place.storage.reads == 0
 
 
 async def test_shared_content_that_no_longer_matches_is_an_error(
