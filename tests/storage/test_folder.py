@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dht_torrent.errors import StorageError
+from dht_torrent.storage.folder import Folder
 from tests.helpers.content import read_tree
 from tests.helpers.storages import ALBUM, CONTENT, opened, single
 
@@ -76,3 +77,14 @@ def test_only_regular_files_count(tmp_path: Path, kind: str) -> None:
     assert storage.stamps() == (None,)
     storage.delete(range(len(storage.access)))
     assert (tmp_path / "film.bin").exists()
+
+
+def test_what_is_not_a_regular_file_is_neither_read_nor_written(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for write in (False, True):
+            with pytest.raises(StorageError, match="not a regular file"):
+                Folder(tmp_path).open_file(("pipe",), write=write)
+    finally:
+        os.close(reader)
