@@ -176,6 +176,8 @@ class PeerConfig:
     """From TCP established to both handshakes done (libtorrent)."""
     idle_timeout: float = 120.0
     """Close a peer that sent no byte for this long (libtorrent's peer_timeout)."""
+    parting_timeout: float = 10.0
+    """Two seeds that have told each other so wait this long for the other side to leave."""
     silence: float = 60.0
     """A peer that sent no byte for this long must answer when another one claims its place ..."""
     probe_timeout: float = 5.0
@@ -285,15 +287,21 @@ class TorrentConfig:
     max_dial_fails: int = 3
     """Failed attempts after which an address is forgotten (libtorrent)."""
     reconnect_delay: float = 60.0
-    """Before dialling the same public address again; times the number of failures (libtorrent)."""
+    """Before dialling the same public address again (libtorrent); doubles with each attempt that
+    led to nothing."""
     local_reconnect_delay: float = 2.0
     """The same for loopback and private addresses."""
     max_candidates: int = 1000
     """Addresses remembered; the one tried longest ago is forgotten."""
     find_peers_interval: float = 15 * 60.0
     """Between two lookups of a torrent that is doing well; it announces at the same time."""
-    hungry_interval: float = 2.0
-    """Between two lookups of a download with no peer; doubles up to `find_peers_interval`."""
+    hungry_interval: float = 4.0
+    """Between two lookups of a download with no peer; doubles ..."""
+    hungry_most: float = 60.0
+    """... up to this, for as long as it has none."""
+    hungry_lookups: float = 30.0
+    """Such lookups, and those after the loss of the last peer, of all torrents together, per
+    minute: each asks some thirty nodes. Those who had fewest in a row come first."""
     lonely_interval: float = 5.0
     """Between the loss of the last peer and the lookup that follows."""
     bootstrap_patience: float = 20.0

@@ -74,6 +74,11 @@ class Address(NamedTuple):
         return _is_local(self.host)
 
     @property
+    def is_loopback(self) -> bool:
+        """This very machine."""
+        return self.host.startswith("127.") or self.host in ("::1", "::ffff:127.0.0.1")
+
+    @property
     def place(self) -> str:
         """Where it lives, for rules of the kind "one per host"; see `place_of`."""
         return place_of(self.host)

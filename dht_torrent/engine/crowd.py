@@ -15,14 +15,14 @@ import trio
 
 from dht_torrent.engine.host import Host
 from dht_torrent.engine.net import Stream
-from dht_torrent.engine.peer import Greeted, Peer, greet
+from dht_torrent.engine.peer import ClosedEarlyError, Greeted, Peer, greet
 from dht_torrent.engine.room import TorrentRoom
 from dht_torrent.engine.weak import weakly
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address, InfoHash
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.identity import client_name, make_peer_id
-from dht_torrent.torrent.candidates import Candidates
+from dht_torrent.torrent.candidates import USELESS_PAUSE, Candidates, Trouble
 from dht_torrent.torrent.duplicates import Claim, Duplicates, Verdict
 from dht_torrent.trace import PeerConnected, PeerDropped
 
@@ -39,9 +39,12 @@ first closes, and the other side then has what is left."""
 MAX_SECOND_LOOKS = 8
 """Connections waiting for that, or for an older one to answer; further ones are turned away at
 once."""
+MAX_MISMATCHED = 1000
+"""Peers with wrong metadata that are counted."""
 GRACE = 0.5
 """Seconds more for a connection that did not answer to end."""
 CONNECTED = "connected already"
+OURSELVES = "it is ourselves"
 NEVER = float("-inf")
 
 
@@ -92,6 +95,8 @@ class Crowd:
         self._duplicates = Duplicates(self.peer_id, host.config.peer)
         self._dialing = 0
         self._waiting = 0
+        self.mismatched: dict[str, None] = {}
+        """Who sent metadata that does not match: addresses, or what was known of them."""
         self._exchange_with: Exchange | None = None
         self._room = TorrentRoom(host.room, self.peers, self.limits, weakly(self._is_needy))
         self._woken = trio.Event()
@@ -102,7 +107,8 @@ class Crowd:
         """New addresses to dial."""
         now = trio.current_time()
         for address in addresses:
-            self.candidates.add(address, source, now)
+            if address not in self._host.own_addresses:
+                self.candidates.add(address, source, now)
         self.wake()
 
     def wake(self) -> None:
@@ -138,6 +144,12 @@ class Crowd:
             self._arrivals = None
             _turn_away(incoming)
 
+    def mismatch(self, peer: Peer) -> None:
+        """What it sent as metadata is not that of this torrent."""
+        if len(self.mismatched) < MAX_MISMATCHED:
+            self.mismatched[str(peer.listens_at or peer.address.place)] = None
+        peer.drop("sent metadata with a wrong hash")
+
     def _is_needy(self) -> bool:
         exchange = self._exchange_with
         return exchange is not None and exchange.admits() and exchange.lacks()
@@ -163,7 +175,7 @@ class Crowd:
                 with trio.CancelScope(deadline=due if due is not None else float("inf")):
                     await self._woken.wait()
             elif address in host.own_addresses:
-                self.candidates.disconnected(address, -NEVER)
+                self.candidates.is_ourselves(address)
             else:
                 self._dialing += 1
                 nursery.start_soon(self._dial, address, exchange)
@@ -174,8 +186,8 @@ class Crowd:
         stream: Stream | None = None
         greeted: Greeted | None = None
 
-        def failed(why: str) -> None:
-            self.candidates.failed(address, trio.current_time())
+        def failed(why: str, trouble: Trouble = Trouble.OTHER) -> None:
+            self.candidates.failed(address, trio.current_time(), trouble)
             logger.debug("%s: dialled %s in vain: %s", self._name(), address, why)
 
         with host.faults.confined(f"dialling {address}", ends=failed):
@@ -188,9 +200,9 @@ class Crowd:
                             stream, self._info_hash, self.peer_id, config, dht=exchange.offers_dht()
                         )
             except (OSError, PeerProtocolError, trio.TooSlowError, trio.ClosedResourceError) as err:
-                failed(repr(err))
+                failed(repr(err), _trouble(err, reached=stream is not None))
             except trio.Cancelled:
-                self.candidates.disconnected(address, NEVER)  # or nobody would dial it again
+                self.candidates.interrupted(address)  # or nobody would dial it again
                 raise
             finally:
                 self._dialing -= 1
@@ -282,7 +294,9 @@ class Crowd:
             return True
         greeted.stream.close()
         if not incoming:
-            if refusal == CONNECTED:
+            if refusal == OURSELVES:
+                self.candidates.is_ourselves(address)
+            elif refusal == CONNECTED:
                 self.candidates.parted(address, now)  # another address of one we have
             else:
                 self.candidates.disconnected(address, now)
@@ -297,7 +311,7 @@ class Crowd:
         if greeted.handshake.peer_id == self.peer_id:
             if not incoming:
                 self._host.own_addresses.add(address)
-            return "it is ourselves"
+            return OURSELVES
         if self.candidates.is_banned(address, now):
             return "banned"
         if self.candidates.is_resting(address, now, incoming=incoming):
@@ -380,19 +394,38 @@ class Crowd:
     def _parted(self, peer: Peer, now: float) -> None:
         self.candidates.departed(peer.address)
         # When it is we who stop, all are dialled at once on going on.
-        then = NEVER if trio.current_effective_deadline() == NEVER else now
+        we_stop = trio.current_effective_deadline() == NEVER
         parted = peer.has_no_use or peer.yields
-        if peer.listens_at is not None and parted:
-            self.candidates.parted(peer.listens_at, now)
-        elif peer.listens_at is not None:
-            self.candidates.disconnected(peer.listens_at, then)
+        moved = max(peer.gave_at, peer.took_at) > NEVER
+        useful = moved or now - peer.connected_at >= USELESS_PAUSE
+        if peer.listens_at is not None:
+            if parted:
+                self.candidates.parted(peer.listens_at, now)
+            elif we_stop:
+                self.candidates.interrupted(peer.listens_at)
+            else:
+                self.candidates.disconnected(peer.listens_at, now, useful=useful)
         if peer.claims is not None:
-            self.candidates.released(peer.claims, then, parted=parted)
+            then = NEVER if we_stop else now
+            self.candidates.released(peer.claims, then, parted=parted, useful=useful)
         if not self.peers:
             self.lonely.set()
         self.wake()
         self._host.trace(PeerDropped(self._info_hash, peer.address, peer.why))
         logger.debug("%s: %s left: %s", self._name(), peer.address, peer.why)
+
+
+def _trouble(error: Exception, *, reached: bool) -> Trouble:
+    """What went wrong with dialling; `reached`: there was a connection."""
+    if reached:
+        if isinstance(error, trio.TooSlowError):
+            return Trouble.NO_HANDSHAKE
+        if isinstance(error, ClosedEarlyError | OSError):
+            return Trouble.CLOSED
+        return Trouble.OTHER
+    if isinstance(error, trio.TooSlowError | TimeoutError):
+        return Trouble.TIMED_OUT
+    return Trouble.REFUSED if isinstance(error, ConnectionRefusedError) else Trouble.UNREACHABLE
 
 
 def _claim(greeted: Greeted, *, incoming: bool) -> Claim:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import trio
 
+from dht_torrent.engine.announces import PeerLookup
 from dht_torrent.engine.crowd import Crowd
-from dht_torrent.engine.dht import PeerLookup
 from dht_torrent.engine.host import Host
+from dht_torrent.engine.views import counted
 from dht_torrent.ids import InfoHash
 
 
@@ -27,8 +28,10 @@ class Discovery:
         complete: Callable[[], bool],
     ) -> None:
         """`complete`: we have all that is wanted, and announce ourselves as a seed (BEP 33)."""
-        self.note = "looking for peers in the DHT"
-        """How the last lookup went, for people."""
+        self._host = host
+        self._found: PeerLookup | None = None
+        self._searched = False
+        self._again_at = 0.0
         self._dht = host.dht
         self._faults = host.faults
         self._search_name = f"a search for peers of {info_hash.hex()[:8]}"
@@ -39,10 +42,27 @@ class Discovery:
         self._complete = complete
         self._lookup = trio.CancelScope()
 
+    @property
+    def note(self) -> str:
+        """How the last lookup went, for people."""
+        if not self._searched:
+            return "looking for peers in the DHT"
+        found = self._found
+        pause = self._again_at - trio.current_time()
+        when = f"in {pause:.0f} s" if pause >= 1 else "soon"
+        if found is None:
+            return f"DHT: the search failed by a bug in dht_torrent, looking again {when}"
+        # Where it leads to may turn out to be ourselves only later.
+        others = sum(address not in self._host.own_addresses for address in found.peers)
+        return (
+            f"DHT: {found.answered} of {found.asked} contacts answered, "
+            f"{counted(others, 'peer')} found, looking again {when}"
+        )
+
     async def run(self) -> None:
         """Until cancelled, or not allowed any more."""
         config, crowd = self._config, self._crowd
-        pause = config.hungry_interval
+        hungry = 0  # lookups in a row after which there was no peer
         with trio.move_on_after(config.bootstrap_patience):
             await self._dht.bootstrapped()
         while self._allowed():
@@ -57,23 +77,20 @@ class Discovery:
                 )
             if self._lookup.cancelled_caught:
                 return
-            hungry = not self._complete() and not crowd.peers
-            pause = min(pause * 2, config.find_peers_interval) if hungry else config.hungry_interval
-            self.note = self._note(found, pause)
-            if hungry:
+            self._found, self._searched = found, True
+            if not self._complete() and not crowd.peers:
+                pause = min(config.hungry_interval * 2.0 ** min(hungry, 30), config.hungry_most)
+                hungry += 1
+                self._again_at = trio.current_time() + pause
                 await trio.sleep(pause)
+                await self._host.lookups.wait(hungry)
             else:
+                hungry = 0
+                self._again_at = trio.current_time() + config.find_peers_interval
                 with trio.move_on_after(config.find_peers_interval):
                     await crowd.lonely.wait()
                     await trio.sleep(config.lonely_interval)
-
-    def _note(self, found: PeerLookup | None, pause: float) -> str:
-        if found is None:
-            return f"DHT: the search failed by a bug in dht_torrent, looking again in {pause:.0f} s"
-        return (
-            f"DHT: {found.answered} of {found.asked} contacts answered, "
-            f"{len(found.peers)} peers found, looking again in {pause:.0f} s"
-        )
+                    await self._host.lookups.wait(hungry)
 
     def end(self) -> None:
         """At once: a lookup under way would end in an announce. Nothing stays announced."""

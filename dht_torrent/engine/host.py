@@ -18,6 +18,7 @@ from dht_torrent.engine.limits import Limits
 from dht_torrent.engine.net import Network
 from dht_torrent.engine.room import NodeRoom
 from dht_torrent.engine.state import StateDir
+from dht_torrent.engine.turns import Queue
 from dht_torrent.engine.views import Removal
 from dht_torrent.ids import Address, InfoHash
 from dht_torrent.metainfo import Metainfo
@@ -61,6 +62,8 @@ class Host:
     limits: Limits = field(default_factory=Limits)
     own_addresses: set[Address] = field(default_factory=set)
     """Where we reached ourselves: never dialled again."""
+    lookups: Queue = field(init=False)
+    """Turns at looking for peers again."""
     room: NodeRoom = field(init=False)
     """How many connections there may be, and who yields."""
     owners: Owners = field(default_factory=Owners)
@@ -74,6 +77,7 @@ class Host:
     def __post_init__(self) -> None:
         self._dials = trio.CapacityLimiter(self.config.max_pending_dials)
         self.room = NodeRoom(self.config)
+        self.lookups = Queue(self.config.torrent.hungry_lookups)
 
     def peer_key(self) -> int:
         """A name for a connection, never used twice."""

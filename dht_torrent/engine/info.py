@@ -69,7 +69,7 @@ class InfoFetch:
             return
         for key in self._fetch.liars():
             if key in self._crowd.peers:
-                self._crowd.peers[key].drop("sent metadata with a wrong hash")
+                self._crowd.mismatch(self._crowd.peers[key])
         self._ask(now)
 
     def _ask(self, now: float) -> None:

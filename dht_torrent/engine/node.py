@@ -340,9 +340,11 @@ class Node:
                 with patience:
                     patience.deadline = trio.current_time() + self.config.peer.handshake_timeout
                     greeted = await receive_greeting(stream, self.config.peer, dht=True)
-                    outside = not stream.remote.is_local
-                    self._heard_from_outside = self._heard_from_outside or outside
                     torrent = self._torrents.get(greeted.handshake.info_hash)
+                    theirs = greeted.handshake.peer_id
+                    is_us = torrent is not None and theirs == torrent.crowd.peer_id
+                    is_here = stream.remote.is_loopback or stream.remote.host == stream.local.host
+                    self._heard_from_outside = self._heard_from_outside or not (is_here or is_us)
                     if torrent is not None:
                         taken = torrent.welcome(greeted)
             except (PeerProtocolError, OSError, trio.ClosedResourceError) as error:

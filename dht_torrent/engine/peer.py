@@ -60,6 +60,10 @@ class Greeted:
     handshake: HandshakeReceived
 
 
+class ClosedEarlyError(HandshakeError):
+    """The other side hung up before it had sent its handshake."""
+
+
 async def greet(
     stream: Stream, info_hash: InfoHash, peer_id: PeerId, config: PeerConfig, *, dht: bool
 ) -> Greeted:
@@ -85,7 +89,7 @@ async def _receive_handshake(stream: Stream, connection: Connection) -> Handshak
     while True:
         size = await stream.receive_into(memoryview(buffer))
         if size == 0:
-            raise HandshakeError("closed before its handshake")
+            raise ClosedEarlyError("closed before its handshake")
         events = connection.receive(bytes(buffer[:size]))
         if events:
             (handshake,) = events
@@ -262,10 +266,14 @@ class Peer:
         self._probed = False
         self._answer.set()
 
-    def part_for_good(self) -> None:
-        """Close the connection of two seeds: nothing will ever be exchanged on it."""
-        self.has_no_use = True
-        self.drop("both have everything")
+    def part_for_good(self, now: float) -> None:
+        """Both sides have everything: nothing will ever be exchanged here. What we have told is
+        still sent, and the other side may leave first, now that it knows; else it would dial again,
+        and again. After `parting_timeout` we close."""
+        if not self.has_no_use:
+            self.has_no_use = True
+            self.why = "both have everything"
+            self._scope.deadline = now + self._config.parting_timeout
 
     @property
     def is_dropped(self) -> bool:

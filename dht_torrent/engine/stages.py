@@ -9,8 +9,9 @@ from dht_torrent.engine.crowd import Crowd
 from dht_torrent.engine.families import Families
 from dht_torrent.engine.info import InfoFetch
 from dht_torrent.engine.swarm import Swarm
-from dht_torrent.engine.views import State
+from dht_torrent.engine.views import State, counted
 from dht_torrent.errors import MetainfoError, OurFault, StorageError
+from dht_torrent.torrent.candidates import Outlook, Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,6 @@ def why_stuck(stage: Stage, crowd: Crowd, dht: Families | None, lookup: str) -> 
     """Why nothing moves, in one line; None when all is well.
 
     `dht` is None for a private torrent; `lookup` says how the last one went."""
-    peers = crowd.peers.values()
     match stage:
         case Failed(error, retry_at):
             return f"{error}; trying again by itself" if retry_at is not None else str(error)
@@ -89,27 +89,66 @@ def why_stuck(stage: Stage, crowd: Crowd, dht: Families | None, lookup: str) -> 
             return None
         case Active(swarm) if swarm.picker.done:
             return None
+    peers = [peer for peer in crowd.peers.values() if not peer.is_dropped]
     if not peers:
-        return _why_no_peers(len(crowd.candidates), dht, lookup)
+        return _why_no_peers(crowd, dht, lookup)
+    count = counted(len(peers), "peer")
     if isinstance(stage, FetchingInfo):
-        if trouble := stage.fetch.trouble():
-            return trouble
-        return f"{len(peers)} peers, none has sent the metadata yet"
-    if not any(peer.am_interested for peer in peers):
-        return f"none of {len(peers)} peers has a piece that is missing"
-    if all(peer.chokes_us for peer in peers if peer.am_interested):
-        return f"{len(peers)} peers, all choking us: waiting for a turn"
-    return None
+        which = "it has not" if len(peers) == 1 else "none has"
+        return _with_mismatches(f"{count} connected; {which} sent the metadata yet", crowd)
+    able = [peer for peer in peers if peer.am_interested]
+    if not able:
+        which = "it has no" if len(peers) == 1 else "none has a"
+        return f"{count} connected; {which} piece that is missing"
+    if any(not peer.chokes_us and not peer.snubs_us for peer in able):
+        return None
+    some = len(able) < len(peers)
+    one = len(able) == 1
+    have = f"{len(able)} {'has' if one else 'have'} what is missing and" if some else ""
+    if all(peer.chokes_us for peer in able):
+        who = have or ("it" if one else "all")
+        return f"{count} connected; {who} {'is' if one else 'are'} choking us: waiting for a turn"
+    if some:
+        return f"{count} connected; {have} {'does' if one else 'do'} not send it"
+    return f"{count} connected; {'it does not send' if one else 'none sends'} what we asked for"
 
 
-def _why_no_peers(known: int, dht: Families | None, lookup: str) -> str:
+def _why_no_peers(crowd: Crowd, dht: Families | None, lookup: str) -> str:
+    known = _known(crowd.candidates.outlook())
+    if known:
+        known = _with_mismatches(known, crowd)
     if dht is None:
-        return "a private torrent is not looked up in the DHT, and no peer is known"
+        return known or "a private torrent is not looked up in the DHT, and no peer is known"
     best = max(dht.status(), key=lambda one: (one.good, one.bootstrap_answered))
     if not best.good and best.bootstrap_total:
-        return f"DHT: {best.bootstrap_answered} of {best.bootstrap_total} bootstrap nodes answered"
-    if not best.good:
-        return "DHT: no contacts yet, and no bootstrap nodes are configured"
-    if known:
-        return f"{known} peers known, none could be reached so far; {lookup}"
-    return lookup
+        lookup = (
+            f"DHT: {best.bootstrap_answered} of {best.bootstrap_total} bootstrap nodes answered"
+        )
+    elif not best.good:
+        lookup = "DHT: no contacts yet, and no bootstrap nodes are configured"
+    return f"{known}; {lookup}" if known else lookup
+
+
+def _known(outlook: Outlook) -> str:
+    """What became of the peers that are known; empty when there are none."""
+    if not outlook.known:
+        return ""
+    known = f"{counted(outlook.known, 'peer')} known"
+    if outlook.dialling == outlook.known:
+        return f"{known}, the first dial is under way"
+    parts = []
+    if outlook.dialling:
+        verb = "is" if outlook.dialling == 1 else "are"
+        parts.append(f"{outlook.dialling} {verb} being dialled for the first time")
+    if outlook.untried:
+        verb = "has" if outlook.untried == 1 else "have"
+        parts.append(f"{outlook.untried} {verb} not been dialled yet")
+    parts += [f"{outlook.troubles[one]} {one.value}" for one in Trouble if one in outlook.troubles]
+    if outlook.left:
+        parts.append(f"{outlook.left} left after being connected")
+    return f"{known}, none connected: {', '.join(parts)}" if parts else f"{known}, none connected"
+
+
+def _with_mismatches(text: str, crowd: Crowd) -> str:
+    count = len(crowd.mismatched)
+    return f"{text}; {counted(count, 'peer')} sent metadata that does not match" if count else text

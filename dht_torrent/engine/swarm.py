@@ -396,7 +396,7 @@ class Swarm:
         assert isinstance(event, Have)
         if self.picker.peer_has(peer.key, event.index):
             self._become_interested(peer)
-        self._note_progress(peer)
+        self._note_progress(peer, now)
 
     def _on_bitfield(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, BitfieldMessage)
@@ -416,7 +416,7 @@ class Swarm:
             if peer.idle_bitfields > self._config.peer.max_idle_bitfields:
                 raise PeerProtocolError("repeats without end what it has")
         self._review_interest(peer, now)
-        self._note_progress(peer)
+        self._note_progress(peer, now)
 
     def _on_reject(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, Reject)
@@ -440,11 +440,11 @@ class Swarm:
             self._review_interest(peer, now)
             self.refill(peer, now)
 
-    def _note_progress(self, peer: Peer) -> None:
+    def _note_progress(self, peer: Peer, now: float) -> None:
         peer.piece_total = self.picker.peer_count(peer.key)
         peer.is_seed = peer.piece_total == self.geometry.piece_count
         if peer.is_seed and self.have.complete:
-            peer.part_for_good()
+            peer.part_for_good(now)
 
     # -- interest and choking -------------------------------------------------------------------
 

@@ -781,10 +781,10 @@ class Torrent:
             self._completed_at = time.time()
             logger.info("%s: complete", self.name)
         for peer in list(self.crowd.peers.values()):
-            if peer.is_seed:
-                peer.part_for_good()
-            elif peer.connection.supports("upload_only"):
+            if peer.connection.supports("upload_only"):
                 peer.tell(UploadOnly(True))
+            if peer.is_seed:
+                peer.part_for_good(trio.current_time())
         self._enter(self._stage)
 
     async def _watch_files(self) -> None:

@@ -13,6 +13,11 @@ from dht_torrent.engine.dht import DhtStatus
 State = Literal["metadata", "checking", "downloading", "seeding", "paused", "error"]
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 peer`, `2 peers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """One torrent in one line."""
@@ -111,7 +116,7 @@ class NodeStatus:
     connections: int
     peers_by_source: dict[str, int]
     reachable: bool | None
-    """True once somebody from outside has connected; None while nobody has tried."""
+    """True once somebody from another machine has connected; None while nobody has tried."""
     down_rate: float
     up_rate: float
     last_announce: float | None

@@ -71,7 +71,7 @@ class Walks:
         if method == krpc.FIND_NODE:
             args = {**args, **self.want()}
         began = now = trio.current_time()
-        start = self._table.closest(target, max(2, paths) * config.k)
+        start = self._table.first(target, max(2, paths) * config.k)
         lookup = search(
             target,
             self._table.own_id,

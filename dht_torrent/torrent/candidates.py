@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import Address
@@ -23,9 +25,40 @@ SHARE = 0.5
 PEX_SHARE = 50
 """Addresses kept from one peer's exchange, source `pex <peer>` (BEP 11)."""
 USELESS_PAUSE = 15 * 60.0
-"""Before a seed dials another seed again: by then it may be a new program."""
+"""Before a seed dials another seed again: by then it may be a new program. And the longest pause
+before an address that was reached, and was of no use."""
 MAX_BACK_OFF = 10
-"""The pause between attempts grows with each failure up to this many times."""
+"""The pause before an address where nobody is doubles with each failure up to this many times."""
+
+
+class Trouble(Enum):
+    """Why dialling an address was in vain."""
+
+    REFUSED = "refused the connection"
+    TIMED_OUT = "did not answer in time"
+    UNREACHABLE = "could not be reached"
+    CLOSED = "closed the connection before the handshake and may insist on encryption"
+    NO_HANDSHAKE = "took the connection and said nothing"
+    OTHER = "answered with something else than this torrent"
+
+    @property
+    def was_reached(self) -> bool:
+        """Somebody is there, who will most likely do the same again."""
+        return self in (Trouble.CLOSED, Trouble.NO_HANDSHAKE, Trouble.OTHER)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How it went with the addresses that are known, none of them our own."""
+
+    known: int
+    dialling: int
+    """Being dialled now, for the first time."""
+    untried: int
+    left: int
+    """Connected once, and not any more."""
+    troubles: dict[Trouble, int]
+    """How the last attempt at the others ended."""
 
 
 class _Candidate:
@@ -38,6 +71,8 @@ class _Candidate:
         "parted",
         "source",
         "tried_at",
+        "trouble",
+        "useless",
         "worked",
     )
 
@@ -45,6 +80,8 @@ class _Candidate:
         self.address = address
         self.source = source
         self.fails = 0
+        self.useless = 0  # attempts in a row that led to nothing, failed or not
+        self.trouble: Trouble | None = None
         self.tried_at = float("-inf")
         self.not_before = float("-inf")
         self.connected = False  # or being dialled
@@ -132,15 +169,18 @@ class Candidates:
         if address not in self._known and self.add(address, "incoming", now):
             self._known[address].claimed = True
 
-    def released(self, address: Address, not_before: float, *, parted: bool = False) -> None:
+    def released(
+        self, address: Address, now: float, *, parted: bool = False, useful: bool = False
+    ) -> None:
         """The peer that claimed this address left. Changes nothing if somebody else named it."""
         candidate = self._known.get(address)
         if candidate is not None and candidate.claimed:
             candidate.claimed = False
             candidate.parted = parted
-            candidate.not_before = not_before + (
-                USELESS_PAUSE if parted else self._pause(candidate)
-            )
+            candidate.useless = 0 if useful else candidate.useless + 1
+            candidate.not_before = now + self._pause(candidate, USELESS_PAUSE)
+            if parted:
+                candidate.not_before = now + USELESS_PAUSE
 
     def arrived(self, address: Address) -> None:
         """A connection was seen to come from, or to lead to, this address."""
@@ -160,23 +200,54 @@ class Candidates:
         candidate = self._known.get(address)
         if candidate is not None:
             candidate.connected = candidate.worked = True
+            candidate.useless = max(0, candidate.useless - candidate.fails)
             candidate.fails = 0
+            candidate.trouble = None
             self._quiet.pop(address.place, None)
 
-    def disconnected(self, address: Address, now: float) -> None:
-        """That connection ended; it may be dialled again after the usual pause."""
+    def disconnected(self, address: Address, now: float, *, useful: bool = False) -> None:
+        """That connection ended; it may be dialled again after a pause, which doubles each time
+        unless the connection was `useful`."""
         candidate = self._known.get(address)
         if candidate is not None:
             candidate.connected = False
-            candidate.not_before = now + self._pause(candidate)
+            candidate.useless = 0 if useful else candidate.useless + 1
+            candidate.not_before = now + self._pause(candidate, USELESS_PAUSE)
+
+    def interrupted(self, address: Address) -> None:
+        """It is we who stopped: it is dialled at once when we go on."""
+        candidate = self._known.get(address)
+        if candidate is not None:
+            candidate.connected = False
+            candidate.not_before = float("-inf")
 
     def parted(self, address: Address, now: float) -> None:
-        """That connection ended since both sides have everything: no use to dial it soon."""
+        """That connection ended since both sides have everything, or it was the least useful one:
+        no use to dial it soon."""
         candidate = self._known.get(address)
         if candidate is not None:
             candidate.connected = False
             candidate.parted = True
+            candidate.useless += 1
             candidate.not_before = now + USELESS_PAUSE
+
+    def is_ourselves(self, address: Address) -> None:
+        """It leads to us: as if it had never been named. Whoever adds must know, from now on."""
+        candidate = self._known.get(address)
+        if candidate is not None:
+            self._forget(candidate)
+
+    def outlook(self) -> Outlook:
+        """How it went so far, for people."""
+        known = self._known.values()
+        idle = [c for c in known if not c.connected]
+        return Outlook(
+            known=len(known),
+            dialling=sum(c.connected and c.trouble is None and not c.worked for c in known),
+            untried=sum(c.tried_at == float("-inf") and not c.worked for c in idle),
+            left=sum(c.worked and c.trouble is None for c in idle),
+            troubles=dict(Counter(c.trouble for c in known if c.trouble is not None)),
+        )
 
     def need_seeds(self, now: float) -> None:
         """We lack something again: those we parted from may be dialled now."""
@@ -185,14 +256,17 @@ class Candidates:
                 candidate.parted = False
                 candidate.not_before = now
 
-    def failed(self, address: Address, now: float) -> None:
+    def failed(self, address: Address, now: float, trouble: Trouble = Trouble.UNREACHABLE) -> None:
         """Dialling or the handshake failed. After `max_dial_fails` of them in a row the address is
         not tried again until somebody names it anew, unless its source is LASTING."""
         candidate = self._known.get(address)
         if candidate is not None:
             candidate.connected = False
             candidate.fails += 1
-            candidate.not_before = now + self._pause(candidate)
+            candidate.useless += 1
+            candidate.trouble = trouble
+            most = USELESS_PAUSE if trouble.was_reached else self._base(address) * MAX_BACK_OFF
+            candidate.not_before = now + self._pause(candidate, most)
             if not address.is_local:
                 self._quiet.pop(address.place, None)
                 self._quiet[address.place] = candidate.not_before
@@ -257,11 +331,13 @@ class Candidates:
                 quiet = self._quiet.get(candidate.address.place, candidate.not_before)
                 yield candidate, max(candidate.not_before, quiet, rests)
 
-    def _pause(self, candidate: _Candidate) -> float:
+    def _pause(self, candidate: _Candidate, most: float) -> float:
+        base = self._base(candidate.address)
+        return max(base, min(base * 2.0 ** min(candidate.useless - 1, 30), most))
+
+    def _base(self, address: Address) -> float:
         config = self._config
-        local = candidate.address.is_local
-        base = config.local_reconnect_delay if local else config.reconnect_delay
-        return base * min(max(candidate.fails, 1), MAX_BACK_OFF)
+        return config.local_reconnect_delay if address.is_local else config.reconnect_delay
 
     def _share(self, source: str) -> int:
         share = max(1, int(self._config.max_candidates * SHARE))

@@ -421,9 +421,10 @@ async def test_the_blocks_of_a_peer_that_met_a_bug_are_asked_of_others(
         [odd] = [p for p in both.film.crowd.peers.values() if p.address.host == ODD]
         picker = both.film._stage.swarm.picker  # type: ignore[union-attr]
         assert picker.outstanding(odd.key)
-        breaks(monkeypatch, Torrent, "on_events", when=odd_peer, times=1)
+        broken = breaks(monkeypatch, Swarm, "on_events", when=odd_peer, times=1)
         await both.odd[0].send(UNCHOKE)
         await trio.sleep(0.5)
+        assert broken  # running connections look it up anew each time
         assert not picker.knows(odd.key)
         assert odd.key not in both.film.crowd.peers
         assert both.node._host.room.connections == len(both.film.crowd.peers) + len(

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import Address
-from dht_torrent.torrent.candidates import PEX_SHARE, Candidates
+from dht_torrent.torrent.candidates import (
+    PEX_SHARE,
+    USELESS_PAUSE,
+    Candidates,
+    Outlook,
+    Trouble,
+)
 
 CONFIG = TorrentConfig(reconnect_delay=60.0, local_reconnect_delay=2.0, max_dial_fails=3)
 FAR = Address("8.8.4.4", 6881)
@@ -60,10 +66,10 @@ def test_after_three_failures_an_address_waits_until_it_is_named_anew() -> None:
     for now in (0.0, 60.0, 180.0):
         fail(subject, FAR, now)
     assert subject.next_time(180.0) is None
-    subject.add(FAR, "dht", 359.0)  # too soon: naming it again does not shorten the pause
+    subject.add(FAR, "dht", 419.0)  # too soon: naming it again does not shorten the pause
     assert subject.take(9999.0) is None
-    subject.add(FAR, "dht", 360.0)
-    fail(subject, FAR, 360.0)
+    subject.add(FAR, "dht", 420.0)
+    fail(subject, FAR, 420.0)
     assert subject.take(9999.0) is None
 
 
@@ -377,3 +383,69 @@ def test_who_was_turned_away_for_a_liar_of_its_host_is_dialled_when_that_is_gone
     subject.parted(FAR._replace(port=2), 0.0)  # one host, one connection
     subject.ban(FAR._replace(port=1), 1.0)
     assert subject.next_time(1.0) == 1.0 + CONFIG.parole_delay
+
+
+@pytest.mark.parametrize(("address", "base"), [(FAR, 60.0), (NEAR, 2.0)])
+@pytest.mark.parametrize("trouble", [None, Trouble.CLOSED, Trouble.NO_HANDSHAKE, Trouble.OTHER])
+def test_redialling_backs_off_whatever_the_reason(
+    address: Address, base: float, trouble: Trouble | None
+) -> None:
+    subject = candidates()
+    subject.add(address, "magnet", 0.0)
+    now, pauses = 0.0, []
+    for _ in range(12):
+        assert subject.take(now) == address
+        if trouble is None:
+            subject.connected(address, now)
+            subject.disconnected(address, now)
+        else:
+            subject.failed(address, now, trouble)
+        due = subject.next_time(now)
+        assert due is not None
+        pauses.append(due - now)
+        now = due
+    assert pauses == [min(base * 2.0**n, USELESS_PAUSE) for n in range(12)]
+    subject.take(now)
+    subject.connected(address, now)
+    subject.disconnected(address, now, useful=True)
+    assert subject.next_time(now) == now + base
+
+
+def test_what_we_interrupt_is_dialled_at_once_on_going_on() -> None:
+    subject = candidates()
+    subject.add(FAR, "dht", 0.0)
+    fail(subject, FAR, 0.0)
+    assert subject.take(60.0) == FAR
+    subject.interrupted(FAR)
+    assert subject.take(61.0) == FAR
+
+
+def test_what_leads_to_ourselves_is_not_known_any_more() -> None:
+    subject = candidates()
+    subject.add(FAR, "dht", 0.0)
+    assert subject.take(0.0) == FAR
+    subject.is_ourselves(FAR)
+    subject.is_ourselves(FAR)
+    assert len(subject) == 0
+    assert subject.outlook().known == 0
+
+
+def test_the_outlook_tells_the_reasons_apart() -> None:
+    subject = candidates()
+    for number in range(12):
+        subject.add(far(number), "magnet", 0.0)
+    order = [subject.take(0.0) for _ in range(10)]
+    names = [address for address in order if address is not None]
+    for address, trouble in zip(names, [*Trouble, Trouble.REFUSED], strict=False):
+        subject.failed(address, 0.0, trouble)
+    subject.connected(names[7], 0.0)
+    subject.connected(names[8], 0.0)
+    subject.disconnected(names[8], 0.0)
+    assert subject.outlook() == Outlook(
+        known=12,
+        dialling=1,
+        untried=2,
+        left=1,
+        troubles=dict.fromkeys(Trouble, 1) | {Trouble.REFUSED: 2},
+    )
+    assert {one.was_reached for one in (Trouble.REFUSED, Trouble.TIMED_OUT)} == {False}
