@@ -331,6 +331,8 @@ class Crowd:
             verdict = self._duplicates.settle(
                 older, newer, now, age=now - other.connected_at, silence=other.silence(now)
             )
+            if other.has_no_use and older.peer_id == newer.peer_id:
+                verdict = Verdict.REPLACE  # it only waits for the other side to leave
             if verdict is not Verdict.BESIDE:
                 rivals.append((other, verdict))
             if verdict is Verdict.REFUSE or older.peer_id == newer.peer_id:
