@@ -297,7 +297,7 @@ class Crowd:
             if refusal == OURSELVES:
                 self.candidates.is_ourselves(address)
             elif refusal == CONNECTED:
-                self.candidates.parted(address, now)  # another address of one we have
+                self.candidates.is_another(address, now)
             else:
                 self.candidates.disconnected(address, now)
         logger.debug("%s: refused %s: %s", self._name(), address, refusal)

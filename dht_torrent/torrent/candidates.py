@@ -231,6 +231,14 @@ class Candidates:
             candidate.useless += 1
             candidate.not_before = now + USELESS_PAUSE
 
+    def is_another(self, address: Address, now: float) -> None:
+        """It leads to a peer that is connected already: no use to dial it while that stays."""
+        candidate = self._known.get(address)
+        if candidate is not None:
+            candidate.connected = False
+            candidate.useless += 1
+            candidate.not_before = now + USELESS_PAUSE
+
     def is_ourselves(self, address: Address) -> None:
         """It leads to us: as if it had never been named. Whoever adds must know, from now on."""
         candidate = self._known.get(address)
