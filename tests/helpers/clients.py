@@ -1,23 +1,26 @@
-"""aria2 as the other end, in a network of its own.
+"""aria2 and Transmission as the other end, in a network of their own.
 
-It must reach nobody on the Internet, and find its peers at addresses that are not loopback. So the
-test enters a network namespace that has a loopback device with some private addresses, and nothing
-else. That needs Linux, the right to make one, and aria2; without, tests are skipped, but fail where
-CI=true.
+They must reach nobody on the Internet, and find their peers at addresses that are not loopback. So
+the test enters a network namespace that has a loopback device with some private addresses, and
+nothing else. That needs Linux, the right to make one, and the clients; without, tests are skipped,
+but fail where CI=true.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import httpx
 import pytest
 import trio
 
@@ -27,6 +30,8 @@ OURS: Final = "10.77.0.1"
 THEIRS: Final = "10.77.0.2"
 _NEW_NETWORK: Final = 0x40000000  # CLONE_NEWNET
 PEER_PORT: Final = 51413
+_RPC_PORT: Final = 9091
+_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def missing(what: str) -> None:
@@ -50,22 +55,47 @@ def own_network() -> Iterator[None]:
     """This thread, and what it starts, in a network of its own with `OURS` and `THEIRS`."""
     if sys.platform != "linux":
         missing("network namespaces are Linux's")
-    libc = ctypes.CDLL(None, use_errno=True)
     ip = program("ip")
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
-        if libc.unshare(_NEW_NETWORK):
+        if _libc.unshare(_NEW_NETWORK):
             missing(f"no network namespace can be made: {os.strerror(ctypes.get_errno())}")
+        inside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         try:
+            _move_idle_threads(inside)
             subprocess.run([ip, "link", "set", "lo", "up"], check=True)
             for address in (OURS, THEIRS):
                 subprocess.run([ip, "address", "add", f"{address}/24", "dev", "lo"], check=True)
             yield
         finally:
-            if libc.setns(before, _NEW_NETWORK):
-                raise OSError(ctypes.get_errno(), "the test's thread is lost in its namespace")
+            os.close(inside)
+            _enter(before)
+            _move_idle_threads(before)
     finally:
         os.close(before)
+
+
+def _enter(network: int) -> None:
+    if _libc.setns(network, _NEW_NETWORK):
+        raise OSError(ctypes.get_errno(), "a thread is lost in a network namespace")
+
+
+def _move_idle_threads(network: int) -> None:
+    """Trio starts processes from threads, which it keeps for a while: they must come along.
+
+    A thread is in the network that the thread was in which made it. Else a client would be started
+    in the network of an earlier test.
+    """
+    count = threading.active_count()  # as many as can be idle
+    together = threading.Barrier(count + 1)  # nobody may take two of the turns
+
+    def move() -> None:
+        _enter(network)
+        together.wait(10)
+
+    for _ in range(count):
+        trio.lowlevel.start_thread_soon(move, lambda outcome: outcome.unwrap())
+    together.wait(10)
 
 
 @contextlib.asynccontextmanager
@@ -112,3 +142,84 @@ def aria2(
         *more,
         what,
     ]
+
+
+class Transmission:
+    """A running daemon, spoken to by its RPC. Made by `open_transmission`."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self._session = ""
+
+    async def call(self, method: str, **arguments: Any) -> Any:
+        body = {"method": method, "arguments": arguments}
+        while True:
+            try:
+                answer = await self._client.post(
+                    "/transmission/rpc",
+                    json=body,
+                    headers={"X-Transmission-Session-Id": self._session},
+                )
+            except httpx.ConnectError:  # it has not opened the port yet
+                await trio.sleep(0.1)
+                continue
+            if answer.status_code == 409:
+                self._session = answer.headers["X-Transmission-Session-Id"]
+                continue
+            said = answer.json()
+            assert said["result"] == "success", said
+            return said["arguments"]
+
+    async def add(self, what: str | Path, folder: Path) -> None:
+        """A magnet, or a .torrent; what is in `folder` already is checked."""
+        await self.call("torrent-add", **{"filename": str(what), "download-dir": str(folder)})
+
+    async def torrent(self) -> dict[str, Any]:
+        """What it says of its only torrent."""
+        fields = ["percentDone", "status", "rateDownload", "rateUpload", "peersConnected", "error"]
+        (said,) = (await self.call("torrent-get", fields=fields))["torrents"]
+        return dict(said)
+
+    async def until(self, progress: float) -> None:
+        """Returns when its torrent has come that far."""
+        while (await self.torrent())["percentDone"] < progress:
+            await trio.sleep(0.1)
+
+
+def transmission(folder: Path, nodes: Sequence[Address], **changes: Any) -> list[str]:
+    """The command of a daemon with its state in `folder`, where the DHT `nodes` are known."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "bind-address-ipv4": THEIRS,
+        "blocklist-enabled": False,
+        "dht-enabled": True,
+        "download-dir": str(folder),
+        "encryption": 0,
+        "incomplete-dir-enabled": False,
+        "lpd-enabled": False,
+        "peer-port": PEER_PORT,
+        "peer-port-random-on-start": False,
+        "pex-enabled": False,
+        "port-forwarding-enabled": False,
+        "preallocation": 0,
+        "rpc-bind-address": "127.0.0.1",
+        "rpc-host-whitelist-enabled": False,
+        "rpc-port": _RPC_PORT,
+        "rpc-whitelist-enabled": False,
+        "utp-enabled": False,
+        **changes,
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    compact = b"".join(node.compact() for node in nodes)
+    (folder / "dht.dat").write_bytes(
+        b"d2:id20:%b5:nodes%d:%be" % (os.urandom(20), len(compact), compact)
+    )
+    return [program("transmission-daemon"), "-f", "--config-dir", str(folder)]
+
+
+@contextlib.asynccontextmanager
+async def open_transmission(command: Sequence[str], log: Path) -> AsyncIterator[Transmission]:
+    """The daemon of that command, until the end of the block."""
+    url = f"http://127.0.0.1:{_RPC_PORT}"
+    async with running(command, log), httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        yield Transmission(client)
