@@ -354,8 +354,9 @@ class Crowd:
         try:
             for older, verdict in rivals:
                 if verdict is Verdict.ASK:
-                    with trio.move_on_after(self._host.config.peer.probe_timeout + GRACE):
-                        await older.probe(trio.current_time()).wait()
+                    is_heir = older.peer_id == greeted.handshake.peer_id
+                    with trio.move_on_after(3 * self._host.config.peer.probe_timeout + GRACE):
+                        await older.probe(trio.current_time(), urgent=is_heir).wait()
                 elif verdict is Verdict.LOOK_AGAIN:
                     await trio.sleep(self._host.rng.uniform(*SECOND_LOOK))
         except trio.Cancelled:

@@ -239,12 +239,13 @@ class Peer:
         """Seconds since its last byte."""
         return now - self._heard_at
 
-    def probe(self, now: float) -> trio.Event:
+    def probe(self, now: float, *, urgent: bool = False) -> trio.Event:
         """Ask for a sign of life; the event is set when there is one, or when it is over.
 
         A keep-alive makes a host whose program is gone say so (TCP resets); a question after the
-        metadata is answered by whoever speaks BEP 9, if only with a no. Who owes an answer, or has
-        been silent for long, is closed if nothing at all comes within `probe_timeout`."""
+        metadata is answered by whoever speaks BEP 9, if only with a no. Who owes an answer, has
+        been silent for long, or has an heir (`urgent`) is closed if nothing at all comes within
+        `probe_timeout`; thrice that after its last byte, as under a limit it may read slowly."""
         config = self._config
         owes_answer = self.connection.supports("ut_metadata")
         if not self._probed:
@@ -256,8 +257,9 @@ class Peer:
                 self.tell(MetadataRequest(0))
         # Not while a limit keeps us from reading: then the deadline is infinite.
         reading = self._silence.deadline < float("inf")
-        if reading and (owes_answer or self.silence(now) >= config.silence):
-            due = max(now, self._probed_at + config.probe_timeout)
+        if reading and (urgent or owes_answer or self.silence(now) >= config.silence):
+            due = max(self._probed_at, self._heard_at + 2 * config.probe_timeout)
+            due = max(now, due + config.probe_timeout)
             self._silence.deadline = min(self._silence.deadline, due)
         return self._answer
 

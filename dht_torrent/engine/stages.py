@@ -94,6 +94,8 @@ def why_stuck(stage: Stage, crowd: Crowd, dht: Families | None, lookup: str) -> 
         return _why_no_peers(crowd, dht, lookup)
     count = counted(len(peers), "peer")
     if isinstance(stage, FetchingInfo):
+        if trouble := stage.fetch.trouble():
+            return _with_mismatches(trouble, crowd)
         which = "it has not" if len(peers) == 1 else "none has"
         return _with_mismatches(f"{count} connected; {which} sent the metadata yet", crowd)
     able = [peer for peer in peers if peer.am_interested]

@@ -13,9 +13,9 @@ from enum import Enum, auto
 from dht_torrent.config import PeerConfig
 from dht_torrent.ids import Address, PeerId
 
-CROSSING = 30.0
+CROSSING = 3.0
 """Seconds after which two connections, one dialled by each side, were not dialled across each
-other any more: about what connecting and both handshakes may take."""
+other any more: the SYN is repeated after one, and a handshake takes two round trips."""
 REMEMBERED = 64
 """Claims in the other address family that are remembered ..."""
 REMEMBERED_FOR = 600.0
@@ -68,7 +68,7 @@ class Duplicates:
                 return Verdict.BESIDE
             return Verdict.ASK if silence >= self._silence else Verdict.REFUSE
         if same_place:
-            return self._of_one_host(older, age, newer)
+            return self._of_one_host(older, newer, age, silence)
         if older.address.is_ipv6 == newer.address.is_ipv6:
             return Verdict.BESIDE
         # Most likely one peer of both families, and no thief. Who dials knows, and gives up; who
@@ -76,16 +76,18 @@ class Duplicates:
         until = self._turned_away.get((newer.peer_id, newer.address.host), now)
         return Verdict.BESIDE if newer.incoming and now < until else Verdict.LOOK_AGAIN
 
-    def _of_one_host(self, older: Claim, age: float, newer: Claim) -> Verdict:
-        if older.incoming == newer.incoming:
-            # It dialled again, so it has lost the older one. When it is we who dialled the same
-            # peer at two addresses, the older is as good.
-            return Verdict.REPLACE if newer.incoming else Verdict.ASK
-        # Of two that were dialled across each other both sides keep the one that the higher id
-        # dialled, as libtorrent does.
-        if newer.incoming == (newer.peer_id > self._own_id):
-            return Verdict.REPLACE
-        return Verdict.REFUSE if age < CROSSING else Verdict.ASK
+    def _of_one_host(self, older: Claim, newer: Claim, age: float, silence: float) -> Verdict:
+        if older.incoming != newer.incoming and age < CROSSING:
+            # Of two that were dialled across each other both sides keep the one that the higher
+            # id dialled, as libtorrent does.
+            newer_stays = newer.incoming == (newer.peer_id > self._own_id)
+            return Verdict.REPLACE if newer_stays else Verdict.REFUSE
+        if not newer.incoming:
+            # That we did not know who is there says nothing against the older one.
+            return Verdict.ASK if silence >= self._silence else Verdict.REFUSE
+        # It dialled again, so it has lost the older one, or did not know that we are connected: it
+        # cannot see that from a connection that we made.
+        return Verdict.REPLACE if older.incoming else Verdict.ASK
 
     def turned_away(self, newer: Claim, now: float) -> None:
         """It was refused since another one is there."""

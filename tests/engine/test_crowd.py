@@ -149,6 +149,27 @@ async def test_an_older_connection_stays_if_it_answers(
         assert (left is older) is answers
 
 
+async def test_a_transfer_is_not_disturbed_when_its_peer_is_dialled_again(
+    autojump_clock: MockClock,
+) -> None:
+    """A leech came to the seed, which then hears of its address from others."""
+    world, one = World(latency=0.01), sample(4096 * 1024, 64 * 1024)
+    async with (
+        world.seed(one) as seeding,
+        world.node(LEECH, limit_down=100_000) as node,
+    ):
+        torrent = await node.get(one.magnet(SEED))
+        await entered(torrent, "downloading")
+        await trio.sleep(5)
+        (older,) = seeding.crowd.peers.values()
+        for port in (PORT, PORT + 1):
+            seeding.crowd.found([Address(LEECH, port)], "dht")
+        await trio.sleep(20)
+        assert list(seeding.crowd.peers.values()) == [older]
+        assert len(torrent.crowd.peers) == 1
+        assert world.net.stats.connections == 2
+
+
 async def test_a_program_that_was_started_again_has_the_place_of_its_public_host(
     autojump_clock: MockClock,
 ) -> None:

@@ -257,7 +257,6 @@ async def test_blocks_nobody_asked_for_are_waste_and_too_many_end_it(
     [
         struct.pack(">IBI", 5, 4, 8),  # have: no such piece
         struct.pack(">IBI", 5, 4, 0xFFFFFFFF),
-        struct.pack(">IB", 2, 5) + b"\xff",  # a second bitfield
         struct.pack(">I", 0xFFFFFFFF),
         struct.pack(">I", (1 << 20) + 1),
         struct.pack(">IBIII", 13, 6, 8, 0, BLOCK),

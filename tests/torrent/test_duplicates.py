@@ -31,16 +31,18 @@ def settle(older: Claim, newer: Claim, *, age: float = 100.0, silence: float = 0
     [
         (True, True, LOW, 0.0, Verdict.REPLACE),
         (True, True, HIGH, 1e6, Verdict.REPLACE),
-        (False, False, LOW, 0.0, Verdict.ASK),
+        (False, False, LOW, 0.0, Verdict.REFUSE),
         # Crossed: the connection that the higher id dialled stays.
         (True, False, LOW, 0.0, Verdict.REPLACE),
         (True, False, HIGH, 0.0, Verdict.REFUSE),
         (False, True, HIGH, 0.0, Verdict.REPLACE),
         (False, True, LOW, 0.0, Verdict.REFUSE),
         (False, True, LOW, CROSSING - 1, Verdict.REFUSE),
-        # Too late to have crossed: the older one may be dead.
+        # Too late to have crossed: only who dialled us may know that the older one is dead.
         (False, True, LOW, CROSSING, Verdict.ASK),
-        (True, False, HIGH, CROSSING, Verdict.ASK),
+        (False, True, HIGH, CROSSING, Verdict.ASK),
+        (True, False, HIGH, CROSSING, Verdict.REFUSE),
+        (True, False, LOW, CROSSING, Verdict.REFUSE),
     ],
 )
 def test_a_peer_that_comes_back_from_its_host_has_its_place_again(
@@ -54,6 +56,15 @@ def test_a_peer_that_comes_back_from_its_host_has_its_place_again(
     older = Claim(theirs, address, older_came)
     newer = Claim(theirs, address._replace(port=2), newer_came)
     assert settle(older, newer, age=age) is expected
+
+
+@pytest.mark.parametrize("older_came", [True, False])
+def test_when_we_dial_a_peer_again_the_older_must_answer_if_it_was_silent(
+    older_came: bool,
+) -> None:
+    older, newer = Claim(LOW, HERE, older_came), Claim(LOW, HERE, False)
+    assert settle(older, newer, silence=59.0) is Verdict.REFUSE
+    assert settle(older, newer, silence=60.0) is Verdict.ASK
 
 
 @pytest.mark.parametrize("incoming", [True, False])
