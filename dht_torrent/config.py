@@ -201,8 +201,9 @@ class PeerConfig:
     near_window: int = 2 << 20
     """Bytes in flight that are enough for any peer but a fast one that is distant, or serves in
     pulses. More are tried, and kept while they bring more."""
-    max_asked: int = 1000
-    """Requests a peer may queue with us, advertised as `reqq`; more are rejected."""
+    max_asked: int = 2000
+    """Requests a peer may queue with us, advertised as `reqq` (libtorrent); more are rejected.
+    Transmission asks for as much as that once a second, so it bounds what it gets."""
     max_message: int = 1 << 20
     """No message is longer (libtorrent); exact lengths are checked where they are known."""
     max_extension_message: int = 64 * 1024

@@ -397,20 +397,25 @@ async def _ours(path: Path, piece_length: int, folder: Path, magnet: str, leech:
             say({"event": "ready", "port": node.address.port})
             peers = await trio.to_thread.run_sync(wait_for_go)
             usage = Usage()
-            points = "".join(f"&x.pe={host}:{port}" for host, port in peers)
-            torrent = await node.get(magnet + points)
+            torrent = await node.get(magnet + _points(peers))
             await torrent.completed()
             say(usage.line("done"))
         else:
             torrent = await node.share(path, piece_length=piece_length)
             await torrent.completed()
             say({"event": "ready", "port": node.address.port, "id": torrent.id})
-            await trio.to_thread.run_sync(wait_for_go)
+            peers = await trio.to_thread.run_sync(wait_for_go)
             usage = Usage()
+            if peers:  # who cannot be told of us is dialled
+                await node.get(magnet + _points(peers))
         await trio.to_thread.run_sync(wait_for_end)
         summary = torrent.summary()
         last = usage.line("stopped", uploaded=summary.uploaded, downloaded=summary.downloaded)
     say(last)
+
+
+def _points(peers: Sequence[Peer]) -> str:
+    return "".join(f"&x.pe={host}:{port}" for host, port in peers)
 
 
 # --- the floor -------------------------------------------------------------------------------
