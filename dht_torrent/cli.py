@@ -146,6 +146,7 @@ def share(
             if torrent_out is not None:
                 write_file(torrent_out, client.torrent_file(torrent["id"]))
         click.echo(torrent["magnet"])
+        view.warn(torrent)
         return
 
     async def job(node: Node, control: Control) -> None:
@@ -159,6 +160,7 @@ def share(
             write_file(torrent_out, shared.metainfo.to_torrent())
         click.echo(str(shared.magnet))
         sys.stdout.flush()
+        view.warn(dataclasses.asdict(shared.summary()))
         await trio.sleep_forever()
 
     run_node(Options.of(ctx), job)
@@ -206,6 +208,7 @@ def get(
             )
             if rates:
                 client.limit(torrent["id"], **rates)  # the node's own are not ours to change
+            view.warn(torrent)
             if no_wait:
                 click.echo(torrent["id"])
             else:
@@ -226,6 +229,7 @@ def get(
             sequential=sequential,
             overwrite=overwrite,
         )
+        view.warn(dataclasses.asdict(download.summary()))
 
         with view.progress() as shown:
 
@@ -346,7 +350,9 @@ def rm(ctx: click.Context, torrent_id: str, data: bool, as_json: bool) -> None:
 def pause(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
     """Stop a torrent until it is resumed, also over a restart."""
     with running_node(ctx) as client:
-        view.show(client.pause(torrent_id), as_json)
+        torrent = client.pause(torrent_id)
+    view.show(torrent, as_json)
+    view.warn(torrent)
 
 
 @cli.command()
@@ -356,7 +362,9 @@ def pause(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
 def resume(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
     """Go on with a paused torrent."""
     with running_node(ctx) as client:
-        view.show(client.resume(torrent_id), as_json)
+        torrent = client.resume(torrent_id)
+    view.show(torrent, as_json)
+    view.warn(torrent)
 
 
 @cli.command()
@@ -366,7 +374,9 @@ def resume(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
 def recheck(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
     """Hash what is on disk again."""
     with running_node(ctx) as client:
-        view.show(client.recheck(torrent_id), as_json)
+        torrent = client.recheck(torrent_id)
+    view.show(torrent, as_json)
+    view.warn(torrent)
 
 
 @cli.command()
@@ -387,6 +397,7 @@ def limit(
             limited = client.torrent(torrent_id)
         else:
             limited = client.status()
+    view.warn(limited)
     limits = {key: limited[key] for key in ("limit_up", "limit_down")}
     view.show(limits, as_json, lambda: view.limits_text(limits))
 

@@ -33,6 +33,13 @@ def show(value: object, as_json: bool, text: Callable[[], str] | None = None) ->
         click.echo(text())
 
 
+def warn(torrent: Json) -> None:
+    """On stderr, what is wrong although the command did its work."""
+    if torrent.get("warning"):
+        name = torrent.get("name", "")
+        click.echo(f"dhtnode: warning: {clean(name)}: {clean(torrent['warning'])}", err=True)
+
+
 def clean(text: object) -> str:
     """`text` without what could move a cursor or colour a screen."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))

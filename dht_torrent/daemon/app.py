@@ -101,6 +101,7 @@ def make_app(
             await torrent.recheck()
         elif action == "limits":
             torrent.set_limits(**_rates(await read_body(request)))
+            await torrent.save()
         else:
             raise HTTPException(404, "no such action")
         return reply(torrent.summary())

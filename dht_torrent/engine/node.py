@@ -59,6 +59,8 @@ SPARE_INTERVAL = 1.0
 """... as of a look each so many seconds."""
 TRIM_INTERVAL = 20.0
 """Seconds in which a spare buffer must be of use, or it is given up."""
+RECORD_PATIENCE = 5.0
+"""Seconds that adding a torrent waits for its record to be written, to say so if it cannot be."""
 DHT_SAVE_INTERVAL = 15 * 60.0
 """Seconds between two saves of the DHT's contacts."""
 
@@ -74,6 +76,7 @@ class Node:
         self.warnings: list[str] = []
         self.faults = host.faults
         """Bugs of ours so far."""
+        self._dht_unsaved: StorageError | None = None
         self._host = host
         self._dht = host.dht
         self._nursery = nursery
@@ -242,15 +245,14 @@ class Node:
         """Stop and forget a torrent; with `delete_data` the files it made go too.
 
         What was there before, was changed since, or is another torrent's as well is never deleted;
-        what was left is told. Raises InputError for a torrent that is not here any more."""
+        what was left is told. Raises InputError for a torrent that is not here any more, and
+        StorageError when its record cannot be removed: then it stays, and goes on."""
         if self._torrents.get(torrent.info_hash) is not torrent:
             raise InputError(f"no such torrent: {torrent.id}")
         scope, ended = self._scopes[torrent.info_hash]
+        await torrent.forget()
         scope.cancel()
         await ended.wait()
-        if self._host.state is not None:
-            state, info_hash = self._host.state, torrent.info_hash
-            await self._host.disk.run(lambda: state.remove(info_hash))
         return await torrent.forget_content(delete=delete_data)
 
     async def _remove(self, info_hash: InfoHash, delete_data: bool) -> Removal:
@@ -277,6 +279,9 @@ class Node:
         self._scopes[torrent.info_hash] = (scope, ended)
         self._nursery.start_soon(own, name=f"torrent {torrent.id[:8]}")
         await trio.lowlevel.checkpoint()
+        if torrent.warning is None and self._host.state is not None:
+            with trio.move_on_after(RECORD_PATIENCE):
+                await torrent.recorded.wait()
         return torrent
 
     def set_limits(self, *, up: NewRate = ..., down: NewRate = ...) -> None:
@@ -310,7 +315,7 @@ class Node:
             down_rate=sum(peer.down.value(now) for peer in peers),
             up_rate=sum(peer.up.value(now) for peer in peers),
             last_announce=now - last if last is not None else None,
-            warnings=tuple(self.warnings),
+            warnings=(*self.warnings, *self._unsaved()),
             limit_up=self._host.limits.up.rate,
             limit_down=self._host.limits.down.rate,
             listen6=str(self.addresses[1]) if more else None,
@@ -318,6 +323,16 @@ class Node:
             faults=self.faults.count,
             last_fault=self.faults.last,
         )
+
+    def _unsaved(self) -> list[str]:
+        """What would be lost at a restart, in a line or two."""
+        lost = [torrent for torrent in self._torrents.values() if torrent.warning]
+        told = [f"{torrent.name}: {torrent.warning}" for torrent in lost[:1]]
+        if len(lost) > 1:
+            told.append(f"and so it is with {len(lost) - 1} more of the torrents")
+        if self._dht_unsaved is not None:
+            told.append(f"the DHT's contacts cannot be saved: {self._dht_unsaved}")
+        return told
 
     # -- services -------------------------------------------------------------------------------
 
@@ -389,7 +404,9 @@ class Node:
 
         try:
             await self._host.disk.run(save)
+            self._dht_unsaved = None
         except StorageError as error:
+            self._dht_unsaved = error
             logger.warning("could not save the DHT's contacts: %s", error)
 
     async def _restore(self, records: Sequence[Resume]) -> None:

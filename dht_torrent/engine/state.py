@@ -474,14 +474,15 @@ class StateDir:
         self._save(self._path(resume.info_hash), resume.encode())
 
     def remove(self, info_hash: InfoHash) -> None:
-        """Forget the torrent. Raises StorageError."""
+        """Forget the torrent. Raises StorageError if its record is still there."""
         path = self._path(info_hash)
         try:
             with self._writing:
                 path.unlink(missing_ok=True)
-                relieved(self._relief, flush_folder, path.parent)
+                with contextlib.suppress(OSError):  # gone, if perhaps not after a power cut
+                    relieved(self._relief, flush_folder, path.parent)
         except OSError as exc:
-            raise StorageError(f"{path}: {exc.strerror}") from exc
+            raise StorageError(f"cannot remove {path}: {exc.strerror}") from exc
 
     def load_dht(self, ipv6: bool = False) -> tuple[bytes | None, list[str]]:
         """What `save_dht` was given last for that address family, None if nothing; and a line if

@@ -35,7 +35,7 @@ from dht_torrent.engine.stages import (
     state_of,
     why_stuck,
 )
-from dht_torrent.engine.state import Resume
+from dht_torrent.engine.state import Resume, StateDir
 from dht_torrent.engine.swarm import Swarm
 from dht_torrent.engine.views import FileInfo, PeerInfo, Removal, State, Summary
 from dht_torrent.engine.weak import weakly
@@ -129,6 +129,13 @@ class Torrent:
         self._changed = trio.Event()
         self._finished = trio.Event()
         self._dirty = resume is None
+        self._bans = list(resume.banned) if resume else []  # as they were recorded
+        self._saving = trio.Lock()
+        self._forgotten = False
+        self.warning: str | None = None
+        """What is wrong although the torrent works: its record cannot be written, say."""
+        self.recorded = trio.Event()
+        """Writing the record was tried once; `warning` says how that went."""
         self._before = (resume.downloaded, resume.uploaded, resume.wasted) if resume else (0, 0, 0)
         self._wasted_before = 0
         self._added_at = resume.added_at if resume else time.time()
@@ -258,6 +265,7 @@ class Torrent:
             eta=left / down if left and down > 1 else None,
             limit_up=self.crowd.limits.up.rate,
             limit_down=self.crowd.limits.down.rate,
+            warning=self.warning,
         )
 
     def peers(self) -> list[PeerInfo]:
@@ -530,16 +538,22 @@ class Torrent:
                         logger.warning("%s: could not look at its files: %s", self.name, error)
             self._enter(stage)
             self._dirty = True
-            with self._confined(ends=None):
-                await self._save_resume()
-            if isinstance(stage, Failed) and is_missing(stage.error):
-                with self._confined(ends=None):
-                    await self._until_back()
-            else:
-                retry_at = stage.retry_at if isinstance(stage, Failed) else None
-                await trio.sleep_until(retry_at if retry_at is not None else float("inf"))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_recorded)
+                if isinstance(stage, Failed) and is_missing(stage.error):
+                    with self._confined(ends=None):
+                        await self._until_back()
+                else:
+                    retry_at = stage.retry_at if isinstance(stage, Failed) else None
+                    await trio.sleep_until(retry_at if retry_at is not None else float("inf"))
+                nursery.cancel_scope.cancel()
         if self._fault is stage:
             self._fault = None
+
+    async def _keep_recorded(self) -> None:
+        """As `_keep_resume`, for a torrent at rest: a bug there does not end its rest."""
+        with self._confined(ends=None):
+            await self._keep_resume()
 
     async def _until_back(self) -> None:
         """Returns when what is missing has come back."""
@@ -563,6 +577,7 @@ class Torrent:
     async def _interrupt(self) -> None:
         self._dirty = True
         self._session.cancel()
+        await self._save_resume()  # now: whoever asked for this hears of it if it cannot be kept
         await trio.lowlevel.checkpoint()
 
     def _enter(self, stage: Stage) -> None:
@@ -824,17 +839,28 @@ class Torrent:
         """Write the record if anything changed. One that could not be written is reported and tried
         again: the one before still holds."""
         state = self._host.state
-        if state is None or not self._dirty:
-            return
+        async with self._saving:  # or an older record could come after a newer one
+            if state is not None and self._is_changed() and not self._forgotten:
+                await self._save_resume_to(state)
+        self.recorded.set()
+
+    def _is_changed(self) -> bool:
+        return self._dirty or self._bans != self.crowd.candidates.bans.dump(trio.current_time())
+
+    async def _save_resume_to(self, state: StateDir) -> None:
         self._dirty = False
         vouched, saved = Vouched(), False
         try:
             if self._content is not None:
                 vouched = await self._vouch(self._content)
+            bans = self.crowd.candidates.bans.dump(trio.current_time())
             await self._host.disk.run(state.save, self._record(vouched))
-            saved = True
+            self._bans, saved = bans, True
+            self.warning = None
         except StorageError as error:
-            logger.warning("%s: could not save its resume record: %s", self.name, error)
+            if self.warning is None:  # said once, not every half minute
+                logger.warning("%s: could not save its resume record: %s", self.name, error)
+            self.warning = f"cannot be remembered over a restart: {error}"
         finally:
             # Also when cancelled: the last save, at the end, must not think this one was it.
             self._dirty = self._dirty or not (saved and vouched.final)
@@ -846,6 +872,24 @@ class Torrent:
         except StorageError as error:
             if isinstance(self._stage, Active):
                 self.on_fault(error)
+            raise
+
+    async def save(self) -> None:
+        """Write down what changed, now. `warning` says how that went."""
+        await self._save_resume()
+
+    async def forget(self) -> None:
+        """Remove the record; none is written from now on. Raises StorageError when it cannot be
+        removed: then nothing has changed."""
+        state = self._host.state
+        if state is None:
+            return
+        self._forgotten = True
+        try:
+            async with self._saving:
+                await self._host.disk.run(state.remove, self.info_hash)
+        except BaseException:
+            self._forgotten = False
             raise
 
     def _record(self, vouched: Vouched) -> Resume:

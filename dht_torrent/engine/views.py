@@ -49,6 +49,8 @@ class Summary:
     limit_up: int | None = None
     """Bytes per second this torrent may send, all its connections together; None is no limit."""
     limit_down: int | None = None
+    warning: str | None = None
+    """What is wrong although the torrent works: it cannot be remembered over a restart, say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ class FakeTorrent:
         check(rates)
         self.limits |= rates
 
+    async def save(self) -> None: ...
+
     def peers(self) -> list[PeerInfo]:
         return [PeerInfo("127.0.0.1:5", "x", "dht", False, 1.0, 0.0, 0.0, 0, 0, "D")]
 
