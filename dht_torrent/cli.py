@@ -29,7 +29,7 @@ from dht_torrent.cli_node import (
     running_node_if_any,
     which_node,
 )
-from dht_torrent.cli_torrents import TorrentFile, facts_of, read_source, write_file
+from dht_torrent.cli_torrents import facts_of, write_file
 from dht_torrent.errors import ControlError, DhtTorrentError, InputError
 
 if TYPE_CHECKING:
@@ -188,7 +188,9 @@ def get(
     seed: bool,
 ) -> None:
     """Download, and end when all is verified on disk."""
-    wanted = read_source(source)
+    from dht_torrent.given import TorrentFile, read
+
+    wanted = read(source)
     rates = Options.of(ctx).rates()
     ranges = None
     if select is not None:
@@ -200,7 +202,7 @@ def get(
     if client is not None:
         with client:
             torrent = client.get(
-                source if not isinstance(wanted, TorrentFile) else wanted.data,
+                wanted.data if isinstance(wanted, TorrentFile) else str(wanted),
                 output=where,
                 select=select,
                 sequential=sequential,
@@ -444,7 +446,9 @@ def create(
 @json_option
 def show(source: str, as_json: bool) -> None:
     """Say what a .torrent or a magnet link holds. Needs no node."""
-    facts = facts_of(read_source(source))
+    from dht_torrent.given import read
+
+    facts = facts_of(read(source))
     view.show(facts, as_json, lambda: view.facts_text(facts))
 
 

@@ -1,47 +1,21 @@
-"""Torrents as the command line takes, tells and writes them: magnet links and .torrent files."""
+"""Torrents as the command line tells and writes them: magnet links and .torrent files."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dht_torrent.errors import InputError
-
 if TYPE_CHECKING:
+    from dht_torrent.given import TorrentFile
     from dht_torrent.metainfo import Magnet, Metainfo
-
-
-@dataclass(frozen=True, slots=True)
-class TorrentFile:
-    """As it was read."""
-
-    data: bytes
-    metainfo: Metainfo
-
-
-def read_source(source: str) -> Magnet | TorrentFile:
-    """Raises InputError, so a bad link is found before anything is started."""
-    from dht_torrent.metainfo import MAX_TORRENT, Magnet, parse_torrent
-
-    if source.lower().startswith("magnet:"):
-        return Magnet.parse(source)
-    path = Path(source)
-    if path.is_file():
-        with path.open("rb") as file:
-            data = file.read(MAX_TORRENT + 1)
-        return TorrentFile(data, parse_torrent(data))
-    if len(source) in (32, 40) and source.isascii() and source.isalnum():
-        return Magnet.parse(f"magnet:?xt=urn:btih:{source}")
-    raise InputError(f"not a magnet link, an infohash or a .torrent file: {source[:200]!r}")
 
 
 def facts_of(source: Magnet | TorrentFile) -> dict[str, Any]:
     """What it holds, ready for JSON."""
-    if isinstance(source, TorrentFile):
-        return _file_facts(source.metainfo)
-    return _magnet_facts(source)
+    from dht_torrent.metainfo import Magnet
+
+    return _magnet_facts(source) if isinstance(source, Magnet) else _file_facts(source.metainfo)
 
 
 def _file_facts(metainfo: Metainfo) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from dht_torrent import given
 from dht_torrent.daemon.body import absolute_path, check_types, read_body
 from dht_torrent.daemon.control import HEADER
 from dht_torrent.errors import DhtTorrentError, InputError
@@ -272,7 +273,7 @@ class _Order:
     async def _source(self) -> Magnet | Metainfo:
         # Never a str: Node.get would also take the path of a file, which is the client's to read.
         if "source" in self._body:
-            return parse_source(self._body["source"])
+            return given.read_link(self._body["source"])
         try:
             data = base64.b64decode(self._body["torrent"], validate=True)
         except (binascii.Error, ValueError):
@@ -289,23 +290,6 @@ def _rates(body: dict[str, Any]) -> dict[str, int | None]:
         if value is not None and type(value) is not int:
             raise InputError(f"{key} must be a whole number of bytes per second, or null")
     return body
-
-
-def parse_source(text: str) -> Magnet:
-    """A magnet link, or an infohash as 40 hex or 32 base32 digits. Raises MagnetError."""
-    text = text.strip()
-    if is_info_hash(text):
-        text = f"magnet:?xt=urn:btih:{text}"
-    return Magnet.parse(text)
-
-
-def is_info_hash(text: str) -> bool:
-    """Whether `text` is written like an infohash."""
-    if not text.isascii():
-        return False
-    if len(text) == 32:
-        return text.isalnum()
-    return len(text) == 40 and all(c in "0123456789abcdefABCDEF" for c in text)
 
 
 def _find(node: Node, request: Request) -> Torrent:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
@@ -21,6 +20,7 @@ from types import MappingProxyType
 import trio
 
 import dht_torrent
+from dht_torrent import given
 from dht_torrent.config import Config
 from dht_torrent.engine.budget import divide
 from dht_torrent.engine.content import hash_content
@@ -38,8 +38,9 @@ from dht_torrent.engine.state import Resume, StateDir
 from dht_torrent.engine.torrent import Torrent
 from dht_torrent.engine.views import NodeStatus, Removal
 from dht_torrent.errors import InputError, PeerProtocolError, StorageError
+from dht_torrent.given import TorrentFile
 from dht_torrent.ids import Address, InfoHash, NodeId
-from dht_torrent.metainfo import MAX_TORRENT, Magnet, Metainfo, from_info, parse_torrent
+from dht_torrent.metainfo import Magnet, Metainfo, from_info
 from dht_torrent.peer.half_open import HalfOpen
 from dht_torrent.relief import descriptors_left
 from dht_torrent.storage import Descriptors, FileStorage, Storage
@@ -52,7 +53,6 @@ logger = logging.getLogger(__name__)
 
 SPARE_SEND_BUFFERS = 4 << 20
 """Bytes of send buffers kept for the next batch."""
-_INFO_HASH = re.compile("[0-9a-fA-F]{40}")
 SPARE_DESCRIPTORS = 8
 """Descriptors kept free, by closing files of torrents, however many others use ..."""
 SPARE_INTERVAL = 1.0
@@ -156,7 +156,7 @@ class Node:
         paused: bool = False,
         overwrite: bool = False,
     ) -> Torrent:
-        """Fetch a torrent, given a magnet link, an infohash in hex, or a .torrent file.
+        """Fetch a torrent, given a magnet link, an infohash, or a .torrent file (see `given`).
 
         `select` are inclusive ranges of file indices; None takes the magnet's own choice, or all.
         A file that lies where the download belongs is adopted if its pieces verify, and continued
@@ -217,16 +217,11 @@ class Node:
     async def _understand(
         self, source: str | Magnet | Metainfo | Path
     ) -> tuple[Magnet, Metainfo | None]:
+        if isinstance(source, (str, Path)):
+            found = await self._host.disk.run(given.read, source)
+            source = found.metainfo if isinstance(found, TorrentFile) else found
         if isinstance(source, Magnet):
             return source, None
-        if isinstance(source, str):
-            if _INFO_HASH.fullmatch(source):
-                source = f"magnet:?xt=urn:btih:{source}"
-            if source[:7].lower() == "magnet:":
-                return Magnet.parse(source), None
-            source = Path(source)
-        if isinstance(source, Path):
-            source = await self._host.disk.run(_read_torrent_file, source)
         return source.magnet(), source
 
     def find(self, prefix: str) -> Torrent:
@@ -460,15 +455,6 @@ class Node:
 
 def _absolute(path: Path | str) -> Path:
     return Path(path).expanduser().absolute()
-
-
-def _read_torrent_file(path: Path) -> Metainfo:
-    try:
-        with path.expanduser().open("rb") as file:
-            data = file.read(MAX_TORRENT + 1)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    return parse_torrent(data)
 
 
 @asynccontextmanager
