@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dht_torrent import __version__
+from dht_torrent import __version__, cli_streams
 from dht_torrent import cli_view as view
 from dht_torrent.cli_node import (
     Options,
@@ -92,6 +92,8 @@ def _explain(error: BaseException) -> click.ClickException | click.exceptions.Ex
     reason = (error.strerror or str(error)).lower()
     if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
         return _Failure(f"cannot listen: {reason}", 1)
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return _Failure("the working directory is gone; change to another, or give full paths", 2)
     if error.filename is None:
         return _Failure(reason, 1)
     return _Failure(
@@ -454,4 +456,13 @@ def show(source: str, as_json: bool) -> None:
 
 def main() -> None:
     """The entry point of `dhtnode`."""
-    cli(prog_name="dhtnode")
+    cli_streams.mend()
+    code: object = 0
+    try:
+        cli(prog_name="dhtnode")
+    except SystemExit as ending:
+        code = ending.code
+    except KeyboardInterrupt:
+        code = 130
+    unwritten = cli_streams.finish(failed=code != 0)
+    sys.exit(code or unwritten)  # type: ignore[arg-type]

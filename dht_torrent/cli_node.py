@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dht_torrent.errors import InputError
+
 if TYPE_CHECKING:
     import signal
 
@@ -47,7 +49,10 @@ class Options:
         if given["state_dir"] is None:
             import platformdirs
 
-            given["state_dir"] = platformdirs.user_state_path("dhtnode")
+            folder = _at_home(lambda: platformdirs.user_state_path("dhtnode"))
+            if folder is None:
+                raise InputError("there is no home directory: say where with --state-dir")
+            given["state_dir"] = folder
         else:
             given["state_dir"] = Path(given["state_dir"]).absolute()
         return cls(**given)
@@ -60,8 +65,8 @@ class Options:
         if download_dir is None:
             import platformdirs
 
-            download_dir = platformdirs.user_downloads_path()
-            if not download_dir.is_dir():
+            download_dir = _at_home(platformdirs.user_downloads_path)
+            if download_dir is None or not download_dir.is_dir():
                 download_dir = Path.cwd()
         options: dict[str, Any] = {}
         if self.bootstrap is not None:
@@ -85,6 +90,15 @@ class Options:
     def rates(self) -> dict[str, int | None]:
         """The limits given, by direction. Raises InputError."""
         return parse_rates(self.limit_up, self.limit_down)
+
+
+def _at_home(find: Callable[[], Path]) -> Path | None:
+    """A folder below the user's home, or None where there is no home."""
+    try:
+        folder = find()
+    except (RuntimeError, KeyError):  # newer versions of platformdirs; older ones leave the "~"
+        return None
+    return folder if folder.is_absolute() else None
 
 
 def parse_rates(up: str | None, down: str | None) -> dict[str, int | None]:

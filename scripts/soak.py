@@ -345,12 +345,17 @@ class Soak:
             self._held.append(Held(torrent["id"], None))
 
     def _remove(self, client: Client, held: Held) -> None:
-        client.remove(held.id, data=held.shared is None)
+        self._note_left(client.remove(held.id, data=held.shared is None), held.shared is None)
         self._held.remove(held)
         if held.shared is not None and held.shared.is_dir():
             shutil.rmtree(held.shared)
         elif held.shared is not None:
             held.shared.unlink(missing_ok=True)
+
+    def _note_left(self, removal: dict[str, Any], data: bool) -> None:
+        """All that was fetched here is the daemon's own: nothing of it may be left."""
+        for left in removal["left"] if data else ():
+            self.found.faults.append(f"rm --data left {left['path']}: {left['why']}")
 
     def _harm(self, held: Held) -> None:
         """Change or delete a file that is shared."""
@@ -494,7 +499,7 @@ class Soak:
             shared = any(held.id == torrent["id"] and held.shared for held in self._held)
 
             def remove(torrent_id: str = torrent["id"], data: bool = not shared) -> None:
-                client.remove(torrent_id, data=data)
+                self._note_left(client.remove(torrent_id, data=data), data)
 
             await trio.to_thread.run_sync(remove)
 

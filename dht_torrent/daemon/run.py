@@ -65,10 +65,13 @@ class _Ending:
         self.signal: signal.Signals | None = None
 
     async def watch(self, *, task_status: trio.TaskStatus[None]) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+            numbers.append(signal.SIGHUP)
+        with trio.open_signal_receiver(*numbers) as received:
             task_status.started()
             self.signal = signal.Signals(await anext(received))
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             signal.signal(number, signal.SIG_DFL)
         if self.opened is None:
             self.limit.cancel()

@@ -105,6 +105,8 @@ class Content:
         self._hashed = hashed
         self._insists = False
         """What is gone is not waited for: the user asked for a recheck."""
+        self._before_doubt: Belief | None = None
+        """What was believed until it was doubted: whose a file is does not depend on that."""
         self._place: Place | None = None
         self._survey: Survey | None = None
         """What `establish` found, for the `claim` that follows."""
@@ -202,6 +204,7 @@ class Content:
         self._granted.clear()
         self._resume = self._hashed = None
         self._insists = False
+        self._before_doubt = None
         self.have = have
         return have
 
@@ -276,6 +279,7 @@ class Content:
 
     def doubt(self) -> None:
         """Believe nothing any more: the next `establish` hashes everything."""
+        self._before_doubt = self._before_doubt or self._belief()
         self.have = None
         self._resume = self._hashed = None
 
@@ -576,7 +580,7 @@ class Content:
             others = {}
         else:
             others = self._owners.others(self._id, survey.place, self._storage.access)
-        belief = self._belief()
+        belief = self._before_doubt or self._belief()
         mine = [
             number
             for number, stamp in enumerate(survey.stamps)

@@ -454,7 +454,10 @@ class Node:
 
 
 def _absolute(path: Path | str) -> Path:
-    return Path(path).expanduser().absolute()
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:  # "~" of somebody who has no home
+        raise InputError(f"{path}: {error}") from None
 
 
 @asynccontextmanager

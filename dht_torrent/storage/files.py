@@ -387,7 +387,7 @@ class FileStorage:
 
     def delete(self, numbers: Iterable[int]) -> None:
         self.close()
-        folders: set[Parts] = set()
+        folders = set(self._folder.made)
         for number in numbers:
             parts = self._parts[number]
             folders.update(parts[:depth] for depth in range(1, len(parts)))

@@ -33,6 +33,8 @@ class Folder:
 
     def __init__(self, base: Path) -> None:
         self.base = base
+        self.made: set[Parts] = set()
+        """Folders that were made here, in this life."""
         self.device: int | None = None
         """The file system something is to be made in; None when any will do. While a node runs, a
         disk that is taken out leaves an empty folder of another one behind."""
@@ -85,6 +87,7 @@ class Folder:
                     if create:
                         with contextlib.suppress(FileExistsError):
                             os.mkdir(part, dir_fd=fd)
+                            self.made.add(walked.relative_to(self.base).parts)
                     below = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
                 finally:
                     os.close(fd)

@@ -653,6 +653,7 @@ async def test_what_was_changed_since_is_left(
     async with place.node(one) as node:
         torrent = await node.get(link(one))
         await completes(torrent)
+        await trio.sleep(1)  # until the node has looked at what it wrote
         if not running:
             await torrent.pause()
             await entered(torrent, "paused")
@@ -665,6 +666,23 @@ async def test_what_was_changed_since_is_left(
         assert {Path(left.path).name for left in removal.left} == {"a", "b"}
         assert {left.why for left in removal.left} == {"it changed since this torrent wrote it"}
     assert sorted(read_tree(place.got)) == ["album/a", "album/b"]
+
+
+@pytest.mark.parametrize("edited", [False, True])
+async def test_a_recheck_under_way_does_not_change_whose_the_files_are(
+    edited: bool, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    one, place = album({"a": 2 * PIECE, "b": 2 * PIECE}), Place(tmp_path)
+    async with place.node(one) as node:
+        torrent = await node.get(link(one))
+        await completes(torrent)
+        await trio.sleep(1)
+        if edited:
+            (place.got / "album" / "a").write_bytes(b"mine")
+        await torrent.recheck()  # nothing is believed from now on
+        removal = await torrent.remove(delete_data=True)
+        assert [Path(left.path).name for left in removal.left] == ["a"] * edited
+    assert sorted(read_tree(place.got)) == ["album/a"] * edited
 
 
 async def test_shared_content_stays_and_that_is_said(

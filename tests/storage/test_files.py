@@ -297,3 +297,12 @@ def test_delete_takes_our_files_and_empty_folders_only(tmp_path: Path) -> None:
     (tmp_path / "album" / "b" / "notes.txt").unlink()
     storage.delete(range(len(storage.access)))
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_folders_made_for_files_that_never_came_are_deleted_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "album").mkdir()  # the user's, though empty
+    storage = opened(tmp_path, ALBUM)
+    folder = storage._folder
+    os.close(folder.open_folder(("album", "b", "d"), create=True))
+    storage.delete([])
+    assert list(tmp_path.rglob("*")) == [tmp_path / "album"]
