@@ -1,12 +1,17 @@
-"""What do hostile bytes do to the codecs and to a DHT node that answers?
+"""What do hostile bytes do to the codecs and to a DHT node that answers, or to a running node?
 
     python scripts/fuzz.py [--count 200000] [--seed 1]
+    python scripts/fuzz.py --wire [--minutes 10] [--seed 1]
 
 Valid messages are cut, spliced, flipped and stretched, and given to bencode, to KRPC and, what
 comes through, to an Answerer, from many sources. Nothing but the codecs' own errors may come out;
 what has a faster way must come out as by the general one; no input may take longer than LIMIT, and
-memory must not grow with their number. Ten million take half an hour or so. Says what it found, and
-exits 1 if that was anything.
+memory must not grow with their number. Ten million take half an hour or so.
+
+With --wire a whole node is met on 127.0.0.1 by connections whose bytes are a valid handshake and
+then any messages in any order, some of them spoilt, cut anywhere. It must live, count no fault, log
+no traceback, keep its torrents in their states, answer the DHT in time, part with everybody at the
+end, and not grow. Says what it found, and exits 1 if that was anything.
 """
 
 from __future__ import annotations
@@ -16,10 +21,14 @@ import contextlib
 import gc
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
+
+import trio
 
 from dht_torrent import bencode
 from dht_torrent.bencode import Value
@@ -35,6 +44,7 @@ from dht_torrent.dht.tokens import Tokens
 from dht_torrent.errors import BencodeError, KrpcError
 from dht_torrent.ids import Address, NodeId
 from dht_torrent.lab.study import exit_code, positive
+from dht_torrent.lab.wire_fuzz import Found, wire
 
 LIMIT = 0.01
 """Seconds of processor time one input may take."""
@@ -259,7 +269,47 @@ def main() -> int:
     )
     parser.add_argument("--count", type=positive, default=200_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--wire", action="store_true", help="talk to a running node")
+    parser.add_argument("--minutes", type=minutes, default=10.0, help="of --wire")
     options = parser.parse_args()
+    return _wire(options.minutes, options.seed) if options.wire else _codecs(options)
+
+
+def minutes(text: str) -> float:
+    """For argparse: a time above 0."""
+    number = float(text)
+    if not 0 < number <= 1440:
+        raise argparse.ArgumentTypeError("must be above 0, and a day at most")
+    return number
+
+
+def _wire(length: float, seed: int) -> int:
+    began, told = time.monotonic(), 0.0
+
+    def progress(found: Found) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= 10:
+            told = now
+            print(f"{now - began:6.0f} s  {found.connections} connections", file=sys.stderr)
+
+    with tempfile.TemporaryDirectory() as folder:
+        found = trio.run(wire, Path(folder), 60 * length, seed, progress)
+    print(
+        f"{found.connections} connections ({found.refused} refused), {found.sent >> 20} MB in "
+        f"{time.monotonic() - began:.0f} s; at most {1000 * found.latest:.0f} ms late, memory "
+        f"{found.memory[0] >> 20} -> {found.memory[1] >> 20} MB, {len(found.faults)} faults"
+    )
+    return _tell(found.faults)
+
+
+def _tell(faults: list[str]) -> int:
+    for fault in faults:
+        print(fault[:1000])
+    return 1 if faults else 0
+
+
+def _codecs(options: argparse.Namespace) -> int:
     began = time.monotonic()
     found = fuzz(options.count, options.seed)
     seconds = time.monotonic() - began
@@ -268,9 +318,7 @@ def main() -> int:
         f"{found.answered} were answered; slowest {1000 * found.slowest:.2f} ms, "
         f"{found.grown} objects grown, {len(found.faults)} faults"
     )
-    for fault in found.faults:
-        print(fault[:1000])
-    return 1 if found.faults else 0
+    return _tell(found.faults)
 
 
 if __name__ == "__main__":

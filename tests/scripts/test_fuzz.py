@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from types import ModuleType
 
 import pytest
 
+from dht_torrent import Config
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
+from dht_torrent.lab import wire_fuzz
+from dht_torrent.torrent.picker import Picker
 from tests.helpers.scripts import load
 
 
@@ -52,3 +56,30 @@ def test_slowness_is_noticed(fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(krpc, "decode", slow)
     assert any(" s for " in fault for fault in fuzz.fuzz(20, 7).faults)
+
+
+def run_wire(fuzz: ModuleType, capsys: pytest.CaptureFixture[str], minutes: float) -> list[str]:
+    fuzz._wire(minutes, 3)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_running_node_bears_any_messages_in_any_order(
+    fuzz: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary, *faults = run_wire(fuzz, capsys, 0.05)
+    assert faults == []
+    assert int(summary.split()[0]) > 50
+    assert "0 faults" in summary
+
+
+def test_a_bug_in_a_running_node_is_noticed(
+    fuzz: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(Picker, "peer_bitfield", broken)
+    monkeypatch.setattr(wire_fuzz, "Config", partial(Config, fail_fast=False))
+    told = run_wire(fuzz, capsys, 0.05)
+    assert any("a fault of ours" in line and "oops" in line for line in told)
+    assert any(line.startswith("logged: ") for line in told)
