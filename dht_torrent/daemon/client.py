@@ -25,6 +25,8 @@ TIMEOUT = 30.0
 """Seconds a node may take to answer anything but `share`, which hashes first."""
 DHT_TIMEOUT = 180.0
 """Seconds a question to the DHT may take: two lookups of a minute each, and what follows."""
+QUEUE_PAUSE = 0.05
+"""Seconds before a node is tried again whose queue of connections is full."""
 
 Json = dict[str, Any]
 
@@ -208,7 +210,7 @@ class Client:
             options["content"] = json.dumps(body)
             options["headers"] = {"content-type": "application/json"}
         try:
-            response = self._http.request(method, path, **options)
+            response = self._send(method, path, options)
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise NoNode(f"no node answers at {self.control}") from None
         except httpx.TimeoutException:
@@ -220,6 +222,28 @@ class Client:
         if response.is_success:
             return response
         raise _failure(response)
+
+    def _send(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
+        """As httpx does, but a node that is beset is waited for."""
+        end = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                return self._http.request(method, path, **options)
+            except httpx.ConnectError as error:
+                if not _is_queue_full(error) or time.monotonic() > end:
+                    raise
+            time.sleep(QUEUE_PAUSE)
+
+
+def _is_queue_full(error: BaseException) -> bool:
+    """Whether the node is there, but has more connections waiting than the system holds for it.
+    Linux refuses further ones to a Unix socket at once."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, BlockingIOError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _failure(response: httpx.Response) -> InputError | ControlError:
@@ -280,6 +304,8 @@ def somebody_listens(control: Control) -> bool:
         probe.settimeout(TIMEOUT)
         try:
             probe.connect(target)
+        except BlockingIOError:
+            return True  # its queue is full
         except OSError:
             return False
         return True

@@ -126,10 +126,14 @@ def read_control(state_dir: Path) -> Control | None:
         return None
 
 
-def remove_control(state_dir: Path, control: Control) -> None:
-    """Take back what `write_control` wrote, unless another node has written since."""
-    if read_control(state_dir) == control:
-        (state_dir / "control").unlink(missing_ok=True)
+def remove_control(state_dir: Path, control: Control, token: str | None = None) -> None:
+    """Take back what `write_control` and `make_token` wrote, unless another node has written
+    since."""
+    with contextlib.suppress(OSError):  # a folder that is read-only by now: they lead nowhere
+        if read_control(state_dir) == control:
+            (state_dir / "control").unlink(missing_ok=True)
+        if token is not None and read_token(state_dir) == token:
+            (state_dir / "token").unlink(missing_ok=True)
 
 
 def make_token(state_dir: Path) -> str:

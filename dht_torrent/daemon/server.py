@@ -41,8 +41,8 @@ logger = logging.getLogger(__name__)
 
 RESTART_PAUSE = 0.5
 """Seconds before a server that fell over is started again."""
-BACKLOG = 64
-"""Connections the system may hold for us before they are refused."""
+BACKLOG = 1024
+"""Connections the system may hold for us before they are refused: scripts ask many at once."""
 
 
 async def serve(
@@ -71,7 +71,7 @@ async def serve(
         try:
             await _serve_http(app, listener, stopping)
         finally:
-            remove_control(state, where)
+            remove_control(state, where, token)
 
 
 async def _serve_http(app: Starlette, listener: socket.socket, stopping: trio.Event) -> None:
@@ -183,6 +183,7 @@ def _hypercorn_config(listener: socket.socket) -> HypercornConfig:
     config = HypercornConfig()
     # Hypercorn closes what it gets, so it gets a descriptor of its own.
     config.bind = [f"fd://{os.dup(listener.fileno())}"]
+    config.backlog = BACKLOG  # it says `listen` again
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     config.graceful_timeout = 2.0

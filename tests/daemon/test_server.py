@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -13,7 +14,7 @@ import pytest
 import trio
 
 from dht_torrent.daemon.client import Client, NoNode, connect
-from dht_torrent.daemon.control import Control, read_token
+from dht_torrent.daemon.control import Control, make_token, read_token
 from dht_torrent.daemon.server import serve
 from dht_torrent.errors import ControlError, InputError
 
@@ -123,6 +124,57 @@ async def test_tcp_is_for_holders_of_the_token(node: Any, tmp_path: Path) -> Non
         await trio.to_thread.run_sync(guess, where, "0" * 64)
         assert read_token(tmp_path) is not None
         assert await ask("torrents", tmp_path) == []
+
+
+async def test_the_token_goes_with_the_socket(node: Any, tmp_path: Path) -> None:
+    async with serving(node, "127.0.0.1:0", tmp_path):
+        assert read_token(tmp_path) is not None
+    assert read_token(tmp_path) is None
+
+
+async def test_the_token_of_a_later_node_is_left(node: Any, tmp_path: Path) -> None:
+    async with serving(node, "127.0.0.1:0", tmp_path):
+        later = make_token(tmp_path)
+    assert read_token(tmp_path) == later
+
+
+async def crowd_answers(node: Any, state_dir: Path, control: str | None, clients: int) -> list[Any]:
+    """What so many clients get that all come in one moment."""
+    start = threading.Barrier(clients)
+    answers: list[Any] = []
+
+    def in_thread() -> None:
+        start.wait()
+        try:
+            with connect(state_dir) as client:
+                answers.append(client.torrents())
+        except (InputError, ControlError) as error:
+            answers.append(error)
+
+    with trio.fail_after(120):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(serve, node, control, state_dir))
+            async with trio.open_nursery() as crowd:
+                enough = trio.CapacityLimiter(clients)
+                for _ in range(clients):
+                    crowd.start_soon(partial(trio.to_thread.run_sync, in_thread, limiter=enough))
+            nursery.cancel_scope.cancel()
+    return answers
+
+
+@pytest.mark.parametrize("control", [None, "127.0.0.1:0"])
+async def test_many_clients_at_once_are_all_answered(
+    node: Any, tmp_path: Path, control: str | None
+) -> None:
+    assert await crowd_answers(node, tmp_path, control, 200) == [[]] * 200
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpx: a socket
+async def test_a_node_whose_queue_is_full_is_waited_for(
+    node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dht_torrent.daemon.server.BACKLOG", 2)  # as net.core.somaxconn may have it
+    assert await crowd_answers(node, tmp_path, None, 40) == [[]] * 40
 
 
 async def test_stop_is_answered_and_then_the_server_returns(node: Any, tmp_path: Path) -> None:
