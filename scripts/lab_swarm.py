@@ -31,6 +31,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from dht_torrent.bounds import MAX_MADE_PIECE, MIN_MADE_PIECE
 from dht_torrent.engine.limits import MAX_RATE
 from dht_torrent.errors import InputError
 from dht_torrent.lab import run
@@ -77,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags.error(f"--nodes copies of --size are more than {MAX_MEMORY >> 30} GiB")
     if not MIN_RATE <= args.up <= MAX_RATE:
         flags.error(f"--up is from {MIN_RATE} to {MAX_RATE}")
+    if not MIN_MADE_PIECE <= args.piece <= MAX_MADE_PIECE:
+        flags.error(f"--piece is from {MIN_MADE_PIECE} to {MAX_MADE_PIECE}")
     study = Study(args)
     todo = [
         (name, leeches, args.seed + number)
