@@ -577,7 +577,7 @@ class Torrent:
     async def _interrupt(self) -> None:
         self._dirty = True
         self._session.cancel()
-        await self._save_resume()  # now: whoever asked for this hears of it if it cannot be kept
+        await self.save()  # now: whoever asked for this hears of it if it cannot be kept
         await trio.lowlevel.checkpoint()
 
     def _enter(self, stage: Stage) -> None:
@@ -876,7 +876,8 @@ class Torrent:
 
     async def save(self) -> None:
         """Write down what changed, now. `warning` says how that went."""
-        await self._save_resume()
+        with self._confined(ends=None):
+            await self._save_resume()
 
     async def forget(self) -> None:
         """Remove the record; none is written from now on. Raises StorageError when it cannot be
