@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dht_torrent.config import Config
     from dht_torrent.dht.items import SigningKey
     from dht_torrent.engine.node import Node, open_node
-    from dht_torrent.engine.torrent import Torrent
+    from dht_torrent.engine.torrent.torrent import Torrent
     from dht_torrent.errors import (
         DhtTorrentError,
         InputError,
@@ -62,7 +62,7 @@ _HOME = {
     "Metainfo": "metainfo",
     "Node": "engine.node",
     "SigningKey": "dht.items",
-    "Torrent": "engine.torrent",
+    "Torrent": "engine.torrent.torrent",
     "open_node": "engine.node",
 }
 

@@ -1,6 +1,6 @@
 """`python -m dht_torrent` is `dhtnode`."""
 
-from dht_torrent.cli import main
+from dht_torrent.cli.main import main
 
 if __name__ == "__main__":
     main()

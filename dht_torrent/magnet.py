@@ -15,8 +15,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 from dht_torrent.bounds import MAX_FILES, MAX_HINTS, MAX_MAGNET, MAX_RANGES
 from dht_torrent.errors import InputError, MagnetError
+from dht_torrent.filenames import printable
 from dht_torrent.ids import HostPort, InfoHash, parse_host_port
-from dht_torrent.names import printable
 
 _Hint = TypeVar("_Hint")
 _PREFIX = "magnet:?"

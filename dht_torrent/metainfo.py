@@ -8,32 +8,27 @@ Read through its v1 part; the v2 part of a hybrid torrent (BEP 52) is kept but n
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from dht_torrent import bencode, names
+from dht_torrent import bencode
+from dht_torrent import filenames as names
 from dht_torrent.bencode import Value
 from dht_torrent.bounds import (
     MAX_COMMENT,
     MAX_FILES,
     MAX_INFO,
-    MAX_MADE_PIECE,
     MAX_NODES,
     MAX_PIECE_LENGTH,
     MAX_PIECES,
     MAX_TORRENT,
     MAX_TOTAL,
-    MIN_MADE_PIECE,
     in_calendar,
 )
-from dht_torrent.errors import BencodeError, InputError, MetainfoError
+from dht_torrent.errors import BencodeError, MetainfoError
 from dht_torrent.geometry import BLOCK, File, Geometry, Span
-from dht_torrent.hashing import Progress, Source, hash_pieces, list_sources
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.magnet import Magnet, format_ranges, parse_ranges
-from dht_torrent.relief import Relief, no_relief
 
 __all__ = [
     "BLOCK",
@@ -45,17 +40,11 @@ __all__ = [
     "Magnet",
     "Metainfo",
     "Span",
-    "choose_piece_length",
     "format_ranges",
     "from_info",
-    "make",
     "parse_ranges",
     "parse_torrent",
 ]
-
-_PREFERRED_PIECES = 2000
-_SMALLEST_PREFERRED = 256 * 1024
-_LARGEST_PREFERRED = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,77 +145,6 @@ def from_info(
     return _from_dict(value, info, nodes=tuple(nodes), as_written=as_written)
 
 
-def choose_piece_length(total: int) -> int:
-    """A power of two that makes 1,000 to 2,000 pieces, within 256 KiB and 16 MiB."""
-    length = _SMALLEST_PREFERRED
-    while total > length * _PREFERRED_PIECES and length < _LARGEST_PREFERRED:
-        length *= 2
-    return length
-
-
-def make(
-    path: Path,
-    *,
-    piece_length: int | None = None,
-    private: bool = False,
-    nodes: Sequence[HostPort] = (),
-    comment: str | None = None,
-    created_by: str | None = None,
-    creation_date: int | None = None,
-    threads: int | None = None,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
-    relief: Relief = no_relief,
-) -> Metainfo:
-    """Reads and hashes the file or folder at `path`, on all cores. Blocking: run it in a thread.
-
-    The info dict is the one libtorrent writes with `v1_only` for the files in this order (see
-    `hashing.list_sources`). `progress` gets bytes done and bytes in all, from worker threads but
-    never two at once; `cancelled` is asked often, and True ends it; `relief` is called when there
-    is no descriptor to open a file with. Raises InputError.
-    """
-    root = Path(path)
-    name = root.name or root.resolve().name
-    if name in {"", ".."}:
-        name = root.resolve().name
-    sources = list_sources(root, relief)
-    total = sum(source.length for source in sources)
-    if total == 0:
-        raise InputError(f"{root} holds no data to share")
-    if piece_length is None:
-        piece_length = choose_piece_length(total)
-    if not MIN_MADE_PIECE <= piece_length <= MAX_MADE_PIECE:
-        raise MetainfoError(
-            f"the piece length must be {MIN_MADE_PIECE} to {MAX_MADE_PIECE} bytes, "
-            f"not {piece_length}"
-        )
-    # Names are the bytes that are on disk: those of any other encoding than UTF-8, too.
-    info: dict[bytes, Value] = {b"name": os.fsencode(name), b"piece length": piece_length}
-    if root.is_dir():
-        info[b"files"] = [
-            _file_entry(s) | {b"path": [os.fsencode(part) for part in s.path]} for s in sources
-        ]
-    else:
-        info |= _file_entry(sources[0])
-    if private:
-        info[b"private"] = 1
-    # All that could be wrong is found now: hashing may take hours.
-    geometry = _layout(info, as_written=True)
-    _check_size(info, geometry)
-    info[b"pieces"] = hash_pieces(
-        sources, geometry, threads=threads, progress=progress, cancelled=cancelled, relief=relief
-    )
-    return _from_dict(
-        info,
-        bencode.encode(info),
-        nodes=tuple(nodes),
-        comment=comment,
-        created_by=created_by,
-        creation_date=creation_date,
-        as_written=True,
-    )
-
-
 def _check_size(info: dict[bytes, Value], geometry: Geometry) -> None:
     """That the info dict, once it has its hashes, is not too large for others to take. Raises
     MetainfoError."""
@@ -241,13 +159,6 @@ def _check_size(info: dict[bytes, Value], geometry: Geometry) -> None:
             f"{geometry.piece_count} pieces, and nobody takes more than {MAX_INFO} "
             f"({MAX_INFO >> 20} MiB): share {hint}"
         )
-
-
-def _file_entry(source: Source) -> dict[bytes, Value]:
-    entry: dict[bytes, Value] = {b"length": source.length}
-    if source.executable:
-        entry[b"attr"] = b"x"
-    return entry
 
 
 def _from_dict(

@@ -43,8 +43,8 @@ from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens
 from dht_torrent.errors import BencodeError, KrpcError
 from dht_torrent.ids import Address, NodeId
-from dht_torrent.lab.study import exit_code, positive
-from dht_torrent.lab.wire_fuzz import Found, wire
+from dht_torrent.lab.studies.study import exit_code, positive
+from dht_torrent.lab.studies.wire_fuzz import Found, wire
 
 LIMIT = 0.01
 """Seconds of processor time one input may take."""

@@ -29,11 +29,11 @@ from functools import partial
 import trio
 
 from dht_torrent.lab import run
-from dht_torrent.lab.churn import LAWS, Churn, Sessions, duration
-from dht_torrent.lab.dhtnet import DhtNet
-from dht_torrent.lab.net import FakeNetwork
-from dht_torrent.lab.study import Study, exit_code, parser
-from dht_torrent.lab.values import KINDS, Kind, Value, announce_again, make, put
+from dht_torrent.lab.net.network import FakeNetwork
+from dht_torrent.lab.population.churn import LAWS, Churn, Sessions, duration
+from dht_torrent.lab.population.dhtnet import DhtNet
+from dht_torrent.lab.studies.study import Study, exit_code, parser
+from dht_torrent.lab.studies.values import KINDS, Kind, Value, announce_again, make, put
 
 LATENCY = (0.01, 0.05)
 """Seconds one way."""

@@ -34,10 +34,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
-from dht_torrent.lab.attacks import mixed, mixed_figures, siege_figures, sieges
-from dht_torrent.lab.hostile import KINDS, MIN_HONEST, Scene, world
 from dht_torrent.lab.run import run
-from dht_torrent.lab.study import Cell, Study, exit_code, parser, positive, share
+from dht_torrent.lab.studies.attacks import mixed, mixed_figures, siege_figures, sieges
+from dht_torrent.lab.studies.hostile import KINDS, MIN_HONEST, Scene, world
+from dht_torrent.lab.studies.study import Cell, Study, exit_code, parser, positive, share
 
 Number = TypeVar("Number", int, float)
 

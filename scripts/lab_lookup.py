@@ -32,9 +32,10 @@ from collections.abc import Sequence
 
 import trio
 
-from dht_torrent.lab.lookups import Lookups, Plan, Search, Tables
+from dht_torrent.lab.population.virtual import MOST, SIZES, VirtualNetwork, Walked
 from dht_torrent.lab.run import collecting_rarely, run
-from dht_torrent.lab.study import (
+from dht_torrent.lab.studies.lookups import Lookups, Plan, Search, Tables
+from dht_torrent.lab.studies.study import (
     Study,
     exit_code,
     parser,
@@ -43,7 +44,6 @@ from dht_torrent.lab.study import (
     seconds,
     share,
 )
-from dht_torrent.lab.virtual import MOST, SIZES, VirtualNetwork, Walked
 
 MOST_LOSS = 0.9
 

@@ -35,8 +35,8 @@ from dataclasses import replace
 from functools import partial
 
 from dht_torrent.lab import run
-from dht_torrent.lab.poisoning import ROWS, Outcome, alone, figures, poisoning
-from dht_torrent.lab.study import Study, exit_code, parser, positive
+from dht_torrent.lab.studies.poisoning import ROWS, Outcome, alone, figures, poisoning
+from dht_torrent.lab.studies.study import Study, exit_code, parser, positive
 
 MAX_RUNS = 1000
 MAX_POISONERS = 1000

@@ -32,12 +32,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from dht_torrent.bounds import MAX_MADE_PIECE, MIN_MADE_PIECE
-from dht_torrent.engine.limits import MAX_RATE
+from dht_torrent.engine.torrent.rate_limits import MAX_RATE
 from dht_torrent.errors import InputError
 from dht_torrent.lab import run
-from dht_torrent.lab.ablations import VARIANTS, Result, figures, plan, sizes
-from dht_torrent.lab.spread import spread
-from dht_torrent.lab.study import Study, exit_code, parser, positive, size
+from dht_torrent.lab.studies.ablations import VARIANTS, Result, figures, plan, sizes
+from dht_torrent.lab.studies.spread import spread
+from dht_torrent.lab.studies.study import Study, exit_code, parser, positive, size
 
 MAX_NODES = 1000
 MAX_RUNS = 1000

@@ -33,8 +33,8 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(f"no {missing.name} here: pip install --editable '.[lab]'")
 
-from dht_torrent.lab.results import FOLDER, Row, condense, read, write
-from dht_torrent.lab.study import positive
+from dht_torrent.lab.studies.results import FOLDER, Row, condense, read, write
+from dht_torrent.lab.studies.study import positive
 
 SCRIPTS = Path(__file__).resolve().parent
 NOTEBOOKS = SCRIPTS.parent / "notebooks"

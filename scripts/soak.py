@@ -40,7 +40,7 @@ from dht_torrent.daemon.client import Client, NoNode, connect
 from dht_torrent.daemon.control import Control
 from dht_torrent.daemon.run import run
 from dht_torrent.errors import ControlError, DhtTorrentError, InputError
-from dht_torrent.lab.study import exit_code, positive
+from dht_torrent.lab.studies.study import exit_code, positive
 
 SETTLING: Final = 300.0
 """Seconds until which anything may grow."""

@@ -30,8 +30,8 @@ from rich.live import Live
 from rich.table import Table
 
 from dht_torrent.errors import DhtTorrentError
-from dht_torrent.lab.study import Study, parser, positive, quantile, seconds, share, size
-from dht_torrent.lab.swarm import Cast, Kind, Second, Swarm
+from dht_torrent.lab.population.swarm import Cast, Kind, Second, Swarm
+from dht_torrent.lab.studies.study import Study, parser, positive, quantile, seconds, share, size
 
 MB = 1e6
 

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from dht_torrent.errors import InputError
-from dht_torrent.lab.study import positive, show
-from dht_torrent.lab.testnet import open_testnet
+from dht_torrent.lab.population.testnet import open_testnet
+from dht_torrent.lab.studies.study import positive, show
 
 SHOWN = 8
 """Addresses printed: any will do, but a client need not depend on one."""

@@ -14,7 +14,8 @@ from trio.testing import MockClock
 from dht_torrent import given
 from dht_torrent.errors import InputError
 from dht_torrent.ids import HostPort, InfoHash
-from dht_torrent.metainfo import Magnet, make
+from dht_torrent.metainfo import Magnet
+from dht_torrent.storage.making import make
 from tests.helpers.engine import LEECH, World
 
 HASH = InfoHash(bytes(range(20)))

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from dht_torrent.bounds import MAX_FILES, MAX_MAGNET
 from dht_torrent.errors import MagnetError
+from dht_torrent.filenames import printable
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.magnet import Magnet, format_ranges, parse_ranges
-from dht_torrent.names import printable
 
 HASH = InfoHash(bytes(range(20)))
 HEX = HASH.hex()

@@ -17,7 +17,8 @@ from dht_torrent.bencode import Value, encode
 from dht_torrent.bounds import MAX_INFO, MAX_TORRENT, MAX_TOTAL
 from dht_torrent.errors import MetainfoError
 from dht_torrent.ids import HostPort, InfoHash
-from dht_torrent.metainfo import Metainfo, choose_piece_length, from_info, make, parse_torrent
+from dht_torrent.metainfo import Metainfo, from_info, parse_torrent
+from dht_torrent.storage.making import choose_piece_length, make
 
 Dict = dict[bytes, Any]
 PIECE = 16 * 1024

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from dht_torrent.engine.node import Node
-    from dht_torrent.engine.torrent import Torrent
+    from dht_torrent.engine.torrent.torrent import Torrent
 
 _SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),

@@ -13,9 +13,9 @@ import trio
 from dht_torrent import bencode
 from dht_torrent.bencode import Value
 from dht_torrent.daemon.body import check_types
-from dht_torrent.engine.dht import Dht, NodeInfo, Stored
-from dht_torrent.engine.families import Families
-from dht_torrent.engine.items import Item, MutableItem, SigningKey, mutable_target
+from dht_torrent.engine.dht.dual_stack import Families
+from dht_torrent.engine.dht.items import Item, MutableItem, SigningKey, mutable_target
+from dht_torrent.engine.dht.node import Dht, NodeInfo, Stored
 from dht_torrent.errors import BencodeError, InputError
 from dht_torrent.ids import InfoHash, parse_address
 

@@ -14,7 +14,8 @@ from dht_torrent.config import DhtConfig
 from dht_torrent.dht import bloom, krpc
 from dht_torrent.dht.items import ItemStore, MutableItem, Refusal, parse_put
 from dht_torrent.dht.krpc import BadQuery, ErrorReply, Query, Reply
-from dht_torrent.dht.sources import Rate, neighbourhood
+from dht_torrent.dht.origins import neighbourhood
+from dht_torrent.dht.rate_limits import Rate
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens

@@ -8,7 +8,7 @@ import random
 import socket
 
 from dht_torrent.config import DhtConfig
-from dht_torrent.dht.sources import Home, neighbourhood
+from dht_torrent.dht.origins import Home, neighbourhood
 from dht_torrent.ids import Address, NodeId
 
 _MASK4 = 0x030F3FFF

@@ -17,7 +17,8 @@ from dht_torrent import bencode
 from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
-from dht_torrent.dht.sources import Home, Rate, home
+from dht_torrent.dht.origins import Home, home
+from dht_torrent.dht.rate_limits import Rate
 from dht_torrent.errors import BencodeError, InputError, KrpcError
 from dht_torrent.ids import Address, NodeId
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.sources import Home, neighbourhood
+from dht_torrent.dht.origins import Home, neighbourhood
 from dht_torrent.ids import Address, NodeId
 
 POINTS = range(8)

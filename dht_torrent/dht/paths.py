@@ -11,7 +11,7 @@ from dataclasses import replace
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.lookup import POINTS, Lookup, Reach
-from dht_torrent.dht.sources import Home, neighbourhood
+from dht_torrent.dht.origins import Home, neighbourhood
 from dht_torrent.ids import NodeId, distance
 
 

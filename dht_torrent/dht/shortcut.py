@@ -14,7 +14,7 @@ from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import REPLY_OVERHEAD, Answerer
 from dht_torrent.dht.krpc import UsualQuery
-from dht_torrent.dht.sources import facts
+from dht_torrent.dht.origins import facts
 from dht_torrent.dht.tokens import TOKEN_SIZE
 from dht_torrent.ids import Address
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import bloom
 from dht_torrent.dht.bloom import Bloom
-from dht_torrent.dht.sources import facts
+from dht_torrent.dht.origins import facts
 from dht_torrent.ids import Address, InfoHash, address_from_compact
 
 

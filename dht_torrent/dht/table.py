@@ -18,7 +18,7 @@ from kademlia.routing import KBucket
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.sources import Home, facts, neighbourhood
+from dht_torrent.dht.origins import Home, facts, neighbourhood
 from dht_torrent.ids import Address, NodeId
 
 NEVER = float("-inf")

@@ -8,7 +8,7 @@ import hmac
 import random
 from hashlib import blake2b
 
-from dht_torrent.dht.sources import facts
+from dht_torrent.dht.origins import facts
 from dht_torrent.ids import Address
 
 TOKEN_SIZE = 8

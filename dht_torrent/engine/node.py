@@ -23,19 +23,21 @@ import dht_torrent
 from dht_torrent import given
 from dht_torrent.config import Config
 from dht_torrent.engine.budget import divide
-from dht_torrent.engine.content import hash_content
-from dht_torrent.engine.dht import Dht
-from dht_torrent.engine.disk import Disk
-from dht_torrent.engine.families import Families
+from dht_torrent.engine.dht.dual_stack import Families
+from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.faults import Faults
-from dht_torrent.engine.host import Host, OpenStorage
-from dht_torrent.engine.limits import Limits, NewRate
-from dht_torrent.engine.net import Listener, Network, RealNetwork
-from dht_torrent.engine.net import Stream as NetStream
-from dht_torrent.engine.peer import receive_greeting
-from dht_torrent.engine.ports import listen
-from dht_torrent.engine.state import Resume, StateDir
-from dht_torrent.engine.torrent import Torrent
+from dht_torrent.engine.net.ports import listen
+from dht_torrent.engine.net.protocols import Listener, Network
+from dht_torrent.engine.net.protocols import Stream as NetStream
+from dht_torrent.engine.net.sockets import RealNetwork
+from dht_torrent.engine.resume import Resume
+from dht_torrent.engine.state import StateDir
+from dht_torrent.engine.torrent.content import hash_content
+from dht_torrent.engine.torrent.context import Host, OpenStorage
+from dht_torrent.engine.torrent.disk import Disk
+from dht_torrent.engine.torrent.handshake import receive_greeting
+from dht_torrent.engine.torrent.rate_limits import Limits, NewRate
+from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.engine.views import NodeStatus, Removal
 from dht_torrent.errors import InputError, PeerProtocolError, StorageError
 from dht_torrent.given import TorrentFile

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from itertools import chain, compress, islice
 
 from dht_torrent.config import TorrentConfig
+from dht_torrent.torrent.availability import Rarity
+from dht_torrent.torrent.peer_pieces import Source
 from dht_torrent.torrent.pieces import Bitfield
-from dht_torrent.torrent.rarity import Rarity
-from dht_torrent.torrent.source import Source
 
 
 class Missing:

@@ -40,10 +40,10 @@ from typing import Literal, NamedTuple
 from dht_torrent.config import TorrentConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
+from dht_torrent.torrent.availability import Rarity
 from dht_torrent.torrent.missing import Missing
+from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE, Source
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, BufferPool, OpenPiece
-from dht_torrent.torrent.rarity import Rarity
-from dht_torrent.torrent.source import REFUSAL_PAUSE, Source
 
 SOLO_PATIENCE = 10.0
 """Seconds a peer may hold a solo piece while another that could have it is idle; doubles each time

@@ -31,9 +31,10 @@ from peers import libtorrent_create, libtorrent_settings, list_files, make_conte
 from table import table
 
 from dht_torrent.config import DiskConfig
-from dht_torrent.engine.disk import Disk, TorrentDisk
-from dht_torrent.metainfo import make, parse_torrent
+from dht_torrent.engine.torrent.disk import Disk, TorrentDisk
+from dht_torrent.metainfo import parse_torrent
 from dht_torrent.storage import FileStorage
+from dht_torrent.storage.making import make
 
 SLICE = 2 << 20
 """Bytes the floor reads at once: with 1 MiB the fastest of 64 KiB to 16 MiB."""

@@ -131,7 +131,7 @@ async def _net(count: int, lookups: int) -> None:
     import trio
 
     from dht_torrent.ids import Address, InfoHash
-    from dht_torrent.lab.testnet import open_testnet
+    from dht_torrent.lab.population.testnet import open_testnet
 
     rng = random.Random(1)
     memory = resident()["now"]

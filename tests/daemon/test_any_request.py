@@ -19,7 +19,7 @@ from dht_torrent.daemon.app import make_app
 from dht_torrent.daemon.body import MAX_VALUES
 from dht_torrent.daemon.control import HEADER
 from dht_torrent.engine.node import Node
-from dht_torrent.metainfo import make
+from dht_torrent.storage.making import make
 from tests.helpers.nodes import local_config
 
 LONE = ["\ud800", "a\udfff", "\udc80\ud83d", "x\udbffy"]

@@ -12,7 +12,8 @@ import pytest
 from dht_torrent.daemon.app import make_app
 from dht_torrent.daemon.body import MAX_BODY
 from dht_torrent.daemon.control import HEADER
-from dht_torrent.metainfo import Magnet, Metainfo, make
+from dht_torrent.metainfo import Magnet, Metainfo
+from dht_torrent.storage.making import make
 
 TOKEN = "a" * 64
 PORT = 4242

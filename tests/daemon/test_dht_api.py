@@ -9,8 +9,8 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent.daemon import dht_api
-from dht_torrent.engine.dht import Dht
-from dht_torrent.engine.families import Families
+from dht_torrent.engine.dht.dual_stack import Families
+from dht_torrent.engine.dht.node import Dht
 from dht_torrent.errors import InputError, NoReply
 from dht_torrent.ids import InfoHash
 from tests.helpers.dht_lab import HASH, Found, Lab

@@ -18,7 +18,7 @@ from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
 from dht_torrent.dht.krpc import NodeInfo, Query, Reply
 from dht_torrent.dht.lookup import Lookup
-from dht_torrent.dht.sources import SendBudget
+from dht_torrent.dht.rate_limits import SendBudget
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Contact, Table
 from dht_torrent.dht.tokens import Tokens

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import make_id
-from dht_torrent.dht.sources import home, neighbourhood
+from dht_torrent.dht.origins import home, neighbourhood
 from dht_torrent.dht.table import HEALTHY_FAILS, Contact, Table
 from dht_torrent.ids import Address, NodeId, distance
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from dht_torrent.engine.batches import ARE_POSSIBLE
+from dht_torrent.engine.net.mmsg import ARE_POSSIBLE
 from tests.helpers.dht_lab import Lab
 
 collect_ignore = [] if ARE_POSSIBLE else ["test_batches.py"]

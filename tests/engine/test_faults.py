@@ -19,29 +19,29 @@ from dht_torrent import Config, Node
 from dht_torrent.dht.answer import Answerer
 from dht_torrent.dht.shortcut import Shortcut
 from dht_torrent.dht.table import Table
-from dht_torrent.engine import crowd as crowd_module
 from dht_torrent.engine import node as node_module
-from dht_torrent.engine.announces import Announces
-from dht_torrent.engine.content import Content
-from dht_torrent.engine.crowd import Crowd
-from dht_torrent.engine.dht import Dht
-from dht_torrent.engine.discovery import Discovery
-from dht_torrent.engine.families import Families
+from dht_torrent.engine.dht.announces import Announces
+from dht_torrent.engine.dht.bootstrap import Joining
+from dht_torrent.engine.dht.dual_stack import Families
+from dht_torrent.engine.dht.items import Items
+from dht_torrent.engine.dht.lookups import Walks
+from dht_torrent.engine.dht.maintenance import Upkeep
+from dht_torrent.engine.dht.node import Dht
+from dht_torrent.engine.dht.transactions import Questions
 from dht_torrent.engine.faults import MAX_PAUSE, Faults
-from dht_torrent.engine.info import InfoFetch
-from dht_torrent.engine.items import Items
-from dht_torrent.engine.joining import Joining
-from dht_torrent.engine.limits import Direction
-from dht_torrent.engine.net import DatagramSocket
-from dht_torrent.engine.peer import Peer
-from dht_torrent.engine.questions import Questions
-from dht_torrent.engine.swarm import Swarm
-from dht_torrent.engine.torrent import Torrent
-from dht_torrent.engine.upkeep import Upkeep
-from dht_torrent.engine.walks import Walks
+from dht_torrent.engine.net.protocols import DatagramSocket
+from dht_torrent.engine.torrent import connections as crowd_module
+from dht_torrent.engine.torrent.connections import Crowd
+from dht_torrent.engine.torrent.content import Content
+from dht_torrent.engine.torrent.discovery import Discovery
+from dht_torrent.engine.torrent.metadata import InfoFetch
+from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.engine.torrent.rate_limits import Direction
+from dht_torrent.engine.torrent.swarm import Swarm
+from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.errors import OurFault
 from dht_torrent.ids import Address, HostPort
-from dht_torrent.lab.datagrams import FakeDatagramSocket
+from dht_torrent.lab.net.datagrams import FakeDatagramSocket
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.peer.connection import Connection
 from dht_torrent.storage import MemoryStorage, Storage

@@ -17,7 +17,7 @@ from dht_torrent.config import DiskConfig
 from dht_torrent.engine.state import StateDir
 from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import Address
-from dht_torrent.lab.net import FakeNetwork
+from dht_torrent.lab.net.network import FakeNetwork
 from tests.helpers.content import make_file
 from tests.helpers.engine import (
     HAND,

@@ -23,11 +23,9 @@ from hypothesis import strategies as st
 
 from dht_torrent import bencode
 from dht_torrent.config import DiskConfig
-from dht_torrent.engine.disk import Disk, TorrentDisk
-from dht_torrent.engine.state import (
+from dht_torrent.engine.resume import (
     UNSETTLED,
     Resume,
-    StateDir,
     bits_of,
     decode_resume,
     flags_of,
@@ -35,6 +33,8 @@ from dht_torrent.engine.state import (
     settled,
     trusted,
 )
+from dht_torrent.engine.state import StateDir
+from dht_torrent.engine.torrent.disk import Disk, TorrentDisk
 from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import Address, InfoHash, address_from_compact
 from dht_torrent.metainfo import Metainfo

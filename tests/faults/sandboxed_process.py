@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from dht_torrent.engine.net import RealNetwork
+from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.ids import Address
 from tests.helpers.content import KIB, MIB, differences, make_file
 from tests.helpers.nodes import announced, local_nodes

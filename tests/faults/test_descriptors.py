@@ -18,7 +18,8 @@ import trio
 from dht_torrent import open_node
 from dht_torrent.config import Config, DiskConfig, TorrentConfig
 from dht_torrent.daemon.client import connect
-from dht_torrent.engine.net import RealNetwork, Stream
+from dht_torrent.engine.net.protocols import Stream
+from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.ids import Address
 from dht_torrent.storage import Descriptors, FileStorage
 from tests.helpers.content import KIB, differences, make_file

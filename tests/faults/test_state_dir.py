@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from dht_torrent import Node, StorageError, open_node
-from dht_torrent.cli_view import warn
+from dht_torrent.cli.view import warn
 from dht_torrent.config import TorrentConfig
 from dht_torrent.daemon.app import plain
 from dht_torrent.engine import state

@@ -11,10 +11,10 @@ from dht_torrent import bencode
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.krpc import ErrorReply, Query, Reply
-from dht_torrent.engine.dht import Dht, PeerLookup
-from dht_torrent.engine.net import DatagramSocket
+from dht_torrent.engine.dht.node import Dht, PeerLookup
+from dht_torrent.engine.net.protocols import DatagramSocket
 from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
-from dht_torrent.lab.net import FakeNetwork
+from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.trace import Record
 
 CONFIG = DhtConfig()

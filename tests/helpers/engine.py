@@ -14,11 +14,11 @@ import trio
 
 from dht_torrent import Config, Node, open_node
 from dht_torrent.config import DiskConfig
-from dht_torrent.engine.net import Stream
-from dht_torrent.engine.torrent import Torrent
+from dht_torrent.engine.net.protocols import Stream
+from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address, HostPort, InfoHash
-from dht_torrent.lab.net import FakeNetwork
+from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.metainfo import Metainfo, from_info
 from dht_torrent.storage import MemoryStorage, Storage
 from dht_torrent.trace import PeerDropped

@@ -15,8 +15,8 @@ import trio
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.items import MutableItem, SigningKey, immutable, mutable_target, sign
-from dht_torrent.engine.dht import Dht
-from dht_torrent.engine.net import RealNetwork
+from dht_torrent.engine.dht.node import Dht
+from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.ids import Address, HostPort
 from tests.helpers.libtorrent_peer import LibtorrentPeer, open_libtorrent
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import libtorrent as lt
 import pytest
 
-from dht_torrent.metainfo import Magnet, make, parse_torrent
+from dht_torrent.metainfo import Magnet, parse_torrent
+from dht_torrent.storage.making import make
 from tests.helpers.content import KIB, make_file, make_tree
 from tests.helpers.libtorrent_peer import create, info_hash_of
 

@@ -10,18 +10,12 @@ import pytest
 import trio
 import trio.testing
 
-from dht_torrent.engine.net import (
-    MAX_DATAGRAM,
-    MAX_DRAIN,
-    DatagramSocket,
-    Network,
-    RealNetwork,
-    Stream,
-    bind_pair,
-)
+from dht_torrent.engine.net.ports import bind_pair
+from dht_torrent.engine.net.protocols import DatagramSocket, Network, Stream
+from dht_torrent.engine.net.sockets import MAX_DATAGRAM, MAX_DRAIN, RealNetwork
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort
-from dht_torrent.lab.net import FakeNetwork
+from dht_torrent.lab.net.network import FakeNetwork
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from dht_torrent.ids import Address
-from dht_torrent.lab.net import FakeNetwork
+from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.lab.run import run
 
 

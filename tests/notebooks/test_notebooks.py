@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dht_torrent.lab.results import Results
+from dht_torrent.lab.studies.results import Results
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOTEBOOKS = ROOT / "notebooks"

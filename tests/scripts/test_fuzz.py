@@ -11,7 +11,7 @@ import pytest
 from dht_torrent import Config
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
-from dht_torrent.lab import wire_fuzz
+from dht_torrent.lab.studies import wire_fuzz
 from dht_torrent.torrent.picker import Picker
 from tests.helpers.scripts import load
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 from dht_torrent.config import TorrentConfig
+from dht_torrent.torrent.availability import Rarity
 from dht_torrent.torrent.missing import Missing
+from dht_torrent.torrent.peer_pieces import Source
 from dht_torrent.torrent.pieces import Bitfield
-from dht_torrent.torrent.rarity import Rarity
-from dht_torrent.torrent.source import Source
 
 COUNT = 20
 

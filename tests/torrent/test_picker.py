@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
+from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE
 from dht_torrent.torrent.picker import ENDGAME_DEPTH, SOLO_PATIENCE, Picker, Received, State
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, BufferPool, OpenPiece
-from dht_torrent.torrent.source import REFUSAL_PAUSE
 
 ROOM = 10_000
 

@@ -1,0 +1,469 @@
+"""`dhtnode`, one function per command. What a command does is in the node; here are the words and
+the exit codes: 0 done, 1 failed while running, 2 bad input, 130 interrupted. stdout is for machines
+(a magnet link, a table, JSON), stderr for people.
+
+What is slow to import is imported inside the functions: `--help` must come at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dht_torrent import __version__
+from dht_torrent.cli import streams as cli_streams
+from dht_torrent.cli import view as view
+from dht_torrent.cli.node import (
+    Options,
+    json_option,
+    node_options,
+    parse_rates,
+    run_node,
+    running_node,
+    running_node_if_any,
+    which_node,
+)
+from dht_torrent.cli.sources import facts_of, write_file
+from dht_torrent.errors import ControlError, DhtTorrentError, InputError
+
+if TYPE_CHECKING:
+    from dht_torrent.daemon.client import Client
+    from dht_torrent.daemon.control import Control
+    from dht_torrent.engine.node import Node
+
+POLL = 0.5
+"""Seconds between two looks at a download whose progress is shown."""
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+class _Failure(click.ClickException):
+    """One line on stderr and an exit code."""
+
+    def __init__(self, line: str, code: int) -> None:
+        super().__init__(line)
+        self.exit_code = code  # type: ignore[misc]  # as Click's own subclasses and users do
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"dhtnode: {view.clean(self.message)}", file=file or sys.stderr)
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "dht"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "dht":  # a module of its own, imported when it is meant
+            from dht_torrent.cli.dht import dht
+
+            return dht
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(130) from None
+        except (DhtTorrentError, OSError, BaseExceptionGroup) as error:
+            failure = _explain(error)
+            if failure is None:
+                raise
+            raise failure from None
+
+
+def _explain(error: BaseException) -> click.ClickException | click.exceptions.Exit | None:
+    """What to tell the user; None for a bug of ours, which shows its traceback."""
+    if isinstance(error, BaseExceptionGroup):
+        told = [_explain(inner) for inner in error.exceptions]
+        return None if None in told else told[0]
+    if isinstance(error, KeyboardInterrupt):
+        return click.exceptions.Exit(130)
+    if isinstance(error, DhtTorrentError):
+        return _Failure(str(error), 2 if isinstance(error, InputError) else 1)
+    if not isinstance(error, OSError) or error.errno in (None, errno.EPIPE):
+        return None
+    reason = (error.strerror or str(error)).lower()
+    if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+        return _Failure(f"cannot listen: {reason}", 1)
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return _Failure("the working directory is gone; change to another, or give full paths", 2)
+    if error.filename is None:
+        return _Failure(reason, 1)
+    return _Failure(
+        f"{os.fsdecode(error.filename)}: {reason}", 1 if error.errno == errno.ENOSPC else 2
+    )
+
+
+# --- the node ------------------------------------------------------------------------------------
+
+
+@click.group(cls=_Commands, invoke_without_command=True)
+@node_options
+@click.version_option(__version__, prog_name="dhtnode")
+def cli(ctx: click.Context) -> None:
+    """A trackerless BitTorrent node. Without a command: run it until interrupted."""
+    if ctx.invoked_subcommand is not None:
+        return
+
+    async def job(node: Node, control: Control) -> None:
+        import trio
+
+        more = "".join(f" listen6={address}" for address in node.addresses[1:])
+        click.echo(f"ready listen={node.address} control={control} id={node.node_id.hex()}{more}")
+        sys.stdout.flush()
+        await trio.sleep_forever()
+
+    run_node(Options.of(ctx), job)
+
+
+# --- share and get -------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("path")
+@click.option("--torrent-out", metavar="FILE", help="Write the .torrent here as well.")
+@click.option("--piece-length", type=int, metavar="N", help="Bytes in a piece, a power of two.")
+@click.option("--private", is_flag=True, help="Peers exchange no addresses (BEP 27).")
+@node_options
+def share(
+    ctx: click.Context, path: str, torrent_out: str | None, piece_length: int | None, private: bool
+) -> None:
+    """Seed PATH where it is, and print its magnet link."""
+    content = Path(path).absolute()
+    content.stat()
+    rates = Options.of(ctx).rates()
+    client = running_node_if_any(ctx)
+    if client is not None:
+        with client, view.hashing(path):
+            torrent = client.share(content, piece_length=piece_length, private=private)
+            if rates:
+                client.limit(torrent["id"], **rates)  # the node's own are not ours to change
+            if torrent_out is not None:
+                write_file(torrent_out, client.torrent_file(torrent["id"]))
+        click.echo(torrent["magnet"])
+        view.warn(torrent)
+        return
+
+    async def job(node: Node, control: Control) -> None:
+        import trio
+
+        with view.hashing(path) as progress:
+            shared = await node.share(
+                content, piece_length=piece_length, private=private, progress=progress
+            )
+        if torrent_out is not None and shared.metainfo is not None:
+            write_file(torrent_out, shared.metainfo.to_torrent())
+        click.echo(str(shared.magnet))
+        sys.stdout.flush()
+        view.warn(dataclasses.asdict(shared.summary()))
+        await trio.sleep_forever()
+
+    run_node(Options.of(ctx), job)
+
+
+@cli.command()
+@click.argument("source", metavar="MAGNET|INFOHASH|FILE.torrent")
+@click.option("--output", metavar="DIR", help="Put the content into this directory.")
+@click.option("--select", metavar="0,2-3", help="Only these files, by index.")
+@click.option("--sequential", is_flag=True, help="From the first piece to the last.")
+@click.option("--overwrite", is_flag=True, help="Replace files there that hold something else.")
+@click.option("--no-wait", is_flag=True, help="Leave the download to the running node.")
+@click.option(
+    "--seed", is_flag=True, help="Without a running node: seed afterwards until interrupted."
+)
+@node_options
+def get(
+    ctx: click.Context,
+    source: str,
+    output: str | None,
+    select: str | None,
+    sequential: bool,
+    overwrite: bool,
+    no_wait: bool,
+    seed: bool,
+) -> None:
+    """Download, and end when all is verified on disk."""
+    from dht_torrent.given import TorrentFile, read
+
+    wanted = read(source)
+    rates = Options.of(ctx).rates()
+    ranges = None
+    if select is not None:
+        from dht_torrent.metainfo import parse_ranges
+
+        ranges = parse_ranges(select)
+    where = Path(output).absolute() if output is not None else None
+    client = running_node_if_any(ctx)
+    if client is not None:
+        with client:
+            torrent = client.get(
+                wanted.data if isinstance(wanted, TorrentFile) else str(wanted),
+                output=where,
+                select=select,
+                sequential=sequential,
+                overwrite=overwrite,
+            )
+            if rates:
+                client.limit(torrent["id"], **rates)  # the node's own are not ours to change
+            view.warn(torrent)
+            if no_wait:
+                click.echo(torrent["id"])
+            else:
+                click.echo(os.fsencode(_wait(client, torrent["id"])["path"]))
+        return
+    if no_wait:
+        raise InputError("--no-wait needs a running node, and none is running")
+    done = False
+
+    async def job(node: Node, control: Control) -> None:
+        nonlocal done
+        import trio
+
+        download = await node.get(
+            wanted.metainfo if isinstance(wanted, TorrentFile) else wanted,
+            output=where,
+            select=ranges,
+            sequential=sequential,
+            overwrite=overwrite,
+        )
+        view.warn(dataclasses.asdict(download.summary()))
+
+        with view.progress() as shown:
+
+            async def show() -> None:
+                while True:
+                    shown.update(dataclasses.asdict(download.summary()))
+                    await trio.sleep(POLL)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(show)
+                path = await download.completed()
+                nursery.cancel_scope.cancel()
+            shown.update(dataclasses.asdict(download.summary()))
+        done = True
+        click.echo(os.fsencode(path))
+        sys.stdout.flush()
+        if seed:
+            await trio.sleep_forever()
+
+    ended_by = run_node(Options.of(ctx), job)
+    if not done:
+        if ended_by is not None:
+            ctx.exit(128 + ended_by)
+        raise ControlError("the node was stopped before the download was complete")
+
+
+def _wait(client: Client, torrent_id: str) -> Mapping[str, Any]:
+    """Show progress until the download is done. Raises ControlError when it ends otherwise."""
+    import time
+
+    with view.progress() as shown:
+        while True:
+            try:
+                torrent = client.torrent(torrent_id)
+            except InputError:
+                raise ControlError("the torrent was removed before it was complete") from None
+            shown.update(torrent)
+            if torrent["state"] == "error":
+                raise ControlError(torrent["error"] or "the download failed")
+            if torrent["state"] == "seeding" or (
+                torrent["state"] == "paused" and torrent["size"] and torrent["progress"] >= 1
+            ):
+                return torrent
+            time.sleep(POLL)
+
+
+# --- looking at a running node -------------------------------------------------------------------
+
+
+@cli.command()
+@json_option
+@which_node
+def ls(ctx: click.Context, as_json: bool) -> None:
+    """List the torrents."""
+    with running_node(ctx) as client:
+        torrents = client.torrents()
+    view.show(torrents, as_json, lambda: view.torrents_table(torrents))
+
+
+@cli.command()
+@json_option
+@which_node
+def status(ctx: click.Context, as_json: bool) -> None:
+    """How the node is, and why a download is stuck."""
+    with running_node(ctx) as client:
+        node = client.status()
+        torrents = client.torrents()
+    stuck = [
+        {key: torrent[key] for key in ("id", "name", "state", "progress", "error", "why")}
+        for torrent in torrents
+        if torrent["state"] != "seeding"
+    ]
+    view.show({**node, "unfinished": stuck}, as_json, lambda: view.status_text(node, stuck))
+
+
+@cli.command()
+@click.argument("torrent_id", metavar="ID")
+@json_option
+@which_node
+def peers(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
+    """List the peers of a torrent."""
+    with running_node(ctx) as client:
+        found = client.peers(torrent_id)
+    view.show(found, as_json, lambda: view.peers_table(found))
+
+
+@cli.command()
+@click.argument("torrent_id", metavar="ID")
+@json_option
+@which_node
+def files(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
+    """List the files of a torrent."""
+    with running_node(ctx) as client:
+        found = client.files(torrent_id)
+    view.show(found, as_json, lambda: view.files_table(found))
+
+
+# --- steering a running node ---------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("torrent_id", metavar="ID")
+@click.option("--data", is_flag=True, help="Delete the files it made as well.")
+@json_option
+@which_node
+def rm(ctx: click.Context, torrent_id: str, data: bool, as_json: bool) -> None:
+    """Forget a torrent; its content stays unless --data. What was there before it always stays."""
+    with running_node(ctx) as client:
+        removal = client.remove(torrent_id, data=data)
+    text = view.removal_text(removal) if data else ""
+    view.show(removal, as_json, (lambda: text) if text else None)
+
+
+@cli.command()
+@click.argument("torrent_id", metavar="ID")
+@json_option
+@which_node
+def pause(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
+    """Stop a torrent until it is resumed, also over a restart."""
+    with running_node(ctx) as client:
+        torrent = client.pause(torrent_id)
+    view.show(torrent, as_json)
+    view.warn(torrent)
+
+
+@cli.command()
+@click.argument("torrent_id", metavar="ID")
+@json_option
+@which_node
+def resume(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
+    """Go on with a paused torrent."""
+    with running_node(ctx) as client:
+        torrent = client.resume(torrent_id)
+    view.show(torrent, as_json)
+    view.warn(torrent)
+
+
+@cli.command()
+@click.argument("torrent_id", metavar="ID")
+@json_option
+@which_node
+def recheck(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
+    """Hash what is on disk again."""
+    with running_node(ctx) as client:
+        torrent = client.recheck(torrent_id)
+    view.show(torrent, as_json)
+    view.warn(torrent)
+
+
+@cli.command()
+@click.argument("torrent_id", metavar="[ID]", required=False)
+@click.option("--up", metavar="RATE", help="Send at most this, as 500K or 1.5MiB/s; 0 or 'none'.")
+@click.option("--down", metavar="RATE", help="Receive at most this.")
+@json_option
+@which_node
+def limit(
+    ctx: click.Context, torrent_id: str | None, up: str | None, down: str | None, as_json: bool
+) -> None:
+    """Limit a torrent, or without ID the whole node, and show its limits."""
+    rates = parse_rates(up, down)
+    with running_node(ctx) as client:
+        if rates:
+            limited = client.limit(torrent_id, **rates)
+        elif torrent_id is not None:
+            limited = client.torrent(torrent_id)
+        else:
+            limited = client.status()
+    view.warn(limited)
+    limits = {key: limited[key] for key in ("limit_up", "limit_down")}
+    view.show(limits, as_json, lambda: view.limits_text(limits))
+
+
+@cli.command()
+@json_option
+@which_node
+def stop(ctx: click.Context, as_json: bool) -> None:
+    """End the running node."""
+    with running_node(ctx) as client:
+        client.stop(state_dir=Options.of(ctx).state_dir)
+    view.show({"stopped": True}, as_json)
+
+
+# --- without a node ------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("path")
+@click.option("-o", "--output", required=True, metavar="FILE.torrent")
+@click.option("--piece-length", type=int, metavar="N", help="Bytes in a piece, a power of two.")
+@click.option("--private", is_flag=True, help="Peers exchange no addresses (BEP 27).")
+@click.option("--comment", metavar="TEXT")
+def create(
+    path: str, output: str, piece_length: int | None, private: bool, comment: str | None
+) -> None:
+    """Write a .torrent for PATH, and print its magnet link. Needs no node."""
+    from dht_torrent.engine.create import make
+
+    with view.hashing(path) as progress:
+        metainfo = make(
+            Path(path),
+            piece_length=piece_length,
+            private=private,
+            comment=comment,
+            progress=progress,
+        )
+    write_file(output, metainfo.to_torrent())
+    click.echo(str(metainfo.magnet()))
+
+
+@cli.command()
+@click.argument("source", metavar="FILE.torrent|MAGNET")
+@json_option
+def show(source: str, as_json: bool) -> None:
+    """Say what a .torrent or a magnet link holds. Needs no node."""
+    from dht_torrent.given import read
+
+    facts = facts_of(read(source))
+    view.show(facts, as_json, lambda: view.facts_text(facts))
+
+
+def main() -> None:
+    """The entry point of `dhtnode`."""
+    cli_streams.mend()
+    code: object = 0
+    try:
+        cli(prog_name="dhtnode")
+    except SystemExit as ending:
+        code = ending.code
+    except KeyboardInterrupt:
+        code = 130
+    unwritten = cli_streams.finish(failed=code != 0)
+    sys.exit(code or unwritten)  # type: ignore[arg-type]

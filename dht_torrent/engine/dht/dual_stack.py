@@ -1,0 +1,283 @@
+"""The DHTs of one node of ours, of IPv4 and of IPv6 (BEP 32), used as if they were one. The rule: a
+question about an address goes to the DHT of its family, any other one to both at once, and the
+answers are put together.
+
+They stay two networks: each has its own table, id (BEP 42 binds it to the IP), tokens (BEP 45),
+store and limits, answers from the socket that was asked, and announces the port it listens on
+there. One only tells the other of nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import trio
+
+from dht_torrent.bencode import Value
+from dht_torrent.dht.items import MAX_SEQ, Item, MutableItem, SigningKey, immutable, sign
+from dht_torrent.dht.krpc import NodeInfo, Reply
+from dht_torrent.engine.dht.node import (
+    ContactView,
+    Dht,
+    DhtStatus,
+    Holder,
+    OnPeers,
+    PeerLookup,
+    Sample,
+    Scrape,
+    Stored,
+    Survey,
+)
+from dht_torrent.errors import DhtTorrentError, InputError
+from dht_torrent.ids import Address, InfoHash, NodeId
+
+__all__ = ["Families", "PeerLookup"]
+
+Result = TypeVar("Result")
+
+
+class Families:
+    """One DHT node or two, IPv4 first. Their `run` is their owner's to call."""
+
+    def __init__(self, dhts: Sequence[Dht]) -> None:
+        if not dhts or len({dht.address.is_ipv6 for dht in dhts}) < len(dhts):
+            raise ValueError("one DHT node of each address family, at least one in all")
+        self._dhts = tuple(sorted(dhts, key=lambda dht: dht.address.is_ipv6))
+        for dht in self._dhts:
+            for other in self._dhts:
+                if other is not dht:
+                    dht.tell_of(other)
+
+    def __iter__(self) -> Iterator[Dht]:
+        return iter(self._dhts)
+
+    def __len__(self) -> int:
+        return len(self._dhts)
+
+    def of(self, address: Address) -> Dht | None:
+        """The one that can talk to `address`."""
+        for dht in self._dhts:
+            if dht.address.is_ipv6 == address.is_ipv6:
+                return dht
+        return None
+
+    @property
+    def node_id(self) -> NodeId:
+        """The first one's id."""
+        return self._dhts[0].node_id
+
+    @property
+    def address(self) -> Address:
+        """Where the first one is bound."""
+        return self._dhts[0].address
+
+    def port(self, family_of: Address) -> int:
+        """Where we listen for those in the family of this address."""
+        dht = self.of(family_of)
+        return (dht if dht is not None else self._dhts[0]).address.port
+
+    def status(self) -> tuple[DhtStatus, ...]:
+        """Of each."""
+        return tuple(dht.status() for dht in self._dhts)
+
+    def contacts(self) -> list[ContactView]:
+        """Those of each, as `Dht.contacts` has them."""
+        return [view for dht in self._dhts for view in dht.contacts()]
+
+    async def bootstrapped(self) -> None:
+        """Returns once one of them is in its network: the other's may be out of reach for good."""
+        async with trio.open_nursery() as nursery:
+
+            async def one(dht: Dht) -> None:
+                await dht.bootstrapped()
+                nursery.cancel_scope.cancel()
+
+            for dht in self._dhts:
+                nursery.start_soon(one, dht)
+
+    # -- peers ----------------------------------------------------------------------------------
+
+    async def find_peers(
+        self, info_hash: InfoHash, *, announce: bool = False, seed: bool = False, on_peers: OnPeers
+    ) -> PeerLookup:
+        """As `Dht.find_peers`, of both families; `announce` tells each network the port we listen
+        on there."""
+
+        async def one(dht: Dht) -> PeerLookup:
+            port = dht.address.port if announce else None
+            return await dht.find_peers(info_hash, announce_port=port, seed=seed, on_peers=on_peers)
+
+        found = await self._all(one)
+        return PeerLookup(
+            tuple(dict.fromkeys(peer for lookup in found for peer in lookup.peers)),
+            sum(lookup.asked for lookup in found),
+            sum(lookup.answered for lookup in found),
+            sum(lookup.announced_to for lookup in found),
+        )
+
+    @property
+    def last_announce(self) -> float | None:
+        """When a node last confirmed an announce of ours, on Trio's clock."""
+        times = [dht.last_announce for dht in self._dhts]
+        return max((time for time in times if time is not None), default=None)
+
+    def withdraw(self, info_hash: InfoHash) -> None:
+        """Announce it no more. What others have stored expires by itself."""
+        for dht in self._dhts:
+            dht.withdraw(info_hash)
+
+    async def scrape(self, info_hash: InfoHash) -> Scrape:
+        """How large its swarm is, about (BEP 33). Who takes part under both families counts as
+        two: nothing in an announce says that they are one."""
+        found = await self._all(lambda dht: dht.scrape(info_hash))
+        return Scrape(
+            sum(scrape.seeds for scrape in found),
+            sum(scrape.downloaders for scrape in found),
+            sum(scrape.answered for scrape in found),
+        )
+
+    # -- nodes ----------------------------------------------------------------------------------
+
+    async def find_node(self, target: bytes) -> list[NodeInfo]:
+        """The k closest nodes of each family that answer, nearest first within each."""
+        found = await self._all(lambda dht: dht.find_node(target))
+        return [info for nodes in found for info in nodes]
+
+    async def ping(self, address: Address) -> NodeId:
+        """Its id. Raises NoReply, and InputError if we have no socket of its family."""
+        return await self._of(address).ping(address)
+
+    async def ask(
+        self, address: Address, method: bytes, args: Mapping[bytes, Value] | None = None
+    ) -> Reply:
+        """Ask one node anything. Raises NoReply, and InputError as `ping`."""
+        return await self._of(address).ask(address, method, args)
+
+    async def sample(self, address: Address, target: bytes | None = None) -> Sample:
+        """Infohashes that a node stores (BEP 51). Raises NoReply, and InputError as `ping`."""
+        return await self._of(address).sample(address, target)
+
+    def maybe_contact(self, address: Address) -> None:
+        """Somebody says a node listens there (a PORT message): ping it some time."""
+        dht = self.of(address)
+        if dht is not None:
+            dht.maybe_contact(address)
+
+    # -- items (BEP 44) -------------------------------------------------------------------------
+
+    async def get(
+        self, target: bytes, *, salt: bytes = b"", seq: int | None = None, first: bool = False
+    ) -> Item | None:
+        """As `Dht.get`: of a mutable item the newest of either network."""
+        items: list[Item] = []
+        with trio.CancelScope() as scope:
+
+            async def one(dht: Dht) -> None:
+                item = await dht.get(target, salt=salt, seq=seq, first=first)
+                if item is not None:
+                    items.append(item)
+                    if first or not isinstance(item, MutableItem):
+                        scope.cancel()  # what the other network has cannot be better
+
+            await self._all(one)
+        return max(items, key=_seq) if items else None
+
+    async def get_all(self, target: bytes, *, salt: bytes = b"") -> Survey:
+        """As `Dht.get_all`: of both networks, one after the other."""
+        found = await self._all(lambda dht: dht.get_all(target, salt=salt))
+        own = [survey.own for survey in found if survey.own is not None]
+        return Survey(
+            target,
+            tuple(holder for survey in found for holder in survey.holders),
+            tuple(info for survey in found for info in survey.closest),
+            max(own, key=_seq) if own else None,
+        )
+
+    async def put(self, item: Item, *, cas: int | None = None, keep: bool = True) -> Stored:
+        """As `Dht.put`, in both networks. Raises InputError."""
+        return _together(await self._all(lambda dht: dht.put(item, cas=cas, keep=keep)))
+
+    async def put_immutable(self, value: Value) -> Stored:
+        """As `Dht.put_immutable`, in both networks. Raises InputError."""
+        return await self.put(immutable(value))
+
+    async def put_mutable(
+        self,
+        key: SigningKey,
+        salt: bytes,
+        value: Value,
+        seq: int | None = None,
+        cas: int | None = None,
+    ) -> Stored:
+        """As `Dht.put_mutable`, the same item in both networks. Raises InputError."""
+        if seq is None:
+            probe = sign(key, value, 0, salt)  # also finds out whether it can be put at all
+            newest = await self.get(probe.target, salt=salt)
+            seq = _seq(newest) + 1 if newest is not None else 1
+            if seq > MAX_SEQ:
+                raise InputError("the item here has the highest sequence number there is")
+        return await self.put(sign(key, value, seq, salt), cas=cas)
+
+    async def put_to(
+        self, holders: Sequence[Holder], item: Item, *, cas: Mapping[NodeId, int] | None = None
+    ) -> Stored:
+        """As `Dht.put_to`: each holder by the DHT of its family."""
+
+        async def one(dht: Dht) -> Stored:
+            theirs = [holder for holder in holders if self.of(holder.contact.address) is dht]
+            return await dht.put_to(theirs, item, cas=cas)
+
+        return _together(await self._all(one))
+
+    def forget(self, target: bytes) -> None:
+        """Keep our item alive no more."""
+        for dht in self._dhts:
+            dht.forget(target)
+
+    # -- within ---------------------------------------------------------------------------------
+
+    def _of(self, address: Address) -> Dht:
+        dht = self.of(address)
+        if dht is None:
+            family = "IPv6" if address.is_ipv6 else "IPv4"
+            raise InputError(f"this node has no {family} socket to reach {address} from")
+        return dht
+
+    async def _all(self, ask: Callable[[Dht], Awaitable[Result]]) -> list[Result]:
+        """Ask each at the same time; the answers in their order. Raises what the first one of them
+        raised that did, as it was."""
+        answers: dict[int, Result | DhtTorrentError] = {}
+
+        async def one(number: int, dht: Dht) -> None:
+            try:
+                answers[number] = await ask(dht)
+            except DhtTorrentError as error:
+                answers[number] = error  # raised outside, or the nursery would wrap it in a group
+
+        if len(self._dhts) == 1:
+            return [await ask(self._dhts[0])]
+        async with trio.open_nursery() as nursery:
+            for number, dht in enumerate(self._dhts):
+                nursery.start_soon(one, number, dht)
+        found: list[Result] = []
+        for number in range(len(self._dhts)):
+            answer = answers[number]
+            if isinstance(answer, DhtTorrentError):
+                raise answer
+            found.append(answer)
+        return found
+
+
+def _seq(item: Item) -> int:
+    return item.seq if isinstance(item, MutableItem) else 0
+
+
+def _together(found: Sequence[Stored]) -> Stored:
+    refused = {info: code for stored in found for info, code in stored.refused.items()}
+    return Stored(
+        found[0].target,
+        tuple(info for stored in found for info in stored.stored),
+        refused,
+        sum(stored.silent for stored in found),
+    )

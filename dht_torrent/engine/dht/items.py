@@ -1,0 +1,418 @@
+"""Getting and putting items (BEP 44). The rule: what is returned was verified here, whoever sent
+it; and what we have put is put again before its holders are gone, for as long as we want it there.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from dht_torrent.bencode import Value
+from dht_torrent.config import DhtConfig
+from dht_torrent.dht import krpc
+from dht_torrent.dht.items import (
+    MAX_SEQ,
+    ImmutableItem,
+    Item,
+    ItemStore,
+    MutableItem,
+    Put,
+    SigningKey,
+    check_seq,
+    immutable,
+    mutable_target,
+    parse_reply,
+    sign,
+)
+from dht_torrent.dht.krpc import ErrorReply, NodeInfo, Reply
+from dht_torrent.dht.lifetimes import Lifetimes
+from dht_torrent.dht.table import Table
+from dht_torrent.engine.dht.lookups import Walks
+from dht_torrent.engine.dht.transactions import Answer, Bell, Questions
+from dht_torrent.errors import InputError, KrpcError
+from dht_torrent.ids import Address, NodeId
+
+__all__ = [
+    "Holder",
+    "ImmutableItem",
+    "Item",
+    "Items",
+    "MutableItem",
+    "SigningKey",
+    "Stored",
+    "Survey",
+    "immutable",
+    "mutable_target",
+    "sign",
+]
+
+logger = logging.getLogger(__name__)
+
+PUT_PATIENCE = 2.0
+"""Seconds to wait for answers to puts. Those asked have answered a moment ago."""
+REPUBLISH_PAUSE = 2.0
+"""Seconds at least between two rounds of putting items again."""
+REPUBLISH_AT_ONCE = 8
+"""Items put again side by side in such a round: one alone may wait seconds for those who have just
+left, and there are thousands."""
+_NEVER = float("inf")
+_SELF = Address("127.0.0.1", 1)  # who puts our own items into our own store
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What a node answered to a get."""
+
+    contact: NodeInfo
+    token: bytes | None
+    """Lets us put under this target, there, for some minutes."""
+    item: Item | None
+    """Verified; None when it has none, a false one, or only one as old as what we said we have."""
+    seq: int | None = None
+    """Of its mutable item, as it says, also when it left the item out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All that the nodes asked have under a target."""
+
+    target: bytes
+    holders: tuple[Holder, ...]
+    """All that answered, nearest first."""
+    closest: tuple[NodeInfo, ...]
+    """Those among them to store on: the k closest, their ids bound to their IPs."""
+    own: Item | None = None
+    """What we hold ourselves."""
+
+    def variants(self) -> list[Item]:
+        """The different items, each once; of a mutable one, the newest first. More than one for a
+        `seq` means its owner signed both."""
+        held = [holder.item for holder in self.holders if holder.item is not None]
+        found = dict.fromkeys([*held, *([self.own] if self.own is not None else [])])
+        # A stable order between those with the same seq, whoever happened to answer first.
+        return sorted(found, key=lambda item: (-_seq(item), item.encoded))
+
+    @property
+    def newest(self) -> Item | None:
+        """An immutable item, or the mutable one with the highest `seq`."""
+        variants = self.variants()
+        return variants[0] if variants else None
+
+    def is_known(self, seq: int) -> bool:
+        """Whether most of the closest nodes say that they have an item, and none newer than `seq`.
+        A few liars cannot say so for all."""
+        have = {h.contact for h in self.holders if h.seq is not None and h.seq <= seq}
+        return 2 * sum(info in have for info in self.closest) > len(self.closest)
+
+    def targets(self) -> list[Holder]:
+        """The closest nodes, with the tokens to put there."""
+        of = {holder.contact: holder for holder in self.holders}
+        found = [of[info] for info in self.closest if info in of]
+        return [holder for holder in found if holder.token is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How a put went."""
+
+    target: bytes
+    stored: tuple[NodeInfo, ...]
+    """Nodes that confirmed it."""
+    refused: Mapping[NodeInfo, int] = field(default_factory=dict)
+    """Nodes that refused it, with the code (301: another seq is there; 302: a newer item is), or
+    that had told of another seq before they were asked."""
+    silent: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Own:
+    """An item we keep alive."""
+
+    item: Item
+    spread: float
+    """Of the interval until it is put again: not all nodes at the same time."""
+    before: _Own | None = None
+    """What we kept alive here until this is accepted; it goes on if `cas` forbids this."""
+    put_at: float | None = None
+    """None while it is being put."""
+    holders: tuple[NodeId, ...] = ()
+    """Who confirmed the last put."""
+    additions: int = 0  # the table's, when it was put
+    size: int = 0
+
+
+class Items:
+    """Gets and puts, by `walks`."""
+
+    def __init__(
+        self,
+        walks: Walks,
+        questions: Questions,
+        table: Table,
+        store: ItemStore,
+        config: DhtConfig,
+        rng: random.Random,
+    ) -> None:
+        self._walks = walks
+        self._questions = questions
+        self._table = table
+        self._store = store
+        self._config = config
+        self._rng = rng
+        self._own: dict[bytes, _Own] = {}
+        self._lifetimes = Lifetimes(config)
+        self._bell = Bell()
+
+    async def get(
+        self, target: bytes, *, salt: bytes = b"", seq: int | None = None, first: bool = False
+    ) -> Item | None:
+        """See `Dht.get`."""
+        if seq is not None:
+            check_seq(seq)
+        survey = await self._survey(target, salt, seq, first=first)
+        known = seq is not None and survey.is_known(seq)
+        if survey.newest is None and not known and self._config.paths > 1:
+            # It may not exist, or liars were on the way: they would have to be on all of these.
+            ways = self._config.retry_ways * self._config.paths
+            survey = await self._survey(target, salt, seq, first=first, paths=ways)
+        return survey.newest
+
+    async def get_all(self, target: bytes, *, salt: bytes = b"") -> Survey:
+        """See `Dht.get_all`."""
+        return await self._survey(target, salt, None, stores=True, thorough=True)
+
+    async def put(self, item: Item, *, cas: int | None = None, keep: bool = True) -> Stored:
+        """See `Dht.put`."""
+        most = self._config.max_own_items
+        if keep and item.target not in self._own and len(self._own) >= most:
+            raise InputError(f"this node keeps {most} items alive at most")
+        if cas is not None:
+            check_seq(cas)
+        own = None
+        if keep:
+            before = self._own.get(item.target) if cas is not None else None
+            own = _Own(item, self._rng.uniform(0.9, 1.0), before)
+            self._own[item.target] = own
+        return await self._publish(item, cas, own)
+
+    async def put_to(
+        self,
+        holders: Sequence[Holder],
+        item: Item,
+        *,
+        cas: Mapping[NodeId, int] | None = None,
+    ) -> Stored:
+        """See `Dht.put_to`."""
+        return await self._put_to(holders, item, cas or {})
+
+    async def put_mutable(
+        self, key: SigningKey, salt: bytes, value: Value, seq: int | None, cas: int | None
+    ) -> Stored:
+        """See `Dht.put_mutable`."""
+        if seq is None:
+            probe = sign(key, value, 0, salt)  # also finds out whether it can be put at all
+            newest = await self.get(probe.target, salt=salt)
+            seq = _seq(newest) + 1 if newest is not None else 1
+            if seq > MAX_SEQ:
+                raise InputError("the item here has the highest sequence number there is")
+        return await self.put(sign(key, value, seq, salt), cas=cas)
+
+    async def put_immutable(self, value: Value) -> Stored:
+        """See `Dht.put_immutable`."""
+        return await self.put(immutable(value))
+
+    def forget(self, target: bytes) -> None:
+        """See `Dht.forget`."""
+        self._own.pop(target, None)
+
+    def grown(self) -> None:
+        """The table has new contacts."""
+        if self._own:
+            self._bell.ring()
+
+    async def run(self) -> None:
+        """A service: puts our items again, before their holders are gone and where the network has
+        outgrown them."""
+        while True:
+            with trio.move_on_at(min(map(self._due, self._own.values()), default=_NEVER)):
+                await self._bell.wait()
+            slots = trio.Semaphore(REPUBLISH_AT_ONCE)
+
+            async def again(own: _Own, slots: trio.Semaphore = slots) -> None:
+                async with slots:
+                    if self._own.get(own.item.target) is own and own.put_at is not None:
+                        await self._publish(own.item, None, own)
+
+            now = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                for own in list(self._own.values()):
+                    if self._due(own) <= now or self._is_outgrown(own):
+                        nursery.start_soon(again, own)
+            await trio.sleep(REPUBLISH_PAUSE)
+
+    def _due(self, own: _Own) -> float:
+        """When to put it again. May change, with what is seen of other items."""
+        if own.put_at is None:
+            return _NEVER
+        return own.put_at + own.spread * self._lifetimes.interval()
+
+    def _is_outgrown(self, own: _Own) -> bool:
+        if own.put_at is None or self._table.additions == own.additions:
+            return False  # being put just now; or nobody new is there
+        return len(own.holders) < self._config.k or len(self._table) >= 2 * own.size
+
+    async def _publish(self, item: Item, cas: int | None, own: _Own | None) -> Stored:
+        target = item.target
+        if own is not None:
+            put_at, own.put_at = own.put_at, None
+            own.additions, own.size = self._table.additions, len(self._table)
+        stored = Stored(target, ())
+        lost = False
+        try:
+            salt = item.salt if isinstance(item, MutableItem) else b""
+            survey = await self._survey(target, salt, None, stores=True, thorough=True)
+            if own is not None and put_at is not None:
+                have = {holder.contact.id for holder in survey.holders if holder.item is not None}
+                kept = sum(holder in have for holder in own.holders)
+                elapsed = trio.current_time() - put_at
+                self._lifetimes.note(kept, len(own.holders) - kept, elapsed)
+            newest = survey.newest
+            if cas is not None and newest is not None and _seq(newest) != cas:
+                # Whoever has nothing yet would accept it, and hide what others have.
+                lost, stored = True, Stored(target, (), _mismatches(survey, cas))
+            else:
+                self._keep_here(item)
+                holders = survey.targets()
+                ids = [holder.contact.id for holder in holders]
+                wanted = dict.fromkeys(ids, cas) if cas is not None else {}
+                stored = await self._put_to(holders, item, wanted)
+                mismatches = list(stored.refused.values()).count(krpc.CAS_MISMATCH)
+                lost = cas is not None and mismatches > len(stored.stored)
+        finally:
+            if own is not None:
+                own.holders = tuple(info.id for info in stored.stored)
+                own.put_at = trio.current_time()
+                self._bell.ring()
+        if own is None:
+            return stored
+        before, own.before = own.before, None
+        if lost:
+            if self._own.get(target) is own:
+                del self._own[target]
+                if before is not None:
+                    self._own[target] = before
+        elif newest is not None and _seq(newest) > _seq(item):
+            logger.info("item %s was replaced by a newer one", target.hex()[:8])
+            if self._own.get(target) is own:
+                del self._own[target]  # somebody else with the key has gone on
+        return stored
+
+    def _keep_here(self, item: Item) -> None:
+        """We are a node of the DHT as well, and the only one at first."""
+        now = trio.current_time()
+        self._store.put(Put(item, None), _SELF, self._table.own_id, now, trusted=True)
+
+    async def _survey(
+        self,
+        target: bytes,
+        salt: bytes,
+        seq: int | None,
+        *,
+        first: bool = False,
+        stores: bool = False,
+        thorough: bool = False,
+        paths: int = 1,
+    ) -> Survey:
+        holders: dict[NodeInfo, Holder] = {}
+        own = self._held_here(target, salt, seq)
+        found = own is not None and (first or isinstance(own, ImmutableItem))
+
+        def on_reply(contact: NodeInfo, reply: Reply) -> None:
+            nonlocal found
+            try:
+                item = parse_reply(reply.body, target, salt)
+            except KrpcError:
+                item = None
+            said = reply.body.get(b"seq")
+            if isinstance(item, MutableItem) and seq is not None and item.seq <= seq:
+                item = None
+            holders[contact] = Holder(
+                contact, reply.token, item, said if isinstance(said, int) else None
+            )
+            # One who has the value under its hash needs no second opinion.
+            found = found or (item is not None and (first or isinstance(item, ImmutableItem)))
+
+        args: dict[bytes, Value] = {b"target": target}
+        if seq is not None:
+            args[b"seq"] = seq
+        enough: Callable[[], bool] | None = None if thorough else lambda: found
+        paths = self._config.paths if stores else paths
+        lookup = await self._walks.walk(
+            target, krpc.GET, args, on_reply, stores=stores, paths=paths, enough=enough
+        )
+        number = int.from_bytes(target, "big")
+        ordered = sorted(
+            holders.values(),
+            key=lambda holder: int.from_bytes(holder.contact.id, "big") ^ number,
+        )
+        return Survey(target, tuple(ordered), tuple(lookup.closest()), own)
+
+    def _held_here(self, target: bytes, salt: bytes, seq: int | None) -> Item | None:
+        item = self._store.get(target, trio.current_time())
+        if isinstance(item, MutableItem) and (
+            item.salt != salt or (seq is not None and item.seq <= seq)
+        ):
+            return None
+        return item
+
+    async def _put_to(
+        self, holders: Sequence[Holder], item: Item, cas: Mapping[NodeId, int]
+    ) -> Stored:
+        stored: list[NodeInfo] = []
+        refused: dict[NodeInfo, int] = {}
+        asked = [holder for holder in holders if holder.token is not None]
+        silent = len(asked)
+        bell = Bell()
+
+        def heard_from(contact: NodeInfo) -> Callable[[Answer], None]:
+            def came(answer: Answer) -> None:
+                nonlocal silent
+                if isinstance(answer, Reply):
+                    stored.append(contact)
+                elif isinstance(answer, ErrorReply):
+                    refused[contact] = answer.code
+                silent -= answer is not None
+                bell.ring()
+
+            return came
+
+        fields = item.fields()
+        if isinstance(item, MutableItem) and item.salt:
+            fields[b"salt"] = item.salt
+        for holder in asked:
+            assert holder.token is not None
+            contact = holder.contact
+            args: dict[bytes, Value] = {**fields, b"token": holder.token}
+            if contact.id in cas:
+                args[b"cas"] = cas[contact.id]
+            await self._questions.ask_when_possible(
+                contact.address, krpc.PUT, args, heard_from(contact), contact.id
+            )
+        with trio.move_on_after(PUT_PATIENCE):
+            while silent:
+                await bell.wait()
+        return Stored(item.target, tuple(stored), refused, silent)
+
+
+def _mismatches(survey: Survey, cas: int) -> dict[NodeInfo, int]:
+    """Who would refuse a put for its `cas`."""
+    others = (h for h in survey.holders if h.item is not None and _seq(h.item) != cas)
+    return {holder.contact: krpc.CAS_MISMATCH for holder in others}
+
+
+def _seq(item: Item) -> int:
+    return item.seq if isinstance(item, MutableItem) else 0

@@ -1,0 +1,1 @@
+"""The network: what the engine asks of one (`protocols`), and the real one."""

@@ -1,0 +1,107 @@
+"""The network as the engine sees it: one of its two seams to the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from dht_torrent.ids import Address, HostPort
+
+Take = Callable[[Sequence[tuple[bytes, Address]]], None]
+"""Takes datagrams, and says where each came from."""
+
+
+class DatagramSocket(Protocol):
+    """An unconnected UDP socket."""
+
+    errors: int
+    """Socket errors swallowed so far: some remote was unreachable, refused, or our buffer full."""
+
+    @property
+    def address(self) -> Address:
+        """Where it is bound; the port is the real one."""
+
+    async def receive(self) -> Sequence[tuple[bytes, Address]]:
+        """Wait for at least one datagram, then take all that are there, `MAX_DRAIN` at most.
+
+        A remote's errors never surface. Raises `trio.ClosedResourceError` once closed.
+        """
+
+    async def serve(self, take: Take) -> None:
+        """Call `take` with all that `receive` would return, whenever it would. What `take` raises
+        ends this, as cancelling does. Not while somebody else receives."""
+
+    def send(self, data: bytes, to: Address) -> bool:
+        """Send now or not at all; never waits. False when it certainly did not leave."""
+
+    def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
+        """Send them all, as `send` does. How many of them certainly did not leave."""
+
+    def close(self) -> None:
+        """Idempotent. Wakes whoever receives."""
+
+
+class Stream(Protocol):
+    """A TCP connection. One task may receive while another sends; not two of a kind."""
+
+    @property
+    def local(self) -> Address:
+        """Our end."""
+
+    @property
+    def remote(self) -> Address:
+        """The other end, as this host sees it."""
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Bytes received into `buffer` (not empty), 0 at the end of the stream.
+
+        There is always a checkpoint before, and **none between the bytes landing and the return**:
+        all connections of a node may share one buffer. Raises OSError when the connection broke,
+        `trio.ClosedResourceError` when it was closed here.
+        """
+
+    async def send(self, *buffers: bytes | memoryview) -> None:
+        """Send all of them, in order, gathered into as few segments as they fit.
+
+        Nothing has been sent if cancelled at the first checkpoint; later, an unknown part has, and
+        the stream can only be closed. Raises as `receive_into`.
+        """
+
+    def close(self) -> None:
+        """Idempotent. Wakes whoever waits here with `trio.ClosedResourceError`."""
+
+
+class Listener(Protocol):
+    """A listening TCP socket."""
+
+    @property
+    def address(self) -> Address:
+        """Where it is bound; the port is the real one."""
+
+    async def accept(self) -> Stream:
+        """The next connection. Survives running out of descriptors, by pausing.
+
+        Raises `trio.ClosedResourceError` once closed.
+        """
+
+    def close(self) -> None:
+        """Idempotent. Wakes whoever accepts."""
+
+
+class Network(Protocol):
+    """One host's access to the network."""
+
+    async def open_udp(self, bind: Address) -> DatagramSocket:
+        """Port 0 means any. Raises OSError."""
+
+    async def listen(self, bind: Address) -> Listener:
+        """Port 0 means any. Raises OSError."""
+
+    async def connect(self, to: Address, *, local: Address | None = None) -> Stream:
+        """Open a TCP connection, from the IP (and unless 0, the port) of `local`.
+
+        Raises OSError. The caller sets the time limit; nothing leaks when cancelled.
+        """
+
+    async def resolve(self, point: HostPort) -> list[Address]:
+        """Its addresses, the system's favourite first; empty when there are none."""

@@ -1,0 +1,407 @@
+"""The network seam, and the real network behind it. The rule: everything the engine knows of the
+outside is the four Protocols below, and both this module and `lab.net` keep every word of them.
+
+Plain non-blocking sockets of the standard library, waited for with `trio.lowlevel`: a datagram
+loop that drains, and streams that gather, cost several times less than one task switch per packet.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from dht_torrent.engine.net.mmsg import ARE_POSSIBLE, BATCH, Batches
+from dht_torrent.engine.net.protocols import Take
+from dht_torrent.ids import Address, HostPort
+from dht_torrent.relief import NO_DESCRIPTORS, Relief, no_relief, relieved
+
+logger = logging.getLogger(__name__)
+
+MAX_DRAIN: Final = 256
+"""Datagrams one `receive` returns at most, so that a flood cannot starve the other tasks."""
+MAX_DATAGRAM: Final = 4096
+"""Longer datagrams arrive cut to this. No protocol here sends more than an MTU; a decoder that
+refuses lengths above its own, smaller bound refuses these too."""
+
+_BUSY: Final = 8  # datagrams at once from which a batch costs less
+_BACKLOG: Final = 256
+_MAX_BUFFERS: Final = 1024  # IOV_MAX on Linux and macOS; sendmsg refuses more at once
+_UDP_BUFFERS: Final = (4 << 20, 2 << 20, 1 << 20)  # macOS refuses what Linux silently clamps
+_PAUSE: Final = 0.1  # seconds to let others close something when descriptors or memory ran out
+
+_OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# accept(2): errors already pending on the new connection; "treat them like EAGAIN by retrying".
+_LOST_BEFORE_ACCEPT: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ETIMEDOUT,
+    }
+)
+
+
+# One for all IPv4 sockets and one for all others: a quarter of a MiB for each of a thousand nodes
+# would be dear.
+_Shared = trio.lowlevel.RunVar[Batches | None]
+_batches: tuple[_Shared, _Shared] = (_Shared("batches", None), _Shared("batches6", None))
+_does_without = trio.lowlevel.RunVar("does without batches", False)
+"""Set for good once the system refused them."""
+
+
+class RealNetwork:
+    """The `Network` of this machine."""
+
+    def __init__(self, relief: Relief = no_relief) -> None:
+        """`relief` is called when there is no descriptor for a connection."""
+        self._relief = relief
+
+    async def open_udp(self, bind: Address) -> RealDatagramSocket:
+        await trio.lowlevel.checkpoint()
+        sock = _new_socket(bind, socket.SOCK_DGRAM)
+        try:
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                _enlarge(sock, option)
+            sock.bind(bind)
+            return RealDatagramSocket(sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    async def listen(self, bind: Address) -> RealListener:
+        await trio.lowlevel.checkpoint()
+        sock = _new_socket(bind, socket.SOCK_STREAM)
+        try:
+            # Or a restart would wait a minute for old connections to leave TIME_WAIT.
+            _try_to_set(sock, socket.SOL_SOCKET, socket.SO_REUSEADDR)
+            sock.bind(bind)
+            sock.listen(_BACKLOG)
+            return RealListener(sock, self._relief)
+        except BaseException:
+            sock.close()
+            raise
+
+    async def connect(self, to: Address, *, local: Address | None = None) -> RealStream:
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                sock = relieved(self._relief, _new_socket, to, socket.SOCK_STREAM)
+                break
+            except OSError as error:
+                if error.errno not in NO_DESCRIPTORS:
+                    raise
+                await trio.sleep(_PAUSE)  # it is not the remote's fault
+        try:
+            if local is not None:
+                if local.port:
+                    _try_to_set(sock, socket.SOL_SOCKET, socket.SO_REUSEADDR)
+                sock.bind(local)
+            return await _established(sock, to)
+        except BaseException:
+            sock.close()
+            raise
+
+    async def resolve(self, point: HostPort) -> list[Address]:
+        with suppress(ValueError):
+            literal = ipaddress.ip_address(point.host)
+            await trio.lowlevel.checkpoint()
+            return [Address(str(literal).partition("%")[0], point.port)]
+        try:
+            found = await trio.socket.getaddrinfo(*point, type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError):  # UnicodeError: no IDNA form, such as a label of 64
+            return []
+        families = (socket.AF_INET, socket.AF_INET6)
+        addresses = [_address(row[4]) for row in found if row[0] in families]
+        return list(dict.fromkeys(addresses))
+
+
+class RealDatagramSocket:
+    """A `DatagramSocket` of this machine."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._is_ipv6 = sock.family == socket.AF_INET6
+        self._address = _address(sock.getsockname())
+        self._is_drained = False
+        self._is_busy = False
+        self.errors = 0
+
+    @property
+    def address(self) -> Address:
+        return self._address
+
+    async def receive(self) -> list[tuple[bytes, Address]]:
+        if self._is_drained and self._socket.fileno() >= 0:
+            # Nothing was left the last time: a look now would mostly be for nothing.
+            self._is_drained = False
+            await trio.lowlevel.wait_readable(self._socket)
+        else:
+            await trio.lowlevel.checkpoint()
+        while True:
+            got = self._drain()
+            if got:
+                self._is_busy = len(got) >= _BUSY
+                return got
+            if self._is_drained:
+                await trio.lowlevel.wait_readable(self._socket)
+            else:  # nothing but errors, and they do not end: do not spin on them
+                await trio.sleep(_PAUSE)
+
+    def _drain(self) -> list[tuple[bytes, Address]]:
+        """All that is there, `MAX_DRAIN` datagrams and errors at most."""
+        got: list[tuple[bytes, Address]] = []
+        self._is_drained = False
+        batches = self._many() if self._is_busy else None
+        receive = self._socket.recvfrom
+        # IPv4's socket names are a host and a port already. That is worth a quarter of this loop.
+        address = _address if self._is_ipv6 else _address4
+        errors = 0
+        while len(got) + errors < MAX_DRAIN:
+            try:
+                if batches is None:
+                    data, source = receive(MAX_DATAGRAM)
+                    got.append((data, address(source)))
+                    continue
+                batch = batches.receive(self._socket)
+            except BlockingIOError:
+                self._is_drained = True
+                break
+            except OSError as error:
+                _raise_if_closed(self._socket, error)
+                if batches is not None and batches.refused is not None:
+                    _do_without(batches.refused)
+                    batches = None
+                    continue
+                self.errors += 1
+                errors += 1
+            else:
+                got += batch
+                if len(batch) < BATCH:
+                    self._is_drained = True
+                    break
+        return got
+
+    def _many(self) -> Batches | None:
+        """The faster way, where there is much to do."""
+        shared = _batches[self._is_ipv6]
+        batches = shared.get()
+        if batches is None and ARE_POSSIBLE and not _does_without.get():
+            batches = Batches(self._socket.family, MAX_DATAGRAM)
+            shared.set(batches)
+        return batches
+
+    async def serve(self, take: Take) -> None:
+        while True:
+            take(await self.receive())
+
+    def send(self, data: bytes, to: Address) -> bool:
+        try:
+            # The family is checked here, since Python would ask the resolver about the other's.
+            if (":" in to.host) == self._is_ipv6:
+                self._socket.sendto(data, to)
+                return True
+        except OSError:
+            pass  # full, unreachable, or too long: counted below, and the same to the caller
+        self.errors += 1
+        return False
+
+    def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
+        batches = self._many() if len(datagrams) >= _BUSY else None
+        if batches is None:
+            return sum(not self.send(data, to) for data, to in datagrams)
+        failed = batches.send(self._socket, datagrams)
+        if batches.refused is not None:
+            _do_without(batches.refused)
+        self.errors += failed
+        return failed
+
+    def close(self) -> None:
+        _close(self._socket)
+
+
+class RealStream:
+    """A `Stream` of this machine."""
+
+    def __init__(self, sock: socket.socket, remote: Address) -> None:
+        self._socket = sock
+        self._remote = remote
+        self._local = _address(sock.getsockname())
+        # Messages are gathered here already; Nagle would only hold the last request back.
+        _try_to_set(sock, socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    @property
+    def local(self) -> Address:
+        return self._local
+
+    @property
+    def remote(self) -> Address:
+        return self._remote
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        if not buffer:
+            raise ValueError("an empty buffer would look like the end of the stream")
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self._socket.recv_into(buffer)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                _raise_if_closed(self._socket, error)
+                raise
+            await trio.lowlevel.wait_readable(self._socket)
+
+    async def send(self, *buffers: bytes | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        left: Sequence[bytes | memoryview] = buffers
+        while left:
+            try:
+                sent = self._socket.sendmsg(left[:_MAX_BUFFERS])
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+            except OSError as error:
+                _raise_if_closed(self._socket, error)
+                raise
+            else:
+                left = _unsent(left, sent)
+
+    def close(self) -> None:
+        _close(self._socket)
+
+
+class RealListener:
+    """A `Listener` of this machine."""
+
+    def __init__(self, sock: socket.socket, relief: Relief = no_relief) -> None:
+        self._socket = sock
+        self._relief = relief
+        self._address = _address(sock.getsockname())
+
+    @property
+    def address(self) -> Address:
+        return self._address
+
+    async def accept(self) -> RealStream:
+        while True:
+            await trio.lowlevel.checkpoint()
+            try:
+                sock, source = relieved(self._relief, self._socket.accept)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
+            except OSError as error:
+                _raise_if_closed(self._socket, error)
+                if error.errno in _OUT_OF_RESOURCES:
+                    await trio.sleep(_PAUSE)
+                elif error.errno not in _LOST_BEFORE_ACCEPT:
+                    raise
+            else:
+                try:
+                    sock.setblocking(False)
+                    return RealStream(sock, _address(source))
+                except OSError:  # macOS: EINVAL for a connection that was reset meanwhile
+                    sock.close()
+
+    def close(self) -> None:
+        _close(self._socket)
+
+
+def _new_socket(address: Address, kind: socket.SocketKind) -> socket.socket:
+    """A non-blocking socket of the address's family."""
+    sock = socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, kind)
+    try:
+        if address.is_ipv6:
+            # One family per socket: no ::ffff:1.2.3.4 ever shows up as a source.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _established(sock: socket.socket, to: Address) -> RealStream:
+    code = sock.connect_ex(to)
+    if code in (errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK):
+        await trio.lowlevel.wait_writable(sock)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, f"cannot connect to {to}: {os.strerror(code)}")
+    stream = RealStream(sock, _address(sock.getpeername()))
+    if stream.local == stream.remote:
+        # TCP's simultaneous open: an ephemeral port that dialled itself. Nobody is there.
+        raise ConnectionRefusedError(errno.ECONNREFUSED, f"cannot connect to {to}: itself")
+    return stream
+
+
+def _address(name: tuple[object, ...]) -> Address:
+    """A socket name without IPv6's flow label and scope."""
+    host, port = name[:2]
+    assert isinstance(host, str)
+    assert isinstance(port, int)
+    return Address(host.partition("%")[0], port)
+
+
+_address4 = Address._make
+"""`_address` of an IPv4 socket."""
+
+
+def _do_without(why: OSError) -> None:
+    """From now on all sockets take and send datagrams one by one."""
+    for shared in _batches:
+        shared.set(None)
+    if not _does_without.get():
+        _does_without.set(True)
+        logger.info("no recvmmsg and sendmmsg here (%s): the DHT makes do without", why.strerror)
+
+
+def _enlarge(sock: socket.socket, option: int) -> None:
+    """The largest buffer the system grants, so that a burst of replies is not dropped."""
+    for size in _UDP_BUFFERS:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, option, size)
+            return
+
+
+def _try_to_set(sock: socket.socket, level: int, option: int) -> None:
+    """What is better so, and does without: no option is a reason to have no connection."""
+    with suppress(OSError):
+        sock.setsockopt(level, option, 1)
+
+
+def _unsent(buffers: Sequence[bytes | memoryview], sent: int) -> Sequence[bytes | memoryview]:
+    """What is left of `buffers` after their first `sent` bytes. Copies no payload."""
+    for index, buffer in enumerate(buffers):
+        if sent < len(buffer):
+            return (memoryview(buffer)[sent:], *buffers[index + 1 :])
+        sent -= len(buffer)
+    return ()
+
+
+def _raise_if_closed(sock: socket.socket, error: OSError) -> None:
+    if sock.fileno() < 0:
+        raise trio.ClosedResourceError("closed here") from error
+
+
+def _close(sock: socket.socket) -> None:
+    if sock.fileno() >= 0:
+        trio.lowlevel.notify_closing(sock)
+        sock.close()
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

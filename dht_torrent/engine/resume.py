@@ -1,0 +1,391 @@
+"""The resume record of one torrent: its codec, and what it is worth today."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from dht_torrent import bencode
+from dht_torrent.bounds import MAX_FILES, MAX_INFO, MAX_MAGNET, MAX_PIECES, in_calendar
+from dht_torrent.errors import BencodeError, InputError, StorageError
+from dht_torrent.geometry import Geometry
+from dht_torrent.ids import (
+    Address,
+    InfoHash,
+    address_from_compact,
+    parse_address,
+    parse_info_hash,
+)
+from dht_torrent.storage import FileStamp
+
+_T = TypeVar("_T")
+
+
+MAX_PEERS = 200
+"""Addresses kept to try first after a restart."""
+
+
+MAX_BANNED = 1000
+"""Banned addresses kept."""
+
+
+_STAMP = struct.Struct(">qq")
+
+
+_MAX_HAVE = MAX_PIECES // 8
+
+
+_MAX_MADE = -(-MAX_FILES // 8)
+
+
+_MAX_FILE = MAX_INFO + _MAX_HAVE + MAX_FILES * _STAMP.size + (1 << 20)
+"""The info dict, the pieces had, stamps of all files, and the rest."""
+
+
+_TIME = struct.Struct(">d")
+
+
+_NO_STAMP = _STAMP.pack(-1, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """One torrent, as it is remembered. Times are Unix seconds; one outside the calendar, as of a
+    clock that was never set, is not remembered."""
+
+    info_hash: InfoHash
+    magnet: str
+    added_at: float
+    content: Path
+    """The folder the download goes into; if `shared`, the user's own file or folder."""
+    shared: bool = False
+    info: bytes | None = None
+    """The info dict word for word; None while it is being fetched."""
+    have: bytes = b""
+    """Verified pieces, as on the wire (BEP 3). Worth what `stamps` say it is: see `trusted`."""
+    stamps: tuple[FileStamp | None, ...] | None = None
+    """The files when `have` was true, from `settled`; None if that is not known."""
+    select: tuple[tuple[int, int], ...] | None = None
+    """Inclusive ranges of wanted files; None is all."""
+    sequential: bool = False
+    paused: bool = False
+    downloaded: int = 0
+    uploaded: int = 0
+    wasted: int = 0
+    completed_at: float | None = None
+    peers: tuple[Address, ...] = ()
+    """Those beyond the first `MAX_PEERS` are not saved."""
+    banned: tuple[Address, ...] = ()
+    """Those beyond the first `MAX_BANNED` are not saved. Port 0 stands for no peer, only for a host
+    to be careful with."""
+    limit_up: int | None = None
+    """Bytes per second; None is no limit."""
+    limit_down: int | None = None
+    stamped_at: int | None = None
+    """Unix nanoseconds when `stamps` were taken; None in records of older versions."""
+    made: bytes | None = None
+    """A bit for each file that the torrent made, the first one the highest; None in records of
+    older versions, which did not note it."""
+    begun: bytes = b""
+    """The same for files that were absent when the torrent began, and may have been made since."""
+    filled: bytes = b""
+    """The same for files that were there before, incomplete, and that the torrent wrote to."""
+    mount: str | None = None
+    """Where the file system of a download is mounted."""
+    overwrite: bool = False
+    """The user insisted, and it has not come to that yet."""
+
+    def encode(self) -> bytes:
+        """The payload of a record; `decode_resume` is the inverse."""
+        fields: dict[bytes, bencode.Value] = {
+            b"info_hash": self.info_hash,
+            b"magnet": self.magnet.encode(),
+            b"added_at": _TIME.pack(self.added_at if in_calendar(self.added_at) else 0.0),
+            b"content": os.fsencode(self.content),
+            b"shared": int(self.shared),
+            b"have": self.have,
+            b"sequential": int(self.sequential),
+            b"paused": int(self.paused),
+            b"downloaded": self.downloaded,
+            b"uploaded": self.uploaded,
+            b"wasted": self.wasted,
+            b"peers": [peer.compact() for peer in self.peers[:MAX_PEERS]],
+            b"banned": [str(address).encode() for address in self.banned[:MAX_BANNED]],
+        }
+        if self.info is not None:
+            fields[b"info"] = self.info
+        if self.stamps is not None:
+            fields[b"stamps"] = b"".join(
+                _NO_STAMP if stamp is None else _STAMP.pack(*stamp) for stamp in self.stamps
+            )
+        if self.select is not None:
+            fields[b"select"] = [list(pair) for pair in self.select]
+        if self.completed_at is not None and in_calendar(self.completed_at):
+            fields[b"completed_at"] = _TIME.pack(self.completed_at)
+        if self.limit_up is not None:
+            fields[b"limit_up"] = self.limit_up
+        if self.limit_down is not None:
+            fields[b"limit_down"] = self.limit_down
+        if self.stamped_at is not None:
+            fields[b"stamped_at"] = self.stamped_at
+        if self.made is not None:
+            fields[b"made"] = self.made
+        if self.begun:
+            fields[b"begun"] = self.begun
+        if self.filled:
+            fields[b"filled"] = self.filled
+        if self.mount is not None:
+            fields[b"mount"] = os.fsencode(self.mount)
+        if self.overwrite:
+            fields[b"overwrite"] = 1
+        return bencode.encode(fields)
+
+
+def decode_resume(payload: bytes) -> Resume:
+    """Raises StorageError saying what is wrong. Keys it does not know are ignored."""
+    try:
+        value = bencode.decode(payload, max_depth=5, max_size=_MAX_FILE)
+        if not isinstance(value, dict):
+            raise ValueError("not a dict")  # noqa: TRY004, TRY301 - all that is wrong is one error
+        fields = _Fields(value)
+        info_hash = parse_info_hash(fields.string(b"info_hash", 20))
+        info = fields.maybe(b"info", lambda key: fields.string(key, MAX_INFO))
+        if info is not None and hashlib.sha1(info).digest() != info_hash:
+            raise ValueError("the info dict is another torrent's")  # noqa: TRY301 - as above
+        return Resume(
+            info_hash=info_hash,
+            magnet=fields.string(b"magnet", MAX_MAGNET).decode(),
+            added_at=fields.time(b"added_at") or 0.0,
+            content=fields.path(b"content"),
+            shared=fields.integer(b"shared") == 1,
+            info=info,
+            have=fields.string(b"have", _MAX_HAVE),
+            stamps=fields.maybe(b"stamps", fields.stamps),
+            select=fields.maybe(b"select", fields.ranges),
+            sequential=fields.integer(b"sequential") == 1,
+            paused=fields.integer(b"paused") == 1,
+            downloaded=fields.integer(b"downloaded"),
+            uploaded=fields.integer(b"uploaded"),
+            wasted=fields.integer(b"wasted"),
+            completed_at=fields.maybe(b"completed_at", fields.time),
+            peers=tuple(map(address_from_compact, fields.strings(b"peers", MAX_PEERS))),
+            banned=tuple(map(_banned, fields.strings(b"banned", MAX_BANNED))),
+            limit_up=fields.maybe(b"limit_up", fields.integer),
+            limit_down=fields.maybe(b"limit_down", fields.integer),
+            stamped_at=fields.maybe(b"stamped_at", fields.integer),
+            made=fields.maybe(b"made", lambda key: fields.string(key, _MAX_MADE)),
+            begun=fields.maybe(b"begun", lambda key: fields.string(key, _MAX_MADE)) or b"",
+            filled=fields.maybe(b"filled", lambda key: fields.string(key, _MAX_MADE)) or b"",
+            mount=fields.maybe(b"mount", lambda key: os.fsdecode(fields.string(key, 4096))),
+            overwrite=fields.maybe(b"overwrite", fields.integer) == 1,
+        )
+    except (BencodeError, ValueError) as exc:  # UnicodeDecodeError is a ValueError
+        raise StorageError(f"not a resume record: {exc}") from exc
+
+
+def _banned(raw: bytes) -> Address:
+    text = raw.decode()
+    try:
+        return Address(str(ipaddress.ip_address(text)), 0)  # as older records have them
+    except ValueError:
+        try:
+            return parse_address(text)
+        except InputError as exc:
+            raise ValueError(str(exc)) from exc
+
+
+class _Fields:
+    """Typed and bounded reads from a decoded dict. All raise ValueError."""
+
+    def __init__(self, values: dict[bytes, bencode.Value]) -> None:
+        self._values = values
+
+    def maybe(self, key: bytes, read: Callable[[bytes], _T]) -> _T | None:
+        return read(key) if key in self._values else None
+
+    def string(self, key: bytes, limit: int) -> bytes:
+        value = self._values.get(key)
+        if not isinstance(value, bytes) or len(value) > limit:
+            raise ValueError(f"{key.decode()} is missing, no string or too long")
+        return value
+
+    def integer(self, key: bytes) -> int:
+        value = self._values.get(key)
+        if not isinstance(value, int) or value < 0:
+            raise ValueError(f"{key.decode()} is missing or no number")
+        return value
+
+    def time(self, key: bytes) -> float | None:
+        """None for one outside the calendar: not worth losing a record for."""
+        raw = self.string(key, _TIME.size)
+        if len(raw) != _TIME.size:
+            raise ValueError(f"{key.decode()} is not a time")
+        value = float(_TIME.unpack(raw)[0])
+        return value if in_calendar(value) else None
+
+    def path(self, key: bytes) -> Path:
+        raw = self.string(key, 4096)
+        if b"\0" in raw:
+            raise ValueError(f"{key.decode()} is no path")
+        return Path(os.fsdecode(raw))
+
+    def items(self, key: bytes) -> Sequence[bencode.Value]:
+        value = self._values.get(key)
+        if not isinstance(value, list):
+            raise ValueError(f"{key.decode()} is missing or no list")  # noqa: TRY004 - one error
+        return value
+
+    def strings(self, key: bytes, limit: int) -> Sequence[bytes]:
+        found = [value for value in self.items(key) if isinstance(value, bytes)]
+        if len(found) > limit or len(found) != len(self.items(key)):
+            raise ValueError(f"{key.decode()} is too long or not all strings")
+        return found
+
+    def stamps(self, key: bytes) -> tuple[FileStamp | None, ...]:
+        raw = self.string(key, _MAX_FILE)
+        if len(raw) % _STAMP.size:
+            raise ValueError("stamps are cut short")
+        return tuple(
+            FileStamp(size, mtime_ns) if size >= 0 else None
+            for size, mtime_ns in _STAMP.iter_unpack(raw)
+        )
+
+    def ranges(self, key: bytes) -> tuple[tuple[int, int], ...]:
+        found: list[tuple[int, int]] = []
+        for pair in self.items(key):
+            match pair:
+                case [int(first), int(last)] if 0 <= first <= last:
+                    found.append((first, last))
+                case _:
+                    raise ValueError("select is not all ranges")
+        return tuple(found)
+
+
+UNSETTLED = -(2**63)
+"""The time of a stamp that proves nothing, in nanoseconds. No file has it."""
+
+
+def settled(
+    stamps: Sequence[FileStamp | None],
+    now_ns: int,
+    settle: float = 2.0,
+    *,
+    since: int | None = None,
+) -> tuple[FileStamp | None, ...]:
+    """`stamps` fit to be recorded at `now_ns` (Unix time in nanoseconds).
+
+    A file modified less than `settle` seconds ago could change again without its time changing
+    (FAT counts in two seconds), as git knows of its index. Such a stamp gets the time `UNSETTLED`,
+    and never matches again: the file's pieces will be hashed. The same holds of files that were
+    modified after `since`, if given. A time in the future is no such time: whatever writes to the
+    file now gives it the present one, and when the clock comes there, `trusted` knows.
+    """
+    step = round(settle * 1e9)
+    oldest = now_ns - step if since is None else since
+    return tuple(
+        FileStamp(stamp.size, UNSETTLED)
+        if stamp is not None and oldest < stamp.mtime_ns <= now_ns + step
+        else stamp
+        for stamp in stamps
+    )
+
+
+class Trust(NamedTuple):
+    """What a record is worth today. A piece in neither set is known to be missing."""
+
+    trusted: set[int]
+    recheck: set[int]
+    changed: set[int]
+    """Files that may not be what they were."""
+
+
+class Belief(NamedTuple):
+    """What was true of some content, and when."""
+
+    have: bytes | bytearray
+    """A byte for each piece, 1 if it was verified."""
+    stamps: Sequence[FileStamp | None] | None
+    """The files then; None if that is not known."""
+    stamped_at: int | None
+    """Unix nanoseconds; None where it is not known, and no time was in the future then."""
+
+
+def remembered(resume: Resume, geometry: Geometry) -> Belief:
+    """What a record says; nothing if it does not fit the torrent."""
+    count, bits, stamps = geometry.piece_count, resume.have, resume.stamps
+    if stamps is None or len(stamps) != len(geometry.files) or len(bits) != (count + 7) // 8:
+        return Belief(bytes(count), None, None)
+    if resume.stamped_at is None:  # older versions wrote 0 where we write UNSETTLED
+        stamps = tuple(
+            FileStamp(stamp.size, UNSETTLED) if stamp and not stamp.mtime_ns else stamp
+            for stamp in stamps
+        )
+    return Belief(flags_of(bits, count), stamps, resume.stamped_at)
+
+
+def flags_of(bits: bytes, count: int) -> bytearray:
+    """A byte for each of `count` bits, the first one the highest; what is not there is 0."""
+    # A leading 1 keeps the zeros in front when the number is written in binary.
+    digits = bin(int.from_bytes(bits, "big") | 1 << 8 * len(bits))[3:]
+    return bytearray(digits[:count].ljust(count, "0"), "ascii").translate(_FLAGS_OF_DIGITS)
+
+
+def bits_of(flags: bytes | bytearray) -> bytes:
+    """The inverse of `flags_of`, for flags of 0 and 1."""
+    if not flags:
+        return b""
+    digits = flags.translate(_DIGITS) + b"0" * (-len(flags) % 8)
+    return int(digits, 2).to_bytes(len(digits) // 8, "big")
+
+
+_DIGITS = bytes.maketrans(b"\x00\x01", b"01")
+
+
+_FLAGS_OF_DIGITS = bytes.maketrans(b"01", b"\x00\x01")
+
+
+def trusted(
+    belief: Belief,
+    stamps_now: Sequence[FileStamp | None],
+    geometry: Geometry,
+    now_ns: int,
+    settle: float = 2.0,
+) -> Trust:
+    """Compare the files with what is believed, at the time `now_ns`.
+
+    A piece is trusted if it is claimed and no file it lies in differs. In a file that differs every
+    piece is to be checked, claimed or not: it may have been written after the record was.
+    """
+    files = geometry.files
+    count = geometry.piece_count
+    absent: set[int] = set()
+    for index, (file, now) in enumerate(zip(files, stamps_now, strict=True)):
+        if now is None and file.length and not file.pad:
+            absent.update(geometry.file_pieces(index))
+    before, taken = belief.stamps, belief.stamped_at
+    if before is None:
+        return Trust(set(), set(range(count)) - absent, set(range(len(files))))
+    step = round(settle * 1e9)
+    recheck: set[int] = set()
+    changed: set[int] = set()
+    for index, (file, old, now) in enumerate(zip(files, before, stamps_now, strict=True)):
+        if (
+            old == now
+            and (now is None or now.mtime_ns != UNSETTLED)
+            # A time that was in the future then and is not now: a write in that very moment left
+            # no trace. Any other one did.
+            and not (now and taken is not None and taken < now.mtime_ns <= now_ns + step)
+        ):
+            continue
+        changed.add(index)
+        if now is not None and file.length:
+            recheck.update(geometry.file_pieces(index))
+    claimed = set(compress(range(count), belief.have))
+    return Trust(claimed - recheck - absent, recheck - absent, changed)

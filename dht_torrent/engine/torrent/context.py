@@ -1,0 +1,106 @@
+"""What the torrents of one node share: its ports, threads, limits and counters."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from dht_torrent.config import Config
+from dht_torrent.engine.dht.dual_stack import Families
+from dht_torrent.engine.faults import Faults
+from dht_torrent.engine.net.protocols import Network
+from dht_torrent.engine.state import StateDir
+from dht_torrent.engine.torrent.disk import Disk
+from dht_torrent.engine.torrent.rate_limits import Limits
+from dht_torrent.engine.torrent.room import NodeRoom
+from dht_torrent.engine.torrent.turns import Queue
+from dht_torrent.engine.views import Removal
+from dht_torrent.ids import Address, InfoHash
+from dht_torrent.metainfo import Metainfo
+from dht_torrent.storage import Descriptors, Storage
+from dht_torrent.storage.owners import Owners
+from dht_torrent.torrent.metadata import MetadataMemory
+from dht_torrent.torrent.pieces import BufferPool
+from dht_torrent.trace import Trace
+
+OpenStorage = Callable[[Metainfo, Path, bool], Storage]
+"""Opens a torrent's content. The flag is True for the user's own file or folder, shared where it is
+and never written; else the path is the folder the download goes into."""
+
+
+@dataclass(slots=True)
+class Host:
+    """What a torrent needs of its node."""
+
+    config: Config
+    network: Network
+    dht: Families
+    disk: Disk
+    state: StateDir | None
+    rng: random.Random
+    trace: Trace
+    client: str
+    """What we call ourselves in extension handshakes."""
+    open_storage: OpenStorage
+    buffer: memoryview
+    """All connections receive into this; nothing runs between a receive and its handling."""
+    piece_buffers: BufferPool
+    """For the pieces that are being assembled."""
+    send_buffers: BufferPool
+    """For the blocks on their way to peers."""
+    descriptors: Descriptors
+    """The files that all torrents have open."""
+    metadata: MetadataMemory
+    """For info dicts on their way from peers."""
+    faults: Faults
+    """Where a fault of ours ends."""
+    limits: Limits = field(default_factory=Limits)
+    own_addresses: set[Address] = field(default_factory=set)
+    """Where we reached ourselves: never dialled again."""
+    lookups: Queue = field(init=False)
+    """Turns at looking for peers again."""
+    room: NodeRoom = field(init=False)
+    """How many connections there may be, and who yields."""
+    owners: Owners = field(default_factory=Owners)
+    """Which torrent has which files."""
+    remove: Callable[[InfoHash, bool], Awaitable[Removal]] = field(init=False)
+    """Stops and forgets a torrent; the flag says whether its files go too."""
+    _next_dial: float = 0.0
+    _last_key: int = 0
+    _dials: trio.CapacityLimiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._dials = trio.CapacityLimiter(self.config.max_pending_dials)
+        self.room = NodeRoom(self.config)
+        self.lookups = Queue(self.config.torrent.hungry_lookups)
+
+    def peer_key(self) -> int:
+        """A name for a connection, never used twice."""
+        self._last_key += 1
+        return self._last_key
+
+    @asynccontextmanager
+    async def dialing(self) -> AsyncIterator[None]:
+        """Around an outgoing connection that is being established: waits while the node has
+        `max_pending_dials` of them."""
+        try:
+            self._dials.acquire_nowait()
+        except trio.WouldBlock:
+            await self._dials.acquire()
+        try:
+            yield
+        finally:
+            self._dials.release()
+
+    async def pace_dial(self) -> None:
+        """Keeps outgoing connections of the whole node below `dial_rate`, with a burst of a second
+        so that a swarm on one machine does not wait."""
+        rate = self.config.torrent.dial_rate
+        now = trio.current_time()
+        self._next_dial = max(self._next_dial, now - 1.0) + 1 / rate
+        await trio.sleep_until(max(now, self._next_dial))

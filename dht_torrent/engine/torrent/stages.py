@@ -1,0 +1,156 @@
+"""The stages of a torrent, each with what exists only then; and what people hear of them."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+from dht_torrent.engine.dht.dual_stack import Families
+from dht_torrent.engine.torrent.connections import Crowd
+from dht_torrent.engine.torrent.metadata import InfoFetch
+from dht_torrent.engine.torrent.swarm import Swarm
+from dht_torrent.engine.views import State, counted
+from dht_torrent.errors import MetainfoError, OurFault, StorageError
+from dht_torrent.torrent.candidates import Outlook, Trouble
+
+
+@dataclass(frozen=True, slots=True)
+class FetchingInfo:
+    """Only the infohash is known: the info dict comes from peers (BEP 9)."""
+
+    fetch: InfoFetch
+
+
+@dataclass(slots=True)
+class Checking:
+    """The info is known; what is on disk already is being found out. Counted in pieces."""
+
+    done: int = 0
+    total: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """Exchanging pieces."""
+
+    swarm: Swarm
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Stopped by an error; `retry_at` is set when the torrent tries again by itself."""
+
+    error: StorageError | MetainfoError | OurFault
+    retry_at: float | None = None
+
+    def __post_init__(self) -> None:
+        # It may be shown for weeks, and its frames hold the pieces that could not be written.
+        error: BaseException | None = self.error
+        while error is not None:
+            error.__traceback__ = None
+            error = error.__cause__ or error.__context__
+
+    def raised(self) -> StorageError | MetainfoError | OurFault:
+        """The error for one who waits: a copy, or the frames of all who ever waited would stay."""
+        return copy.copy(self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """Stopped by the user."""
+
+
+Stage = FetchingInfo | Checking | Active | Failed | Paused
+
+
+def state_of(stage: Stage) -> State:
+    """The stage in a word."""
+    match stage:
+        case FetchingInfo():
+            return "metadata"
+        case Checking():
+            return "checking"
+        case Active(swarm):
+            return "seeding" if swarm.picker.done else "downloading"
+        case Failed():
+            return "error"
+        case Paused():
+            return "paused"
+
+
+def why_stuck(stage: Stage, crowd: Crowd, dht: Families | None, lookup: str) -> str | None:
+    """Why nothing moves, in one line; None when all is well.
+
+    `dht` is None for a private torrent; `lookup` says how the last one went."""
+    match stage:
+        case Failed(error, retry_at):
+            return f"{error}; trying again by itself" if retry_at is not None else str(error)
+        case Paused() | Checking():
+            return None
+        case Active(swarm) if swarm.picker.done:
+            return None
+    peers = [peer for peer in crowd.peers.values() if not peer.is_dropped]
+    if not peers:
+        return _why_no_peers(crowd, dht, lookup)
+    count = counted(len(peers), "peer")
+    if isinstance(stage, FetchingInfo):
+        if trouble := stage.fetch.trouble():
+            return _with_mismatches(trouble, crowd)
+        which = "it has not" if len(peers) == 1 else "none has"
+        return _with_mismatches(f"{count} connected; {which} sent the metadata yet", crowd)
+    able = [peer for peer in peers if peer.am_interested]
+    if not able:
+        which = "it has no" if len(peers) == 1 else "none has a"
+        return f"{count} connected; {which} piece that is missing"
+    if any(not peer.chokes_us and not peer.snubs_us for peer in able):
+        return None
+    some = len(able) < len(peers)
+    one = len(able) == 1
+    have = f"{len(able)} {'has' if one else 'have'} what is missing and" if some else ""
+    if all(peer.chokes_us for peer in able):
+        who = have or ("it" if one else "all")
+        return f"{count} connected; {who} {'is' if one else 'are'} choking us: waiting for a turn"
+    if some:
+        return f"{count} connected; {have} {'does' if one else 'do'} not send it"
+    return f"{count} connected; {'it does not send' if one else 'none sends'} what we asked for"
+
+
+def _why_no_peers(crowd: Crowd, dht: Families | None, lookup: str) -> str:
+    known = _known(crowd.candidates.outlook())
+    if known:
+        known = _with_mismatches(known, crowd)
+    if dht is None:
+        return known or "a private torrent is not looked up in the DHT, and no peer is known"
+    best = max(dht.status(), key=lambda one: (one.good, one.bootstrap_answered))
+    if not best.good and best.bootstrap_total:
+        lookup = (
+            f"DHT: {best.bootstrap_answered} of {best.bootstrap_total} bootstrap nodes answered"
+        )
+    elif not best.good:
+        lookup = "DHT: no contacts yet, and no bootstrap nodes are configured"
+    return f"{known}; {lookup}" if known else lookup
+
+
+def _known(outlook: Outlook) -> str:
+    """What became of the peers that are known; empty when there are none."""
+    if not outlook.known:
+        return ""
+    known = f"{counted(outlook.known, 'peer')} known"
+    if outlook.dialling == outlook.known:
+        return f"{known}, the first dial is under way"
+    parts = []
+    if outlook.dialling:
+        verb = "is" if outlook.dialling == 1 else "are"
+        parts.append(f"{outlook.dialling} {verb} being dialled for the first time")
+    if outlook.untried:
+        verb = "has" if outlook.untried == 1 else "have"
+        parts.append(f"{outlook.untried} {verb} not been dialled yet")
+    parts += [f"{outlook.troubles[one]} {one.value}" for one in Trouble if one in outlook.troubles]
+    if outlook.left:
+        parts.append(f"{outlook.left} left after being connected")
+    return f"{known}, none connected: {', '.join(parts)}" if parts else f"{known}, none connected"
+
+
+def _with_mismatches(text: str, crowd: Crowd) -> str:
+    count = len(crowd.mismatched)
+    return f"{text}; {counted(count, 'peer')} sent metadata that does not match" if count else text

@@ -1,0 +1,555 @@
+"""The exchange of one torrent whose metadata is known: every peer event meets a decider here.
+
+All methods but the few service tasks are synchronous: what a batch of events changes, it changes at
+once. A piece is announced only after its hash was right *and* it was written.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import trio
+
+from dht_torrent.engine.torrent.banning import Blame
+from dht_torrent.engine.torrent.connections import Crowd
+from dht_torrent.engine.torrent.context import Host
+from dht_torrent.engine.torrent.disk import TorrentDisk
+from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.engine.torrent.uploads import Serving
+from dht_torrent.errors import PeerProtocolError, StorageError
+from dht_torrent.geometry import BLOCK
+from dht_torrent.ids import InfoHash
+from dht_torrent.metainfo import Metainfo
+from dht_torrent.peer.connection import Event
+from dht_torrent.peer.messages import (
+    AllowedFast,
+    BitfieldMessage,
+    Cancel,
+    Choke,
+    Have,
+    HaveAll,
+    HaveNone,
+    Interested,
+    NotInterested,
+    Piece,
+    Reject,
+    Request,
+    Suggest,
+    Unchoke,
+)
+from dht_torrent.torrent.choker import Choker, PeerView
+from dht_torrent.torrent.parole import Standing
+from dht_torrent.torrent.peer_pieces import FIRST_PAUSE
+from dht_torrent.torrent.picker import Picker, Received
+from dht_torrent.torrent.pieces import Bitfield, OpenPiece
+from dht_torrent.trace import PieceDone
+
+TICK = 1.0
+"""Seconds between two looks at late requests and snubbing peers, while a download runs."""
+FILL_PAUSE = 0.05
+"""Seconds between two looks at free slots, at least: a look costs as much as there are peers."""
+HAVE_PAUSE = 0.1
+"""Seconds a Have may wait for company, towards a peer that is interested in us anyway."""
+SAVERS = 2
+"""Disk jobs in flight: one hashes while the other writes."""
+SAVE_BATCH = 8 << 20
+"""Bytes of assembled pieces that share one thread hop."""
+
+
+class Exchange(Protocol):
+    """What the torrent wants to hear of."""
+
+    def writing(self, indices: Sequence[int]) -> AbstractContextManager[None]:
+        """Around the time in which these pieces may be written."""
+
+    def on_saved(self, indices: Sequence[int]) -> None:
+        """These pieces are verified and on disk."""
+
+    def on_fault(self, error: StorageError) -> None:
+        """Content could not be read or written."""
+
+    def on_other(self, peer: Peer, event: Event, now: float) -> None:
+        """A message that is not about pieces."""
+
+
+class Swarm:
+    """The peers of an active torrent, and what they give and take."""
+
+    def __init__(
+        self,
+        host: Host,
+        metainfo: Metainfo,
+        disk: TorrentDisk,
+        have: Bitfield,
+        crowd: Crowd,
+        exchange: Exchange,
+    ) -> None:
+        """`have` is kept and updated as pieces are verified."""
+        self.metainfo = metainfo
+        self.geometry = metainfo.geometry
+        self.disk = disk
+        self.have = have
+        self.picker = Picker(
+            metainfo.geometry, have, host.config.torrent, host.rng, pool=host.piece_buffers
+        )
+        self.choker = Choker(host.config.torrent)
+        self.wasted = 0
+        """Payload bytes that came twice, unasked, or in a piece that failed."""
+
+        self._peers = crowd.peers
+        self._down = crowd.limits.down
+        self._config = host.config
+        self._rng = host.rng
+        self._trace = host.trace
+        self._exchange = exchange
+        self._blame = Blame(metainfo, crowd, self.picker, host.trace)
+        self._serving = Serving(metainfo, host.config.peer, disk, have, exchange.on_fault)
+        self._info_hash: InfoHash = metainfo.info_hash
+        self._shortest = min(
+            metainfo.geometry.piece_size(0),
+            metainfo.geometry.piece_size(metainfo.geometry.piece_count - 1),
+        )
+        """A range below this lies in any piece."""
+        self._ready: deque[OpenPiece] = deque()  # bounded by the picker's max_open_bytes
+        self._savers_wait = trio.lowlevel.ParkingLot()
+        self._haves_wait = trio.Event()
+        self._slots_wait = trio.Event()
+        self._wanted = trio.Event()
+        self._in_flight = trio.Event()
+        self._rejected = trio.Event()
+        self._came_free = False
+        self._share = self._most = max(
+            host.config.peer.near_window, host.config.torrent.max_open_bytes * 2 // 3
+        )
+        """Bytes one peer may have in flight: the memory for open pieces is shared by all."""
+        self._handlers: dict[type, Callable[[Peer, object, float], None]] = {
+            Choke: self._on_choke,
+            Unchoke: self._on_unchoke,
+            Interested: self._on_interested,
+            NotInterested: self._on_not_interested,
+            Have: self._on_have,
+            BitfieldMessage: self._on_bitfield,
+            HaveAll: self._on_have_all,
+            HaveNone: self._on_have_none,
+            Cancel: self._serving.cancel,
+            Reject: self._on_reject,
+            AllowedFast: self._on_allowed_fast,
+            Suggest: _ignore,
+        }
+
+    # -- services -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Save pieces, choke and watch the clock until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(SAVERS):
+                nursery.start_soon(self._save_pieces)
+            nursery.start_soon(self._send_haves)
+            nursery.start_soon(self._choke_rounds)
+            nursery.start_soon(self._fill_slots)
+            nursery.start_soon(self._watch_the_clock)
+            nursery.start_soon(self._ask_again)
+
+    def release(self) -> None:
+        """The exchange is over, and all its tasks and connections have ended: nothing large waits
+        for the garbage collector."""
+        self._ready.clear()
+        self._handlers.clear()  # bound methods: a cycle through this object
+        self.picker.release()
+
+    async def _send_haves(self) -> None:
+        """In a busy swarm a write for each Have to each peer would cost more than the blocks."""
+        while True:
+            await self._haves_wait.wait()
+            await trio.sleep(HAVE_PAUSE)
+            self._haves_wait = trio.Event()
+            for peer in list(self._peers.values()):
+                peer.flush()
+
+    async def _choke_rounds(self) -> None:
+        while True:
+            await trio.sleep(self._config.torrent.unchoke_interval)
+            if not any(peer.interested or not peer.am_choking for peer in self._peers.values()):
+                # Hundreds of idle torrents must cost nothing: sleep until somebody wants something.
+                self._wanted = trio.Event()
+                await self._wanted.wait()
+            self.rechoke(trio.current_time())
+
+    async def _fill_slots(self) -> None:
+        """A newcomer need not wait for the next round; but peers that change their mind all the
+        time cost no more than a look now and then."""
+        while True:
+            await self._slots_wait.wait()
+            self._slots_wait = trio.Event()
+            self.rechoke(trio.current_time(), only_free_slots=True)
+            await trio.sleep(FILL_PAUSE)
+
+    async def _watch_the_clock(self) -> None:
+        while True:
+            if self.picker.done or not self._peers:
+                self._in_flight = trio.Event()
+                await self._in_flight.wait()
+            await trio.sleep(TICK)
+            if not self.picker.done:
+                self._give_back_late_requests(trio.current_time())
+
+    async def _ask_again(self) -> None:
+        """Who alone has a piece is soon asked again for a block of it that it rejected; later, if
+        it goes on rejecting it, with the ticks of the clock."""
+        while True:
+            await self._rejected.wait()
+            self._rejected = trio.Event()
+            await trio.sleep(FIRST_PAUSE)
+            self._refill_idle(trio.current_time())
+
+    def _give_back_late_requests(self, now: float) -> None:
+        config = self._config.peer
+        # Under a limit it is we who let them wait.
+        in_flight = [count for key in self._peers if (count := self.picker.outstanding(key))]
+        asked = sum(in_flight)
+        self._share = max(config.near_window, self._most // max(1, len(in_flight)))
+        patience = self._down.takes(asked * BLOCK)
+        late = self.picker.expire(now - config.request_timeout - patience)
+        late += self._blame.take_away(now)
+        for key, block in late:
+            peer = self._peers.get(key)
+            if peer is not None and not peer.connection.fast:
+                peer.tell(Cancel(*block))
+        for peer in list(self._peers.values()):
+            waiting = self.picker.outstanding(peer.key)
+            oldest = self.picker.oldest_request(peer.key)
+            silent = now - max(peer.last_block_at, oldest if oldest is not None else now)
+            if waiting and silent > config.snub_timeout + patience and not peer.snubs_us:
+                peer.snubs_us = True
+                peer.pipeline.snubbed()
+                # All its blocks are for others now; should they come after all, they are welcome.
+                self.picker.give_back(peer.key)
+        self._refill_idle(now)
+
+    # -- peers come and go ----------------------------------------------------------------------
+
+    def join(self, peer: Peer, now: float) -> None:
+        """A peer that just connected takes part: told what we have, in BEP 6's short forms if it
+        knows them. Raises PeerProtocolError if what it said before does not fit the torrent."""
+        self._let_in(peer, now)
+        if peer.connection.fast and self.have.complete:
+            peer.tell(HaveAll())
+        elif peer.connection.fast and not self.have.count:
+            peer.tell(HaveNone())
+        elif self.have.count:
+            peer.tell(BitfieldMessage(self.have.to_wire()))
+        self._take_part(peer, now)
+
+    def join_late(self, peer: Peer, now: float) -> None:
+        """As `join`, for a peer that connected before the metadata was known: a bitfield may no
+        longer be sent, so it is told piece by piece what was found on disk."""
+        self._let_in(peer, now)
+        for index in self.have:
+            peer.tell(Have(index))
+        self._take_part(peer, now)
+
+    def _let_in(self, peer: Peer, now: float) -> None:
+        """Before anything can go wrong: all that is done with peers here takes them to be known."""
+        self.picker.peer_joined(peer.key)
+        self._blame.joined(peer, now)
+        peer.serve = self._serving.read
+
+    def _take_part(self, peer: Peer, now: float) -> None:
+        self.on_events(peer, peer.connection.set_piece_count(self.geometry.piece_count), now)
+        if peer.interested:
+            self._serving.offer_fast_pieces(peer)
+
+    def leave(self, peer: Peer, now: float) -> None:
+        """Its blocks are missing again, and others may have them at once."""
+        if not self.picker.knows(peer.key):
+            return  # a fault of ours kept it from joining
+        self.picker.peer_left(peer.key)
+        self._blame.left(peer)
+        self._refill_idle(now)
+        if not peer.am_choking:
+            self._slots_wait.set()
+
+    # -- what a peer says -----------------------------------------------------------------------
+
+    def on_events(self, peer: Peer, events: Sequence[Event], now: float) -> None:
+        """Take a batch of messages. Raises PeerProtocolError when the peer broke a rule."""
+        received, key, size = self.picker.received, peer.key, 0
+        shortest, have, max_asked = self._shortest, self.have.flags, self._config.peer.max_asked
+        for event in events:
+            if type(event) is Piece:
+                index, begin, data = event
+                size += len(data)
+                outcome = received(key, index, begin, data)
+                if outcome is not None:
+                    self._unusual(peer, event, outcome, now)
+            elif type(event) is Request:
+                index, begin, length = event
+                # A good request asks few questions: all but the last piece have the full length.
+                if (
+                    0 < length <= BLOCK
+                    and begin + length <= shortest
+                    and have[index]
+                    and not peer.am_choking
+                    and len(peer.asked) < max_asked
+                ):
+                    peer.asked.append(event)
+                else:
+                    self._serving.request(peer, event, now)
+            else:
+                handler = self._handlers.get(type(event))
+                if handler is not None:
+                    handler(peer, event, now)
+                else:
+                    self._exchange.on_other(peer, event, now)
+        if size:
+            peer.downloaded += size
+            peer.down.add(size, now)
+            peer.pipeline.update(peer.down.value(now), now, size)
+            peer.last_block_at = peer.gave_at = now
+            peer.snubs_us = False
+            peer.rejects_in_row = 0
+        if peer.asked:
+            peer.wake_writer()
+        if self._came_free:  # once for all rejects of a batch
+            self._came_free = False
+            peer.note_rejects(now)
+            self._refill_idle(now)
+        elif not peer.chokes_us or peer.allowed_to_us:
+            self.refill(peer, now)
+
+    def refill(self, peer: Peer, now: float) -> None:
+        """Keep enough requests in flight to this peer."""
+        if not peer.am_interested or peer.is_dropped or now < peer.rests_until:
+            return
+        allowed: Collection[int] | None = None
+        if peer.chokes_us:
+            if not peer.allowed_to_us:
+                return
+            allowed = peer.allowed_to_us
+        standing = self._blame.standing(peer, now)
+        if standing is Standing.WAITING:
+            return
+        outstanding = self.picker.outstanding(peer.key)
+        ceiling = self._share // BLOCK
+        if self._down.limited:
+            # Two: the next is on its way while one comes in.
+            limited = int(self._down.within(self._config.peer.queue_seconds) / BLOCK)
+            ceiling = min(ceiling, max(2, limited))
+        room = peer.pipeline.room(outstanding, ceiling)
+        if room <= 0:
+            return
+        blocks = self.picker.next_requests(
+            peer.key, room, now, allowed=allowed, alone=standing is not None
+        )
+        if blocks:
+            peer.request(blocks)
+            peer.pipeline.asked(outstanding + len(blocks), now)
+            self._in_flight.set()
+        elif not outstanding and not peer.chokes_us:
+            self._review_interest(peer, now)
+
+    def _unusual(self, peer: Peer, event: Piece, outcome: Received, now: float) -> None:
+        for other, block in outcome.cancels:
+            rival = self._peers.get(other)
+            if rival is not None:
+                rival.tell(Cancel(*block))
+        if outcome.kind != "accepted":
+            self.wasted += len(event.data)
+            if outcome.kind == "unwanted":
+                peer.unwanted_blocks += 1
+                if peer.unwanted_blocks > self._config.peer.max_unwanted_blocks:
+                    raise PeerProtocolError("sends blocks nobody asked for")
+        if outcome.piece is not None:
+            self._ready.append(outcome.piece)
+            self._savers_wait.unpark()
+
+    def _on_choke(self, peer: Peer, event: object, now: float) -> None:
+        peer.chokes_us = True
+        # Others may have its blocks at once. With BEP 6 a reject, or the block, still follows for
+        # each; by then neither makes a difference but that the block is welcome.
+        keep = peer.allowed_to_us if peer.connection.fast else ()
+        if self.picker.choked(peer.key, keep=keep):
+            self._refill_idle(now)
+
+    def _on_unchoke(self, peer: Peer, event: object, now: float) -> None:
+        peer.chokes_us = False
+        peer.last_block_at = now  # the snubbing clock starts when it may send
+        peer.pipeline.restart()
+
+    def _on_interested(self, peer: Peer, event: object, now: float) -> None:
+        if not peer.interested:
+            peer.interested = True
+            self._wanted.set()
+            self._serving.offer_fast_pieces(peer)
+            self._slots_wait.set()
+
+    def _on_not_interested(self, peer: Peer, event: object, now: float) -> None:
+        if peer.interested:
+            peer.interested = False
+            if not peer.am_choking:
+                self._slots_wait.set()
+
+    def _on_have(self, peer: Peer, event: object, now: float) -> None:
+        assert isinstance(event, Have)
+        if self.picker.peer_has(peer.key, event.index):
+            self._become_interested(peer)
+        self._note_progress(peer, now)
+
+    def _on_bitfield(self, peer: Peer, event: object, now: float) -> None:
+        assert isinstance(event, BitfieldMessage)
+        bits = Bitfield.from_wire(event.bits, self.geometry.piece_count)
+        self._told(peer, self.picker.peer_bitfield(peer.key, bits), now)
+
+    def _on_have_all(self, peer: Peer, event: object, now: float) -> None:
+        self._told(peer, self.picker.peer_has_all(peer.key), now)
+
+    def _on_have_none(self, peer: Peer, event: object, now: float) -> None:
+        self._told(peer, 0, now)  # a late one takes nothing back
+
+    def _told(self, peer: Peer, fresh: int, now: float) -> None:
+        """It has told what it has, of which so many pieces are news."""
+        if not fresh:
+            peer.idle_bitfields += 1
+            if peer.idle_bitfields > self._config.peer.max_idle_bitfields:
+                raise PeerProtocolError("repeats without end what it has")
+        self._review_interest(peer, now)
+        self._note_progress(peer, now)
+
+    def _on_reject(self, peer: Peer, event: object, now: float) -> None:
+        assert isinstance(event, Reject)
+        if self.picker.rejected(peer.key, (event.index, event.begin, event.length)):
+            self._came_free = True
+            self._rejected.set()
+        if peer.chokes_us:
+            peer.allowed_to_us.discard(event.index)
+
+    def _on_allowed_fast(self, peer: Peer, event: object, now: float) -> None:
+        assert isinstance(event, AllowedFast)
+        if len(peer.allowed_to_us) < 64 and event.index < self.geometry.piece_count:
+            peer.allowed_to_us.add(event.index)
+
+    def select(self, wanted: Iterable[int], now: float) -> None:
+        """Want these pieces and no others."""
+        for key, block in self.picker.select(wanted):
+            if key in self._peers:
+                self._peers[key].tell(Cancel(*block))
+        for peer in list(self._peers.values()):
+            self._review_interest(peer, now)
+            self.refill(peer, now)
+
+    def _note_progress(self, peer: Peer, now: float) -> None:
+        peer.piece_total = self.picker.peer_count(peer.key)
+        peer.is_seed = peer.piece_total == self.geometry.piece_count
+        if peer.is_seed and self.have.complete:
+            peer.part_for_good(now)
+
+    # -- interest and choking -------------------------------------------------------------------
+
+    def _become_interested(self, peer: Peer) -> None:
+        if not peer.am_interested:
+            peer.am_interested = True
+            peer.tell(Interested())
+
+    def _review_interest(self, peer: Peer, now: float) -> None:
+        if self.picker.interesting(peer.key):
+            self._become_interested(peer)
+        elif peer.am_interested:
+            peer.am_interested = False
+            peer.tell(NotInterested())
+
+    def rechoke(self, now: float, *, only_free_slots: bool = False) -> None:
+        """Choose whom to unchoke. `only_free_slots` keeps the optimistic peer and takes no slot
+        away from a peer that still wants it: a newcomer need not wait for the next round."""
+        views = [self._view(peer, now) for peer in self._peers.values() if not peer.is_dropped]
+        choices = self.choker.round(
+            views, now, self._rng, seeding=self.picker.done, only_free_slots=only_free_slots
+        )
+        for peer in list(self._peers.values()):
+            peer.optimistic = peer.key == choices.optimistic
+            unchoke = peer.key in choices.unchoke
+            if unchoke and peer.am_choking:
+                peer.am_choking = False
+                peer.unchoked_at = now
+                peer.uploaded_since_unchoke = 0
+                peer.tell(Unchoke())
+            elif not unchoke and not peer.am_choking:
+                peer.choke(now)
+
+    def _view(self, peer: Peer, now: float) -> PeerView:
+        return PeerView(
+            key=peer.key,
+            interested=peer.interested,
+            unchoked=not peer.am_choking,
+            rate_down=peer.down.value(now),
+            rate_up=peer.up.value(now),
+            pieces_sent=peer.uploaded_since_unchoke / self.geometry.piece_length,
+            unchoked_since=peer.unchoked_at,
+            choked_since=peer.choked_at,
+            connected_at=peer.connected_at,
+            snubs_us=peer.snubs_us,
+        )
+
+    def _refill_idle(self, now: float) -> None:
+        """Blocks came free: whoever has room may ask for them. Peers with enough in flight are
+        passed over cheaply; they fill up as their answers come."""
+        if not self.picker.done:
+            # Who snubs us comes last: a few of those could hold all copies of the last block.
+            for peer in sorted(self._peers.values(), key=lambda peer: peer.snubs_us):
+                self.refill(peer, now)
+
+    # -- pieces ---------------------------------------------------------------------------------
+
+    async def _save_pieces(self) -> None:
+        while True:
+            while not self._ready:
+                await self._savers_wait.park()
+            batch: list[OpenPiece] = []
+            size = 0
+            while self._ready and (not batch or size < SAVE_BATCH):
+                batch.append(self._ready.popleft())
+                size += len(batch[-1].buffer)
+            with self._exchange.writing([piece.index for piece in batch]):
+                result = await self.disk.save([(piece.index, piece.buffer) for piece in batch])
+            now = trio.current_time()
+            outcome = {piece.index: piece for piece in batch}
+            bad = [outcome.pop(index) for index in result.bad]
+            saved = [outcome.pop(index) for index in result.saved]
+            for piece in bad:
+                self.wasted += len(piece.buffer)
+                self.picker.failed(piece.index, self._blame.failed(piece, now))
+            for piece in outcome.values():  # neither: the disk failed
+                self.wasted += len(piece.buffer)
+                self.picker.failed(piece.index)
+            if saved:
+                self._announce(saved, now)
+            if result.error is not None:
+                self._exchange.on_fault(result.error)
+            self._refill_idle(now)
+
+    def _announce(self, pieces: Iterable[OpenPiece], now: float) -> None:
+        """These pieces are verified and written: only now do others hear of them."""
+        indices = []
+        for piece in pieces:
+            self._blame.passed(piece, now)
+            self.picker.verified(piece.index)
+            indices.append(piece.index)
+            self._trace(PieceDone(self._info_hash, piece.index))
+        for peer in list(self._peers.values()):
+            for index in indices:
+                if self.picker.peer_has_piece(peer.key, index):
+                    continue
+                if peer.interested:
+                    peer.tell_soon(Have(index))  # it knows already why it wants us
+                    self._haves_wait.set()
+                else:
+                    peer.tell(Have(index))
+        for peer in list(self._peers.values()):
+            self._review_interest(peer, now)
+        self._exchange.on_saved(indices)
+
+
+def _ignore(peer: Peer, event: object, now: float) -> None:
+    """Suggestions need no action."""

@@ -1,0 +1,111 @@
+"""What peers may have of us: blocks of what we have, for whom we do not choke, and of a few pieces
+for a choked newcomer (BEP 6). All else is refused; asking for it too often ends the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from dht_torrent.config import PeerConfig
+from dht_torrent.engine.torrent.disk import TorrentDisk
+from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.errors import PeerProtocolError, StorageError
+from dht_torrent.geometry import BLOCK
+from dht_torrent.metainfo import Metainfo
+from dht_torrent.peer.fast import allowed_fast_set
+from dht_torrent.peer.messages import AllowedFast, Cancel, Reject, Request
+from dht_torrent.torrent.pieces import Bitfield
+
+FAST_COPIES = 3
+"""Times each block of an allowed-fast piece is served to a choked peer."""
+
+
+class Serving:
+    """The requests of the peers of one active torrent."""
+
+    def __init__(
+        self,
+        metainfo: Metainfo,
+        config: PeerConfig,
+        disk: TorrentDisk,
+        have: Bitfield,
+        on_fault: Callable[[StorageError], None],
+    ) -> None:
+        """`on_fault` hears of content that cannot be read."""
+        self._info_hash = metainfo.info_hash
+        self._geometry = metainfo.geometry
+        self._config = config
+        self._disk = disk
+        self._have = have
+        self._on_fault = on_fault
+
+    def request(self, peer: Peer, request: Request, now: float) -> None:
+        """Queue it or refuse it. Raises PeerProtocolError when a peer asks for too much it cannot
+        have."""
+        index, begin, length = request
+        in_piece = 0 < length <= BLOCK and begin + length <= self._geometry.piece_size(index)
+        if peer.am_choking and not self._serves_choked(peer, index, now):
+            _refuse(peer, request)
+        elif not in_piece or not self._have.flags[index]:
+            self._invalid_request(peer)
+            _refuse(peer, request)
+        elif len(peer.asked) >= self._config.max_asked:
+            _refuse(peer, request)
+        else:
+            peer.asked.append(request)
+
+    def cancel(self, peer: Peer, event: object, now: float) -> None:
+        """A request is taken back: with BEP 6 that is confirmed."""
+        assert isinstance(event, Cancel)
+        block = (event.index, event.begin, event.length)
+        try:
+            peer.asked.remove(Request(*block))
+        except ValueError:
+            return  # already on its way
+        _refuse(peer, block)
+
+    def offer_fast_pieces(self, peer: Peer) -> None:
+        """A newcomer may have a few pieces while choked: then it has something to trade (BEP 6)."""
+        count = self._config.allowed_fast
+        if not peer.connection.fast or peer.allowed_by_us or peer.piece_total >= count:
+            return
+        pieces = allowed_fast_set(
+            peer.address.host, self._info_hash, self._geometry.piece_count, count
+        )
+        peer.allowed_by_us = frozenset(p for p in pieces if p in self._have)
+        for index in pieces:
+            if index in peer.allowed_by_us:
+                peer.tell(AllowedFast(index))
+
+    async def read(
+        self, blocks: Sequence[tuple[int, int, int]], into: Sequence[memoryview]
+    ) -> None:
+        """Blocks for a peer. What cannot be read stops the torrent, and with it the peer."""
+        try:
+            await self._disk.read(blocks, into)
+        except StorageError as error:
+            self._on_fault(error)
+            raise PeerProtocolError("our own content could not be read") from error
+
+    def _serves_choked(self, peer: Peer, index: int, now: float) -> bool:
+        """May a peer we choke have a block of this piece? Only of its allowed-fast ones, and only
+        so often."""
+        if index not in peer.allowed_by_us:
+            if now - peer.choked_at > self._config.choked_grace:
+                self._invalid_request(peer)
+            return False
+        served = peer.fast_blocks_served.get(index, 0) + 1
+        peer.fast_blocks_served[index] = served
+        if served > FAST_COPIES * self._geometry.block_count(index):
+            raise PeerProtocolError("drains an allowed-fast piece")
+        return True
+
+    def _invalid_request(self, peer: Peer) -> None:
+        peer.invalid_requests += 1
+        if peer.invalid_requests > self._config.max_invalid_requests:
+            raise PeerProtocolError("asks for what it cannot have")
+
+
+def _refuse(peer: Peer, request: tuple[int, int, int]) -> None:
+    if peer.connection.fast:
+        peer.tell(Reject(*request))

@@ -1,0 +1,165 @@
+"""Datagrams of the network in memory. The rule: each gets its moment of arrival when it is sent, or
+is lost.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from dht_torrent.engine.net.protocols import Take
+from dht_torrent.engine.net.sockets import MAX_DATAGRAM, MAX_DRAIN
+from dht_torrent.ids import Address
+from dht_torrent.lab.clock import Alarm, VirtualClock
+
+if TYPE_CHECKING:
+    from dht_torrent.lab.net.network import FakeHost, FakeNetwork
+
+_MAX_UDP: Final = 65507
+_UDP_QUEUE: Final = 8192
+"""Datagrams on their way to one socket. Further ones are lost, as when SO_RCVBUF is full."""
+_NAT_MAPPING: Final = 60.0
+"""Seconds a NAT lets answers in after the last datagram out. Common routers: 30 to 180."""
+
+
+class FakeDatagramSocket:
+    """A `DatagramSocket`."""
+
+    def __init__(self, net: FakeNetwork, host: FakeHost, address: Address) -> None:
+        self.errors = 0
+        self._net = net
+        self._host = host
+        self._address = address
+        self._source = Address(host.ip, address.port)
+        self._is_ipv6 = self._source.is_ipv6
+        self._queue: list[tuple[float, int, bytes, Address]] = []  # a heap, by arrival
+        self._received = 0
+        self._alarm = Alarm()
+        self._taker: tuple[VirtualClock, Take] | None = None
+        self._failure: BaseException | None = None
+        self._mappings: dict[Address, float] = {}
+        self._closed = False
+
+    @property
+    def address(self) -> Address:
+        return self._address
+
+    async def receive(self) -> list[tuple[bytes, Address]]:
+        queue = self._queue
+        if self._closed or (queue and queue[0][0] <= trio.current_time()):
+            await trio.lowlevel.checkpoint()  # below it waits; a step of its own only if it cannot
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError("closed here")
+            got = self._arrived(trio.current_time())
+            if got:
+                return got
+            await self._alarm.wait_until(queue[0][0] if queue else math.inf)
+
+    def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
+        return sum(not self.send(data, to) for data, to in datagrams)
+
+    async def serve(self, take: Take) -> None:
+        clock = trio.lowlevel.current_clock()
+        if not isinstance(clock, VirtualClock):
+            while True:
+                take(await self.receive())
+        # The lab's clock calls: switching to a task for each datagram would cost half as much as
+        # what the task then does.
+        self._taker = clock, take
+        for when, _, _, _ in self._queue:
+            clock.call_at(when, self._hand_over)
+        try:
+            while not self._closed and self._failure is None:
+                await self._alarm.wait_until(math.inf)
+        finally:
+            self._taker = None
+        raise self._failure or trio.ClosedResourceError("closed here")
+
+    def send(self, data: bytes, to: Address) -> bool:
+        unsendable = len(data) > _MAX_UDP or not 0 < to.port < 65536
+        net, host = self._net, self._host
+        if self._closed or host.is_down or unsendable or to.is_ipv6 != self._is_ipv6:
+            self.errors += 1
+            return False
+        rng, link = net.rng, net.link(host.ip, to.host)
+        stats = net.stats
+        stats.datagrams += 1
+        stats.datagram_bytes += len(data)
+        if net.tap is not None:
+            net.tap(self._source, to, data)
+        now = trio.current_time()
+        if host.behind_nat:
+            self._mappings[to] = now
+        if link.loss and rng.random() < link.loss:
+            stats.lost += 1
+            return True
+        copies = 1
+        if link.duplication and rng.random() < link.duplication:
+            stats.duplicated += 1
+            copies = 2
+        for _ in range(copies):
+            when = now + link.delay(rng)
+            if link.reordering and rng.random() < link.reordering:
+                when += rng.uniform(0.0, link.holdback)
+            if net.grain:
+                when = math.ceil(when / net.grain) * net.grain
+            there = net.find(host.ip, to.host)
+            target = None if there is None else there.heard_at(to.port)
+            if target is None or not target.accept(when, data, self._source, now):
+                stats.lost += 1
+        return True
+
+    def accept(self, when: float, data: bytes, source: Address, now: float) -> bool:
+        """Put a datagram on its way to this socket. False when it will not arrive."""
+        if self._host.behind_nat and source.host != self._host.ip:
+            mapped = self._mappings.get(source)
+            if mapped is None or when - mapped > _NAT_MAPPING:
+                return False
+        if len(self._queue) >= _UDP_QUEUE:
+            return False
+        self._received += 1
+        # The counter keeps datagrams of the same moment in order.
+        heapq.heappush(self._queue, (when, self._received, bytes(data[:MAX_DATAGRAM]), source))
+        if self._taker is not None:
+            self._taker[0].call_at(when, self._hand_over)
+        elif when <= now:
+            self._alarm.ring()
+        else:
+            self._alarm.bring_forward(when)
+        return True
+
+    def forget(self) -> None:
+        """What is on its way is lost."""
+        self._net.stats.lost += len(self._queue)
+        self._queue.clear()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._queue.clear()
+            self._host.release(self)
+            self._alarm.ring()
+
+    def _arrived(self, now: float) -> list[tuple[bytes, Address]]:
+        """Takes what is here from the queue, `MAX_DRAIN` at most."""
+        queue = self._queue
+        got: list[tuple[bytes, Address]] = []
+        while queue and queue[0][0] <= now and len(got) < MAX_DRAIN:
+            _, _, data, source = heapq.heappop(queue)
+            got.append((data, source))
+        return got
+
+    def _hand_over(self, now: float) -> None:
+        """Gives `serve`'s `take` what is here; what it raises, to `serve`."""
+        try:
+            while self._taker is not None and (got := self._arrived(now)):
+                self._taker[1](got)
+        except BaseException as failure:  # noqa: BLE001 - `serve` raises it, in its own task
+            self._failure = failure
+            self._taker = None
+            self._alarm.ring()

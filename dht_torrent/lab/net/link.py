@@ -1,0 +1,43 @@
+"""What lies between two hosts of the network in memory, and what it carried."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """How traffic fares between two hosts; each direction by itself."""
+
+    latency: float | tuple[float, float] = 0.0
+    """Seconds one way: fixed, or drawn evenly from a range (so datagrams overtake each other)."""
+    loss: float = 0.0
+    """Chance that a datagram is lost. Streams lose nothing."""
+    duplication: float = 0.0
+    """Chance that a datagram arrives twice."""
+    reordering: float = 0.0
+    """Chance that a datagram is held back, so that later ones overtake it ..."""
+    holdback: float = 0.05
+    """... by at most this many seconds."""
+    rate: float | None = None
+    """Bytes per second, all streams together. Datagrams are too few to count."""
+
+    def delay(self, rng: random.Random) -> float:
+        if isinstance(self.latency, tuple):
+            return rng.uniform(*self.latency)
+        return self.latency
+
+
+@dataclass(slots=True)
+class Stats:
+    """What the network carried so far."""
+
+    datagrams: int = 0
+    datagram_bytes: int = 0
+    lost: int = 0
+    """Datagrams: by chance, partition, NAT, full queue, or because nobody was there."""
+    duplicated: int = 0
+    connections: int = 0
+    refused: int = 0
+    stream_bytes: int = 0

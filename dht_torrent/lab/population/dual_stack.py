@@ -1,0 +1,33 @@
+"""A host with an address of each family. The rule: whatever is opened or reached is the business of
+the fake host of that family; this one only chooses.
+"""
+
+from __future__ import annotations
+
+from dht_torrent.ids import Address, HostPort
+from dht_torrent.lab.net.datagrams import FakeDatagramSocket
+from dht_torrent.lab.net.network import FakeHost, FakeNetwork
+from dht_torrent.lab.net.streams import FakeListener, FakeStream
+
+
+class DualHost:
+    """One machine with an IPv4 and an IPv6 address: a `Network`."""
+
+    def __init__(self, net: FakeNetwork, ipv4: str, ipv6: str) -> None:
+        self.ipv4 = net.host(ipv4)
+        self.ipv6 = net.host(ipv6)
+
+    async def open_udp(self, bind: Address) -> FakeDatagramSocket:
+        return await self._of(bind).open_udp(bind)
+
+    async def listen(self, bind: Address) -> FakeListener:
+        return await self._of(bind).listen(bind)
+
+    async def connect(self, to: Address, *, local: Address | None = None) -> FakeStream:
+        return await self._of(to).connect(to, local=local)
+
+    async def resolve(self, point: HostPort) -> list[Address]:
+        return await self.ipv4.resolve(point)
+
+    def _of(self, address: Address) -> FakeHost:
+        return self.ipv6 if address.is_ipv6 else self.ipv4

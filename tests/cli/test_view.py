@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import os
+import pty
+import sys
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from dht_torrent.cli import view as cli_view
+
+TORRENT: dict[str, Any] = {
+    "id": "12" * 20,
+    "name": "thing",
+    "state": "downloading",
+    "progress": 0.9999,
+    "size": 3 * 1024 * 1024,
+    "down_rate": 2048.0,
+    "up_rate": 0.0,
+    "peers": 2,
+    "eta": 61.0,
+    "error": None,
+    "why": None,
+}
+STATUS: dict[str, Any] = {
+    "id": "00" * 20,
+    "version": "1",
+    "uptime": 90000.0,
+    "listen": "127.0.0.1:1",
+    "reachable": None,
+    "dht": {
+        "good": 12,
+        "questionable": 3,
+        "replies_per_minute": 40.0,
+        "bootstrap_answered": 1,
+        "bootstrap_total": 3,
+    },
+    "last_announce": 30.0,
+    "limit_up": 512_000,
+    "limit_down": None,
+    "connections": 4,
+    "peers_by_source": {"dht": 3, "incoming": 1},
+    "down_rate": 0.0,
+    "up_rate": 0.0,
+    "torrents": 1,
+    "warnings": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (5 * 1024**5, "5.0 PiB")],
+)
+def test_sizes_have_three_digits_or_so(count: int, text: str) -> None:
+    assert cli_view.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0.4, "0 s"), (61, "1 min 1 s"), (3700, "1 h 1 min"), (90000, "1 d 1 h")],
+)
+def test_durations_have_two_units(seconds: float | None, text: str) -> None:
+    assert cli_view.duration(seconds) == text
+
+
+def test_nothing_is_100_percent_before_all_of_it_is_there() -> None:
+    assert cli_view.percent(0.99999) == "99.9%"
+    assert cli_view.percent(1.0) == "100.0%"
+
+
+def test_names_cannot_steer_the_terminal() -> None:
+    hostile = {**TORRENT, "name": "x\x1b[2J\r\n\u202e[bold]", "error": "e\x07", "why": "w\x1b"}
+    for text in (cli_view.torrents_table([hostile]), cli_view.status_text(STATUS, [hostile])):
+        assert all(line.isprintable() for line in text.splitlines())
+    assert cli_view.progress_line(hostile).isprintable()
+
+
+def test_the_list_of_torrents_is_aligned() -> None:
+    head, row = cli_view.torrents_table([TORRENT]).splitlines()
+    assert head.index("STATE") == row.index("downloading")
+    assert head.index("NAME") == row.index("thing")
+    assert "99.9%" in row
+    assert "1 min 1 s" in row
+
+
+def test_status_says_what_a_worried_user_needs() -> None:
+    stuck = {**TORRENT, "why": "no peer has the metadata"}
+    text = cli_view.status_text(STATUS, [stuck])
+    for words in (
+        "12 good contacts, 3 questionable",
+        "40 replies a minute",
+        "1/3 entry points",
+        "30 s ago",
+        "4 connected (3 dht, 1 incoming)",
+        "not known yet",
+        "thing (downloading): no peer has the metadata",
+    ):
+        assert words in text
+
+
+def test_status_tells_of_bugs_of_ours_only_if_there_were_any() -> None:
+    last = "torrent 0a1cc962: ZeroDivisionError: \x1b[2J (swarm.py:12)"
+    for count, words in ((1, "1 bug of dht_torrent"), (3, "3 bugs of dht_torrent")):
+        text = cli_view.status_text({**STATUS, "faults": count, "last_fault": last}, [])
+        assert words in text
+        assert "last: torrent 0a1cc962: ZeroDivisionError" in text
+        assert "\x1b" not in text
+    calm = cli_view.status_text({**STATUS, "faults": 0, "last_fault": None}, [])
+    assert "bug" not in calm
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with cli_view.progress() as shown:
+        for _ in range(100):
+            shown.update(TORRENT)
+        shown.update({**TORRENT, "state": "seeding"})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "thing: downloading 99.9% of 3.0 MiB, 2.0 KiB/s down, 2 peers, 1 min 1 s left"
+    assert second.startswith("thing: seeding")
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    drawn = b""
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        with os.fdopen(theirs, "w") as terminal:
+            monkeypatch.setattr(sys, "stderr", terminal)
+            with cli_view.progress() as shown:
+                shown.update({**TORRENT, "name": "[bold]x"})
+            with cli_view.hashing("folder") as hashed:
+                hashed(1, 2)
+        with suppress(OSError):  # how Linux says that the other side is closed
+            while chunk := screen.read(65536):
+                drawn += chunk
+    assert b"[bold]x" in drawn
+    assert b"hashing folder" in drawn
+
+
+def test_what_a_removal_left_is_named_as_far_as_it_fits() -> None:
+    left = [{"path": f"/d/{number}\x1b", "why": "it is yours"} for number in range(1000)]
+    lines = cli_view.removal_text({"deleted": 1, "left": left, "left_files": 5000}).splitlines()
+    assert lines[:2] == ["deleted 1 file", "left /d/0\N{REPLACEMENT CHARACTER}: it is yours"]
+    assert lines[-1] == "left 4980 more files; --json names them"
+    assert len(lines) == 22
+    assert cli_view.removal_text({"deleted": 0, "left": [], "left_files": 0}) == "deleted 0 files"

@@ -1,0 +1,290 @@
+"""A batch of datagrams is what as many `recvfrom` and `sendto` would have been."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import gc
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from dht_torrent.engine.net import mmsg as batches_module
+from dht_torrent.engine.net import sockets as net_module
+from dht_torrent.engine.net.mmsg import BATCH, REMEMBERED, Batches
+from dht_torrent.engine.net.protocols import DatagramSocket
+from dht_torrent.engine.net.sockets import MAX_DATAGRAM, MAX_DRAIN, RealDatagramSocket, RealNetwork
+from dht_torrent.ids import Address
+from dht_torrent.syscalls import UNSUPPORTED
+
+FAMILIES = pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+MOST = 512
+
+
+@pytest.fixture
+def sockets(host: str) -> Iterator[tuple[socket.socket, socket.socket]]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with (
+        socket.socket(family, socket.SOCK_DGRAM) as one,
+        socket.socket(family, socket.SOCK_DGRAM) as two,
+    ):
+        for sock in (one, two):
+            sock.bind((host, 0))
+            sock.setblocking(False)
+        yield one, two
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def address(sock: socket.socket) -> Address:
+    return Address(*sock.getsockname()[:2])
+
+
+@FAMILIES
+def test_what_is_sent_arrives_in_order_from_whom_it_came(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    one, two = sockets
+    batches = Batches(one.family, MOST)
+    datagrams = [(bytes([n]) * (n + 1), address(two)) for n in range(100)]
+    assert batches.send(one, datagrams) == 0
+    first = batches.receive(two)
+    assert len(first) == BATCH
+    assert first + batches.receive(two) == [(data, address(one)) for data, _ in datagrams]
+    # Room that was used for sending is as good for receiving.
+    two.sendto(b"x" * MOST, one.getsockname())
+    assert batches.receive(one) == [(b"x" * MOST, address(two))]
+
+
+@FAMILIES
+def test_an_empty_socket_would_block(sockets: tuple[socket.socket, socket.socket]) -> None:
+    with pytest.raises(BlockingIOError):
+        Batches(sockets[0].family, MOST).receive(sockets[0])
+
+
+@FAMILIES
+def test_what_is_too_long_arrives_cut(sockets: tuple[socket.socket, socket.socket]) -> None:
+    one, two = sockets
+    one.sendto(b"a" * (MOST + 100), two.getsockname())
+    one.sendto(b"", two.getsockname())
+    one.sendto(b"c", two.getsockname())
+    assert [data for data, _ in Batches(two.family, MOST).receive(two)] == [b"a" * MOST, b"", b"c"]
+
+
+@FAMILIES
+def test_what_cannot_leave_is_counted_and_holds_up_nobody(
+    host: str, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    one, two = sockets
+    other = "127.0.0.1" if ":" in host else "::1"
+    datagrams = [
+        (b"first", address(two)),
+        (b"other family", Address(other, 4000)),
+        (b"no port", Address(host, 0)),
+        (b"x" * (MOST + 1), address(two)),
+        (b"last", address(two)),
+    ]
+    assert Batches(one.family, MOST).send(one, datagrams) == 3
+    assert [data for data, _ in Batches(two.family, MOST).receive(two)] == [b"first", b"last"]
+
+
+def test_a_closed_socket_says_so() -> None:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    batches = Batches(sock.family, MOST)
+    sock.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        batches.receive(sock)
+    assert batches.send(sock, [(b"x", Address("127.0.0.1", 4000))]) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1"])
+def test_only_so_many_addresses_are_remembered(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    batches = Batches(sockets[0].family, MOST)
+    for number in range(3 * REMEMBERED):
+        name = b"\x02\x00" + number.to_bytes(2, "big") + bytes([127, 0, 0, 1]) + bytes(8)
+        assert batches._learn(name) == Address("127.0.0.1", number)
+        assert batches._name(Address("127.0.0.1", number)) == name
+        assert len(batches._by_name) <= REMEMBERED
+        assert len(batches._by_address) <= REMEMBERED
+
+
+@FAMILIES
+async def test_a_busy_node_s_socket_uses_them_and_is_drained(host: str) -> None:
+    net = RealNetwork()
+    one, two = [await net.open_udp(Address(host, 0)) for _ in range(2)]
+    try:
+        for count in (1, 20, 150, MAX_DRAIN + 20):
+            datagrams = [(b"%d" % n, two.address) for n in range(count)]
+            assert one.send_all(datagrams) == 0
+            got: list[tuple[bytes, Address]] = []
+            while len(got) < count:
+                batch = await two.receive()
+                assert len(batch) <= MAX_DRAIN
+                got += batch
+            assert got == [(data, one.address) for data, _ in datagrams]
+        used = [shared.get() is not None for shared in net_module._batches]
+        assert used == [not one.address.is_ipv6, one.address.is_ipv6]
+    finally:
+        one.close()
+        two.close()
+
+
+async def test_a_socket_with_little_to_do_needs_no_room_for_batches() -> None:
+    one, two = [await RealNetwork().open_udp(Address("127.0.0.1", 0)) for _ in range(2)]
+    try:
+        for _ in range(20):
+            assert one.send_all([(b"x", two.address)] * 3) == 0
+            assert len(await two.receive()) <= 3
+        assert net_module._batches[False].get() is None
+    finally:
+        one.close()
+        two.close()
+
+
+async def test_nothing_is_kept_of_a_closed_socket() -> None:
+    before = open_descriptors()
+    one = await RealNetwork().open_udp(Address("127.0.0.1", 0))
+    assert isinstance(one, RealDatagramSocket)
+    assert one.send_all([(b"x" * MAX_DATAGRAM, one.address)] * 20) == 0
+    one.close()
+    assert one.send_all([(b"x", Address("127.0.0.1", 4000))] * 20) == 20
+    assert one.errors == 20
+    gc.collect()
+    assert open_descriptors() <= before
+
+
+# -- a system that refuses them ------------------------------------------------------------------
+
+
+class Refused:
+    """A system call that fails with `code`, and counts how often."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        self.calls = 0
+
+    def __call__(self, *_: object) -> int:
+        self.calls += 1
+        ctypes.set_errno(self.code)
+        return -1
+
+
+async def burst(one: DatagramSocket, two: DatagramSocket, count: int) -> None:
+    """Sends so many at once, and sees them arrive in order."""
+    datagrams = [(b"%d" % n, two.address) for n in range(count)]
+    assert one.send_all(datagrams) == 0
+    got: list[tuple[bytes, Address]] = []
+    with trio.fail_after(5):
+        while len(got) < count:
+            got += await two.receive()
+    assert got == [(data, one.address) for data, _ in datagrams]
+
+
+@pytest.mark.parametrize("code", sorted(UNSUPPORTED))
+@pytest.mark.parametrize("missing", [("_recvmmsg",), ("_sendmmsg",), ("_recvmmsg", "_sendmmsg")])
+async def test_a_system_that_refuses_them_is_asked_once_and_told_of_once(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    missing: tuple[str, ...],
+    code: int,
+) -> None:
+    caplog.set_level(logging.INFO)
+    calls = [Refused(code) for _ in missing]
+    for name, call in zip(missing, calls, strict=True):
+        monkeypatch.setattr(batches_module, name, call)
+    for host in ("127.0.0.1", "::1"):
+        one, two = [await RealNetwork().open_udp(Address(host, 0)) for _ in range(2)]
+        for count in (20, 150, 20):
+            await burst(one, two, count)
+        assert one.errors == two.errors == 0
+        one.close()
+        two.close()
+    # Whichever came first: after it neither is tried.
+    assert sum(call.calls for call in calls) == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no recvmmsg and sendmmsg here ({os.strerror(code)}): the DHT makes do without"
+    ]
+    assert [shared.get() for shared in net_module._batches] == [None, None]
+
+
+async def test_a_c_library_without_them_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(net_module, "ARE_POSSIBLE", False)
+    monkeypatch.setattr(batches_module, "_recvmmsg", None)
+    monkeypatch.setattr(batches_module, "_sendmmsg", None)
+    one, two = [await RealNetwork().open_udp(Address("127.0.0.1", 0)) for _ in range(2)]
+    for count in (20, 150):
+        await burst(one, two, count)
+    one.close()
+    two.close()
+
+
+def test_a_c_library_that_cannot_be_looked_into_has_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert batches_module._libc("recvmmsg") is not None
+    assert batches_module._libc("no_such_function") is None
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("dynamic loading is not supported")
+
+    monkeypatch.setattr(ctypes, "CDLL", fails)
+    assert batches_module._libc("recvmmsg") is None
+
+
+@FAMILIES
+def test_a_datagram_that_cannot_leave_is_no_reason_to_do_without(
+    sockets: tuple[socket.socket, socket.socket], host: str
+) -> None:
+    one, two = sockets
+    batches = Batches(one.family, MOST)
+    # The kernel says EINVAL to a port 0, whichever call it is.
+    assert batches.send(one, [(b"nowhere", Address(host, 0)), (b"here", address(two))]) == 1
+    assert batches.refused is None
+    assert batches.receive(two) == [(b"here", address(one))]
+
+
+@FAMILIES
+def test_calls_that_once_went_well_are_not_given_up(
+    monkeypatch: pytest.MonkeyPatch, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    one, two = sockets
+    batches = Batches(one.family, MOST)
+    assert batches.send(one, [(b"x", address(two))]) == 0
+    assert batches.receive(two) == [(b"x", address(one))]
+    # A firewall whose table is full says EPERM to some.
+    with monkeypatch.context() as patch:
+        patch.setattr(batches_module, "_sendmmsg", Refused(errno.EPERM))
+        patch.setattr(batches_module, "_recvmmsg", Refused(errno.EPERM))
+        assert batches.send(one, [(b"y", address(two))]) == 1
+        with pytest.raises(PermissionError):
+            batches.receive(two)
+    assert batches.refused is None
+
+
+@FAMILIES
+def test_a_batch_that_is_refused_leaves_whole_and_is_counted_right(
+    monkeypatch: pytest.MonkeyPatch, sockets: tuple[socket.socket, socket.socket], host: str
+) -> None:
+    one, two = sockets
+    monkeypatch.setattr(batches_module, "_sendmmsg", Refused(errno.ENOSYS))
+    batches = Batches(one.family, MOST)
+    datagrams = [
+        (b"too long" * MOST, address(two)),
+        (b"first", address(two)),
+        (b"nowhere", Address(host, 0)),
+        (b"", address(two)),
+        (b"x" * MOST, address(two)),
+    ]
+    assert batches.send(one, datagrams) == 2
+    assert batches.refused is not None
+    got = [two.recvfrom(MOST + 1) for _ in range(3)]
+    assert [data for data, _ in got] == [b"first", b"", b"x" * MOST]
