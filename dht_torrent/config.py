@@ -80,7 +80,7 @@ class DhtConfig:
     verify_delay: float = 90.0
     """Wait before pinging a *public* stranger who queried us: lets NAT mappings lapse (mldht)."""
     verify_queue: int = 200
-    """Strangers waiting for that ping. When full, the newest is forgotten."""
+    """PingQueue waiting for that ping. When full, the newest is forgotten."""
     verify_at_once: int = 32
     """Such pings in flight."""
     refresh_interval: float = 15 * 60.0

@@ -58,7 +58,7 @@ def _ask_alone(options: Options, action: str, given: dict[str, Any]) -> Answer:
     import trio
 
     from dht_torrent.daemon.dht_api import ask
-    from dht_torrent.engine.dht.dual_stack import Families
+    from dht_torrent.engine.dht.dual_stack import DualStack
     from dht_torrent.engine.dht.node import Dht
     from dht_torrent.engine.net.sockets import RealNetwork
     from dht_torrent.errors import DhtTorrentError
@@ -89,7 +89,7 @@ def _ask_alone(options: Options, action: str, given: dict[str, Any]) -> Answer:
                 )
                 await nursery.start(dht.run)
                 dhts.append(dht)
-            node = Families(dhts)
+            node = DualStack(dhts)
             with trio.move_on_after(PATIENCE):
                 await node.bootstrapped()
             if any(status.good for status in node.status()) or not points:

@@ -13,9 +13,15 @@ import trio
 from dht_torrent import bencode
 from dht_torrent.bencode import Value
 from dht_torrent.daemon.body import check_types
-from dht_torrent.engine.dht.dual_stack import Families
-from dht_torrent.engine.dht.items import Item, MutableItem, SigningKey, mutable_target
-from dht_torrent.engine.dht.node import Dht, NodeInfo, Stored
+from dht_torrent.engine.dht.dual_stack import DualStack, NodeInfo
+from dht_torrent.engine.dht.items import (
+    Item,
+    MutableItem,
+    SigningKey,
+    Stored,
+    mutable_target,
+)
+from dht_torrent.engine.dht.node import Dht
 from dht_torrent.errors import BencodeError, InputError
 from dht_torrent.ids import InfoHash, parse_address
 
@@ -25,7 +31,7 @@ SIZE_LOOKUPS = 12
 """Random lookups that make an estimate of the network's size fit to be told."""
 
 
-async def ask(dht: Families, action: str, arguments: Mapping[str, Any]) -> Json:
+async def ask(dht: DualStack, action: str, arguments: Mapping[str, Any]) -> Json:
     """Do `action`. Raises InputError for arguments that cannot be used or an action there is not,
     and NoReply when a node that was named does not answer."""
     found = _ACTIONS.get(action)
@@ -36,7 +42,7 @@ async def ask(dht: Families, action: str, arguments: Mapping[str, Any]) -> Json:
     return await run(dht, given)
 
 
-async def _ping(dht: Families, given: Json) -> Json:
+async def _ping(dht: DualStack, given: Json) -> Json:
     address = parse_address(_needed(given, "address"))
     began = trio.current_time()
     node_id = await dht.ping(address)
@@ -44,12 +50,12 @@ async def _ping(dht: Families, given: Json) -> Json:
     return {"address": str(address), "id": node_id.hex(), "milliseconds": round(1000 * took, 2)}
 
 
-async def _lookup(dht: Families, given: Json) -> Json:
+async def _lookup(dht: DualStack, given: Json) -> Json:
     target = _hex(_needed(given, "target"), 20, "target")
     return {"target": target.hex(), "nodes": [_node(n) for n in await dht.find_node(target)]}
 
 
-async def _peers(dht: Families, given: Json) -> Json:
+async def _peers(dht: DualStack, given: Json) -> Json:
     info_hash = InfoHash(_hex(_needed(given, "info_hash"), 20, "info_hash"))
     found = await dht.find_peers(info_hash, on_peers=lambda peers: None)
     return {
@@ -60,7 +66,7 @@ async def _peers(dht: Families, given: Json) -> Json:
     }
 
 
-async def _get(dht: Families, given: Json) -> Json:
+async def _get(dht: DualStack, given: Json) -> Json:
     salt = _hex(given.get("salt", ""), None, "salt")
     if "key" in given:
         target = mutable_target(_hex(given["key"], 32, "key"), salt)
@@ -84,7 +90,7 @@ async def _get(dht: Families, given: Json) -> Json:
     return {"target": target.hex(), "item": _item(item) if item is not None else None}
 
 
-async def _put(dht: Families, given: Json) -> Json:
+async def _put(dht: DualStack, given: Json) -> Json:
     value: Value
     if "bencoded" in given:
         try:
@@ -104,13 +110,13 @@ async def _put(dht: Families, given: Json) -> Json:
     return {**_stored(stored), "key": key.public.hex(), "salt": salt.hex()}
 
 
-async def _scrape(dht: Families, given: Json) -> Json:
+async def _scrape(dht: DualStack, given: Json) -> Json:
     info_hash = InfoHash(_hex(_needed(given, "info_hash"), 20, "info_hash"))
     scrape = await dht.scrape(info_hash)
     return {"info_hash": info_hash.hex(), **dataclasses.asdict(scrape)}
 
 
-async def _sample(dht: Families, given: Json) -> Json:
+async def _sample(dht: DualStack, given: Json) -> Json:
     target = _hex(given["target"], 20, "target") if "target" in given else None
     sample = await dht.sample(parse_address(_needed(given, "address")), target)
     return {
@@ -122,7 +128,7 @@ async def _sample(dht: Families, given: Json) -> Json:
     }
 
 
-async def _table(dht: Families, given: Json) -> Json:
+async def _table(dht: DualStack, given: Json) -> Json:
     await trio.lowlevel.checkpoint()
     return {
         "id": dht.node_id.hex(),
@@ -134,7 +140,7 @@ async def _table(dht: Families, given: Json) -> Json:
     }
 
 
-async def _size(dht: Families, given: Json) -> Json:
+async def _size(dht: DualStack, given: Json) -> Json:
     """Of the larger network; and of each, when we are in two."""
     sizes = {
         "ipv6" if one.address.is_ipv6 else "ipv4": await _size_of(one, given.get("quick", False))
@@ -156,7 +162,7 @@ async def _size_of(dht: Dht, quick: bool) -> Json:
     return {"size": round(size), "contacts": contacts, "estimated": status.network_size is not None}
 
 
-_Action = Callable[[Families, Json], Awaitable[Json]]
+_Action = Callable[[DualStack, Json], Awaitable[Json]]
 _ACTIONS: Mapping[str, tuple[_Action, Mapping[str, type]]] = {
     "ping": (_ping, {"address": str}),
     "lookup": (_lookup, {"target": str}),

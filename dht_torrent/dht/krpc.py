@@ -188,6 +188,9 @@ class ErrorReply(NamedTuple):
 Message = Query | BadQuery | Reply | ErrorReply
 
 
+QUERY_TAIL: Final = b"1:y1:qe"
+"""How every canonical query ends: `y` sorts last."""
+
 # Most queries look like this: canonical, no argument but those the method must have, a short
 # transaction id, and perhaps a version of four bytes.
 _USUAL_QUERY = re.compile(
@@ -196,10 +199,9 @@ _USUAL_QUERY = re.compile(
     rb"|9:info_hash20:(.{20})(?:e1:q9:get_peers"
     rb"|4:porti([1-9]\d{0,4})e5:token8:(.{8})e1:q13:announce_peer)"
     rb"|e1:q4:ping)"
-    rb"1:t(\d):(.{1,9})(?:1:v4:(.{4}))?1:y1:qe",
+    rb"1:t(\d):(.{1,9})(?:1:v4:(.{4}))?" + QUERY_TAIL,
     re.DOTALL,
 ).fullmatch
-_QUERY_TAIL: Final = b"1:y1:qe"  # how every canonical query ends: `y` sorts last
 
 
 def decode(data: bytes) -> Message:
@@ -208,7 +210,7 @@ def decode(data: bytes) -> Message:
     A query that names a transaction but is malformed comes out as `BadQuery`: it deserves an
     answer. A malformed error is still an error: whoever waits for it need not wait on.
     """
-    if data.endswith(_QUERY_TAIL) and (parts := usual(data)) is not None:
+    if data.endswith(QUERY_TAIL) and (parts := usual(data)) is not None:
         return query_of(parts)
     return decode_any(data)
 
@@ -355,7 +357,8 @@ def compact_nodes(nodes: Iterable[NodeInfo]) -> bytes:
 
 # How a query ends whose keys are in order: transaction id, perhaps a version, and `y`.
 _QUERY_END = re.compile(
-    rb"1:t(?P<size>\d{1,2}):(?P<tid>.{0,64}?)(?:1:v\d{1,2}:.{1,20})?1:y1:qe\Z", re.DOTALL
+    rb"1:t(?P<size>\d{1,2}):(?P<tid>.{0,64}?)(?:1:v\d{1,2}:.{1,20})?" + QUERY_TAIL + rb"\Z",
+    re.DOTALL,
 )
 
 

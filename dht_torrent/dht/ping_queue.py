@@ -9,7 +9,7 @@ from dht_torrent.dht.origins import Home, home
 from dht_torrent.ids import Address
 
 
-class Strangers:
+class PingQueue:
     """Addresses to ping some day, because they queried us or a peer told of them.
 
     Nobody gets into the table but by answering a question of ours. Public strangers wait

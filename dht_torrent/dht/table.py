@@ -179,6 +179,11 @@ class Table:
     def __len__(self) -> int:
         return sum(len(bucket) for bucket in self.buckets)
 
+    @property
+    def knows_few(self) -> bool:
+        """Whether more contacts are worth asking for, wherever they are."""
+        return len(self) < 2 * self._config.k
+
     def __iter__(self) -> Iterator[Contact]:
         """The live contacts, bucket by bucket."""
         for bucket in self.buckets:

@@ -23,7 +23,7 @@ import dht_torrent
 from dht_torrent import given
 from dht_torrent.config import Config
 from dht_torrent.engine.budget import divide
-from dht_torrent.engine.dht.dual_stack import Families
+from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.net.ports import listen
@@ -101,7 +101,7 @@ class Node:
         return self._dht.node_id
 
     @property
-    def dht(self) -> Families:
+    def dht(self) -> DualStack:
         """The DHT nodes, for lookups of one's own; those of both families answer as one."""
         return self._dht
 
@@ -524,7 +524,7 @@ async def open_node(
         host = Host(
             config=config,
             network=network,
-            dht=Families(dhts),
+            dht=DualStack(dhts),
             disk=disk,
             state=state,
             rng=rng,

@@ -143,8 +143,10 @@ async def _net(count: int, lookups: int) -> None:
         for number in range(lookups):
             info_hash = InfoHash(rng.randbytes(20))
             announcer, searcher = rng.sample(nodes, 2)
-            await announcer.find_peers(info_hash, announce_port=1000 + number, on_peers=_ignore)
-            announcer.withdraw(info_hash)
+            await announcer.announces.find_peers(
+                info_hash, announce_port=1000 + number, on_peers=_ignore
+            )
+            announcer.announces.withdraw(info_hash)
             found: list[float] = []
             asked_at = time.monotonic()
 
@@ -152,7 +154,7 @@ async def _net(count: int, lookups: int) -> None:
                 if peers:
                     found.append(time.monotonic())
 
-            await searcher.find_peers(info_hash, on_peers=hear)
+            await searcher.announces.find_peers(info_hash, on_peers=hear)
             if found:
                 first.append(found[0] - asked_at)
         say(

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent.daemon import dht_api
-from dht_torrent.engine.dht.dual_stack import Families
+from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.errors import InputError, NoReply
 from dht_torrent.ids import InfoHash
@@ -19,7 +19,7 @@ SEED = "01" * 32
 
 
 async def ask(dht: Dht, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    return await dht_api.ask(Families([dht]), action, arguments)
+    return await dht_api.ask(DualStack([dht]), action, arguments)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ async def test_each_question_has_its_answer(lab: Lab, autojump_clock: MockClock)
     assert ping == {"address": address, "id": other.node_id.hex(), "milliseconds": 20.0}
     found = await ask(one, "lookup", {"target": "00" * 20})
     assert found["nodes"] == [{"id": other.node_id.hex(), "address": address}]
-    await other.find_peers(HASH, announce_port=5000, seed=True, on_peers=Found())
+    await other.announces.find_peers(HASH, announce_port=5000, seed=True, on_peers=Found())
     peers = await ask(one, "peers", {"info_hash": HASH.hex()})
     assert peers["peers"] == ["10.0.0.2:5000"]
     scrape = await ask(other, "scrape", {"info_hash": HASH.hex()})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.origins import home, neighbourhood
-from dht_torrent.dht.ping_queue import Strangers
+from dht_torrent.dht.ping_queue import PingQueue
 from dht_torrent.dht.rate_limits import Pace, QueryLimit, Rate, SendBudget
 from dht_torrent.ids import Address
 
@@ -97,7 +97,7 @@ def test_two_hundred_questions_to_one_node_take_three_quarters_of_a_minute() -> 
 
 
 def test_a_public_stranger_waits_ninety_seconds_and_a_local_one_not_at_all() -> None:
-    strangers = Strangers(CONFIG)
+    strangers = PingQueue(CONFIG)
     strangers.add(PUBLIC, 0)
     strangers.add(LOCAL, 0)
     assert strangers.take(0, 10) == [LOCAL]
@@ -107,7 +107,7 @@ def test_a_public_stranger_waits_ninety_seconds_and_a_local_one_not_at_all() -> 
 
 
 def test_strangers_are_few_and_the_first_come_stays() -> None:
-    strangers = Strangers(CONFIG)
+    strangers = PingQueue(CONFIG)
     for number in range(10_000):
         strangers.add(Address(f"11.0.{number >> 8}.{number & 255}", 1), number / 1000)
     assert len(strangers) == CONFIG.verify_queue

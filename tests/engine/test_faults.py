@@ -21,13 +21,13 @@ from dht_torrent.dht.shortcut import Shortcut
 from dht_torrent.dht.table import Table
 from dht_torrent.engine import node as node_module
 from dht_torrent.engine.dht.announces import Announces
-from dht_torrent.engine.dht.bootstrap import Joining
-from dht_torrent.engine.dht.dual_stack import Families
+from dht_torrent.engine.dht.bootstrap import Bootstrap
+from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.dht.items import Items
-from dht_torrent.engine.dht.lookups import Walks
-from dht_torrent.engine.dht.maintenance import Upkeep
+from dht_torrent.engine.dht.lookups import Lookups
+from dht_torrent.engine.dht.maintenance import Maintenance
 from dht_torrent.engine.dht.node import Dht
-from dht_torrent.engine.dht.transactions import Questions
+from dht_torrent.engine.dht.transactions import Transactions
 from dht_torrent.engine.faults import MAX_PAUSE, Faults
 from dht_torrent.engine.net.protocols import DatagramSocket
 from dht_torrent.engine.torrent import connections as crowd_module
@@ -572,7 +572,7 @@ DATAGRAM: dict[str, tuple[Any, str]] = {
     "an answer to us": (Dht, "_reply"),
     "knowing the sender": (Table, "queried"),
     "knowing who answered": (Table, "replied"),
-    "pinging strangers": (Upkeep, "verify"),
+    "pinging unverified addresses": (Maintenance, "verify"),
 }
 
 
@@ -596,12 +596,12 @@ async def test_the_dht_goes_on_however_often_a_datagram_meets_a_bug(
 
 SERVICES: dict[str, tuple[Any, str]] = {
     "receiving": (FakeDatagramSocket, "serve"),
-    "timeouts": (Questions, "expire"),
-    "upkeep": (Upkeep, "tend"),
-    "refreshing": (Upkeep, "refresh"),
-    "the way in": (Joining, "_run"),
-    "knocking": (Joining, "_ask_point"),
-    "a new id": (Joining, "follow_id"),
+    "timeouts": (Transactions, "expire"),
+    "maintenance": (Maintenance, "tick"),
+    "refreshing": (Maintenance, "refresh"),
+    "bootstrap": (Bootstrap, "_run"),
+    "asking an entry point": (Bootstrap, "_ask_point"),
+    "a new id": (Bootstrap, "follow_id"),
     "announcing": (Announces, "run"),
     "items": (Items, "run"),
     "listening": (Node, "_accept"),
@@ -634,7 +634,8 @@ async def test_a_service_that_met_a_bug_begins_anew(
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(Announces, "find_peers"), (Announces, "_search"), (Families, "find_peers")]
+    ("owner", "name"),
+    [(Announces, "find_peers"), (Announces, "_look_up"), (DualStack, "find_peers")],
 )
 async def test_a_bug_in_a_search_is_not_the_torrents_that_wanted_it(
     owner: Any, name: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
@@ -661,7 +662,7 @@ async def test_a_bug_in_what_somebody_asked_the_dht_for_is_told_to_him(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with alone() as (node, asker):
-        breaks(monkeypatch, Walks, "walk")
+        breaks(monkeypatch, Lookups, "run")
         with pytest.raises(ZeroDivisionError):
             await node.dht.find_node(b"t" * 20)
         asker.ask(b"aa")
@@ -675,9 +676,9 @@ FAST: dict[str, tuple[Any, str]] = {
     "dialling": (crowd_module, "greet"),
     "torrent": (Torrent, "_begin"),
     "its end": (Content, "close"),
-    "search": (Families, "find_peers"),
+    "search": (DualStack, "find_peers"),
     "datagram": (Shortcut, "answer"),
-    "service": (Upkeep, "tend"),
+    "service": (Maintenance, "tick"),
     "limits": (Direction, "run"),
 }
 

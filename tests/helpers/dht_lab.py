@@ -11,7 +11,8 @@ from dht_torrent import bencode
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.krpc import ErrorReply, Query, Reply
-from dht_torrent.engine.dht.node import Dht, PeerLookup
+from dht_torrent.engine.dht.announces import PeerLookup
+from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.net.protocols import DatagramSocket
 from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
 from dht_torrent.lab.net.network import FakeNetwork
@@ -94,7 +95,7 @@ class Found:
 
 
 async def find(dht: Dht, port: int | None = None) -> PeerLookup:
-    return await dht.find_peers(HASH, announce_port=port, on_peers=Found())
+    return await dht.announces.find_peers(HASH, announce_port=port, on_peers=Found())
 
 
 def saved(dht: Dht) -> set[bytes]:

@@ -95,7 +95,7 @@ async def test_libtorrent_gets_the_immutable_item_we_put() -> None:
     with trio.fail_after(20):
         async with our_nodes(3) as nodes, open_libtorrent([nodes[0].address]) as peer:
             theirs = Items(peer)
-            stored = await nodes[1].put_immutable([b"some", {b"value": 5}])
+            stored = await nodes[1].items.put_immutable([b"some", {b"value": 5}])
             assert stored.stored
             theirs.session.dht_get_immutable_item(lt.sha1_hash(stored.target))
             await peer.until(lambda: theirs.immutable, "it has got the item")
@@ -110,7 +110,7 @@ async def test_we_get_the_immutable_item_libtorrent_put() -> None:
             assert await theirs.stored() >= 3
             assert target == immutable([b"some", {b"value": 5}]).target
             for dht in nodes:
-                item = await dht.get(target)
+                item = await dht.items.get(target)
                 assert item is not None
                 assert item.value == [b"some", {b"value": 5}]
 
@@ -121,19 +121,19 @@ async def test_a_mutable_item_goes_to_and_fro_and_the_newer_seq_wins(salt: bytes
     with trio.fail_after(25):
         async with our_nodes(3) as nodes, open_libtorrent([nodes[0].address]) as peer:
             theirs = Items(peer)
-            stored = await nodes[1].put_mutable(KEY, salt, b"ours", 1)
+            stored = await nodes[1].items.put_mutable(KEY, salt, b"ours", 1)
             assert stored.stored
             assert await theirs.got(1, salt) == b"ours"
             assert await theirs.put(b"theirs", salt) >= 3
             for dht in nodes:
-                item = await dht.get(target, salt=salt)
+                item = await dht.items.get(target, salt=salt)
                 assert isinstance(item, MutableItem)
                 assert (item.seq, item.value) == (2, b"theirs")
             # The older one is refused by all who have it (libtorrent puts nothing on itself).
-            refused = await nodes[2].put_mutable(KEY, salt, b"ours again", 1)
+            refused = await nodes[2].items.put_mutable(KEY, salt, b"ours again", 1)
             assert set(refused.refused.values()) == {302}
             assert len(refused.refused) >= 2
-            await nodes[2].put_mutable(KEY, salt, b"ours again")
+            await nodes[2].items.put_mutable(KEY, salt, b"ours again")
             assert await theirs.got(3, salt) == b"ours again"
 
 
@@ -145,17 +145,17 @@ async def test_libtorrent_refuses_as_we_do() -> None:
             dht = nodes[0]
             while not dht.status().good:
                 await trio.sleep(0.02)  # libtorrent has bootstrapped; our ping to it is on its way
-            await dht.put(item, keep=False)
-            survey = await dht.get_all(item.target)
+            await dht.items.put(item, keep=False)
+            survey = await dht.items.get_all(item.target)
             (holder,) = survey.targets()
             assert holder.seq == 5
             newer = sign(KEY, b"w", 6)
-            wrong = await dht.put_to([holder], newer, cas={holder.contact.id: 4})
+            wrong = await dht.items.put_to([holder], newer, cas={holder.contact.id: 4})
             assert set(wrong.refused.values()) == {301}
             forged = replace(newer, signature=bytes(64))
-            assert set((await dht.put_to([holder], forged)).refused.values()) == {206}
+            assert set((await dht.items.put_to([holder], forged)).refused.values()) == {206}
             older = sign(KEY, b"u", 4)
-            assert set((await dht.put_to([holder], older)).refused.values()) == {302}
-            right = await dht.put_to([holder], newer, cas={holder.contact.id: 5})
+            assert set((await dht.items.put_to([holder], older)).refused.values()) == {302}
+            right = await dht.items.put_to([holder], newer, cas={holder.contact.id: 5})
             assert len(right.stored) == 1
             assert peer.address == holder.contact.address

@@ -1,9 +1,9 @@
-"""The DHTs of one node of ours, of IPv4 and of IPv6 (BEP 32), used as if they were one. The rule: a
-question about an address goes to the DHT of its family, any other one to both at once, and the
-answers are put together.
+"""Our DHT nodes of IPv4 and IPv6 (BEP 32), used as if they were one. The rule: a query to an
+address goes through the DHT of its family, a lookup through both at once, and the results are
+merged.
 
 They stay two networks: each has its own table, id (BEP 42 binds it to the IP), tokens (BEP 45),
-store and limits, answers from the socket that was asked, and announces the port it listens on
+store and limits, responds from the socket that was queried, and announces the port it listens on
 there. One only tells the other of nodes.
 """
 
@@ -15,30 +15,22 @@ from typing import TypeVar
 import trio
 
 from dht_torrent.bencode import Value
-from dht_torrent.dht.items import MAX_SEQ, Item, MutableItem, SigningKey, immutable, sign
+from dht_torrent.dht.items import Item, MutableItem, SigningKey, immutable
 from dht_torrent.dht.krpc import NodeInfo, Reply
-from dht_torrent.engine.dht.node import (
-    ContactView,
-    Dht,
-    DhtStatus,
-    Holder,
-    OnPeers,
-    PeerLookup,
-    Sample,
-    Scrape,
-    Stored,
-    Survey,
-)
+from dht_torrent.engine.dht.announces import OnPeers, PeerLookup, Scrape
+from dht_torrent.engine.dht.items import Holder, Stored, Survey, seq_of, sign_next
+from dht_torrent.engine.dht.node import ContactView, Dht, DhtStatus
+from dht_torrent.engine.dht.samples import Sample
 from dht_torrent.errors import DhtTorrentError, InputError
 from dht_torrent.ids import Address, InfoHash, NodeId
 
-__all__ = ["Families", "PeerLookup"]
+__all__ = ["DualStack", "NodeInfo", "PeerLookup"]
 
 Result = TypeVar("Result")
 
 
-class Families:
-    """One DHT node or two, IPv4 first. Their `run` is their owner's to call."""
+class DualStack:
+    """One DHT node or two, IPv4 first. The owner calls their `run`."""
 
     def __init__(self, dhts: Sequence[Dht]) -> None:
         if not dhts or len({dht.address.is_ipv6 for dht in dhts}) < len(dhts):
@@ -101,12 +93,14 @@ class Families:
     async def find_peers(
         self, info_hash: InfoHash, *, announce: bool = False, seed: bool = False, on_peers: OnPeers
     ) -> PeerLookup:
-        """As `Dht.find_peers`, of both families; `announce` tells each network the port we listen
-        on there."""
+        """As `Announces.find_peers`, of both families; `announce` tells each network the port we
+        listen on there."""
 
         async def one(dht: Dht) -> PeerLookup:
             port = dht.address.port if announce else None
-            return await dht.find_peers(info_hash, announce_port=port, seed=seed, on_peers=on_peers)
+            return await dht.announces.find_peers(
+                info_hash, announce_port=port, seed=seed, on_peers=on_peers
+            )
 
         found = await self._all(one)
         return PeerLookup(
@@ -119,18 +113,18 @@ class Families:
     @property
     def last_announce(self) -> float | None:
         """When a node last confirmed an announce of ours, on Trio's clock."""
-        times = [dht.last_announce for dht in self._dhts]
+        times = [dht.announces.last_at for dht in self._dhts]
         return max((time for time in times if time is not None), default=None)
 
     def withdraw(self, info_hash: InfoHash) -> None:
         """Announce it no more. What others have stored expires by itself."""
         for dht in self._dhts:
-            dht.withdraw(info_hash)
+            dht.announces.withdraw(info_hash)
 
     async def scrape(self, info_hash: InfoHash) -> Scrape:
         """How large its swarm is, about (BEP 33). Who takes part under both families counts as
         two: nothing in an announce says that they are one."""
-        found = await self._all(lambda dht: dht.scrape(info_hash))
+        found = await self._all(lambda dht: dht.announces.scrape(info_hash))
         return Scrape(
             sum(scrape.seeds for scrape in found),
             sum(scrape.downloaders for scrape in found),
@@ -148,18 +142,21 @@ class Families:
         """Its id. Raises NoReply, and InputError if we have no socket of its family."""
         return await self._of(address).ping(address)
 
-    async def ask(
+    async def query(
         self, address: Address, method: bytes, args: Mapping[bytes, Value] | None = None
     ) -> Reply:
-        """Ask one node anything. Raises NoReply, and InputError as `ping`."""
-        return await self._of(address).ask(address, method, args)
+        """Send any query to one node. Raises NoReply, and InputError as `ping`."""
+        return await self._of(address).query(address, method, args)
 
     async def sample(self, address: Address, target: bytes | None = None) -> Sample:
-        """Infohashes that a node stores (BEP 51). Raises NoReply, and InputError as `ping`."""
-        return await self._of(address).sample(address, target)
+        """Infohashes that a node stores (BEP 51), and nodes near `target`, which is random unless
+        given. Asked again before the interval it named is over, its earlier answer is given. Raises
+        NoReply, and InputError as `ping`."""
+        dht = self._of(address)
+        return await dht.samples.get(address, target if target is not None else dht.random_id())
 
     def maybe_contact(self, address: Address) -> None:
-        """Somebody says a node listens there (a PORT message): ping it some time."""
+        """A peer says a node listens there (a PORT message): ping it some time."""
         dht = self.of(address)
         if dht is not None:
             dht.maybe_contact(address)
@@ -169,37 +166,37 @@ class Families:
     async def get(
         self, target: bytes, *, salt: bytes = b"", seq: int | None = None, first: bool = False
     ) -> Item | None:
-        """As `Dht.get`: of a mutable item the newest of either network."""
+        """As `Items.get`: of a mutable item the newest of either network."""
         items: list[Item] = []
         with trio.CancelScope() as scope:
 
             async def one(dht: Dht) -> None:
-                item = await dht.get(target, salt=salt, seq=seq, first=first)
+                item = await dht.items.get(target, salt=salt, seq=seq, first=first)
                 if item is not None:
                     items.append(item)
                     if first or not isinstance(item, MutableItem):
                         scope.cancel()  # what the other network has cannot be better
 
             await self._all(one)
-        return max(items, key=_seq) if items else None
+        return max(items, key=seq_of) if items else None
 
     async def get_all(self, target: bytes, *, salt: bytes = b"") -> Survey:
-        """As `Dht.get_all`: of both networks, one after the other."""
-        found = await self._all(lambda dht: dht.get_all(target, salt=salt))
+        """As `Items.get_all`: of both networks, one after the other."""
+        found = await self._all(lambda dht: dht.items.get_all(target, salt=salt))
         own = [survey.own for survey in found if survey.own is not None]
         return Survey(
             target,
             tuple(holder for survey in found for holder in survey.holders),
             tuple(info for survey in found for info in survey.closest),
-            max(own, key=_seq) if own else None,
+            max(own, key=seq_of) if own else None,
         )
 
     async def put(self, item: Item, *, cas: int | None = None, keep: bool = True) -> Stored:
-        """As `Dht.put`, in both networks. Raises InputError."""
-        return _together(await self._all(lambda dht: dht.put(item, cas=cas, keep=keep)))
+        """As `Items.put`, in both networks. Raises InputError."""
+        return _together(await self._all(lambda dht: dht.items.put(item, cas=cas, keep=keep)))
 
     async def put_immutable(self, value: Value) -> Stored:
-        """As `Dht.put_immutable`, in both networks. Raises InputError."""
+        """As `Items.put_immutable`, in both networks. Raises InputError."""
         return await self.put(immutable(value))
 
     async def put_mutable(
@@ -210,30 +207,24 @@ class Families:
         seq: int | None = None,
         cas: int | None = None,
     ) -> Stored:
-        """As `Dht.put_mutable`, the same item in both networks. Raises InputError."""
-        if seq is None:
-            probe = sign(key, value, 0, salt)  # also finds out whether it can be put at all
-            newest = await self.get(probe.target, salt=salt)
-            seq = _seq(newest) + 1 if newest is not None else 1
-            if seq > MAX_SEQ:
-                raise InputError("the item here has the highest sequence number there is")
-        return await self.put(sign(key, value, seq, salt), cas=cas)
+        """As `Items.put_mutable`, the same item in both networks. Raises InputError."""
+        return await self.put(await sign_next(self.get, key, salt, value, seq), cas=cas)
 
     async def put_to(
         self, holders: Sequence[Holder], item: Item, *, cas: Mapping[NodeId, int] | None = None
     ) -> Stored:
-        """As `Dht.put_to`: each holder by the DHT of its family."""
+        """As `Items.put_to`: each holder by the DHT of its family."""
 
         async def one(dht: Dht) -> Stored:
             theirs = [holder for holder in holders if self.of(holder.contact.address) is dht]
-            return await dht.put_to(theirs, item, cas=cas)
+            return await dht.items.put_to(theirs, item, cas=cas)
 
         return _together(await self._all(one))
 
     def forget(self, target: bytes) -> None:
         """Keep our item alive no more."""
         for dht in self._dhts:
-            dht.forget(target)
+            dht.items.forget(target)
 
     # -- within ---------------------------------------------------------------------------------
 
@@ -267,10 +258,6 @@ class Families:
                 raise answer
             found.append(answer)
         return found
-
-
-def _seq(item: Item) -> int:
-    return item.seq if isinstance(item, MutableItem) else 0
 
 
 def _together(found: Sequence[Stored]) -> Stored:

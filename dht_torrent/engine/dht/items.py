@@ -1,24 +1,21 @@
-"""Getting and putting items (BEP 44). The rule: what is returned was verified here, whoever sent
+"""Gets and puts items (BEP 44). The rule: what is returned was verified here, whichever node sent
 it; and what we have put is put again before its holders are gone, for as long as we want it there.
 """
 
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import trio
 
 from dht_torrent.bencode import Value
-from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.items import (
     MAX_SEQ,
     ImmutableItem,
     Item,
-    ItemStore,
     MutableItem,
     Put,
     SigningKey,
@@ -30,9 +27,9 @@ from dht_torrent.dht.items import (
 )
 from dht_torrent.dht.krpc import ErrorReply, NodeInfo, Reply
 from dht_torrent.dht.lifetimes import Lifetimes
-from dht_torrent.dht.table import Table
-from dht_torrent.engine.dht.lookups import Walks
-from dht_torrent.engine.dht.transactions import Answer, Bell, Questions
+from dht_torrent.engine.dht.core import Core
+from dht_torrent.engine.dht.transactions import Answer
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import InputError, KrpcError
 from dht_torrent.ids import Address, NodeId
 
@@ -94,7 +91,7 @@ class Survey:
         held = [holder.item for holder in self.holders if holder.item is not None]
         found = dict.fromkeys([*held, *([self.own] if self.own is not None else [])])
         # A stable order between those with the same seq, whoever happened to answer first.
-        return sorted(found, key=lambda item: (-_seq(item), item.encoded))
+        return sorted(found, key=lambda item: (-seq_of(item), item.encoded))
 
     @property
     def newest(self) -> Item | None:
@@ -146,31 +143,27 @@ class _Own:
 
 
 class Items:
-    """Gets and puts, by `walks`."""
+    """Gets and puts items, and keeps our own alive."""
 
-    def __init__(
-        self,
-        walks: Walks,
-        questions: Questions,
-        table: Table,
-        store: ItemStore,
-        config: DhtConfig,
-        rng: random.Random,
-    ) -> None:
-        self._walks = walks
-        self._questions = questions
-        self._table = table
-        self._store = store
-        self._config = config
-        self._rng = rng
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._table = core.table
+        self._store = core.items
+        self._config = core.config
         self._own: dict[bytes, _Own] = {}
-        self._lifetimes = Lifetimes(config)
-        self._bell = Bell()
+        self._lifetimes = Lifetimes(core.config)
+        self._wakeup = AutoResetEvent()
 
     async def get(
         self, target: bytes, *, salt: bytes = b"", seq: int | None = None, first: bool = False
     ) -> Item | None:
-        """See `Dht.get`."""
+        """The item under `target`, verified (BEP 44): of a mutable one the newest that the closest
+        nodes have. None when no node has it. The target of a mutable item is
+        `mutable_target(key, salt)`; its salt must be given, as no node tells it.
+
+        `seq`: only a mutable item newer than that. `first`: be content with the first valid
+        response, which may not be the newest. Raises InputError for a `seq` out of bounds or a
+        target that is not 20 bytes long."""
         if seq is not None:
             check_seq(seq)
         survey = await self._survey(target, salt, seq, first=first)
@@ -182,11 +175,17 @@ class Items:
         return survey.newest
 
     async def get_all(self, target: bytes, *, salt: bytes = b"") -> Survey:
-        """See `Dht.get_all`."""
+        """All that the closest nodes have under `target`: which node has which item, at which
+        `seq`, and with which token something could be put there. Raises InputError for a target
+        that is not 20 bytes long."""
         return await self._survey(target, salt, None, stores=True, thorough=True)
 
     async def put(self, item: Item, *, cas: int | None = None, keep: bool = True) -> Stored:
-        """See `Dht.put`."""
+        """Put an item on the closest nodes, and with `keep` put it again every `item_republish`
+        seconds, or more often where its holders leave sooner, until `forget` or until a newer one
+        turns up. Anybody's item may be kept alive. `cas`: only if that is the newest sequence
+        number there, or nothing is; else what was kept before is kept on. Raises InputError when
+        too many are kept already, or for a `cas` out of bounds."""
         most = self._config.max_own_items
         if keep and item.target not in self._own and len(self._own) >= most:
             raise InputError(f"this node keeps {most} items alive at most")
@@ -195,64 +194,54 @@ class Items:
         own = None
         if keep:
             before = self._own.get(item.target) if cas is not None else None
-            own = _Own(item, self._rng.uniform(0.9, 1.0), before)
+            own = _Own(item, self._core.rng.uniform(0.9, 1.0), before)
             self._own[item.target] = own
         return await self._publish(item, cas, own)
 
-    async def put_to(
-        self,
-        holders: Sequence[Holder],
-        item: Item,
-        *,
-        cas: Mapping[NodeId, int] | None = None,
-    ) -> Stored:
-        """See `Dht.put_to`."""
-        return await self._put_to(holders, item, cas or {})
-
-    async def put_mutable(
-        self, key: SigningKey, salt: bytes, value: Value, seq: int | None, cas: int | None
-    ) -> Stored:
-        """See `Dht.put_mutable`."""
-        if seq is None:
-            probe = sign(key, value, 0, salt)  # also finds out whether it can be put at all
-            newest = await self.get(probe.target, salt=salt)
-            seq = _seq(newest) + 1 if newest is not None else 1
-            if seq > MAX_SEQ:
-                raise InputError("the item here has the highest sequence number there is")
-        return await self.put(sign(key, value, seq, salt), cas=cas)
-
     async def put_immutable(self, value: Value) -> Stored:
-        """See `Dht.put_immutable`."""
+        """Put a value under its hash, and keep it there. Raises InputError when it is too long."""
         return await self.put(immutable(value))
 
+    async def put_mutable(
+        self,
+        key: SigningKey,
+        salt: bytes,
+        value: Value,
+        seq: int | None = None,
+        cas: int | None = None,
+    ) -> Stored:
+        """Sign and put a value, and keep it there. `seq` None: one more than the newest found.
+        `cas`: only where that sequence number is stored now. Raises InputError when it is too
+        long, or the highest `seq` there is has been used."""
+        return await self.put(await sign_next(self.get, key, salt, value, seq), cas=cas)
+
     def forget(self, target: bytes) -> None:
-        """See `Dht.forget`."""
+        """Keep our item alive no more. What others have stored expires by itself."""
         self._own.pop(target, None)
 
     def grown(self) -> None:
         """The table has new contacts."""
         if self._own:
-            self._bell.ring()
+            self._wakeup.set()
 
     async def run(self) -> None:
         """A service: puts our items again, before their holders are gone and where the network has
         outgrown them."""
         while True:
             with trio.move_on_at(min(map(self._due, self._own.values()), default=_NEVER)):
-                await self._bell.wait()
+                await self._wakeup.wait()
             slots = trio.Semaphore(REPUBLISH_AT_ONCE)
-
-            async def again(own: _Own, slots: trio.Semaphore = slots) -> None:
-                async with slots:
-                    if self._own.get(own.item.target) is own and own.put_at is not None:
-                        await self._publish(own.item, None, own)
-
             now = trio.current_time()
             async with trio.open_nursery() as nursery:
                 for own in list(self._own.values()):
                     if self._due(own) <= now or self._is_outgrown(own):
-                        nursery.start_soon(again, own)
+                        nursery.start_soon(self._republish, own, slots)
             await trio.sleep(REPUBLISH_PAUSE)
+
+    async def _republish(self, own: _Own, slots: trio.Semaphore) -> None:
+        async with slots:
+            if self._own.get(own.item.target) is own and own.put_at is not None:
+                await self._publish(own.item, None, own)
 
     def _due(self, own: _Own) -> float:
         """When to put it again. May change, with what is seen of other items."""
@@ -281,7 +270,7 @@ class Items:
                 elapsed = trio.current_time() - put_at
                 self._lifetimes.note(kept, len(own.holders) - kept, elapsed)
             newest = survey.newest
-            if cas is not None and newest is not None and _seq(newest) != cas:
+            if cas is not None and newest is not None and seq_of(newest) != cas:
                 # Whoever has nothing yet would accept it, and hide what others have.
                 lost, stored = True, Stored(target, (), _mismatches(survey, cas))
             else:
@@ -289,14 +278,14 @@ class Items:
                 holders = survey.targets()
                 ids = [holder.contact.id for holder in holders]
                 wanted = dict.fromkeys(ids, cas) if cas is not None else {}
-                stored = await self._put_to(holders, item, wanted)
+                stored = await self.put_to(holders, item, cas=wanted)
                 mismatches = list(stored.refused.values()).count(krpc.CAS_MISMATCH)
                 lost = cas is not None and mismatches > len(stored.stored)
         finally:
             if own is not None:
                 own.holders = tuple(info.id for info in stored.stored)
                 own.put_at = trio.current_time()
-                self._bell.ring()
+                self._wakeup.set()
         if own is None:
             return stored
         before, own.before = own.before, None
@@ -305,7 +294,7 @@ class Items:
                 del self._own[target]
                 if before is not None:
                     self._own[target] = before
-        elif newest is not None and _seq(newest) > _seq(item):
+        elif newest is not None and seq_of(newest) > seq_of(item):
             logger.info("item %s was replaced by a newer one", target.hex()[:8])
             if self._own.get(target) is own:
                 del self._own[target]  # somebody else with the key has gone on
@@ -351,7 +340,7 @@ class Items:
             args[b"seq"] = seq
         enough: Callable[[], bool] | None = None if thorough else lambda: found
         paths = self._config.paths if stores else paths
-        lookup = await self._walks.walk(
+        lookup = await self._core.lookups.run(
             target, krpc.GET, args, on_reply, stores=stores, paths=paths, enough=enough
         )
         number = int.from_bytes(target, "big")
@@ -369,14 +358,17 @@ class Items:
             return None
         return item
 
-    async def _put_to(
-        self, holders: Sequence[Holder], item: Item, cas: Mapping[NodeId, int]
+    async def put_to(
+        self, holders: Sequence[Holder], item: Item, *, cas: Mapping[NodeId, int] | None = None
     ) -> Stored:
+        """Put an item on the nodes a survey (`get_all`) found, each with the `cas` given for it. It
+        is not put again."""
+        wanted = cas or {}
         stored: list[NodeInfo] = []
         refused: dict[NodeInfo, int] = {}
         asked = [holder for holder in holders if holder.token is not None]
         silent = len(asked)
-        bell = Bell()
+        news = AutoResetEvent()
 
         def heard_from(contact: NodeInfo) -> Callable[[Answer], None]:
             def came(answer: Answer) -> None:
@@ -386,7 +378,7 @@ class Items:
                 elif isinstance(answer, ErrorReply):
                     refused[contact] = answer.code
                 silent -= answer is not None
-                bell.ring()
+                news.set()
 
             return came
 
@@ -397,22 +389,41 @@ class Items:
             assert holder.token is not None
             contact = holder.contact
             args: dict[bytes, Value] = {**fields, b"token": holder.token}
-            if contact.id in cas:
-                args[b"cas"] = cas[contact.id]
-            await self._questions.ask_when_possible(
+            if contact.id in wanted:
+                args[b"cas"] = wanted[contact.id]
+            await self._core.transactions.send(
                 contact.address, krpc.PUT, args, heard_from(contact), contact.id
             )
         with trio.move_on_after(PUT_PATIENCE):
             while silent:
-                await bell.wait()
+                await news.wait()
         return Stored(item.target, tuple(stored), refused, silent)
+
+
+async def sign_next(
+    get: Callable[..., Awaitable[Item | None]],
+    key: SigningKey,
+    salt: bytes,
+    value: Value,
+    seq: int | None,
+) -> MutableItem:
+    """A value signed as the item that follows the newest one which `get` finds, or with `seq`.
+    Raises InputError when it cannot be put at all."""
+    if seq is None:
+        probe = sign(key, value, 0, salt)  # finds out, before any query, whether it is too long
+        newest = await get(probe.target, salt=salt)
+        seq = seq_of(newest) + 1 if newest is not None else 1
+        if seq > MAX_SEQ:
+            raise InputError("the item here has the highest sequence number there is")
+    return sign(key, value, seq, salt)
 
 
 def _mismatches(survey: Survey, cas: int) -> dict[NodeInfo, int]:
     """Who would refuse a put for its `cas`."""
-    others = (h for h in survey.holders if h.item is not None and _seq(h.item) != cas)
+    others = (h for h in survey.holders if h.item is not None and seq_of(h.item) != cas)
     return {holder.contact: krpc.CAS_MISMATCH for holder in others}
 
 
-def _seq(item: Item) -> int:
+def seq_of(item: Item) -> int:
+    """The sequence number; 0 of an immutable item."""
     return item.seq if isinstance(item, MutableItem) else 0

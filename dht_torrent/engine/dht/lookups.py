@@ -1,5 +1,5 @@
-"""Lookups on their way. The rule: who is asked is `dht.lookup`'s decision; here it is asked, and
-the walk ends when that says so or when its caller has enough.
+"""Lookups in the DHT. The rule: which nodes are queried is the decision of `dht.lookup`; here the
+queries are sent, and a lookup ends when that says so or when its caller has enough.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from dht_torrent.dht.krpc import NodeInfo, Reply
 from dht_torrent.dht.lookup import POINTS, Lookup
 from dht_torrent.dht.paths import Paths, search
 from dht_torrent.dht.table import Table
-from dht_torrent.engine.dht.transactions import Answer, Bell, Done, Questions
+from dht_torrent.engine.dht.transactions import Answer, Done, Transactions
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import InputError
 from dht_torrent.trace import LookupDone, Trace
 
@@ -27,25 +28,34 @@ logger = logging.getLogger(__name__)
 OnReply = Callable[[NodeInfo, Reply], None]
 
 
-class Walks:
-    """Walks towards targets, from the contacts of one table."""
+class Lookups:
+    """Makes lookups, from the contacts of one table."""
 
-    def __init__(self, table: Table, questions: Questions, config: DhtConfig, trace: Trace) -> None:
+    def __init__(
+        self, table: Table, transactions: Transactions, config: DhtConfig, trace: Trace
+    ) -> None:
+        self.table = table
+        self.transactions = transactions
+        self.config = config
+        self.trace = trace
         self.density = Density(config)
-        self.crowds = 0
-        """Walks that found a target besieged."""
-        self.want: Callable[[], Mapping[bytes, Value]] = dict
-        """What to add to a find_node, to hear of nodes in another family (BEP 32)."""
-        self._table = table
-        self._questions = questions
-        self._config = config
-        self._trace = trace
+        self.eclipses_suspected = 0
+        """Lookups whose target had suspiciously dense surroundings."""
+        self.other_table: Table | None = None
+        """The table of our node in the other address family (BEP 32)."""
+
+    def want(self) -> Mapping[bytes, Value]:
+        """What to add to a find_node: while our node of the other family knows few contacts, nodes
+        of both are wanted (BEP 32)."""
+        if self.other_table is None or not self.other_table.knows_few:
+            return {}
+        return {b"want": [b"n4", b"n6"]}
 
     async def find_node(self, target: bytes) -> Lookup | Paths:
-        """To the nodes closest to `target`."""
-        return await self.walk(target, krpc.FIND_NODE, {b"target": target})
+        """Look for the nodes closest to `target`."""
+        return await self.run(target, krpc.FIND_NODE, {b"target": target})
 
-    async def walk(
+    async def run(
         self,
         target: bytes,
         method: bytes,
@@ -56,133 +66,186 @@ class Walks:
         paths: int = 1,
         enough: Callable[[], bool] | None = None,
     ) -> Lookup | Paths:
-        """Ask `method` with `args` of ever closer nodes.
+        """Query ever closer nodes with `method` and `args`. Returns what was found.
 
-        `stores`: the result is for storing on. `paths`: on so many disjoint ways, where there are
-        contacts for that. `enough` is asked after each reply; True ends the walk early. Where the
-        closest nodes are suspiciously dense, all around them are asked as well, and then we know
-        whether the target is besieged; a store, and a search on several paths, ask (and store on)
-        those where the closest should be in any case. Raises InputError unless `target` is 20 bytes
-        long.
+        `stores`: the result is for storing on. `paths`: along so many disjoint paths, where there
+        are contacts for that. `enough` is asked after each reply; True ends the lookup early. Where
+        the closest nodes are suspiciously dense, all around them are queried as well, and then it
+        is known whether an eclipse is suspected; a store, and a lookup along several paths, query
+        (and store on) those where the closest should be in any case. Raises InputError unless
+        `target` is 20 bytes long.
         """
         if len(target) != 20:
             raise InputError(f"a target has 20 bytes, not {len(target)}")
-        config, ipv6 = self._config, self._table.ipv6
-        if method == krpc.FIND_NODE:
-            args = {**args, **self.want()}
-        began = now = trio.current_time()
-        start = self._table.first(target, max(2, paths) * config.k)
-        lookup = search(
-            target,
-            self._table.own_id,
-            config,
-            now,
-            [contact.info for contact in start],
-            paths=paths,
-            ipv6=ipv6,
-            stores=stores,
+        running = _Running(
+            self, target, method, args, on_reply, stores=stores, paths=paths, enough=enough
         )
-        bell = Bell()
+        await running.drive()
+        if running.eclipse_suspected:
+            self.eclipses_suspected += 1
+            logger.info("%s: an eclipse is suspected, as its closest nodes are too dense", running)
+        self._note(running)
+        return running.lookup
 
-        def came(contact: NodeInfo, answer: Answer) -> None:
-            if isinstance(answer, Reply):
-                lookup.answered(contact, answer.nodes(ipv6=ipv6), trio.current_time())
-                if on_reply is not None:
-                    on_reply(contact, answer)
-            else:
-                lookup.failed(contact)
-            bell.ring()
-
-        def told(contact: NodeInfo, answer: Answer) -> None:
-            nodes = answer.nodes(ipv6=ipv6) if isinstance(answer, Reply) else None
-            lookup.told(contact, nodes)
-            bell.ring()
-
-        widened = method == krpc.FIND_NODE  # which looks for nobody in particular
-        suspected = besieged = False
-        async with trio.open_nursery() as nursery:
-
-            def ask(to: NodeInfo, what: bytes, args: Mapping[bytes, Value], done: Done) -> None:
-                address, questions = to.address, self._questions
-                if not questions.ask_now(address, what, args, done, to.id, now):
-                    nursery.start_soon(
-                        questions.ask_when_possible, address, what, args, done, to.id
-                    )
-
-            def goes_on() -> bool:
-                """Ask whom there is to ask; False when the walk is over."""
-                nonlocal widened, suspected, besieged
-                if enough is not None and enough():
-                    return False
-                if lookup.done(now) and not widened:
-                    widened, suspected = True, self._is_crowded(target, lookup.closest())
-                    lookup.widen(*self._bounds(suspected, stores=stores, retries=paths > 1))
-                if lookup.done(now):  # not by calling itself, which would be a reference cycle
-                    if suspected:
-                        besieged = self._is_crowded(target, lookup.all_answered())
-                        if stores and not besieged:
-                            lookup.widen(*self._bounds(False, stores=True, retries=False))
-                    return False
-                for contact in lookup.take(now):
-                    ask(contact, method, args, partial(came, contact))
-                for contact, point in lookup.around(now):
-                    about = {b"target": point, **self.want()}
-                    ask(contact, krpc.FIND_NODE, about, partial(told, contact))
-                return True
-
-            is_on = True
-            while is_on:
-                # One scope for all replies until the first silence: a scope for each is dear.
-                with trio.CancelScope() as patience:
-                    while is_on := goes_on():
-                        patience.deadline = lookup.wake_at(now)
-                        await bell.wait()
-                        now = trio.current_time()
-                now = trio.current_time()
-            # Questions in flight go on: their answers still serve the table.
-            nursery.cancel_scope.cancel()
-        if besieged:
-            self.crowds += 1
-            logger.info("%s is besieged: its closest nodes are too dense", target.hex()[:8])
+    def _note(self, running: _Running) -> None:
+        """Tell the density, the trace and the log how it went."""
+        lookup, now = running.lookup, running.now
         closest = lookup.closest()
-        if lookup.done(now) and not stores:  # else those who do not count would be missing
-            self.density.note(target, [info.id for info in closest])
-        self._trace(
+        # Nodes that may not be stored on are left out of a store's result: they would be missing.
+        if lookup.done(now) and not running.stores:
+            self.density.note(running.target, [info.id for info in closest])
+        self.trace(
             LookupDone(
-                target,
+                running.target,
                 lookup.asked,
                 lookup.replies,
                 lookup.hops,
-                now - began,
+                now - running.began,
                 tuple([info.address for info in closest]),
-                besieged,
+                running.eclipse_suspected,
             )
         )
         logger.debug(
-            "%s %s: %d asked, %d answered, %d hops, %.3f s",
-            method.decode("ascii", "backslashreplace"),
-            target.hex()[:8],
+            "%s: %d queried, %d replied, %d hops, %.3f s",
+            running,
             lookup.asked,
             lookup.replies,
             lookup.hops,
-            now - began,
+            now - running.began,
         )
-        return lookup
 
-    def _is_crowded(self, target: bytes, answered: Sequence[NodeInfo]) -> bool:
-        return self.density.is_crowded(target, [info.id for info in answered])
 
-    def _bounds(
-        self, suspected: bool, *, stores: bool, retries: bool
-    ) -> tuple[int, int, Sequence[int]]:
-        """How far around a target to ask everybody, how many at most, and about which points; no
-        distance at all: the k closest are enough."""
-        k = self._config.k
-        if self.density.is_small:
+class _Running:
+    """One lookup under way: a decider, and the queries it asks for."""
+
+    def __init__(
+        self,
+        lookups: Lookups,
+        target: bytes,
+        method: bytes,
+        args: Mapping[bytes, Value],
+        on_reply: OnReply | None,
+        *,
+        stores: bool,
+        paths: int,
+        enough: Callable[[], bool] | None,
+    ) -> None:
+        self.target = target
+        self.stores = stores
+        self.eclipse_suspected = False
+        self.began = self.now = trio.current_time()
+        config, table = lookups.config, lookups.table
+        start = table.first(target, max(2, paths) * config.k)
+        self.lookup = search(
+            target,
+            table.own_id,
+            config,
+            self.now,
+            [contact.info for contact in start],
+            paths=paths,
+            ipv6=table.ipv6,
+            stores=stores,
+        )
+        self._lookups = lookups
+        self._transactions = lookups.transactions
+        self._ipv6 = table.ipv6
+        self._method = method
+        self._args = {**args, **lookups.want()} if method == krpc.FIND_NODE else args
+        self._on_reply = on_reply
+        self._paths = paths
+        self._enough = enough
+        self._widened = method == krpc.FIND_NODE  # which looks for no node in particular
+        self._is_dense = False
+        self._news = AutoResetEvent()
+
+    def __str__(self) -> str:
+        return f"{self._method.decode('ascii', 'backslashreplace')} {self.target.hex()[:8]}"
+
+    async def drive(self) -> None:
+        """Query until the decider or the caller has enough."""
+        async with trio.open_nursery() as nursery:
+            goes_on = True
+            while goes_on:
+                # One scope for all replies until the first timeout: a scope for each is dear.
+                with trio.CancelScope() as patience:
+                    while goes_on := self._step(nursery):
+                        patience.deadline = self.lookup.wake_at(self.now)
+                        await self._news.wait()
+                        self.now = trio.current_time()
+                self.now = trio.current_time()
+            # Queries in flight stay so: their responses still serve the table.
+            nursery.cancel_scope.cancel()
+
+    def _step(self, nursery: trio.Nursery) -> bool:
+        """Query the nodes whose turn it is; False when the lookup is over."""
+        if self._enough is not None and self._enough():
+            return False
+        while self.lookup.done(self.now):
+            if not self._widen():
+                return False
+        for contact in self.lookup.take(self.now):
+            self._query(nursery, contact, self._method, self._args, partial(self._came, contact))
+        for contact, point in self.lookup.around(self.now):
+            args = {b"target": point, **self._lookups.want()}
+            done = partial(self._came_around, contact)
+            self._query(nursery, contact, krpc.FIND_NODE, args, done)
+        return True
+
+    def _query(
+        self,
+        nursery: trio.Nursery,
+        to: NodeInfo,
+        method: bytes,
+        args: Mapping[bytes, Value],
+        done: Done,
+    ) -> None:
+        transactions = self._transactions
+        if not transactions.try_send(to.address, method, args, done, to.id, self.now):
+            nursery.start_soon(transactions.send, to.address, method, args, done, to.id)
+
+    def _came(self, contact: NodeInfo, answer: Answer) -> None:
+        if isinstance(answer, Reply):
+            nodes = answer.nodes(ipv6=self._ipv6)
+            self.lookup.answered(contact, nodes, trio.current_time())
+            if self._on_reply is not None:
+                self._on_reply(contact, answer)
+        else:
+            self.lookup.failed(contact)
+        self._news.set()
+
+    def _came_around(self, contact: NodeInfo, answer: Answer) -> None:
+        nodes = answer.nodes(ipv6=self._ipv6) if isinstance(answer, Reply) else None
+        self.lookup.told(contact, nodes)
+        self._news.set()
+
+    def _widen(self) -> bool:
+        """The closest nodes are known: look at those around them, as far as that is due. False
+        when it is not."""
+        if not self._widened:
+            self._widened = True
+            self._is_dense = self._looks_dense(self.lookup.closest())
+            self.lookup.widen(*self._bounds(self._is_dense))
+            return True
+        if self._is_dense:
+            self._is_dense = False
+            self.eclipse_suspected = self._looks_dense(self.lookup.all_answered())
+            if self.stores and not self.eclipse_suspected:
+                self.lookup.widen(*self._bounds(False))
+        return False
+
+    def _looks_dense(self, answered: Sequence[NodeInfo]) -> bool:
+        return self._lookups.density.is_crowded(self.target, [info.id for info in answered])
+
+    def _bounds(self, is_dense: bool) -> tuple[int, int, Sequence[int]]:
+        """How far around the target to query all nodes, how many at most, and about which points;
+        no distance at all: the k closest are enough."""
+        config, density = self._lookups.config, self._lookups.density
+        k = config.k
+        if density.is_small:
             return 0, k, ()
-        if suspected or (retries and not stores):
+        if is_dense or (self._paths > 1 and not self.stores):
             # Twice as many as should be there: k honest ones are among them, wherever they stand.
-            return self.density.radius(2 * k), self._config.lookup_widest, POINTS
-        # Who crowds a key out must not have it alone, even unnoticed. The radius is a guess, and a
+            return density.radius(2 * k), config.lookup_widest, POINTS
+        # An eclipse must not have a key to itself, even unnoticed. The radius is a guess, and a
         # young node's a poor one: a store on several times k nodes would be a burden to them.
-        return (self.density.radius(k), 4 * k, ()) if stores else (0, k, ())
+        return (density.radius(k), 4 * k, ()) if self.stores else (0, k, ())

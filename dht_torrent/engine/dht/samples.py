@@ -1,4 +1,4 @@
-"""Asking nodes what they store (BEP 51). The rule: nobody is asked again before the interval it
+"""Asks nodes what they store (BEP 51). The rule: no node is asked again before the interval it
 named has passed.
 """
 
@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import trio
 
-from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.engine.dht.transactions import Questions
+from dht_torrent.engine.dht.core import Core
 from dht_torrent.errors import NoReply
 from dht_torrent.ids import Address, InfoHash
 
@@ -31,21 +30,22 @@ class Sample:
 
 
 class Samples:
-    """Asks for samples, and remembers them."""
+    """Samples of other nodes' stores, remembered for as long as they hold."""
 
-    def __init__(self, questions: Questions, config: DhtConfig) -> None:
-        self._questions = questions
-        self._longest = config.samples_interval
-        self._kept = config.samples_kept
+    def __init__(self, core: Core) -> None:
+        self._transactions = core.transactions
+        self._longest = core.config.samples_interval
+        self._kept = core.config.samples_kept
         self._known: OrderedDict[Address, tuple[float, Sample]] = OrderedDict()
 
-    async def ask(self, address: Address, target: bytes) -> Sample:
-        """See `Dht.sample`."""
+    async def get(self, address: Address, target: bytes) -> Sample:
+        """Infohashes that the node at `address` stores, and nodes near `target`. Asked again before
+        the interval it named is over, its earlier answer is given. Raises NoReply."""
         expires, known = self._known.get(address, (float("-inf"), None))
         if known is not None and trio.current_time() < expires:
             await trio.lowlevel.checkpoint()
             return known
-        reply = await self._questions.ask(address, krpc.SAMPLE_INFOHASHES, {b"target": target})
+        reply = await self._transactions.query(address, krpc.SAMPLE_INFOHASHES, {b"target": target})
         raw = reply.body.get(b"samples")
         if not isinstance(raw, bytes) or len(raw) % 20:
             raise NoReply(f"{address} gives no samples")

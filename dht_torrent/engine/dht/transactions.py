@@ -1,5 +1,5 @@
-"""Our KRPC queries in flight. The rule: each question ends exactly once, by the answer that bears
-its transaction id from the very address it went to, or by silence; and there is a bound on how
+"""Our KRPC queries in flight. The rule: each transaction ends exactly once, by the response that
+bears its id from the very address the query went to, or by a timeout; and there is a bound on how
 many there are, and on how fast they go to one place.
 """
 
@@ -18,111 +18,79 @@ from dht_torrent.dht import krpc
 from dht_torrent.dht.krpc import ErrorReply, Query, Reply
 from dht_torrent.dht.origins import Home, home
 from dht_torrent.dht.rate_limits import Pace
+from dht_torrent.dht.table import Table
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import NoReply
 from dht_torrent.ids import Address, NodeId
 
 Answer = Reply | ErrorReply | None
-"""What came to a question; None is silence."""
+"""What came back for a query; None is a timeout."""
 Done = Callable[[Answer], None]
 
 
-class Bell:
-    """Wakes its one waiter; rung while nobody waits, it wakes the next at once."""
-
-    __slots__ = ("_rung", "_waiter")
-
-    # A lookup waits for each reply, and many lookups for thousands: an Event for each is dear.
-    def __init__(self) -> None:
-        self._rung = False
-        self._waiter: trio.lowlevel.Task | None = None
-
-    def ring(self) -> None:
-        self._rung = True
-        if self._waiter is not None:
-            waiter, self._waiter = self._waiter, None
-            trio.lowlevel.reschedule(waiter)
-
-    async def wait(self) -> None:
-        if self._rung:
-            await trio.lowlevel.checkpoint()
-        else:
-            self._waiter = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._give_up)
-        self._rung = False
-
-    def _give_up(self, _: object) -> trio.lowlevel.Abort:
-        self._waiter = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
-
 @dataclass(slots=True, eq=False)
-class Question:
-    """One query in flight. `done` is called exactly once."""
+class Transaction:
+    """One query that waits for its response. `done` is called exactly once."""
 
     to: Address
     expected: NodeId | None
-    """Who should answer, if that is known."""
-    asked_at: float
+    """The responder's id, if it is known."""
+    sent_at: float
     done: Done
     unproven: Home | None
-    """Where it went, if nobody there had answered us when it was asked."""
+    """Where it went, if nobody there had answered us when it was sent."""
 
 
-class Questions:
-    """Asks, waits, gives up. `send` sends; `asked` hears where each question goes, and says as
-    `proven` does whether somebody there has answered us before; `silent` hears of each question
-    nobody answered."""
+class Transactions:
+    """Sends queries, waits for the responses, gives up."""
 
     def __init__(
         self,
-        node_id: NodeId,
+        table: Table,
         config: DhtConfig,
         key: bytes,
         *,
         send: Callable[[bytes, Address], None],
-        asked: Callable[[Address, float], bool],
-        silent: Callable[[Question, float], None],
-        proven: Callable[[Address], bool],
     ) -> None:
-        self.asked = 0
-        self.node_id = node_id
-        """Ours, in every question."""
+        """`key` makes the transaction ids unpredictable. `send` sends one datagram, or loses it."""
+        self.queries = 0
+        """How many were ever sent."""
+        self.on_timeout: Callable[[Transaction, float], None] = _ignore_timeout
+        """Hears of each query that was not answered."""
+        self._table = table
         self._config = config
         self._key = key
         self._send = send
-        self._asked = asked
-        self._silent = silent
-        self._proven = proven
         self._pace = Pace(config)
-        # In order of asking; all live equally long, so the first is always the first to expire.
-        self._pending: OrderedDict[tuple[Address, bytes], Question] = OrderedDict()
+        # In order of sending; all live equally long, so the first is always the first to expire.
+        self._pending: OrderedDict[tuple[Address, bytes], Transaction] = OrderedDict()
         self._unproven: dict[Home, int] = {}  # how many of them went to an unproven address
-        self._first = Bell()
-        self._room = trio.Event()
-        self._waiting = 0  # tasks that wait for it
+        self._first = AutoResetEvent()
+        self._room = AutoResetEvent()
         self._closed = False
         self._tids: list[bytes] = []
         self._digests = 0
 
     def __len__(self) -> int:
-        """Questions in flight."""
+        """Transactions in flight."""
         return len(self._pending)
 
-    def is_asking(self, stranger: Address) -> bool:
-        """Whether somebody there, who has not answered us before, is being asked something."""
-        return home(stranger) in self._unproven
+    def is_querying(self, unproven: Address) -> bool:
+        """Whether a query to a node there that has not answered us before is in flight."""
+        return home(unproven) in self._unproven
 
-    async def ask(self, to: Address, method: bytes, args: Mapping[bytes, Value]) -> Reply:
-        """Raises NoReply for silence and for refusals."""
+    async def query(self, to: Address, method: bytes, args: Mapping[bytes, Value]) -> Reply:
+        """Query one node and wait. Raises NoReply for a timeout and for an error response."""
         got: list[Answer] = []
-        bell = Bell()
+        answered = AutoResetEvent()
 
         def done(answer: Answer) -> None:
             got.append(answer)
-            bell.ring()
+            answered.set()
 
-        await self.ask_when_possible(to, method, args, done)
-        await bell.wait()
+        await self.send(to, method, args, done)
+        while not got:
+            await answered.wait()
         answer = got[0]
         if isinstance(answer, Reply):
             return answer
@@ -130,7 +98,7 @@ class Questions:
             raise NoReply(f"{to} refused: {answer.code} {answer.text}", code=answer.code)
         raise NoReply(f"no answer from {to}")
 
-    async def ask_when_possible(
+    async def send(
         self,
         to: Address,
         method: bytes,
@@ -138,20 +106,16 @@ class Questions:
         done: Done,
         expected: NodeId | None = None,
     ) -> None:
-        """Wait for room among the questions in flight, and until another one may go to `to`."""
+        """Send a query, once there is room among those in flight and another one may go to `to`."""
         now = trio.current_time()
         when = self._pace.book(to, now)
         if when > now:
             await trio.sleep_until(when)
         while not self._has_room(to) and not self._closed:
-            self._waiting += 1
-            try:
-                await self._room.wait()
-            finally:
-                self._waiting -= 1
-        self._ask(to, method, args, done, expected, trio.current_time())
+            await self._room.wait()
+        self._begin(to, method, args, done, expected, trio.current_time())
 
-    def ask_now(
+    def try_send(
         self,
         to: Address,
         method: bytes,
@@ -160,50 +124,50 @@ class Questions:
         expected: NodeId | None,
         now: float,
     ) -> bool:
-        """Ask if that is possible without waiting; False if it is not, and nothing was done."""
+        """Send a query if that needs no waiting; else False, and nothing was done."""
         if not self._has_room(to) or not self._pace.is_free(to, now):
             return False
         self._pace.book(to, now)
-        self._ask(to, method, args, done, expected, now)
+        self._begin(to, method, args, done, expected, now)
         return True
 
-    def match(self, message: Reply | ErrorReply, source: Address) -> Question | None:
-        """The question this answers, which is in flight no more; the caller calls its `done`.
-        None when nothing was asked there."""
-        question = self._pending.pop((source, message.tid), None)
-        if question is not None:
-            self._ended(question)
-            self._make_room()
-        return question
+    def match(self, message: Reply | ErrorReply, source: Address) -> Transaction | None:
+        """The transaction this ends, which is in flight no more; the caller calls its `done`.
+        None for a response that nobody waits for."""
+        transaction = self._pending.pop((source, message.tid), None)
+        if transaction is not None:
+            self._ended(transaction)
+            self._room.set()
+        return transaction
 
     async def expire(self) -> None:
-        """A service: ends the questions nobody answers within `hard_timeout`."""
+        """A service: ends the transactions that get no response within `hard_timeout`."""
         timeout = self._config.hard_timeout
         while True:
             if not self._pending:
                 await self._first.wait()
                 continue
-            await trio.sleep_until(next(iter(self._pending.values())).asked_at + timeout)
+            await trio.sleep_until(next(iter(self._pending.values())).sent_at + timeout)
             now = trio.current_time()
             while self._pending:
-                key, question = next(iter(self._pending.items()))
-                if question.asked_at + timeout > now:
+                key, transaction = next(iter(self._pending.items()))
+                if transaction.sent_at + timeout > now:
                     break
                 del self._pending[key]
-                self._ended(question)
-                self._silent(question, now)
-                question.done(None)
-            self._make_room()
+                self._ended(transaction)
+                self.on_timeout(transaction, now)
+                transaction.done(None)
+            self._room.set()
 
     def close(self) -> None:
-        """Ends all questions, and those to come, with silence."""
+        """End all transactions, and those to come, as timed out."""
         self._closed = True
         while self._pending:
-            _, question = self._pending.popitem()
-            question.done(None)
+            _, transaction = self._pending.popitem()
+            transaction.done(None)
         self._room.set()
 
-    def _ask(
+    def _begin(
         self,
         to: Address,
         method: bytes,
@@ -215,21 +179,21 @@ class Questions:
         if self._closed:
             done(None)
             return
-        self.asked += 1
+        self.queries += 1
         tid = self._tid()
         earlier = self._pending.pop((to, tid), None)
         if earlier is not None:  # once in four thousand million
             self._ended(earlier)
             earlier.done(None)
-        named: dict[bytes, Value] = {b"id": self.node_id, **args}
+        named: dict[bytes, Value] = {b"id": self._table.own_id, **args}
         query = Query(tid, method, named, krpc.VERSION, self._config.read_only)
         if not self._pending:
-            self._first.ring()
-        place = None if self._asked(to, now) else home(to)
+            self._first.set()
+        place = None if self._table.asked(to, now) else home(to)
         if place is not None:
             self._unproven[place] = self._unproven.get(place, 0) + 1
-        self._pending[to, tid] = Question(to, expected, now, done, place)
-        # A datagram that cannot leave is like one that is lost: the silence will tell.
+        self._pending[to, tid] = Transaction(to, expected, now, done, place)
+        # A datagram that cannot leave is like one that is lost: it times out.
         self._send(krpc.encode(query), to)
 
     def _has_room(self, to: Address) -> bool:
@@ -238,10 +202,10 @@ class Questions:
             return False
         if config.unlimited or self._unproven.get(home(to), 0) < config.max_unproven:
             return True
-        return self._proven(to)
+        return self._table.at(to) is not None
 
-    def _ended(self, question: Question) -> None:
-        place = question.unproven
+    def _ended(self, transaction: Transaction) -> None:
+        place = transaction.unproven
         if place is None:
             return
         left = self._unproven[place] - 1
@@ -260,14 +224,10 @@ class Questions:
             self._tids = [digest[at : at + 4] for at in range(0, len(digest), 4)]
         return self._tids.pop()
 
-    def _make_room(self) -> None:
-        if self._waiting:
-            self._room.set()
-            self._room = trio.Event()
-
 
 def ignore(answer: Answer) -> None:
-    """For questions whose answer matters to the table alone."""
+    """For queries whose response matters to the table alone."""
 
 
-__all__ = ["Answer", "Bell", "Done", "Question", "Questions", "ignore"]
+def _ignore_timeout(transaction: Transaction, now: float) -> None:
+    """Until somebody cares."""

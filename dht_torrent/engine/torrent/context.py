@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from dht_torrent.config import Config
-from dht_torrent.engine.dht.dual_stack import Families
+from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.net.protocols import Network
 from dht_torrent.engine.state import StateDir
@@ -39,7 +39,7 @@ class Host:
 
     config: Config
     network: Network
-    dht: Families
+    dht: DualStack
     disk: Disk
     state: StateDir | None
     rng: random.Random

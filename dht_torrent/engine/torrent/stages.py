@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-from dht_torrent.engine.dht.dual_stack import Families
+from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.torrent.connections import Crowd
 from dht_torrent.engine.torrent.metadata import InfoFetch
 from dht_torrent.engine.torrent.swarm import Swarm
@@ -78,7 +78,7 @@ def state_of(stage: Stage) -> State:
             return "paused"
 
 
-def why_stuck(stage: Stage, crowd: Crowd, dht: Families | None, lookup: str) -> str | None:
+def why_stuck(stage: Stage, crowd: Crowd, dht: DualStack | None, lookup: str) -> str | None:
     """Why nothing moves, in one line; None when all is well.
 
     `dht` is None for a private torrent; `lookup` says how the last one went."""
@@ -115,7 +115,7 @@ def why_stuck(stage: Stage, crowd: Crowd, dht: Families | None, lookup: str) -> 
     return f"{count} connected; {'it does not send' if one else 'none sends'} what we asked for"
 
 
-def _why_no_peers(crowd: Crowd, dht: Families | None, lookup: str) -> str:
+def _why_no_peers(crowd: Crowd, dht: DualStack | None, lookup: str) -> str:
     known = _known(crowd.candidates.outlook())
     if known:
         known = _with_mismatches(known, crowd)

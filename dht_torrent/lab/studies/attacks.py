@@ -38,7 +38,7 @@ async def mixed(world: World, count: int, done: Progress) -> list[Look]:
     async def one(number: int) -> None:
         item = immutable(world.rng.randbytes(32))
         publisher, looker = world.outsiders(item.target)
-        await publisher.put(item, keep=False)
+        await publisher.items.put(item, keep=False)
         await world.announce(publisher, item.target)
         looks[number] = [
             await world.look_for_peers(looker, item.target, publisher),
@@ -92,7 +92,7 @@ async def _besiege(world: World, size: int, early: bool, lookers: Sequence[Dht])
     publisher, looker = world.outsiders(target, lookers)
 
     async def publish() -> None:
-        await publisher.put(item, keep=False)
+        await publisher.items.put(item, keep=False)
         await world.announce(publisher, target)
 
     if early:

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 import trio
 
 from dht_torrent.config import DhtConfig
+from dht_torrent.dht import krpc
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.ids import Address, InfoHash
@@ -53,7 +54,6 @@ MIN_HONEST: Final = 40
 FIRST_HONEST: Final = 8
 """Nodes there before the first adversary."""
 
-_QUERY_TAIL: Final = b"1:y1:qe"
 _TARGETS: Final = (b"9:info_hash20:", b"6:target20:")
 
 
@@ -187,17 +187,17 @@ class World:
 
     async def announce(self, publisher: Dht, target: bytes) -> None:
         """Once: it is not repeated when the network changes."""
-        await publisher.find_peers(
+        await publisher.announces.find_peers(
             InfoHash(target), announce_port=ADVERTISED, on_peers=lambda peers: None
         )
-        publisher.withdraw(InfoHash(target))
+        publisher.announces.withdraw(InfoHash(target))
 
     async def look_for_peers(self, looker: Dht, target: bytes, publisher: Dht) -> Look:
         """Whether `looker` finds that `publisher` has the torrent."""
         wanted = Address(publisher.address.host, ADVERTISED)
 
         async def find() -> bool:
-            found = await looker.find_peers(InfoHash(target), on_peers=lambda peers: None)
+            found = await looker.announces.find_peers(InfoHash(target), on_peers=lambda peers: None)
             return wanted in found.peers
 
         return await self._look("get_peers", looker, target, find)
@@ -206,7 +206,7 @@ class World:
         """Whether `looker` gets the item."""
 
         async def find() -> bool:
-            return await looker.get(target) is not None
+            return await looker.items.get(target) is not None
 
         return await self._look("get", looker, target, find)
 
@@ -254,7 +254,7 @@ class World:
             self.victim_bytes += len(data)
         if source in self.hostile:
             self.hostile_bytes += len(data)
-        elif self._asked and data.endswith(_QUERY_TAIL):
+        elif self._asked and data.endswith(krpc.QUERY_TAIL):
             for key in _TARGETS:
                 at = data.find(key)
                 if at >= 0:

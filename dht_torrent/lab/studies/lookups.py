@@ -142,8 +142,12 @@ class Lookups:
     async def _peers(self, publisher: Dht) -> Search:
         info_hash = InfoHash(self.rng.randbytes(20))
         self._walks[info_hash] = []
-        stored = await publisher.find_peers(info_hash, announce_port=PORT, on_peers=_ignore)
-        publisher.withdraw(info_hash)  # once is enough: what is stored now stays for 45 minutes
+        stored = await publisher.announces.find_peers(
+            info_hash, announce_port=PORT, on_peers=_ignore
+        )
+        publisher.announces.withdraw(
+            info_hash
+        )  # once is enough: what is stored now stays for 45 minutes
         chosen = self._chosen(info_hash)
         searcher = self._other_than(publisher, chosen)
         began = trio.current_time()
@@ -153,7 +157,7 @@ class Lookups:
             if publisher.address in peers:
                 first.append(trio.current_time() - began)
 
-        result = await searcher.find_peers(info_hash, on_peers=came)
+        result = await searcher.announces.find_peers(info_hash, on_peers=came)
         return self._judge(
             "peers",
             publisher,
@@ -168,11 +172,11 @@ class Lookups:
     async def _item(self, publisher: Dht) -> Search:
         item = immutable(self.rng.randbytes(20))
         self._walks[item.target] = []
-        stored = await publisher.put(item, keep=False)
+        stored = await publisher.items.put(item, keep=False)
         chosen = self._chosen(item.target)
         searcher = self._other_than(publisher, chosen)
         began = trio.current_time()
-        found = await searcher.get(item.target) == item
+        found = await searcher.items.get(item.target) == item
         seconds = trio.current_time() - began
         first = seconds if found else None
         return self._judge(

@@ -41,9 +41,11 @@ class Value:
     async def find(self, dht: Dht) -> bool:
         """Look it up from `dht`, as a client would; whether it was found."""
         if self.item is None:
-            found = await dht.find_peers(InfoHash(self.target), on_peers=lambda peers: None)
+            found = await dht.announces.find_peers(
+                InfoHash(self.target), on_peers=lambda peers: None
+            )
             return any(peer in self.peers for peer in found.peers)
-        return await dht.get(self.target, salt=self.salt) == self.item
+        return await dht.items.get(self.target, salt=self.salt) == self.item
 
 
 def make(kind: Kind, rng: random.Random) -> Value:
@@ -64,12 +66,14 @@ async def put(network: DhtNet, number: int, value: Value, *, keep: bool) -> None
     again by itself; an announce needs `announce_again` for that."""
     dht = network.nodes[number]
     if value.item is not None:
-        await dht.put(value.item, keep=keep)
+        await dht.items.put(value.item, keep=keep)
         return
     value.peers[host_address(number)] = None
-    await dht.find_peers(InfoHash(value.target), announce_port=PORT, on_peers=lambda peers: None)
+    await dht.announces.find_peers(
+        InfoHash(value.target), announce_port=PORT, on_peers=lambda peers: None
+    )
     if not keep:
-        dht.withdraw(InfoHash(value.target))
+        dht.announces.withdraw(InfoHash(value.target))
 
 
 async def announce_again(network: DhtNet, number: int, value: Value) -> None:

@@ -108,8 +108,8 @@ async def test_a_flood_from_one_network_is_remembered_in_bounded_space(
         assert arrive(lab, victim, query(b"ping"), forged(number))
     await trio.sleep(1)
     assert victim.status().queries_in == 3000
-    assert len(victim._queries._limit) == 500
-    assert len(victim._strangers) == CONFIG.verify_queue
+    assert len(victim._responder._limit) == 500
+    assert len(victim._core.ping_queue) == CONFIG.verify_queue
 
 
 async def test_others_get_their_turn_after_every_few_datagrams_of_a_flood(
@@ -155,7 +155,7 @@ async def test_a_whole_subnet_is_sent_no_more_than_the_send_rate_and_a_few_large
     for the rest: there is no limit on *small* answers to a /24 alone."""
     dht = (await lab.nodes(9, public=True))[0]
     for number in range(8):
-        await dht.put_immutable(b"%d" % number * 990)
+        await dht.items.put_immutable(b"%d" % number * 990)
     targets = [immutable(b"%d" % number * 990).target for number in range(8)]
     sizes: list[int] = []
     large = 0

@@ -20,7 +20,7 @@ from dht_torrent.config import DhtConfig, DiskConfig
 from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.items import SigningKey
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.engine.dht.dual_stack import Families
+from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.torrent.connections import MAX_SECOND_LOOKS, SECOND_LOOK
 from dht_torrent.errors import InputError, NoReply
@@ -158,12 +158,13 @@ async def test_many_tips_from_the_other_family_are_taken_only_by_who_knows_few(
     invented = [NodeInfo(NodeId(bytes([n]) * 20), Address("fd00::bad", n)) for n in range(1, 200)]
     asked = (poor.status().queries_out, rich.status().queries_out)
     for dht in (poor, rich):
-        dht.heard_of(invented, Address("10.0.0.9", 1))
+        dht.referred(invented, Address("10.0.0.9", 1), trio.current_time())
     # A handful, whatever was told; and by the other one nobody at all.
     assert poor.status().queries_out - asked[0] == CONFIG.k
     assert rich.status().queries_out == asked[1]
     before = poor.status().queries_out
-    poor.heard_of(invented, Address("11.0.0.9", 1))  # who is outside cannot know our network
+    # A node outside cannot know our network.
+    poor.referred(invented, Address("11.0.0.9", 1), trio.current_time())
     assert poor.status().queries_out == before
 
 
@@ -443,6 +444,6 @@ def test_there_is_one_dht_of_a_family_and_at_least_one() -> None:
 
     for wrong in ([], [of("10.0.0.1"), of("10.0.0.2")]):
         with pytest.raises(ValueError, match="of each address family"):
-            Families(wrong)
-    families = Families([of("fd00::1"), of("10.0.0.1")])
+            DualStack(wrong)
+    families = DualStack([of("fd00::1"), of("10.0.0.1")])
     assert [dht.address.host for dht in families] == ["10.0.0.1", "fd00::1"]

@@ -112,14 +112,14 @@ async def test_a_scrape_counts_seeds_and_downloaders_once_each(
 ) -> None:
     nodes = await lab.nodes(15)
     for dht in nodes[:5]:
-        await dht.find_peers(HASH, announce_port=5000, seed=True, on_peers=Found())
+        await dht.announces.find_peers(HASH, announce_port=5000, seed=True, on_peers=Found())
     for dht in nodes[5:12]:
-        await dht.find_peers(HASH, announce_port=5000, on_peers=Found())
-    scrape = await nodes[14].scrape(HASH)
+        await dht.announces.find_peers(HASH, announce_port=5000, on_peers=Found())
+    scrape = await nodes[14].announces.scrape(HASH)
     assert round(scrape.seeds) == 5
     assert round(scrape.downloaders) == 7
     assert scrape.answered >= 7
-    empty = await nodes[14].scrape(InfoHash(b"e" * 20))
+    empty = await nodes[14].announces.scrape(InfoHash(b"e" * 20))
     assert (empty.seeds, empty.downloaders) == (0, 0)
 
 
@@ -137,7 +137,7 @@ async def test_filters_of_the_wrong_size_count_nobody(lab: Lab, autojump_clock: 
 
     lab.nursery.start_soon(lie)
     await dht.ping(raw.address)
-    scrape = await dht.scrape(HASH)
+    scrape = await dht.announces.scrape(HASH)
     assert (scrape.seeds, scrape.downloaders, scrape.answered) == (0, 0, 0)
 
 
@@ -152,15 +152,15 @@ async def test_a_node_is_asked_for_samples_once_in_its_interval(
     await two.bootstrapped()
     for number in range(30):
         info_hash = InfoHash(number.to_bytes(20, "big"))
-        await two.find_peers(info_hash, announce_port=5000, on_peers=Found())
+        await two.announces.find_peers(info_hash, announce_port=5000, on_peers=Found())
     before = one.status().queries_in
-    sample = await two.sample(one.address)
+    sample = await two.samples.get(one.address, two.random_id())
     assert (sample.interval, sample.num, len(sample.samples)) == (600, 30, 20)
     assert all(int.from_bytes(info_hash, "big") < 30 for info_hash in sample.samples)
-    assert await two.sample(one.address) is sample
+    assert await two.samples.get(one.address, two.random_id()) is sample
     assert one.status().queries_in == before + 1
     await trio.sleep(601)
-    assert await two.sample(one.address) is not sample
+    assert await two.samples.get(one.address, two.random_id()) is not sample
 
 
 async def test_a_node_that_gives_no_samples_is_no_error_of_ours(
@@ -175,7 +175,7 @@ async def test_a_node_that_gives_no_samples_is_no_error_of_ours(
 
     lab.nursery.start_soon(answer)
     with pytest.raises(NoReply, match="no samples"):
-        await dht.sample(raw.address)
+        await dht.samples.get(raw.address, dht.random_id())
 
 
 # --- other limits --------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ async def test_ten_thousand_queries_in_a_victims_name_send_it_little(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
     dht = await lab.node("11.0.0.1")
-    stored = await dht.put_immutable(b"x" * 990)
+    stored = await dht.items.put_immutable(b"x" * 990)
     victim = await lab.raw("12.0.0.1")
     sent = got = 0
     for number in range(10_000):
@@ -311,7 +311,7 @@ async def test_a_key_whose_closest_are_dense_by_chance_is_asked_around_and_not_c
     first, *_ = [record for record in lab.records if isinstance(record, LookupDone)]
     assert len(first.closest) >= 12, "sixteen are expected so near"
     assert not first.besieged
-    assert looker.status().besieged == 0
+    assert looker.status().eclipses_suspected == 0
 
 
 @pytest.mark.parametrize("invented", [0, 16])
@@ -376,8 +376,8 @@ async def test_two_nodes_of_ours_tell_of_each_others_family(
             others = {family: nodes[1].node_id for family, nodes in (("n4", four), ("n6", six))}
             assert {others[family] for family in want} <= told
             assert {others[family] for family in others if family not in want}.isdisjoint(told)
-    announced = await six[1].find_peers(HASH, announce_port=5000, on_peers=Found())
+    announced = await six[1].announces.find_peers(HASH, announce_port=5000, on_peers=Found())
     assert announced.announced_to == 1
-    found = await six[0].find_peers(HASH, on_peers=Found())
+    found = await six[0].announces.find_peers(HASH, on_peers=Found())
     assert found.peers == (Address("fd00::2", 5000),)
     assert (await find(four[0])).peers == ()

@@ -12,7 +12,8 @@ from trio.testing import MockClock
 from dht_torrent import bencode
 from dht_torrent.dht import krpc
 from dht_torrent.dht.krpc import NodeInfo, Query, Reply
-from dht_torrent.engine.dht.node import Dht, PeerLookup
+from dht_torrent.engine.dht.announces import PeerLookup
+from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.net.protocols import DatagramSocket
 from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.errors import InputError, NoReply
@@ -62,11 +63,11 @@ async def test_two_nodes_that_want_the_same_hear_of_each_other_at_once(
 ) -> None:
     one = await lab.node("10.0.0.1")
     heard_by_one, heard_by_two = Found(), Found()
-    await one.find_peers(HASH, announce_port=5000, on_peers=heard_by_one)
+    await one.announces.find_peers(HASH, announce_port=5000, on_peers=heard_by_one)
     two = await lab.node("10.0.0.2", one)
     with trio.fail_after(1):
         await two.bootstrapped()
-        await two.find_peers(HASH, announce_port=5001, on_peers=heard_by_two)
+        await two.announces.find_peers(HASH, announce_port=5001, on_peers=heard_by_two)
         assert Address("10.0.0.2", 5001) in await heard_by_one.some()
         assert Address("10.0.0.1", 5000) in await heard_by_two.some()
 
@@ -76,7 +77,7 @@ async def test_a_search_that_began_before_anybody_was_there_gets_its_peers_later
 ) -> None:
     one = await lab.node("10.0.0.1")
     heard = Found()
-    await one.find_peers(HASH, announce_port=5000, on_peers=heard)
+    await one.announces.find_peers(HASH, announce_port=5000, on_peers=heard)
     two = await lab.node("10.0.0.2", one)
     await two.bootstrapped()
     await find(two, 5001)
@@ -88,7 +89,7 @@ async def test_a_withdrawn_torrent_is_not_announced_again(
 ) -> None:
     one = await lab.node("10.0.0.1")
     await find(one, 5000)
-    one.withdraw(HASH)
+    one.announces.withdraw(HASH)
     two = await lab.node("10.0.0.2", one)
     await two.bootstrapped()
     assert (await find(two)).peers == ()
@@ -106,7 +107,7 @@ async def test_the_port_announced_is_implied_when_it_is_the_udp_port(
     search = Found()
 
     async def announce() -> None:
-        await two.find_peers(HASH, announce_port=7000, on_peers=search)
+        await two.announces.find_peers(HASH, announce_port=7000, on_peers=search)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(announce)
@@ -423,7 +424,7 @@ async def test_a_refusal_carries_its_code(lab: Lab, autojump_clock: MockClock) -
     one = await lab.node("10.0.0.1")
     two = await lab.node("10.0.0.2")
     with pytest.raises(NoReply, match="Method Unknown") as refusal:
-        await one.ask(two.address, b"no_such_thing")
+        await one.query(two.address, b"no_such_thing")
     assert refusal.value.code == 204
 
 
@@ -504,7 +505,9 @@ async def test_many_searches_through_one_neighbour_offend_nobody(
 
     async def announce(number: int) -> None:
         info_hash = InfoHash(number.to_bytes(20, "big"))
-        results.append(await two.find_peers(info_hash, announce_port=5000, on_peers=Found()))
+        results.append(
+            await two.announces.find_peers(info_hash, announce_port=5000, on_peers=Found())
+        )
 
     async with trio.open_nursery() as nursery:
         for number in range(100):
@@ -522,7 +525,7 @@ async def test_values_from_liars_are_bounded_and_inward_addresses_dropped(
     lab.nursery.start_soon(_liar, raw)
     assert await dht.ping(raw.address) == OTHER
     heard = Found()
-    found = await dht.find_peers(HASH, on_peers=heard)
+    found = await dht.announces.find_peers(HASH, on_peers=heard)
     assert set(found.peers) == {Address("13.0.0.1", 1)}
     assert heard.peers == [Address("13.0.0.1", 1)]
 
@@ -601,11 +604,11 @@ async def test_a_network_cut_in_two_for_an_hour_grows_together_again(
     lab.net.partition(far)
     await trio.sleep(60 * MINUTE)
     assert [dht.status().good for dht in nodes] == [7] * 16
-    await nodes[12].find_peers(HASH, announce_port=5000, on_peers=Found())
+    await nodes[12].announces.find_peers(HASH, announce_port=5000, on_peers=Found())
     assert (await find(nodes[2])).peers == ()
     lab.net.heal()
     await trio.sleep(30 * MINUTE)
-    await nodes[12].find_peers(HASH, announce_port=5000, on_peers=Found())
+    await nodes[12].announces.find_peers(HASH, announce_port=5000, on_peers=Found())
     for dht in nodes:
         assert (await find(dht)).peers == (Address("10.0.0.13", 5000),)
 
@@ -665,13 +668,13 @@ async def test_two_nodes_on_loopback_sockets_find_each_other_in_a_moment() -> No
         assert first == one.address
         assert first.port
         heard = Found()
-        await one.find_peers(HASH, announce_port=5000, on_peers=heard)
+        await one.announces.find_peers(HASH, announce_port=5000, on_peers=heard)
         socket = await network.open_udp(bind)
         two = Dht(network, socket, CONFIG, rng=random.Random(2), bootstrap=[HostPort(*first)])
         await nursery.start(two.run)
         with trio.fail_after(5):
             await two.bootstrapped()
-            found = await two.find_peers(HASH, announce_port=5001, on_peers=Found())
+            found = await two.announces.find_peers(HASH, announce_port=5001, on_peers=Found())
             assert Address("127.0.0.1", 5000) in found.peers
             await heard.some()
         nursery.cancel_scope.cancel()
@@ -702,6 +705,6 @@ async def test_twenty_nodes_on_loopback_sockets_look_up_in_milliseconds() -> Non
 async def test_a_target_of_another_length_is_refused(lab: Lab, autojump_clock: MockClock) -> None:
     one, _ = await lab.nodes(2)
     for target in (b"", b"x" * 19, b"x" * 32):
-        for search in (one.find_node, one.get, one.get_all):
+        for search in (one.find_node, one.items.get, one.items.get_all):
             with pytest.raises(InputError, match="20 bytes"):
                 await search(target)

@@ -90,6 +90,6 @@ async def test_what_is_being_announced_is_not_announced_again_meanwhile(
     lab.net.tap = heard
     late = await lab.node("10.0.1.1", nodes[0])
     await late.bootstrapped()
-    found = await late.find_peers(HASH, announce_port=5000, on_peers=Found())
+    found = await late.announces.find_peers(HASH, announce_port=5000, on_peers=Found())
     await trio.sleep(1)
     assert len(told) == len(set(told)) == found.announced_to >= 8

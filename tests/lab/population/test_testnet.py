@@ -28,8 +28,10 @@ async def test_its_nodes_know_each_other_and_find_what_one_announced() -> None:
             def hear(peers: Sequence[Address]) -> None:
                 found.extend(peers)
 
-            await nodes[3].find_peers(HASH, announce_port=4711, on_peers=lambda peers: None)
-            await nodes[-1].find_peers(HASH, on_peers=hear)
+            await nodes[3].announces.find_peers(
+                HASH, announce_port=4711, on_peers=lambda peers: None
+            )
+            await nodes[-1].announces.find_peers(HASH, on_peers=hear)
             assert Address("127.0.0.1", 4711) in found
     assert seen[-1] == 30
     assert seen == sorted(seen)
