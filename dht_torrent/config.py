@@ -33,52 +33,52 @@ class DhtConfig:
     k: int = 8
     """Contacts in a bucket, and the size of a closest set. BEP 5's eight."""
     alpha: int = 5
-    """Questions in flight per lookup. libtorrent's search branching."""
+    """Queries in flight per lookup. libtorrent's search branching."""
     soft_timeout: float = 1.0
     """Silence after which a lookup asks the next contact as well, without giving up on this one."""
     hard_timeout: float = 15.0
-    """Silence after which a question has failed. libtorrent's rpc_manager."""
+    """Silence after which a query has failed. libtorrent's rpc_manager."""
     lookup_timeout: float = 60.0
     """A lookup ends with what it has after this long, whatever hostile contacts promise."""
     lookup_queries: int = 200
-    """Most questions one lookup asks: ends the chase after ever closer invented ids."""
+    """Most queries one lookup sends: ends the chase after ever closer invented ids."""
     lookup_candidates: int = 100
     """Closest candidates one lookup remembers (libtorrent's result list)."""
     lookup_widest: int = 64
     """Nodes that a widened lookup counts as close, at most: the size of the network, from which the
     radius comes, is only an estimate."""
     lookup_credit: int = 3
-    """Silent nodes of whom one node may tell and be believed, but never less than `alpha`; and one
-    more for each it tells of that answers. Half of what honest nodes tell may be dead, but many of
-    them tell of each node."""
+    """Unresponsive nodes one responder may name before its referrals are ignored, but never less
+    than `alpha`; and one more for each referral that responds. Half of the nodes that honest ones
+    name may be dead, but many of them name each node."""
     paths: int = 8
-    """Disjoint ways of a lookup that stores an item (S/Kademlia has 4 to 8); one that found nothing
-    tries again on twice as many. Where three nodes in ten collude, half of most tables is theirs,
-    and one way in five comes through. 1: one way only, and once."""
+    """Disjoint paths of a lookup that stores an item (S/Kademlia has 4 to 8); one that found
+    nothing tries again on twice as many. Where three nodes in ten collude, half of most tables is
+    theirs, and one path in five comes through. 1: one path only, and once."""
     announce_paths: int = 8
     """The same for a lookup that announces a torrent. With fewer, one that finds nothing goes on
-    `paths` ways before it stores; but liars see to it that something is found."""
-    retry_ways: int = 2
-    """A search that found nothing is made again on so many times `paths` ways: it costs a hundred
-    questions at most, and only then."""
+    along `paths` paths before it stores; but liars see to it that something is found."""
+    retry_paths: int = 2
+    """A lookup that found nothing is made again along so many times `paths` paths: it costs a
+    hundred queries at most, and only then."""
     max_searches: int = 32
-    """Searches for peers at the same time; further ones wait. Beyond, they would only be in each
-    other's way: small networks bear few questions, and large ones answer one search in seconds."""
+    """Lookups for peers at the same time; further ones wait. More would only slow each other down:
+    small networks bear few queries, and in large ones a lookup takes seconds."""
     max_found: int = 2000
-    """Peers one search tells of ..."""
+    """Peers one lookup reports ..."""
     max_told: int = 50
     """... and of one reply: as many as we would tell. A datagram could hold 250 inventions, and a
     few liars would leave no room for what honest nodes tell."""
     good_for: float = 15 * 60.0
     """A contact heard from within this time is good (BEP 5)."""
     max_fails: int = 5
-    """Unanswered questions after which a contact is bad and is replaced when a spare is at hand."""
+    """Unanswered queries after which a contact is bad and is replaced when a spare is at hand."""
     max_fails_alone: int = 20
-    """The same when nobody could take its place: a dead link must not empty the table."""
+    """The same when no other could take its place: a dead link must not empty the table."""
     max_buckets: int = 50
     """Hard bound on splitting, against ids crafted to share a long prefix with ours."""
     verify_delay: float = 90.0
-    """Wait before pinging a *public* stranger who queried us: lets NAT mappings lapse (mldht)."""
+    """Wait before pinging a *public* node that queried us: lets NAT mappings lapse (mldht)."""
     verify_queue: int = 200
     """PingQueue waiting for that ping. When full, the newest is forgotten."""
     verify_at_once: int = 32
@@ -113,7 +113,7 @@ class DhtConfig:
     query_window: float = 10.0
     """... before it is ignored ..."""
     query_penalty: float = 300.0
-    """... for this long. Replies to our own questions always pass (libtorrent's dos_blocker)."""
+    """... for this long. Replies to our own queries always pass (libtorrent's dos_blocker)."""
     tracked_sources: int = 10_000
     """Sources whose query rate is remembered; the oldest is forgotten when full."""
     send_rate: float = 8000.0
@@ -140,7 +140,7 @@ class DhtConfig:
     """Lift every cap on rates, for labs: queries in and out, bytes sent, new items, signatures."""
     secure_ids: bool = True
     """Bind ids to IPs (BEP 42): ours follows our external address, public contacts whose id does
-    not fit theirs are stored on by nobody and make room for those whose does."""
+    not fit theirs are stored on by no node and make room for those whose does."""
     votes_needed: int = 50
     """Votes of distinct networks that make an election of our external IP (libtorrent) ..."""
     votes_wait: float = 300.0
@@ -152,18 +152,18 @@ class DhtConfig:
     samples: int = 20
     """Infohashes told to who asks for a sample (BEP 51; libtorrent)."""
     samples_interval: float = 21_600.0
-    """The same sample is told for this long, and we ask nobody more often (BEP 51's maximum)."""
+    """The same sample is told for this long, and we ask no node more often (BEP 51's maximum)."""
     samples_kept: int = 1000
     """Answers of others that are remembered for that; the oldest is forgotten."""
     max_pending: int = 1024
-    """Our own questions in flight. Further ones wait."""
+    """Our own queries in flight. Further ones wait."""
     max_unproven: int = 4
     """Questions in flight to one IP that is nobody's whom we know: however many contacts a liar
     invents there, it gets no more than these in each `hard_timeout`."""
     saved_contacts: int = 300
     """Contacts kept over a restart (Transmission)."""
     bootstrap_retry: float = 5.0
-    """First pause before another bootstrap when nobody answered; doubles up to a minute."""
+    """First pause before another bootstrap when no node answered; doubles up to a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Frozen records of what happened, for experiments and tests. Free when nobody listens.
+"""Frozen records of what happened, for experiments and tests. Free when nothing listens.
 
 A `Trace` is any callable taking a record; `nothing` is the default. Records say what a reader of
 results wants to count; logging says what an operator would act on.
@@ -28,7 +28,7 @@ class LookupDone(Record):
     seconds: float
     closest: tuple[Address, ...] = ()
     """Who answered, nearest first, and would be stored on."""
-    besieged: bool = False
+    eclipse_suspected: bool = False
     """Whether the target's surroundings were too dense to be believed, so that all around were
     asked as well."""
 

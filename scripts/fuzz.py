@@ -179,7 +179,7 @@ def _node(rng: random.Random) -> Target:
         table.replied(NodeId(rng.randbytes(20)), Address(f"127.0.1.{number}", 6881), 0)
         sibling.replied(NodeId(rng.randbytes(20)), Address(f"fd00::{number + 1:x}", 6881), 0)
     node = Answerer(table, PeerStore(config), Tokens(rng, 300, 0), config, rng)
-    node.sibling = sibling
+    node.other_table = sibling
     return Target(node, Shortcut(node, config, rng), rng)
 
 

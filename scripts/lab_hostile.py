@@ -20,9 +20,10 @@ IP (BEP 42) holds: the harder case. With --public they do.
 
 Columns: hostile (share of all nodes), paths; method (get: an item, get_peers: a peer), found, asked
 (addresses), silent, hostile_asked and hostile_closest (share of the hostile among those asked, and
-among the closest it ended with), besieged (it suspected an eclipse), eclipsed (the k closest that
-answered were hostile), seconds. For eclipse: size (adversaries around the key; 0: none), early, and
-near (whether any of them was among the closest: sieges reach some of the keys in peace).
+among the closest it ended with), eclipse_suspected (it suspected an eclipse), eclipsed (the k
+closest that answered were hostile), seconds. For eclipse: size (adversaries around the key; 0:
+none), early, and near (whether any of them was among the closest: sieges reach some of the keys in
+peace).
 """
 
 from __future__ import annotations

@@ -49,11 +49,11 @@ class Answerer:
         self.store = store
         self.items = items if items is not None else ItemStore(config)
         self.tokens = tokens
-        self.sibling: Table | None = None
+        self.other_table: Table | None = None
         """Our table of the other address family, for askers that want it (BEP 32)."""
         self._config = config
         self._rng = rng
-        # What a source that never proved its address gets beyond the usual: whoever forges many
+        # What a source that never proved its address gets beyond the usual: a forger of many
         # queries in a victim's name has that victim sent no more than this.
         self._generosity = Rate(config, most=config.stranger_bytes, window=config.query_window)
 
@@ -85,7 +85,7 @@ class Answerer:
     def _get_peers(self, query: Query, source: Address, now: float) -> Reply:
         assert query.target is not None  # decode saw to it
         info_hash = InfoHash(query.target)
-        # BEP 5 says peers *or* nodes; everybody sends nodes always, and peers if there are any.
+        # BEP 5 says peers *or* nodes; all clients send nodes always, and peers if there are any.
         body = self._nodes(query, source)
         if self.store.accepts(info_hash, source, now):
             body[b"token"] = self.tokens.make(source, info_hash, now)
@@ -162,7 +162,7 @@ class Answerer:
         return body
 
     def _tables(self) -> list[Table]:
-        return [self.table] if self.sibling is None else [self.table, self.sibling]
+        return [self.table] if self.other_table is None else [self.table, self.other_table]
 
     def _make_room(
         self, query: Query, body: dict[bytes, Value], source: Address, size: int
@@ -176,7 +176,7 @@ class Answerer:
                 body[_NODES[table.ipv6]] = table.told(query.target or b"", source, keep)
 
     def _is_proven(self, source: Address) -> bool:
-        """Whether somebody there has answered us: else it may be a forger's victim."""
+        """Whether a node there has answered us: else it may be a forger's victim."""
         return source.is_local or self.table.at(source) is not None
 
     def _may_get(self, source: Address, size: int, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""Counting a swarm without naming anybody (BEP 33). The rule: a filter holds IPs, not ports, so
+"""Counting a swarm without naming any peer (BEP 33). The rule: a filter holds IPs, not ports, so
 that the filters of many nodes, united, count each host once.
 """
 

@@ -1,5 +1,5 @@
 """How many nodes the network has, and where there are more than there should be. The rule: each
-target has one vote on the size, so a crowd that an attacker put around one key moves it little.
+target has one vote on the size, so the nodes that an attacker put around one key moves it little.
 
 The k closest nodes to a random target lie at distances as if strewn evenly. Eight that lie much
 closer together than everywhere else were put there (eclipse): the real ones are behind them.
@@ -21,16 +21,17 @@ REMEMBERED = 64
 NEEDED = 10
 """Targets seen before we dare to judge."""
 SMALL = 4
-"""Times k: a network of fewer nodes has no crowds."""
+"""Times k: in a network of fewer nodes density means nothing."""
 TOO_DENSE = 3.2
-"""A crowd: so few nodes at most are expected within the distance at which the ninth closest is (for
-k = 8). By chance that is so for one key in 175 (the Gamma distribution of shape 9), or one in 130,
-the size being a guess. Behind eight whose ids were drawn until they were nearer than the nearest
-honest node, the ninth *is* that node, and they are seen 96 times of 100. Nothing else about the
-distances tells more: the odds of the two explanations depend on that of the ninth alone."""
+"""Too dense: so few nodes at most are expected within the distance at which the ninth closest is
+(for k = 8). By chance that is so for one key in 175 (the Gamma distribution of shape 9), or one in
+130, the size being a guess. Behind eight whose ids were drawn until they were nearer than the
+nearest honest node, the ninth *is* that node, and they are seen 96 times of 100. Nothing else about
+the distances tells more: the odds of the two explanations depend on that of the ninth alone."""
 FAR_TOO_DENSE = 2.0
-"""The same for the eighth, whoever comes next: one key in 900. Who crowds a key and hides the
-honest nodes behind it, with a ninth of his own where it raises no doubt, is seen 88 times."""
+"""The same for the eighth, whichever comes next: one key in 900. An attacker that eclipses a key
+and hides the honest nodes behind it, with a ninth of his own where it raises no doubt, is seen 88
+times."""
 
 
 class Density:
@@ -47,7 +48,7 @@ class Density:
 
     @property
     def is_small(self) -> bool:
-        """Whether there are so few nodes, for all we know, that everybody is near everything."""
+        """Whether there are so few nodes, for all we know, that each is near everything."""
         size = self.size
         return size is None or size < SMALL * self._k
 
@@ -62,7 +63,7 @@ class Density:
         if len(self._sizes) > REMEMBERED:
             self._sizes.popitem(last=False)
 
-    def is_crowded(self, target: bytes, ids: Sequence[bytes]) -> bool:
+    def is_dense(self, target: bytes, ids: Sequence[bytes]) -> bool:
         """Whether those who answered, nearest first, are too close together to be there by chance.
 
         Where only k are known, the last of them stands for the one behind it, and one key in 60 is

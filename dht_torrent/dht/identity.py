@@ -67,7 +67,7 @@ def make_id(host: str, rng: random.Random) -> NodeId:
 
 class Votes:
     """What others say our external IP is. One vote for each place; an election takes `votes_needed`
-    votes or `votes_wait` seconds, and a majority nobody comes near."""
+    votes or `votes_wait` seconds, and a majority that no other address comes near."""
 
     def __init__(self, config: DhtConfig) -> None:
         self._config = config

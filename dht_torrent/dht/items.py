@@ -69,7 +69,7 @@ class ImmutableItem:
         return bencode.decode(self.encoded)
 
     def fields(self) -> dict[bytes, Value]:
-        """What a put says of it and a get reply tells of it."""
+        """Its fields in a put and in a get reply."""
         return {b"v": self.value}
 
 
@@ -149,7 +149,7 @@ def sign(key: SigningKey, value: Value, seq: int, salt: bytes = b"") -> MutableI
 
 
 def check_seq(seq: int) -> None:
-    """Raises InputError for what is no sequence number."""
+    """Raises InputError for what is not a sequence number."""
     if not 0 <= seq <= MAX_SEQ:
         raise InputError("a sequence number is from 0 to 2^63-1")
 
@@ -247,7 +247,7 @@ class ItemStore:
     """What others put here, each for `item_ttl` seconds after it was last put.
 
     Immutable and mutable items have `max_items` places each. In a full table what is far from our
-    id and put by few hosts gives way; whoever is no better than the worst does not get in.
+    id and put by few hosts gives way; an item no better than the worst does not get in.
     """
 
     def __init__(self, config: DhtConfig) -> None:

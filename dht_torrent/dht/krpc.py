@@ -1,5 +1,5 @@
 """KRPC, the message form of BEP 5. The rule: any bytes go in, and either a message whose fields
-have been checked comes out or KrpcError is raised. Past this door nobody checks again.
+have been checked comes out or KrpcError is raised. What is past this door is not checked again.
 
 Unknown keys stay reachable (`Query.args`, `Reply.body`), so that later BEPs need no change here.
 """
@@ -44,7 +44,7 @@ MAX_TOKENS = 500
 """libtorrent's bounds for KRPC: bdecode(..., 10, 500)."""
 
 MAX_TID = 64
-"""Longest transaction id we echo. BEP 5 expects two bytes; nobody needs more than a few."""
+"""Longest transaction id we echo. BEP 5 expects two bytes; no client needs more than a few."""
 
 _TARGET_KEY = {
     FIND_NODE: b"target",
@@ -56,7 +56,7 @@ _TARGET_KEY = {
 
 
 class NodeInfo(NamedTuple):
-    """A node as others tell of it: BEP 5's compact node info. Nobody has vouched for it."""
+    """A node as others name it: BEP 5's compact node info. It may not exist."""
 
     id: NodeId
     address: Address
@@ -67,7 +67,7 @@ class NodeInfo(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A question (`y` = `q`). `args` is the whole `a` dictionary, `id` included.
+    """A query (`y` = `q`). `args` is the whole `a` dictionary, `id` included.
 
     The properties read what `decode` has checked: `id` and `target` always, the others for the
     methods they belong to.
@@ -153,13 +153,13 @@ class Reply(NamedTuple):
         return value if isinstance(value, bytes) else None
 
     def nodes(self, *, ipv6: bool = False) -> list[NodeInfo]:
-        """The contacts told of, from `nodes` or (BEP 32) `nodes6`. They may not exist."""
+        """The contacts named, from `nodes` or (BEP 32) `nodes6`. They may not exist."""
         raw = cast(bytes, self.body.get(b"nodes6" if ipv6 else b"nodes", b""))
         size = 38 if ipv6 else 26
         return [_node_info(raw[at : at + size]) for at in range(0, len(raw), size)]
 
     def values(self) -> list[Address]:
-        """The peers told of, of both families (BEP 32 says to expect a mixture)."""
+        """The peers named, of both families (BEP 32 says to expect a mixture)."""
         entries = cast(list[Value], self.body.get(b"values", []))
         # Entries of other sizes are some other extension's: skipped, not held against the sender.
         return [
@@ -171,7 +171,7 @@ class Reply(NamedTuple):
 
 @functools.lru_cache(maxsize=16_384)  # all nodes of a large lab; of hostile ones, 8 MB at most
 def _node_info(compact: bytes) -> NodeInfo:
-    """Whom 26 or 38 bytes tell of. A lookup is told of the same nodes again and again."""
+    """The node that 26 or 38 bytes name. A lookup meets the same ones again and again."""
     return NodeInfo(NodeId(compact[:20]), address_from_compact(compact[20:]))
 
 
@@ -208,7 +208,7 @@ def decode(data: bytes) -> Message:
     """Reads one datagram. Raises KrpcError, and nothing else, for whatever it cannot use.
 
     A query that names a transaction but is malformed comes out as `BadQuery`: it deserves an
-    answer. A malformed error is still an error: whoever waits for it need not wait on.
+    answer. A malformed error is still an error: the task that waits for it need not wait on.
     """
     if data.endswith(QUERY_TAIL) and (parts := usual(data)) is not None:
         return query_of(parts)
@@ -254,7 +254,7 @@ def query_of(parts: UsualQuery) -> Query:
 
 
 def decode_any(data: bytes) -> Message:
-    """`decode`, without a faster way for what is usual."""
+    """`decode`, without the shortcut for usual messages."""
     try:
         message = bencode.decode(
             data, max_depth=MAX_DEPTH, max_tokens=MAX_TOKENS, max_size=MAX_DATAGRAM
@@ -327,7 +327,7 @@ _LEAVES: Final = frozenset({bytes, int})
 
 
 def encode_any(message: Query | Reply | ErrorReply) -> bytes:
-    """`encode`, without a faster way for what is usual."""
+    """`encode`, without the shortcut for usual messages."""
     out: dict[bytes, Value] = {b"t": message.tid}
     if message.version is not None:
         out[b"v"] = message.version
@@ -364,7 +364,7 @@ _QUERY_END = re.compile(
 
 def _tid_of_a_broken_query(data: bytes) -> bytes | None:
     """Its transaction id, when what is wrong lies before it: a key that comes twice, say, in what
-    somebody wants stored. Who made that by mistake should hear of it (203)."""
+    a client wants stored. One that made it by mistake should hear of it (203)."""
     match = _QUERY_END.search(data[-120:]) if data[:1] == b"d" else None
     if match is None or int(match["size"]) != len(match["tid"]):
         return None

@@ -1,5 +1,5 @@
 """One iterative search (Kademlia). The rule: it ends. Whatever others promise, at most
-`lookup_queries` questions are asked, `lookup_candidates` remembered, `lookup_timeout` spent.
+`lookup_queries` queries are sent, `lookup_candidates` remembered, `lookup_timeout` spent.
 
 The caller asks whom `take` names, reports what came, and wakes again at `wake_at`. What is asked
 (find_node, get_peers, get) is the caller's affair; only `around` wants a find_node.
@@ -48,33 +48,33 @@ class _Candidate:
         "failed",
         "hops",
         "info",
+        "referrers",
         "sponsor",
-        "tellers",
     )
 
     def __init__(self, info: NodeInfo, distance: int, hops: int, counts: bool) -> None:
         self.info = info
         self.distance = distance
-        self.counts = counts  # among the k closest; else it is only asked the way
-        self.hops = hops  # 1: from our own table; 2: told of by one of those; ...
+        self.counts = counts  # among the k closest; else it only refers us to others
+        self.hops = hops  # 1: from our own table; 2: referred to by one of those; ...
         self.asked_at: float | None = None
         self.answered = False
         self.failed = False
-        self.tellers: list[_Candidate] = []  # in whose answers it was; nobody: it was in our table
+        self.referrers: list[_Candidate] = []  # in whose replies it was; none: it was in our table
         self.sponsor: _Candidate | None = None  # the one on whose credit it was asked
         self.credit = 0
 
     def is_believed(self) -> bool:
-        """Whether it is in our table, or somebody who tells of it has credit."""
-        for teller in self.tellers:
-            if teller.credit > 0:
+        """Whether it is in our table, or one of its referrers has credit."""
+        for referrer in self.referrers:
+            if referrer.credit > 0:
                 return True
-        return not self.tellers
+        return not self.referrers
 
     def ask(self, now: float) -> None:
         self.asked_at = now
-        if self.tellers:
-            self.sponsor = max(self.tellers, key=lambda teller: teller.credit)
+        if self.referrers:
+            self.sponsor = max(self.referrers, key=lambda referrer: referrer.credit)
             self.sponsor.credit -= 1
 
 
@@ -96,7 +96,7 @@ class Lookup:
         self.asked = 0
         self.replies = 0
         self.is_alone = True
-        """Whether nobody else gets on, so that it is worth waiting for the first reply."""
+        """Whether no other path gets on, so that it is worth waiting for the first reply."""
         self._own_id = own_id
         self._config = config
         self._ipv6 = ipv6
@@ -143,15 +143,15 @@ class Lookup:
         return taken
 
     def answered(self, contact: NodeInfo, nodes: Iterable[NodeInfo], now: float) -> None:
-        """`contact`, whom `take` named, answered and told of `nodes`."""
+        """`contact`, whom `take` named, responded and refers to `nodes`."""
         candidate = self._known.get(contact)
         if candidate is None or candidate.asked_at is None:
             return
         if candidate.answered or candidate.failed:
             return
         candidate.answered = True
-        # With less than may be in flight, those an honest node tells of would wait for each other,
-        # and those of whom all colluders tell would not.
+        # With less than may be in flight, the referrals of an honest node would wait for each
+        # other, and those that all colluders name would not.
         candidate.credit += max(self._config.lookup_credit, self._config.alpha)
         if candidate.sponsor is not None:
             candidate.sponsor.credit += 2
@@ -161,7 +161,7 @@ class Lookup:
         self._hear(candidate, nodes)
 
     def failed(self, contact: NodeInfo) -> None:
-        """`contact` refused, answered as somebody else, or is silent for good."""
+        """`contact` refused, responded with another id, or timed out."""
         candidate = self._known.get(contact)
         if candidate is None or candidate.answered or candidate.failed:
             return
@@ -171,7 +171,7 @@ class Lookup:
         self._places.discard(neighbourhood(contact.address))
 
     def skip(self, contact: NodeInfo) -> None:
-        """`contact`, just named by `take`, is not asked after all: somebody else has asked it."""
+        """`contact`, just named by `take`, is not queried after all: another path has done so."""
         candidate = self._known[contact]
         candidate.failed = True
         self._flying.pop(contact, None)
@@ -183,8 +183,8 @@ class Lookup:
     def done(self, now: float) -> bool:
         """Whether the closest nodes that answer are known, or a bound is reached.
 
-        Nobody waits for the silent: after `patience` a contact no longer holds up the end, unless
-        nobody has answered at all.
+        Unresponsive nodes delay nothing: after `patience` a contact no longer holds up the end,
+        unless no node has responded at all.
         """
         if now >= self._deadline:
             return True
@@ -203,7 +203,7 @@ class Lookup:
         return spent and all(c.answered or c.asked_at is None for c in window)
 
     def widen(self, radius: int, most: int, points: Sequence[int] = POINTS) -> None:
-        """Go on until everybody within this distance of the target has been asked, but no more
+        """Go on until all nodes within this distance of the target have been queried, but no more
         than `most`, for the closest k may not be whom they should be; and until `around` has asked
         about these points. `done` may be False again."""
         self._reach = self._reach._replace(radius=radius, most=most)
@@ -306,19 +306,19 @@ class Lookup:
             return None
         return (times[len(times) // 2] + times[~(len(times) // 2)]) / 2
 
-    def _hear(self, teller: _Candidate, nodes: Iterable[NodeInfo]) -> None:
-        # Nobody out there knows a local address of ours; it would make us knock inside.
-        inside = teller.info.address.is_local
+    def _hear(self, referrer: _Candidate, nodes: Iterable[NodeInfo]) -> None:
+        # No node out there knows a local address of ours; it would make us call inside.
+        inside = referrer.info.address.is_local
         # BEP 5's answer has k; a datagram could hold 77 inventions.
         for info in islice(nodes, 2 * self._config.k):
             if inside or not info.address.is_local:
-                self._add(info, teller.hops + 1, teller)
+                self._add(info, referrer.hops + 1, referrer)
 
-    def _add(self, info: NodeInfo, hops: int, teller: _Candidate | None = None) -> None:
+    def _add(self, info: NodeInfo, hops: int, referrer: _Candidate | None = None) -> None:
         address: Address = info.address
         known = self._known.get(info)
-        if known is not None and teller is not None and known.tellers:
-            known.tellers.append(teller)
+        if known is not None and referrer is not None and known.referrers:
+            known.referrers.append(referrer)
         if known is not None or info.id == self._own_id:
             return
         if address.is_ipv6 != self._ipv6 or not address.is_usable:
@@ -330,8 +330,8 @@ class Lookup:
             return
         counts = not self._strict or is_compliant(info.id, address)
         candidate = _Candidate(info, int.from_bytes(info.id, "big") ^ self._number, hops, counts)
-        if teller is not None:
-            candidate.tellers.append(teller)
+        if referrer is not None:
+            candidate.referrers.append(referrer)
         if len(self._sorted) >= self._config.lookup_candidates and not self._drop_farthest(
             candidate
         ):
@@ -341,8 +341,8 @@ class Lookup:
         bisect.insort(self._sorted, candidate, key=lambda c: c.distance)
 
     def _drop_farthest(self, newcomer: _Candidate) -> bool:
-        """Make room, at the cost of the farthest we can do without: one nobody asked yet, or an
-        answer that is not among the best; or else of one in whom nobody makes us believe."""
+        """Make room, at the cost of the farthest we can do without: one not queried yet, or a
+        responder that is not among the best; or else one whose referrers have no credit."""
         spare_answers = sum(candidate.answered for candidate in self._sorted) > self._config.k
         for index in range(len(self._sorted) - 1, -1, -1):
             farthest = self._sorted[index]

@@ -1,5 +1,5 @@
-"""One search on several ways at once (S/Kademlia). The rule: no node is asked on two of them, so a
-liar spoils the way it is on and no other.
+"""One lookup along several disjoint paths (S/Kademlia). The rule: no node is queried on two of
+them, so a liar spoils the path it is on and no other.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dht_torrent.dht.origins import Home, neighbourhood
 from dht_torrent.ids import NodeId, distance
 
 
-class _Way:
-    """One of the ways, and what it said last: that holds until somebody on it answers or fails, or
-    until `until`. With eight ways and one reply, seven need not be asked again."""
+class _Path:
+    """One of the paths, and what it decided last: that holds until a node on it responds or fails,
+    or until `until`. With eight paths and one reply, seven need not be asked again."""
 
     __slots__ = ("drained", "is_done", "lookup", "until")
 
@@ -45,132 +45,132 @@ def search(
 ) -> Lookup | Paths:
     """A lookup from the contacts of our table in `start`; on so many `paths`, where there are
     enough of them."""
-    ways = paths if len(start) >= 2 * config.k else 1
-    part = config if ways == 1 else share(config, ways)
-    lookups = [Lookup(target, own_id, part, now, ipv6=ipv6, stores=stores) for _ in range(ways)]
-    lookup = lookups[0] if ways == 1 else Paths(lookups, config.k)
+    paths = paths if len(start) >= 2 * config.k else 1
+    part = config if paths == 1 else share(config, paths)
+    lookups = [Lookup(target, own_id, part, now, ipv6=ipv6, stores=stores) for _ in range(paths)]
+    lookup = lookups[0] if paths == 1 else Paths(lookups, config.k)
     lookup.add(start)
     return lookup
 
 
-def share(config: DhtConfig, ways: int) -> DhtConfig:
-    """What each of so many ways may do. Together they ask as many as one lookup may, and end when
-    each has half of its closest: the halves differ, since nobody is asked twice."""
+def share(config: DhtConfig, paths: int) -> DhtConfig:
+    """What each of so many paths may do. Together they query as many nodes as one lookup may, and
+    end when each has half of its closest: the halves differ, since no node is queried twice."""
     return replace(
         config,
         k=max(2, config.k // 2),
         alpha=max(2, config.alpha // 2),
-        lookup_queries=max(config.k, config.lookup_queries // ways),
+        lookup_queries=max(config.k, config.lookup_queries // paths),
     )
 
 
 class Paths:
-    """As a `Lookup`, on several ways: what all of them find together counts, and the `k` closest
-    of that. Made by `search`."""
+    """As a `Lookup`, along several paths: what all of them find together counts, and the `k`
+    closest of that. Made by `search`."""
 
-    def __init__(self, ways: Iterable[Lookup], k: int) -> None:
-        self._ways = [_Way(lookup) for lookup in ways]
-        self.target = self._ways[0].lookup.target
+    def __init__(self, paths: Iterable[Lookup], k: int) -> None:
+        self._paths = [_Path(lookup) for lookup in paths]
+        self.target = self._paths[0].lookup.target
         self._reach = Reach(k)
-        self._asked_on: dict[NodeInfo, _Way] = {}
+        self._asked_on: dict[NodeInfo, _Path] = {}
 
     @property
     def asked(self) -> int:
-        return sum(way.lookup.asked for way in self._ways)
+        return sum(path.lookup.asked for path in self._paths)
 
     @property
     def replies(self) -> int:
-        return sum(way.lookup.replies for way in self._ways)
+        return sum(path.lookup.replies for path in self._paths)
 
     @property
     def hops(self) -> int:
-        return max(way.lookup.hops for way in self._ways)
+        return max(path.lookup.hops for path in self._paths)
 
     def add(self, contacts: Iterable[NodeInfo]) -> None:
-        """Candidates from our own table: each begins one way."""
+        """Candidates from our own table: each begins one path."""
         for place, info in enumerate(contacts):
-            way = self._ways[place % len(self._ways)]
-            way.lookup.add([info])
-            way.stir()
+            path = self._paths[place % len(self._paths)]
+            path.lookup.add([info])
+            path.stir()
 
     def take(self, now: float) -> list[NodeInfo]:
         """Whom to ask now."""
         taken: list[NodeInfo] = []
-        for way in self._ways:
-            self._look(way, now)
-            if way.is_done or way.drained:
+        for path in self._paths:
+            self._look(path, now)
+            if path.is_done or path.drained:
                 continue
-            while fresh := way.lookup.take(now):
+            while fresh := path.lookup.take(now):
                 mine = [info for info in fresh if info not in self._asked_on]
                 for info in fresh:
                     if info in self._asked_on:
-                        way.lookup.skip(info)
-                self._asked_on.update(dict.fromkeys(mine, way))
+                        path.lookup.skip(info)
+                self._asked_on.update(dict.fromkeys(mine, path))
                 taken += mine
-            way.stir()
-            self._look(way, now)
-            way.drained = True
+            path.stir()
+            self._look(path, now)
+            path.drained = True
         return taken
 
     def answered(self, contact: NodeInfo, nodes: Iterable[NodeInfo], now: float) -> None:
-        way = self._asked_on.get(contact)
-        if way is None:
+        path = self._asked_on.get(contact)
+        if path is None:
             return
         was_silent = not self.replies
-        way.lookup.answered(contact, nodes, now)
-        # From the first reply on, ways that lead to the silent hold nobody up.
-        for stirred in self._ways if was_silent else [way]:
+        path.lookup.answered(contact, nodes, now)
+        # From the first reply on, paths that lead to unresponsive nodes delay nothing.
+        for stirred in self._paths if was_silent else [path]:
             stirred.stir()
 
     def failed(self, contact: NodeInfo) -> None:
-        way = self._asked_on.get(contact)
-        if way is not None:
-            way.lookup.failed(contact)
-            way.stir()
+        path = self._asked_on.get(contact)
+        if path is not None:
+            path.lookup.failed(contact)
+            path.stir()
 
     def done(self, now: float) -> bool:
-        for way in self._ways:
-            self._look(way, now)
-        return all(way.is_done for way in self._ways)
+        for path in self._paths:
+            self._look(path, now)
+        return all(path.is_done for path in self._paths)
 
-    def _look(self, way: _Way, now: float) -> None:
-        """See to it that what `way` says is true `now`."""
-        if now >= way.until:
-            way.lookup.is_alone = not self.replies
-            way.is_done = way.lookup.done(now)
-            way.until = way.lookup.wake_at(now)
-            way.drained = False
+    def _look(self, path: _Path, now: float) -> None:
+        """Bring what `path` says up to date."""
+        if now >= path.until:
+            path.lookup.is_alone = not self.replies
+            path.is_done = path.lookup.done(now)
+            path.until = path.lookup.wake_at(now)
+            path.drained = False
 
     def widen(self, radius: int, most: int, points: Sequence[int] = POINTS) -> None:
-        """As `Lookup.widen`; the ways share the points."""
+        """As `Lookup.widen`; the paths share the points."""
         self._reach = self._reach._replace(radius=radius, most=most)
-        for number, way in enumerate(self._ways):
-            mine = points[number % len(points) :: len(self._ways)] if points else ()
-            way.lookup.widen(radius, most, mine)
-            way.stir()
+        for number, path in enumerate(self._paths):
+            mine = points[number % len(points) :: len(self._paths)] if points else ()
+            path.lookup.widen(radius, most, mine)
+            path.stir()
 
     def around(self, now: float) -> list[tuple[NodeInfo, bytes]]:
         """As `Lookup.around`."""
         asks: list[tuple[NodeInfo, bytes]] = []
-        for way in self._ways:
-            if way.lookup.points:
-                asks += way.lookup.around(now)
-                way.stir()
+        for path in self._paths:
+            if path.lookup.points:
+                asks += path.lookup.around(now)
+                path.stir()
         return asks
 
     def told(self, contact: NodeInfo, nodes: Iterable[NodeInfo] | None) -> None:
         """As `Lookup.told`."""
-        way = self._asked_on[contact]
-        way.lookup.told(contact, nodes)
-        way.stir()
+        path = self._asked_on[contact]
+        path.lookup.told(contact, nodes)
+        path.stir()
 
     def wake_at(self, now: float) -> float:
-        for way in self._ways:
-            self._look(way, now)
-        return min((way.until for way in self._ways if not way.is_done), default=now)
+        for path in self._paths:
+            self._look(path, now)
+        return min((path.until for path in self._paths if not path.is_done), default=now)
 
     def closest(self) -> list[NodeInfo]:
-        """The closest of all ways, nearest first."""
+        """The closest of all paths, nearest first."""
         return [
             info
             for place, info in enumerate(self.all_answered())
@@ -178,13 +178,13 @@ class Paths:
         ]
 
     def all_answered(self) -> list[NodeInfo]:
-        """As `Lookup.all_answered`, of all ways."""
-        everybody = sorted(
-            (info for way in self._ways for info in way.lookup.all_answered()),
+        """As `Lookup.all_answered`, of all paths."""
+        responders = sorted(
+            (info for path in self._paths for info in path.lookup.all_answered()),
             key=lambda info: distance(info.id, self.target),
         )
-        # One for each /24, as within each way.
+        # One for each /24, as within each path.
         places: dict[Home, NodeInfo] = {}
-        for info in everybody:
+        for info in responders:
             places.setdefault(neighbourhood(info.address), info)
         return list(places.values())

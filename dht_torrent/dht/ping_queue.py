@@ -10,9 +10,9 @@ from dht_torrent.ids import Address
 
 
 class PingQueue:
-    """Addresses to ping some day, because they queried us or a peer told of them.
+    """Addresses to ping some day, because they queried us or a peer named them.
 
-    Nobody gets into the table but by answering a question of ours. Public strangers wait
+    No node gets into the table but by answering a query of ours. Public addresses wait
     `verify_delay`, so that a NAT mapping their query opened has lapsed; local ones do not.
     """
 

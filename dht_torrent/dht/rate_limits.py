@@ -1,4 +1,4 @@
-"""How much of others' traffic we bear. The rule: whoever sends is remembered only in structures
+"""How much of others' traffic we bear. The rule: sources are remembered only in structures
 of fixed size, and rules about public addresses never bind local ones, where one host is many nodes.
 """
 
@@ -44,9 +44,9 @@ class Rate:
 class QueryLimit:
     """Ignores sources that query too much: `query_burst` in `query_window`, then `query_penalty`
     of silence. Ask it about queries only: a reply we waited for always passes, or else a forged
-    flood in somebody's name would cut that somebody off.
+    flood in a node's name would cut that node off.
 
-    For the same reason a contact that has answered us is counted by itself, apart from whoever
+    For the same reason a contact that has answered us is counted by itself, apart from what
     else sends from its IP, and is never ignored beyond the window."""
 
     def __init__(self, config: DhtConfig) -> None:
@@ -55,7 +55,7 @@ class QueryLimit:
 
     def allows(self, source: Address, now: float, *, known: bool = False) -> bool:
         """Count one query from `source`; False when it is to be ignored. `known`: it has answered
-        a question of ours."""
+        a query of ours."""
         if self._config.unlimited:
             return True
         place = source if known else home(source)
@@ -133,7 +133,7 @@ class SendBudget:
 
 
 class Pace:
-    """Keeps our own questions to one destination below what its `QueryLimit` bears: nine tenths
+    """Keeps our own queries to one destination below what its `QueryLimit` bears: nine tenths
     of `query_burst` in any `query_window` and a tenth, first come, first served. The margin is for
     datagrams that overtake each other: what we send in two windows must not arrive in one."""
 
@@ -145,14 +145,14 @@ class Pace:
         self._booked: OrderedDict[Home, deque[float]] = OrderedDict()
 
     def is_free(self, to: Address, now: float) -> bool:
-        """Whether a question may go to `to` at once."""
+        """Whether a query may go to `to` at once."""
         if self._unlimited:
             return True
         times = self._booked.get(home(to))
         return times is None or len(times) < self._burst or times[0] + self._window <= now
 
     def book(self, to: Address, now: float) -> float:
-        """When the next question may go to `to`: now or later. It is counted as sent then."""
+        """When the next query may go to `to`: now or later. It is counted as sent then."""
         if self._unlimited:
             return now
         place = home(to)

@@ -1,4 +1,4 @@
-"""A shorter way for most queries, from their parts to a datagram. The rule: what goes out and what
+"""A shortcut for most queries, from their parts to a datagram. The rule: what goes out and what
 is remembered is to the byte what `Answerer.answer` and `krpc.encode` make of the same query; all
 that is not plain is left to them.
 

@@ -27,7 +27,7 @@ _Place = bytes
 
 
 class _Choice(NamedTuple):
-    """The peers of a torrent that an asker may be told of."""
+    """The peers of a torrent that a node may be told of."""
 
     asker: tuple[int, bool, bool]  # the width of its addresses, whether it is local, wants seeds
     peers: list[bytes]
@@ -152,7 +152,7 @@ class PeerStore:
         asker: Address,
     ) -> bytes | None:
         """As `compact_peers`, each a bencoded string, as many as fit `room` bytes. None where
-        nobody is known: none may fit."""
+        no peer is known: none may fit."""
         torrent = self._torrent(info_hash, now)
         choice = _choice(torrent, asker, True) if torrent is not None else None
         if choice is None or not choice.peers:
@@ -165,7 +165,7 @@ class PeerStore:
         return encoded if fit >= len(peers) else encoded[: fit * (len(encoded) // len(peers))]
 
     def scrape(self, info_hash: InfoHash, now: float) -> tuple[Bloom, Bloom] | None:
-        """Filters of the seeds and of the others (BEP 33); None when nobody is known."""
+        """Filters of the seeds and of the others (BEP 33); None when no peer is known."""
         torrent = self._torrent(info_hash, now)
         if torrent is None:
             return None
@@ -176,7 +176,7 @@ class PeerStore:
 
     def sample(self, now: float, rng: random.Random) -> list[InfoHash]:
         """At most `samples` infohashes (BEP 51). The same ones until `samples_interval` has passed:
-        asking often shall tell nobody more. Only a sample of everything grows before."""
+        asking often must not reveal more. Only a sample of everything grows before."""
         most = self._config.samples
         stale = now - self._sampled_at >= self._config.samples_interval
         if stale or len(self._sample) < min(most, len(self._torrents)):

@@ -1,5 +1,5 @@
-"""The routing table (BEP 5). The rule: a contact is in it only because it answered a question of
-ours, at that address, under that id. What others tell of a node puts nobody in.
+"""The routing table (BEP 5). The rule: a contact is in it only because it answered a query of
+ours, at that address, under that id. A referral alone puts no node in.
 
 Buckets are the Kademlia library's. Its replacement lists hold verified contacts too, waiting for
 a place in a full bucket.
@@ -24,13 +24,13 @@ from dht_torrent.ids import Address, NodeId
 NEVER = float("-inf")
 
 HEALTHY_FAILS = 2
-"""With so many questions unanswered in a row we do not recommend a contact (BEP 5: retry once)."""
+"""With so many queries unanswered in a row we do not recommend a contact (BEP 5: retry once)."""
 
 SUSPECT_AGE = 300.0
 """Seconds since they answered, after which an id flip next to them makes contacts worth a ping."""
 
 SEEK_AGAIN = 5.0
-"""Seconds between two questions about one bucket with room; doubled as long as it does not grow, up
+"""Seconds between two queries about one bucket with room; doubled as long as it does not grow, up
 to `refresh_interval`, for there may be no more nodes."""
 
 PING_AGAIN = 60.0
@@ -51,7 +51,7 @@ class Contact(Node):  # type: ignore[misc] # the library has no types
         """When it last asked us something."""
         self.last_asked = now
         self.fails = 0
-        """Questions unanswered since its last reply."""
+        """Queries unanswered since its last reply."""
         self.is_compliant = is_compliant(node_id, address)
         """Whether its id fits its IP (BEP 42)."""
         _, is_local, _, self.home = facts(address)
@@ -155,7 +155,7 @@ class Table:
         self.additions = 0
         """How many contacts ever came into the live table: grows exactly when it does."""
         self.last_reply = NEVER
-        """When anybody last answered us."""
+        """When a node last answered us."""
         self._config = config
         self._own = int.from_bytes(own_id, "big")
         self._at: dict[Home, Contact] = {}  # everyone in buckets, waiting ones included
@@ -165,14 +165,14 @@ class Table:
         self.buckets[0].changed = now
 
     def rename(self, own_id: NodeId, now: float) -> None:
-        """Take another id: everybody finds a place around it, those heard from last first."""
-        everybody = [contact for bucket in self.buckets for contact in bucket]
+        """Take another id: all contacts find a place around it, those heard from last first."""
+        contacts = [contact for bucket in self.buckets for contact in bucket]
         self.own_id = own_id
         self._own = int.from_bytes(own_id, "big")
         self.buckets = [Bucket(0, 2**160 - 1, self._config.k, now)]
         self._by_prefix = self.buckets.copy()
         self._at = {}
-        for contact in sorted(everybody, key=lambda contact: -contact.last_heard):
+        for contact in sorted(contacts, key=lambda contact: -contact.last_heard):
             if contact.id != own_id:
                 self._insert(contact, now)
 
@@ -260,7 +260,7 @@ class Table:
         return b"".join([contact.compact for contact in contacts[:count]])
 
     def replied(self, node_id: NodeId, address: Address, now: float) -> list[Contact]:
-        """Note that `node_id` answered our question from `address`. Call for no other reason.
+        """Note that `node_id` answered our query from `address`. Call for no other reason.
 
         Returns contacts it would be good to ping now: a questionable one in whose place the
         answerer could come, or those a suspicious answer puts in doubt.
@@ -290,8 +290,8 @@ class Table:
         return [contact for contact in found if self.at(contact.address) is contact]
 
     def queried(self, node_id: NodeId, address: Address, now: float) -> bool:
-        """Note that `node_id` asked us something. True if it is a stranger worth a ping: if it
-        could have a place now, or soon that of somebody who is not good."""
+        """Note that `node_id` queried us. True if it is unknown and worth a ping: if it
+        could have a place now, or soon that of a contact that is not good."""
         usable, _, compact, place = facts(address)
         if node_id == self.own_id or not usable or (len(compact) == 18) != self.ipv6:
             return False
@@ -311,22 +311,22 @@ class Table:
         return own and self._may_split(bucket, Contact(node_id, address, now))
 
     def asked(self, address: Address, now: float) -> bool:
-        """Note that a question goes out to `address`; whether somebody there has answered us."""
+        """Note that a query goes out to `address`; whether a node there has answered us."""
         contact = self.at(address)
         if contact is None:
             return False
         contact.last_asked = now
         return True
 
-    def failed(self, address: Address, asked_at: float, now: float) -> Contact | None:
-        """Note that a question asked at `asked_at` was not answered.
+    def failed(self, address: Address, sent_at: float, now: float) -> Contact | None:
+        """Note that a query sent at `sent_at` was not answered.
 
         Returns the contact if another ping should decide soon whether a spare takes its place.
         """
         contact = self.at(address)
-        # If nobody has answered since we asked, our own link is the likelier culprit; a dead
-        # link must not empty the table. A reply after the question means others are reachable.
-        if contact is None or contact.last_replied > asked_at or self.last_reply < asked_at:
+        # If no node has answered since we sent it, our own link is the likelier culprit; a dead
+        # link must not empty the table. A reply after the query means others are reachable.
+        if contact is None or contact.last_replied > sent_at or self.last_reply < sent_at:
             return None
         contact.fails += 1
         bucket = self._bucket(contact.long_id)
@@ -355,11 +355,11 @@ class Table:
         return min(waiting, key=lambda contact: contact.last_asked, default=None)
 
     def sparse(self, now: float, rng: random.Random) -> tuple[Contact, NodeId] | None:
-        """A question that may fill a bucket with room: ask the contact, which is in it and so knows
+        """A query that may fill a bucket with room: ask the contact, which is in it and so knows
         its part of the network best, for nodes near the id. Call every few seconds.
 
-        Kademlia (2.3) looks up an id in every bucket when a node joins; one question and a few
-        pings do as much. Who knows his own neighbourhood alone takes longer ways, and is cut off
+        Kademlia (2.3) looks up an id in every bucket when a node joins; one query and a few pings
+        do as much. A node that knows only its own neighbourhood needs more hops, and is cut off
         when that dies."""
         for bucket in self.buckets:
             gap = self._gap(bucket) if now >= bucket.seek_at else None
@@ -383,7 +383,7 @@ class Table:
             return bucket.range
         if bucket is not self._by_prefix[-1] or len(self.buckets) >= self._config.max_buckets:
             return None
-        # It splits for a newcomer, but only when there is somebody on either side.
+        # It splits for a newcomer, but only when there are contacts on either side.
         lower, upper = bucket.range
         middle = (lower + upper) // 2
         above = sum(contact.long_id > middle for contact in bucket.nodes.values())
@@ -444,7 +444,8 @@ class Table:
             bucket.replacement_nodes.move_to_end(contact.id)
 
     def _changed_id(self, contact: Contact, now: float) -> list[Contact]:
-        """Evicts it. Whoever changes ids may have company, so old bucket mates are returned."""
+        """Evicts it. A node that changes its id may have company, so old bucket mates are
+        returned."""
         bucket = self._bucket(contact.long_id)
         self._remove(contact, now)
         return [c for c in bucket.nodes.values() if now - c.last_replied > SUSPECT_AGE]

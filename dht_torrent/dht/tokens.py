@@ -19,7 +19,7 @@ class Tokens:
     """Makes and checks tokens. Secrets turn by themselves as `now` passes.
 
     `rng` must be well seeded and used for nothing else: numbers drawn from the same generator
-    that strangers can see would let them work out the secrets.
+    that others can see would let them work out the secrets.
     """
 
     def __init__(self, rng: random.Random, rotation: float, now: float) -> None:
@@ -29,7 +29,8 @@ class Tokens:
         self._turns_at = now + rotation
 
     def make(self, address: Address, target: bytes, now: float) -> bytes:
-        """The token for whoever asks about `target` from `address`. Its port does not matter."""
+        """The token for a node that asks about `target` from `address`. Its port does not
+        matter."""
         if now >= self._turns_at:
             self._turn(now)
         return _token(self._current, address, target)

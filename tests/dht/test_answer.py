@@ -254,7 +254,7 @@ def test_a_malformed_put_is_refused_with_203_whatever_its_token() -> None:
 
 def test_the_longest_item_fits_a_datagram_with_nodes_of_both_families() -> None:
     it = with_contacts()
-    it.sibling = with_contacts6()
+    it.other_table = with_contacts6()
     item = sign(KEY, b"x" * 996, 2**63 - 1)
     it.items.put(Put(item, None), LOCAL, OWN, 0)
     args: dict[bytes, Value] = {b"id": ASKER, b"target": item.target, b"want": [b"n4", b"n6"]}
@@ -329,7 +329,7 @@ def with_contacts6() -> Table:
 
 def test_nodes_of_the_wanted_families_are_told() -> None:
     it = with_contacts()
-    it.sibling = with_contacts6()
+    it.other_table = with_contacts6()
     for want, families in (
         (None, {b"nodes"}),
         ([b"n4"], {b"nodes"}),

@@ -125,7 +125,7 @@ def test_no_dictionary_is_keyed_by_numbers_that_others_choose() -> None:
 
 def test_a_long_want_costs_no_more_than_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
     it, sibling = answerer(), Table(OWN, CONFIG, 0, ipv6=True)
-    it.sibling = sibling
+    it.other_table = sibling
     it.table.replied(NodeId(b"4" * 20), public(1), 0)
     sibling.replied(NodeId(b"6" * 20), Address("2600::1", 6881), 0)
     searched: list[bytes] = []

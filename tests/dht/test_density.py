@@ -52,7 +52,7 @@ def test_without_lookups_nothing_is_known_and_nobody_suspected() -> None:
     density = Density(CONFIG)
     assert density.size is None
     assert density.radius(16) == 0
-    assert not density.is_crowded(bytes(20), [bytes(20)] * 8)
+    assert not density.is_dense(bytes(20), [bytes(20)] * 8)
     density.note(bytes(20), [b"x" * 20] * 7)  # fewer than k: the whole network, perhaps
     assert density.size is None
 
@@ -65,7 +65,7 @@ def alarms(count: int) -> float:
         density = ids.learned()
         for _ in range(500):
             target = ids.rng.randbytes(20)
-            seen += density.is_crowded(target, ids.closest(target, count=count))
+            seen += density.is_dense(target, ids.closest(target, count=count))
     return seen / 4000
 
 
@@ -99,7 +99,7 @@ def test_eight_or_more_put_around_a_key_are_seen(sybils: int, spread: float, lea
         for _ in range(250):
             target = ids.rng.randbytes(20)
             fakes = crowd(ids, target, sybils, spread)
-            seen += density.is_crowded(target, ids.closest(target, fakes))
+            seen += density.is_dense(target, ids.closest(target, fakes))
     assert seen >= least * 1000
 
 
@@ -113,7 +113,7 @@ def test_hiding_the_honest_ones_or_putting_a_ninth_far_behind_silences_no_alarm(
     for _ in range(400):
         target = ids.rng.randbytes(20)
         fakes = sorted(crowd(ids, target, 8, 1.0), key=lambda one: distance(one, target))
-        seen += density.is_crowded(target, [*fakes, *[ids.closest(target)[8]] * ninth])
+        seen += density.is_dense(target, [*fakes, *[ids.closest(target)[8]] * ninth])
     assert seen >= (0.85 if ninth else 0.95) * 400
 
 
@@ -148,7 +148,7 @@ def test_a_small_network_is_near_everywhere_and_no_crowd() -> None:
     ids = Ids(20)
     density = ids.learned()
     assert density.is_small
-    assert not density.is_crowded(bytes(20), [n.to_bytes(20, "big") for n in range(8)])
+    assert not density.is_dense(bytes(20), [n.to_bytes(20, "big") for n in range(8)])
 
 
 @pytest.mark.parametrize("sybils", [8, 16, 24])
@@ -191,10 +191,10 @@ def test_behind_an_eclipse_the_honest_holders_are_found(sybils: int) -> None:
             return found
 
         lookup, now = walk(answer, target, world.some(8))
-        if density.is_crowded(target, [info.id for info in lookup.closest()]):
+        if density.is_dense(target, [info.id for info in lookup.closest()]):
             lookup.widen(density.radius(16), CONFIG.lookup_widest)
             finish(lookup, answer, now=now)
-            alarms += density.is_crowded(target, [info.id for info in lookup.all_answered()])
+            alarms += density.is_dense(target, [info.id for info in lookup.all_answered()])
         retrieved += len({info.id for info in lookup.closest()} & honest_near) >= 4
     assert alarms >= 38
     assert retrieved >= 36

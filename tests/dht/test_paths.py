@@ -8,7 +8,7 @@ import pytest
 
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.lookup import POINTS, Lookup
-from dht_torrent.dht.paths import Paths, _Way, search, share
+from dht_torrent.dht.paths import Paths, _Path, search, share
 from dht_torrent.ids import NodeId, distance
 from tests.helpers.dht_world import CONFIG, OWN, World, finish
 
@@ -146,11 +146,11 @@ def test_where_a_fifth_collude_a_store_still_reaches_an_honest_holder(world: Wor
 
 
 class Forgetful(Paths):
-    """Asks all its ways every time, as if anything could have happened on any of them."""
+    """Asks all its paths every time, as if anything could have happened on any of them."""
 
-    def _look(self, way: _Way, now: float) -> None:
-        way.stir()
-        super()._look(way, now)
+    def _look(self, path: _Path, now: float) -> None:
+        path.stir()
+        super()._look(path, now)
 
 
 @pytest.mark.parametrize("dead", [0.0, 0.5])

@@ -264,10 +264,10 @@ class _PeerLookup:
         announces = self._announcement is not None
         paths = config.announce_paths if announces else 1
         lookup = await self._ask_around(paths)
-        more = config.paths * (1 if announces or config.paths == 1 else config.retry_ways)
+        more = config.paths * (1 if announces or config.paths == 1 else config.retry_paths)
         misled = lookup.asked > MISLED * lookup.replies
         if (misled or not self._found) and paths < more and lookup.replies >= config.k:
-            # Nobody has it, or liars were on the path, who may have told of false peers: they would
+            # No node has it, or liars were on the path, who may have named false peers: they would
             # have to be on all of these.
             lookup = await self._ask_around(more)
         return lookup

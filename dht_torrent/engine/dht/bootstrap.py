@@ -38,7 +38,7 @@ class Bootstrap:
         self.done = trio.Event()
         """A node has responded, and our own neighbourhood was looked up."""
         if not self.points and not self.saved:
-            self.done.set()  # the first node of a network: there is nobody to ask
+            self.done.set()  # the first node of a network: there is no node to ask
         self.grown = AutoResetEvent()
         """Set it when the table has new contacts,"""
         self.renamed = AutoResetEvent()

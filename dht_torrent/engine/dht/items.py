@@ -90,7 +90,7 @@ class Survey:
         `seq` means its owner signed both."""
         held = [holder.item for holder in self.holders if holder.item is not None]
         found = dict.fromkeys([*held, *([self.own] if self.own is not None else [])])
-        # A stable order between those with the same seq, whoever happened to answer first.
+        # A stable order between those with the same seq, whichever node happened to answer first.
         return sorted(found, key=lambda item: (-seq_of(item), item.encoded))
 
     @property
@@ -121,7 +121,7 @@ class Stored:
     """Nodes that confirmed it."""
     refused: Mapping[NodeInfo, int] = field(default_factory=dict)
     """Nodes that refused it, with the code (301: another seq is there; 302: a newer item is), or
-    that had told of another seq before they were asked."""
+    that had named another seq before they were asked."""
     silent: int = 0
 
 
@@ -169,9 +169,9 @@ class Items:
         survey = await self._survey(target, salt, seq, first=first)
         known = seq is not None and survey.is_known(seq)
         if survey.newest is None and not known and self._config.paths > 1:
-            # It may not exist, or liars were on the way: they would have to be on all of these.
-            ways = self._config.retry_ways * self._config.paths
-            survey = await self._survey(target, salt, seq, first=first, paths=ways)
+            # It may not exist, or liars were on the path: they would have to be on all of these.
+            paths = self._config.retry_paths * self._config.paths
+            survey = await self._survey(target, salt, seq, first=first, paths=paths)
         return survey.newest
 
     async def get_all(self, target: bytes, *, salt: bytes = b"") -> Survey:
@@ -183,7 +183,7 @@ class Items:
     async def put(self, item: Item, *, cas: int | None = None, keep: bool = True) -> Stored:
         """Put an item on the closest nodes, and with `keep` put it again every `item_republish`
         seconds, or more often where its holders leave sooner, until `forget` or until a newer one
-        turns up. Anybody's item may be kept alive. `cas`: only if that is the newest sequence
+        turns up. Another owner's item may be kept alive. `cas`: only if that is the newest sequence
         number there, or nothing is; else what was kept before is kept on. Raises InputError when
         too many are kept already, or for a `cas` out of bounds."""
         most = self._config.max_own_items
@@ -251,7 +251,7 @@ class Items:
 
     def _is_outgrown(self, own: _Own) -> bool:
         if own.put_at is None or self._table.additions == own.additions:
-            return False  # being put just now; or nobody new is there
+            return False  # being put just now; or there is no new contact
         return len(own.holders) < self._config.k or len(self._table) >= 2 * own.size
 
     async def _publish(self, item: Item, cas: int | None, own: _Own | None) -> Stored:
@@ -271,7 +271,7 @@ class Items:
                 self._lifetimes.note(kept, len(own.holders) - kept, elapsed)
             newest = survey.newest
             if cas is not None and newest is not None and seq_of(newest) != cas:
-                # Whoever has nothing yet would accept it, and hide what others have.
+                # A node that has nothing yet would accept it, and hide what others have.
                 lost, stored = True, Stored(target, (), _mismatches(survey, cas))
             else:
                 self._keep_here(item)
@@ -297,7 +297,7 @@ class Items:
         elif newest is not None and seq_of(newest) > seq_of(item):
             logger.info("item %s was replaced by a newer one", target.hex()[:8])
             if self._own.get(target) is own:
-                del self._own[target]  # somebody else with the key has gone on
+                del self._own[target]  # another holder of the key has gone on
         return stored
 
     def _keep_here(self, item: Item) -> None:

@@ -234,7 +234,7 @@ class _Running:
         return False
 
     def _looks_dense(self, answered: Sequence[NodeInfo]) -> bool:
-        return self._lookups.density.is_crowded(self.target, [info.id for info in answered])
+        return self._lookups.density.is_dense(self.target, [info.id for info in answered])
 
     def _bounds(self, is_dense: bool) -> tuple[int, int, Sequence[int]]:
         """How far around the target to query all nodes, how many at most, and about which points;

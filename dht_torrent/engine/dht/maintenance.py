@@ -48,7 +48,7 @@ class Maintenance:
             self._probing.add(address)
 
     def referred(self, nodes: Sequence[NodeInfo], referrer: Address, now: float) -> None:
-        """`referrer` tells of these: ping those the table has room for."""
+        """`referrer` names these: ping those the table has room for."""
         for info in nodes[: self._config.k]:
             inside = info.address.is_local and not referrer.is_local
             if not inside and self._table.has_room(info, now):

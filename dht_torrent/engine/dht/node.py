@@ -194,7 +194,7 @@ class Dht:
 
     async def bootstrapped(self) -> None:
         """Return once a node has responded and our own neighbourhood was looked up; at once for a
-        node that has nobody to ask."""
+        node with no node to ask."""
         await self._bootstrap.done.wait()
 
     @property
@@ -229,7 +229,7 @@ class Dht:
         """Name nodes of `other`, our DHT node in the other address family, to those who want them
         (BEP 32), and tell it of nodes there as long as it knows few. Call it on both."""
         self._other = other
-        self._answerer.sibling = self._core.lookups.other_table = other._core.table
+        self._answerer.other_table = self._core.lookups.other_table = other._core.table
         self._bootstrap.other_lookups = other._core.lookups
 
     def random_id(self) -> bytes:
@@ -358,12 +358,12 @@ class Dht:
             self._other.referred(message.nodes(ipv6=not core.ipv6), source, now)
         for contact in core.table.replied(message.id, source, now):
             self._maintenance.probe(contact, now)
-        # A responder with another id than the one we were told of is another node.
+        # A responder with another id than the one it was named with is another node.
         is_other = transaction.expected is not None and transaction.expected != message.id
         transaction.done(None if is_other else message)
 
     def referred(self, nodes: Sequence[NodeInfo], referrer: Address, now: float) -> None:
-        """`referrer`, in the other family, tells of these nodes in ours: ping some, while we know
+        """`referrer`, in the other family, names these nodes in ours: ping some, while we know
         few. Later our own lookups find better ones, and a liar there has no say here."""
         if self._core.table.knows_few:
             self._maintenance.referred(nodes, referrer, now)

@@ -18,7 +18,7 @@ from dht_torrent.ids import Address, InfoHash
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a node told of its store."""
+    """What a node says of its store."""
 
     address: Address
     interval: int

@@ -38,7 +38,7 @@ class Transaction:
     sent_at: float
     done: Done
     unproven: Home | None
-    """Where it went, if nobody there had answered us when it was sent."""
+    """Where it went, if no node there had answered us when it was sent."""
 
 
 class Transactions:
@@ -133,7 +133,7 @@ class Transactions:
 
     def match(self, message: Reply | ErrorReply, source: Address) -> Transaction | None:
         """The transaction this ends, which is in flight no more; the caller calls its `done`.
-        None for a response that nobody waits for."""
+        None for a response that no transaction waits for."""
         transaction = self._pending.pop((source, message.tid), None)
         if transaction is not None:
             self._ended(transaction)
@@ -215,7 +215,7 @@ class Transactions:
             del self._unproven[place]
 
     def _tid(self) -> bytes:
-        """The next transaction id. Nobody must foresee it, since knowing it is what a reply is
+        """The next transaction id. It must not be predictable, since knowing it is what a reply is
         believed for: so it is part of a keyed hash of a counter."""
         if not self._tids:
             self._digests += 1
@@ -230,4 +230,4 @@ def ignore(answer: Answer) -> None:
 
 
 def _ignore_timeout(transaction: Transaction, now: float) -> None:
-    """Until somebody cares."""
+    """Until the node says what to do."""

@@ -135,7 +135,7 @@ def mixed_figures(looks: Sequence[Look]) -> dict[str, Cell]:
         figures[f"{name}_seconds_p95"] = quantile([look.seconds for look in some], 0.95)
     figures["hostile_asked"] = _mean([look.hostile_asked for look in looks])
     figures["hostile_closest"] = _mean([look.hostile_closest for look in looks])
-    figures["alarms"] = share(looks, lambda look: look.besieged)
+    figures["alarms"] = share(looks, lambda look: look.eclipse_suspected)
     return figures
 
 
@@ -151,17 +151,17 @@ def siege_figures(found: Sequence[Siege]) -> dict[str, Cell]:
             items = [s.look for s in some if s.look.method == "get"]
             tag = f"{size}_{order}"
             figures[f"eclipsed_{tag}"] = share(peers, lambda look: look.eclipsed)
-            figures[f"detected_{tag}"] = share(peers, lambda look: look.besieged)
+            figures[f"detected_{tag}"] = share(peers, lambda look: look.eclipse_suspected)
             figures[f"peers_found_{tag}"] = share(peers, lambda look: look.found)
             figures[f"items_found_{tag}"] = share(items, lambda look: look.found)
     attacked = [s.look for s in found if s.size and s.look.method == "get_peers"]
     eclipsed = [look for look in attacked if look.eclipsed]
     peaceful = [s.look for s in found if not s.size]
-    figures["detected"] = share(attacked, lambda look: look.besieged)
-    figures["detected_of_eclipsed"] = share(eclipsed, lambda look: look.besieged)
+    figures["detected"] = share(attacked, lambda look: look.eclipse_suspected)
+    figures["detected_of_eclipsed"] = share(eclipsed, lambda look: look.eclipse_suspected)
     figures["found"] = share([s.look for s in found if s.size], lambda look: look.found)
     calm = [look for look in peaceful if look.method == "get_peers" and not look.hostile_closest]
-    figures["false_alarms"] = share(calm, lambda look: look.besieged)
+    figures["false_alarms"] = share(calm, lambda look: look.eclipse_suspected)
     figures["found_in_peace"] = share(peaceful, lambda look: look.found)
     return figures
 

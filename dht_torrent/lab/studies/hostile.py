@@ -87,7 +87,7 @@ class Look:
     """Share of the adversaries, and of addresses they invented, among all asked."""
     hostile_closest: float
     """Share of the adversaries among the closest nodes it ended with."""
-    besieged: bool
+    eclipse_suspected: bool
     """Whether it took the target for eclipsed."""
     eclipsed: bool
     """Whether the k closest that answered were hostile, all of them."""
@@ -233,7 +233,7 @@ class World:
             silent=sum(walk.asked - walk.answered for walk in walks),
             hostile_asked=share(asked, self._is_hostile),
             hostile_closest=share(closest, self._is_hostile),
-            besieged=any(walk.besieged for walk in walks),
+            eclipse_suspected=any(walk.eclipse_suspected for walk in walks),
             eclipsed=len(nearest) == self.config.k and all(map(self._is_hostile, nearest)),
             seconds=trio.current_time() - began,
         )

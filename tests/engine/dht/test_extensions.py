@@ -310,7 +310,7 @@ async def test_a_key_whose_closest_are_dense_by_chance_is_asked_around_and_not_c
     await find(looker)
     first, *_ = [record for record in lab.records if isinstance(record, LookupDone)]
     assert len(first.closest) >= 12, "sixteen are expected so near"
-    assert not first.besieged
+    assert not first.eclipse_suspected
     assert looker.status().eclipses_suspected == 0
 
 
