@@ -4,16 +4,24 @@
         torrent = await node.get("magnet:?xt=urn:btih:...")
         await torrent.completed()
 
-Words: a *peer* is the other end of a connection in a torrent; a *contact* is a DHT node we know; a
-*node* is our running program; a *piece* has a hash; a *block* is 16 KiB of it; a *lookup* is an
-iterative search; to *announce* is to tell the DHT we hold a torrent; a *record* is a trace entry.
+Words ----- *peer*: the other end of a connection in a torrent. *contact*: a DHT node we know.
+*node*: our running program. *piece*: has a hash; *block*: 16 KiB of it. *query*: one KRPC question;
+*transaction*: a query that waits for its response; *responder*: the node that gives it, or ours.
+*lookup*: an iterative search in the DHT, along one or several disjoint *paths*; *referrer*: a node
+that named another to us. *announce*: tell the DHT that we hold a torrent. *item*: a BEP 44 value.
+*record*: a trace entry. *entry point*: a bootstrap node, or a contact saved by an earlier run.
+*dual stack*: our DHT nodes of IPv4 and IPv6.
 
-The house has four floors, and imports go only downward (tests/test_layers.py):
+Floors
+------
+Imports go only downward (tests/test_layers.py).
 
-  edges      cli, daemon (HTTP control), lab (virtual networks)
-  engine     the only place that waits: sockets, tasks, threads (Trio)
-  deciders   dht, peer, torrent, storage: plain code that returns what to do
-  values     errors, ids, bencode, metainfo, config, trace
+- edges: `cli`, `daemon` (HTTP control), `lab` (virtual networks)
+- engine: the only place that waits. `engine.node` owns it all; `engine.net` is the network,
+  `engine.dht` a DHT node on it, `engine.torrent` a torrent at work. The last two meet in
+  `engine.dht.dual_stack` alone.
+- deciders: `dht`, `peer`, `torrent`, `storage`: plain code that returns what to do
+- values: `errors`, `ids`, `bencode`, `metainfo`, `config`, `trace` and the like
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ SURROUNDINGS: Mapping[str, tuple[Arrange | None, str, dict[str, str | None]]] = 
 
 def start(surrounding: str, *args: object) -> subprocess.Popen[bytes]:
     arrange, prelude, changes = SURROUNDINGS[surrounding]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **changes}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent), **changes}
     return subprocess.Popen(
         [sys.executable, "-P", "-c", prelude + MAIN, *map(os.fspath, map(str, args))],
         stdout=subprocess.PIPE,
@@ -178,7 +178,7 @@ def test_a_node_started_with_nohup_outlives_the_terminal(tmp_path: Path) -> None
         [sys.executable, "-m", "dht_torrent", *ALONE, "--state-dir", str(state)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     )
     assert process.stdout is not None
@@ -199,7 +199,7 @@ def test_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
             timeout=PATIENCE,
             check=False,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
         )
     assert done.returncode == 1
     assert done.stderr.count(b"\n") == 1

@@ -235,7 +235,7 @@ def test_what_would_be_refused_is_found_before_hashing(
     def hash_nothing(*args: object, **kwargs: object) -> bytes:
         raise AssertionError("hashing began")
 
-    monkeypatch.setattr("dht_torrent.metainfo.hash_pieces", hash_nothing)
+    monkeypatch.setattr("dht_torrent.storage.making.hash_pieces", hash_nothing)
     deep = tmp_path / "deep"
     (deep / Path(*["d"] * 101)).mkdir(parents=True)
     (deep / Path(*["d"] * 101) / "x").write_bytes(b"x")

@@ -13,6 +13,7 @@ from dht_torrent.dht.items import ItemStore
 from dht_torrent.dht.ping_queue import PingQueue
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Table
+from dht_torrent.dht.tokens import Tokens
 from dht_torrent.engine.dht.lookups import Lookups
 from dht_torrent.engine.dht.traffic import Traffic
 from dht_torrent.engine.dht.transactions import Transactions
@@ -48,6 +49,7 @@ class Core:
         self.table = Table(node_id, config, now, ipv6=address.is_ipv6)
         self.peers = PeerStore(config)
         self.items = ItemStore(config)
+        self.tokens = Tokens(random.Random(rng.getrandbits(256)), config.token_rotation, now)
         self.ping_queue = PingQueue(config)
         self.traffic = Traffic()
         self.transactions = Transactions(self.table, config, rng.randbytes(20), send=send)

@@ -24,7 +24,6 @@ from dht_torrent.dht.answer import Answerer
 from dht_torrent.dht.identity import Votes, is_compliant, make_id
 from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply
 from dht_torrent.dht.origins import facts
-from dht_torrent.dht.tokens import Tokens
 from dht_torrent.engine.dht.announces import Announces
 from dht_torrent.engine.dht.bootstrap import Bootstrap
 from dht_torrent.engine.dht.core import Core
@@ -141,9 +140,8 @@ class Dht:
         # Waiting for the end of a batch of datagrams: an answer to each and a few pings at most.
         self._outbox: list[tuple[bytes, Address]] = []
         self._is_gathering = False
-        tokens = Tokens(random.Random(rng.getrandbits(256)), config.token_rotation, 0.0)
         self._answerer = Answerer(
-            core.table, core.peers, tokens, config, core.rng, items=core.items
+            core.table, core.peers, core.tokens, config, core.rng, items=core.items
         )
         self._votes = Votes(config)
         self._maintenance = Maintenance(core)
