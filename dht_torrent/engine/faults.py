@@ -5,9 +5,9 @@ Such a boundary is no place to hide a bug: each fault is counted and shown in `s
 with its traceback the first time something goes wrong at that place in the code. With `fail_fast`,
 as in tests and in the lab, the first one ends the run.
 
-The boundaries are `Faults.confined` around a connection (`crowd`, `node`) and around a torrent
-(`torrent`); `Faults.keep` and `Faults.take` in the DHT (`dht`, `discovery`) and for the node's own
-services (`node`); `Faults.report` in the control API (`daemon.app`).
+The boundaries are `Faults.confined` around a connection (`torrent.connections`, `node`) and around
+a torrent (`torrent`); `Faults.keep` and `Faults.take` in the DHT (`dht`, `discovery`) and for the
+node's own services (`node`); `Faults.report` in the control API (`daemon.app`).
 """
 
 from __future__ import annotations
