@@ -18,6 +18,7 @@ from dht_torrent.cli.view import warn
 from dht_torrent.config import TorrentConfig
 from dht_torrent.daemon.app import plain
 from dht_torrent.engine import state
+from dht_torrent.storage.making import make
 from tests.helpers.nodes import local_config
 
 MAGNET = "magnet:?xt=urn:btih:" + "a" * 40
@@ -118,6 +119,23 @@ async def test_what_is_changed_and_cannot_be_kept_is_told_at_once(
         trouble.number = errno.ENOSPC
         torrent.set_limits(up=5000)
         await torrent.save()
+        assert torrent.warning is not None
+
+
+@pytest.mark.parametrize("how", ["get", "share"])
+async def test_what_is_new_about_a_torrent_that_is_here_is_recorded_before_the_answer(
+    how: str, tmp_path: Path, trouble: Trouble
+) -> None:
+    config = local_config(tmp_path / "node", state_dir=tmp_path / "state")
+    (tmp_path / "film.bin").write_bytes(b"x" * 1000)
+    metainfo = make(tmp_path / "film.bin")
+    async with open_node(config) as node:
+        torrent = await node.get(metainfo)
+        trouble.number = errno.ENOSPC
+        if how == "get":
+            await node.get(metainfo, sequential=True)
+        else:
+            await node.share(tmp_path / "film.bin")
         assert torrent.warning is not None
 
 

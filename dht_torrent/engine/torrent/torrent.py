@@ -380,6 +380,7 @@ class Torrent:
         elif self.state in ("paused", "error"):
             await self.resume()
         await self.look()  # "it is here" is not said of files that have gone meanwhile
+        await self.save()
 
     async def share_from(self, path: Path, metainfo: Metainfo, hashed: Hashed) -> None:
         """All of it lies at `path`, and was just hashed: serve it from there. Raises InputError
@@ -393,6 +394,7 @@ class Torrent:
         self.select = None
         await self._move_to(_Move(path, shared=True, hashed=hashed))
         await self.resume()
+        await self.save()
 
     async def _can_move(self, folder: Path) -> bool:
         """Is that another place than it has? Raises InputError when it cannot go there any more."""
@@ -417,17 +419,18 @@ class Torrent:
 
     async def _settle(self, move: _Move) -> None:
         """Between two sessions."""
-        content, self._content = self._content, None
-        try:
-            if content is not None:
-                if not (move.shared or content.untouched):
-                    await content.delete()  # written while we were asked to go elsewhere
-                content.let_go()
-                await content.close()
-        except StorageError as error:
-            logger.warning("%s: %s", self.name, error)
-        self._overwrite = self._overwrite or (content is not None and content.overwrite)
-        self._root, self._shared, self._hashed = move.root, move.shared, move.hashed
+        async with self._saving:  # a record is of one place
+            content, self._content = self._content, None
+            try:
+                if content is not None:
+                    if not (move.shared or content.untouched):
+                        await content.delete()  # written while we were asked to go elsewhere
+                    content.let_go()
+                    await content.close()
+            except StorageError as error:
+                logger.warning("%s: %s", self.name, error)
+            self._overwrite = self._overwrite or (content is not None and content.overwrite)
+            self._root, self._shared, self._hashed = move.root, move.shared, move.hashed
         self._resume = None
         self._forgive()
         self._finished = trio.Event()
