@@ -71,6 +71,12 @@ SURROUNDINGS: Mapping[str, tuple[Arrange | None, str, dict[str, str | None]]] = 
 
 def start(surrounding: str, *args: object) -> subprocess.Popen[bytes]:
     arrange, prelude, changes = SURROUNDINGS[surrounding]
+
+    def prepare() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever started the tests may ignore it
+        if arrange is not None:
+            arrange()
+
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent), **changes}
     return subprocess.Popen(
         [sys.executable, "-P", "-c", prelude + MAIN, *map(os.fspath, map(str, args))],
@@ -78,7 +84,7 @@ def start(surrounding: str, *args: object) -> subprocess.Popen[bytes]:
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         env={key: value for key, value in environment.items() if value is not None},
-        preexec_fn=arrange,
+        preexec_fn=prepare,
     )
 
 
