@@ -10,6 +10,8 @@ import fcntl
 import json
 import socket
 import time
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Any, Self, cast
@@ -230,6 +232,7 @@ class Client:
             try:
                 return self._http.request(method, path, **options)
             except httpx.ConnectError as error:
+                _close_sockets_of(error)
                 if not _is_queue_full(error) or time.monotonic() > end:
                     raise
             time.sleep(QUEUE_PAUSE)
@@ -238,12 +241,24 @@ class Client:
 def _is_queue_full(error: BaseException) -> bool:
     """Whether the node is there, but has more connections waiting than the system holds for it.
     Linux refuses further ones to a Unix socket at once."""
+    return any(isinstance(cause, BlockingIOError) for cause in _causes(error))
+
+
+def _close_sockets_of(error: BaseException) -> None:
+    """httpx's Unix transport leaves the socket of a connection that failed to whoever finds it."""
+    for cause in _causes(error):
+        for frame, _ in traceback.walk_tb(cause.__traceback__):
+            for value in list(frame.f_locals.values()):
+                if isinstance(value, socket.socket):
+                    value.close()
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it came from."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, BlockingIOError):
-            return True
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return False
 
 
 def _failure(response: httpx.Response) -> InputError | ControlError:

@@ -169,7 +169,6 @@ async def test_many_clients_at_once_are_all_answered(
     assert await crowd_answers(node, tmp_path, control, 200) == [[]] * 200
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpx: a socket
 async def test_a_node_whose_queue_is_full_is_waited_for(
     node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
