@@ -220,10 +220,6 @@ class Table:
             )
         return healthy
 
-    def first(self, target: bytes, count: int) -> list[Contact]:
-        """With whom a lookup begins: the healthy, and the others only if there is nobody else."""
-        return self.healthy(target, count) or self.closest(target, count)
-
     def healthy(self, target: bytes, count: int) -> list[Contact]:
         """As `closest`, but only contacts fit to be recommended to others."""
         number = int.from_bytes(target, "big")

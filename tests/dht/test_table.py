@@ -290,7 +290,6 @@ def test_contacts_that_stopped_answering_are_not_recommended() -> None:
         table.replied(node_id(1), public(1), second)
         table.failed(public(0), second, second)
     assert node_id(0) not in {contact.id for contact in table.healthy(node_id(0), 20)}
-    assert table.first(node_id(0), 20) == table.healthy(node_id(0), 20)
     closest = table.closest(node_id(0), 20)
     assert closest[-1].id == node_id(0)  # for ourselves it is a last resort
     assert len(closest) == 9
@@ -302,7 +301,7 @@ def test_who_answers_again_is_recommended_again() -> None:
         table.replied(node_id(1), public(1), second)
         table.failed(public(0), second, second)
     table.replied(node_id(0), public(0), 3)
-    assert node_id(0) in {contact.id for contact in table.first(node_id(0), 20)}
+    assert node_id(0) in {contact.id for contact in table.healthy(node_id(0), 20)}
 
 
 def test_a_lookup_begins_with_doubtful_contacts_only_when_there_are_no_others() -> None:
@@ -312,7 +311,7 @@ def test_a_lookup_begins_with_doubtful_contacts_only_when_there_are_no_others() 
         for contact in list(table):
             table.failed(contact.address, second, second)
     assert table.healthy(node_id(0), 20) == []
-    assert len(table.first(node_id(0), 20)) == len(table) > 0
+    assert len(table.closest(node_id(0), 20)) == len(table) > 0
 
 
 def test_an_unchanged_bucket_is_refreshed_every_fifteen_minutes() -> None:

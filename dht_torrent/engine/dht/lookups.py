@@ -135,7 +135,7 @@ class _Running:
         self.eclipse_suspected = False
         self.began = self.now = trio.current_time()
         config, table = lookups.config, lookups.table
-        start = table.first(target, max(2, paths) * config.k)
+        start = table.closest(target, max(2, paths) * config.k)
         self.lookup = search(
             target,
             table.own_id,
