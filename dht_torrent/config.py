@@ -187,7 +187,9 @@ class PeerConfig:
     message_timeout: float = 60.0
     """A message that began must end within this time: no drip-feeding."""
     send_timeout: float = 60.0
-    """A write that makes no progress for this long closes the connection."""
+    """A write that makes no progress for this long closes the connection ..."""
+    backlog_timeout: float = 25.0
+    """... or for this long, if much waits behind it: the peer asks on and reads nothing."""
     request_timeout: float = 60.0
     """An unanswered request is given to others after this (libtorrent) ..."""
     snub_timeout: float = 20.0

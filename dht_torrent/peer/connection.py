@@ -53,6 +53,8 @@ from dht_torrent.peer.messages import (
 from dht_torrent.peer.unchecked import AboutPieces, Unchecked
 
 HANDSHAKE_LENGTH = 68
+BITFIELD_SHARE = 64
+"""Bytes of a bitfield that count as one message: looking through them takes some 10 us."""
 
 _PROTOCOL = b"\x13BitTorrent protocol"
 _EXTENDED_BIT = 0x10  # in reserved[5]
@@ -106,7 +108,8 @@ class Connection:
         self._we_in_front = True
 
         self.unheard = 0
-        """Messages that gave no event: held back, unknown, or of no meaning."""
+        """Messages that gave no event: held back, unknown, or of no meaning. A bitfield is as much
+        work as many messages, and counts as more of them the longer it is."""
         self._behind = b""  # came with the handshake, not looked at yet
         self._unchecked = Unchecked(config.max_invalid_requests)
 
@@ -418,6 +421,7 @@ class Connection:
         match message:
             case BitfieldMessage(bits):
                 self._check_bits(bits, count)
+                self.unheard += len(bits) // BITFIELD_SHARE
             case Have(index) if index >= count:
                 raise PeerProtocolError(f"has piece {index}, of {count}")
             case Piece(index) | Reject(index) if index >= count:

@@ -48,6 +48,9 @@ from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, Buffer
 SOLO_PATIENCE = 10.0
 """Seconds a peer may hold a solo piece while another that could have it is idle; doubles each time
 that piece is taken away, so that slow peers have time enough in the end."""
+FEW = 64
+"""News of a later bitfield that are taken as so many haves: sorting all pieces afresh costs more,
+and a peer may send such a bitfield for each piece it gets."""
 ENDGAME_DEPTH = 8
 """A peer takes part in the endgame with at most this many requests in flight: bounds the waste."""
 
@@ -161,6 +164,10 @@ class Picker:
             return 0
         if fresh.count + source.bits.count == bits.size:
             return self.peer_has_all(peer)
+        if fresh.count < FEW and fresh is not bits:
+            for index in fresh:
+                self.peer_has(peer, index)
+            return fresh.count
         source.bits = bits | source.bits if source.bits.count else bits
         source.exhausted = False
         source.interest += self._interest_in(fresh)

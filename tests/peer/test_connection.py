@@ -806,3 +806,13 @@ def test_any_first_bytes_are_a_handshake_or_a_handshake_error(raw: bytes) -> Non
     else:
         with pytest.raises(HandshakeError):
             connection.receive(raw)
+
+
+def test_a_long_bitfield_counts_as_many_messages() -> None:
+    connection = connected(pieces=8 * 6400)
+    bits = encode(BitfieldMessage(b"\x80" + bytes(6399)))
+    assert len(connection.receive(bits * 2)) == 2
+    assert connection.unheard == 200
+    small = connected()
+    assert len(small.receive(encode(BitfieldMessage(BITS)))) == 1
+    assert small.unheard == 0

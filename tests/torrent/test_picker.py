@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
+from dht_torrent.torrent.availability import Rarity
 from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE
 from dht_torrent.torrent.picker import ENDGAME_DEPTH, SOLO_PATIENCE, Picker, Received, State
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, BufferPool, OpenPiece
@@ -620,6 +622,27 @@ def test_a_bitfield_of_another_size_is_a_protocol_error() -> None:
     subject.peer_joined(1)
     with pytest.raises(PeerProtocolError):
         subject.peer_bitfield(1, Bitfield(3))
+
+
+def test_bitfields_with_little_news_sort_nothing_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, sorts = picker(1000, 1), 0
+    whole = Rarity.sort
+
+    def counted(rarity: Rarity, listed: Iterable[int]) -> None:
+        nonlocal sorts
+        sorts += 1
+        whole(rarity, listed)
+
+    monkeypatch.setattr(Rarity, "sort", counted)
+    partial(subject, 1, *range(500))
+    partial(subject, 2, 999)
+    subject.next_requests(1, 1, 0.0)
+    before = sorts
+    for index in range(100):
+        assert subject.peer_bitfield(2, Bitfield(1000, [index, 999])) == 1
+        assert len(subject.next_requests(1, 1, 0.0)) == 1
+    assert (before, sorts) == (1, 1)
+    assert [subject.availability(index) for index in (0, 99, 100, 500, 999)] == [2, 2, 1, 0, 1]
 
 
 # -- suspicion -----------------------------------------------------------------------------------

@@ -37,6 +37,9 @@ OUTBOX_LIMIT = 4 << 20
 """Bytes of messages waiting for a peer that does not read them; more close the connection. Room for
 the Have of every piece of a large torrent and a full metadata queue."""
 
+BACKLOG = 256 * 1024
+"""Bytes of these with which it is closed sooner, if it reads nothing at all: it goes on asking."""
+
 PROBE_PAUSE = 30.0
 """Seconds between two probes: strangers who claim a peer's id must not have us pester it."""
 
@@ -108,9 +111,12 @@ class Peer:
         self.allowed_to_us: set[int] = set()
         """Pieces it lets us have while choked (BEP 6)."""
         self.allowed_by_us: frozenset[int] = frozenset()
+        self.fast_set: list[int] | None = None
+        """Of which pieces these can be; None until somebody asks."""
         self.fast_blocks_served: dict[int, int] = {}
         self.rejects_in_row = 0
-        """Times it rejected something since its last block."""
+        """Times it rejected something, or choked us while it owed us something, since its last
+        block."""
         self.rests_until = 0.0
         """Not to be asked before, since it does nothing but reject."""
         self.unwanted_blocks = 0
@@ -126,6 +132,10 @@ class Peer:
 
         self.asked: deque[tuple[int, int, int]] = deque()
         """Blocks the peer wants, in order; not in the socket buffer, so a choke can drop them."""
+        self.cancels: list[tuple[tuple[int, int, int], int]] = []
+        """Of this turn: a block, and how many were in `asked` when the peer took it back."""
+        self.ports = 0
+        """Times it told where its DHT node listens."""
         self.serve: Serve | None = None
         self.why = "closed by the peer"
 
@@ -140,6 +150,8 @@ class Peer:
         self._writer_lot = trio.lowlevel.ParkingLot()
         self._scope = trio.CancelScope()
         self._silence = trio.CancelScope()
+        self._sending = trio.CancelScope()
+        self._send_began = now
         self._heard_at = now
         self._probed_at = float("-inf")
         self._probed = False
@@ -177,7 +189,8 @@ class Peer:
         self.asked = deque(kept)
 
     def note_rejects(self, now: float) -> None:
-        """It rejected some of what it was asked for. Who does nothing else is asked ever less."""
+        """It rejected some of what it was asked for, or choked us instead of answering. Who does
+        nothing else is asked ever less."""
         self.rejects_in_row += 1
         doublings = self.rejects_in_row - REJECTS_IN_ROW
         if doublings >= 0:
@@ -264,8 +277,12 @@ class Peer:
 
     def _queue(self, data: bytes) -> None:
         self._outbox += data
-        if len(self._outbox) > OUTBOX_LIMIT:
-            self.drop("does not read what it is sent")
+        waiting = len(self._outbox)
+        if waiting > BACKLOG:
+            due = self._send_began + self._config.backlog_timeout
+            self._sending.deadline = min(self._sending.deadline, due)
+            if waiting > OUTBOX_LIMIT:
+                self.drop("does not read what it is sent")
         self.wake_writer()
 
     def wake_writer(self) -> None:
@@ -382,7 +399,9 @@ class Peer:
                 self.uploaded += sent
                 self.uploaded_since_unchoke += sent
                 self.up.add(sent, self.took_at)
-            with trio.move_on_after(config.send_timeout) as patience:
+            self._send_began = trio.current_time()
+            self._sending = trio.CancelScope(deadline=self._send_began + config.send_timeout)
+            with self._sending as patience:
                 await stream.send(messages, pieces)
             if patience.cancelled_caught:
                 raise PeerProtocolError("does not read what it is sent")

@@ -50,7 +50,8 @@ from dht_torrent.trace import PieceDone
 TICK = 1.0
 """Seconds between two looks at late requests and snubbing peers, while a download runs."""
 FILL_PAUSE = 0.05
-"""Seconds between two looks at free slots, at least: a look costs as much as there are peers."""
+"""Seconds between two looks at free slots, and between two at everybody's requests after a choke,
+at least: a look costs as much as there are peers."""
 HAVE_PAUSE = 0.1
 """Seconds a Have may wait for company, towards a peer that is interested in us anyway."""
 SAVERS = 2
@@ -120,6 +121,7 @@ class Swarm:
         self._wanted = trio.Event()
         self._in_flight = trio.Event()
         self._rejected = trio.Event()
+        self._choked = trio.Event()
         self._came_free = False
         self._share = self._most = max(
             host.config.peer.near_window, host.config.torrent.max_open_bytes * 2 // 3
@@ -134,7 +136,7 @@ class Swarm:
             BitfieldMessage: self._on_bitfield,
             HaveAll: self._on_have_all,
             HaveNone: self._on_have_none,
-            Cancel: self._serving.cancel,
+            Cancel: _note_cancel,
             Reject: self._on_reject,
             AllowedFast: self._on_allowed_fast,
             Suggest: _ignore,
@@ -152,6 +154,7 @@ class Swarm:
             nursery.start_soon(self._fill_slots)
             nursery.start_soon(self._watch_the_clock)
             nursery.start_soon(self._ask_again)
+            nursery.start_soon(self._ask_others)
 
     def release(self) -> None:
         """The exchange is over, and all its tasks and connections have ended: nothing large waits
@@ -204,6 +207,15 @@ class Swarm:
             self._rejected = trio.Event()
             await trio.sleep(FIRST_PAUSE)
             self._refill_idle(trio.current_time())
+
+    async def _ask_others(self) -> None:
+        """What a peer that chokes us was asked for, others are asked for at once; but one that does
+        so all the time costs no more than a look at all of them now and then."""
+        while True:
+            await self._choked.wait()
+            self._choked = trio.Event()
+            self._refill_idle(trio.current_time())
+            await trio.sleep(FILL_PAUSE)
 
     def _give_back_late_requests(self, now: float) -> None:
         config = self._config.peer
@@ -311,6 +323,8 @@ class Swarm:
             peer.last_block_at = peer.gave_at = now
             peer.snubs_us = False
             peer.rejects_in_row = 0
+        if peer.cancels:
+            self._serving.cancel(peer)
         if peer.asked:
             peer.wake_writer()
         if self._came_free:  # once for all rejects of a batch
@@ -372,7 +386,8 @@ class Swarm:
         # each; by then neither makes a difference but that the block is welcome.
         keep = peer.allowed_to_us if peer.connection.fast else ()
         if self.picker.choked(peer.key, keep=keep):
-            self._refill_idle(now)
+            self._choked.set()
+            peer.note_rejects(now)
 
     def _on_unchoke(self, peer: Peer, event: object, now: float) -> None:
         peer.chokes_us = False
@@ -549,6 +564,11 @@ class Swarm:
         for peer in list(self._peers.values()):
             self._review_interest(peer, now)
         self._exchange.on_saved(indices)
+
+
+def _note_cancel(peer: Peer, event: object, now: float) -> None:
+    assert isinstance(event, Cancel)
+    peer.cancels.append(((event.index, event.begin, event.length), len(peer.asked)))
 
 
 def _ignore(peer: Peer, event: object, now: float) -> None:

@@ -64,6 +64,8 @@ from dht_torrent.torrent.selection import (
 
 logger = logging.getLogger(__name__)
 
+MAX_PORTS = 3
+"""Times a peer is heard on where its DHT node listens: BEP 5 has it told once."""
 SHUTDOWN_PATIENCE = 10.0
 """Seconds the last save of the resume record gets when the node ends."""
 
@@ -767,7 +769,9 @@ class Torrent:
         """Messages that mean the same at every stage; others are of no use at this one."""
         match event:
             case Port(port):
-                self._host.dht.maybe_contact(Address(peer.address.host, port))
+                peer.ports += 1
+                if peer.ports <= MAX_PORTS:
+                    self._host.dht.maybe_contact(Address(peer.address.host, port))
             case ExtensionHandshake():
                 on_introduction(peer, event, self.crowd.candidates, now)
                 size, stage = event.metadata_size, self._stage

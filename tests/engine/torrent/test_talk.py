@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import pytest
 import trio
 
+from dht_torrent.config import PeerConfig, TorrentConfig
+from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.ids import Address
+from dht_torrent.peer.connection import Connection, Event
 from tests.helpers.engine import (
     BITFIELD,
     CANCEL,
+    CHOKE,
     HAND,
     HAVE,
     HAVE_ALL,
@@ -21,7 +26,9 @@ from tests.helpers.engine import (
     NOT_INTERESTED,
     PIECE,
     PORT,
+    REJECT,
     REQUEST,
+    SEED,
     UNCHOKE,
     Hand,
     World,
@@ -34,6 +41,7 @@ from tests.helpers.engine import (
 )
 
 FILM = sample()
+CONFIG = PeerConfig()
 
 
 @pytest.mark.parametrize("fast", [False, True])
@@ -134,6 +142,200 @@ async def test_peers_that_change_their_mind_all_the_time_cost_few_rounds(
         await other.send(INTERESTED)
         with trio.fail_after(0.2):
             await other.expect(UNCHOKE)
+
+
+async def test_a_peer_that_chokes_and_unchokes_all_the_time_is_asked_ever_less(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it was asked for is not offered to everybody else each time."""
+    world, looks = World(), list[float]()
+    whole = Swarm._refill_idle
+
+    def counted(swarm: Swarm, now: float) -> None:
+        looks.append(now)
+        whole(swarm, now)
+
+    monkeypatch.setattr(Swarm, "_refill_idle", counted)
+    async with world.node(LEECH) as node:
+        torrent = await node.get(FILM.metainfo)
+        await entered(torrent, "downloading")
+        hand = await greeted(world, torrent, to=LEECH)
+        await hand.send(HAVE_ALL)
+        began = trio.current_time()
+        for _ in range(1000):
+            await hand.send(UNCHOKE)
+            await trio.sleep(0.005)
+            await hand.send(CHOKE)
+            await trio.sleep(0.005)
+        seconds = trio.current_time() - began
+        # One a tick of the clock, and one after each choke that gave something back.
+        assert len(looks) <= seconds + 12
+        asked = [kind for kind, _ in await hand.heard(0.1)].count(REQUEST)
+        assert 0 < asked <= 12 * 8
+
+
+async def test_what_a_peer_that_chokes_was_asked_for_goes_to_another_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    world = World()
+    async with world.node(LEECH) as node:
+        torrent = await node.get(FILM.metainfo)
+        await entered(torrent, "downloading")
+        first = await greeted(world, torrent, to=LEECH)
+        other = await greeted(world, torrent, "10.0.0.9", to=LEECH)
+        await first.send(HAVE_NONE)
+        await first.send(HAVE, 1)
+        await first.send(UNCHOKE)
+        await first.expect(REQUEST)
+        # It has all it may be asked for, and some is left: nobody is asked for what others are.
+        busy = await greeted(world, torrent, "10.0.0.10", to=LEECH)
+        await busy.send(HAVE_ALL)
+        await busy.send(UNCHOKE)
+        await busy.expect(REQUEST)
+        await other.send(HAVE_NONE)
+        await other.send(UNCHOKE)
+        await other.send(HAVE, 1)
+        assert REQUEST not in [kind for kind, _ in await other.heard(3.5)]
+        await first.send(CHOKE)
+        with trio.fail_after(0.2):
+            assert (await other.expect(REQUEST))[:4] == struct.pack(">I", 1)
+
+
+async def test_where_its_dht_listens_is_heard_from_a_peer_three_times(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, told = World(), list[Address]()
+    monkeypatch.setattr(Dht, "maybe_contact", lambda dht, address: told.append(address))
+    async with world.seed(FILM) as torrent:
+        hand = await greeted(world, torrent, dht=True)
+        await hand.send(HAVE_NONE)
+        for port in range(1, 100):
+            await hand.send(9, data=struct.pack(">H", port))
+        await trio.sleep(1)
+        assert told == [Address(HAND, port) for port in (1, 2, 3)]
+
+
+async def test_a_request_made_anew_after_its_cancel_is_served(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    world = World()
+    one = struct.pack(">IBIII", 13, REQUEST, 2, 0, 16384)
+    other = struct.pack(">IBIII", 13, REQUEST, 3, 0, 16384)
+    back = struct.pack(">IBIII", 13, CANCEL, 2, 0, 16384)
+    async with world.seed(FILM) as torrent:
+        hand = await greeted(world, torrent)
+        await unchoked(hand)
+        await hand.raw(one + other + back + one + back + back + one)
+        heard = [(kind, payload[:4]) for kind, payload in await hand.heard(2)]
+        assert heard == [
+            (REJECT, struct.pack(">I", 2)),
+            (REJECT, struct.pack(">I", 2)),
+            (PIECE, struct.pack(">I", 3)),
+            (PIECE, struct.pack(">I", 2)),
+        ]
+        await hand.raw(back + one)  # of the old one nothing is left to take back
+        assert [kind for kind, _ in await hand.heard(2)] == [PIECE]
+
+
+class Work(trio.abc.Instrument):
+    """Counts the messages that all connections together are heard on, and the most of them in one
+    round of Trio's tasks: so much may come before anybody else has a turn."""
+
+    def __init__(self) -> None:
+        self.heard = self.most = self._before = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.most = max(self.most, self.heard - self._before)
+        self._before = self.heard
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Work:
+    parse, made = Connection.receive, Work()
+
+    def counted(connection: Connection, data: bytes | bytearray | memoryview) -> list[Event]:
+        before = connection.unheard
+        events = parse(connection, data)
+        made.heard += len(events) + connection.unheard - before
+        return events
+
+    monkeypatch.setattr(Connection, "receive", counted)
+    return made
+
+
+TURN = 4096
+"""Bytes that one connection may say before everybody else has a turn."""
+
+
+async def test_fifty_peers_that_ask_and_do_not_read_leave_everybody_their_turn(
+    work: Work, autojump_clock: trio.testing.MockClock
+) -> None:
+    world = World()
+    world.storage(SEED, FILM.metainfo).write(0, FILM.data)
+    ask = struct.pack(">IBIII", 13, REQUEST, 1, 0, 16384)
+    config = TorrentConfig(unchoke_slots=50)
+    async with world.node(SEED, torrent=config) as node, trio.open_nursery() as nursery:
+        trio.lowlevel.add_instrument(work)
+        torrent = await node.get(FILM.metainfo)
+        await entered(torrent, "seeding")
+
+        async def ask_on(hand: Hand) -> None:
+            with contextlib.suppress(OSError):  # it hangs up
+                while True:
+                    await hand.raw(ask * 500)
+
+        hands = [await greeted(world, torrent, f"10.0.{n}.7") for n in range(1, 51)]
+        for hand in hands:
+            await hand.send(HAVE_NONE)
+            await hand.send(INTERESTED)
+        await trio.sleep(20)
+        peers = list(torrent.crowd.peers.values())
+        assert len(peers) == 50
+        so_far = work.heard
+        for hand in hands:
+            nursery.start_soon(ask_on, hand)
+        for _ in range(50):
+            await trio.sleep(0.1)
+            assert node.status().connections == 50
+        # Nobody has more than one turn before `status` is answered ...
+        assert 0 < work.most <= 50 * (TURN // len(ask) + 1)
+        # ... and each has its rate, so that in the long run they leave time for the others as well.
+        assert work.heard - so_far <= 50 * (CONFIG.message_burst + 1000 * 10)
+        await trio.sleep(25)
+        assert not torrent.crowd.peers, "who never reads is closed"
+        nursery.cancel_scope.cancel()
+
+
+async def test_two_hundred_kilobytes_of_changed_minds_do_not_hold_up_the_dht(
+    work: Work, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, rounds = World(), list[float]()
+    whole = Swarm.rechoke
+
+    def counted(swarm: Swarm, now: float, *, only_free_slots: bool = False) -> None:
+        rounds.append(now)
+        whole(swarm, now, only_free_slots=only_free_slots)
+
+    async with world.seed(FILM) as torrent, world.node("10.0.0.8") as asker:
+        trio.lowlevel.add_instrument(work)
+        hands = [await greeted(world, torrent, f"10.0.{n}.7") for n in range(1, 11)]
+        for hand in hands:
+            await hand.send(HAVE_NONE)
+        await trio.sleep(5)
+        monkeypatch.setattr(Swarm, "rechoke", counted)
+        flood = FLOODS["interest"] * 2000  # 20 KB
+        end = work.heard + 10 * 4000
+        async with trio.open_nursery() as nursery:
+            for hand in hands:
+                nursery.start_soon(hand.raw, flood)
+            with trio.fail_after(0.5):
+                await asker.dht.ping(Address(SEED, PORT))
+        with trio.fail_after(0.5):
+            while work.heard < end:
+                await trio.sleep(0.01)
+        # So much is done at most before a datagram has its turn: some ten milliseconds.
+        assert 0 < work.most <= 10 * (TURN // 5 + 1)
+        assert 1 <= len(rounds) <= 10
 
 
 FLOODS = {
