@@ -2,6 +2,7 @@
 
     python scripts/fuzz.py [--count 200000] [--seed 1]
     python scripts/fuzz.py --wire [--minutes 10] [--seed 1]
+    python scripts/fuzz.py --costs
 
 Valid messages are cut, spliced, flipped and stretched, and given to bencode, to KRPC and, what
 comes through, to an Answerer, from many sources. Nothing but the codecs' own errors may come out;
@@ -12,6 +13,10 @@ With --wire a whole node is met on 127.0.0.1 by connections whose bytes are a va
 then any messages in any order, some of them spoilt, cut anywhere. It must live, count no fault, log
 no traceback, keep its torrents in their states, answer the DHT in time, part with everybody at the
 end, and not grow. Says what it found, and exits 1 if that was anything.
+
+With --costs each kind of message is heard by itself, without the pace at which peers are heard, and
+what it costs is told, for a megabyte and for each of the thousand a second that a peer may send.
+Exits 1 if one is so dear that this rate would not do.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -43,7 +48,9 @@ from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens
 from dht_torrent.errors import BencodeError, KrpcError
 from dht_torrent.ids import Address, NodeId
+from dht_torrent.lab.run import run
 from dht_torrent.lab.studies.study import exit_code, positive
+from dht_torrent.lab.studies.wire_costs import DEAR, FLOODS, Flood, cost
 from dht_torrent.lab.studies.wire_fuzz import Found, wire
 
 LIMIT = 0.01
@@ -271,7 +278,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--wire", action="store_true", help="talk to a running node")
     parser.add_argument("--minutes", type=minutes, default=10.0, help="of --wire")
+    parser.add_argument("--costs", action="store_true", help="what each kind of message costs")
     options = parser.parse_args()
+    if options.costs:
+        return _costs(FLOODS)
     return _wire(options.minutes, options.seed) if options.wire else _codecs(options)
 
 
@@ -301,6 +311,23 @@ def _wire(length: float, seed: int) -> int:
         f"{found.memory[0] >> 20} -> {found.memory[1] >> 20} MB, {len(found.faults)} faults"
     )
     return _tell(found.faults)
+
+
+def _costs(floods: Sequence[Flood]) -> int:
+    """A line for each kind: what it costs, by itself, for a megabyte and for a message."""
+    dear = []
+    for flood in floods:
+        found = run(cost, flood, seed=1)
+        megabyte = found.seconds / found.heard * 1e6
+        each = found.seconds / max(1, found.messages)
+        if each > DEAR:
+            dear.append(f"{found.name}: {1e6 * each:.0f} us a message")
+        print(
+            f"{found.name:36} {megabyte:6.2f} CPU-s/MB {1e6 * each:6.1f} us a message"
+            f"{'; closed: ' if found.ended else ''}{found.ended}",
+            flush=True,
+        )
+    return _tell(dear)
 
 
 def _tell(faults: list[str]) -> int:

@@ -11,7 +11,7 @@ import pytest
 from dht_torrent import Config
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
-from dht_torrent.lab.studies import wire_fuzz
+from dht_torrent.lab.studies import wire_costs, wire_fuzz
 from dht_torrent.torrent.picker import Picker
 from tests.helpers.scripts import load
 
@@ -83,3 +83,17 @@ def test_a_bug_in_a_running_node_is_noticed(
     told = run_wire(fuzz, capsys, 0.05)
     assert any("a fault of ours" in line and "oops" in line for line in told)
     assert any(line.startswith("logged: ") for line in told)
+
+
+def test_what_messages_cost_is_told_and_what_is_dear_is_a_fault(
+    fuzz: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    floods = [flood for flood in wire_costs.FLOODS if flood.name in ("Port", "unknown message")]
+    assert fuzz._costs(floods) == 0
+    port, unknown = capsys.readouterr().out.splitlines()
+    assert port.startswith("Port ")
+    assert "CPU-s/MB" in port
+    assert unknown.endswith("unknown message id 99")
+    monkeypatch.setattr(fuzz, "DEAR", 0.0)
+    assert fuzz._costs(floods[:1]) == 1
+    assert "us a message" in capsys.readouterr().out.splitlines()[-1]
