@@ -51,7 +51,7 @@ from dht_torrent.ids import Address, NodeId
 from dht_torrent.lab.run import run
 from dht_torrent.lab.studies.study import exit_code, positive
 from dht_torrent.lab.studies.wire_costs import DEAR, FLOODS, Flood, cost
-from dht_torrent.lab.studies.wire_fuzz import Found, wire
+from dht_torrent.lab.studies.wire_fuzz import WireFindings, wire
 
 LIMIT = 0.01
 """Seconds of processor time one input may take."""
@@ -296,7 +296,7 @@ def minutes(text: str) -> float:
 def _wire(length: float, seed: int) -> int:
     began, told = time.monotonic(), 0.0
 
-    def progress(found: Found) -> None:
+    def progress(found: WireFindings) -> None:
         nonlocal told
         now = time.monotonic()
         if now - told >= 10:

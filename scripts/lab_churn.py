@@ -36,7 +36,7 @@ from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.lab.population.churn import LAWS, Churn, Sessions, duration, health
 from dht_torrent.lab.population.dhtnet import DhtNet
 from dht_torrent.lab.studies.study import Study, exit_code, parser, positive, quantile
-from dht_torrent.lab.studies.values import KINDS, Value, Wire, announce_again, make, put
+from dht_torrent.lab.studies.values import KINDS, QueryTap, Value, announce_again, make, put
 
 LATENCY = (0.01, 0.05)
 """Seconds one way."""
@@ -71,7 +71,7 @@ class World:
     rng: random.Random
     network: DhtNet
     churn: Churn
-    wire: Wire
+    wire: QueryTap
     nursery: trio.Nursery
     began: float
     publications: dict[int, list[Publication]] = field(default_factory=dict)
@@ -158,7 +158,7 @@ async def simulate(rng: random.Random, args: argparse.Namespace, study: Study) -
             stay=publishers if args.publishers == "stay" else (),
         )
         world = World(
-            args, study, rng, network, churn, Wire(network.net), nursery, trio.current_time()
+            args, study, rng, network, churn, QueryTap(network.net), nursery, trio.current_time()
         )
         churn.on_leave = world.left
         await nursery.start(churn.run)

@@ -34,7 +34,7 @@ import trio
 
 from dht_torrent.lab.population.virtual import MOST, SIZES, VirtualNetwork, Walked
 from dht_torrent.lab.run import collecting_rarely, run
-from dht_torrent.lab.studies.lookups import Lookups, Plan, Search, Tables
+from dht_torrent.lab.studies.lookups import LookupPlan, LookupStudy, Search, Tables
 from dht_torrent.lab.studies.study import (
     Study,
     exit_code,
@@ -88,7 +88,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 async def measure(rng: random.Random, study: Study, args: argparse.Namespace) -> None:
-    plan = Plan(
+    plan = LookupPlan(
         nodes=args.nodes,
         lookups=args.lookups,
         latency=args.latency,
@@ -99,7 +99,7 @@ async def measure(rng: random.Random, study: Study, args: argparse.Namespace) ->
         settle=args.settle,
     )
     async with trio.open_nursery() as nursery:
-        lab = Lookups(plan, rng, nursery)
+        lab = LookupStudy(plan, rng, nursery)
         with study.progress("nodes", plan.nodes) as done:
             tables = await lab.build(done)
         datagrams = lab.wire.stats.datagrams

@@ -30,13 +30,13 @@ from rich.live import Live
 from rich.table import Table
 
 from dht_torrent.errors import DhtTorrentError
-from dht_torrent.lab.population.swarm import Cast, Kind, Second, Swarm
+from dht_torrent.lab.population.swarm import Cast, Kind, LabSwarm, Second
 from dht_torrent.lab.studies.study import Study, parser, positive, quantile, seconds, share, size
 
 MB = 1e6
 
 
-def table(swarm: Swarm, moment: Second) -> Table:
+def table(swarm: LabSwarm, moment: Second) -> Table:
     """The swarm by kinds of nodes."""
     shown = Table(
         title=f"{moment.seconds:.0f} s, {moment.connections} connections, "
@@ -58,7 +58,7 @@ def table(swarm: Swarm, moment: Second) -> Table:
     return shown
 
 
-def line(swarm: Swarm, moment: Second) -> str:
+def line(swarm: LabSwarm, moment: Second) -> str:
     """The same for a log."""
     return (
         f"{moment.seconds:4.0f} s  {moment.complete} of {swarm.cast.leeches} complete  "
@@ -66,7 +66,7 @@ def line(swarm: Swarm, moment: Second) -> str:
     )
 
 
-async def watch(swarm: Swarm, patience: float) -> bool:
+async def watch(swarm: LabSwarm, patience: float) -> bool:
     """Run it, and show it on stderr. False when it was interrupted.
     Raises DhtTorrentError."""
     console = Console(stderr=True)
@@ -100,7 +100,7 @@ async def watch(swarm: Swarm, patience: float) -> bool:
     return not interrupted
 
 
-def note(study: Study, swarm: Swarm) -> None:
+def note(study: Study, swarm: LabSwarm) -> None:
     """The rows and the figures."""
     for member in swarm.members:
         downloaded, uploaded, wasted = member.counts
@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         with tempfile.TemporaryDirectory(prefix="swarm-") as folder:
-            swarm = Swarm(cast, Path(folder), random.Random(args.seed))
+            swarm = LabSwarm(cast, Path(folder), random.Random(args.seed))
             if not trio.run(watch, swarm, args.patience):
                 sys.stderr.write("stopped; nothing is left behind\n")
                 return 130

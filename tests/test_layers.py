@@ -174,3 +174,19 @@ def test_a_breach_is_found(module: str, source: str) -> None:
 )
 def test_what_is_allowed_passes(module: str, source: str) -> None:
     assert violations(module, source) == []
+
+
+def public_classes() -> dict[str, list[str]]:
+    """The modules that define each public class, by its name."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    return found
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    classes = public_classes()
+    assert len(classes) > 200  # they were found
+    assert {name: homes for name, homes in classes.items() if len(homes) > 1} == {}

@@ -15,7 +15,7 @@ from dht_torrent.dht import bloom, krpc
 from dht_torrent.dht.items import ItemStore, MutableItem, Refusal, parse_put
 from dht_torrent.dht.krpc import BadQuery, ErrorReply, Query, Reply
 from dht_torrent.dht.origins import neighbourhood
-from dht_torrent.dht.rate_limits import Rate
+from dht_torrent.dht.rate_limits import RateLimit
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens
@@ -55,7 +55,7 @@ class Answerer:
         self._rng = rng
         # What a source that never proved its address gets beyond the usual: a forger of many
         # queries in a victim's name has that victim sent no more than this.
-        self._generosity = Rate(config, most=config.stranger_bytes, window=config.query_window)
+        self._generosity = RateLimit(config, most=config.stranger_bytes, window=config.query_window)
 
     def answer(self, query: Query | BadQuery, source: Address, now: float) -> Reply | ErrorReply:
         """The answer to send to `source`. May store a peer."""

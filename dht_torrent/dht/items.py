@@ -18,7 +18,7 @@ from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.origins import Home, home
-from dht_torrent.dht.rate_limits import Rate
+from dht_torrent.dht.rate_limits import RateLimit
 from dht_torrent.errors import BencodeError, InputError, KrpcError
 from dht_torrent.ids import Address, NodeId
 
@@ -255,7 +255,7 @@ class ItemStore:
         # Each ordered by when its items were last put, so the first is the first to expire.
         self._immutable: OrderedDict[bytes, _Entry] = OrderedDict()
         self._mutable: OrderedDict[bytes, _Entry] = OrderedDict()
-        self._newcomers = Rate(config, most=config.item_quota, window=config.item_quota_window)
+        self._newcomers = RateLimit(config, most=config.item_quota, window=config.item_quota_window)
         self._verifying = config.item_verify_rate
         self._verified_at = 0.0
 

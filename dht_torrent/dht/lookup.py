@@ -25,7 +25,7 @@ their neighbourhood name the same k."""
 NEVER = float("-inf")
 
 
-class Reach(NamedTuple):
+class LookupGoal(NamedTuple):
     """Whom a lookup is to find: the `k` closest, and all within `radius`, but no more of them than
     `most`."""
 
@@ -101,7 +101,7 @@ class Lookup:
         self._config = config
         self._ipv6 = ipv6
         self._strict = stores and config.secure_ids
-        self._reach = Reach(config.k)
+        self._reach = LookupGoal(config.k)
         self.points: list[int] = []
         """Still to be asked `around` about, by their distances from the target."""
         self._around: dict[NodeInfo, float] = {}  # asked about one then, or long ago if it answered

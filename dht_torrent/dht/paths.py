@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.lookup import POINTS, Lookup, Reach
+from dht_torrent.dht.lookup import POINTS, Lookup, LookupGoal
 from dht_torrent.dht.origins import Home, neighbourhood
 from dht_torrent.ids import NodeId, distance
 
@@ -71,7 +71,7 @@ class Paths:
     def __init__(self, paths: Iterable[Lookup], k: int) -> None:
         self._paths = [_Path(lookup) for lookup in paths]
         self.target = self._paths[0].lookup.target
-        self._reach = Reach(k)
+        self._reach = LookupGoal(k)
         self._asked_on: dict[NodeInfo, _Path] = {}
 
     @property

@@ -11,7 +11,7 @@ from dht_torrent.dht.origins import Home, home
 from dht_torrent.ids import Address
 
 
-class Rate:
+class RateLimit:
     """At most `most` events of one place in any `window`, the first of which begins it. Knows
     `tracked_sources` places; the one that did nothing for longest is forgotten."""
 
@@ -132,7 +132,7 @@ class SendBudget:
         self._counted_at = now
 
 
-class Pace:
+class QueryPace:
     """Keeps our own queries to one destination below what its `QueryLimit` bears: nine tenths
     of `query_burst` in any `query_window` and a tenth, first come, first served. The margin is for
     datagrams that overtake each other: what we send in two windows must not arrive in one."""

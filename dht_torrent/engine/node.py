@@ -33,9 +33,9 @@ from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.torrent.content import hash_content
-from dht_torrent.engine.torrent.context import Host, OpenStorage
+from dht_torrent.engine.torrent.context import NodeContext, OpenStorage
 from dht_torrent.engine.torrent.disk import Disk
-from dht_torrent.engine.torrent.handshake import receive_greeting
+from dht_torrent.engine.torrent.handshake import receive_handshake
 from dht_torrent.engine.torrent.rate_limits import Limits, NewRate
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.engine.views import NodeStatus, Removal
@@ -70,25 +70,25 @@ DHT_SAVE_INTERVAL = 15 * 60.0
 class Node:
     """A DHT node and peer-wire engine. Made by `open_node`."""
 
-    def __init__(self, host: Host, nursery: trio.Nursery) -> None:
-        self.config = host.config
-        self.addresses = tuple(dht.address for dht in host.dht)
+    def __init__(self, context: NodeContext, nursery: trio.Nursery) -> None:
+        self.config = context.config
+        self.addresses = tuple(dht.address for dht in context.dht)
         """Where the node listens, TCP and UDP alike: one address, or one of IPv4 and one of IPv6.
         """
         self.warnings: list[str] = []
-        self.faults = host.faults
+        self.faults = context.faults
         """Bugs of ours so far."""
         self._dht_unsaved: StorageError | None = None
-        self._host = host
-        self._dht = host.dht
+        self._context = context
+        self._dht = context.dht
         self._nursery = nursery
         self._torrents: dict[InfoHash, Torrent] = {}
         self._scopes: dict[InfoHash, tuple[trio.CancelScope, trio.Event]] = {}
-        self._half_open = HalfOpen(host.config)
-        self._greetings: dict[int, trio.CancelScope] = {}
+        self._half_open = HalfOpen(context.config)
+        self._handshakes: dict[int, trio.CancelScope] = {}
         self._heard_from_outside = False
         self._started = trio.current_time()
-        host.remove = self._remove
+        context.remove = self._remove
 
     @property
     def address(self) -> Address:
@@ -124,13 +124,13 @@ class Node:
         called from a worker thread. Raises InputError when it cannot be read or is empty."""
         content = _absolute(path)
         metainfo, hashed = await hash_content(
-            self._host.disk,
-            self._host.open_storage,
+            self._context.disk,
+            self._context.open_storage,
             content,
             piece_length=piece_length,
             private=private,
             progress=progress,
-            relief=self._host.descriptors.relieve,
+            relief=self._context.descriptors.relieve,
         )
         await self._refuse_unfinished(content, metainfo.info_hash)
         present = self._torrents.get(metainfo.info_hash)
@@ -139,7 +139,7 @@ class Node:
             return present
         return await self._add(
             Torrent(
-                self._host,
+                self._context,
                 metainfo.magnet(),
                 content,
                 metainfo=metainfo,
@@ -186,7 +186,7 @@ class Node:
             )
             return present
         torrent = Torrent(
-            self._host,
+            self._context,
             magnet,
             folder,
             metainfo=metainfo,
@@ -208,7 +208,9 @@ class Node:
             for torrent in self._torrents.values()
             if torrent.state == "downloading" and torrent.info_hash != info_hash
         ]
-        here, *theirs = await self._host.disk.run(real, [path, *(t.path for t in busy if t.path)])
+        here, *theirs = await self._context.disk.run(
+            real, [path, *(t.path for t in busy if t.path)]
+        )
         for torrent, there in zip(busy, theirs, strict=True):
             if here.is_relative_to(there) or there.is_relative_to(here):
                 raise InputError(
@@ -220,7 +222,7 @@ class Node:
         self, source: str | Magnet | Metainfo | Path
     ) -> tuple[Magnet, Metainfo | None]:
         if isinstance(source, (str, Path)):
-            found = await self._host.disk.run(given.read, source)
+            found = await self._context.disk.run(given.read, source)
             source = found.metainfo if isinstance(found, TorrentFile) else found
         if isinstance(source, Magnet):
             return source, None
@@ -276,7 +278,7 @@ class Node:
         self._scopes[torrent.info_hash] = (scope, ended)
         self._nursery.start_soon(own, name=f"torrent {torrent.id[:8]}")
         await trio.lowlevel.checkpoint()
-        if torrent.warning is None and self._host.state is not None:
+        if torrent.warning is None and self._context.state is not None:
             with trio.move_on_after(RECORD_PATIENCE):
                 await torrent.recorded.wait()
         return torrent
@@ -285,7 +287,7 @@ class Node:
         """Bytes per second all torrents together may send and receive from now on: None is no
         limit, `...` leaves it as it is. What counts is payload and headers of messages. A restart
         begins with the configuration's again. Raises InputError."""
-        self._host.limits.set(up, down)
+        self._context.limits.set(up, down)
 
     # -- what users see -------------------------------------------------------------------------
 
@@ -293,7 +295,7 @@ class Node:
         """A snapshot for people."""
         now = trio.current_time()
         torrents = self._torrents.values()
-        peers = [peer for torrent in torrents for peer in torrent.crowd.peers.values()]
+        peers = [peer for torrent in torrents for peer in torrent.connections.peers.values()]
         by_source: dict[str, int] = {}
         for peer in peers:
             by_source[peer.source] = by_source.get(peer.source, 0) + 1
@@ -313,8 +315,8 @@ class Node:
             up_rate=sum(peer.up.value(now) for peer in peers),
             last_announce=now - last if last is not None else None,
             warnings=(*self.warnings, *self._unsaved()),
-            limit_up=self._host.limits.up.rate,
-            limit_down=self._host.limits.down.rate,
+            limit_up=self._context.limits.up.rate,
+            limit_down=self._context.limits.down.rate,
             listen6=str(self.addresses[1]) if more else None,
             dht6=more[0] if more else None,
             faults=self.faults.count,
@@ -337,11 +339,11 @@ class Node:
         """Take in connections. When too many are shaking hands, the oldest yields."""
         while True:
             stream = await listener.accept()
-            key = self._host.peer_key()
+            key = self._context.peer_key()
             yields = self._half_open.came(key, stream.remote.place)
             if yields is not None:
-                self._greetings.pop(yields).cancel()
-            self._greetings[key] = patience = trio.CancelScope()
+                self._handshakes.pop(yields).cancel()
+            self._handshakes[key] = patience = trio.CancelScope()
             self._nursery.start_soon(self._receive, stream, key, patience)
 
     async def _receive(self, stream: NetStream, key: int, patience: trio.CancelScope) -> None:
@@ -351,26 +353,26 @@ class Node:
             try:
                 with patience:
                     patience.deadline = trio.current_time() + self.config.peer.handshake_timeout
-                    greeted = await receive_greeting(stream, self.config.peer, dht=True)
-                    torrent = self._torrents.get(greeted.handshake.info_hash)
-                    theirs = greeted.handshake.peer_id
-                    is_us = torrent is not None and theirs == torrent.crowd.peer_id
+                    new = await receive_handshake(stream, self.config.peer, dht=True)
+                    torrent = self._torrents.get(new.handshake.info_hash)
+                    theirs = new.handshake.peer_id
+                    is_us = torrent is not None and theirs == torrent.connections.peer_id
                     is_here = stream.remote.is_loopback or stream.remote.host == stream.local.host
                     self._heard_from_outside = self._heard_from_outside or not (is_here or is_us)
                     if torrent is not None:
-                        taken = torrent.welcome(greeted)
+                        taken = torrent.welcome(new)
             except (PeerProtocolError, OSError, trio.ClosedResourceError) as error:
                 logger.debug("incoming %s: %s", stream.remote, error)
             finally:
                 self._half_open.ended(key)
-                self._greetings.pop(key, None)
+                self._handshakes.pop(key, None)
                 if not taken:
                     stream.close()
 
     async def _keep_descriptors(self) -> None:
         """Close files nobody uses any more, and keep a few descriptors free for the control socket
         and the program around us, which cannot ask for them."""
-        pool, config = self._host.descriptors, self.config.disk
+        pool, config = self._context.descriptors, self.config.disk
         swept = trio.current_time()
         while not config.inline:  # then there is no time to speak of, and mostly there are no files
             await trio.sleep(SPARE_INTERVAL)
@@ -383,11 +385,11 @@ class Node:
         """Memory that no download and no upload needs any more is given back."""
         while True:
             await trio.sleep(TRIM_INTERVAL)
-            self._host.piece_buffers.trim()
-            self._host.send_buffers.trim()
+            self._context.piece_buffers.trim()
+            self._context.send_buffers.trim()
 
     async def _save_dht(self) -> None:
-        state = self._host.state
+        state = self._context.state
         while state is not None:
             await trio.sleep(DHT_SAVE_INTERVAL)
             await self._save_dht_now(state)
@@ -400,7 +402,7 @@ class Node:
                 state.save_dht(known, ipv6)
 
         try:
-            await self._host.disk.run(save)
+            await self._context.disk.run(save)
             self._dht_unsaved = None
         except StorageError as error:
             self._dht_unsaved = error
@@ -419,7 +421,7 @@ class Node:
                 torrent.locate()
 
         # Before any of them runs: whose a file is does not depend on who comes first.
-        await self._host.disk.run(locate)
+        await self._context.disk.run(locate)
         for torrent in restored:
             torrent.hold()
         for torrent in restored:
@@ -435,7 +437,7 @@ class Node:
             return []
         return [
             Torrent(
-                self._host,
+                self._context,
                 magnet,
                 record.content,
                 metainfo=metainfo,
@@ -450,7 +452,7 @@ class Node:
         if record.info is None:
             return None
         # What the user shares lies on disk under its own names, however awkward.
-        return await self._host.disk.run(
+        return await self._context.disk.run(
             from_info, record.info, info_hash=record.info_hash, as_written=record.shared
         )
 
@@ -521,7 +523,7 @@ async def open_node(
             )
             for _, socket in pairs
         ]
-        host = Host(
+        context = NodeContext(
             config=config,
             network=network,
             dht=DualStack(dhts),
@@ -540,7 +542,7 @@ async def open_node(
             faults=faults,
         )
         async with trio.open_nursery() as nursery:
-            node = Node(host, nursery)
+            node = Node(context, nursery)
             node.warnings += warnings
             if config.dht.unlimited:
                 logger.warning("the DHT's limits on rates are lifted: fit for a lab only")

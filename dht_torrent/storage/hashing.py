@@ -28,7 +28,7 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SharedFile:
     """A regular file to share."""
 
     location: Path
@@ -40,7 +40,7 @@ class Source:
     executable: bool
 
 
-def list_sources(root: Path, relief: Relief = no_relief) -> list[Source]:
+def list_sources(root: Path, relief: Relief = no_relief) -> list[SharedFile]:
     """What sharing `root` shares: the file itself, or every file below the folder.
 
     In order of their whole paths' bytes, so that a folder has the same infohash on every machine;
@@ -61,7 +61,7 @@ def list_sources(root: Path, relief: Relief = no_relief) -> list[Source]:
 
 
 def hash_pieces(
-    sources: Sequence[Source],
+    sources: Sequence[SharedFile],
     geometry: Geometry,
     *,
     threads: int | None = None,
@@ -98,7 +98,7 @@ class _Job:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[SharedFile],
         geometry: Geometry,
         progress: Progress | None,
         cancelled: Callable[[], bool] | None,
@@ -170,7 +170,7 @@ class _Job:
             self._done += sum(map(geometry.piece_size, pieces))
             self._progress(self._done, geometry.total)
 
-    def check_unchanged(self, source: Source) -> None:
+    def check_unchanged(self, source: SharedFile) -> None:
         try:
             status = source.location.stat()
         except OSError as exc:
@@ -184,10 +184,10 @@ class _Opened:
 
     def __init__(self, relief: Relief) -> None:
         self._relief = relief
-        self._source: Source | None = None
+        self._source: SharedFile | None = None
         self._fd = -1
 
-    def get(self, source: Source) -> int:
+    def get(self, source: SharedFile) -> int:
         if source is not self._source:
             self.close()
             flags = os.O_RDONLY | os.O_CLOEXEC
@@ -201,7 +201,7 @@ class _Opened:
             self._source = None
 
 
-def _walk(folder: Path, inside: tuple[str, ...], root: Path, relief: Relief) -> list[Source]:
+def _walk(folder: Path, inside: tuple[str, ...], root: Path, relief: Relief) -> list[SharedFile]:
     found = []
     with relieved(relief, os.scandir, folder) as listing:
         entries = list(listing)  # so that no folder stays open while those below it are read
@@ -231,12 +231,12 @@ def _check_link(location: Path, root: Path) -> None:
         raise InputError(f"{location} is a link to a folder")
 
 
-def _source(location: Path, path: tuple[str, ...], status: os.stat_result) -> Source:
+def _source(location: Path, path: tuple[str, ...], status: os.stat_result) -> SharedFile:
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{location} is no regular file")
     if not os.access(location, os.R_OK):
         raise InputError(f"{location} cannot be read: permission denied")
-    return Source(
+    return SharedFile(
         location,
         path,
         status.st_size,

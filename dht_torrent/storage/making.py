@@ -16,7 +16,7 @@ from dht_torrent.errors import InputError, MetainfoError
 from dht_torrent.ids import HostPort
 from dht_torrent.metainfo import Metainfo, _check_size, _from_dict, _layout
 from dht_torrent.relief import Relief, no_relief
-from dht_torrent.storage.hashing import Progress, Source, hash_pieces, list_sources
+from dht_torrent.storage.hashing import Progress, SharedFile, hash_pieces, list_sources
 
 _PREFERRED_PIECES = 2000
 
@@ -98,7 +98,7 @@ def make(
     )
 
 
-def _file_entry(source: Source) -> dict[bytes, Value]:
+def _file_entry(source: SharedFile) -> dict[bytes, Value]:
     entry: dict[bytes, Value] = {b"length": source.length}
     if source.executable:
         entry[b"attr"] = b"x"

@@ -30,7 +30,7 @@ ELSEWHERE = "choose another --output, or --overwrite to replace it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundFile:
     """A file of a torrent as it was found on the disk."""
 
     length: int
@@ -55,7 +55,7 @@ class Found:
     """How many of these verify."""
 
 
-def decide(found: Found, blank: Callable[[bool], bool]) -> int | str:
+def decide(found: FoundFile, blank: Callable[[bool], bool]) -> int | str:
     """How the torrent may write to the file, or why it may not.
 
     `blank(edges)`: are the file's bytes in pieces that do not verify holes or zeros? With `edges`

@@ -25,7 +25,7 @@ MIN_READ = 1024
 _ROUNDING = 1e-6  # seconds later, the bucket surely holds what it was to hold
 
 
-class Bucket:
+class TokenBucket:
     """Bytes that may pass now, growing at `rate` bytes per second up to `capacity`."""
 
     __slots__ = ("_at", "level", "rate")
@@ -66,7 +66,7 @@ class Share:
     __slots__ = ("bucket", "served", "waiting")
 
     def __init__(self) -> None:
-        self.bucket: Bucket | None = None
+        self.bucket: TokenBucket | None = None
         """None: no limit of its own."""
         self.waiting: dict[int, tuple[int, int]] = {}
         """Connections in line, in order: at least and at most how many bytes each wants."""
@@ -90,7 +90,7 @@ class Limiter:
     """One direction of a node. Times must not go backwards."""
 
     def __init__(self) -> None:
-        self.bucket: Bucket | None = None
+        self.bucket: TokenBucket | None = None
         """The node's; None: no limit for all together."""
         self._line: dict[Share, None] = {}  # those with somebody waiting, in order of arrival
         self._served = 0.0  # what the share served last had been given before
@@ -102,7 +102,7 @@ class Limiter:
         if rate is None:
             whose.bucket = None
         elif whose.bucket is None:
-            whose.bucket = Bucket(rate, now)
+            whose.bucket = TokenBucket(rate, now)
         else:
             whose.bucket.change(rate, now)
         for other in self._line:

@@ -63,9 +63,9 @@ class MetadataMemory:
     def __init__(self, limit: int) -> None:
         self.held = 0
         self._limit = limit
-        self._fetches: dict[MetadataFetch, None] = {}  # those that hold anything
+        self._fetches: dict[MetadataAssembly, None] = {}  # those that hold anything
 
-    def grew(self, fetch: MetadataFetch, size: int, now: float) -> None:
+    def grew(self, fetch: MetadataAssembly, size: int, now: float) -> None:
         """`fetch` holds `size` bytes more: it, or another, may have to drop something."""
         self.held += size
         self._fetches[fetch] = None
@@ -73,7 +73,7 @@ class MetadataMemory:
             victim = min(self._fetches, key=lambda one: one.least_worth(now))
             victim.drop_least(now)
 
-    def shrank(self, fetch: MetadataFetch, size: int, *, empty: bool) -> None:
+    def shrank(self, fetch: MetadataAssembly, size: int, *, empty: bool) -> None:
         self.held -= size
         if empty:
             self._fetches.pop(fetch, None)
@@ -99,7 +99,7 @@ class _Peer:
         self.late.discard(piece)
 
 
-class MetadataFetch:
+class MetadataAssembly:
     """The info dict of one infohash, asked of many peers at once.
 
     Those who claim one size share the work. When what they made fails its hash, everybody who

@@ -13,7 +13,7 @@ from itertools import chain, compress, islice
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.torrent.availability import Rarity
-from dht_torrent.torrent.peer_pieces import Source
+from dht_torrent.torrent.peer_pieces import PeerPieces
 from dht_torrent.torrent.pieces import Bitfield
 
 
@@ -58,7 +58,7 @@ class Missing:
         self._rarity.remove(index)
         return None
 
-    def choose(self, source: Source, now: float, *, sequential: bool) -> int | None:
+    def choose(self, source: PeerPieces, now: float, *, sequential: bool) -> int | None:
         """The piece for this peer; it stays here until it is removed."""
         if self.broken and source.proved:
             for index in self.broken:
@@ -81,7 +81,7 @@ class Missing:
         rarity = self._sorted()
         return len(rarity.order) == (0 if rarity.seeds else rarity.ends[0])
 
-    def _first(self, source: Source, now: float) -> int | None:
+    def _first(self, source: PeerPieces, now: float) -> int | None:
         at = self._ordered.find(1, self._cursor)
         self._cursor = at if at >= 0 else len(self._ordered)
         while at >= 0:
@@ -90,7 +90,7 @@ class Missing:
             at = self._ordered.find(1, at + 1)
         return None
 
-    def _rarest(self, source: Source, now: float) -> int | None:
+    def _rarest(self, source: PeerPieces, now: float) -> int | None:
         rarity = self._sorted()
         order, ends = rarity.order, rarity.ends
         # What a peer that is no seed has is in bucket 1 or above.

@@ -15,7 +15,7 @@ MAX_REFUSALS = 64
 """Pieces a peer rejected whose pauses still grow; of the oldest ones we forget that they did."""
 
 
-class Source:
+class PeerPieces:
     """Owned by the picker, which keeps it true."""
 
     __slots__ = (

@@ -42,7 +42,7 @@ from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.torrent.availability import Rarity
 from dht_torrent.torrent.missing import Missing
-from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE, Source
+from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE, PeerPieces
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, BufferPool, OpenPiece
 
 SOLO_PATIENCE = 10.0
@@ -112,7 +112,7 @@ class Picker:
         self._pool = pool or BufferPool(config.max_open_bytes)
         self._state = have.flags.translate(bytes.maketrans(b"\x00\x01", bytes((_MISSING, _HAVE))))
         self._wanted = Bitfield.full(count)
-        self._peers: dict[int, Source] = {}
+        self._peers: dict[int, PeerPieces] = {}
         self._open: dict[int, OpenPiece] = {}
         self._pending: dict[int, OpenPiece] = {}
         self._partial: dict[int, OpenPiece] = {}  # open, with free blocks
@@ -137,7 +137,7 @@ class Picker:
     def peer_joined(self, peer: int) -> None:
         """A connection that has no piece yet. Its key must be new."""
         assert peer not in self._peers
-        self._peers[peer] = Source(peer, Bitfield(self._geometry.piece_count))
+        self._peers[peer] = PeerPieces(peer, Bitfield(self._geometry.piece_count))
 
     def knows(self, peer: int) -> bool:
         """Has it joined and not left?"""
@@ -365,7 +365,7 @@ class Picker:
         self._refused(source, block)
         return True
 
-    def _refused(self, source: Source, block: tuple[int, int, int]) -> None:
+    def _refused(self, source: PeerPieces, block: tuple[int, int, int]) -> None:
         piece = self._open[block[0]]
         self._put_back(source, piece, block)
         if source.current is piece:
@@ -443,20 +443,20 @@ class Picker:
 
     # -- choosing -------------------------------------------------------------------------------
 
-    def _orphan_for(self, source: Source, now: float) -> OpenPiece | None:
+    def _orphan_for(self, source: PeerPieces, now: float) -> OpenPiece | None:
         for index, piece in self._orphans.items():
             if piece.solo in (None, source.key) and source.can(index, now):
                 self._own(source, piece)
                 return piece
         return None
 
-    def _new_for(self, source: Source, now: float) -> OpenPiece | None:
+    def _new_for(self, source: PeerPieces, now: float) -> OpenPiece | None:
         index = self._missing.choose(source, now, sequential=self.sequential)
         if index is None or not self._fits(index):
             return None
         return self._open_piece(source, index, now)
 
-    def _ask_alone(self, source: Source, room: int, now: float, found: list[Block]) -> None:
+    def _ask_alone(self, source: PeerPieces, room: int, now: float, found: list[Block]) -> None:
         """For a peer on parole: what is left of its piece, or the next one when that is settled."""
         piece = source.current
         if piece is not None and piece.index != source.alone:
@@ -475,7 +475,7 @@ class Picker:
         if piece is not None:
             self._take(source, piece, room, now, found)
 
-    def _piece_alone(self, source: Source, now: float) -> OpenPiece | None:
+    def _piece_alone(self, source: PeerPieces, now: float) -> OpenPiece | None:
         """A piece from its beginning: one that is missing, or else one that nobody works on."""
         piece = self._new_for(source, now)
         if piece is None:
@@ -492,7 +492,7 @@ class Picker:
             self._reserve(source, piece)
         return piece
 
-    def _give_up_idle(self, source: Source, now: float) -> int | None:
+    def _give_up_idle(self, source: PeerPieces, now: float) -> int | None:
         """Closes an orphan of which nobody is asked for anything, so that this peer can begin it
         anew. Of several the one with the least in it."""
         idle = [
@@ -506,7 +506,7 @@ class Picker:
         self._close(piece)
         return piece.index
 
-    def _is_its_own(self, source: Source, piece: OpenPiece) -> bool:
+    def _is_its_own(self, source: PeerPieces, piece: OpenPiece) -> bool:
         """Has nobody else sent any of it, nor is asked for it?"""
         if any(sender not in (NOBODY, source.key) for sender in piece.senders):
             return False
@@ -516,7 +516,7 @@ class Picker:
             and max((copies for copies in piece.blocks if copies != RECEIVED), default=0) <= 1
         )
 
-    def _reserve(self, source: Source, piece: OpenPiece) -> None:
+    def _reserve(self, source: PeerPieces, piece: OpenPiece) -> None:
         piece.solo = source.key
         self._solo[piece.index] = piece
         source.alone = piece.index
@@ -554,7 +554,7 @@ class Picker:
             or len(self._open) + len(self._pending) < 2
         )
 
-    def _last_resorts(self, source: Source, room: int, now: float, found: list[Block]) -> None:
+    def _last_resorts(self, source: PeerPieces, room: int, now: float, found: list[Block]) -> None:
         for piece in list(self._partial.values()):
             if piece.solo in (None, source.key) and source.can(piece.index, now):
                 self._take(source, piece, room, now, found)
@@ -577,7 +577,7 @@ class Picker:
         elif self._all_requested():
             self._endgame(source, room - len(found), now, found)
 
-    def _left_solo(self, source: Source, now: float) -> OpenPiece | None:
+    def _left_solo(self, source: PeerPieces, now: float) -> OpenPiece | None:
         """A solo piece whose peer stopped, begun anew by this one."""
         for piece in self._solo.values():
             if (
@@ -589,7 +589,7 @@ class Picker:
                 return self._open_piece(source, piece.index, now)
         return None
 
-    def _make_way_for(self, source: Source, now: float) -> bool:
+    def _make_way_for(self, source: PeerPieces, now: float) -> bool:
         """For a peer with nothing to do because orphans it lacks fill the memory: give one up."""
         if self._pending or not self._orphans:
             return False
@@ -610,7 +610,7 @@ class Picker:
             return False
         return self._missing.out_of_reach()
 
-    def _endgame(self, source: Source, room: int, now: float, found: list[Block]) -> None:
+    def _endgame(self, source: PeerPieces, room: int, now: float, found: list[Block]) -> None:
         room = min(room, ENDGAME_DEPTH - len(source.outstanding))
         if room <= 0:
             return
@@ -635,7 +635,12 @@ class Picker:
             found.append(Block._make(block))
 
     def _allowed_fast(
-        self, source: Source, room: int, now: float, allowed: Collection[int], found: list[Block]
+        self,
+        source: PeerPieces,
+        room: int,
+        now: float,
+        allowed: Collection[int],
+        found: list[Block],
     ) -> None:
         for index in allowed:
             if len(found) == room:
@@ -654,7 +659,7 @@ class Picker:
 
     # -- open pieces ----------------------------------------------------------------------------
 
-    def _open_piece(self, source: Source, index: int, now: float) -> OpenPiece:
+    def _open_piece(self, source: PeerPieces, index: int, now: float) -> OpenPiece:
         size = self._geometry.piece_size(index)
         piece = OpenPiece(index, size, self._pool.take(size))
         piece.opened_at = now
@@ -668,7 +673,7 @@ class Picker:
         self._own(source, piece)
         return piece
 
-    def _own(self, source: Source, piece: OpenPiece) -> None:
+    def _own(self, source: PeerPieces, piece: OpenPiece) -> None:
         if source.current is not None:
             self._disown(source.current)
         self._orphans.pop(piece.index, None)
@@ -684,7 +689,7 @@ class Picker:
             self._orphans[piece.index] = piece
 
     def _take(
-        self, source: Source, piece: OpenPiece, room: int, now: float, found: list[Block]
+        self, source: PeerPieces, piece: OpenPiece, room: int, now: float, found: list[Block]
     ) -> None:
         """Requests free blocks of `piece` until `found` has `room` of them."""
         index, blocks, size = piece.index, piece.blocks, len(piece.buffer)
@@ -717,7 +722,7 @@ class Picker:
             self._peers[piece.owner].current = None
             piece.owner = None
 
-    def _give_back(self, source: Source, blocks: list[tuple[int, int, int]]) -> int:
+    def _give_back(self, source: PeerPieces, blocks: list[tuple[int, int, int]]) -> int:
         touched: dict[int, OpenPiece] = {}
         for block in blocks:
             del source.outstanding[block]
@@ -727,7 +732,7 @@ class Picker:
             self._close_if_empty(piece)
         return len(blocks)
 
-    def _put_back(self, source: Source, piece: OpenPiece, block: tuple[int, int, int]) -> None:
+    def _put_back(self, source: PeerPieces, piece: OpenPiece, block: tuple[int, int, int]) -> None:
         """A request that left `source.outstanding` unanswered: one asker less."""
         source.remember_late(block)
         number = block[1] // BLOCK
@@ -782,7 +787,7 @@ class Picker:
         piece.buffer = memoryview(piece.storage)
 
     def _not_outstanding(
-        self, source: Source, index: int, begin: int, data: bytes | memoryview
+        self, source: PeerPieces, index: int, begin: int, data: bytes | memoryview
     ) -> Received | None:
         """A block that answers no open request: late, a duplicate, of a wrong length, or a lie."""
         block = (index, begin, len(data))
@@ -832,7 +837,7 @@ class Picker:
 
     # -- availability ---------------------------------------------------------------------------
 
-    def _forget_pieces(self, source: Source) -> None:
+    def _forget_pieces(self, source: PeerPieces) -> None:
         """Takes what the peer has out of the counts, and makes it a peer that has nothing."""
         if source.all:
             self._rarity.seeds -= 1

@@ -19,7 +19,7 @@ GROWTH = 1.1
 """Slow start goes on while the rate is this many times what it was."""
 
 
-class Rate:
+class SpeedMeter:
     """Bytes per second, averaged over the last five seconds at most.
 
     Call `add` once a batch, not once a block. Before five seconds are over the average is over the

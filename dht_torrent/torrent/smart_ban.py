@@ -44,7 +44,7 @@ class Passed(NamedTuple):
     """Took part, and sent what was right."""
 
 
-class Ledger:
+class SmartBan:
     """Who sent what in pieces that failed, and whom that convicts."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.origins import home, neighbourhood
 from dht_torrent.dht.ping_queue import PingQueue
-from dht_torrent.dht.rate_limits import Pace, QueryLimit, Rate, SendBudget
+from dht_torrent.dht.rate_limits import QueryLimit, QueryPace, RateLimit, SendBudget
 from dht_torrent.ids import Address
 
 CONFIG = DhtConfig()
@@ -76,7 +76,7 @@ def test_answers_to_the_public_share_a_budget_that_refills() -> None:
 def test_keeping_our_pace_never_offends_the_limit_of_a_node_like_us(
     waits: list[float], haste: float
 ) -> None:
-    pace, limit = Pace(CONFIG), QueryLimit(CONFIG)
+    pace, limit = QueryPace(CONFIG), QueryLimit(CONFIG)
     now = 0.0
     arrivals = []
     for wait in waits:
@@ -89,7 +89,7 @@ def test_keeping_our_pace_never_offends_the_limit_of_a_node_like_us(
 
 
 def test_two_hundred_questions_to_one_node_take_three_quarters_of_a_minute() -> None:
-    pace = Pace(CONFIG)
+    pace = QueryPace(CONFIG)
     times = [pace.book(PUBLIC, 0) for _ in range(200)]
     assert times == sorted(times)
     assert (times[44], times[45], times[-1]) == (0, 11, 44)
@@ -115,7 +115,7 @@ def test_strangers_are_few_and_the_first_come_stays() -> None:
 
 
 def test_a_rate_is_so_much_in_a_window_that_its_first_event_begins() -> None:
-    rate = Rate(CONFIG, most=10, window=60)
+    rate = RateLimit(CONFIG, most=10, window=60)
     assert [rate.allows("a", 0, 4) for _ in range(3)] == [True, True, False]
     assert rate.allows("a", 1, 2)  # what was too much did not count
     assert rate.allows("b", 1, 10)
@@ -124,7 +124,7 @@ def test_a_rate_is_so_much_in_a_window_that_its_first_event_begins() -> None:
 
 
 def test_a_rate_remembers_a_bounded_number_of_places() -> None:
-    rate = Rate(replace(CONFIG, tracked_sources=5), most=1, window=60)
+    rate = RateLimit(replace(CONFIG, tracked_sources=5), most=1, window=60)
     for number in range(100):
         assert rate.allows(f"place {number}", 0)
     assert len(rate) == 5
@@ -145,5 +145,5 @@ def test_without_limits_everything_is_allowed() -> None:
     source = Address("11.1.1.1", 1)
     assert all(QueryLimit(free).allows(source, 0) for _ in range(200))
     assert all(SendBudget(free, 0).allows(10**6, source, 0) for _ in range(10))
-    assert all(Pace(free).book(source, 5) == 5 for _ in range(200))
-    assert all(Rate(free, most=1, window=1).allows("a", 0) for _ in range(9))
+    assert all(QueryPace(free).book(source, 5) == 5 for _ in range(200))
+    assert all(RateLimit(free, most=1, window=1).allows("a", 0) for _ in range(9))

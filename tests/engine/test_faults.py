@@ -30,11 +30,11 @@ from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.dht.transactions import Transactions
 from dht_torrent.engine.faults import MAX_PAUSE, Faults
 from dht_torrent.engine.net.protocols import DatagramSocket
-from dht_torrent.engine.torrent import connections as crowd_module
-from dht_torrent.engine.torrent.connections import Crowd
+from dht_torrent.engine.torrent import connections as connections_module
+from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.discovery import Discovery
-from dht_torrent.engine.torrent.metadata import InfoFetch
+from dht_torrent.engine.torrent.metadata import MetadataFetch
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.rate_limits import Direction
 from dht_torrent.engine.torrent.swarm import Swarm
@@ -260,7 +260,7 @@ def odd_key(world: Two) -> Callable[..., bool]:
     return lambda swarm, key, *_: any(
         peer.key == key and peer.address.host == ODD
         for torrent in world.node.torrents.values()
-        for peer in torrent.crowd.peers.values()
+        for peer in torrent.connections.peers.values()
     )
 
 
@@ -284,10 +284,10 @@ class Two:
         for torrent, what in ((self.film, FILM), (self.other, OTHER)):
             if torrent in torrents:
                 assert content(self.stores[torrent.id], len(what.data)) == what.data
-        live = sum(len(torrent.crowd.peers) for torrent in self.node.torrents.values())
-        assert self.node._host.room.connections == live
+        live = sum(len(torrent.connections.peers) for torrent in self.node.torrents.values())
+        assert self.node._context.room.connections == live
         for torrent in self.node.torrents.values():
-            for peer in torrent.crowd.peers.values():
+            for peer in torrent.connections.peers.values():
                 assert not peer.is_dropped
 
     def shows(self, text: str, least: int = 1) -> None:
@@ -341,8 +341,8 @@ CONNECTION: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "reading": (Peer, "_read", {}),
     "writing": (Peer, "_write", {}),
     "running": (Peer, "run", {}),
-    "refusing": (Crowd, "_refusal", {}),
-    "dialling": (crowd_module, "greet", {}),
+    "refusing": (Connections, "_refusal", {}),
+    "dialling": (connections_module, "shake_hands", {}),
 }
 
 
@@ -367,10 +367,10 @@ async def test_a_bug_with_one_peer_ends_only_its_connection(
 
 
 INCOMING: dict[str, tuple[Any, str]] = {
-    "its handshake": (node_module, "receive_greeting"),
+    "its handshake": (node_module, "receive_handshake"),
     "the answer": (Connection, "send_handshake"),
     "its start": (Torrent, "opened"),
-    "its end": (Crowd, "_refusal"),
+    "its end": (Connections, "_refusal"),
 }
 
 
@@ -395,7 +395,7 @@ async def test_a_bug_with_an_incoming_peer_ends_only_its_connection(
         await hand.send(INTERESTED)
         with trio.fail_after(10):
             await hand.expect(UNCHOKE)
-        assert len(torrent.crowd.peers) == 1
+        assert len(torrent.connections.peers) == 1
 
 
 async def test_a_bug_at_the_end_of_a_connection_stops_the_torrent_with_true_counts(
@@ -407,7 +407,7 @@ async def test_a_bug_at_the_end_of_a_connection_stops_the_torrent_with_true_coun
         await both.odd[0].raw(b"\xff" * 4)
         await entered(both.film, "error")
         assert broken
-        assert not both.film.crowd.peers
+        assert not both.film.connections.peers
         await both.is_well(both.other)
         both.shows("ZeroDivisionError: in closed")
         await both.film.resume()
@@ -418,7 +418,7 @@ async def test_the_blocks_of_a_peer_that_met_a_bug_are_asked_of_others(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with two() as both:
-        [odd] = [p for p in both.film.crowd.peers.values() if p.address.host == ODD]
+        [odd] = [p for p in both.film.connections.peers.values() if p.address.host == ODD]
         picker = both.film._stage.swarm.picker  # type: ignore[union-attr]
         assert picker.outstanding(odd.key)
         broken = breaks(monkeypatch, Swarm, "on_events", when=odd_peer, times=1)
@@ -426,9 +426,9 @@ async def test_the_blocks_of_a_peer_that_met_a_bug_are_asked_of_others(
         await trio.sleep(0.5)
         assert broken  # running connections look it up anew each time
         assert not picker.knows(odd.key)
-        assert odd.key not in both.film.crowd.peers
-        assert both.node._host.room.connections == len(both.film.crowd.peers) + len(
-            both.other.crowd.peers
+        assert odd.key not in both.film.connections.peers
+        assert both.node._context.room.connections == len(both.film.connections.peers) + len(
+            both.other.connections.peers
         )
         await both.is_well(both.film, both.other)
 
@@ -437,15 +437,15 @@ TORRENT: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "beginning": (Torrent, "_begin", {}),
     "checking": (Content, "establish", {}),
     "preparing": (Content, "prepare", {"after": True}),
-    "the metadata": (InfoFetch, "run", {}),
+    "the metadata": (MetadataFetch, "run", {}),
     "the session": (Torrent, "_run_session", {}),
     "saving pieces": (Swarm, "_announce", {}),
     "choosing whom to unchoke": (Swarm, "_choke_rounds", {}),
     "the clock": (Swarm, "_watch_the_clock", {}),
     "sending haves": (Swarm, "_send_haves", {}),
     "finding peers": (Discovery, "run", {}),
-    "its crowd": (Crowd, "run", {}),
-    "dialling": (Crowd, "_dial_all", {}),
+    "its connections": (Connections, "run", {}),
+    "dialling": (Connections, "_dial_all", {}),
     "its record": (Torrent, "_keep_resume", {}),
     "its files": (Torrent, "_watch_files", {}),
     "completion": (Torrent, "on_saved", {}),
@@ -472,7 +472,7 @@ async def test_a_bug_of_a_torrent_stops_only_it_and_it_can_be_resumed(
 ) -> None:
     with monkeypatch.context() as patch:
         broken = breaks(patch, owner, name, **{"when": is_film, **how})
-        async with two(magnet=owner is InfoFetch) as both:
+        async with two(magnet=owner is MetadataFetch) as both:
             await entered(both.film, "error", 600)
             assert broken
             with pytest.raises(OurFault, match="stopped by a bug in dht_torrent"):
@@ -673,7 +673,7 @@ async def test_a_bug_in_what_somebody_asked_the_dht_for_is_told_to_him(
 
 FAST: dict[str, tuple[Any, str]] = {
     "connection": (Torrent, "on_events"),
-    "dialling": (crowd_module, "greet"),
+    "dialling": (connections_module, "shake_hands"),
     "torrent": (Torrent, "_begin"),
     "its end": (Content, "close"),
     "search": (DualStack, "find_peers"),

@@ -18,7 +18,7 @@ from dht_torrent.storage.owners import (
     KEEP,
     NEW,
     OWN,
-    Found,
+    FoundFile,
     Owners,
     Place,
     decide,
@@ -152,12 +152,12 @@ def test_however_they_come_and_go_no_file_has_two_writers(
 
 
 @st.composite
-def finds(draw: st.DrawFn) -> Found:
+def finds(draw: st.DrawFn) -> FoundFile:
     pieces = draw(st.integers(0, 4))
     length = draw(st.integers(1, 1000)) if pieces else 0
     size = draw(st.none() | st.integers(0, 1200))
     verified = draw(st.integers(0, pieces)) if size else 0
-    return Found(
+    return FoundFile(
         length=length,
         size=size,
         odd=draw(st.booleans()) and size is None,
@@ -173,7 +173,7 @@ def finds(draw: st.DrawFn) -> Found:
 
 @settings(max_examples=500)
 @given(finds(), st.booleans(), st.booleans())
-def test_nothing_of_the_users_may_be_replaced(found: Found, edges: bool, alone: bool) -> None:
+def test_nothing_of_the_users_may_be_replaced(found: FoundFile, edges: bool, alone: bool) -> None:
     edges = edges and alone  # all of it is blank only if what lies in it alone is
     verdict = decide(found, lambda all_of_it: edges if all_of_it else alone)
     if found.odd or (found.size or 0) > found.length:

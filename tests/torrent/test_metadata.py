@@ -17,7 +17,7 @@ from dht_torrent.ids import parse_info_hash
 from dht_torrent.torrent.metadata import (
     ASK_AGAIN,
     PAUSE,
-    MetadataFetch,
+    MetadataAssembly,
     MetadataMemory,
     metadata_block,
 )
@@ -27,11 +27,11 @@ NOWHERE = parse_info_hash(bytes(20))
 JUNK = random.Random(4).randbytes(4 * BLOCK + 100)
 
 
-def fetch(info: bytes = INFO) -> MetadataFetch:
-    return MetadataFetch(parse_info_hash(hashlib.sha1(info).digest()), PeerConfig())
+def fetch(info: bytes = INFO) -> MetadataAssembly:
+    return MetadataAssembly(parse_info_hash(hashlib.sha1(info).digest()), PeerConfig())
 
 
-def wants(subject: MetadataFetch, peer: int, now: float = 0.0) -> list[int]:
+def wants(subject: MetadataAssembly, peer: int, now: float = 0.0) -> list[int]:
     found = []
     while (piece := subject.want(peer, now)) is not None:
         found.append(piece)
@@ -39,7 +39,7 @@ def wants(subject: MetadataFetch, peer: int, now: float = 0.0) -> list[int]:
 
 
 def answer(
-    subject: MetadataFetch, peer: int, piece: int, info: bytes = INFO, now: float = 0.0
+    subject: MetadataAssembly, peer: int, piece: int, info: bytes = INFO, now: float = 0.0
 ) -> bytes | None:
     data = metadata_block(info, piece)
     assert data is not None
@@ -107,7 +107,7 @@ def test_what_a_leaving_peer_was_asked_for_is_free_at_once() -> None:
 def test_what_a_leaving_peer_gave_is_kept_while_somebody_claims_the_same_size() -> None:
     memory = MetadataMemory(1 << 20)
     info_hash = parse_info_hash(hashlib.sha1(INFO).digest())
-    subject = MetadataFetch(info_hash, PeerConfig(), memory)
+    subject = MetadataAssembly(info_hash, PeerConfig(), memory)
     for peer in (1, 2):
         subject.peer_joined(peer, len(INFO), 0.0)
     subject.peer_joined(3, len(INFO) + 1, 0.0)
@@ -203,7 +203,7 @@ def test_liars_about_the_size_do_not_hold_up_the_honest() -> None:
     assert subject.info == INFO
 
 
-def swarm(answers: dict[int, bytes | None]) -> tuple[MetadataFetch, int]:
+def swarm(answers: dict[int, bytes | None]) -> tuple[MetadataAssembly, int]:
     """Thirty seconds with peers that all claim the true size; None never answers. Returns how often
     an honest one was blamed as well."""
     subject, honest_blamed = fetch(), 0
@@ -232,7 +232,7 @@ def test_one_honest_peer_among_nine_is_enough(kinds: list[str]) -> None:
     assert honest_blamed == 0
 
 
-def feed(subject: MetadataFetch, peer: int, size: int, blocks: int, now: float) -> None:
+def feed(subject: MetadataAssembly, peer: int, size: int, blocks: int, now: float) -> None:
     """`peer`, which claims `size` bytes, gives the next few blocks, if it is asked."""
     subject.peer_joined(peer, size, now)
     while blocks > 0 and (asked := wants(subject, peer, now)):
@@ -242,14 +242,14 @@ def feed(subject: MetadataFetch, peer: int, size: int, blocks: int, now: float) 
             blocks -= 1
 
 
-def held(subject: MetadataFetch) -> int:
+def held(subject: MetadataAssembly) -> int:
     return sum(assembly.held for assembly in subject._assemblies.values())
 
 
 def test_what_is_held_unverified_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dht_torrent.torrent.metadata.MAX_HELD", 8 << 20)
     memory = MetadataMemory(100 << 20)
-    subject = MetadataFetch(NOWHERE, PeerConfig(), memory)
+    subject = MetadataAssembly(NOWHERE, PeerConfig(), memory)
     size = 2 << 20
     for peer in range(12):  # each stalls after 60 blocks, and the next comes long after
         feed(subject, peer, size - peer, 60, 100.0 * peer)
@@ -263,7 +263,7 @@ def test_what_is_held_unverified_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_all_torrents_together_hold_no_more_than_the_node_allows() -> None:
     memory = MetadataMemory(1 << 20)
-    many = [MetadataFetch(NOWHERE, PeerConfig(), memory) for _ in range(20)]
+    many = [MetadataAssembly(NOWHERE, PeerConfig(), memory) for _ in range(20)]
     for number, subject in enumerate(many):
         feed(subject, 1, 30 << 20, 10, float(number))
         assert memory.held <= 1 << 20
@@ -276,8 +276,8 @@ def test_all_torrents_together_hold_no_more_than_the_node_allows() -> None:
 def test_when_memory_is_full_what_began_first_comes_to_its_end() -> None:
     info = random.Random(5).randbytes(60 * BLOCK)
     memory = MetadataMemory(64 * BLOCK)
-    first = MetadataFetch(parse_info_hash(hashlib.sha1(info).digest()), PeerConfig(), memory)
-    later = MetadataFetch(NOWHERE, PeerConfig(), memory)
+    first = MetadataAssembly(parse_info_hash(hashlib.sha1(info).digest()), PeerConfig(), memory)
+    later = MetadataAssembly(NOWHERE, PeerConfig(), memory)
     first.peer_joined(1, len(info), 0.0)
     later.peer_joined(1, 30 << 20, 0.5)
     now = 0.0
@@ -294,11 +294,11 @@ def test_when_memory_is_full_what_began_first_comes_to_its_end() -> None:
 def test_who_drip_feeds_when_memory_is_full_makes_room() -> None:
     info = random.Random(5).randbytes(60 * BLOCK)
     memory = MetadataMemory(64 * BLOCK)
-    dripping = MetadataFetch(NOWHERE, PeerConfig(), memory)
+    dripping = MetadataAssembly(NOWHERE, PeerConfig(), memory)
     feed(dripping, 1, 30 << 20, 40, 0.0)
     for second in range(0, 120, 10):
         feed(dripping, 1, 30 << 20, 1, float(second))
-    honest = MetadataFetch(parse_info_hash(hashlib.sha1(info).digest()), PeerConfig(), memory)
+    honest = MetadataAssembly(parse_info_hash(hashlib.sha1(info).digest()), PeerConfig(), memory)
     honest.peer_joined(1, len(info), 110.0)
     while honest.info is None:
         asked = wants(honest, 1, 110.0)

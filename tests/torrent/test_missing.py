@@ -7,7 +7,7 @@ import random
 from dht_torrent.config import TorrentConfig
 from dht_torrent.torrent.availability import Rarity
 from dht_torrent.torrent.missing import Missing
-from dht_torrent.torrent.peer_pieces import Source
+from dht_torrent.torrent.peer_pieces import PeerPieces
 from dht_torrent.torrent.pieces import Bitfield
 
 COUNT = 20
@@ -22,14 +22,14 @@ def everything(seed: int = 1, *, have: int = 0, first: int = 0) -> tuple[Missing
     return missing, rarity
 
 
-def source(key: int, *pieces: int) -> Source:
+def source(key: int, *pieces: int) -> PeerPieces:
     """With all pieces, if none is named."""
-    made = Source(key, Bitfield(COUNT, pieces))
+    made = PeerPieces(key, Bitfield(COUNT, pieces))
     made.all = not pieces
     return made
 
 
-def choose(missing: Missing, one: Source, *, sequential: bool = False) -> int | None:
+def choose(missing: Missing, one: PeerPieces, *, sequential: bool = False) -> int | None:
     return missing.choose(one, 0.0, sequential=sequential)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dht_torrent.config import PeerConfig
 from dht_torrent.geometry import BLOCK
-from dht_torrent.torrent.pipeline import Pipeline, Rate
+from dht_torrent.torrent.pipeline import Pipeline, SpeedMeter
 
 CONFIG = PeerConfig(
     min_outstanding=8, max_outstanding=500, queue_seconds=3.0, near_window=128 * BLOCK
@@ -22,7 +22,7 @@ def run(
 ) -> set[int]:
     """A link of that rate and round trip time, kept full, in 64 steps to the round trip. Returns
     the windows that were used."""
-    measured, now = Rate(), start
+    measured, now = SpeedMeter(), start
     step = round_trip / 64
     on_the_way: deque[tuple[float, int]] = deque()  # when a block is here, and how many
     outstanding, free_at = 0, start
@@ -49,7 +49,7 @@ def run(
 
 
 def test_a_constant_flow_has_its_rate() -> None:
-    rate = Rate()
+    rate = SpeedMeter()
     for tick in range(200):
         rate.add(1000, tick / 10)
     assert rate.value(20.0) == pytest.approx(10_000, rel=0.05)
@@ -57,7 +57,7 @@ def test_a_constant_flow_has_its_rate() -> None:
 
 
 def test_silence_brings_the_rate_to_zero_within_five_seconds() -> None:
-    rate = Rate()
+    rate = SpeedMeter()
     assert rate.value(0.0) == 0
     rate.add(10_000, 3.0)
     assert rate.value(5.0) > 0
@@ -65,7 +65,7 @@ def test_silence_brings_the_rate_to_zero_within_five_seconds() -> None:
 
 
 def test_a_fast_start_shows_at_once() -> None:
-    rate = Rate()
+    rate = SpeedMeter()
     for tick in range(5):
         rate.add(1_000_000, 100 + tick / 10)
     assert rate.value(100.5) == pytest.approx(10_000_000)
@@ -73,11 +73,11 @@ def test_a_fast_start_shows_at_once() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 1 << 20), st.floats(0, 10)), max_size=30))
 def test_a_rate_is_never_negative_nor_more_than_came(steps: list[tuple[int, float]]) -> None:
-    rate, now = Rate(), 0.0
+    rate, now = SpeedMeter(), 0.0
     for size, pause in steps:
         now += pause
         rate.add(size, now)
-        assert 0 <= rate.value(now) <= rate.total / Rate.MIN_SPAN
+        assert 0 <= rate.value(now) <= rate.total / SpeedMeter.MIN_SPAN
 
 
 def test_a_window_begins_small_and_doubles_each_round_trip() -> None:

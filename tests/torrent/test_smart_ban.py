@@ -9,12 +9,12 @@ import pytest
 from dht_torrent.config import TorrentConfig
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.ids import Address
-from dht_torrent.torrent import smart_ban as ledger_module
+from dht_torrent.torrent import smart_ban as smart_ban_module
 from dht_torrent.torrent.bans import Bans
 from dht_torrent.torrent.parole import Parole, Standing
 from dht_torrent.torrent.picker import Picker
 from dht_torrent.torrent.pieces import NOBODY, Bitfield, Block, OpenPiece
-from dht_torrent.torrent.smart_ban import MAX_BLOCKS, MAX_GONE, Ledger, senders_of
+from dht_torrent.torrent.smart_ban import MAX_BLOCKS, MAX_GONE, SmartBan, senders_of
 
 CONFIG = TorrentConfig()
 
@@ -23,14 +23,14 @@ def where(peer: int) -> Address:
     return Address("127.0.0.1", 1000 + peer)
 
 
-def ledger(*peers: int) -> Ledger:
-    subject = Ledger()
+def smart_ban(*peers: int) -> SmartBan:
+    subject = SmartBan()
     for peer in peers or range(1, 10):
         subject.joined(peer, where(peer))
     return subject
 
 
-def liars(subject: Ledger, passed: OpenPiece) -> list[int]:
+def liars(subject: SmartBan, passed: OpenPiece) -> list[int]:
     found = subject.passed(passed)
     assert found is not None
     assert all(address == where(peer) for peer, address in found.liars.items())
@@ -48,13 +48,13 @@ def piece(senders: list[int], *, bad: tuple[int, ...] = (), index: int = 0) -> O
 
 
 def test_the_only_sender_of_a_broken_piece_is_guilty_at_once() -> None:
-    subject = ledger()
+    subject = smart_ban()
     assert subject.failed(piece([3, 3], bad=(1,))) == [3]
     assert subject.passed(piece([4, 4])) is None  # and nothing needs to be remembered
 
 
 def test_of_several_nobody_is_guilty_until_the_piece_passes_and_then_exactly_the_liar() -> None:
-    subject = ledger()
+    subject = smart_ban()
     assert subject.failed(piece([1, 2, 3, 2], bad=(1,))) == []
     assert subject.suspects(0) == {1, 2, 3}
     found = subject.passed(piece([4, 4, 4, 4]))
@@ -66,26 +66,26 @@ def test_of_several_nobody_is_guilty_until_the_piece_passes_and_then_exactly_the
 
 
 def test_nobody_is_guilty_for_having_been_there_however_often() -> None:
-    subject = ledger()
+    subject = smart_ban()
     for index in range(100):
         assert subject.failed(piece([1, 9], bad=(0,), index=index)) == []
 
 
 def test_liars_of_every_failed_attempt_are_found() -> None:
-    subject = ledger()
+    subject = smart_ban()
     subject.failed(piece([1, 2, 3], bad=(0,)))
     subject.failed(piece([3, 3, 2], bad=(2,)))
     assert liars(subject, piece([3, 3, 3])) == [1, 2]
 
 
 def test_a_liar_that_sends_the_right_block_the_second_time_is_found_all_the_same() -> None:
-    subject = ledger()
+    subject = smart_ban()
     subject.failed(piece([1, 2], bad=(0,)))
     assert liars(subject, piece([1, 2])) == [1]
 
 
 def test_a_liar_is_found_after_it_left_and_thousands_after_it() -> None:
-    subject = ledger()
+    subject = smart_ban()
     subject.failed(piece([1, 2], bad=(0,)))
     for peer in range(1, 9):
         subject.left(peer)
@@ -99,7 +99,7 @@ def test_a_liar_is_found_after_it_left_and_thousands_after_it() -> None:
 
 
 def test_who_left_before_its_piece_was_hashed_is_still_known() -> None:
-    subject = ledger()
+    subject = smart_ban()
     subject.left(3)
     assert subject.failed(piece([3, 3], bad=(1,))) == [3]
     assert subject.address(3) == where(3)
@@ -108,18 +108,18 @@ def test_who_left_before_its_piece_was_hashed_is_still_known() -> None:
 
 
 def test_an_unknown_peer_has_no_address() -> None:
-    assert Ledger().address(1) is None
+    assert SmartBan().address(1) is None
 
 
 def test_a_piece_without_senders_blames_nobody() -> None:
-    subject = ledger()
+    subject = smart_ban()
     assert senders_of(piece([NOBODY, 7, 7, 2])) == [2, 7]
     assert subject.failed(piece([NOBODY, NOBODY])) == []
     assert subject.passed(piece([NOBODY, NOBODY])) is None
 
 
 def test_evidence_is_bounded_and_cannot_be_pushed_out_by_failing_more() -> None:
-    subject = ledger()
+    subject = smart_ban()
     blocks = 256
     made = piece([1, 2] * (blocks // 2), bad=(0,))
     for index in range(MAX_BLOCKS // blocks + 10):
@@ -136,8 +136,8 @@ def test_evidence_is_bounded_and_cannot_be_pushed_out_by_failing_more() -> None:
 
 
 def test_one_attempt_is_kept_however_large_its_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "MAX_BLOCKS", 2)
-    subject = ledger()
+    monkeypatch.setattr(smart_ban_module, "MAX_BLOCKS", 2)
+    subject = smart_ban()
     subject.failed(piece([1, 2, 3], bad=(2,)))
     subject.failed(piece([1, 2, 3], bad=(0,), index=1))
     assert liars(subject, piece([4, 4, 4])) == [3]
@@ -155,12 +155,12 @@ def poisoned_run(seed: int, *, pieces: int, blocks: int, honest: int) -> tuple[s
         config,
         rng,
     )
-    ledger, parole = Ledger(), Parole(Bans(config))
+    smart_ban, parole = SmartBan(), Parole(Bans(config))
     alive = list(range(honest + 1))
     for peer in alive:
         picker.peer_joined(peer)
         picker.peer_has_all(peer)
-        ledger.joined(peer, where(peer))
+        smart_ban.joined(peer, where(peer))
         parole.joined(peer, where(peer), 0.0)
     banned: set[int] = set()
     failures = 0
@@ -186,12 +186,12 @@ def poisoned_run(seed: int, *, pieces: int, blocks: int, honest: int) -> tuple[s
             continue
         if any(done.buffer[begin] for begin in range(0, done.size, BLOCK)):
             failures += 1
-            guilty = ledger.failed(done)
+            guilty = smart_ban.failed(done)
             if not guilty:
                 parole.suspect(senders_of(done), done.index)
             picker.failed(done.index, senders_of(done))
         else:
-            found = ledger.passed(done)
+            found = smart_ban.passed(done)
             guilty = sorted(found.liars) if found else []
             parole.cleared(found.cleared if found else [], done.index)
             if len(senders_of(done)) == 1 and parole.proved(senders_of(done)[0]):

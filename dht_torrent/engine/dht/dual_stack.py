@@ -18,7 +18,7 @@ from dht_torrent.bencode import Value
 from dht_torrent.dht.items import Item, MutableItem, SigningKey, immutable
 from dht_torrent.dht.krpc import NodeInfo, Reply
 from dht_torrent.engine.dht.announces import OnPeers, PeerLookup, Scrape
-from dht_torrent.engine.dht.items import Holder, Stored, Survey, seq_of, sign_next
+from dht_torrent.engine.dht.items import Holder, ItemSurvey, Stored, seq_of, sign_next
 from dht_torrent.engine.dht.node import ContactView, Dht, DhtStatus
 from dht_torrent.engine.dht.samples import Sample
 from dht_torrent.errors import DhtTorrentError, InputError
@@ -180,11 +180,11 @@ class DualStack:
             await self._all(one)
         return max(items, key=seq_of) if items else None
 
-    async def get_all(self, target: bytes, *, salt: bytes = b"") -> Survey:
+    async def get_all(self, target: bytes, *, salt: bytes = b"") -> ItemSurvey:
         """As `Items.get_all`: of both networks, one after the other."""
         found = await self._all(lambda dht: dht.items.get_all(target, salt=salt))
         own = [survey.own for survey in found if survey.own is not None]
-        return Survey(
+        return ItemSurvey(
             target,
             tuple(holder for survey in found for holder in survey.holders),
             tuple(info for survey in found for info in survey.closest),

@@ -37,11 +37,11 @@ __all__ = [
     "Holder",
     "ImmutableItem",
     "Item",
+    "ItemSurvey",
     "Items",
     "MutableItem",
     "SigningKey",
     "Stored",
-    "Survey",
     "immutable",
     "mutable_target",
     "sign",
@@ -74,7 +74,7 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class ItemSurvey:
     """All that the nodes asked have under a target."""
 
     target: bytes
@@ -174,7 +174,7 @@ class Items:
             survey = await self._survey(target, salt, seq, first=first, paths=paths)
         return survey.newest
 
-    async def get_all(self, target: bytes, *, salt: bytes = b"") -> Survey:
+    async def get_all(self, target: bytes, *, salt: bytes = b"") -> ItemSurvey:
         """All that the closest nodes have under `target`: which node has which item, at which
         `seq`, and with which token something could be put there. Raises InputError for a target
         that is not 20 bytes long."""
@@ -315,7 +315,7 @@ class Items:
         stores: bool = False,
         thorough: bool = False,
         paths: int = 1,
-    ) -> Survey:
+    ) -> ItemSurvey:
         holders: dict[NodeInfo, Holder] = {}
         own = self._held_here(target, salt, seq)
         found = own is not None and (first or isinstance(own, ImmutableItem))
@@ -348,7 +348,7 @@ class Items:
             holders.values(),
             key=lambda holder: int.from_bytes(holder.contact.id, "big") ^ number,
         )
-        return Survey(target, tuple(ordered), tuple(lookup.closest()), own)
+        return ItemSurvey(target, tuple(ordered), tuple(lookup.closest()), own)
 
     def _held_here(self, target: bytes, salt: bytes, seq: int | None) -> Item | None:
         item = self._store.get(target, trio.current_time())
@@ -418,7 +418,7 @@ async def sign_next(
     return sign(key, value, seq, salt)
 
 
-def _mismatches(survey: Survey, cas: int) -> dict[NodeInfo, int]:
+def _mismatches(survey: ItemSurvey, cas: int) -> dict[NodeInfo, int]:
     """Who would refuse a put for its `cas`."""
     others = (h for h in survey.holders if h.item is not None and seq_of(h.item) != cas)
     return {holder.contact: krpc.CAS_MISMATCH for holder in others}

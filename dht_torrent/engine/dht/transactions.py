@@ -17,7 +17,7 @@ from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.krpc import ErrorReply, Query, Reply
 from dht_torrent.dht.origins import Home, home
-from dht_torrent.dht.rate_limits import Pace
+from dht_torrent.dht.rate_limits import QueryPace
 from dht_torrent.dht.table import Table
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import NoReply
@@ -61,7 +61,7 @@ class Transactions:
         self._config = config
         self._key = key
         self._send = send
-        self._pace = Pace(config)
+        self._pace = QueryPace(config)
         # In order of sending; all live equally long, so the first is always the first to expire.
         self._pending: OrderedDict[tuple[Address, bytes], Transaction] = OrderedDict()
         self._unproven: dict[Home, int] = {}  # how many of them went to an unproven address

@@ -8,39 +8,42 @@ from __future__ import annotations
 
 import logging
 
-from dht_torrent.engine.torrent.connections import Crowd
+from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.ids import Address
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.torrent.parole import Parole, Standing
 from dht_torrent.torrent.picker import Picker
 from dht_torrent.torrent.pieces import Block, OpenPiece
-from dht_torrent.torrent.smart_ban import Ledger, senders_of
+from dht_torrent.torrent.smart_ban import SmartBan, senders_of
 from dht_torrent.trace import PeerBanned, PieceFailed, Trace
 
 logger = logging.getLogger(__name__)
 
 
-class Blame:
-    """Carries out, among the peers of one torrent, what the ledger proves and the parole asks."""
+class Banning:
+    """Carries out, among the peers of one torrent, what the smart ban proves and the parole
+    asks."""
 
-    def __init__(self, metainfo: Metainfo, crowd: Crowd, picker: Picker, trace: Trace) -> None:
+    def __init__(
+        self, metainfo: Metainfo, connections: Connections, picker: Picker, trace: Trace
+    ) -> None:
         self._metainfo = metainfo
-        self._peers = crowd.peers
-        self._candidates = crowd.candidates
+        self._peers = connections.peers
+        self._candidates = connections.candidates
         self._picker = picker
-        self._ledger = Ledger()
-        self._parole = Parole(crowd.candidates.bans)
+        self._smart_ban = SmartBan()
+        self._parole = Parole(connections.candidates.bans)
         self._trace = trace
 
     def joined(self, peer: Peer, now: float) -> None:
         """Call when the picker knows of it."""
-        self._ledger.joined(peer.key, peer.address)
+        self._smart_ban.joined(peer.key, peer.address)
         if self._parole.joined(peer.key, peer.address, now):
             self._picker.proved(peer.key)
 
     def left(self, peer: Peer) -> None:
-        self._ledger.left(peer.key)
+        self._smart_ban.left(peer.key)
         self._parole.left(peer.key)
 
     def standing(self, peer: Peer, now: float) -> Standing | None:
@@ -52,7 +55,7 @@ class Blame:
         senders = senders_of(piece)
         if len(senders) == 1 and self._parole.proved(senders[0]) and senders[0] in self._peers:
             self._picker.proved(senders[0])
-        found = self._ledger.passed(piece)
+        found = self._smart_ban.passed(piece)
         if found is not None:
             self._parole.cleared(found.cleared, piece.index)
             for key, address in found.liars.items():
@@ -61,12 +64,12 @@ class Blame:
     def failed(self, piece: OpenPiece, now: float) -> frozenset[int]:
         """The piece did not match its hash. Call before its buffer is reused. Returns who is best
         not asked for it next."""
-        guilty = self._ledger.failed(piece)
+        guilty = self._smart_ban.failed(piece)
         senders = senders_of(piece)
         addresses = tuple(self._peers[key].address for key in senders if key in self._peers)
         self._trace(PieceFailed(self._metainfo.info_hash, piece.index, addresses))
         for key in guilty:
-            address = self._ledger.address(key)
+            address = self._smart_ban.address(key)
             if address is not None:
                 self._ban(key, address, now)
         if not guilty:
@@ -74,7 +77,7 @@ class Blame:
             for key in senders:
                 if key in self._peers:
                     self._picker.proved(key, proved=False)
-        return self._ledger.suspects(piece.index) | frozenset(senders)
+        return self._smart_ban.suspects(piece.index) | frozenset(senders)
 
     def take_away(self, now: float) -> list[tuple[int, Block]]:
         """Pieces that somebody holds up are given to those who have nothing to do. Returns requests

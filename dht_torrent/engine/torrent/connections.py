@@ -14,8 +14,8 @@ from typing import Protocol
 import trio
 
 from dht_torrent.engine.net.protocols import Stream
-from dht_torrent.engine.torrent.context import Host
-from dht_torrent.engine.torrent.handshake import ClosedEarlyError, Greeted, greet
+from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.torrent.handshake import ClosedEarlyError, NewConnection, shake_hands
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.room import TorrentRoom
 from dht_torrent.engine.weak import weakly
@@ -30,7 +30,7 @@ from dht_torrent.trace import PeerConnected, PeerDropped
 logger = logging.getLogger(__name__)
 
 INCOMING_QUEUE = 16
-"""Greeted connections waiting to be taken in. When full, the newest is closed; it may return."""
+"""Connections waiting to be taken in. When full, the newest is closed; it may return."""
 LOOK_FOR_ROOM = 10.0
 """Seconds between two looks for a free connection while there is none."""
 SECOND_LOOK = (0.5, 2.0)
@@ -52,7 +52,7 @@ NEVER = float("-inf")
 Rivals = list[tuple[Peer, Verdict]]
 
 
-class Exchange(Protocol):
+class PeerHandler(Protocol):
     """What the torrent does with a connection."""
 
     def admits(self) -> bool:
@@ -76,39 +76,39 @@ class Exchange(Protocol):
     def closed(self, peer: Peer, now: float) -> None: ...
 
 
-class Crowd:
+class Connections:
     """The connections of one torrent. `peers` is keyed by connection, in order of arrival."""
 
-    def __init__(self, host: Host, info_hash: InfoHash, name: Callable[[], str]) -> None:
+    def __init__(self, node: NodeContext, info_hash: InfoHash, name: Callable[[], str]) -> None:
         self.peers: dict[int, Peer] = {}
-        self.candidates = Candidates(host.config.torrent, host.rng)
-        self.limits = host.limits.torrent()
+        self.candidates = Candidates(node.config.torrent, node.rng)
+        self.limits = node.limits.torrent()
         self.downloaded = 0
         """Payload bytes of connections that have ended."""
         self.uploaded = 0
         self.lonely = trio.Event()
         """Set when the last peer leaves; whoever waits for that puts a new one here."""
-        self._host = host
+        self._node = node
         self._info_hash = info_hash
         self._name = name
-        self.peer_id = make_peer_id(host.rng)
+        self.peer_id = make_peer_id(node.rng)
         """Ours. Another one for each torrent, so that they cannot be told to be of one node."""
-        self._duplicates = Duplicates(self.peer_id, host.config.peer)
+        self._duplicates = Duplicates(self.peer_id, node.config.peer)
         self._dialing = 0
         self._waiting = 0
         self.mismatched: dict[str, None] = {}
         """Who sent metadata that does not match: addresses, or what was known of them."""
-        self._exchange_with: Exchange | None = None
-        self._room = TorrentRoom(host.room, self.peers, self.limits, weakly(self._is_needy))
+        self._exchange_with: PeerHandler | None = None
+        self._room = TorrentRoom(node.room, self.peers, self.limits, weakly(self._is_needy))
         self._woken = trio.Event()
-        self._arrivals: trio.MemorySendChannel[Greeted] | None = None
+        self._arrivals: trio.MemorySendChannel[NewConnection] | None = None
         """Where incoming connections go while `run` is there to take them in."""
 
     def found(self, addresses: Sequence[Address], source: str) -> None:
         """New addresses to dial."""
         now = trio.current_time()
         for address in addresses:
-            if address not in self._host.own_addresses:
+            if address not in self._node.own_addresses:
                 self.candidates.add(address, source, now)
         self.wake()
 
@@ -116,30 +116,30 @@ class Crowd:
         """Something changed that may allow another connection."""
         self._woken.set()
 
-    def welcome(self, greeted: Greeted) -> bool:
+    def welcome(self, new: NewConnection) -> bool:
         """An incoming connection for this torrent. False when it cannot be taken in."""
         if self._arrivals is None:
             return False
         try:
-            self._arrivals.send_nowait(greeted)
+            self._arrivals.send_nowait(new)
         except trio.WouldBlock:
             return False
         return True
 
-    async def run(self, exchange: Exchange) -> None:
+    async def run(self, exchange: PeerHandler) -> None:
         """Dial and take in until cancelled; then every connection is closed."""
-        self._arrivals, incoming = trio.open_memory_channel[Greeted](INCOMING_QUEUE)
+        self._arrivals, incoming = trio.open_memory_channel[NewConnection](INCOMING_QUEUE)
         self._exchange_with = exchange
-        number = self._host.peer_key()
-        self._host.room.torrents[number] = self._room
+        number = self._node.peer_key()
+        self._node.room.torrents[number] = self._room
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._dial_all, exchange, nursery)
-                async for greeted in incoming:
-                    nursery.start_soon(self._answer, greeted, exchange)
-                    del greeted  # or this frame would hold it until the next comes
+                async for new in incoming:
+                    nursery.start_soon(self._answer, new, exchange)
+                    del new  # or this frame would hold it until the next comes
         finally:
-            del self._host.room.torrents[number]
+            del self._node.room.torrents[number]
             self._exchange_with = None
             self._arrivals.close()
             self._arrivals = None
@@ -157,8 +157,8 @@ class Crowd:
 
     # -- outgoing -------------------------------------------------------------------------------
 
-    async def _dial_all(self, exchange: Exchange, nursery: trio.Nursery) -> None:
-        host, limits = self._host, self._host.config.torrent
+    async def _dial_all(self, exchange: PeerHandler, nursery: trio.Nursery) -> None:
+        node, limits = self._node, self._node.config.torrent
         while True:
             now = trio.current_time()
             due = self.candidates.next_time(now)
@@ -175,29 +175,29 @@ class Crowd:
                 due = due if room else now + LOOK_FOR_ROOM
                 with trio.CancelScope(deadline=due if due is not None else float("inf")):
                     await self._woken.wait()
-            elif address in host.own_addresses:
+            elif address in node.own_addresses:
                 self.candidates.is_ourselves(address)
             else:
                 self._dialing += 1
                 nursery.start_soon(self._dial, address, exchange)
-                await host.pace_dial()
+                await node.pace_dial()
 
-    async def _dial(self, address: Address, exchange: Exchange) -> None:
-        config, host = self._host.config.peer, self._host
+    async def _dial(self, address: Address, exchange: PeerHandler) -> None:
+        config, node = self._node.config.peer, self._node
         stream: Stream | None = None
-        greeted: Greeted | None = None
+        new: NewConnection | None = None
 
         def failed(why: str, trouble: Trouble = Trouble.OTHER) -> None:
             self.candidates.failed(address, trio.current_time(), trouble)
             logger.debug("%s: dialled %s in vain: %s", self._name(), address, why)
 
-        with host.faults.confined(f"dialling {address}", ends=failed):
+        with node.faults.confined(f"dialling {address}", ends=failed):
             try:
-                async with host.dialing():
+                async with node.dialing():
                     with trio.fail_after(config.connect_timeout):
-                        stream = await host.network.connect(address)
+                        stream = await node.network.connect(address)
                     with trio.fail_after(config.handshake_timeout):
-                        greeted = await greet(
+                        new = await shake_hands(
                             stream, self._info_hash, self.peer_id, config, dht=exchange.offers_dht()
                         )
             except (OSError, PeerProtocolError, trio.TooSlowError, trio.ClosedResourceError) as err:
@@ -208,36 +208,36 @@ class Crowd:
             finally:
                 self._dialing -= 1
                 self.wake()
-                if greeted is None and stream is not None:
+                if new is None and stream is not None:
                     stream.close()
-        if greeted is not None:
+        if new is not None:
             source = self.candidates.source(address) or "dht"
-            await self._exchange(greeted, exchange, source, incoming=False)
+            await self._exchange(new, exchange, source, incoming=False)
 
     # -- incoming -------------------------------------------------------------------------------
 
-    async def _answer(self, greeted: Greeted, exchange: Exchange) -> None:
-        host, answered = self._host, False
-        with host.faults.confined(f"answering {greeted.stream.remote}"):
+    async def _answer(self, new: NewConnection, exchange: PeerHandler) -> None:
+        node, answered = self._node, False
+        with node.faults.confined(f"answering {new.stream.remote}"):
             try:
-                hello = greeted.connection.send_handshake(self._info_hash, self.peer_id)
-                with trio.fail_after(host.config.peer.handshake_timeout):
-                    await greeted.stream.send(hello)
+                hello = new.connection.send_handshake(self._info_hash, self.peer_id)
+                with trio.fail_after(node.config.peer.handshake_timeout):
+                    await new.stream.send(hello)
                 answered = True
             except (OSError, trio.TooSlowError, trio.ClosedResourceError):
                 pass
             finally:
                 if not answered:
-                    greeted.stream.close()
+                    new.stream.close()
         if answered:
-            await self._exchange(greeted, exchange, "incoming", incoming=True)
+            await self._exchange(new, exchange, "incoming", incoming=True)
 
     # -- both -----------------------------------------------------------------------------------
 
     async def _exchange(
-        self, greeted: Greeted, exchange: Exchange, source: str, *, incoming: bool
+        self, new: NewConnection, exchange: PeerHandler, source: str, *, incoming: bool
     ) -> None:
-        host, address = self._host, greeted.stream.remote
+        node, address = self._node, new.stream.remote
         peer: Peer | None = None
 
         def ended(why: str) -> None:
@@ -247,53 +247,55 @@ class Crowd:
                 self.candidates.disconnected(address, trio.current_time())
 
         try:
-            with host.faults.confined(f"the connection to {address}", ends=ended):
-                if not await self._is_wanted(greeted, exchange, incoming=incoming):
+            with node.faults.confined(f"the connection to {address}", ends=ended):
+                if not await self._is_wanted(new, exchange, incoming=incoming):
                     return
                 now = trio.current_time()
                 peer = Peer(
-                    host.peer_key(),
-                    greeted,
-                    host.config.peer,
+                    node.peer_key(),
+                    new,
+                    node.config.peer,
                     now,
                     source=source,
                     incoming=incoming,
                     limits=self.limits,
-                    buffers=host.send_buffers,
+                    buffers=node.send_buffers,
                 )
                 self.peers[peer.key] = peer
                 self.candidates.arrived(address)
-                host.room.opened(peer.key, dialled=not incoming)
+                node.room.opened(peer.key, dialled=not incoming)
                 peer.client = client_name(peer.peer_id, None)
                 if not incoming:
                     self.candidates.connected(address, now)
-                host.trace(PeerConnected(self._info_hash, address, incoming))
+                node.trace(PeerConnected(self._info_hash, address, incoming))
                 with their_fault(peer):
                     exchange.opened(peer, now)
                     exchange.on_events(peer, peer.connection.receive(b""), now)
-                await peer.run(host.buffer, exchange.on_events)
+                await peer.run(node.buffer, exchange.on_events)
         finally:
-            greeted.stream.close()
+            new.stream.close()
             # Outside: a connection whose end cannot be accounted for takes its torrent with it.
             if peer is not None:
                 self._ended(peer, exchange)
 
-    async def _is_wanted(self, greeted: Greeted, exchange: Exchange, *, incoming: bool) -> bool:
-        address, now = greeted.stream.remote, trio.current_time()
-        refusal = self._refusal(greeted, exchange, incoming=incoming, now=now)
+    async def _is_wanted(
+        self, new: NewConnection, exchange: PeerHandler, *, incoming: bool
+    ) -> bool:
+        address, now = new.stream.remote, trio.current_time()
+        refusal = self._refusal(new, exchange, incoming=incoming, now=now)
         rivals: Rivals = []
         if refusal is None:
-            rivals = self._rivals(greeted, incoming=incoming, now=now)
+            rivals = self._rivals(new, incoming=incoming, now=now)
             if rivals and self._may_wait(rivals):
-                await self._wait_for(rivals, greeted)
+                await self._wait_for(rivals, new)
                 now = trio.current_time()
-                refusal = self._refusal(greeted, exchange, incoming=incoming, now=now)
-                rivals = self._rivals(greeted, incoming=incoming, now=now)
+                refusal = self._refusal(new, exchange, incoming=incoming, now=now)
+                rivals = self._rivals(new, incoming=incoming, now=now)
         if refusal is None:
-            refusal = self._settle(rivals, greeted, incoming=incoming, now=now)
+            refusal = self._settle(rivals, new, incoming=incoming, now=now)
         if refusal is None:
             return True
-        greeted.stream.close()
+        new.stream.close()
         if not incoming:
             if refusal == OURSELVES:
                 self.candidates.is_ourselves(address)
@@ -305,13 +307,13 @@ class Crowd:
         return False
 
     def _refusal(
-        self, greeted: Greeted, exchange: Exchange, *, incoming: bool, now: float
+        self, new: NewConnection, exchange: PeerHandler, *, incoming: bool, now: float
     ) -> str | None:
         """Why this connection is not wanted, whoever else is connected; or None."""
-        address = greeted.stream.remote
-        if greeted.handshake.peer_id == self.peer_id:
+        address = new.stream.remote
+        if new.handshake.peer_id == self.peer_id:
             if not incoming:
-                self._host.own_addresses.add(address)
+                self._node.own_addresses.add(address)
             return OURSELVES
         if self.candidates.is_banned(address, now):
             return "banned"
@@ -321,9 +323,9 @@ class Crowd:
             return "not exchanging now"
         return None
 
-    def _rivals(self, greeted: Greeted, *, incoming: bool, now: float) -> Rivals:
+    def _rivals(self, new: NewConnection, *, incoming: bool, now: float) -> Rivals:
         """Connections beside which this one may not be, and what is to be done about each."""
-        newer = _claim(greeted, incoming=incoming)
+        newer = _claim(new, incoming=incoming)
         rivals: Rivals = []
         for other in self.peers.values():
             if other.is_dropped:
@@ -349,19 +351,19 @@ class Crowd:
             and not verdicts.isdisjoint((Verdict.ASK, Verdict.LOOK_AGAIN))
         )
 
-    async def _wait_for(self, rivals: Rivals, greeted: Greeted) -> None:
+    async def _wait_for(self, rivals: Rivals, new: NewConnection) -> None:
         """Until it has shown whether the older ones are alive."""
         self._waiting += 1
         try:
             for older, verdict in rivals:
                 if verdict is Verdict.ASK:
-                    is_heir = older.peer_id == greeted.handshake.peer_id
-                    with trio.move_on_after(3 * self._host.config.peer.probe_timeout + GRACE):
+                    is_heir = older.peer_id == new.handshake.peer_id
+                    with trio.move_on_after(3 * self._node.config.peer.probe_timeout + GRACE):
                         await older.probe(trio.current_time(), urgent=is_heir).wait()
                 elif verdict is Verdict.LOOK_AGAIN:
-                    await trio.sleep(self._host.rng.uniform(*SECOND_LOOK))
+                    await trio.sleep(self._node.rng.uniform(*SECOND_LOOK))
         except trio.Cancelled:
-            greeted.stream.close()
+            new.stream.close()
             raise
         finally:
             self._waiting -= 1
@@ -369,7 +371,7 @@ class Crowd:
     def _settle(
         self,
         rivals: Rivals,
-        greeted: Greeted,
+        new: NewConnection,
         *,
         incoming: bool,
         now: float,
@@ -377,16 +379,16 @@ class Crowd:
         """Close the older ones that it replaces, or whom it needs the place of. Returns why it is
         refused, or None."""
         if any(verdict is not Verdict.REPLACE for _, verdict in rivals):
-            self._duplicates.turned_away(_claim(greeted, incoming=incoming), now)
+            self._duplicates.turned_away(_claim(new, incoming=incoming), now)
             return CONNECTED
         for older, _ in rivals:
             older.drop("connected twice")
-        return self._room.make(greeted.stream.remote, now, incoming=incoming)
+        return self._room.make(new.stream.remote, now, incoming=incoming)
 
-    def _ended(self, peer: Peer, exchange: Exchange) -> None:
+    def _ended(self, peer: Peer, exchange: PeerHandler) -> None:
         now = trio.current_time()
         self.peers.pop(peer.key, None)
-        self._host.room.closed(peer.key)
+        self._node.room.closed(peer.key)
         peer.answered()
         self.downloaded += peer.downloaded
         self.uploaded += peer.uploaded
@@ -415,7 +417,7 @@ class Crowd:
         if not self.peers:
             self.lonely.set()
         self.wake()
-        self._host.trace(PeerDropped(self._info_hash, peer.address, peer.why))
+        self._node.trace(PeerDropped(self._info_hash, peer.address, peer.why))
         logger.debug("%s: %s left: %s", self._name(), peer.address, peer.why)
 
 
@@ -432,11 +434,11 @@ def _trouble(error: Exception, *, reached: bool) -> Trouble:
     return Trouble.REFUSED if isinstance(error, ConnectionRefusedError) else Trouble.UNREACHABLE
 
 
-def _claim(greeted: Greeted, *, incoming: bool) -> Claim:
-    return Claim(greeted.handshake.peer_id, greeted.stream.remote, incoming)
+def _claim(new: NewConnection, *, incoming: bool) -> Claim:
+    return Claim(new.handshake.peer_id, new.stream.remote, incoming)
 
 
-def _turn_away(incoming: trio.MemoryReceiveChannel[Greeted]) -> None:
+def _turn_away(incoming: trio.MemoryReceiveChannel[NewConnection]) -> None:
     with incoming:
         while True:
             try:

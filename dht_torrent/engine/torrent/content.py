@@ -37,7 +37,17 @@ from dht_torrent.metainfo import Metainfo
 from dht_torrent.relief import Relief, no_relief
 from dht_torrent.storage import FileStamp, Storage
 from dht_torrent.storage.making import make
-from dht_torrent.storage.owners import CLOSED, FILL, KEEP, NEW, OWN, Found, Owners, Place, decide
+from dht_torrent.storage.owners import (
+    CLOSED,
+    FILL,
+    KEEP,
+    NEW,
+    OWN,
+    FoundFile,
+    Owners,
+    Place,
+    decide,
+)
 from dht_torrent.storage.protocol import Survey
 from dht_torrent.torrent.pieces import Bitfield
 
@@ -407,7 +417,7 @@ class Content:
         for number in numbers:
             pieces = self._geometry.file_pieces(number)
             stamp = survey.stamps[number]
-            found = Found(
+            found = FoundFile(
                 length=self._geometry.files[number].length,
                 size=stamp.size if stamp else None,
                 odd=number in survey.odd,

@@ -34,7 +34,7 @@ and never written; else the path is the folder the download goes into."""
 
 
 @dataclass(slots=True)
-class Host:
+class NodeContext:
     """What a torrent needs of its node."""
 
     config: Config

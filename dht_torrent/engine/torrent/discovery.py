@@ -9,8 +9,8 @@ from collections.abc import Callable
 import trio
 
 from dht_torrent.engine.dht.dual_stack import PeerLookup
-from dht_torrent.engine.torrent.connections import Crowd
-from dht_torrent.engine.torrent.context import Host
+from dht_torrent.engine.torrent.connections import Connections
+from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.views import counted
 from dht_torrent.ids import InfoHash
 
@@ -20,24 +20,24 @@ class Discovery:
 
     def __init__(
         self,
-        host: Host,
+        node: NodeContext,
         info_hash: InfoHash,
-        crowd: Crowd,
+        connections: Connections,
         *,
         allowed: Callable[[], bool],
         complete: Callable[[], bool],
     ) -> None:
         """`complete`: we have all that is wanted, and announce ourselves as a seed (BEP 33)."""
-        self._host = host
+        self._node = node
         self._found: PeerLookup | None = None
         self._searched = False
         self._again_at = 0.0
-        self._dht = host.dht
-        self._faults = host.faults
+        self._dht = node.dht
+        self._faults = node.faults
         self._search_name = f"a search for peers of {info_hash.hex()[:8]}"
-        self._config = host.config.torrent
+        self._config = node.config.torrent
         self._info_hash = info_hash
-        self._crowd = crowd
+        self._connections = connections
         self._allowed = allowed
         self._complete = complete
         self._lookup = trio.CancelScope()
@@ -53,7 +53,7 @@ class Discovery:
         if found is None:
             return f"DHT: the search failed by a bug in dht_torrent, looking again {when}"
         # Where it leads to may turn out to be ourselves only later.
-        others = sum(address not in self._host.own_addresses for address in found.peers)
+        others = sum(address not in self._node.own_addresses for address in found.peers)
         return (
             f"DHT: {found.answered} of {found.asked} contacts answered, "
             f"{counted(others, 'peer')} found, looking again {when}"
@@ -61,36 +61,36 @@ class Discovery:
 
     async def run(self) -> None:
         """Until cancelled, or not allowed any more."""
-        config, crowd = self._config, self._crowd
+        config, connections = self._config, self._connections
         hungry = 0  # lookups in a row after which there was no peer
         with trio.move_on_after(config.bootstrap_patience):
             await self._dht.bootstrapped()
         while self._allowed():
-            crowd.lonely = trio.Event()
+            connections.lonely = trio.Event()
             found: PeerLookup | None = None
             with trio.CancelScope() as self._lookup, self._faults.confined(self._search_name):
                 found = await self._dht.find_peers(
                     self._info_hash,
                     announce=True,
                     seed=self._complete(),
-                    on_peers=lambda addresses: crowd.found(addresses, "dht"),
+                    on_peers=lambda addresses: connections.found(addresses, "dht"),
                 )
             if self._lookup.cancelled_caught:
                 return
             self._found, self._searched = found, True
-            if not self._complete() and not crowd.peers:
+            if not self._complete() and not connections.peers:
                 pause = min(config.hungry_interval * 2.0 ** min(hungry, 30), config.hungry_most)
                 hungry += 1
                 self._again_at = trio.current_time() + pause
                 await trio.sleep(pause)
-                await self._host.lookups.wait(hungry)
+                await self._node.lookups.wait(hungry)
             else:
                 hungry = 0
                 self._again_at = trio.current_time() + config.find_peers_interval
                 with trio.move_on_after(config.find_peers_interval):
-                    await crowd.lonely.wait()
+                    await connections.lonely.wait()
                     await trio.sleep(config.lonely_interval)
-                    await self._host.lookups.wait(hungry)
+                    await self._node.lookups.wait(hungry)
 
     def end(self) -> None:
         """At once: a lookup under way would end in an announce. Nothing stays announced."""

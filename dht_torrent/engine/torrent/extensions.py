@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dht_torrent.engine.torrent.context import Host
+from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.ids import Address
 from dht_torrent.metainfo import Metainfo
@@ -11,15 +11,15 @@ from dht_torrent.peer.identity import client_name
 from dht_torrent.torrent.candidates import Candidates
 
 
-def introduce(peer: Peer, host: Host, metainfo: Metainfo | None, *, complete: bool) -> None:
+def introduce(peer: Peer, node: NodeContext, metainfo: Metainfo | None, *, complete: bool) -> None:
     """Say who we are. May be repeated, when the metadata has come; the last one counts."""
     if not peer.connection.extended:
         return
     peer.tell(
         ExtensionHandshake(
-            client=host.client,
-            port=host.dht.port(peer.address),
-            request_queue=host.config.peer.max_asked,
+            client=node.client,
+            port=node.dht.port(peer.address),
+            request_queue=node.config.peer.max_asked,
             metadata_size=len(metainfo.info) if metainfo else None,
             upload_only=complete,
             your_ip=peer.address.host,

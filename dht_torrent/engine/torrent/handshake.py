@@ -12,7 +12,7 @@ from dht_torrent.peer.connection import Connection, HandshakeReceived
 
 
 @dataclass(frozen=True, slots=True)
-class Greeted:
+class NewConnection:
     """The peer has said its handshake. What came right behind is still in `connection`."""
 
     stream: Stream
@@ -20,24 +20,24 @@ class Greeted:
     handshake: HandshakeReceived
 
 
-async def greet(
+async def shake_hands(
     stream: Stream, info_hash: InfoHash, peer_id: PeerId, config: PeerConfig, *, dht: bool
-) -> Greeted:
+) -> NewConnection:
     """Handshakes on a connection we dialled. Raises PeerProtocolError or OSError."""
     connection = Connection(config, dht=dht)
     await stream.send(connection.send_handshake(info_hash, peer_id))
     handshake = await _receive_handshake(stream, connection)
     if handshake.info_hash != info_hash:
         raise HandshakeError("answered for another torrent")
-    return Greeted(stream, connection, handshake)
+    return NewConnection(stream, connection, handshake)
 
 
-async def receive_greeting(stream: Stream, config: PeerConfig, *, dht: bool) -> Greeted:
+async def receive_handshake(stream: Stream, config: PeerConfig, *, dht: bool) -> NewConnection:
     """Reads the handshake of somebody who dialled us. Ours is not sent yet: whoever knows the
     torrent answers with `connection.send_handshake`."""
     connection = Connection(config, dht=dht)
     handshake = await _receive_handshake(stream, connection)
-    return Greeted(stream, connection, handshake)
+    return NewConnection(stream, connection, handshake)
 
 
 async def _receive_handshake(stream: Stream, connection: Connection) -> HandshakeReceived:

@@ -6,26 +6,26 @@ from __future__ import annotations
 
 import trio
 
-from dht_torrent.engine.torrent.connections import Crowd
-from dht_torrent.engine.torrent.context import Host
+from dht_torrent.engine.torrent.connections import Connections
+from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.ids import InfoHash
 from dht_torrent.metainfo import Metainfo, from_info
 from dht_torrent.peer.extensions import MetadataData, MetadataReject, MetadataRequest
-from dht_torrent.torrent.metadata import MetadataFetch, metadata_block
+from dht_torrent.torrent.metadata import MetadataAssembly, metadata_block
 
 TICK = 1.0
 """Seconds between two looks at requests that were not answered."""
 
 
-class InfoFetch:
-    """Fetches one torrent's info dict from its crowd."""
+class MetadataFetch:
+    """Fetches one torrent's info dict from its connections."""
 
-    def __init__(self, host: Host, info_hash: InfoHash, crowd: Crowd) -> None:
-        self._host = host
+    def __init__(self, node: NodeContext, info_hash: InfoHash, connections: Connections) -> None:
+        self._node = node
         self._info_hash = info_hash
-        self._crowd = crowd
-        self._fetch = MetadataFetch(info_hash, host.config.peer, host.metadata)
+        self._connections = connections
+        self._fetch = MetadataAssembly(info_hash, node.config.peer, node.metadata)
         self._news = trio.Event()
 
     async def run(self) -> Metainfo:
@@ -36,12 +36,12 @@ class InfoFetch:
             while self._fetch.info is None:
                 self._ask(trio.current_time())
                 self._news = trio.Event()
-                with trio.move_on_after(TICK if self._crowd.peers else float("inf")):
+                with trio.move_on_after(TICK if self._connections.peers else float("inf")):
                     await self._news.wait()
         finally:
             self._fetch.close()
         # In a thread: the worst that 30 MiB can hold takes seconds to look through.
-        return await self._host.disk.run(from_info, self._fetch.info, info_hash=self._info_hash)
+        return await self._node.disk.run(from_info, self._fetch.info, info_hash=self._info_hash)
 
     def offered(self, peer: Peer, size: int, now: float) -> None:
         """A peer says that it has the dict, and how many bytes it is."""
@@ -68,12 +68,12 @@ class InfoFetch:
             self._news.set()
             return
         for key in self._fetch.liars():
-            if key in self._crowd.peers:
-                self._crowd.mismatch(self._crowd.peers[key])
+            if key in self._connections.peers:
+                self._connections.mismatch(self._connections.peers[key])
         self._ask(now)
 
     def _ask(self, now: float) -> None:
-        for peer in list(self._crowd.peers.values()):
+        for peer in list(self._connections.peers.values()):
             while (piece := self._fetch.want(peer.key, now)) is not None:
                 peer.tell(MetadataRequest(piece))
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from dht_torrent.config import PeerConfig
-from dht_torrent.engine.torrent.handshake import Greeted
+from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.rate_limits import Line, TorrentLimits
 from dht_torrent.engine.views import PeerInfo
 from dht_torrent.errors import PeerProtocolError
@@ -31,7 +31,7 @@ from dht_torrent.peer.pace import Pace
 from dht_torrent.torrent.limits import HEADER
 from dht_torrent.torrent.peer_pieces import FIRST_PAUSE, REFUSAL_PAUSE
 from dht_torrent.torrent.pieces import BufferPool
-from dht_torrent.torrent.pipeline import Pipeline, Rate
+from dht_torrent.torrent.pipeline import Pipeline, SpeedMeter
 
 OUTBOX_LIMIT = 4 << 20
 """Bytes of messages waiting for a peer that does not read them; more close the connection. Room for
@@ -59,7 +59,7 @@ class Peer:
     def __init__(
         self,
         key: int,
-        greeted: Greeted,
+        new: NewConnection,
         config: PeerConfig,
         now: float,
         *,
@@ -71,10 +71,10 @@ class Peer:
         """Without `limits` there will never be any. `buffers` for what is sent may be shared by
         all connections."""
         self.key = key
-        self.stream = greeted.stream
-        self.connection = greeted.connection
-        self.peer_id = greeted.handshake.peer_id
-        self.address: Address = greeted.stream.remote
+        self.stream = new.stream
+        self.connection = new.connection
+        self.peer_id = new.handshake.peer_id
+        self.address: Address = new.stream.remote
         self.listens_at: Address | None = None if incoming else self.address
         """Where we dialled it; None if it came to us."""
         self.claims: Address | None = None
@@ -125,8 +125,8 @@ class Peer:
         """Times it told what it has, and nothing of it was news."""
 
         self.pipeline = Pipeline(config)
-        self.down = Rate()
-        self.up = Rate()
+        self.down = SpeedMeter()
+        self.up = SpeedMeter()
         self.downloaded = 0
         self.uploaded = 0
 

@@ -6,8 +6,8 @@ import copy
 from dataclasses import dataclass
 
 from dht_torrent.engine.dht.dual_stack import DualStack
-from dht_torrent.engine.torrent.connections import Crowd
-from dht_torrent.engine.torrent.metadata import InfoFetch
+from dht_torrent.engine.torrent.connections import Connections
+from dht_torrent.engine.torrent.metadata import MetadataFetch
 from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.engine.views import State, counted
 from dht_torrent.errors import MetainfoError, OurFault, StorageError
@@ -18,7 +18,7 @@ from dht_torrent.torrent.candidates import Outlook, Trouble
 class FetchingInfo:
     """Only the infohash is known: the info dict comes from peers (BEP 9)."""
 
-    fetch: InfoFetch
+    fetch: MetadataFetch
 
 
 @dataclass(slots=True)
@@ -78,7 +78,9 @@ def state_of(stage: Stage) -> State:
             return "paused"
 
 
-def why_stuck(stage: Stage, crowd: Crowd, dht: DualStack | None, lookup: str) -> str | None:
+def why_stuck(
+    stage: Stage, connections: Connections, dht: DualStack | None, lookup: str
+) -> str | None:
     """Why nothing moves, in one line; None when all is well.
 
     `dht` is None for a private torrent; `lookup` says how the last one went."""
@@ -89,15 +91,15 @@ def why_stuck(stage: Stage, crowd: Crowd, dht: DualStack | None, lookup: str) ->
             return None
         case Active(swarm) if swarm.picker.done:
             return None
-    peers = [peer for peer in crowd.peers.values() if not peer.is_dropped]
+    peers = [peer for peer in connections.peers.values() if not peer.is_dropped]
     if not peers:
-        return _why_no_peers(crowd, dht, lookup)
+        return _why_no_peers(connections, dht, lookup)
     count = counted(len(peers), "peer")
     if isinstance(stage, FetchingInfo):
         if trouble := stage.fetch.trouble():
-            return _with_mismatches(trouble, crowd)
+            return _with_mismatches(trouble, connections)
         which = "it has not" if len(peers) == 1 else "none has"
-        return _with_mismatches(f"{count} connected; {which} sent the metadata yet", crowd)
+        return _with_mismatches(f"{count} connected; {which} sent the metadata yet", connections)
     able = [peer for peer in peers if peer.am_interested]
     if not able:
         which = "it has no" if len(peers) == 1 else "none has a"
@@ -115,10 +117,10 @@ def why_stuck(stage: Stage, crowd: Crowd, dht: DualStack | None, lookup: str) ->
     return f"{count} connected; {'it does not send' if one else 'none sends'} what we asked for"
 
 
-def _why_no_peers(crowd: Crowd, dht: DualStack | None, lookup: str) -> str:
-    known = _known(crowd.candidates.outlook())
+def _why_no_peers(connections: Connections, dht: DualStack | None, lookup: str) -> str:
+    known = _known(connections.candidates.outlook())
     if known:
-        known = _with_mismatches(known, crowd)
+        known = _with_mismatches(known, connections)
     if dht is None:
         return known or "a private torrent is not looked up in the DHT, and no peer is known"
     best = max(dht.status(), key=lambda one: (one.good, one.bootstrap_answered))
@@ -151,6 +153,6 @@ def _known(outlook: Outlook) -> str:
     return f"{known}, none connected: {', '.join(parts)}" if parts else f"{known}, none connected"
 
 
-def _with_mismatches(text: str, crowd: Crowd) -> str:
-    count = len(crowd.mismatched)
+def _with_mismatches(text: str, connections: Connections) -> str:
+    count = len(connections.mismatched)
     return f"{text}; {counted(count, 'peer')} sent metadata that does not match" if count else text

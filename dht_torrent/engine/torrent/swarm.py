@@ -13,12 +13,12 @@ from typing import Protocol
 
 import trio
 
-from dht_torrent.engine.torrent.banning import Blame
-from dht_torrent.engine.torrent.connections import Crowd
-from dht_torrent.engine.torrent.context import Host
+from dht_torrent.engine.torrent.banning import Banning
+from dht_torrent.engine.torrent.connections import Connections
+from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.disk import TorrentDisk
 from dht_torrent.engine.torrent.peer import Peer
-from dht_torrent.engine.torrent.uploads import Serving
+from dht_torrent.engine.torrent.uploads import Uploads
 from dht_torrent.errors import PeerProtocolError, StorageError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import InfoHash
@@ -81,11 +81,11 @@ class Swarm:
 
     def __init__(
         self,
-        host: Host,
+        node: NodeContext,
         metainfo: Metainfo,
         disk: TorrentDisk,
         have: Bitfield,
-        crowd: Crowd,
+        connections: Connections,
         exchange: Exchange,
     ) -> None:
         """`have` is kept and updated as pieces are verified."""
@@ -94,20 +94,20 @@ class Swarm:
         self.disk = disk
         self.have = have
         self.picker = Picker(
-            metainfo.geometry, have, host.config.torrent, host.rng, pool=host.piece_buffers
+            metainfo.geometry, have, node.config.torrent, node.rng, pool=node.piece_buffers
         )
-        self.choker = Choker(host.config.torrent)
+        self.choker = Choker(node.config.torrent)
         self.wasted = 0
         """Payload bytes that came twice, unasked, or in a piece that failed."""
 
-        self._peers = crowd.peers
-        self._down = crowd.limits.down
-        self._config = host.config
-        self._rng = host.rng
-        self._trace = host.trace
+        self._peers = connections.peers
+        self._down = connections.limits.down
+        self._config = node.config
+        self._rng = node.rng
+        self._trace = node.trace
         self._exchange = exchange
-        self._blame = Blame(metainfo, crowd, self.picker, host.trace)
-        self._serving = Serving(metainfo, host.config.peer, disk, have, exchange.on_fault)
+        self._banning = Banning(metainfo, connections, self.picker, node.trace)
+        self._uploads = Uploads(metainfo, node.config.peer, disk, have, exchange.on_fault)
         self._info_hash: InfoHash = metainfo.info_hash
         self._shortest = min(
             metainfo.geometry.piece_size(0),
@@ -124,7 +124,7 @@ class Swarm:
         self._choked = trio.Event()
         self._came_free = False
         self._share = self._most = max(
-            host.config.peer.near_window, host.config.torrent.max_open_bytes * 2 // 3
+            node.config.peer.near_window, node.config.torrent.max_open_bytes * 2 // 3
         )
         """Bytes one peer may have in flight: the memory for open pieces is shared by all."""
         self._handlers: dict[type, Callable[[Peer, object, float], None]] = {
@@ -225,7 +225,7 @@ class Swarm:
         self._share = max(config.near_window, self._most // max(1, len(in_flight)))
         patience = self._down.takes(asked * BLOCK)
         late = self.picker.expire(now - config.request_timeout - patience)
-        late += self._blame.take_away(now)
+        late += self._banning.take_away(now)
         for key, block in late:
             peer = self._peers.get(key)
             if peer is not None and not peer.connection.fast:
@@ -266,20 +266,20 @@ class Swarm:
     def _let_in(self, peer: Peer, now: float) -> None:
         """Before anything can go wrong: all that is done with peers here takes them to be known."""
         self.picker.peer_joined(peer.key)
-        self._blame.joined(peer, now)
-        peer.serve = self._serving.read
+        self._banning.joined(peer, now)
+        peer.serve = self._uploads.read
 
     def _take_part(self, peer: Peer, now: float) -> None:
         self.on_events(peer, peer.connection.set_piece_count(self.geometry.piece_count), now)
         if peer.interested:
-            self._serving.offer_fast_pieces(peer)
+            self._uploads.offer_fast_pieces(peer)
 
     def leave(self, peer: Peer, now: float) -> None:
         """Its blocks are missing again, and others may have them at once."""
         if not self.picker.knows(peer.key):
             return  # a fault of ours kept it from joining
         self.picker.peer_left(peer.key)
-        self._blame.left(peer)
+        self._banning.left(peer)
         self._refill_idle(now)
         if not peer.am_choking:
             self._slots_wait.set()
@@ -309,7 +309,7 @@ class Swarm:
                 ):
                     peer.asked.append(event)
                 else:
-                    self._serving.request(peer, event, now)
+                    self._uploads.request(peer, event, now)
             else:
                 handler = self._handlers.get(type(event))
                 if handler is not None:
@@ -324,7 +324,7 @@ class Swarm:
             peer.snubs_us = False
             peer.rejects_in_row = 0
         if peer.cancels:
-            self._serving.cancel(peer)
+            self._uploads.cancel(peer)
         if peer.asked:
             peer.wake_writer()
         if self._came_free:  # once for all rejects of a batch
@@ -343,7 +343,7 @@ class Swarm:
             if not peer.allowed_to_us:
                 return
             allowed = peer.allowed_to_us
-        standing = self._blame.standing(peer, now)
+        standing = self._banning.standing(peer, now)
         if standing is Standing.WAITING:
             return
         outstanding = self.picker.outstanding(peer.key)
@@ -398,7 +398,7 @@ class Swarm:
         if not peer.interested:
             peer.interested = True
             self._wanted.set()
-            self._serving.offer_fast_pieces(peer)
+            self._uploads.offer_fast_pieces(peer)
             self._slots_wait.set()
 
     def _on_not_interested(self, peer: Peer, event: object, now: float) -> None:
@@ -534,7 +534,7 @@ class Swarm:
             saved = [outcome.pop(index) for index in result.saved]
             for piece in bad:
                 self.wasted += len(piece.buffer)
-                self.picker.failed(piece.index, self._blame.failed(piece, now))
+                self.picker.failed(piece.index, self._banning.failed(piece, now))
             for piece in outcome.values():  # neither: the disk failed
                 self.wasted += len(piece.buffer)
                 self.picker.failed(piece.index)
@@ -548,7 +548,7 @@ class Swarm:
         """These pieces are verified and written: only now do others hear of them."""
         indices = []
         for piece in pieces:
-            self._blame.passed(piece, now)
+            self._banning.passed(piece, now)
             self.picker.verified(piece.index)
             indices.append(piece.index)
             self._trace(PieceDone(self._info_hash, piece.index))

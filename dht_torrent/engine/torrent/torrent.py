@@ -19,13 +19,13 @@ import trio
 
 from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.state import StateDir
-from dht_torrent.engine.torrent.connections import Crowd, their_fault
+from dht_torrent.engine.torrent.connections import Connections, their_fault
 from dht_torrent.engine.torrent.content import Content, Hashed, Vouched
-from dht_torrent.engine.torrent.context import Host
+from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.discovery import Discovery
 from dht_torrent.engine.torrent.extensions import introduce, on_introduction
-from dht_torrent.engine.torrent.handshake import Greeted
-from dht_torrent.engine.torrent.metadata import InfoFetch, send_info
+from dht_torrent.engine.torrent.handshake import NewConnection
+from dht_torrent.engine.torrent.metadata import MetadataFetch, send_info
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.rate_limits import NewRate
 from dht_torrent.engine.torrent.stages import (
@@ -85,7 +85,7 @@ class Torrent:
 
     def __init__(
         self,
-        host: Host,
+        node: NodeContext,
         magnet: Magnet,
         root: Path,
         *,
@@ -107,21 +107,21 @@ class Torrent:
         self.select = tuple(select) if select else None
         """Inclusive ranges of wanted files; None is all."""
         self.sequential = sequential
-        self.crowd = Crowd(host, magnet.info_hash, weakly(self._called))
+        self.connections = Connections(node, magnet.info_hash, weakly(self._called))
         self._discovery = Discovery(
-            host,
+            node,
             self.info_hash,
-            self.crowd,
+            self.connections,
             allowed=weakly(self.offers_dht),
             complete=weakly(self._is_complete),
         )
-        self._host = host
+        self._node = node
         self._root = root
         self._shared = shared
         self._hashed = hashed
         self._resume = resume
         self._content: Content | None = None
-        self._stage: Stage = FetchingInfo(InfoFetch(host, magnet.info_hash, self.crowd))
+        self._stage: Stage = FetchingInfo(MetadataFetch(node, magnet.info_hash, self.connections))
         self._paused = resume.paused if resume else paused
         self._overwrite = resume.overwrite if resume else overwrite
         self._move: _Move | None = None
@@ -146,10 +146,10 @@ class Torrent:
         self._completed_at = resume.completed_at if resume else None
         self.know(magnet.peers)
         if resume:
-            self.crowd.limits.restore(resume.limit_up, resume.limit_down)
-            self.crowd.found(resume.peers, "resume")
+            self.connections.limits.restore(resume.limit_up, resume.limit_down)
+            self.connections.found(resume.peers, "resume")
             for address in resume.banned:
-                self.crowd.candidates.ban(address, trio.current_time())
+                self.connections.candidates.ban(address, trio.current_time())
 
     # -- what users see -------------------------------------------------------------------------
 
@@ -208,14 +208,14 @@ class Torrent:
     @property
     def downloaded(self) -> int:
         """Payload bytes received, good or not, also in earlier runs."""
-        live = sum(peer.downloaded for peer in self.crowd.peers.values())
-        return self._before[0] + self.crowd.downloaded + live
+        live = sum(peer.downloaded for peer in self.connections.peers.values())
+        return self._before[0] + self.connections.downloaded + live
 
     @property
     def uploaded(self) -> int:
         """Payload bytes sent, also in earlier runs."""
-        live = sum(peer.uploaded for peer in self.crowd.peers.values())
-        return self._before[1] + self.crowd.uploaded + live
+        live = sum(peer.uploaded for peer in self.connections.peers.values())
+        return self._before[1] + self.connections.uploaded + live
 
     @property
     def wasted(self) -> int:
@@ -226,8 +226,8 @@ class Torrent:
     @property
     def why(self) -> str | None:
         """Why nothing moves, in one line; None when all is well."""
-        dht = self._host.dht if self.offers_dht() else None
-        return why_stuck(self._stage, self.crowd, dht, self._discovery.note)
+        dht = self._node.dht if self.offers_dht() else None
+        return why_stuck(self._stage, self.connections, dht, self._discovery.note)
 
     async def completed(self) -> Path:
         """Wait until all wanted pieces are verified on disk; returns where they are.
@@ -247,7 +247,7 @@ class Torrent:
     def summary(self) -> Summary:
         """The torrent in one line."""
         now = trio.current_time()
-        peers = self.crowd.peers.values()
+        peers = self.connections.peers.values()
         down = sum(peer.down.value(now) for peer in peers)
         left = self._stage.swarm.picker.bytes_left if isinstance(self._stage, Active) else 0
         return Summary(
@@ -267,8 +267,8 @@ class Torrent:
             magnet=str(self.magnet),
             path=str(self.path) if self.path else None,
             eta=left / down if left and down > 1 else None,
-            limit_up=self.crowd.limits.up.rate,
-            limit_down=self.crowd.limits.down.rate,
+            limit_up=self.connections.limits.up.rate,
+            limit_down=self.connections.limits.down.rate,
             warning=self.warning,
         )
 
@@ -276,7 +276,7 @@ class Torrent:
         """The connections of this torrent."""
         now = trio.current_time()
         pieces = self.metainfo.geometry.piece_count if self.metainfo else 0
-        return [peer.info(pieces, now) for peer in self.crowd.peers.values()]
+        return [peer.info(pieces, now) for peer in self.connections.peers.values()]
 
     def files(self) -> list[FileInfo]:
         """The files of this torrent, pad files left out; empty while the metadata is not known."""
@@ -316,7 +316,7 @@ class Torrent:
 
     async def remove(self, *, delete_data: bool = False) -> Removal:
         """Stop and be forgotten; see `Node.remove`."""
-        return await self._host.remove(self.info_hash, delete_data)
+        return await self._node.remove(self.info_hash, delete_data)
 
     async def recheck(self) -> None:
         """Hash everything on disk again, whatever was believed of it; what is gone is fetched
@@ -339,7 +339,7 @@ class Torrent:
     def know(self, peers: Sequence[HostPort]) -> None:
         """Peers named in a magnet link. Names are not resolved: a link must not make us ask
         somebody's DNS."""
-        self.crowd.found([Address(*p) for p in peers if Address(*p).is_usable], "magnet")
+        self.connections.found([Address(*p) for p in peers if Address(*p).is_usable], "magnet")
 
     # -- what is new about it -------------------------------------------------------------------
 
@@ -387,7 +387,7 @@ class Torrent:
     async def share_from(self, path: Path, metainfo: Metainfo, hashed: Hashed) -> None:
         """All of it lies at `path`, and was just hashed: serve it from there. Raises InputError
         when it is served from elsewhere already."""
-        if self.path is not None and await self._host.disk.run(_same, self.path, path):
+        if self.path is not None and await self._node.disk.run(_same, self.path, path):
             if self._is_complete() and self.error is None:
                 return
         elif self._finished.is_set() and self.error is None:
@@ -404,7 +404,7 @@ class Torrent:
             return folder != self._root
         path = self.path
         assert path is not None
-        if await self._host.disk.run(_same, path, folder / path.name):
+        if await self._node.disk.run(_same, path, folder / path.name):
             return False
         if self._shared or not (self._content is None or self._content.untouched):
             raise InputError(
@@ -466,8 +466,8 @@ class Torrent:
                 self._stage.swarm.select(pieces, trio.current_time())
                 if not self._stage.swarm.picker.done:
                     self._finished = trio.Event()
-                    self.crowd.candidates.need_seeds(trio.current_time())
-                    self.crowd.wake()
+                    self.connections.candidates.need_seeds(trio.current_time())
+                    self.connections.wake()
         elif overwrite:
             self._overwrite = True
             if content is not None:
@@ -494,12 +494,12 @@ class Torrent:
         """Bytes per second all connections of this torrent may send and receive from now on, and
         after a restart: None is no limit, `...` leaves it as it is. The node's limits hold as well.
         Raises InputError."""
-        self.crowd.limits.set(up, down)
+        self.connections.limits.set(up, down)
         self._dirty = True
 
-    def welcome(self, greeted: Greeted) -> bool:
+    def welcome(self, new: NewConnection) -> bool:
         """An incoming connection for this torrent. False when it cannot be taken in."""
-        return self.admits() and self.crowd.welcome(greeted)
+        return self.admits() and self.connections.welcome(new)
 
     # -- the owner of everything ----------------------------------------------------------------
 
@@ -535,7 +535,7 @@ class Torrent:
 
     async def _rest(self, stage: Paused | Failed) -> None:
         """Do nothing until told otherwise, or until it is time to try again."""
-        self._host.dht.withdraw(self.info_hash)
+        self._node.dht.withdraw(self.info_hash)
         with trio.CancelScope() as self._session:
             with self._confined(ends=None):
                 if self._content is not None and self._content.have is not None:
@@ -565,14 +565,14 @@ class Torrent:
     async def _until_back(self) -> None:
         """Returns when what is missing has come back."""
         while True:
-            await trio.sleep(self._host.config.torrent.missing_check_interval)
+            await trio.sleep(self._node.config.torrent.missing_check_interval)
             if self._content is None or await self._content.back():
                 return
 
     def _confined(self, *, ends: Callable[[str], None] | None) -> AbstractContextManager[None]:
         """Around what is this torrent's and no single connection's: a bug of ours there stops it,
         for its user to see and to resume, and the others go on."""
-        return self._host.faults.confined(f"torrent {self.id[:8]} {self.name!r}", ends=ends)
+        return self._node.faults.confined(f"torrent {self.id[:8]} {self.name!r}", ends=ends)
 
     def _on_bug(self, text: str) -> None:
         self.on_fault(
@@ -597,7 +597,7 @@ class Torrent:
         while."""
         retry_at = None
         if isinstance(error, StorageError) and error.passing:
-            retry_at = trio.current_time() + self._host.config.torrent.disk_retry
+            retry_at = trio.current_time() + self._node.config.torrent.disk_retry
         self._fault = Failed(error, retry_at)
         self._finished = trio.Event()
         logger.info("%s: stopped: %s", self.name, error)
@@ -619,14 +619,14 @@ class Torrent:
         try:
             async with trio.open_nursery() as nursery:
                 # Peers first: who is connected while the info is fetched stays for the exchange.
-                nursery.start_soon(self.crowd.run, self)
+                nursery.start_soon(self.connections.run, self)
                 nursery.start_soon(self._discovery.run)
                 nursery.start_soon(self._keep_resume)
                 try:
                     if self.metainfo is None:
-                        fetch = InfoFetch(self._host, self.info_hash, self.crowd)
+                        fetch = MetadataFetch(self._node, self.info_hash, self.connections)
                         self._enter(FetchingInfo(fetch))
-                        self.crowd.wake()
+                        self.connections.wake()
                         with trio.CancelScope() as self._learning:
                             self.metainfo = await fetch.run()
                         assert self.metainfo is not None
@@ -644,7 +644,7 @@ class Torrent:
 
     async def _begin(self, metainfo: Metainfo) -> Swarm:
         """Open the content, find out what is there, and let all connected peers take part."""
-        host, stage = self._host, Checking()
+        node, stage = self._node, Checking()
         self._enter(stage)
         if not self.offers_dht():
             self._discovery.end()  # BEP 27, learned late
@@ -666,7 +666,7 @@ class Torrent:
             await content.prepare(sum(map(metainfo.geometry.piece_size, missing)))
             if select == self.select:  # else more was wanted meanwhile
                 break
-        swarm = Swarm(host, metainfo, content.disk, have, self.crowd, self)
+        swarm = Swarm(node, metainfo, content.disk, have, self.connections, self)
         swarm.picker.sequential = self.sequential
         now = trio.current_time()
         swarm.picker.select(wanted)
@@ -674,28 +674,28 @@ class Torrent:
             self._finished = trio.Event()  # it may have been complete before a recheck
         self._enter(Active(swarm))
         self._dirty = True
-        for peer in list(self.crowd.peers.values()):
+        for peer in list(self.connections.peers.values()):
             with (
-                host.faults.confined(f"the connection to {peer.address}", ends=peer.drop),
+                node.faults.confined(f"the connection to {peer.address}", ends=peer.drop),
                 their_fault(peer),
             ):
                 swarm.join_late(peer, now)
                 # Again, now with the size of the metadata, for who lacks it too.
-                introduce(peer, host, metainfo, complete=swarm.picker.done)
+                introduce(peer, node, metainfo, complete=swarm.picker.done)
         swarm.rechoke(now)
         if not swarm.picker.done:
-            self.crowd.candidates.need_seeds(now)
+            self.connections.candidates.need_seeds(now)
         self._note_completion(swarm)
-        self.crowd.wake()
+        self.connections.wake()
         return swarm
 
     def _open_content(self, metainfo: Metainfo) -> Content:
         if self._content is None:
             self._content = Content(
-                self._host.disk,
-                self._host.open_storage(metainfo, self._root, self._shared),
+                self._node.disk,
+                self._node.open_storage(metainfo, self._root, self._shared),
                 metainfo,
-                self._host.owners,
+                self._node.owners,
                 shared=self._shared,
                 resume=self._resume,
                 hashed=self._hashed,
@@ -716,7 +716,7 @@ class Torrent:
         if self._content is not None:
             self._content.hold()
 
-    # -- connections (crowd.Exchange) -----------------------------------------------------------
+    # -- connections (PeerHandler) -----------------------------------------------------------
 
     def admits(self) -> bool:
         """May connections be made at this stage?"""
@@ -736,12 +736,12 @@ class Torrent:
             self._stage.swarm.join(peer, now)
         elif peer.connection.fast:
             peer.tell(HaveNone())
-        introduce(peer, self._host, self.metainfo, complete=self._is_complete())
+        introduce(peer, self._node, self.metainfo, complete=self._is_complete())
         if peer.connection.dht and self.offers_dht():
-            peer.tell(Port(self._host.dht.port(peer.address)))
+            peer.tell(Port(self._node.dht.port(peer.address)))
 
     def closed(self, peer: Peer, now: float) -> None:
-        """The connection has ended; `peer` is in the crowd no longer."""
+        """The connection has ended; `peer` is not among them any more."""
         if isinstance(self._stage, Active):
             self._stage.swarm.leave(peer, now)
         elif isinstance(self._stage, FetchingInfo):
@@ -771,14 +771,14 @@ class Torrent:
             case Port(port):
                 peer.ports += 1
                 if peer.ports <= MAX_PORTS:
-                    self._host.dht.maybe_contact(Address(peer.address.host, port))
+                    self._node.dht.maybe_contact(Address(peer.address.host, port))
             case ExtensionHandshake():
-                on_introduction(peer, event, self.crowd.candidates, now)
+                on_introduction(peer, event, self.connections.candidates, now)
                 size, stage = event.metadata_size, self._stage
                 if isinstance(stage, FetchingInfo) and size is not None and not peer.is_dropped:
                     stage.fetch.offered(peer, size, now)
             case MetadataRequest(piece):
-                send_info(peer, self.metainfo, piece, self._host.config.peer.max_metadata_requests)
+                send_info(peer, self.metainfo, piece, self._node.config.peer.max_metadata_requests)
             case MetadataData() | MetadataReject() if isinstance(self._stage, FetchingInfo):
                 self._stage.fetch.received(peer, event, now)
             case _:
@@ -804,7 +804,7 @@ class Torrent:
         if self._completed_at is None:
             self._completed_at = time.time()
             logger.info("%s: complete", self.name)
-        for peer in list(self.crowd.peers.values()):
+        for peer in list(self.connections.peers.values()):
             if peer.connection.supports("upload_only"):
                 peer.tell(UploadOnly(True))
             if peer.is_seed:
@@ -815,7 +815,7 @@ class Torrent:
         """Find out when files change or vanish behind our back: nothing of them is served then."""
         while True:
             complete = self._finished.is_set()
-            with trio.move_on_after(self._host.config.torrent.file_check_interval):
+            with trio.move_on_after(self._node.config.torrent.file_check_interval):
                 if not complete:
                     await self._finished.wait()  # a look right after the last write of ours
                 else:
@@ -842,19 +842,21 @@ class Torrent:
     async def _keep_resume(self) -> None:
         while True:
             await self._save_resume()  # at once, too: what was just added must survive a crash
-            await trio.sleep(self._host.config.torrent.resume_interval)
+            await trio.sleep(self._node.config.torrent.resume_interval)
 
     async def _save_resume(self) -> None:
         """Write the record if anything changed. One that could not be written is reported and tried
         again: the one before still holds."""
-        state = self._host.state
+        state = self._node.state
         async with self._saving:  # or an older record could come after a newer one
             if state is not None and self._is_changed() and not self._forgotten:
                 await self._save_resume_to(state)
         self.recorded.set()
 
     def _is_changed(self) -> bool:
-        return self._dirty or self._bans != self.crowd.candidates.bans.dump(trio.current_time())
+        return self._dirty or self._bans != self.connections.candidates.bans.dump(
+            trio.current_time()
+        )
 
     async def _save_resume_to(self, state: StateDir) -> None:
         self._dirty = False
@@ -862,8 +864,8 @@ class Torrent:
         try:
             if self._content is not None:
                 vouched = await self._vouch(self._content)
-            bans = self.crowd.candidates.bans.dump(trio.current_time())
-            await self._host.disk.run(state.save, self._record(vouched))
+            bans = self.connections.candidates.bans.dump(trio.current_time())
+            await self._node.disk.run(state.save, self._record(vouched))
             self._bans, saved = bans, True
             self.warning = None
         except StorageError as error:
@@ -891,19 +893,19 @@ class Torrent:
     async def forget(self) -> None:
         """Remove the record; none is written from now on. Raises StorageError when it cannot be
         removed: then nothing has changed."""
-        state = self._host.state
+        state = self._node.state
         if state is None:
             return
         self._forgotten = True
         try:
             async with self._saving:
-                await self._host.disk.run(state.remove, self.info_hash)
+                await self._node.disk.run(state.remove, self.info_hash)
         except BaseException:
             self._forgotten = False
             raise
 
     def _record(self, vouched: Vouched) -> Resume:
-        known, banned = self.crowd.candidates.dump(trio.current_time())
+        known, banned = self.connections.candidates.dump(trio.current_time())
         return Resume(
             info_hash=self.info_hash,
             magnet=str(self.magnet),
@@ -928,8 +930,8 @@ class Torrent:
             completed_at=self._completed_at,
             peers=tuple(known),
             banned=tuple(banned),
-            limit_up=self.crowd.limits.up.rate,
-            limit_down=self.crowd.limits.down.rate,
+            limit_up=self.connections.limits.up.rate,
+            limit_down=self.connections.limits.down.rate,
         )
 
     async def forget_content(self, *, delete: bool) -> Removal:

@@ -24,7 +24,7 @@ Asked = tuple[int, int, int]
 """A request: index, begin and length."""
 
 
-class Serving:
+class Uploads:
     """The requests of the peers of one active torrent."""
 
     def __init__(

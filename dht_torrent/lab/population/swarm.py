@@ -154,7 +154,7 @@ class Second:
     """The same per second since the moment before."""
 
 
-class Swarm:
+class LabSwarm:
     """`run` it once; look at `members` and `history` at any time."""
 
     def __init__(self, cast: Cast, folder: Path, rng: random.Random) -> None:
@@ -322,7 +322,7 @@ class Swarm:
         received = sum(member.counts[0] for member in self.members)
         since = seconds - (before.seconds if before else 0.0)
         alive = [member for member in self.members if member.alive]
-        peers = sum(len(m.torrent.crowd.peers) for m in alive if m.torrent is not None)
+        peers = sum(len(m.torrent.connections.peers) for m in alive if m.torrent is not None)
         return Second(
             seconds=seconds,
             complete=sum(member.seconds is not None for member in self.members),

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Final
 
 from dht_torrent.config import PeerConfig, TorrentConfig
-from dht_torrent.lab.studies.spread import Plan, Spread
+from dht_torrent.lab.studies.spread import Spread, SpreadPlan
 
 FREE_RIDERS: Final = 0.25
 """Share of the leeches in the *choking* group that give nothing."""
@@ -105,11 +105,11 @@ def sizes(variant: Variant, largest: int) -> list[int]:
     return [*(power for power in powers if power < largest), largest]
 
 
-def plan(variant: Variant, leeches: int, *, size: int, piece_length: int, up: int) -> Plan:
+def plan(variant: Variant, leeches: int, *, size: int, piece_length: int, up: int) -> SpreadPlan:
     """The swarm of `leeches`; each can send `up` bytes per second, in the variant's own pace, and
     receive four times that."""
     up = max(1, round(variant.pace * up))
-    return Plan(
+    return SpreadPlan(
         leeches=leeches,
         size=size,
         piece_length=piece_length,

@@ -30,7 +30,7 @@ SIDE_BY_SIDE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class LookupPlan:
     """An experiment. Times in seconds."""
 
     nodes: int
@@ -82,10 +82,10 @@ class Tables:
     """Live contacts."""
 
 
-class Lookups:
+class LookupStudy:
     """Builds the network of a plan, and searches in it."""
 
-    def __init__(self, plan: Plan, rng: random.Random, nursery: trio.Nursery) -> None:
+    def __init__(self, plan: LookupPlan, rng: random.Random, nursery: trio.Nursery) -> None:
         self.plan = plan
         self.rng = rng
         config = DhtConfig(unlimited=True)

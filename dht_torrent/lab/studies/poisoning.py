@@ -51,7 +51,7 @@ Figures = dict[str, int | float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class PoisoningPlan:
     """Who takes part, and what the poisoners do."""
 
     poisoners: int = 10
@@ -98,29 +98,31 @@ class Outcome:
     """Bans of poisoners, by whatever port."""
 
 
-ROWS: Final[dict[str, Plan]] = {
-    "loopback": Plan(loopback=True),
-    "public": Plan(),
-    "returning_loopback": Plan(loopback=True, returning=True),
-    "returning_public": Plan(returning=True),
-    "shared_address": Plan(shared=True),
-    "tenth": Plan(spoil=0.1),
-    "hundredth": Plan(spoil=0.01),
-    "fastest": Plan(poisoner_pause=0.002),
-    "endgame": Plan(pieces=12),
-    "whole_pieces": Plan(open_bytes=64 << 20),
-    "late_seed": Plan(loopback=True, late=10.0),
-    "thirty": Plan(poisoners=30),
+ROWS: Final[dict[str, PoisoningPlan]] = {
+    "loopback": PoisoningPlan(loopback=True),
+    "public": PoisoningPlan(),
+    "returning_loopback": PoisoningPlan(loopback=True, returning=True),
+    "returning_public": PoisoningPlan(returning=True),
+    "shared_address": PoisoningPlan(shared=True),
+    "tenth": PoisoningPlan(spoil=0.1),
+    "hundredth": PoisoningPlan(spoil=0.01),
+    "fastest": PoisoningPlan(poisoner_pause=0.002),
+    "endgame": PoisoningPlan(pieces=12),
+    "whole_pieces": PoisoningPlan(open_bytes=64 << 20),
+    "late_seed": PoisoningPlan(loopback=True, late=10.0),
+    "thirty": PoisoningPlan(poisoners=30),
 }
 """What is compared; each differs from `public` in what gives it its name."""
 
 
-def alone(plan: Plan) -> Plan:
+def alone(plan: PoisoningPlan) -> PoisoningPlan:
     """The same without poisoners."""
     return replace(plan, poisoners=0)
 
 
-def figures(row: str, plan: Plan, runs: Sequence[Outcome], base: Sequence[Outcome]) -> Figures:
+def figures(
+    row: str, plan: PoisoningPlan, runs: Sequence[Outcome], base: Sequence[Outcome]
+) -> Figures:
     """What the runs of a row say; `base` are the same runs without poisoners."""
     waste = [run.wasted / plan.size for run in runs]
     times = [
@@ -139,14 +141,14 @@ def figures(row: str, plan: Plan, runs: Sequence[Outcome], base: Sequence[Outcom
     }
 
 
-async def poisoning(rng: random.Random, plan: Plan) -> Outcome:
+async def poisoning(rng: random.Random, plan: PoisoningPlan) -> Outcome:
     """Run it until the leech is complete. For `lab.run`. Raises RuntimeError if the complete copy
     differs from the content."""
     return await _Siege(rng, plan).run()
 
 
 class _Siege:
-    def __init__(self, rng: random.Random, plan: Plan) -> None:
+    def __init__(self, rng: random.Random, plan: PoisoningPlan) -> None:
         self._rng = rng
         self._plan = plan
         self._net = FakeNetwork(rng, latency=0.0001 if plan.loopback else 0.01)

@@ -34,7 +34,7 @@ _WINDOW = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class SpreadPlan:
     """A swarm. Sizes are bytes, rates bytes per second."""
 
     leeches: int
@@ -94,7 +94,7 @@ class Spread:
         )
 
 
-async def spread(rng: random.Random, plan: Plan) -> Spread:
+async def spread(rng: random.Random, plan: SpreadPlan) -> Spread:
     """Run it until every leech is complete. For `lab.run`. Every complete copy is compared with the
     content: raises RuntimeError if one differs."""
     return await _Swarm(rng, plan).run()
@@ -103,7 +103,7 @@ async def spread(rng: random.Random, plan: Plan) -> Spread:
 class _Swarm:
     """Seeds are the nodes 0, 1, ...; the leeches come behind them."""
 
-    def __init__(self, rng: random.Random, plan: Plan) -> None:
+    def __init__(self, rng: random.Random, plan: SpreadPlan) -> None:
         self._rng = rng
         self._plan = plan
         self._net = FakeNetwork(rng, latency=plan.latency, window=_WINDOW)

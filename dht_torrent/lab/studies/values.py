@@ -101,7 +101,7 @@ class Asked:
         return len(self.dead) / max(1, len(self))
 
 
-class Wire:
+class QueryTap:
     """Sees who asks whom: a question bears its target. One per network."""
 
     def __init__(self, net: FakeNetwork) -> None:

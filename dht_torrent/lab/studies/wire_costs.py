@@ -246,7 +246,7 @@ async def cost(rng: random.Random, flood: Flood) -> Cost:
         await trio.sleep(15)
         await _come(net, "10.0.200.2", torrent, flood.first, nursery)
         await trio.sleep(5)
-        peer = next(p for p in torrent.crowd.peers.values() if p.address.host == "10.0.200.2")
+        peer = next(p for p in torrent.connections.peers.values() if p.address.host == "10.0.200.2")
         if flood.unchoked:
             peer.am_choking = False
         found = await _hear(peer, torrent, flood)

@@ -53,7 +53,7 @@ class Target(NamedTuple):
 
 
 @dataclass(slots=True)
-class Found:
+class WireFindings:
     """What a run has shown."""
 
     connections: int = 0
@@ -74,11 +74,14 @@ class Found:
 
 
 async def wire(
-    folder: Path, seconds: float, seed: int, progress: Callable[[Found], None] = lambda found: None
-) -> Found:
+    folder: Path,
+    seconds: float,
+    seed: int,
+    progress: Callable[[WireFindings], None] = lambda found: None,
+) -> WireFindings:
     """Talk nonsense to a node of its own, which lives in `folder`, for so long."""
     rng = random.Random(seed)
-    found = Found()
+    found = WireFindings()
     errors = _Errors(found)
     logging.getLogger("dht_torrent").addHandler(errors)
     try:
@@ -104,7 +107,7 @@ async def wire(
 class _Errors(logging.Handler):
     """Whatever is logged as an error, or with a traceback, is a fault."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: WireFindings) -> None:
         super().__init__(logging.WARNING)
         self._found = found
 
@@ -141,8 +144,8 @@ async def _talk(
     targets: list[Target],
     seconds: float,
     seed: int,
-    found: Found,
-    progress: Callable[[Found], None],
+    found: WireFindings,
+    progress: Callable[[WireFindings], None],
 ) -> None:
     end = trio.current_time() + seconds
     settled = trio.current_time() + seconds / 3
@@ -175,7 +178,7 @@ async def _talk(
         nursery.start_soon(watcher)
 
 
-async def _connect(to: Address, target: Target, rng: random.Random, found: Found) -> None:
+async def _connect(to: Address, target: Target, rng: random.Random, found: WireFindings) -> None:
     """One connection: all its bytes, in pieces, and a moment to hear what comes back."""
     found.connections += 1
     talk = b"".join(message(target, rng) for _ in range(rng.randrange(1, 40)))
@@ -206,7 +209,7 @@ async def _connect(to: Address, target: Target, rng: random.Random, found: Found
                 pass  # it has had enough of us
 
 
-async def _look_at_the_end(node: Node, torrents: list[Torrent], found: Found) -> None:
+async def _look_at_the_end(node: Node, torrents: list[Torrent], found: WireFindings) -> None:
     with trio.move_on_after(CALM):
         while node.status().connections:  # noqa: ASYNC110 - seen from outside
             await trio.sleep(0.1)

@@ -46,7 +46,7 @@ async def test_the_sole_sender_of_a_broken_piece_is_banned_at_once(
         assert len(world.records.of(PieceFailed)) <= 4
         again = await node.get(one.magnet())
         assert again is torrent
-        torrent.crowd.found([Address(SEED, PORT)], "user")
+        torrent.connections.found([Address(SEED, PORT)], "user")
         with trio.fail_after(60):
             await torrent.completed()
         assert [record.address.host for record in world.records.of(PeerBanned)] == [HAND]
@@ -104,8 +104,8 @@ async def test_a_poisoner_that_claims_anothers_port_bans_nobody_but_itself(
         now = trio.current_time()
         (banned,) = world.records.of(PeerBanned)
         assert banned.address == hand.stream.local
-        assert not torrent.crowd.candidates.is_banned(Address(HAND, PORT), now)
-        torrent.crowd.found([Address(HAND, PORT)], "dht")
+        assert not torrent.connections.candidates.is_banned(Address(HAND, PORT), now)
+        torrent.connections.found([Address(HAND, PORT)], "dht")
         with trio.fail_after(60):
             await torrent.completed()
         assert len(victim) == 1
@@ -137,7 +137,7 @@ async def test_a_liar_is_banned_for_what_it_sent_before_it_left(
     ):
         torrent = await node.get(one.magnet(HAND))
         await trio.sleep(1)
-        torrent.crowd.found([Address(SEED, PORT)], "user")
+        torrent.connections.found([Address(SEED, PORT)], "user")
         with trio.fail_after(60):
             await torrent.completed()
         assert len(world.records.of(PieceFailed)) == 1

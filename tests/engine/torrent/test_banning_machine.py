@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dht_torrent.config import TorrentConfig
-from dht_torrent.engine.torrent.banning import Blame
+from dht_torrent.engine.torrent.banning import Banning
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.ids import Address
 from dht_torrent.torrent.candidates import Candidates
@@ -31,7 +31,7 @@ GOOD, BAD = bytes(BLOCK), b"\x01" + bytes(BLOCK - 1)
 
 @dataclass(eq=False)
 class Other:
-    """As much of a peer as blame looks at, and what it is like."""
+    """As much of a peer as banning looks at, and what it is like."""
 
     key: int
     address: Address
@@ -49,7 +49,7 @@ class Other:
 
 
 class Siege:
-    """Picker, ledger, parole and bans, put together as the swarm does."""
+    """Picker, smart ban, parole and bans, put together as the swarm does."""
 
     def __init__(self, seed: int, *, open_pieces: int = 3) -> None:
         config = TorrentConfig(max_open_bytes=open_pieces * BLOCKS * BLOCK, random_first_pieces=2)
@@ -60,9 +60,11 @@ class Siege:
         )
         self.candidates = Candidates(config, rng)
         self.peers: dict[int, Other] = {}
-        crowd = SimpleNamespace(peers=self.peers, candidates=self.candidates)
+        connections = SimpleNamespace(peers=self.peers, candidates=self.candidates)
         metainfo = SimpleNamespace(info_hash=bytes(20), name="content")
-        self.blame = Blame(cast(Any, metainfo), cast(Any, crowd), self.picker, self.on_record)
+        self.banning = Banning(
+            cast(Any, metainfo), cast(Any, connections), self.picker, self.on_record
+        )
         self.banned: set[Address] = set()
         self.pending: list[OpenPiece] = []
         self.now = 0.0
@@ -82,18 +84,18 @@ class Siege:
             self.picker.peer_has_all(other.key)
         else:
             self.picker.peer_bitfield(other.key, Bitfield(PIECES, pieces))
-        self.blame.joined(cast(Any, other), self.now)
+        self.banning.joined(cast(Any, other), self.now)
         return other
 
     def leave(self, other: Other) -> None:
         del self.peers[other.key]
         self.picker.peer_left(other.key)
-        self.blame.left(cast(Any, other))
+        self.banning.left(cast(Any, other))
 
     def ask(self, other: Other, room: int = 4) -> None:
         if other.chokes_us:
             return
-        standing = self.blame.standing(cast(Any, other), self.now)
+        standing = self.banning.standing(cast(Any, other), self.now)
         if standing is not Standing.WAITING:
             room -= self.picker.outstanding(other.key)
             other.asked += self.picker.next_requests(
@@ -117,9 +119,9 @@ class Siege:
             self.picker.failed(piece.index)
         elif any(piece.buffer[begin] for begin in range(0, piece.size, BLOCK)):
             self.failed += 1
-            self.picker.failed(piece.index, self.blame.failed(piece, self.now))
+            self.picker.failed(piece.index, self.banning.failed(piece, self.now))
         else:
-            self.blame.passed(piece, self.now)
+            self.banning.passed(piece, self.now)
             self.picker.verified(piece.index)
         for other in list(self.peers.values()):
             if other.is_dropped:
@@ -128,7 +130,7 @@ class Siege:
     def tick(self, seconds: float) -> None:
         self.now += seconds
         late = self.picker.expire(self.now - PATIENCE)
-        late += self.blame.take_away(self.now)
+        late += self.banning.take_away(self.now)
         for key, block in late:
             self.peers[key].asked.remove(block)
 
@@ -312,7 +314,7 @@ def test_who_shared_a_piece_that_failed_is_asked_alone_until_it_passes() -> None
     for block in list(two.asked):
         siege.answer(two, block, spoil=False)
     siege.settle()
-    standings = [siege.blame.standing(cast(Any, peer), 0.0) for peer in (one, two, three)]
+    standings = [siege.banning.standing(cast(Any, peer), 0.0) for peer in (one, two, three)]
     assert standings == [Standing.ALONE, Standing.ALONE, None]
     while not siege.banned:
         siege.ask(three, 3)
@@ -320,7 +322,7 @@ def test_who_shared_a_piece_that_failed_is_asked_alone_until_it_passes() -> None
             siege.answer(three, block, spoil=False)
         siege.settle()
     assert siege.banned == {one.address}
-    assert siege.blame.standing(cast(Any, two), 0.0) is not Standing.WAITING
+    assert siege.banning.standing(cast(Any, two), 0.0) is not Standing.WAITING
 
 
 def test_a_piece_held_up_by_one_peer_goes_to_one_that_proved_itself() -> None:
@@ -331,7 +333,7 @@ def test_a_piece_held_up_by_one_peer_goes_to_one_that_proved_itself() -> None:
     while siege.pending:
         siege.settle()
     for other in slow:
-        siege.blame._parole.suspect([other.key], 99)
+        siege.banning._parole.suspect([other.key], 99)
         siege.turn(other)
     seconds = 0
     while not siege.picker.done:

@@ -38,10 +38,10 @@ async def test_we_dial_ourselves_once_and_never_again(autojump_clock: MockClock)
     async with world.node(LEECH) as node:
         torrent = await node.get(sample().magnet(LEECH))
         await trio.sleep(600)
-        assert torrent.crowd.peers == {}
+        assert torrent.connections.peers == {}
         # Candidates named by a magnet are otherwise tried for ever.
         assert world.net.stats.connections == 1
-        torrent.crowd.found([Address(LEECH, PORT)], "dht")
+        torrent.connections.found([Address(LEECH, PORT)], "dht")
         await trio.sleep(600)
         assert world.net.stats.connections == 1
 
@@ -56,11 +56,11 @@ async def test_of_crossed_connections_exactly_one_stays(
         theirs = await other.get(sample().magnet(SEED))
         await trio.sleep(10)
         assert world.net.stats.connections == 2
-        assert len(ours.crowd.peers) == len(theirs.crowd.peers) == 1
-        (here,), (there,) = ours.crowd.peers.values(), theirs.crowd.peers.values()
+        assert len(ours.connections.peers) == len(theirs.connections.peers) == 1
+        (here,), (there,) = ours.connections.peers.values(), theirs.connections.peers.values()
         assert here.incoming is not there.incoming
         await trio.sleep(600)
-        assert list(ours.crowd.peers.values()) == [here]
+        assert list(ours.connections.peers.values()) == [here]
 
 
 async def test_nobody_loses_its_connection_to_one_who_claims_its_id(
@@ -71,17 +71,17 @@ async def test_nobody_loses_its_connection_to_one_who_claims_its_id(
     async with listening(world, HAND, honest), world.node(LEECH) as node:
         torrent = await node.get(sample().magnet(HAND))
         await entered(torrent, "downloading")
-        (peer,) = torrent.crowd.peers.values()
+        (peer,) = torrent.connections.peers.values()
         for claimed in (peer.peer_id, b"\xff" * 20):
             thief = await dial(world, LEECH, "10.0.0.66")
             await thief.hello(torrent.info_hash, claimed)
             await trio.sleep(1)
-        assert peer in torrent.crowd.peers.values()
+        assert peer in torrent.connections.peers.values()
         assert not peer.is_dropped
 
 
 def hosts(torrent: Torrent) -> list[str]:
-    return [peer.address.host for peer in torrent.crowd.peers.values()]
+    return [peer.address.host for peer in torrent.connections.peers.values()]
 
 
 async def test_nobody_is_locked_out_by_who_claimed_its_id_first(
@@ -139,13 +139,13 @@ async def test_an_older_connection_stays_if_it_answers(
         await trio.sleep_forever()
 
     async with listening(world, HAND, seed), world.seed(one) as torrent:
-        torrent.crowd.found([Address(HAND, PORT)], "dht")
+        torrent.connections.found([Address(HAND, PORT)], "dht")
         await trio.sleep(35)
-        (older,) = torrent.crowd.peers.values()
+        (older,) = torrent.connections.peers.values()
         newer = await dial(world, SEED)
         await newer.hello(torrent.info_hash, low)
         await trio.sleep(10)
-        (left,) = torrent.crowd.peers.values()
+        (left,) = torrent.connections.peers.values()
         assert (left is older) is answers
 
 
@@ -161,12 +161,12 @@ async def test_a_transfer_is_not_disturbed_when_its_peer_is_dialled_again(
         torrent = await node.get(one.magnet(SEED))
         await entered(torrent, "downloading")
         await trio.sleep(5)
-        (older,) = seeding.crowd.peers.values()
+        (older,) = seeding.connections.peers.values()
         for port in (PORT, PORT + 1):
-            seeding.crowd.found([Address(LEECH, port)], "dht")
+            seeding.connections.found([Address(LEECH, port)], "dht")
         await trio.sleep(20)
-        assert list(seeding.crowd.peers.values()) == [older]
-        assert len(torrent.crowd.peers) == 1
+        assert list(seeding.connections.peers.values()) == [older]
+        assert len(torrent.connections.peers) == 1
         assert world.net.stats.connections == 2
 
 
@@ -183,7 +183,7 @@ async def test_a_program_that_was_started_again_has_the_place_of_its_public_host
         await trio.sleep(PROBE_PAUSE)
         later = await greeted(world, torrent, "5.5.5.2", to="5.5.5.1", peer_id=b"after")
         await unchoked(later)
-        assert [peer.peer_id[:5] for peer in torrent.crowd.peers.values()] == [b"after"]
+        assert [peer.peer_id[:5] for peer in torrent.connections.peers.values()] == [b"after"]
 
 
 async def test_who_claims_an_id_does_not_have_us_pester_its_owner(
@@ -223,7 +223,7 @@ async def test_a_banned_address_is_refused_and_a_claim_of_it_means_nothing(
 ) -> None:
     world, now = World(), trio.current_time()
     async with world.seed(sample()) as torrent:
-        torrent.crowd.candidates.ban(Address(HAND, PORT), now)
+        torrent.connections.candidates.ban(Address(HAND, PORT), now)
         host = world.net.host(HAND)
         for local, stays in ((PORT, False), (0, True)):
             hand = Hand(await host.connect(Address(SEED, PORT), local=Address(HAND, local)))
@@ -232,7 +232,7 @@ async def test_a_banned_address_is_refused_and_a_claim_of_it_means_nothing(
                 await hand.send(HAVE_NONE)
                 await hand.send(EXTENDED, data=b"\0d1:mde1:pi%dee" % PORT)
             await wait_all_tasks_blocked()
-            assert len(torrent.crowd.peers) == stays
+            assert len(torrent.connections.peers) == stays
 
 
 @pytest.mark.parametrize("claimed_first", [True, False])
@@ -248,9 +248,9 @@ async def test_a_claimed_port_neither_stops_nor_delays_dialling_who_is_there(
         if claimed_first:
             await liar.send(EXTENDED, data=claim)
             await trio.sleep(1)
-            torrent.crowd.found([Address(HAND, PORT)], "dht")
+            torrent.connections.found([Address(HAND, PORT)], "dht")
         else:
-            torrent.crowd.found([Address(HAND, PORT)], "dht")
+            torrent.connections.found([Address(HAND, PORT)], "dht")
             await liar.send(EXTENDED, data=claim)
         await trio.sleep(1)
         assert len(victim) == 1
@@ -289,9 +289,9 @@ async def test_who_came_in_and_is_named_besides_is_not_dialled_for_ever(
         await came.get(one.magnet(LEECH))
         await trio.sleep(20)
         for _ in range(100):
-            torrent.crowd.found([Address(SEED, PORT)], "dht")
+            torrent.connections.found([Address(SEED, PORT)], "dht")
             await trio.sleep(3)
-        assert len(torrent.crowd.peers) == 1
+        assert len(torrent.connections.peers) == 1
         # Dialled across each other once, and perhaps the side whose connection went tried again.
         assert world.net.stats.connections <= 4
 
@@ -305,7 +305,7 @@ async def test_a_public_host_gets_one_connection(autojump_clock: MockClock) -> N
         await second.hello(torrent.info_hash, b"second")
         assert await second.closed() < 1
         await first.send(HAVE_NONE)
-        assert len(torrent.crowd.peers) == 1
+        assert len(torrent.connections.peers) == 1
 
 
 async def test_no_more_connections_than_allowed_and_a_place_that_is_free_is_taken(
@@ -320,12 +320,12 @@ async def test_no_more_connections_than_allowed_and_a_place_that_is_free_is_take
             await hand.send(INTERESTED)
         late = await greeted(world, torrent)
         assert await late.closed() < 1
-        assert len(torrent.crowd.peers) == 3
+        assert len(torrent.connections.peers) == 3
         hands[0].stream.close()
         await wait_all_tasks_blocked()
         await greeted(world, torrent, peer_id=b"again")
         await wait_all_tasks_blocked()
-        assert len(torrent.crowd.peers) == 3
+        assert len(torrent.connections.peers) == 3
 
 
 async def test_a_newcomer_gets_the_place_of_one_who_is_of_no_use(
@@ -345,7 +345,7 @@ async def test_a_newcomer_gets_the_place_of_one_who_is_of_no_use(
         await trio.sleep(10)
         await greeted(world, torrent)
         await wait_all_tasks_blocked()
-        connected = [peer.address.host for peer in torrent.crowd.peers.values()]
+        connected = [peer.address.host for peer in torrent.connections.peers.values()]
         assert connected == ["10.0.1.0", "10.0.1.2", HAND]
 
 
@@ -369,7 +369,7 @@ async def test_all_torrents_together_keep_to_the_limit_of_the_node(
             for number in range(12):
                 nursery.start_soon(visit, number)
             await trio.sleep(10)
-            assert sum(len(torrent.crowd.peers) for torrent in torrents) == 4
+            assert sum(len(torrent.connections.peers) for torrent in torrents) == 4
             assert node.status().connections == 4
             nursery.cancel_scope.cancel()
 
@@ -387,7 +387,7 @@ async def test_room_that_another_torrent_leaves_is_found(autojump_clock: MockClo
         await hand.send(HAVE_NONE)
         torrent = await node.get(one.magnet(HAND))
         await trio.sleep(5)
-        assert torrent.crowd.peers == {}
+        assert torrent.connections.peers == {}
         hand.stream.close()
         with trio.fail_after(30):
             await torrent.completed()
@@ -422,7 +422,7 @@ async def test_a_hundred_nodes_of_one_machine_may_come_at_once(autojump_clock: M
         for number in range(100):
             nursery.start_soon(visit, number)
         await trio.sleep(1)
-        assert len(torrent.crowd.peers) == 100
+        assert len(torrent.connections.peers) == 100
         nursery.cancel_scope.cancel()
 
 
@@ -433,7 +433,7 @@ async def test_pausing_while_dialling_loses_no_candidate(autojump_clock: MockClo
     async with listening(world, public, HandSeed(one)), world.node("5.5.5.1") as node:
         torrent = await node.get(one.magnet(public))
         await trio.sleep(1)
-        assert torrent.crowd.peers == {}
+        assert torrent.connections.peers == {}
         await torrent.pause()
         await entered(torrent, "paused")
         await torrent.resume()
@@ -452,7 +452,7 @@ async def test_who_was_connected_before_a_pause_is_dialled_at_once_after_it(
         await trio.sleep(3)
         await torrent.pause()
         await entered(torrent, "paused")
-        assert torrent.crowd.peers == {}
+        assert torrent.connections.peers == {}
         await trio.sleep(5)
         assert node.status().connections == 0
         await torrent.resume()

@@ -33,7 +33,7 @@ async def test_a_lonely_download_looks_often_and_one_with_company_does_not(
             await trio.sleep(1800)
             targets = [record.target for record in world.records.of(LookupDone)]
             lookups[lonely] = targets.count(torrent.info_hash)
-            assert bool(torrent.crowd.peers) != lonely
+            assert bool(torrent.connections.peers) != lonely
     assert lookups[True] > lookups[False] >= 2
 
 

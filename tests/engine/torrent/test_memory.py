@@ -18,7 +18,7 @@ from dht_torrent import open_node
 from dht_torrent.config import TorrentConfig
 from dht_torrent.engine.node import TRIM_INTERVAL
 from dht_torrent.engine.torrent import peer as engine_peer
-from dht_torrent.engine.torrent.connections import Crowd
+from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.disk import TorrentDisk
 from dht_torrent.engine.torrent.peer import Peer
@@ -129,7 +129,7 @@ async def test_a_removed_torrent_is_gone_at_once(
         del torrent
         await trio.sleep(1)
         assert before() is None
-        assert living(Torrent, Crowd, Content, Swarm, Picker, Peer, Connection) == []
+        assert living(Torrent, Connections, Content, Swarm, Picker, Peer, Connection) == []
 
 
 async def test_many_downloads_share_their_spare_buffers(
@@ -144,7 +144,7 @@ async def test_many_downloads_share_their_spare_buffers(
                 torrent = await node.get(one.magnet(SEED))
                 with trio.fail_after(60):
                     await torrent.completed()
-        spare = node._host.piece_buffers
+        spare = node._context.piece_buffers
         assert spare.held <= most
         assert sum(size for size in buffers.alive() if size == 128 * KIB) >= most / 2
 
@@ -279,12 +279,12 @@ async def test_downloads_to_real_files_leave_nothing_on_a_cycle(
             gone = weakref.ref(torrent), weakref.ref(shared)
             del torrent, shared
             await until(lambda: [ref() for ref in gone] == [None, None], "both are gone")  # noqa: B023
-        kinds = (Crowd, Content, Swarm, Picker, Peer, Connection, FileStorage, TorrentDisk)
+        kinds = (Connections, Content, Swarm, Picker, Peer, Connection, FileStorage, TorrentDisk)
         await until(lambda: living(*kinds) == [], "what they were made of is gone")
-        for pool in (node._host.piece_buffers, node._host.send_buffers):
+        for pool in (node._context.piece_buffers, node._context.send_buffers):
             pool.trim()
             pool.trim()
-        for pool in (seed._host.piece_buffers, seed._host.send_buffers):
+        for pool in (seed._context.piece_buffers, seed._context.send_buffers):
             pool.trim()
             pool.trim()
         assert buffers.alive() == []

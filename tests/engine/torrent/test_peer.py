@@ -61,7 +61,7 @@ async def test_a_peer_that_only_sends_keep_alives_stays(autojump_clock: MockCloc
         for _ in range(5):
             await trio.sleep(CONFIG.idle_timeout - 10)
             await hand.raw(bytes(4))
-        assert len(torrent.crowd.peers) == 1
+        assert len(torrent.connections.peers) == 1
 
 
 async def test_a_message_fed_in_drips_must_end_in_time(autojump_clock: MockClock) -> None:
@@ -175,7 +175,7 @@ async def test_a_flood_of_requests_that_reads_nothing_takes_bounded_memory(
     async with world.seed(sample(1024 * KIB)) as torrent:
         hand = await greeted(world, torrent)
         await unchoked(hand)
-        (peer,) = torrent.crowd.peers.values()
+        (peer,) = torrent.connections.peers.values()
         thousand = struct.pack(">IBIII", 13, REQUEST, 0, 0, BLOCK) * 1000
         most = 0
         with contextlib.suppress(OSError):  # in the end it hangs up
@@ -197,7 +197,7 @@ async def test_messages_for_a_peer_that_reads_nothing_do_not_pile_up(
     async with world.seed(sample(1024 * KIB)) as torrent:
         hand = await greeted(world, torrent)
         await unchoked(hand)
-        (peer,) = torrent.crowd.peers.values()
+        (peer,) = torrent.connections.peers.values()
         thousand = struct.pack(">IBIII", 13, REQUEST, 0, 0, BLOCK) * 1000
         with trio.fail_after(30), contextlib.suppress(OSError):  # it hangs up
             while True:
@@ -213,7 +213,7 @@ async def test_a_full_outbox_closes_the_connection_at_once(autojump_clock: MockC
         hand = await greeted(world, torrent)
         await hand.send(HAVE_NONE)
         await trio.sleep(1)
-        (peer,) = torrent.crowd.peers.values()
+        (peer,) = torrent.connections.peers.values()
         while peer.backlog <= OUTBOX_LIMIT:
             assert not peer.is_dropped
             peer.tell(HaveMessage(1))
@@ -232,10 +232,10 @@ async def test_a_peer_that_reads_slowly_and_asks_little_gets_its_time(
         for piece in range(32):
             await hand.send(REQUEST, piece, 0, BLOCK)
         await trio.sleep(CONFIG.send_timeout - 10)
-        assert torrent.crowd.peers
+        assert torrent.connections.peers
         await hand.expect(PIECE)
         await trio.sleep(CONFIG.send_timeout - 10)
-        assert torrent.crowd.peers
+        assert torrent.connections.peers
 
 
 async def test_ten_thousand_metadata_requests_are_answered_within_bounds(
@@ -250,7 +250,7 @@ async def test_ten_thousand_metadata_requests_are_answered_within_bounds(
         number = int(ours.partition(b"11:ut_metadatai")[2].partition(b"e")[0])
         body = bytes([EXTENDED, number]) + b"d8:msg_typei0e5:piecei0ee"
         flood = (struct.pack(">I", len(body)) + body) * 1000
-        (peer,) = torrent.crowd.peers.values()
+        (peer,) = torrent.connections.peers.values()
         for _ in range(10):
             await hand.raw(flood)
             await trio.sleep(0.01)
@@ -280,7 +280,7 @@ async def test_blocks_nobody_asked_for_are_waste_and_too_many_end_it(
 
     async with listening(world, HAND, pushy), world.node(LEECH) as node:
         torrent = await node.get(torrent_sample.metainfo)
-        torrent.crowd.found([Address(HAND, PORT)], "user")
+        torrent.connections.found([Address(HAND, PORT)], "user")
         assert (await drop_reasons(world))[0] == "sends blocks nobody asked for"
         assert torrent.downloaded == 0 or torrent.wasted > 0
         assert torrent.progress == 0

@@ -38,5 +38,7 @@ async def test_a_slow_peer_is_asked_for_little(
         torrent = await node.get(BIG.magnet(SEED))
         for _ in range(100):
             await trio.sleep(0.25)
-            highest = max([highest, *(p.pipeline.target for p in torrent.crowd.peers.values())])
+            highest = max(
+                [highest, *(p.pipeline.target for p in torrent.connections.peers.values())]
+            )
     assert 8 < highest <= most

@@ -68,11 +68,11 @@ async def test_two_seeds_of_ours_meet_seldom(autojump_clock: MockClock) -> None:
     async with world.seed(one) as there, world.node(LEECH) as node:
         here = await node.get(one.metainfo)
         await here.completed()
-        here.crowd.found([Address(SEED, PORT)], "magnet")
-        there.crowd.found([Address(LEECH, PORT)], "magnet")
+        here.connections.found([Address(SEED, PORT)], "magnet")
+        there.connections.found([Address(LEECH, PORT)], "magnet")
         await trio.sleep(HOUR)
         assert world.net.stats.connections <= 10
-        assert here.crowd.peers == there.crowd.peers == {}
+        assert here.connections.peers == there.connections.peers == {}
 
 
 async def test_a_seed_that_meets_a_seed_says_so_before_it_closes(
@@ -104,9 +104,9 @@ async def test_who_leaves_first_is_let_go(autojump_clock: MockClock) -> None:
         heard.append(kind)  # now it knows, and leaves
 
     async with listening(world, HAND, seed) as dials, world.seed(one) as torrent:
-        torrent.crowd.found([Address(HAND, PORT)], "magnet")
+        torrent.connections.found([Address(HAND, PORT)], "magnet")
         await trio.sleep(1)
-        assert torrent.crowd.peers == {}
+        assert torrent.connections.peers == {}
         await trio.sleep(HOUR)
         assert heard == [HAVE_ALL] * len(dials)
         assert 2 <= len(dials) <= 5

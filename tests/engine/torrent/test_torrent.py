@@ -162,9 +162,9 @@ async def test_two_that_lack_the_metadata_wait_together_for_one_who_has_it(
         early = await first.get(one.magnet())
         late = await second.get(one.magnet(LEECH))
         await trio.sleep(5)
-        assert len(early.crowd.peers) == len(late.crowd.peers) == 1
+        assert len(early.connections.peers) == len(late.connections.peers) == 1
         async with world.seed(one) as seed:
-            early.crowd.found([Address(SEED, PORT)], "user")
+            early.connections.found([Address(SEED, PORT)], "user")
             with trio.fail_after(60):
                 await early.completed()
                 await late.completed()

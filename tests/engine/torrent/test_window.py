@@ -144,7 +144,7 @@ async def test_a_deep_buffer_on_the_way_is_not_filled(
         await trio.sleep(6)
         for _ in range(12):
             assert await rate_of(torrent, 1) >= 0.9 * rate
-            (peer,) = torrent.crowd.peers.values()
+            (peer,) = torrent.connections.peers.values()
             assert peer.pipeline.target * BLOCK <= max(1.25 * PeerConfig().near_window, 3.1 * rate)
 
 
@@ -154,7 +154,7 @@ async def test_a_peer_that_stalls_loses_its_window(autojump_clock: MockClock) ->
     seed = PacedSeed(ones(4 << 30), pulses(0.5))
     async with downloading(world, seed) as torrent:
         await trio.sleep(6)
-        (peer,) = torrent.crowd.peers.values()
+        (peer,) = torrent.connections.peers.values()
         assert peer.pipeline.target > 500
         world.net.partition([LEECH], [HAND])
         await trio.sleep(PeerConfig().snub_timeout + 3)
@@ -175,12 +175,12 @@ async def test_large_windows_leave_memory_for_everybody(autojump_clock: MockCloc
         torrent = await node.get(meta)
         torrent.know([HostPort(host, PORT) for host in hosts])
         await trio.sleep(12)
-        got = {peer.address.host: peer.downloaded for peer in torrent.crowd.peers.values()}
+        got = {peer.address.host: peer.downloaded for peer in torrent.connections.peers.values()}
         await trio.sleep(4)
-        for peer in torrent.crowd.peers.values():
+        for peer in torrent.connections.peers.values():
             got[peer.address.host] = peer.downloaded - got[peer.address.host]
         bound = TorrentConfig().max_open_bytes
-        asked = sum(peer.pipeline.target for peer in torrent.crowd.peers.values()) * BLOCK
+        asked = sum(peer.pipeline.target for peer in torrent.connections.peers.values()) * BLOCK
         assert asked <= bound
         assert got[hosts[3]] > 0.9 * 4 * 4 * MB
         assert min(got.values()) > 0.4 * 4 * 4 * MB

@@ -23,7 +23,7 @@ from dht_torrent.lab.population.churn import (
     health,
 )
 from dht_torrent.lab.population.dhtnet import DhtNet, host_address
-from dht_torrent.lab.studies.values import KINDS, Wire, announce_again, make, put
+from dht_torrent.lab.studies.values import KINDS, QueryTap, announce_again, make, put
 
 HOUR = 3600.0
 
@@ -183,7 +183,7 @@ def test_the_wire_tells_whom_a_lookup_asked_and_who_of_them_was_dead() -> None:
     async def main(rng: random.Random) -> None:
         async with trio.open_nursery() as nursery:
             network = await _network(rng, nursery, 20)
-            wire, value = Wire(network.net), make("announce", rng)
+            wire, value = QueryTap(network.net), make("announce", rng)
             asker = network.nodes[19]
             with wire.watch(asker, value.target) as asked:
                 with wire.watch(asker, value.target) as early:

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from dht_torrent.errors import InputError
-from dht_torrent.lab.population.swarm import Cast, Kind, Second, Swarm
+from dht_torrent.lab.population.swarm import Cast, Kind, LabSwarm, Second
 
 MIB = 1 << 20
 
@@ -19,8 +19,8 @@ def quiet(moment: Second) -> None:
     """Nobody looks."""
 
 
-async def run(cast: Cast, folder: Path, patience: float = 30.0) -> Swarm:
-    swarm = Swarm(cast, folder, random.Random(1))
+async def run(cast: Cast, folder: Path, patience: float = 30.0) -> LabSwarm:
+    swarm = LabSwarm(cast, folder, random.Random(1))
     with trio.fail_after(40):
         await swarm.run(patience, quiet)
     return swarm
@@ -55,7 +55,7 @@ def test_roles_are_shares_of_the_leeches() -> None:
 )
 def test_a_swarm_that_cannot_be_is_refused(cast: Cast, tmp_path: Path) -> None:
     with pytest.raises(InputError):
-        Swarm(cast, tmp_path, random.Random(1))
+        LabSwarm(cast, tmp_path, random.Random(1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -104,7 +104,7 @@ async def test_a_leech_without_a_copy_is_wrong_and_says_why(tmp_path: Path) -> N
 
 
 async def test_a_copy_that_differs_is_found(tmp_path: Path) -> None:
-    swarm = Swarm(Cast(nodes=2, size=MIB), tmp_path, random.Random(1))
+    swarm = LabSwarm(Cast(nodes=2, size=MIB), tmp_path, random.Random(1))
     (leech,) = swarm.of(Kind.LEECH)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(swarm.run, 30.0, quiet)

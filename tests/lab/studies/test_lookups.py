@@ -7,13 +7,13 @@ import random
 import trio
 
 from dht_torrent.lab.run import run
-from dht_torrent.lab.studies.lookups import KINDS, Lookups, Plan, Search, Tables
+from dht_torrent.lab.studies.lookups import KINDS, LookupPlan, LookupStudy, Search, Tables
 
 
-async def experiment(rng: random.Random, plan: Plan) -> tuple[Tables, list[Search], int]:
+async def experiment(rng: random.Random, plan: LookupPlan) -> tuple[Tables, list[Search], int]:
     """Its tables and searches, and how many live at the end."""
     async with trio.open_nursery() as nursery:
-        lab = Lookups(plan, rng, nursery)
+        lab = LookupStudy(plan, rng, nursery)
         grown: list[int] = []
         tables = await lab.build(grown.append)
         assert grown[-1] == plan.nodes
@@ -27,7 +27,7 @@ async def experiment(rng: random.Random, plan: Plan) -> tuple[Tables, list[Searc
 
 
 def test_everything_is_found_where_nothing_goes_wrong() -> None:
-    tables, searches, living = run(experiment, Plan(nodes=40, lookups=12))
+    tables, searches, living = run(experiment, LookupPlan(nodes=40, lookups=12))
     assert living == len(tables.contacts) == len(tables.depth) == 40
     assert min(tables.contacts) >= 8
     assert [search.kind for search in searches] == [KINDS[number % 2] for number in range(12)]
@@ -43,7 +43,7 @@ def test_everything_is_found_where_nothing_goes_wrong() -> None:
 
 
 def test_values_are_found_though_nodes_have_died_and_datagrams_are_lost() -> None:
-    plan = Plan(nodes=40, lookups=8, dead=0.5, loss=0.1)
+    plan = LookupPlan(nodes=40, lookups=8, dead=0.5, loss=0.1)
     tables, searches, living = run(experiment, plan)
     assert living == 20
     assert len(tables.contacts) == 40  # they are looked at before
@@ -52,15 +52,15 @@ def test_values_are_found_though_nodes_have_died_and_datagrams_are_lost() -> Non
 
 
 def test_latency_is_one_way() -> None:
-    _, slow, _ = run(experiment, Plan(nodes=20, lookups=4, latency=0.4))
-    _, fast, _ = run(experiment, Plan(nodes=20, lookups=4, latency=0.001))
+    _, slow, _ = run(experiment, LookupPlan(nodes=20, lookups=4, latency=0.4))
+    _, fast, _ = run(experiment, LookupPlan(nodes=20, lookups=4, latency=0.001))
     assert min(search.first or 0 for search in slow) >= 0.4
     assert max(search.first or 9 for search in fast) < 0.1
 
 
 def test_nodes_that_settle_know_more_than_their_neighbours() -> None:
-    fresh, _, _ = run(experiment, Plan(nodes=60, lookups=1, bootstraps=4))
-    settled, _, _ = run(experiment, Plan(nodes=60, lookups=1, bootstraps=4, settle=120))
+    fresh, _, _ = run(experiment, LookupPlan(nodes=60, lookups=1, bootstraps=4))
+    settled, _, _ = run(experiment, LookupPlan(nodes=60, lookups=1, bootstraps=4, settle=120))
     assert min(settled.contacts) > 22 > min(fresh.contacts)
     assert min(settled.depth) >= 2  # sixty nodes are seven times k
 
@@ -68,7 +68,9 @@ def test_nodes_that_settle_know_more_than_their_neighbours() -> None:
 def test_the_paths_of_stores_can_be_chosen() -> None:
     async def paths(rng: random.Random, wanted: int | None) -> tuple[int, int]:
         async with trio.open_nursery() as nursery:
-            config = Lookups(Plan(nodes=5, lookups=1, paths=wanted), rng, nursery).net.config
+            config = LookupStudy(
+                LookupPlan(nodes=5, lookups=1, paths=wanted), rng, nursery
+            ).net.config
             nursery.cancel_scope.cancel()
         return config.paths, config.announce_paths
 
@@ -77,12 +79,12 @@ def test_the_paths_of_stores_can_be_chosen() -> None:
 
 
 def test_a_network_of_two_is_a_network() -> None:
-    _, searches, _ = run(experiment, Plan(nodes=2, lookups=4))
+    _, searches, _ = run(experiment, LookupPlan(nodes=2, lookups=4))
     assert all(search.found for search in searches)
     assert {search.stored for search in searches if search.kind == "peers"} == {1}
 
 
 def test_the_same_seed_gives_the_same_experiment() -> None:
-    plan = Plan(nodes=24, lookups=6, loss=0.1)
+    plan = LookupPlan(nodes=24, lookups=6, loss=0.1)
     assert run(experiment, plan, seed=3) == run(experiment, plan, seed=3)
     assert run(experiment, plan, seed=3) != run(experiment, plan, seed=4)

@@ -9,14 +9,21 @@ import pytest
 
 from dht_torrent.geometry import BLOCK
 from dht_torrent.lab import run
-from dht_torrent.lab.studies.poisoning import ROWS, Outcome, Plan, alone, figures, poisoning
+from dht_torrent.lab.studies.poisoning import (
+    ROWS,
+    Outcome,
+    PoisoningPlan,
+    alone,
+    figures,
+    poisoning,
+)
 
 
-def outcome(plan: Plan, seed: int = 1) -> Outcome:
+def outcome(plan: PoisoningPlan, seed: int = 1) -> Outcome:
     return run.run(partial(poisoning, plan=plan), seed=seed)
 
 
-def small(row: str) -> Plan:
+def small(row: str) -> PoisoningPlan:
     """Of a quarter of the pieces, which are a quarter as large: a sixteenth of the work."""
     plan = ROWS[row]
     return replace(
@@ -60,7 +67,7 @@ def test_who_comes_back_by_new_ports_has_ever_fewer_chances() -> None:
 
 
 def test_figures_say_what_the_runs_were() -> None:
-    plan = Plan(pieces=10, blocks=1)
+    plan = PoisoningPlan(pieces=10, blocks=1)
     runs = [Outcome(2.0, BLOCK, 1, 0, 3), Outcome(None, 3 * BLOCK, 3, 1, 5)]
     base = [Outcome(1.0), Outcome(1.0)]
     assert figures("row", plan, runs, base) == {

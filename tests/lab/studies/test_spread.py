@@ -10,16 +10,16 @@ import pytest
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.lab.run import run
-from dht_torrent.lab.studies.spread import Plan, Spread, spread
+from dht_torrent.lab.studies.spread import Spread, SpreadPlan, spread
 from dht_torrent.storage import MemoryStorage
 
 KIB = 1024
-PLAN = Plan(
+PLAN = SpreadPlan(
     leeches=4, size=512 * KIB, piece_length=32 * KIB, seeds=[64 * KIB], up=64 * KIB, down=256 * KIB
 )
 
 
-def spread_of(plan: Plan, seed: int = 1) -> Spread:
+def spread_of(plan: SpreadPlan, seed: int = 1) -> Spread:
     return run(partial(spread, plan=plan), seed=seed)
 
 
