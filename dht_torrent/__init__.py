@@ -32,54 +32,198 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from dht_torrent.config import Config
-    from dht_torrent.dht.items import SigningKey
+    from dht_torrent.bencode import Value
+    from dht_torrent.config import Config, DhtConfig, DiskConfig, PeerConfig, TorrentConfig
+    from dht_torrent.daemon.client import Client, Json, NoNode, NotRunning, connect
+    from dht_torrent.daemon.control import Control
+    from dht_torrent.dht.items import ImmutableItem, Item, MutableItem, SigningKey
+    from dht_torrent.dht.krpc import NodeInfo, Reply
+    from dht_torrent.engine.dht.announces import OnPeers, PeerLookup, Scrape
+    from dht_torrent.engine.dht.dual_stack import DualStack
+    from dht_torrent.engine.dht.items import Holder, ItemSurvey, Stored
+    from dht_torrent.engine.dht.node import ContactView, Dht, DhtStatus
+    from dht_torrent.engine.dht.samples import Sample
+    from dht_torrent.engine.net.protocols import (
+        DatagramSocket,
+        Listener,
+        Network,
+        OnDatagrams,
+        Stream,
+    )
     from dht_torrent.engine.node import Node, open_node
+    from dht_torrent.engine.torrent.context import OpenStorage
+    from dht_torrent.engine.torrent.rate_limits import NewRate
     from dht_torrent.engine.torrent.torrent import Torrent
+    from dht_torrent.engine.views import (
+        FileInfo,
+        Left,
+        NodeStatus,
+        PeerInfo,
+        Removal,
+        State,
+        Summary,
+    )
     from dht_torrent.errors import (
+        BencodeError,
+        ControlError,
         DhtTorrentError,
+        HandshakeError,
         InputError,
+        KrpcError,
         MagnetError,
         MetainfoError,
         NoReply,
+        OurFault,
+        PeerProtocolError,
         ProtocolError,
         StorageError,
     )
-    from dht_torrent.metainfo import Magnet, Metainfo
+    from dht_torrent.geometry import File, Geometry, Span
+    from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
+    from dht_torrent.magnet import Magnet
+    from dht_torrent.metainfo import Metainfo
+    from dht_torrent.relief import raise_descriptor_limit
+    from dht_torrent.storage.owners import Place
+    from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Storage
+    from dht_torrent.trace import (
+        LookupDone,
+        PeerBanned,
+        PeerConnected,
+        PeerDropped,
+        PieceDone,
+        PieceFailed,
+        Record,
+        Trace,
+    )
 
 __all__ = [
+    "Address",
+    "BencodeError",
+    "Client",
     "Config",
+    "ContactView",
+    "ContentSurvey",
+    "Control",
+    "ControlError",
+    "DatagramSocket",
+    "Dht",
+    "DhtConfig",
+    "DhtStatus",
     "DhtTorrentError",
+    "DiskConfig",
+    "DualStack",
+    "File",
+    "FileInfo",
+    "FileStamp",
+    "Geometry",
+    "HandshakeError",
+    "Holder",
+    "HostPort",
+    "ImmutableItem",
+    "InfoHash",
     "InputError",
+    "Item",
+    "ItemSurvey",
+    "Json",
+    "KrpcError",
+    "Left",
+    "Listener",
+    "LookupDone",
     "Magnet",
     "MagnetError",
     "Metainfo",
     "MetainfoError",
+    "MutableItem",
+    "Network",
+    "NewRate",
+    "NoNode",
     "NoReply",
     "Node",
+    "NodeId",
+    "NodeInfo",
+    "NodeStatus",
+    "NotRunning",
+    "OnDatagrams",
+    "OnPeers",
+    "OpenStorage",
+    "OurFault",
+    "PeerBanned",
+    "PeerConfig",
+    "PeerConnected",
+    "PeerDropped",
+    "PeerInfo",
+    "PeerLookup",
+    "PeerProtocolError",
+    "PieceDone",
+    "PieceFailed",
+    "Place",
     "ProtocolError",
+    "Record",
+    "Removal",
+    "Reply",
+    "Sample",
+    "Scrape",
     "SigningKey",
+    "Span",
+    "State",
+    "Storage",
     "StorageError",
+    "Stored",
+    "Stream",
+    "Summary",
     "Torrent",
+    "TorrentConfig",
+    "Trace",
+    "Value",
+    "connect",
     "open_node",
+    "raise_descriptor_limit",
 ]
 
 _HOME = {
-    "Config": "config",
-    "Magnet": "metainfo",
-    "Metainfo": "metainfo",
-    "Node": "engine.node",
-    "SigningKey": "dht.items",
-    "Torrent": "engine.torrent.torrent",
-    "open_node": "engine.node",
+    "bencode": "Value",
+    "config": "Config DhtConfig DiskConfig PeerConfig TorrentConfig",
+    "daemon.client": "Client Json NoNode NotRunning connect",
+    "daemon.control": "Control",
+    "dht.items": "ImmutableItem Item MutableItem SigningKey",
+    "dht.krpc": "NodeInfo Reply",
+    "engine.dht.announces": "OnPeers PeerLookup Scrape",
+    "engine.dht.dual_stack": "DualStack",
+    "engine.dht.items": "Holder Stored ItemSurvey",
+    "engine.dht.node": "ContactView Dht DhtStatus",
+    "engine.dht.samples": "Sample",
+    "engine.net.protocols": "DatagramSocket Listener Network OnDatagrams Stream",
+    "engine.node": "Node open_node",
+    "engine.torrent.context": "OpenStorage",
+    "engine.torrent.rate_limits": "NewRate",
+    "engine.torrent.torrent": "Torrent",
+    "engine.views": "FileInfo Left NodeStatus PeerInfo Removal State Summary",
+    "errors": (
+        "BencodeError ControlError DhtTorrentError HandshakeError InputError KrpcError "
+        "MagnetError MetainfoError NoReply OurFault PeerProtocolError ProtocolError "
+        "StorageError"
+    ),
+    "geometry": "File Geometry Span",
+    "ids": "Address HostPort InfoHash NodeId",
+    "magnet": "Magnet",
+    "metainfo": "Metainfo",
+    "relief": "raise_descriptor_limit",
+    "storage.owners": "Place",
+    "storage.protocol": "ContentSurvey FileStamp Storage",
+    "trace": ("LookupDone PeerBanned PeerConnected PeerDropped PieceDone PieceFailed Record Trace"),
 }
+"""The modules that the names come from."""
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
     # Names load on first use, so that `dhtnode --help` does not pay for Trio and the engine.
-    if name not in __all__:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"dht_torrent.{_HOME.get(name, 'errors')}")
-    value = getattr(module, name)
+    value = getattr(importlib.import_module(f"dht_torrent.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

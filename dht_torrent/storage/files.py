@@ -24,7 +24,7 @@ from dht_torrent.relief import NO_DESCRIPTORS, relieved
 from dht_torrent.storage.descriptors import Descriptors
 from dht_torrent.storage.folder import Folder, Parts, fail
 from dht_torrent.storage.owners import CLOSED, KEEP, NEW, OWN, Place, may_write
-from dht_torrent.storage.protocol import FileStamp, Survey
+from dht_torrent.storage.protocol import ContentSurvey, FileStamp
 from dht_torrent.syscalls import UNSUPPORTED, flush, free_space, read_at
 
 _T = TypeVar("_T")
@@ -308,7 +308,7 @@ class FileStorage:
         except OSError as exc:  # no descriptors left
             fail(self.path, exc)
 
-    def survey(self) -> Survey:
+    def survey(self) -> ContentSurvey:
         infos = self._look_at_all()
         odd = frozenset(
             number
@@ -323,7 +323,7 @@ class FileStorage:
                 if info is not None and info.st_nlink > 1 and number not in odd
             },
         )
-        return Survey(self._stamps(infos), odd, place, self.mounted_at())
+        return ContentSurvey(self._stamps(infos), odd, place, self.mounted_at())
 
     def place(self) -> Place:
         base = os.path.realpath(self._folder.base)

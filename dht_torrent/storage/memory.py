@@ -8,7 +8,7 @@ from pathlib import Path
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import Geometry
 from dht_torrent.storage.owners import NEW, OWN, may_write
-from dht_torrent.storage.protocol import FileStamp, Survey
+from dht_torrent.storage.protocol import ContentSurvey, FileStamp
 
 
 class MemoryStorage:
@@ -91,8 +91,8 @@ class MemoryStorage:
             for size, change in zip(self._sizes, self._changes, strict=True)
         )
 
-    def survey(self) -> Survey:
-        return Survey(self.stamps())
+    def survey(self) -> ContentSurvey:
+        return ContentSurvey(self.stamps())
 
     def place(self) -> None:
         """Nobody else can get there."""

@@ -18,7 +18,7 @@ class FileStamp(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class ContentSurvey:
     """What lies where the content belongs, before anything is written."""
 
     stamps: tuple[FileStamp | None, ...]
@@ -73,12 +73,12 @@ class Storage(Protocol):
         """One for each file; None for one that is absent or no regular file, and for pad files."""
         ...
 
-    def survey(self) -> Survey:
+    def survey(self) -> ContentSurvey:
         """Look at everything there. Raises StorageError."""
         ...
 
     def place(self) -> Place | None:
-        """`Survey.place`, without a look at the files."""
+        """`ContentSurvey.place`, without a look at the files."""
         ...
 
     def present(self, numbers: Sequence[int]) -> bool:
@@ -86,7 +86,7 @@ class Storage(Protocol):
         ...
 
     def mounted_at(self) -> str | None:
-        """`Survey.mount`, and nothing else."""
+        """`ContentSurvey.mount`, and nothing else."""
         ...
 
     def blank(self, number: int, start: int, stop: int) -> bool:

@@ -17,7 +17,7 @@ import trio
 
 from dht_torrent.geometry import BLOCK
 from dht_torrent.metainfo import Metainfo, from_info
-from dht_torrent.storage.protocol import FileStamp, Survey
+from dht_torrent.storage.protocol import ContentSurvey, FileStamp
 from tests.helpers.engine import EXTENDED, HAVE_ALL, PIECE, REJECT, REQUEST, UNCHOKE, Hand
 from tests.helpers.raw_peer import CANCEL
 
@@ -65,8 +65,8 @@ class Nothing:
     def stamps(self) -> tuple[FileStamp | None, ...]:
         return (None,)
 
-    def survey(self) -> Survey:
-        return Survey(self.stamps())
+    def survey(self) -> ContentSurvey:
+        return ContentSurvey(self.stamps())
 
     def place(self) -> None:
         """Nowhere."""

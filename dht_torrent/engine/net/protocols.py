@@ -7,7 +7,7 @@ from typing import Protocol
 
 from dht_torrent.ids import Address, HostPort
 
-Take = Callable[[Sequence[tuple[bytes, Address]]], None]
+OnDatagrams = Callable[[Sequence[tuple[bytes, Address]]], None]
 """Takes datagrams, and says where each came from."""
 
 
@@ -27,7 +27,7 @@ class DatagramSocket(Protocol):
         A remote's errors never surface. Raises `trio.ClosedResourceError` once closed.
         """
 
-    async def serve(self, take: Take) -> None:
+    async def serve(self, take: OnDatagrams) -> None:
         """Call `take` with all that `receive` would return, whenever it would. What `take` raises
         ends this, as cancelling does. Not while somebody else receives."""
 

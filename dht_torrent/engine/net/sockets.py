@@ -19,7 +19,7 @@ from typing import Final
 import trio
 
 from dht_torrent.engine.net.mmsg import ARE_POSSIBLE, BATCH, Batches
-from dht_torrent.engine.net.protocols import Take
+from dht_torrent.engine.net.protocols import OnDatagrams
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.relief import NO_DESCRIPTORS, Relief, no_relief, relieved
 
@@ -205,7 +205,7 @@ class RealDatagramSocket:
             shared.set(batches)
         return batches
 
-    async def serve(self, take: Take) -> None:
+    async def serve(self, take: OnDatagrams) -> None:
         while True:
             take(await self.receive())
 

@@ -48,7 +48,7 @@ from dht_torrent.storage.owners import (
     Place,
     decide,
 )
-from dht_torrent.storage.protocol import Survey
+from dht_torrent.storage.protocol import ContentSurvey
 from dht_torrent.torrent.pieces import Bitfield
 
 Stamps = tuple[FileStamp | None, ...]
@@ -119,7 +119,7 @@ class Content:
         self._before_doubt: Belief | None = None
         """What was believed until it was doubted: whose a file is does not depend on that."""
         self._place: Place | None = None
-        self._survey: Survey | None = None
+        self._survey: ContentSurvey | None = None
         """What `establish` found, for the `claim` that follows."""
         self._mount = resume.mount if resume else None
         self._missing: Sequence[int] = ()
@@ -233,7 +233,7 @@ class Content:
             return remembered(self._resume, self._geometry)
         return Belief(bytes(count), None, None)
 
-    def _expect(self, survey: Survey, belief: Belief) -> None:
+    def _expect(self, survey: ContentSurvey, belief: Belief) -> None:
         """Raises StorageError if something that must be there is not."""
         if self._insists:
             return
@@ -411,7 +411,9 @@ class Content:
         also = f" ({more} more file{'s' if more > 1 else ''} likewise)" if more else ""
         return StorageError(f"{path} {refused[first]}{also}")
 
-    def _judge(self, numbers: Sequence[int], survey: Survey, have: bytes) -> dict[int, int | str]:
+    def _judge(
+        self, numbers: Sequence[int], survey: ContentSurvey, have: bytes
+    ) -> dict[int, int | str]:
         """For each file how it may be written, or why not. Blocking."""
         verdicts: dict[int, int | str] = {}
         for number in numbers:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from dht_torrent.engine.net.protocols import Take
+from dht_torrent.engine.net.protocols import OnDatagrams
 from dht_torrent.engine.net.sockets import MAX_DATAGRAM, MAX_DRAIN
 from dht_torrent.ids import Address
 from dht_torrent.lab.clock import Alarm, VirtualClock
@@ -39,7 +39,7 @@ class FakeDatagramSocket:
         self._queue: list[tuple[float, int, bytes, Address]] = []  # a heap, by arrival
         self._received = 0
         self._alarm = Alarm()
-        self._taker: tuple[VirtualClock, Take] | None = None
+        self._taker: tuple[VirtualClock, OnDatagrams] | None = None
         self._failure: BaseException | None = None
         self._mappings: dict[Address, float] = {}
         self._closed = False
@@ -63,7 +63,7 @@ class FakeDatagramSocket:
     def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
         return sum(not self.send(data, to) for data, to in datagrams)
 
-    async def serve(self, take: Take) -> None:
+    async def serve(self, take: OnDatagrams) -> None:
         clock = trio.lowlevel.current_clock()
         if not isinstance(clock, VirtualClock):
             while True:
