@@ -173,16 +173,10 @@ class Connection:
         match message:
             case ExtensionHandshake():
                 message = Extended(extensions.HANDSHAKE_ID, extensions.encode_handshake(message))
-            case (
-                extensions.MetadataRequest()
-                | extensions.MetadataData()
-                | extensions.MetadataReject()
-                | extensions.UploadOnly()
-            ):
-                name, payload = extensions.encode_message(message)
+            case ExtensionMessage(extension=name):
                 if name not in self._their_ids:
                     raise LocalProtocolError(f"the peer does not speak {name}")
-                message = Extended(self._their_ids[name], payload)
+                message = Extended(self._their_ids[name], message.payload())
         self._check_sending(message)
         return messages.encode(message)
 

@@ -1,5 +1,5 @@
 """What travels inside Extended messages: the extension handshake (BEP 10), metadata (BEP 9) and
-upload_only (BEP 21).
+upload_only (BEP 21). To speak one more: its messages, a decoder, and a line in `EXTENSIONS`.
 
 The rule: the id in *their* handshake is the one we send with, the id in ours (`OUR_IDS`) the one
 we receive. A field of the handshake that makes no sense is taken as absent, as peers differ much
@@ -9,8 +9,9 @@ here; a malformed extension message is the sender's fault.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
 
 from dht_torrent import bencode
 from dht_torrent.errors import BencodeError, PeerProtocolError
@@ -18,9 +19,6 @@ from dht_torrent.errors import BencodeError, PeerProtocolError
 HANDSHAKE_ID = 0
 UT_METADATA = "ut_metadata"
 UPLOAD_ONLY = "upload_only"
-
-OUR_IDS: Mapping[str, int] = {UT_METADATA: 2, UPLOAD_ONLY: 3}
-"""The extensions we speak, under libtorrent's numbers."""
 
 METADATA_BLOCK = 16 * 1024
 """Bytes of each metadata piece but the last (BEP 9)."""
@@ -34,6 +32,29 @@ MAX_CLIENT = 100
 
 _REQUEST, _DATA, _REJECT = 0, 1, 2
 _UINT32 = range(1 << 32)
+
+
+class ExtensionMessage:
+    """What travels in an Extended message, the extension handshake apart."""
+
+    __slots__ = ()
+
+    extension: ClassVar[str]
+    """The name it has in `EXTENSIONS`."""
+
+    def payload(self) -> bytes:
+        """Its bytes, behind the extension's number."""
+        raise NotImplementedError
+
+
+class Codec(NamedTuple):
+    """How an extension is received."""
+
+    number: int
+    """What its messages come with: in `m` of our extension handshake."""
+    decode: Callable[[bytes, int], ExtensionMessage | None]
+    """Reads a payload, and knows how many bytes of metadata we take. None is to be ignored. Raises
+    PeerProtocolError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,39 +79,53 @@ class ExtensionHandshake:
 
 
 @dataclass(frozen=True, slots=True)
-class MetadataRequest:
+class MetadataRequest(ExtensionMessage):
     """Asks for 16 KiB of the info dict (BEP 9, msg_type 0)."""
 
+    extension: ClassVar[str] = UT_METADATA
     piece: int
+
+    def payload(self) -> bytes:
+        return bencode.encode({b"msg_type": _REQUEST, b"piece": self.piece})
 
 
 @dataclass(frozen=True, slots=True)
-class MetadataData:
+class MetadataData(ExtensionMessage):
     """A piece of an info dict that has `total_size` bytes (BEP 9, msg_type 1).
 
     A decoded one has the length that `piece` and `total_size` call for.
     """
 
+    extension: ClassVar[str] = UT_METADATA
     piece: int
     total_size: int
     data: bytes
 
+    def payload(self) -> bytes:
+        head = {b"msg_type": _DATA, b"piece": self.piece, b"total_size": self.total_size}
+        return bencode.encode(dict[bytes, bencode.Value](head)) + self.data
+
 
 @dataclass(frozen=True, slots=True)
-class MetadataReject:
+class MetadataReject(ExtensionMessage):
     """The sender will not give this piece, most often as it has no metadata (BEP 9, msg_type 2)."""
 
+    extension: ClassVar[str] = UT_METADATA
     piece: int
+
+    def payload(self) -> bytes:
+        return bencode.encode({b"msg_type": _REJECT, b"piece": self.piece})
 
 
 @dataclass(frozen=True, slots=True)
-class UploadOnly:
+class UploadOnly(ExtensionMessage):
     """The sender has become, or is no longer, one that downloads nothing (libtorrent; BEP 21)."""
 
+    extension: ClassVar[str] = UPLOAD_ONLY
     flag: bool
 
-
-ExtensionMessage = MetadataRequest | MetadataData | MetadataReject | UploadOnly
+    def payload(self) -> bytes:
+        return bytes([self.flag])
 
 
 def encode_handshake(handshake: ExtensionHandshake) -> bytes:
@@ -145,33 +180,14 @@ def decode_handshake(payload: bytes) -> ExtensionHandshake:
     )
 
 
-def encode_message(message: ExtensionMessage) -> tuple[str, bytes]:
-    """The extension a message belongs to, and its payload."""
-    match message:
-        case MetadataRequest(piece):
-            return UT_METADATA, bencode.encode({b"msg_type": _REQUEST, b"piece": piece})
-        case MetadataReject(piece):
-            return UT_METADATA, bencode.encode({b"msg_type": _REJECT, b"piece": piece})
-        case MetadataData(piece, total_size, data):
-            head: bencode.Value = {b"msg_type": _DATA, b"piece": piece, b"total_size": total_size}
-            return UT_METADATA, bencode.encode(head) + data
-        case UploadOnly(flag):
-            return UPLOAD_ONLY, bytes([flag])
-
-
 def decode_message(number: int, payload: bytes, *, max_metadata: int) -> ExtensionMessage | None:
     """Reads the payload of an Extended message that came with one of `OUR_IDS`.
 
     None for an id we never gave, or a msg_type from the future: both are to be ignored. Raises
     PeerProtocolError.
     """
-    if number == OUR_IDS[UT_METADATA]:
-        return _decode_metadata(payload, max_metadata)
-    if number == OUR_IDS[UPLOAD_ONLY]:
-        if len(payload) != 1:
-            raise PeerProtocolError(f"upload_only has {len(payload)} bytes")
-        return UploadOnly(payload != b"\0")
-    return None
+    decode = _DECODERS.get(number)
+    return decode(payload, max_metadata) if decode is not None else None
 
 
 def _decode_metadata(payload: bytes, max_metadata: int) -> ExtensionMessage | None:
@@ -201,6 +217,21 @@ def _decode_metadata(payload: bytes, max_metadata: int) -> ExtensionMessage | No
     if not data or len(data) != min(METADATA_BLOCK, total_size - piece * METADATA_BLOCK):
         raise PeerProtocolError(f"metadata piece {piece} of {total_size} has {len(data)} bytes")
     return MetadataData(piece, total_size, data)
+
+
+def _decode_upload_only(payload: bytes, max_metadata: int) -> ExtensionMessage:
+    if len(payload) != 1:
+        raise PeerProtocolError(f"upload_only has {len(payload)} bytes")
+    return UploadOnly(payload != b"\0")
+
+
+EXTENSIONS: Mapping[str, Codec] = {
+    UT_METADATA: Codec(2, _decode_metadata),
+    UPLOAD_ONLY: Codec(3, _decode_upload_only),
+}
+"""The extensions we speak, under libtorrent's numbers."""
+OUR_IDS: Mapping[str, int] = {name: codec.number for name, codec in EXTENSIONS.items()}
+_DECODERS = {codec.number: codec.decode for codec in EXTENSIONS.values()}
 
 
 def printable(raw: bytes) -> str | None:

@@ -34,9 +34,11 @@ from dht_torrent.engine.torrent import connections as connections_module
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.discovery import Discovery
+from dht_torrent.engine.torrent.extensions import Extensions
 from dht_torrent.engine.torrent.metadata import MetadataFetch
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.rate_limits import Direction
+from dht_torrent.engine.torrent.stages import Active
 from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.errors import OurFault
@@ -330,13 +332,13 @@ async def two(*, magnet: bool = False, **changes: Any) -> AsyncIterator[Two]:
 
 
 CONNECTION: dict[str, tuple[Any, str, dict[str, Any]]] = {
-    "opened": (Torrent, "opened", {}),
-    "opened, when told": (Torrent, "opened", {"after": True}),
+    "opened": (Extensions, "opened", {}),
+    "opened, when told": (Extensions, "opened", {"after": True}),
     "joining": (Swarm, "join", {}),
     "taking part": (Swarm, "_take_part", {}),
     "taken part": (Swarm, "_take_part", {"after": True}),
-    "events": (Torrent, "on_events", {}),
-    "events, when taken": (Torrent, "on_events", {"after": True}),
+    "events": (Connections, "_on_events", {}),
+    "events, when taken": (Connections, "_on_events", {"after": True}),
     "refill": (Swarm, "refill", {"after": True, "times": 1}),
     "reading": (Peer, "_read", {}),
     "writing": (Peer, "_write", {}),
@@ -369,7 +371,7 @@ async def test_a_bug_with_one_peer_ends_only_its_connection(
 INCOMING: dict[str, tuple[Any, str]] = {
     "its handshake": (node_module, "receive_handshake"),
     "the answer": (Connection, "send_handshake"),
-    "its start": (Torrent, "opened"),
+    "its start": (Extensions, "opened"),
     "its end": (Connections, "_refusal"),
 }
 
@@ -402,7 +404,7 @@ async def test_a_bug_at_the_end_of_a_connection_stops_the_torrent_with_true_coun
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody knows what the rest of the torrent would be like after that."""
-    broken = breaks(monkeypatch, Torrent, "closed", when=odd_peer, times=1)
+    broken = breaks(monkeypatch, Active, "closed", when=odd_peer, times=1)
     async with two() as both:
         await both.odd[0].raw(b"\xff" * 4)
         await entered(both.film, "error")
@@ -448,7 +450,7 @@ TORRENT: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "dialling": (Connections, "_dial_all", {}),
     "its record": (Torrent, "_keep_resume", {}),
     "its files": (Torrent, "_watch_files", {}),
-    "completion": (Torrent, "on_saved", {}),
+    "completion": (Torrent, "_on_saved", {}),
 }
 
 
@@ -456,6 +458,7 @@ def is_film(*args: Any) -> bool:
     """Is the first of them of FILM?"""
     mine = FILM.metainfo.info_hash
     owner = args[0]
+    owner = getattr(owner, "_torrent", owner)
     found = getattr(owner, "info_hash", None) or getattr(owner, "_info_hash", None)
     metainfo = getattr(owner, "_metainfo", None)
     return bool(mine == (metainfo.info_hash if metainfo is not None else found))
@@ -672,7 +675,7 @@ async def test_a_bug_in_what_somebody_asked_the_dht_for_is_told_to_him(
 # -- and all that with fail_fast ---------------------------------------------------------------
 
 FAST: dict[str, tuple[Any, str]] = {
-    "connection": (Torrent, "on_events"),
+    "connection": (Connections, "_on_events"),
     "dialling": (connections_module, "shake_hands"),
     "torrent": (Torrent, "_begin"),
     "its end": (Content, "close"),

@@ -18,7 +18,6 @@ from dht_torrent.peer.extensions import (
     decode_handshake,
     decode_message,
     encode_handshake,
-    encode_message,
     printable,
 )
 
@@ -31,6 +30,10 @@ def handshake(raw: bytes) -> ExtensionHandshake:
 
 def metadata(raw: bytes) -> ExtensionMessage | None:
     return decode_message(2, raw, max_metadata=MAX)
+
+
+def on_wire(message: ExtensionMessage) -> tuple[str, bytes]:
+    return message.extension, message.payload()
 
 
 # -- the extension handshake ------------------------------------------------------------------
@@ -129,12 +132,12 @@ def test_any_text_becomes_short_and_printable(raw: bytes) -> None:
 
 
 def test_the_messages_of_bep_9() -> None:
-    assert encode_message(MetadataRequest(0)) == ("ut_metadata", b"d8:msg_typei0e5:piecei0ee")
-    assert encode_message(MetadataReject(0)) == ("ut_metadata", b"d8:msg_typei2e5:piecei0ee")
+    assert on_wire(MetadataRequest(0)) == ("ut_metadata", b"d8:msg_typei0e5:piecei0ee")
+    assert on_wire(MetadataReject(0)) == ("ut_metadata", b"d8:msg_typei2e5:piecei0ee")
     # BEP 9 prints this with 3425, and only x's for the bytes behind it.
     head = b"d8:msg_typei1e5:piecei0e10:total_sizei3425ee"
     data = b"x" * 3425
-    assert encode_message(MetadataData(0, 3425, data)) == ("ut_metadata", head + data)
+    assert on_wire(MetadataData(0, 3425, data)) == ("ut_metadata", head + data)
     assert metadata(head + data) == MetadataData(0, 3425, data)
     assert metadata(b"d8:msg_typei0e5:piecei0ee") == MetadataRequest(0)
     assert metadata(b"d8:msg_typei2e5:piecei0ee") == MetadataReject(0)
@@ -143,7 +146,7 @@ def test_the_messages_of_bep_9() -> None:
 def test_the_end_of_the_dict_is_not_searched_for() -> None:
     data = b"eeee" + b"d8:msg_typei0eee"
     message = MetadataData(0, len(data), data)
-    assert metadata(encode_message(message)[1]) == message
+    assert metadata(message.payload()) == message
 
 
 @given(st.integers(1, 3 * 16384), st.integers(0, 2))
@@ -151,10 +154,10 @@ def test_a_piece_of_metadata_has_16_kib_or_is_the_last(total: int, piece: int) -
     length = min(16384, total - 16384 * piece)
     if length > 0:
         message = MetadataData(piece, total, b"e" * length)
-        assert metadata(encode_message(message)[1]) == message
+        assert metadata(message.payload()) == message
     for wrong in {max(0, length - 1), length + 1, 0} - {length}:
         with pytest.raises(PeerProtocolError):
-            metadata(encode_message(MetadataData(piece, total, b"e" * wrong))[1])
+            metadata(MetadataData(piece, total, b"e" * wrong).payload())
 
 
 @pytest.mark.parametrize(
@@ -186,7 +189,7 @@ def test_what_nobody_knows_yet_is_ignored() -> None:
 
 
 def test_upload_only_is_one_byte() -> None:
-    assert encode_message(UploadOnly(True)) == ("upload_only", b"\x01")
+    assert on_wire(UploadOnly(True)) == ("upload_only", b"\x01")
     assert decode_message(3, b"\x01", max_metadata=MAX) == UploadOnly(True)
     assert decode_message(3, b"\x00", max_metadata=MAX) == UploadOnly(False)
     with pytest.raises(PeerProtocolError):

@@ -7,20 +7,20 @@ is the candidates' decision, this module waits for the network.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 import trio
 
 from dht_torrent.engine.net.protocols import Stream
-from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.handshake import ClosedEarlyError, NewConnection, shake_hands
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.room import TorrentRoom
 from dht_torrent.engine.weak import weakly
 from dht_torrent.errors import PeerProtocolError
-from dht_torrent.ids import Address, InfoHash
+from dht_torrent.ids import Address
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.identity import client_name, make_peer_id
 from dht_torrent.torrent.candidates import USELESS_PAUSE, Candidates, Trouble
@@ -53,33 +53,33 @@ Rivals = list[tuple[Peer, Verdict]]
 
 
 class PeerHandler(Protocol):
-    """What the torrent does with a connection."""
+    """A stage of a torrent, and what it does with connections."""
 
+    @property
     def admits(self) -> bool:
         """May connections be made at this stage?"""
-        ...
 
-    def lacks(self) -> bool:
-        """The metadata or a piece that is wanted is missing."""
-        ...
-
-    def offers_dht(self) -> bool:
-        """False for private torrents (BEP 27)."""
-        ...
+    @property
+    def complete(self) -> bool:
+        """Neither the metadata nor a piece that is wanted is missing."""
 
     def opened(self, peer: Peer, now: float) -> None:
         """Say who we are. Raises PeerProtocolError."""
-        ...
 
-    def on_events(self, peer: Peer, events: list[Event], now: float) -> None: ...
+    def on_events(self, peer: Peer, events: Sequence[Event], now: float) -> None:
+        """A batch of messages. Raises PeerProtocolError when the peer broke a rule."""
 
-    def closed(self, peer: Peer, now: float) -> None: ...
+    def closed(self, peer: Peer, now: float) -> None:
+        """The connection has ended; `peer` is among the others no longer."""
 
 
 class Connections:
     """The connections of one torrent. `peers` is keyed by connection, in order of arrival."""
 
-    def __init__(self, node: NodeContext, info_hash: InfoHash, name: Callable[[], str]) -> None:
+    def __init__(self, torrent: TorrentContext) -> None:
+        node = torrent.node
+        self.handler: PeerHandler | None = None
+        """The stage the torrent is in; set it before `run`, and whenever it changes."""
         self.peers: dict[int, Peer] = {}
         self.candidates = Candidates(node.config.torrent, node.rng)
         self.limits = node.limits.torrent()
@@ -88,9 +88,9 @@ class Connections:
         self.uploaded = 0
         self.lonely = trio.Event()
         """Set when the last peer leaves; whoever waits for that puts a new one here."""
+        self._torrent = torrent
         self._node = node
-        self._info_hash = info_hash
-        self._name = name
+        self._info_hash = torrent.info_hash
         self.peer_id = make_peer_id(node.rng)
         """Ours. Another one for each torrent, so that they cannot be told to be of one node."""
         self._duplicates = Duplicates(self.peer_id, node.config.peer)
@@ -98,7 +98,6 @@ class Connections:
         self._waiting = 0
         self.mismatched: dict[str, None] = {}
         """Who sent metadata that does not match: addresses, or what was known of them."""
-        self._exchange_with: PeerHandler | None = None
         self._room = TorrentRoom(node.room, self.peers, self.limits, weakly(self._is_needy))
         self._woken = trio.Event()
         self._arrivals: trio.MemorySendChannel[NewConnection] | None = None
@@ -116,6 +115,16 @@ class Connections:
         """Something changed that may allow another connection."""
         self._woken.set()
 
+    @property
+    def admits(self) -> bool:
+        """May connections be made now?"""
+        return self.handler is not None and self.handler.admits
+
+    @property
+    def complete(self) -> bool:
+        """Is all here that is wanted? False as well while that is not known."""
+        return self.handler is not None and self.handler.complete
+
     def welcome(self, new: NewConnection) -> bool:
         """An incoming connection for this torrent. False when it cannot be taken in."""
         if self._arrivals is None:
@@ -126,21 +135,21 @@ class Connections:
             return False
         return True
 
-    async def run(self, exchange: PeerHandler) -> None:
-        """Dial and take in until cancelled; then every connection is closed."""
+    async def run(self) -> None:
+        """Dial and take in until cancelled; then every connection is closed, and there is no
+        handler any more."""
         self._arrivals, incoming = trio.open_memory_channel[NewConnection](INCOMING_QUEUE)
-        self._exchange_with = exchange
         number = self._node.peer_key()
         self._node.room.torrents[number] = self._room
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._dial_all, exchange, nursery)
+                nursery.start_soon(self._dial_all, nursery)
                 async for new in incoming:
-                    nursery.start_soon(self._answer, new, exchange)
+                    nursery.start_soon(self._answer, new)
                     del new  # or this frame would hold it until the next comes
         finally:
             del self._node.room.torrents[number]
-            self._exchange_with = None
+            self.handler = None
             self._arrivals.close()
             self._arrivals = None
             _turn_away(incoming)
@@ -152,18 +161,17 @@ class Connections:
         peer.drop("sent metadata with a wrong hash")
 
     def _is_needy(self) -> bool:
-        exchange = self._exchange_with
-        return exchange is not None and exchange.admits() and exchange.lacks()
+        return self.admits and not self.complete
 
     # -- outgoing -------------------------------------------------------------------------------
 
-    async def _dial_all(self, exchange: PeerHandler, nursery: trio.Nursery) -> None:
+    async def _dial_all(self, nursery: trio.Nursery) -> None:
         node, limits = self._node, self._node.config.torrent
         while True:
             now = trio.current_time()
             due = self.candidates.next_time(now)
             room = (
-                exchange.admits()
+                self.admits
                 and self._dialing < limits.max_dialing
                 and (due is None or due > now or self._room.may_dial(self._dialing, now))
             )
@@ -179,17 +187,17 @@ class Connections:
                 self.candidates.is_ourselves(address)
             else:
                 self._dialing += 1
-                nursery.start_soon(self._dial, address, exchange)
+                nursery.start_soon(self._dial, address)
                 await node.pace_dial()
 
-    async def _dial(self, address: Address, exchange: PeerHandler) -> None:
+    async def _dial(self, address: Address) -> None:
         config, node = self._node.config.peer, self._node
         stream: Stream | None = None
         new: NewConnection | None = None
 
         def failed(why: str, trouble: Trouble = Trouble.OTHER) -> None:
             self.candidates.failed(address, trio.current_time(), trouble)
-            logger.debug("%s: dialled %s in vain: %s", self._name(), address, why)
+            logger.debug("%s: dialled %s in vain: %s", self._torrent.name, address, why)
 
         with node.faults.confined(f"dialling {address}", ends=failed):
             try:
@@ -198,7 +206,11 @@ class Connections:
                         stream = await node.network.connect(address)
                     with trio.fail_after(config.handshake_timeout):
                         new = await shake_hands(
-                            stream, self._info_hash, self.peer_id, config, dht=exchange.offers_dht()
+                            stream,
+                            self._info_hash,
+                            self.peer_id,
+                            config,
+                            dht=not self._torrent.is_private,
                         )
             except (OSError, PeerProtocolError, trio.TooSlowError, trio.ClosedResourceError) as err:
                 failed(repr(err), _trouble(err, reached=stream is not None))
@@ -212,11 +224,11 @@ class Connections:
                     stream.close()
         if new is not None:
             source = self.candidates.source(address) or "dht"
-            await self._exchange(new, exchange, source, incoming=False)
+            await self._exchange(new, source, incoming=False)
 
     # -- incoming -------------------------------------------------------------------------------
 
-    async def _answer(self, new: NewConnection, exchange: PeerHandler) -> None:
+    async def _answer(self, new: NewConnection) -> None:
         node, answered = self._node, False
         with node.faults.confined(f"answering {new.stream.remote}"):
             try:
@@ -230,13 +242,11 @@ class Connections:
                 if not answered:
                     new.stream.close()
         if answered:
-            await self._exchange(new, exchange, "incoming", incoming=True)
+            await self._exchange(new, "incoming", incoming=True)
 
     # -- both -----------------------------------------------------------------------------------
 
-    async def _exchange(
-        self, new: NewConnection, exchange: PeerHandler, source: str, *, incoming: bool
-    ) -> None:
+    async def _exchange(self, new: NewConnection, source: str, *, incoming: bool) -> None:
         node, address = self._node, new.stream.remote
         peer: Peer | None = None
 
@@ -248,7 +258,7 @@ class Connections:
 
         try:
             with node.faults.confined(f"the connection to {address}", ends=ended):
-                if not await self._is_wanted(new, exchange, incoming=incoming):
+                if not await self._is_wanted(new, incoming=incoming):
                     return
                 now = trio.current_time()
                 peer = Peer(
@@ -269,27 +279,32 @@ class Connections:
                     self.candidates.connected(address, now)
                 node.trace(PeerConnected(self._info_hash, address, incoming))
                 with their_fault(peer):
-                    exchange.opened(peer, now)
-                    exchange.on_events(peer, peer.connection.receive(b""), now)
-                await peer.run(node.buffer, exchange.on_events)
+                    self._stage().opened(peer, now)
+                    self._on_events(peer, peer.connection.receive(b""), now)
+                await peer.run(node.buffer, self._on_events)
         finally:
             new.stream.close()
             # Outside: a connection whose end cannot be accounted for takes its torrent with it.
             if peer is not None:
-                self._ended(peer, exchange)
+                self._ended(peer)
 
-    async def _is_wanted(
-        self, new: NewConnection, exchange: PeerHandler, *, incoming: bool
-    ) -> bool:
+    def _stage(self) -> PeerHandler:
+        assert self.handler is not None  # as long as there are connections
+        return self.handler
+
+    def _on_events(self, peer: Peer, events: Sequence[Event], now: float) -> None:
+        self._stage().on_events(peer, events, now)
+
+    async def _is_wanted(self, new: NewConnection, *, incoming: bool) -> bool:
         address, now = new.stream.remote, trio.current_time()
-        refusal = self._refusal(new, exchange, incoming=incoming, now=now)
+        refusal = self._refusal(new, incoming=incoming, now=now)
         rivals: Rivals = []
         if refusal is None:
             rivals = self._rivals(new, incoming=incoming, now=now)
             if rivals and self._may_wait(rivals):
                 await self._wait_for(rivals, new)
                 now = trio.current_time()
-                refusal = self._refusal(new, exchange, incoming=incoming, now=now)
+                refusal = self._refusal(new, incoming=incoming, now=now)
                 rivals = self._rivals(new, incoming=incoming, now=now)
         if refusal is None:
             refusal = self._settle(rivals, new, incoming=incoming, now=now)
@@ -303,12 +318,10 @@ class Connections:
                 self.candidates.is_another(address, now)
             else:
                 self.candidates.disconnected(address, now)
-        logger.debug("%s: refused %s: %s", self._name(), address, refusal)
+        logger.debug("%s: refused %s: %s", self._torrent.name, address, refusal)
         return False
 
-    def _refusal(
-        self, new: NewConnection, exchange: PeerHandler, *, incoming: bool, now: float
-    ) -> str | None:
+    def _refusal(self, new: NewConnection, *, incoming: bool, now: float) -> str | None:
         """Why this connection is not wanted, whoever else is connected; or None."""
         address = new.stream.remote
         if new.handshake.peer_id == self.peer_id:
@@ -319,7 +332,7 @@ class Connections:
             return "banned"
         if self.candidates.is_resting(address, now, incoming=incoming):
             return "its host sent bad data lately"
-        if not exchange.admits():
+        if not self.admits:
             return "not exchanging now"
         return None
 
@@ -385,7 +398,7 @@ class Connections:
             older.drop("connected twice")
         return self._room.make(new.stream.remote, now, incoming=incoming)
 
-    def _ended(self, peer: Peer, exchange: PeerHandler) -> None:
+    def _ended(self, peer: Peer) -> None:
         now = trio.current_time()
         self.peers.pop(peer.key, None)
         self._node.room.closed(peer.key)
@@ -393,7 +406,7 @@ class Connections:
         self.downloaded += peer.downloaded
         self.uploaded += peer.uploaded
         try:
-            exchange.closed(peer, now)
+            self._stage().closed(peer, now)
         finally:
             self._parted(peer, now)
 
@@ -418,7 +431,7 @@ class Connections:
             self.lonely.set()
         self.wake()
         self._node.trace(PeerDropped(self._info_hash, peer.address, peer.why))
-        logger.debug("%s: %s left: %s", self._name(), peer.address, peer.why)
+        logger.debug("%s: %s left: %s", self._torrent.name, peer.address, peer.why)
 
 
 def _trouble(error: Exception, *, reached: bool) -> Trouble:

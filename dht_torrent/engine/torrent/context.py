@@ -1,4 +1,6 @@
-"""What the torrents of one node share: its ports, threads, limits and counters."""
+"""What the torrents of one node share: its ports, threads, limits and counters. And what the parts
+of one torrent share: what is known of it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from dht_torrent.engine.torrent.room import NodeRoom
 from dht_torrent.engine.torrent.turns import Queue
 from dht_torrent.engine.views import Removal
 from dht_torrent.ids import Address, InfoHash
-from dht_torrent.metainfo import Metainfo
+from dht_torrent.metainfo import Magnet, Metainfo
 from dht_torrent.storage import Descriptors, Storage
 from dht_torrent.storage.owners import Owners
 from dht_torrent.torrent.metadata import MetadataMemory
@@ -104,3 +106,28 @@ class NodeContext:
         now = trio.current_time()
         self._next_dial = max(self._next_dial, now - 1.0) + 1 / rate
         await trio.sleep_until(max(now, self._next_dial))
+
+
+@dataclass(slots=True)
+class TorrentContext:
+    """What is known of a torrent, and the node it is on."""
+
+    node: NodeContext
+    magnet: Magnet
+    metainfo: Metainfo | None = None
+    """None until it came from peers, or was given."""
+
+    @property
+    def info_hash(self) -> InfoHash:
+        return self.magnet.info_hash
+
+    @property
+    def name(self) -> str:
+        if self.metainfo is not None:
+            return self.metainfo.name
+        return self.magnet.name or self.info_hash.hex()
+
+    @property
+    def is_private(self) -> bool:
+        """It is known to be private: none of its peers comes from, or goes to, others (BEP 27)."""
+        return self.metainfo is not None and self.metainfo.private

@@ -4,42 +4,31 @@ download is alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import trio
 
 from dht_torrent.engine.dht.dual_stack import PeerLookup
 from dht_torrent.engine.torrent.connections import Connections
-from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.views import counted
-from dht_torrent.ids import InfoHash
 
 
 class Discovery:
-    """Looks for peers while `allowed`, which a private torrent is not (BEP 27)."""
+    """Looks for peers, and announces us, as long as the torrent is not known to be private (BEP
+    27)."""
 
-    def __init__(
-        self,
-        node: NodeContext,
-        info_hash: InfoHash,
-        connections: Connections,
-        *,
-        allowed: Callable[[], bool],
-        complete: Callable[[], bool],
-    ) -> None:
-        """`complete`: we have all that is wanted, and announce ourselves as a seed (BEP 33)."""
+    def __init__(self, torrent: TorrentContext, connections: Connections) -> None:
+        node = torrent.node
+        self._torrent = torrent
         self._node = node
+        self._connections = connections
         self._found: PeerLookup | None = None
         self._searched = False
         self._again_at = 0.0
         self._dht = node.dht
         self._faults = node.faults
-        self._search_name = f"a search for peers of {info_hash.hex()[:8]}"
+        self._search_name = f"a search for peers of {torrent.info_hash.hex()[:8]}"
         self._config = node.config.torrent
-        self._info_hash = info_hash
-        self._connections = connections
-        self._allowed = allowed
-        self._complete = complete
+        self._info_hash = torrent.info_hash
         self._lookup = trio.CancelScope()
 
     @property
@@ -60,25 +49,25 @@ class Discovery:
         )
 
     async def run(self) -> None:
-        """Until cancelled, or not allowed any more."""
+        """Until cancelled, or until the torrent turns out to be private."""
         config, connections = self._config, self._connections
         hungry = 0  # lookups in a row after which there was no peer
         with trio.move_on_after(config.bootstrap_patience):
             await self._dht.bootstrapped()
-        while self._allowed():
+        while not self._torrent.is_private:
             connections.lonely = trio.Event()
             found: PeerLookup | None = None
             with trio.CancelScope() as self._lookup, self._faults.confined(self._search_name):
                 found = await self._dht.find_peers(
                     self._info_hash,
                     announce=True,
-                    seed=self._complete(),
+                    seed=self._connections.complete,
                     on_peers=lambda addresses: connections.found(addresses, "dht"),
                 )
             if self._lookup.cancelled_caught:
                 return
             self._found, self._searched = found, True
-            if not self._complete() and not connections.peers:
+            if not self._connections.complete and not connections.peers:
                 pause = min(config.hungry_interval * 2.0 ** min(hungry, 30), config.hungry_most)
                 hungry += 1
                 self._again_at = trio.current_time() + pause

@@ -1,41 +1,132 @@
-"""The extension handshake (BEP 10), both ways: who we are, and what is believed of who they are."""
+"""What is said beside pieces, at every stage of a torrent: the extension handshake and its
+extensions (BEP 10), and where our DHT node listens (BEP 5).
+"""
 
 from __future__ import annotations
 
-from dht_torrent.engine.torrent.context import NodeContext
+from collections.abc import Sequence
+
+import trio
+
+from dht_torrent.engine.torrent.connections import Connections
+from dht_torrent.engine.torrent.context import TorrentContext
+from dht_torrent.engine.torrent.extension import Extension
+from dht_torrent.engine.torrent.metadata import MetadataSharing
 from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.engine.torrent.swarm import Swarm
+from dht_torrent.engine.torrent.upload_only import TellUploadOnly
 from dht_torrent.ids import Address
-from dht_torrent.metainfo import Metainfo
-from dht_torrent.peer.extensions import ExtensionHandshake
+from dht_torrent.peer.connection import Event
+from dht_torrent.peer.extensions import OUR_IDS, ExtensionHandshake, ExtensionMessage
 from dht_torrent.peer.identity import client_name
-from dht_torrent.torrent.candidates import Candidates
+from dht_torrent.peer.messages import Port
+
+EXTENSIONS: Sequence[type[Extension]] = (MetadataSharing, TellUploadOnly)
+"""Those we speak."""
+
+MAX_PORTS = 3
+"""Times a peer is heard on where its DHT node listens: BEP 5 has it told once."""
 
 
-def introduce(peer: Peer, node: NodeContext, metainfo: Metainfo | None, *, complete: bool) -> None:
-    """Say who we are. May be repeated, when the metadata has come; the last one counts."""
-    if not peer.connection.extended:
-        return
-    peer.tell(
-        ExtensionHandshake(
-            client=node.client,
-            port=node.dht.port(peer.address),
-            request_queue=node.config.peer.max_asked,
-            metadata_size=len(metainfo.info) if metainfo else None,
-            upload_only=complete,
-            your_ip=peer.address.host,
+class Extensions:
+    """The extensions of one torrent, and who speaks them. Lives as long as the torrent does."""
+
+    def __init__(self, torrent: TorrentContext, connections: Connections) -> None:
+        self._torrent = torrent
+        self._connections = connections
+        self._by_name = {kind.name: kind(torrent, connections) for kind in EXTENSIONS}
+        self._open: dict[int, list[Extension]] = {}  # by peer, those it said it speaks
+        self._swarm: Swarm | None = None
+
+    def exchange(self, swarm: Swarm | None) -> None:
+        """Pieces are exchanged in `swarm` from now on; None: no longer."""
+        self._swarm = swarm
+        for extension in self._by_name.values():
+            extension.swarm = swarm
+
+    def opened(self, peer: Peer) -> None:
+        """Say who we are, and where our DHT node listens. Call after what we have was told."""
+        self._introduce(peer)
+        if peer.connection.dht and not self._torrent.is_private:
+            peer.tell(Port(self._torrent.node.dht.port(peer.address)))
+
+    def introduce_again(self, peer: Peer) -> None:
+        """The metadata is known now: its size is told to those who lack it too, and what is not
+        spoken in a private torrent is taken back."""
+        self._introduce(peer, again=True)
+
+    def on_event(self, peer: Peer, event: Event, now: float) -> None:
+        """A message that means the same at every stage. Others are of no use here."""
+        if isinstance(event, ExtensionMessage):
+            extension = self._by_name.get(event.extension)
+            if extension is not None and self._speaks(extension):
+                extension.on_message(peer, event, now)
+        elif isinstance(event, ExtensionHandshake):
+            self._on_handshake(peer, event, now)
+        elif isinstance(event, Port):
+            peer.ports += 1
+            if peer.ports <= MAX_PORTS:
+                self._torrent.node.dht.maybe_contact(Address(peer.address.host, event.port))
+
+    def closed(self, peer: Peer, now: float) -> None:
+        for extension in self._open.pop(peer.key, ()):
+            extension.on_close(peer, now)
+
+    def completed(self, now: float) -> None:
+        """All that is wanted is here."""
+        for extension in self._by_name.values():
+            if self._speaks(extension):
+                extension.on_complete(now)
+
+    async def run(self) -> None:
+        """Call `tick` of those who want it, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for extension in self._by_name.values():
+                if extension.interval is not None:
+                    nursery.start_soon(self._tick, extension, extension.interval)
+
+    async def _tick(self, extension: Extension, interval: float) -> None:
+        while True:
+            await trio.sleep(interval)
+            if self._connections.peers and self._speaks(extension):
+                extension.tick(trio.current_time())
+
+    def _speaks(self, extension: Extension) -> bool:
+        return not (extension.public_only and self._torrent.is_private)
+
+    def _introduce(self, peer: Peer, *, again: bool = False) -> None:
+        if not peer.connection.extended:
+            return
+        node, metainfo = self._torrent.node, self._torrent.metainfo
+        offer = {
+            name: OUR_IDS[name] if self._speaks(extension) else 0
+            for name, extension in self._by_name.items()
+            if again or self._speaks(extension)
+        }
+        peer.tell(
+            ExtensionHandshake(
+                extensions=offer,
+                client=node.client,
+                port=node.dht.port(peer.address),
+                request_queue=node.config.peer.max_asked,
+                metadata_size=len(metainfo.info) if metainfo else None,
+                upload_only=self._swarm is not None and self._swarm.picker.done,
+                your_ip=peer.address.host,
+            )
         )
-    )
 
-
-def on_introduction(
-    peer: Peer, event: ExtensionHandshake, candidates: Candidates, now: float
-) -> None:
-    """What a peer says of itself. The port it claims is a name for later, and nothing else: nobody
-    is banned, taken for connected, or dialled later for what somebody else claims."""
-    if event.client:
-        peer.client = client_name(peer.peer_id, event.client)
-    peer.pipeline.peer_limit(event.request_queue)
-    if event.port is None or not peer.incoming or peer.claims is not None:
-        return
-    peer.claims = Address(peer.address.host, event.port)
-    candidates.claimed(peer.claims, now)
+    def _on_handshake(self, peer: Peer, handshake: ExtensionHandshake, now: float) -> None:
+        """What a peer says of itself. The port it claims is a name for later, and nothing else:
+        nobody is banned, taken for connected, or dialled later for what somebody else claims."""
+        if handshake.client:
+            peer.client = client_name(peer.peer_id, handshake.client)
+        peer.pipeline.peer_limit(handshake.request_queue)
+        if handshake.port is not None and peer.incoming and peer.claims is None:
+            peer.claims = Address(peer.address.host, handshake.port)
+            self._connections.candidates.claimed(peer.claims, now)
+        opened = self._open.setdefault(peer.key, [])
+        for name, extension in self._by_name.items():
+            speaks = self._speaks(extension) and peer.connection.supports(name)
+            if speaks and extension not in opened:
+                opened.append(extension)
+                extension.on_open(peer, now)

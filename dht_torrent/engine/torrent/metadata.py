@@ -7,11 +7,18 @@ from __future__ import annotations
 import trio
 
 from dht_torrent.engine.torrent.connections import Connections
-from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.torrent.context import TorrentContext
+from dht_torrent.engine.torrent.extension import Extension
 from dht_torrent.engine.torrent.peer import Peer
-from dht_torrent.ids import InfoHash
 from dht_torrent.metainfo import Metainfo, from_info
-from dht_torrent.peer.extensions import MetadataData, MetadataReject, MetadataRequest
+from dht_torrent.peer.extensions import (
+    METADATA_BLOCK,
+    UT_METADATA,
+    ExtensionMessage,
+    MetadataData,
+    MetadataReject,
+    MetadataRequest,
+)
 from dht_torrent.torrent.metadata import MetadataAssembly, metadata_block
 
 TICK = 1.0
@@ -21,11 +28,12 @@ TICK = 1.0
 class MetadataFetch:
     """Fetches one torrent's info dict from its connections."""
 
-    def __init__(self, node: NodeContext, info_hash: InfoHash, connections: Connections) -> None:
-        self._node = node
-        self._info_hash = info_hash
+    def __init__(self, torrent: TorrentContext, connections: Connections) -> None:
+        node = torrent.node
+        self._disk = node.disk
+        self._info_hash = torrent.info_hash
         self._connections = connections
-        self._fetch = MetadataAssembly(info_hash, node.config.peer, node.metadata)
+        self._fetch = MetadataAssembly(torrent.info_hash, node.config.peer, node.metadata)
         self._news = trio.Event()
 
     async def run(self) -> Metainfo:
@@ -41,11 +49,11 @@ class MetadataFetch:
         finally:
             self._fetch.close()
         # In a thread: the worst that 30 MiB can hold takes seconds to look through.
-        return await self._node.disk.run(from_info, self._fetch.info, info_hash=self._info_hash)
+        return await self._disk.run(from_info, self._fetch.info, info_hash=self._info_hash)
 
-    def offered(self, peer: Peer, size: int, now: float) -> None:
-        """A peer says that it has the dict, and how many bytes it is."""
-        if peer.connection.supports("ut_metadata"):
+    def offered(self, peer: Peer, size: int | None, now: float) -> None:
+        """A peer says that it has the dict, and how many bytes it is; None: it does not."""
+        if size is not None and peer.connection.supports(UT_METADATA):
             peer.offers_info = True
             self._fetch.peer_joined(peer.key, size, now)
             self._ask(now)
@@ -78,13 +86,20 @@ class MetadataFetch:
                 peer.tell(MetadataRequest(piece))
 
 
-def send_info(peer: Peer, metainfo: Metainfo | None, piece: int, most: int) -> None:
-    """Answer a request for a block of the info dict: no, if we lack it or if `most` blocks' worth
-    of messages already wait for this peer."""
-    if not peer.connection.supports("ut_metadata"):
-        return
-    block = metadata_block(metainfo.info, piece) if metainfo else None
-    if metainfo is None or block is None or peer.backlog > most * 16 * 1024:
-        peer.tell(MetadataReject(piece))
-    else:
-        peer.tell(MetadataData(piece, len(metainfo.info), block))
+class MetadataSharing(Extension):
+    """Gives blocks of the info dict to whoever asks, once we have it. What answers to our own
+    requests is `MetadataFetch`'s."""
+
+    name = UT_METADATA
+
+    def on_message(self, peer: Peer, message: ExtensionMessage, now: float) -> None:
+        """Answers a request: with no, if we lack the dict or if `max_metadata_requests` blocks'
+        worth of messages already wait for this peer."""
+        if not isinstance(message, MetadataRequest) or not peer.connection.supports(UT_METADATA):
+            return
+        metainfo, most = self.torrent.metainfo, self.torrent.node.config.peer.max_metadata_requests
+        block = metadata_block(metainfo.info, message.piece) if metainfo else None
+        if metainfo is None or block is None or peer.backlog > most * METADATA_BLOCK:
+            peer.tell(MetadataReject(message.piece))
+        else:
+            peer.tell(MetadataData(message.piece, len(metainfo.info), block))

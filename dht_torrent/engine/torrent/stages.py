@@ -3,37 +3,114 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.torrent.connections import Connections
+from dht_torrent.engine.torrent.extensions import Extensions
 from dht_torrent.engine.torrent.metadata import MetadataFetch
+from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.engine.views import State, counted
 from dht_torrent.errors import MetainfoError, OurFault, StorageError
+from dht_torrent.peer.connection import Event
+from dht_torrent.peer.extensions import ExtensionHandshake, MetadataData, MetadataReject
+from dht_torrent.peer.messages import Choke, HaveNone, Interested, NotInterested, Unchoke
 from dht_torrent.torrent.candidates import Outlook, Trouble
 
 
-@dataclass(frozen=True, slots=True)
-class FetchingInfo:
+class _BeforePieces:
+    """Connections while no pieces can be exchanged: peers are heard on what they want and who they
+    are, and are not told of pieces yet."""
+
+    admits = True
+    complete = False
+
+    def __init__(self, extensions: Extensions) -> None:
+        self._extensions = extensions
+
+    def opened(self, peer: Peer, now: float) -> None:
+        if peer.connection.fast:
+            peer.tell(HaveNone())
+        self._extensions.opened(peer)
+
+    def on_events(self, peer: Peer, events: Sequence[Event], now: float) -> None:
+        for event in events:
+            match event:
+                case Choke():
+                    peer.chokes_us = True
+                case Unchoke():
+                    peer.chokes_us = False
+                case Interested():
+                    peer.interested = True
+                case NotInterested():
+                    peer.interested = False
+                case _:
+                    self._on_other(peer, event, now)
+
+    def closed(self, peer: Peer, now: float) -> None:
+        self._extensions.closed(peer, now)
+
+    def _on_other(self, peer: Peer, event: Event, now: float) -> None:
+        self._extensions.on_event(peer, event, now)
+
+
+class FetchingInfo(_BeforePieces):
     """Only the infohash is known: the info dict comes from peers (BEP 9)."""
 
-    fetch: MetadataFetch
+    def __init__(self, fetch: MetadataFetch, extensions: Extensions) -> None:
+        super().__init__(extensions)
+        self.fetch = fetch
+
+    def closed(self, peer: Peer, now: float) -> None:
+        super().closed(peer, now)
+        self.fetch.left(peer)
+
+    def _on_other(self, peer: Peer, event: Event, now: float) -> None:
+        if isinstance(event, MetadataData | MetadataReject):
+            self.fetch.received(peer, event, now)
+            return
+        super()._on_other(peer, event, now)
+        if isinstance(event, ExtensionHandshake) and not peer.is_dropped:
+            self.fetch.offered(peer, event.metadata_size, now)
 
 
-@dataclass(slots=True)
-class Checking:
-    """The info is known; what is on disk already is being found out. Counted in pieces."""
+class Checking(_BeforePieces):
+    """The info is known; what is on disk already is being found out. Counted in pieces. Those who
+    came before stay, and nobody else is admitted."""
 
-    done: int = 0
-    total: int = 1
+    admits = False
+
+    def __init__(self, extensions: Extensions) -> None:
+        super().__init__(extensions)
+        self.done = 0
+        self.total = 1
 
 
-@dataclass(frozen=True, slots=True)
 class Active:
     """Exchanging pieces."""
 
-    swarm: Swarm
+    admits = True
+
+    def __init__(self, swarm: Swarm, extensions: Extensions) -> None:
+        self.swarm = swarm
+        self._extensions = extensions
+
+    @property
+    def complete(self) -> bool:
+        return self.swarm.picker.done
+
+    def opened(self, peer: Peer, now: float) -> None:
+        self.swarm.join(peer, now)
+        self._extensions.opened(peer)
+
+    def on_events(self, peer: Peer, events: Sequence[Event], now: float) -> None:
+        self.swarm.on_events(peer, events, now)
+
+    def closed(self, peer: Peer, now: float) -> None:
+        self._extensions.closed(peer, now)
+        self.swarm.leave(peer, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +147,8 @@ def state_of(stage: Stage) -> State:
             return "metadata"
         case Checking():
             return "checking"
-        case Active(swarm):
-            return "seeding" if swarm.picker.done else "downloading"
+        case Active():
+            return "seeding" if stage.complete else "downloading"
         case Failed():
             return "error"
         case Paused():
@@ -89,7 +166,7 @@ def why_stuck(
             return f"{error}; trying again by itself" if retry_at is not None else str(error)
         case Paused() | Checking():
             return None
-        case Active(swarm) if swarm.picker.done:
+        case Active(complete=True):
             return None
     peers = [peer for peer in connections.peers.values() if not peer.is_dropped]
     if not peers:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager
-from typing import Protocol
 
 import trio
 
 from dht_torrent.engine.torrent.banning import Banning
 from dht_torrent.engine.torrent.connections import Connections
+from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.context import NodeContext
-from dht_torrent.engine.torrent.disk import TorrentDisk
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.uploads import Uploads
 from dht_torrent.errors import PeerProtocolError, StorageError
@@ -60,22 +58,6 @@ SAVE_BATCH = 8 << 20
 """Bytes of assembled pieces that share one thread hop."""
 
 
-class Exchange(Protocol):
-    """What the torrent wants to hear of."""
-
-    def writing(self, indices: Sequence[int]) -> AbstractContextManager[None]:
-        """Around the time in which these pieces may be written."""
-
-    def on_saved(self, indices: Sequence[int]) -> None:
-        """These pieces are verified and on disk."""
-
-    def on_fault(self, error: StorageError) -> None:
-        """Content could not be read or written."""
-
-    def on_other(self, peer: Peer, event: Event, now: float) -> None:
-        """A message that is not about pieces."""
-
-
 class Swarm:
     """The peers of an active torrent, and what they give and take."""
 
@@ -83,15 +65,19 @@ class Swarm:
         self,
         node: NodeContext,
         metainfo: Metainfo,
-        disk: TorrentDisk,
+        content: Content,
         have: Bitfield,
         connections: Connections,
-        exchange: Exchange,
+        *,
+        on_event: Callable[[Peer, Event, float], None],
+        on_saved: Callable[[], None],
+        on_fault: Callable[[StorageError], None],
     ) -> None:
-        """`have` is kept and updated as pieces are verified."""
+        """`have` is kept and updated as pieces are verified. `on_event` takes messages that are not
+        about pieces. `on_saved` hears of pieces that are verified and on disk, `on_fault` of
+        content that could not be read or written."""
         self.metainfo = metainfo
         self.geometry = metainfo.geometry
-        self.disk = disk
         self.have = have
         self.picker = Picker(
             metainfo.geometry, have, node.config.torrent, node.rng, pool=node.piece_buffers
@@ -105,9 +91,12 @@ class Swarm:
         self._config = node.config
         self._rng = node.rng
         self._trace = node.trace
-        self._exchange = exchange
+        self._content = content
+        self._on_event = on_event
+        self._on_saved = on_saved
+        self._on_fault = on_fault
         self._banning = Banning(metainfo, connections, self.picker, node.trace)
-        self._uploads = Uploads(metainfo, node.config.peer, disk, have, exchange.on_fault)
+        self._uploads = Uploads(metainfo, node.config.peer, content.disk, have, on_fault)
         self._info_hash: InfoHash = metainfo.info_hash
         self._shortest = min(
             metainfo.geometry.piece_size(0),
@@ -315,7 +304,7 @@ class Swarm:
                 if handler is not None:
                     handler(peer, event, now)
                 else:
-                    self._exchange.on_other(peer, event, now)
+                    self._on_event(peer, event, now)
         if size:
             peer.downloaded += size
             peer.down.add(size, now)
@@ -526,8 +515,10 @@ class Swarm:
             while self._ready and (not batch or size < SAVE_BATCH):
                 batch.append(self._ready.popleft())
                 size += len(batch[-1].buffer)
-            with self._exchange.writing([piece.index for piece in batch]):
-                result = await self.disk.save([(piece.index, piece.buffer) for piece in batch])
+            with self._content.writing([piece.index for piece in batch]):
+                result = await self._content.disk.save(
+                    [(piece.index, piece.buffer) for piece in batch]
+                )
             now = trio.current_time()
             outcome = {piece.index: piece for piece in batch}
             bad = [outcome.pop(index) for index in result.bad]
@@ -541,7 +532,7 @@ class Swarm:
             if saved:
                 self._announce(saved, now)
             if result.error is not None:
-                self._exchange.on_fault(result.error)
+                self._on_fault(result.error)
             self._refill_idle(now)
 
     def _announce(self, pieces: Iterable[OpenPiece], now: float) -> None:
@@ -563,7 +554,7 @@ class Swarm:
                     peer.tell(Have(index))
         for peer in list(self._peers.values()):
             self._review_interest(peer, now)
-        self._exchange.on_saved(indices)
+        self._on_saved()
 
 
 def _note_cancel(peer: Peer, event: object, now: float) -> None:

@@ -21,12 +21,11 @@ from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.torrent.connections import Connections, their_fault
 from dht_torrent.engine.torrent.content import Content, Hashed, Vouched
-from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.torrent.context import NodeContext, TorrentContext
 from dht_torrent.engine.torrent.discovery import Discovery
-from dht_torrent.engine.torrent.extensions import introduce, on_introduction
+from dht_torrent.engine.torrent.extensions import Extensions
 from dht_torrent.engine.torrent.handshake import NewConnection
-from dht_torrent.engine.torrent.metadata import MetadataFetch, send_info
-from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.engine.torrent.metadata import MetadataFetch
 from dht_torrent.engine.torrent.rate_limits import NewRate
 from dht_torrent.engine.torrent.stages import (
     Active,
@@ -40,19 +39,9 @@ from dht_torrent.engine.torrent.stages import (
 )
 from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.engine.views import FileInfo, PeerInfo, Removal, State, Summary
-from dht_torrent.engine.weak import weakly
 from dht_torrent.errors import InputError, MetainfoError, OurFault, StorageError
 from dht_torrent.ids import Address, HostPort, InfoHash
 from dht_torrent.metainfo import Magnet, Metainfo
-from dht_torrent.peer.connection import Event
-from dht_torrent.peer.extensions import (
-    ExtensionHandshake,
-    MetadataData,
-    MetadataReject,
-    MetadataRequest,
-    UploadOnly,
-)
-from dht_torrent.peer.messages import Choke, HaveNone, Interested, NotInterested, Port, Unchoke
 from dht_torrent.torrent.selection import (
     Selection,
     check_selection,
@@ -101,27 +90,21 @@ class Torrent:
         """`root` is the folder the download goes into or, when `shared`, the user's own file or
         folder itself, which is never written. With `overwrite`, files that lie where the download
         belongs and hold something else are replaced."""
+        self._context = TorrentContext(node, magnet, metainfo)
         self.info_hash: InfoHash = magnet.info_hash
-        self.metainfo = metainfo
-        self.magnet = magnet
         self.select = tuple(select) if select else None
         """Inclusive ranges of wanted files; None is all."""
         self.sequential = sequential
-        self.connections = Connections(node, magnet.info_hash, weakly(self._called))
-        self._discovery = Discovery(
-            node,
-            self.info_hash,
-            self.connections,
-            allowed=weakly(self.offers_dht),
-            complete=weakly(self._is_complete),
-        )
+        self.connections = Connections(self._context)
+        self._extensions = Extensions(self._context, self.connections)
+        self._discovery = Discovery(self._context, self.connections)
         self._node = node
         self._root = root
         self._shared = shared
         self._hashed = hashed
         self._resume = resume
         self._content: Content | None = None
-        self._stage: Stage = FetchingInfo(MetadataFetch(node, magnet.info_hash, self.connections))
+        self._stage: Stage = self._fetching()
         self._paused = resume.paused if resume else paused
         self._overwrite = resume.overwrite if resume else overwrite
         self._move: _Move | None = None
@@ -159,10 +142,17 @@ class Torrent:
         return self.info_hash.hex()
 
     @property
+    def magnet(self) -> Magnet:
+        return self._context.magnet
+
+    @property
+    def metainfo(self) -> Metainfo | None:
+        """None until it is known."""
+        return self._context.metainfo
+
+    @property
     def name(self) -> str:
-        if self.metainfo is not None:
-            return self.metainfo.name
-        return self.magnet.name or self.id
+        return self._context.name
 
     @property
     def path(self) -> Path | None:
@@ -226,7 +216,7 @@ class Torrent:
     @property
     def why(self) -> str | None:
         """Why nothing moves, in one line; None when all is well."""
-        dht = self._node.dht if self.offers_dht() else None
+        dht = None if self._context.is_private else self._node.dht
         return why_stuck(self._stage, self.connections, dht, self._discovery.note)
 
     async def completed(self) -> Path:
@@ -334,7 +324,7 @@ class Torrent:
         """The error is history from now on, not only when `run` comes to it."""
         self._fault = None
         if isinstance(self._stage, Failed):
-            self._enter(Checking())
+            self._enter(Checking(self._extensions))
 
     def know(self, peers: Sequence[HostPort]) -> None:
         """Peers named in a magnet link. Names are not resolved: a link must not make us ask
@@ -365,7 +355,7 @@ class Torrent:
             raise InputError(f"{self.name} is shared as it is, and never written to")
         await self._want(select, known, overwrite=overwrite)
         self.know(magnet.peers)
-        self.magnet = self.magnet.with_hints(magnet)
+        self._context.magnet = self.magnet.with_hints(magnet)
         if sequential:
             self.sequential = True
             if isinstance(self._stage, Active):
@@ -444,7 +434,7 @@ class Torrent:
         """The metadata is known, from elsewhere than peers."""
         if self.metainfo is not None:
             return
-        self.metainfo = metainfo
+        self._context.metainfo = metainfo
         if isinstance(self._stage, FetchingInfo):
             self._learning.cancel()
 
@@ -499,7 +489,7 @@ class Torrent:
 
     def welcome(self, new: NewConnection) -> bool:
         """An incoming connection for this torrent. False when it cannot be taken in."""
-        return self.admits() and self.connections.welcome(new)
+        return self.connections.admits and self.connections.welcome(new)
 
     # -- the owner of everything ----------------------------------------------------------------
 
@@ -575,7 +565,7 @@ class Torrent:
         return self._node.faults.confined(f"torrent {self.id[:8]} {self.name!r}", ends=ends)
 
     def _on_bug(self, text: str) -> None:
-        self.on_fault(
+        self._on_fault(
             OurFault(
                 f"stopped by a bug in dht_torrent, please report it: {text}; resume tries again"
             )
@@ -587,12 +577,17 @@ class Torrent:
         await self.save()  # now: whoever asked for this hears of it if it cannot be kept
         await trio.lowlevel.checkpoint()
 
+    def _fetching(self) -> FetchingInfo:
+        return FetchingInfo(MetadataFetch(self._context, self.connections), self._extensions)
+
     def _enter(self, stage: Stage) -> None:
         self._stage = stage
+        if isinstance(stage, FetchingInfo | Checking | Active):
+            self.connections.handler = stage
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 
-    def on_fault(self, error: StorageError | MetainfoError | OurFault) -> None:
+    def _on_fault(self, error: StorageError | MetainfoError | OurFault) -> None:
         """Stop with `error`. What may pass by itself, as a full disk, is tried again after a
         while."""
         retry_at = None
@@ -603,50 +598,48 @@ class Torrent:
         logger.info("%s: stopped: %s", self.name, error)
         self._session.cancel()
 
-    def _called(self) -> str:
-        return self.name
-
     def _is_complete(self) -> bool:
-        return isinstance(self._stage, Active) and self._stage.swarm.picker.done
+        return isinstance(self._stage, Active) and self._stage.complete
 
     def _end_session(self) -> None:
         if isinstance(self._stage, Active):
             self._wasted_before += self._stage.swarm.wasted
-            self._stage = Checking()
+            self._stage = Checking(self._extensions)
 
     async def _run_session(self) -> None:
         swarm: Swarm | None = None
         try:
             async with trio.open_nursery() as nursery:
                 # Peers first: who is connected while the info is fetched stays for the exchange.
-                nursery.start_soon(self.connections.run, self)
+                nursery.start_soon(self.connections.run)
+                nursery.start_soon(self._extensions.run)
                 nursery.start_soon(self._discovery.run)
                 nursery.start_soon(self._keep_resume)
                 try:
                     if self.metainfo is None:
-                        fetch = MetadataFetch(self._node, self.info_hash, self.connections)
-                        self._enter(FetchingInfo(fetch))
+                        self._enter(fetching := self._fetching())
                         self.connections.wake()
                         with trio.CancelScope() as self._learning:
-                            self.metainfo = await fetch.run()
+                            self._context.metainfo = await fetching.fetch.run()
                         assert self.metainfo is not None
                         self._dirty = True
                         await self._save_resume()
                     swarm = await self._begin(self.metainfo)
                 except (StorageError, MetainfoError) as error:
-                    self.on_fault(error)
+                    self._on_fault(error)
                     return
                 nursery.start_soon(swarm.run)
                 nursery.start_soon(self._watch_files)
         finally:
+            self._extensions.exchange(None)
             if swarm is not None:
                 swarm.release()
 
     async def _begin(self, metainfo: Metainfo) -> Swarm:
         """Open the content, find out what is there, and let all connected peers take part."""
-        node, stage = self._node, Checking()
+        node, stage = self._node, Checking(self._extensions)
         self._enter(stage)
-        if not self.offers_dht():
+        if self._context.is_private:
             self._discovery.end()  # BEP 27, learned late
 
         def note(done: int, total: int) -> None:
@@ -666,13 +659,23 @@ class Torrent:
             await content.prepare(sum(map(metainfo.geometry.piece_size, missing)))
             if select == self.select:  # else more was wanted meanwhile
                 break
-        swarm = Swarm(node, metainfo, content.disk, have, self.connections, self)
+        swarm = Swarm(
+            node,
+            metainfo,
+            content,
+            have,
+            self.connections,
+            on_event=self._extensions.on_event,
+            on_saved=self._on_saved,
+            on_fault=self._on_fault,
+        )
         swarm.picker.sequential = self.sequential
         now = trio.current_time()
         swarm.picker.select(wanted)
         if not swarm.picker.done:
             self._finished = trio.Event()  # it may have been complete before a recheck
-        self._enter(Active(swarm))
+        self._extensions.exchange(swarm)
+        self._enter(Active(swarm, self._extensions))
         self._dirty = True
         for peer in list(self.connections.peers.values()):
             with (
@@ -681,7 +684,7 @@ class Torrent:
             ):
                 swarm.join_late(peer, now)
                 # Again, now with the size of the metadata, for who lacks it too.
-                introduce(peer, node, metainfo, complete=swarm.picker.done)
+                self._extensions.introduce_again(peer)
         swarm.rechoke(now)
         if not swarm.picker.done:
             self.connections.candidates.need_seeds(now)
@@ -716,82 +719,9 @@ class Torrent:
         if self._content is not None:
             self._content.hold()
 
-    # -- connections (PeerHandler) -----------------------------------------------------------
-
-    def admits(self) -> bool:
-        """May connections be made at this stage?"""
-        return isinstance(self._stage, FetchingInfo | Active)
-
-    def lacks(self) -> bool:
-        """The metadata or a piece that is wanted is missing."""
-        return not self._is_complete()
-
-    def offers_dht(self) -> bool:
-        """False once the torrent is known to be private (BEP 27)."""
-        return self.metainfo is None or not self.metainfo.private
-
-    def opened(self, peer: Peer, now: float) -> None:
-        """Say who we are: what we have, then extensions, then where our DHT listens."""
-        if isinstance(self._stage, Active):
-            self._stage.swarm.join(peer, now)
-        elif peer.connection.fast:
-            peer.tell(HaveNone())
-        introduce(peer, self._node, self.metainfo, complete=self._is_complete())
-        if peer.connection.dht and self.offers_dht():
-            peer.tell(Port(self._node.dht.port(peer.address)))
-
-    def closed(self, peer: Peer, now: float) -> None:
-        """The connection has ended; `peer` is not among them any more."""
-        if isinstance(self._stage, Active):
-            self._stage.swarm.leave(peer, now)
-        elif isinstance(self._stage, FetchingInfo):
-            self._stage.fetch.left(peer)
-
-    def on_events(self, peer: Peer, events: list[Event], now: float) -> None:
-        """A batch of messages. Raises PeerProtocolError when the peer broke a rule."""
-        if isinstance(self._stage, Active):
-            self._stage.swarm.on_events(peer, events, now)
-            return
-        for event in events:
-            match event:
-                case Choke():
-                    peer.chokes_us = True
-                case Unchoke():
-                    peer.chokes_us = False
-                case Interested():
-                    peer.interested = True
-                case NotInterested():
-                    peer.interested = False
-                case _:
-                    self.on_other(peer, event, now)
-
-    def on_other(self, peer: Peer, event: Event, now: float) -> None:
-        """Messages that mean the same at every stage; others are of no use at this one."""
-        match event:
-            case Port(port):
-                peer.ports += 1
-                if peer.ports <= MAX_PORTS:
-                    self._node.dht.maybe_contact(Address(peer.address.host, port))
-            case ExtensionHandshake():
-                on_introduction(peer, event, self.connections.candidates, now)
-                size, stage = event.metadata_size, self._stage
-                if isinstance(stage, FetchingInfo) and size is not None and not peer.is_dropped:
-                    stage.fetch.offered(peer, size, now)
-            case MetadataRequest(piece):
-                send_info(peer, self.metainfo, piece, self._node.config.peer.max_metadata_requests)
-            case MetadataData() | MetadataReject() if isinstance(self._stage, FetchingInfo):
-                self._stage.fetch.received(peer, event, now)
-            case _:
-                pass
-
     # -- disk -----------------------------------------------------------------------------------
 
-    def writing(self, indices: Sequence[int]) -> AbstractContextManager[None]:
-        """Around the time in which these pieces may be written."""
-        assert self._content is not None
-        return self._content.writing(indices)
-
-    def on_saved(self, indices: Sequence[int]) -> None:
+    def _on_saved(self) -> None:
         """These pieces are verified and on disk."""
         self._dirty = True
         if isinstance(self._stage, Active):
@@ -804,11 +734,11 @@ class Torrent:
         if self._completed_at is None:
             self._completed_at = time.time()
             logger.info("%s: complete", self.name)
+        now = trio.current_time()
+        self._extensions.completed(now)
         for peer in list(self.connections.peers.values()):
-            if peer.connection.supports("upload_only"):
-                peer.tell(UploadOnly(True))
             if peer.is_seed:
-                peer.part_for_good(trio.current_time())
+                peer.part_for_good(now)
         self._enter(self._stage)
 
     async def _watch_files(self) -> None:
@@ -831,10 +761,10 @@ class Torrent:
         try:
             error = await content.look()
         except StorageError as trouble:
-            self.on_fault(trouble)
+            self._on_fault(trouble)
             return
         if error is not None and isinstance(self._stage, Active):
-            self.on_fault(error)
+            self._on_fault(error)
             self._end_session()  # at once: whoever waits for completion must not be told of it
             assert self._fault is not None
             self._enter(self._fault)
@@ -882,7 +812,7 @@ class Torrent:
             return await content.vouch()
         except StorageError as error:
             if isinstance(self._stage, Active):
-                self.on_fault(error)
+                self._on_fault(error)
             raise
 
     async def save(self) -> None:

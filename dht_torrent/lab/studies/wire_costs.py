@@ -24,6 +24,7 @@ from dht_torrent.bencode import Value, encode
 from dht_torrent.config import Config, DiskConfig
 from dht_torrent.engine.net.protocols import Stream
 from dht_torrent.engine.node import open_node
+from dht_torrent.engine.torrent.connections import PeerHandler
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.errors import PeerProtocolError
@@ -266,7 +267,7 @@ async def _hear(peer: Peer, torrent: Torrent, flood: Flood) -> Cost:
         try:
             events = peer.connection.receive(data)
             messages += len(events)
-            torrent.on_events(peer, events, trio.current_time())
+            _stage(torrent).on_events(peer, events, trio.current_time())
         except PeerProtocolError as error:
             ended = str(error)
         spent += time.process_time() - began
@@ -279,10 +280,15 @@ async def _hear(peer: Peer, torrent: Torrent, flood: Flood) -> Cost:
     return Cost(flood.name, heard, messages, spent, ended)
 
 
+def _stage(torrent: Torrent) -> PeerHandler:
+    assert torrent.connections.handler is not None
+    return torrent.connections.handler
+
+
 def _queue(peer: Peer, torrent: Torrent) -> None:
     missing = 1000 - len(peer.asked)
     if missing > 0:
-        torrent.on_events(
+        _stage(torrent).on_events(
             peer, peer.connection.receive(_about(6, 0) * missing), trio.current_time()
         )
 
