@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from dht_torrent.engine.torrent.context import OpenStorage
     from dht_torrent.engine.torrent.rate_limits import NewRate
     from dht_torrent.engine.torrent.torrent import Torrent
+    from dht_torrent.engine.torrent.watch import Watch
     from dht_torrent.engine.views import (
         FileInfo,
         Left,
@@ -175,6 +176,7 @@ __all__ = [
     "TorrentConfig",
     "Trace",
     "Value",
+    "Watch",
     "connect",
     "open_node",
     "raise_descriptor_limit",
@@ -197,6 +199,7 @@ _HOME = {
     "engine.torrent.context": "OpenStorage",
     "engine.torrent.rate_limits": "NewRate",
     "engine.torrent.torrent": "Torrent",
+    "engine.torrent.watch": "Watch",
     "engine.views": "FileInfo Left NodeStatus PeerInfo Removal State Summary",
     "errors": (
         "BencodeError ControlError DhtTorrentError HandshakeError InputError KrpcError "

@@ -12,6 +12,7 @@ import errno
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
     from dht_torrent.daemon.client import Client
     from dht_torrent.daemon.control import Control
     from dht_torrent.engine.node import Node
-
-POLL = 0.5
-"""Seconds between two looks at a download whose progress is shown."""
+STOPPED_EARLY = "the node was stopped before the download was complete"
 
 
 # --- errors --------------------------------------------------------------------------------------
@@ -239,9 +238,8 @@ def get(
         with view.progress() as shown:
 
             async def show() -> None:
-                while True:
-                    shown.update(dataclasses.asdict(download.summary()))
-                    await trio.sleep(POLL)
+                async for snapshot in download.watch(repeat_after=view.PLAIN_INTERVAL):
+                    shown.update(dataclasses.asdict(snapshot))
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(show)
@@ -258,27 +256,28 @@ def get(
     if not done:
         if ended_by is not None:
             ctx.exit(128 + ended_by)
-        raise ControlError("the node was stopped before the download was complete")
+        raise ControlError(STOPPED_EARLY)
 
 
 def _wait(client: Client, torrent_id: str) -> Mapping[str, Any]:
     """Show progress until the download is done. Raises ControlError when it ends otherwise."""
-    import time
+    from dht_torrent.daemon.client import NoNode
 
-    with view.progress() as shown:
-        while True:
-            try:
-                torrent = client.torrent(torrent_id)
-            except InputError:
-                raise ControlError("the torrent was removed before it was complete") from None
-            shown.update(torrent)
-            if torrent["state"] == "error":
-                raise ControlError(torrent["error"] or "the download failed")
-            if torrent["state"] == "seeding" or (
-                torrent["state"] == "paused" and torrent["size"] and torrent["progress"] >= 1
-            ):
-                return torrent
-            time.sleep(POLL)
+    try:
+        with view.progress() as shown, closing(client.watch(torrent_id)) as snapshots:
+            for torrent in snapshots:
+                shown.update(torrent)
+                if torrent["state"] == "error":
+                    raise ControlError(torrent["error"] or "the download failed")
+                if torrent["state"] == "seeding" or (
+                    torrent["state"] == "paused" and torrent["size"] and torrent["progress"] >= 1
+                ):
+                    return torrent
+        with suppress(NoNode):
+            client.torrent(torrent_id)
+    except InputError:
+        raise ControlError("the torrent was removed before it was complete") from None
+    raise ControlError(STOPPED_EARLY)
 
 
 # --- looking at a running node -------------------------------------------------------------------

@@ -15,14 +15,14 @@ import json
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from dht_torrent import given
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 
     from dht_torrent.engine.node import Node
     from dht_torrent.engine.torrent.torrent import Torrent
+    from dht_torrent.engine.torrent.watch import Watch
+
+REPEAT_AFTER = 10.0
+"""Seconds after which `watch` sends the same snapshot again: its client sees that we are alive."""
+LINES = "application/x-ndjson"
+"""The media type of JSON values, each on a line of its own."""
 
 _SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
@@ -55,6 +61,8 @@ def make_app(
     On TCP give `port` (the Host header must name it) and `token` (requests must carry it). Without
     them, as on a Unix socket of mode 0600, the file system has already said who may connect.
     """
+
+    stopping = trio.Event()
 
     async def status(request: Request) -> Response:
         return reply(node.status())
@@ -75,6 +83,12 @@ def make_app(
 
     async def files(request: Request) -> Response:
         return reply(_find(node, request).files())
+
+    async def watch(request: Request) -> Response:
+        snapshots = _find(node, request).watch(repeat_after=REPEAT_AFTER)
+        if request.method == "HEAD":
+            return Response(media_type=LINES)
+        return StreamingResponse(_Lines(snapshots, stopping), media_type=LINES)
 
     async def torrent_file(request: Request) -> Response:
         metainfo = _find(node, request).metainfo
@@ -117,6 +131,7 @@ def make_app(
         return reply(await ask(node.dht, request.path_params["action"], await read_body(request)))
 
     async def end(request: Request) -> Response:
+        stopping.set()
         stop()
         return reply({"stopping": True})
 
@@ -134,6 +149,7 @@ def make_app(
             Route(f"{api}/torrents/{{id}}", remove, methods=["DELETE"]),
             Route(f"{api}/torrents/{{id}}/peers", peers, methods=["GET"]),
             Route(f"{api}/torrents/{{id}}/files", files, methods=["GET"]),
+            Route(f"{api}/torrents/{{id}}/watch", watch, methods=["GET"]),
             Route(f"{api}/torrents/{{id}}/torrent", torrent_file, methods=["GET"]),
             Route(f"{api}/torrents/{{id}}/{{action}}", act, methods=["POST"]),
             Route(f"{api}/limits", limits, methods=["POST"]),
@@ -309,6 +325,38 @@ def reply(value: object, *, status: int = 200) -> Response:
         status_code=status,
         media_type="application/json",
     )
+
+
+class _Lines:
+    """The body of `watch`: a line of JSON for each snapshot, until the torrent is gone or the node
+    is told to stop. A snapshot is taken when the one before it has been sent, so a client that
+    reads slowly gets the newest and makes nothing queue here."""
+
+    def __init__(self, snapshots: Watch, stopping: trio.Event) -> None:
+        self._snapshots = snapshots
+        self._stopping = stopping
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._stopping.is_set():
+            raise StopAsyncIteration
+        line: bytes | None = None
+        async with trio.open_nursery() as nursery:
+
+            async def cut() -> None:
+                await self._stopping.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(cut)
+            async for snapshot in self._snapshots:
+                line = json.dumps(plain(snapshot), ensure_ascii=True).encode("ascii") + b"\n"
+                break
+            nursery.cancel_scope.cancel()
+        if line is None:
+            raise StopAsyncIteration
+        return line
 
 
 def plain(value: object) -> object:

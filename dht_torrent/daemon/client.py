@@ -6,12 +6,14 @@ It is plain blocking HTTP; the errors the node answers with become the package's
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import json
 import socket
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Any, Self, cast
@@ -92,6 +94,24 @@ class Client:
     def torrent(self, torrent_id: str) -> Json:
         """Its Summary."""
         return cast("Json", self._ask("GET", _path(torrent_id)))
+
+    def watch(self, torrent_id: str) -> Generator[Json, None, None]:
+        """Its Summary now and whenever it changes, at most twice a second; the same one again after
+        ten seconds without a change. Ends when the torrent is gone or the node is told to stop.
+
+        It holds a connection until it ends or is closed: use `contextlib.closing` around a loop
+        that may be left. Raises what all methods do, also in the middle: NoNode when the node has
+        gone, ControlError when it does not answer any more."""
+        with self._errors():
+            response = self._send("GET", _path(torrent_id, "watch"), {}, stream=True)
+            try:
+                if not response.is_success:
+                    response.read()
+                    raise _failure(response)
+                for line in response.iter_lines():
+                    yield cast("Json", self._parsed(partial(json.loads, line)))
+            finally:
+                response.close()
 
     def peers(self, torrent_id: str) -> list[Json]:
         """A PeerInfo for each connection."""
@@ -193,8 +213,11 @@ class Client:
         *,
         timeout: httpx.Timeout | None = None,
     ) -> object:
+        return self._parsed(self._request(method, path, body, timeout=timeout).json)
+
+    def _parsed(self, parse: Callable[[], object]) -> object:
         try:
-            return self._request(method, path, body, timeout=timeout).json()
+            return parse()
         except ValueError:
             raise ControlError(f"what answers at {self.control} is not a node") from None
 
@@ -211,8 +234,17 @@ class Client:
             # In ASCII: a path may hold bytes that are no UTF-8, which httpx's own JSON refuses.
             options["content"] = json.dumps(body)
             options["headers"] = {"content-type": "application/json"}
-        try:
+        with self._errors():
             response = self._send(method, path, options)
+        if response.is_success:
+            return response
+        raise _failure(response)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Errors of httpx, as the package's own."""
+        try:
+            yield
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise NoNode(f"no node answers at {self.control}") from None
         except httpx.TimeoutException:
@@ -221,16 +253,16 @@ class Client:
             raise NoNode(f"the node at {self.control} has gone") from None
         except httpx.HTTPError as error:
             raise NoNode(f"the node at {self.control} has gone ({error})") from None
-        if response.is_success:
-            return response
-        raise _failure(response)
 
-    def _send(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
+    def _send(
+        self, method: str, path: str, options: dict[str, Any], *, stream: bool = False
+    ) -> httpx.Response:
         """As httpx does, but a node that is beset is waited for."""
         end = time.monotonic() + TIMEOUT
         while True:
             try:
-                return self._http.request(method, path, **options)
+                request = self._http.build_request(method, path, **options)
+                return self._http.send(request, stream=stream)
             except httpx.ConnectError as error:
                 _close_sockets_of(error)
                 if not _is_queue_full(error) or time.monotonic() > end:

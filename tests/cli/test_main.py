@@ -182,6 +182,10 @@ class Process:
         """The next line of its stdout."""
         return _readline(self._process.stdout)
 
+    def error_line(self) -> str:
+        """The next line of its stderr."""
+        return _readline(self._process.stderr)
+
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
@@ -338,6 +342,44 @@ def test_share_and_get_without_a_node_run_their_own(tmp_path: Path, content: Pat
         assert (tmp_path / "got" / "content" / "sub" / "b").read_bytes() == b"b" * 10
         assert (tmp_path / "got" / "content" / "a").read_bytes() == b"a" * 40_000
         assert sharing.end(signal.SIGINT) == (0, "", "")
+
+
+def test_get_through_a_running_node_shows_it_and_ends_when_it_is_done(
+    tmp_path: Path, content: Path
+) -> None:
+    seeding, getting = tmp_path / "one", tmp_path / "two"
+    with daemon(seeding) as (_, seed), daemon(getting, "--bootstrap", seed[1]):
+        magnet = run("share", content, "--state-dir", seeding).stdout.strip()
+        got = run("get", magnet, "--state-dir", getting, "--output", tmp_path / "got")
+        assert (got.exit_code, got.stdout) == (0, f"{tmp_path / 'got' / 'content'}\n"), got.stderr
+        assert (tmp_path / "got" / "content" / "a").read_bytes() == b"a" * 40_000
+        lines = got.stderr.splitlines()
+        assert "seeding 100.0%" in lines[-1]
+        assert len(lines) < 20
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        (("rm", ID), "the torrent was removed before it was complete"),
+        (("stop",), "the node was stopped before the download was complete"),
+    ],
+)
+def test_get_through_a_running_node_says_why_it_ends_early(
+    tmp_path: Path, ending: tuple[str, ...], told: str
+) -> None:
+    state = tmp_path / "state"
+    with daemon(state) as (node, _), Process("get", MAGNET, "--state-dir", state) as getting:
+        while not ls(state):
+            pass
+        started = getting.error_line()
+        assert "metadata" in started
+        assert run(*ending, "--state-dir", state).exit_code == 0
+        ended, out, err = getting.end()
+        assert (ended, out) == (1, "")
+        assert err.splitlines()[-1] == f"dhtnode: {told}"
+        if ending == ("stop",):
+            assert node.end()[0] == 0
 
 
 def test_what_is_in_the_way_is_told_in_one_line_and_replaced_on_request(

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from dht_torrent.engine.faults import Faults
+from dht_torrent.engine.torrent.watch import Watch
 from dht_torrent.engine.views import (
     FileInfo,
     Left,
@@ -38,6 +40,8 @@ class FakeTorrent:
         self.state: State = "downloading"
         self.calls: list[str] = []
         self.limits: dict[str, int | None] = {}
+        self.changed = trio.Event()
+        self.gone = False
 
     def summary(self) -> Summary:
         return Summary(
@@ -61,6 +65,15 @@ class FakeTorrent:
             limit_down=self.limits.get("down"),
         )
 
+    def watch(self, *, repeat_after: float | None = None) -> Watch:
+        return Watch(
+            self.summary,
+            lambda: self.changed,
+            lambda: self.gone,
+            interval=0.5,
+            repeat_after=repeat_after,
+        )
+
     def set_limits(self, **rates: int | None) -> None:
         check(rates)
         self.limits |= rates
@@ -76,6 +89,8 @@ class FakeTorrent:
     async def pause(self) -> None:
         self.calls.append("pause")
         self.state = "paused"
+        self.changed.set()
+        self.changed = trio.Event()
 
     async def resume(self) -> None:
         self.calls.append("resume")
@@ -137,6 +152,8 @@ class FakeNode:
     async def remove(self, torrent: FakeTorrent, *, delete_data: bool = False) -> Removal:
         self.calls.append(("remove", torrent.id, delete_data))
         del self.torrents[torrent.info_hash]
+        torrent.gone = True
+        torrent.changed.set()
         return Removal(1, (Left("/d/notes.txt", "this torrent did not make it"),), 1)
 
     def set_limits(self, **rates: int | None) -> None:

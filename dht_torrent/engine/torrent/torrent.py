@@ -38,6 +38,7 @@ from dht_torrent.engine.torrent.stages import (
     why_stuck,
 )
 from dht_torrent.engine.torrent.swarm import Swarm
+from dht_torrent.engine.torrent.watch import Watch
 from dht_torrent.engine.views import FileInfo, PeerInfo, Removal, State, Summary
 from dht_torrent.errors import InputError, MetainfoError, OurFault, StorageError
 from dht_torrent.ids import Address, HostPort, InfoHash
@@ -260,6 +261,26 @@ class Torrent:
             limit_up=self.connections.limits.up.rate,
             limit_down=self.connections.limits.down.rate,
             warning=self.warning,
+        )
+
+    def watch(self, *, per_second: float = 2.0, repeat_after: float | None = None) -> Watch:
+        """Summaries as they change, for `async for`: one at once, then one whenever something is
+        different, at most `per_second` of them; and the same one again when nothing has changed for
+        `repeat_after` seconds, unless that is None. Ends when the torrent is gone: removed, or its
+        node closed.
+
+        Nothing is queued: a slow reader gets the newest summary, not those it missed. The loop may
+        be left or cancelled at any time, with nothing to close. Raises ValueError unless both
+        numbers are positive."""
+        for number in (per_second, repeat_after):
+            if number is not None and not number > 0:
+                raise ValueError(f"expected a positive number, got {number}")
+        return Watch(
+            self.summary,
+            lambda: self._changed,
+            lambda: self._gone,
+            interval=1 / per_second,
+            repeat_after=repeat_after,
         )
 
     def peers(self) -> list[PeerInfo]:
