@@ -40,9 +40,10 @@ if TYPE_CHECKING:
     from dht_torrent.dht.krpc import NodeInfo, Reply
     from dht_torrent.engine.dht.announces import OnPeers, PeerLookup, Scrape
     from dht_torrent.engine.dht.dual_stack import DualStack
-    from dht_torrent.engine.dht.items import Holder, ItemSurvey, Stored
-    from dht_torrent.engine.dht.node import ContactView, Dht, DhtStatus
+    from dht_torrent.engine.dht.node import Dht
     from dht_torrent.engine.dht.samples import Sample
+    from dht_torrent.engine.dht.surveys import Holder, ItemSurvey, Stored
+    from dht_torrent.engine.dht.views import ContactView, DhtStatus
     from dht_torrent.engine.net.protocols import (
         DatagramSocket,
         Listener,
@@ -191,9 +192,10 @@ _HOME = {
     "dht.krpc": "NodeInfo Reply",
     "engine.dht.announces": "OnPeers PeerLookup Scrape",
     "engine.dht.dual_stack": "DualStack",
-    "engine.dht.items": "Holder Stored ItemSurvey",
-    "engine.dht.node": "ContactView Dht DhtStatus",
+    "engine.dht.node": "Dht",
     "engine.dht.samples": "Sample",
+    "engine.dht.surveys": "Holder ItemSurvey Stored",
+    "engine.dht.views": "ContactView DhtStatus",
     "engine.net.protocols": "DatagramSocket Listener Network OnDatagrams Stream",
     "engine.node": "Node open_node",
     "engine.torrent.context": "OpenStorage",

@@ -14,14 +14,9 @@ from dht_torrent import bencode
 from dht_torrent.bencode import Value
 from dht_torrent.daemon.body import check_types
 from dht_torrent.engine.dht.dual_stack import DualStack, NodeInfo
-from dht_torrent.engine.dht.items import (
-    Item,
-    MutableItem,
-    SigningKey,
-    Stored,
-    mutable_target,
-)
+from dht_torrent.engine.dht.items import Item, MutableItem, SigningKey, mutable_target
 from dht_torrent.engine.dht.node import Dht
+from dht_torrent.engine.dht.surveys import Stored
 from dht_torrent.errors import BencodeError, InputError
 from dht_torrent.ids import InfoHash, parse_address
 

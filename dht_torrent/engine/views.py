@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dht_torrent.engine.dht.node import DhtStatus
+from dht_torrent.engine.dht.views import DhtStatus
 
 State = Literal["metadata", "checking", "downloading", "seeding", "paused", "error"]
 

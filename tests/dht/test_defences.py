@@ -16,11 +16,12 @@ from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
+from dht_torrent.dht.buckets import Contact
 from dht_torrent.dht.krpc import NodeInfo, Query, Reply
 from dht_torrent.dht.lookup import Lookup
 from dht_torrent.dht.rate_limits import SendBudget
 from dht_torrent.dht.store import PeerStore
-from dht_torrent.dht.table import Contact, Table
+from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens
 from dht_torrent.errors import KrpcError
 from dht_torrent.ids import Address, InfoHash, NodeId

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dht_torrent.config import DhtConfig
+from dht_torrent.dht.buckets import HEALTHY_FAILS, Contact
 from dht_torrent.dht.identity import make_id
 from dht_torrent.dht.origins import home, neighbourhood
-from dht_torrent.dht.table import HEALTHY_FAILS, Contact, Table
+from dht_torrent.dht.table import Table
 from dht_torrent.ids import Address, NodeId, distance
 
 CONFIG = DhtConfig(secure_ids=False)  # ids here are invented, not made from the IPs

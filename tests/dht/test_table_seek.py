@@ -6,8 +6,9 @@ import random
 from itertools import pairwise
 
 from dht_torrent.config import DhtConfig
+from dht_torrent.dht.buckets import SEEK_AGAIN, Contact
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.table import SEEK_AGAIN, Contact, Table
+from dht_torrent.dht.table import Table
 from dht_torrent.ids import Address, NodeId
 
 CONFIG = DhtConfig(secure_ids=False)  # ids here are invented, not made from the IPs

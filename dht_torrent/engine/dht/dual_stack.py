@@ -18,9 +18,11 @@ from dht_torrent.bencode import Value
 from dht_torrent.dht.items import Item, MutableItem, SigningKey, immutable
 from dht_torrent.dht.krpc import NodeInfo, Reply
 from dht_torrent.engine.dht.announces import OnPeers, PeerLookup, Scrape
-from dht_torrent.engine.dht.items import Holder, ItemSurvey, Stored, seq_of, sign_next
-from dht_torrent.engine.dht.node import ContactView, Dht, DhtStatus
+from dht_torrent.engine.dht.items import sign_next
+from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.dht.samples import Sample
+from dht_torrent.engine.dht.surveys import Holder, ItemSurvey, Stored, seq_of
+from dht_torrent.engine.dht.views import ContactView, DhtStatus
 from dht_torrent.errors import DhtTorrentError, InputError
 from dht_torrent.ids import Address, InfoHash, NodeId
 

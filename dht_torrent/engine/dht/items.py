@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
@@ -28,20 +28,18 @@ from dht_torrent.dht.items import (
 from dht_torrent.dht.krpc import ErrorReply, NodeInfo, Reply
 from dht_torrent.dht.lifetimes import Lifetimes
 from dht_torrent.engine.dht.core import Core
+from dht_torrent.engine.dht.surveys import Holder, ItemSurvey, Stored, mismatches, seq_of
 from dht_torrent.engine.dht.transactions import Answer
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import InputError, KrpcError
 from dht_torrent.ids import Address, NodeId
 
 __all__ = [
-    "Holder",
     "ImmutableItem",
     "Item",
-    "ItemSurvey",
     "Items",
     "MutableItem",
     "SigningKey",
-    "Stored",
     "immutable",
     "mutable_target",
     "sign",
@@ -58,71 +56,6 @@ REPUBLISH_AT_ONCE = 8
 left, and there are thousands."""
 _NEVER = float("inf")
 _SELF = Address("127.0.0.1", 1)  # who puts our own items into our own store
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """What a node answered to a get."""
-
-    contact: NodeInfo
-    token: bytes | None
-    """Lets us put under this target, there, for some minutes."""
-    item: Item | None
-    """Verified; None when it has none, a false one, or only one as old as what we said we have."""
-    seq: int | None = None
-    """Of its mutable item, as it says, also when it left the item out."""
-
-
-@dataclass(frozen=True, slots=True)
-class ItemSurvey:
-    """All that the nodes asked have under a target."""
-
-    target: bytes
-    holders: tuple[Holder, ...]
-    """All that answered, nearest first."""
-    closest: tuple[NodeInfo, ...]
-    """Those among them to store on: the k closest, their ids bound to their IPs."""
-    own: Item | None = None
-    """What we hold ourselves."""
-
-    def variants(self) -> list[Item]:
-        """The different items, each once; of a mutable one, the newest first. More than one for a
-        `seq` means its owner signed both."""
-        held = [holder.item for holder in self.holders if holder.item is not None]
-        found = dict.fromkeys([*held, *([self.own] if self.own is not None else [])])
-        # A stable order between those with the same seq, whichever node happened to answer first.
-        return sorted(found, key=lambda item: (-seq_of(item), item.encoded))
-
-    @property
-    def newest(self) -> Item | None:
-        """An immutable item, or the mutable one with the highest `seq`."""
-        variants = self.variants()
-        return variants[0] if variants else None
-
-    def is_known(self, seq: int) -> bool:
-        """Whether most of the closest nodes say that they have an item, and none newer than `seq`.
-        A few liars cannot say so for all."""
-        have = {h.contact for h in self.holders if h.seq is not None and h.seq <= seq}
-        return 2 * sum(info in have for info in self.closest) > len(self.closest)
-
-    def targets(self) -> list[Holder]:
-        """The closest nodes, with the tokens to put there."""
-        of = {holder.contact: holder for holder in self.holders}
-        found = [of[info] for info in self.closest if info in of]
-        return [holder for holder in found if holder.token is not None]
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """How a put went."""
-
-    target: bytes
-    stored: tuple[NodeInfo, ...]
-    """Nodes that confirmed it."""
-    refused: Mapping[NodeInfo, int] = field(default_factory=dict)
-    """Nodes that refused it, with the code (301: another seq is there; 302: a newer item is), or
-    that had named another seq before they were asked."""
-    silent: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -272,15 +205,15 @@ class Items:
             newest = survey.newest
             if cas is not None and newest is not None and seq_of(newest) != cas:
                 # A node that has nothing yet would accept it, and hide what others have.
-                lost, stored = True, Stored(target, (), _mismatches(survey, cas))
+                lost, stored = True, Stored(target, (), mismatches(survey, cas))
             else:
                 self._keep_here(item)
                 holders = survey.targets()
                 ids = [holder.contact.id for holder in holders]
                 wanted = dict.fromkeys(ids, cas) if cas is not None else {}
                 stored = await self.put_to(holders, item, cas=wanted)
-                mismatches = list(stored.refused.values()).count(krpc.CAS_MISMATCH)
-                lost = cas is not None and mismatches > len(stored.stored)
+                refusals = list(stored.refused.values()).count(krpc.CAS_MISMATCH)
+                lost = cas is not None and refusals > len(stored.stored)
         finally:
             if own is not None:
                 own.holders = tuple(info.id for info in stored.stored)
@@ -416,14 +349,3 @@ async def sign_next(
         if seq > MAX_SEQ:
             raise InputError("the item here has the highest sequence number there is")
     return sign(key, value, seq, salt)
-
-
-def _mismatches(survey: ItemSurvey, cas: int) -> dict[NodeInfo, int]:
-    """Who would refuse a put for its `cas`."""
-    others = (h for h in survey.holders if h.item is not None and seq_of(h.item) != cas)
-    return {holder.contact: krpc.CAS_MISMATCH for holder in others}
-
-
-def seq_of(item: Item) -> int:
-    """The sequence number; 0 of an immutable item."""
-    return item.seq if isinstance(item, MutableItem) else 0

@@ -11,8 +11,8 @@ import trio
 
 from dht_torrent.bencode import Value
 from dht_torrent.dht import krpc
+from dht_torrent.dht.buckets import Contact
 from dht_torrent.dht.krpc import NodeInfo, Reply
-from dht_torrent.dht.table import Contact
 from dht_torrent.engine.dht.core import Core
 from dht_torrent.engine.dht.transactions import Answer, Transaction
 from dht_torrent.ids import Address

@@ -9,14 +9,12 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import trio
 from trio import TaskStatus
 
-from dht_torrent import bencode
 from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
@@ -24,6 +22,7 @@ from dht_torrent.dht.answer import Answerer
 from dht_torrent.dht.identity import Votes, is_compliant, make_id
 from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply
 from dht_torrent.dht.origins import facts
+from dht_torrent.dht.saved import SavedState, decode_state, encode_state
 from dht_torrent.engine.dht.announces import Announces
 from dht_torrent.engine.dht.bootstrap import Bootstrap
 from dht_torrent.engine.dht.core import Core
@@ -31,15 +30,14 @@ from dht_torrent.engine.dht.items import Items
 from dht_torrent.engine.dht.maintenance import TICK, Maintenance
 from dht_torrent.engine.dht.responder import Responder
 from dht_torrent.engine.dht.samples import Samples
+from dht_torrent.engine.dht.views import ContactView, DhtStatus
 from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.net.protocols import DatagramSocket, Network
-from dht_torrent.errors import BencodeError, KrpcError
+from dht_torrent.errors import KrpcError
 from dht_torrent.ids import (
     Address,
     HostPort,
     NodeId,
-    address_from_compact,
-    parse_node_id,
 )
 from dht_torrent.trace import Trace, nothing
 
@@ -47,52 +45,6 @@ logger = logging.getLogger(__name__)
 
 MIN_DATAGRAM: Final = 20
 """Shorter datagrams are no KRPC message (libtorrent)."""
-MAX_STATE: Final = 64 * 1024
-"""Bytes of saved state we care to read; 300 contacts take 8 KB."""
-
-
-@dataclass(frozen=True, slots=True)
-class DhtStatus:
-    """The DHT at a glance. Counts are since the start unless the name says otherwise."""
-
-    node_id: str
-    address: Address
-    good: int
-    questionable: int
-    bad: int
-    buckets: int
-    queries_in: int
-    queries_out: int
-    replies_in: int
-    replies_per_minute: float
-    dropped: Mapping[str, int]
-    """Datagrams ignored, by reason."""
-    bootstrap_answered: int
-    bootstrap_total: int
-    stored_torrents: int
-    stored_peers: int
-    stored_items: int = 0
-    external_ip: str | None = None
-    """Our IP as most others see it; None before enough have said (BEP 42)."""
-    network_size: float | None = None
-    """About how many nodes the DHT has; None before the first lookup."""
-    eclipses_suspected: int = 0
-    """Lookups whose target had suspiciously dense surroundings."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContactView:
-    """A contact in the table, as it is now."""
-
-    id: NodeId
-    address: Address
-    good: bool
-    fails: int
-    """Queries unanswered since its last reply."""
-    seconds: float
-    """Since we last heard from it."""
-    compliant: bool
-    """Whether its id fits its IP (BEP 42)."""
 
 
 class Dht:
@@ -118,13 +70,15 @@ class Dht:
         trace: Trace = nothing,
         faults: Faults | None = None,
     ) -> None:
-        saved_id, contacts = _restore(state) if state is not None else (None, [])
+        before = decode_state(state) if state is not None else SavedState(None, [])
+        if before.damaged:
+            logger.warning("part of the saved DHT state is unusable and was ignored")
         self._bind = bind
         self._faults = faults if faults is not None else Faults(fail_fast=True)
         self._core = core = Core(
             network,
             bind if isinstance(bind, Address) else bind.address,
-            node_id or saved_id or NodeId(rng.randbytes(20)),
+            node_id or before.node_id or NodeId(rng.randbytes(20)),
             config,
             rng=rng,
             trace=trace,
@@ -148,7 +102,7 @@ class Dht:
         self._responder = Responder(
             core, self._answerer, send=self._outbox.append, on_announce=self.announces.heard
         )
-        self._bootstrap = Bootstrap(core, bootstrap, [*saved, *contacts])
+        self._bootstrap = Bootstrap(core, bootstrap, [*saved, *before.contacts])
         self._other: Dht | None = None
 
     @property
@@ -260,8 +214,7 @@ class Dht:
             # A run too short, or offline, must not forget those it was given.
             addresses = list(dict.fromkeys([*addresses, *self._bootstrap.saved]))
         del addresses[self._core.config.saved_contacts :]
-        compact: list[Value] = [address.compact() for address in addresses]
-        return bencode.encode({b"id": self.node_id, b"nodes": compact})
+        return encode_state(self.node_id, addresses)
 
     def status(self) -> DhtStatus:
         now = trio.current_time()
@@ -393,23 +346,3 @@ class Dht:
             self._maintenance.tick(now)
             self._core.peers.expire(now)
             self._core.items.expire(now)
-
-
-def _restore(state: bytes) -> tuple[NodeId | None, list[Address]]:
-    """What can be used of a saved state: anything may be in it."""
-    try:
-        saved = bencode.decode(state, max_depth=3, max_tokens=2000, max_size=MAX_STATE)
-    except BencodeError:
-        return None, []
-    if not isinstance(saved, dict):
-        return None, []
-    node_id: NodeId | None = None
-    contacts: list[Address] = []
-    try:
-        node_id = parse_node_id(saved.get(b"id"))
-        nodes = saved.get(b"nodes")
-        raws = nodes if isinstance(nodes, list) else []
-        contacts = [address_from_compact(raw) for raw in raws if isinstance(raw, bytes)]
-    except ValueError:
-        logger.warning("part of the saved DHT state is unusable and was ignored")
-    return node_id, [address for address in contacts if address.is_usable]

@@ -1,0 +1,55 @@
+"""What the DHT node shows of itself: frozen snapshots for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dht_torrent.ids import (
+    Address,
+    NodeId,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DhtStatus:
+    """The DHT at a glance. Counts are since the start unless the name says otherwise."""
+
+    node_id: str
+    address: Address
+    good: int
+    questionable: int
+    bad: int
+    buckets: int
+    queries_in: int
+    queries_out: int
+    replies_in: int
+    replies_per_minute: float
+    dropped: Mapping[str, int]
+    """Datagrams ignored, by reason."""
+    bootstrap_answered: int
+    bootstrap_total: int
+    stored_torrents: int
+    stored_peers: int
+    stored_items: int = 0
+    external_ip: str | None = None
+    """Our IP as most others see it; None before enough have said (BEP 42)."""
+    network_size: float | None = None
+    """About how many nodes the DHT has; None before the first lookup."""
+    eclipses_suspected: int = 0
+    """Lookups whose target had suspiciously dense surroundings."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContactView:
+    """A contact in the table, as it is now."""
+
+    id: NodeId
+    address: Address
+    good: bool
+    fails: int
+    """Queries unanswered since its last reply."""
+    seconds: float
+    """Since we last heard from it."""
+    compliant: bool
+    """Whether its id fits its IP (BEP 42)."""
