@@ -19,6 +19,8 @@ defaults = Config.__init__.__kwdefaults__
 assert defaults is not None
 defaults["fail_fast"] = True
 
-# An example's time says how busy the machine is; tests that bound time do it themselves.
-settings.register_profile("tests", deadline=None)
+# An example's time says how busy the machine is; tests that bound time do it themselves. Where CI
+# is set Hypothesis would try the same examples in every run: it looks for new ones there as well,
+# and a failure prints what repeats it (`@reproduce_failure`).
+settings.register_profile("tests", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile("tests")

@@ -120,3 +120,41 @@ def test_public_bans_are_remembered_the_latest_first() -> None:
         subject.convict(address, 0.0)
     assert subject.dump(1.0) == [far(1), FAR]
     assert subject.dump(10_000.0) == []
+
+
+def test_a_ban_without_a_conviction_puts_nobody_else_on_parole() -> None:
+    subject = Bans(CONFIG)
+    subject.ban(FAR, 0.0)
+    assert subject.is_banned(FAR, 1.0)
+    assert not subject.on_parole(FAR, 1.0)
+    assert subject.resumes(FAR) == float("-inf")
+    assert subject.delay(FAR) == 0.0
+
+
+def test_a_liar_soon_after_the_parole_of_its_place_still_doubles_the_pause() -> None:
+    subject = Bans(CONFIG)
+    subject.convict(FAR, 0.0)
+    subject.convict(FAR, 10_009.0)  # ten seconds' pause more than `ban_time` begin anew
+    assert subject.resumes(FAR) == 10_029.0
+
+
+def test_who_is_banned_again_counts_as_the_latest() -> None:
+    subject = Bans(CONFIG)
+    for address in (far(1), far(2), far(1)):
+        subject.ban(address, 0.0)
+    assert subject.dump(1.0) == [far(1), far(2)]
+
+
+def test_few_hosts_of_many_ports_have_their_oldest_ban_lifted() -> None:
+    subject = Bans(CONFIG)
+    banned = [
+        far(host)._replace(port=1 + port)
+        for host in range(MAX_BANS // 50 + 1)
+        for port in range(50)
+    ]
+    for address in banned:
+        subject.ban(address, 0.0)
+    assert [subject.is_banned(address, 1.0) for address in banned] == [
+        *[False] * (len(banned) - MAX_BANS),
+        *[True] * MAX_BANS,
+    ]

@@ -153,3 +153,27 @@ def test_never_more_than_half_yield_nor_anybody_who_is_new_or_of_use(
         assert NOW - max(one.gave_at, one.took_at) > CONFIG.use_window
         assert NOW - one.connected_at >= CONFIG.newcomer_grace
         assert use != Use.QUEUES or pressed
+
+
+def test_only_who_may_be_of_use_yet_paces_those_that_yield_after_it() -> None:
+    slots = ConnectionSlots(CONFIG)
+    views = [GIVER, *(view(number, interesting=True) for number in range(5))]
+    slots.yielded(Use.SILENT, NOW)
+    assert slots.yielding(views, NOW, most=6, needy=True) == [(Use.WAITS, 4)]
+    slots.yielded(Use.WANTS, NOW)
+    assert slots.yielding(views, NOW, most=6, needy=True) == []
+
+
+def test_who_gave_is_waited_for_longer_under_a_limit_on_rates() -> None:
+    gave = view(90, gave_at=NOW - CONFIG.newcomer_grace - 20)
+    views = [gave, *(view(number, interesting=True) for number in range(5))]
+    assert len(keys(views)) == 3  # nobody gives any more: there is nothing to lose
+    assert len(keys(views, patience=25)) == 1
+
+
+def test_every_crowded_place_may_have_one_connection() -> None:
+    one = [view(n, place=f"10.0.0.{n}", crowded=True, wants=True) for n in range(1, 3)]
+    two = [view(n, place="10.0.0.9", crowded=True, wants=True) for n in range(3, 5)]
+    how: dict[str, Any] = {"needy": False, "most": 1}
+    assert keys(one, place="10.0.0.3", **how) == []
+    assert keys([*one, *two], place="10.0.0.3", **how) == [4, 3]

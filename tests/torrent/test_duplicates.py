@@ -101,3 +101,14 @@ def test_in_the_other_family_a_claim_is_turned_away_once() -> None:
     for number in range(REMEMBERED):
         subject.turned_away(Claim(LOW, Address(f"2001:db8::1:{number}", 1), True), 0.0)
     assert verdict(newer, 1.0) is Verdict.LOOK_AGAIN
+
+
+def test_a_claim_turned_away_again_is_not_the_next_to_be_forgotten() -> None:
+    subject = Duplicates(OURS, PeerConfig())
+    older, newer = Claim(LOW, HERE, True), Claim(LOW, SIX, True)
+    subject.turned_away(newer, 0.0)
+    for number in range(REMEMBERED - 1):
+        subject.turned_away(Claim(LOW, Address(f"2001:db8::1:{number}", 1), True), 0.0)
+    subject.turned_away(newer, 0.0)
+    subject.turned_away(Claim(LOW, Address("2001:db8::2", 1), True), 0.0)
+    assert subject.settle(older, newer, 1.0, age=1.0, silence=0.0) is Verdict.BESIDE

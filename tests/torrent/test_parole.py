@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
 from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import Address
 from dht_torrent.torrent import parole as parole_module
@@ -207,3 +209,67 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(subject._left) == len(subject._good) == parole_module.MAX_REMEMBERED
     for held in (subject._addresses, subject._proved, subject._pieces, subject._by_turns):
         assert not held
+
+
+def test_turns_go_round_and_who_had_one_comes_last() -> None:
+    subject = parole(1)
+    subject.convicted(1, at(1), 0.0)
+    for peer in (2, 3, 4):
+        subject.joined(peer, at(peer), 0.0)
+    had: list[int] = []
+    for second in range(1, 300):
+        for peer in (2, 3, 4):
+            turn = subject.standing(peer, second) is Standing.ALONE
+            if turn and had[-1:] != [peer]:
+                had.append(peer)
+    assert had[:6] == [2, 3, 4, 2, 3, 4]
+
+
+@pytest.mark.parametrize("ended", ["proved", "left"])
+def test_when_a_turn_has_ended_the_next_one_begins_at_once(ended: str) -> None:
+    subject = parole(1)
+    subject.convicted(1, at(1), 0.0)
+    for peer in (2, 3, 4):
+        subject.joined(peer, at(peer), 0.0)
+    assert subject.standing(2, 1.0) is Standing.ALONE
+    for peer in (3, 4):
+        assert subject.standing(peer, 1.0) is Standing.WAITING
+    getattr(subject, ended)(2)
+    subject.left(3)  # while it waited
+    assert subject.standing(4, 1.0) is Standing.ALONE
+
+
+def test_who_proved_itself_is_proved_when_it_comes_back_until_it_is_convicted() -> None:
+    subject = parole(1)
+    subject.proved(1)
+    subject.left(1)
+    assert subject.joined(2, at(1), 0.0)
+    assert subject.is_proved(2)
+    subject.convicted(2, at(1), 0.0)
+    subject.left(2)
+    assert not subject.joined(3, at(1), 0.0)
+    assert not subject.is_proved(3)
+
+
+def test_a_place_that_was_left_uncleared_again_is_not_the_next_to_be_forgotten() -> None:
+    subject = parole()
+    again = at(1, "8.8.8.8")
+    others = [at(1, f"9.0.{n >> 8}.{n & 255}") for n in range(parole_module.MAX_REMEMBERED)]
+    for number, address in enumerate([again, *others[1:], again, others[0]]):
+        subject.joined(number, address, 0.0)
+        subject.suspect([number], 0)
+        subject.left(number)
+    subject.joined(-1, again, 0.0)
+    subject.joined(-2, others[1], 0.0)
+    assert subject.standing(-1, 0.0) is Standing.ALONE
+    assert subject.standing(-2, 0.0) is None
+
+
+def test_who_leaves_with_nothing_held_against_it_leaves_no_parole_behind() -> None:
+    subject = parole(1, 2)
+    subject.suspect([2], 7)
+    subject.cleared([2], 7)
+    subject.left(1)
+    subject.left(2)
+    subject.joined(3, at(3), 0.0)
+    assert subject.standing(3, 0.0) is None
