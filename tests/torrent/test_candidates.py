@@ -449,3 +449,174 @@ def test_the_outlook_tells_the_reasons_apart() -> None:
         troubles=dict.fromkeys(Trouble, 1) | {Trouble.REFUSED: 2},
     )
     assert {one.was_reached for one in (Trouble.REFUSED, Trouble.TIMED_OUT)} == {False}
+
+
+def test_a_peer_that_comes_and_goes_for_nothing_is_dialled_ever_later() -> None:
+    subject = candidates()
+    subject.claimed(NEAR, 0.0)
+    subject.released(NEAR, 0.0)
+    assert subject.next_time(0.0) == 2.0
+    assert subject.take(2.0) == NEAR
+    subject.failed(NEAR, 2.0)
+    assert subject.next_time(2.0) == 2.0 + 2 * 2.0
+    again = candidates()
+    again.claimed(NEAR, 0.0)
+    again.released(NEAR, 0.0, useful=True)
+    assert again.take(2.0) == NEAR
+    again.failed(NEAR, 2.0)
+    assert again.next_time(2.0) == 2.0 + 2.0
+
+
+def test_what_leads_to_a_peer_that_is_here_is_left_alone_for_a_while() -> None:
+    subject = candidates()
+    subject.is_another(NEAR, 0.0)  # unknown
+    subject.add(NEAR, "dht", 0.0)
+    assert subject.take(0.0) == NEAR
+    subject.is_another(NEAR, 10.0)
+    assert subject.next_time(10.0) == 10.0 + USELESS_PAUSE
+    assert subject.take(10.0 + USELESS_PAUSE) == NEAR
+    subject.failed(NEAR, 1000.0)
+    assert subject.next_time(1000.0) == 1004.0  # the second time for nothing
+
+
+def test_what_we_parted_from_counts_as_one_more_time_for_nothing() -> None:
+    subject = candidates()
+    subject.add(NEAR, "dht", 0.0)
+    assert subject.take(0.0) == NEAR
+    subject.parted(NEAR, 0.0)
+    assert subject.take(USELESS_PAUSE) == NEAR
+    subject.failed(NEAR, 1000.0)
+    assert subject.next_time(1000.0) == 1004.0
+
+
+def test_failures_before_a_connection_do_not_count_after_it() -> None:
+    subject = candidates()
+    subject.add(NEAR, "dht", 0.0)
+    for now in (0.0, 100.0):
+        fail(subject, NEAR, now)
+    assert subject.take(200.0) == NEAR
+    subject.connected(NEAR, 200.0)
+    assert not subject.outlook().troubles
+    subject.disconnected(NEAR, 200.0, useful=True)
+    for now in (300.0, 400.0):
+        fail(subject, NEAR, now)
+    assert subject.take(500.0) == NEAR
+
+
+def test_a_host_that_answers_at_one_port_does_not_rest_at_the_others() -> None:
+    subject = candidates()
+    subject.add(FAR, "dht", 0.0)
+    fail(subject, FAR, 0.0)
+    subject.add(FAR._replace(port=2), "user", 0.0)
+    assert subject.take(1.0) == FAR._replace(port=2)
+    subject.connected(FAR._replace(port=2), 1.0)
+    subject.add(FAR._replace(port=3), "dht", 1.0)
+    assert subject.next_time(1.0) is None
+    subject.disconnected(FAR._replace(port=2), 2.0)
+    assert subject.take(2.0) == FAR._replace(port=3)
+
+
+def test_a_full_source_gives_up_what_failed_most_or_was_tried_longest_ago() -> None:
+    subject = candidates(TorrentConfig(max_candidates=8))
+    tried = []
+    for number in range(3):
+        subject.add(far(number), "dht", 0.0)
+        address = subject.take(float(number))
+        assert address == far(number)
+        tried.append(address)
+        if number == 1:
+            subject.failed(address, 1.0)
+        else:
+            subject.interrupted(address)
+            subject.is_another(address, 0.0)  # so that it is not taken again
+    subject.add(far(3), "dht", 0.0)  # never tried
+    left = []
+    for number in range(4, 7):
+        assert subject.add(far(number), "dht", 3.0)
+        left.append([one for one in range(4) if subject.source(far(one))])
+    assert left == [[0, 2, 3], [2, 3], [3]]
+
+
+def test_what_is_in_use_makes_no_room_for_a_new_name() -> None:
+    subject = candidates(TorrentConfig(max_candidates=4))
+    for number in range(2):
+        subject.add(far(number), "dht", 0.0)
+        assert subject.take(0.0) is not None
+    assert not subject.add(far(2), "dht", 0.0)
+    assert subject.source(far(2)) is None
+    assert len(subject) == 2
+
+
+def test_a_source_whose_addresses_are_gone_leaves_nothing_behind() -> None:
+    subject = candidates()
+    for peer in range(100):
+        for number in range(2 * PEX_SHARE):
+            subject.add(far(number), f"pex {peer}", 0.0)
+        assert len(subject) == PEX_SHARE
+        for number in range(2 * PEX_SHARE):
+            subject.is_ourselves(far(number))
+        assert len(subject) == 0
+    assert not subject._counts
+
+
+def test_hosts_that_failed_are_remembered_as_many_as_candidates() -> None:
+    subject = candidates(TorrentConfig(max_candidates=6))
+    for number in range(30):
+        subject.add(far(number), "dht", 0.0)
+        fail(subject, far(number), 0.0)
+    assert list(subject._quiet) == [far(number).place for number in range(24, 30)]
+
+
+def test_needing_seeds_is_no_reason_to_dial_others_before_their_time() -> None:
+    subject = candidates()
+    for address in (NEAR, NEAR._replace(port=1)):
+        subject.add(address, "dht", 0.0)
+        assert subject.take(0.0) == address
+    subject.parted(NEAR, 0.0)
+    subject.failed(NEAR._replace(port=1), 0.5)
+    subject.need_seeds(1.0)
+    assert subject.take(1.0) == NEAR
+    subject.failed(NEAR, 1.0)
+    subject.need_seeds(1.5)  # once is enough
+    assert subject.take(2.0) is None
+    assert subject.next_time(2.0) == 2.5
+
+
+def test_a_liar_frees_those_turned_away_at_its_own_host_that_did_not_fail() -> None:
+    subject = candidates()
+    liar, parted, failed = (FAR._replace(port=port) for port in (1, 2, 3))
+    for address in (parted, failed, far(1)):
+        subject.add(address, "magnet", 0.0)
+        assert subject.take(0.0) == address
+    subject.failed(failed, 0.0, Trouble.CLOSED)
+    for address in (parted, far(1)):
+        subject.parted(address, 0.0)
+    subject.ban(liar, 1.0)
+    times = {one.address: not_before for one, not_before in subject._ready()}
+    assert times[parted] == 1.0 + CONFIG.parole_delay
+    assert times[failed] == CONFIG.reconnect_delay
+    assert times[far(1)] == USELESS_PAUSE
+    subject.take(20.0)
+    subject.failed(parted, 20.0)
+    subject.need_seeds(21.0)  # what was turned away for the liar was no seed we parted from
+    assert subject.next_time(21.0) == 21.0  # far(1)
+    assert subject.take(21.0) == far(1)
+    assert subject.take(21.0) is None
+
+
+def test_what_failed_for_good_is_not_remembered_over_a_restart() -> None:
+    subject = candidates()
+    subject.add(NEAR, "dht", 0.0)
+    for now in (0.0, 100.0, 200.0):
+        assert subject.dump(now)[0] == [NEAR]
+        fail(subject, NEAR, now)
+    assert subject.dump(300.0)[0] == []
+
+
+def test_a_connected_candidate_is_not_being_dialled() -> None:
+    subject = candidates()
+    for address in (NEAR, FAR):
+        subject.add(address, "user", 0.0)
+        assert subject.take(0.0) == address
+    subject.connected(NEAR, 0.0)
+    assert subject.outlook() == Outlook(known=2, dialling=1, untried=0, left=0, troubles={})

@@ -298,3 +298,40 @@ def test_free_riders_get_at_most_a_third_of_what_honest_peers_get() -> None:
     rider = sum(got[:riders]) / riders
     honest = sum(got[riders:]) / (count - riders)
     assert rider <= honest / 3
+
+
+def test_without_interest_it_is_enough_to_send_more_than_the_last_regular_one() -> None:
+    views = peers(9, 8, 7, 6)
+    views.append(PeerView(key=10, interested=False, rate_down=6.5))
+    views.append(PeerView(key=11, interested=False, rate_down=6))
+    choices = Choker(CONFIG).round(views, 0.0, rng(), seeding=False)
+    assert choices.unchoke == (0, 1, 2, 3, 10)
+
+
+def test_among_equals_who_is_served_stays_served() -> None:
+    views = [replace(view, unchoked=view.key > 3) for view in peers(*[5] * 8)]
+    choices = Choker(CONFIG).round(views, 0.0, rng(), seeding=False)
+    assert choices.unchoke[:4] == (4, 5, 6, 7)
+
+
+def test_a_minute_at_a_seed_counts_from_when_the_peer_was_unchoked() -> None:
+    choker, chance = Choker(CONFIG), rng()
+    first = choker.round(peers(*[0] * 8), 50.0, chance, seeding=True)
+    views = [
+        replace(view, pieces_sent=500.0, unchoked_since=50.0)
+        for view in served(peers(*[0] * 8), first)
+    ]
+    kept = choker.round(views, 109.0, chance, seeding=True)
+    assert set(kept.unchoke[:4]) == regular(first)
+    moved = choker.round(views, 110.0, chance, seeding=True)
+    assert not set(moved.unchoke[:4]) & regular(first)
+
+
+def test_a_peer_at_a_seed_keeps_its_slot_though_it_took_nothing_yet() -> None:
+    choker, chance = Choker(CONFIG), rng()
+    first = choker.round(peers(*[0] * 8), 5.0, chance, seeding=True)
+    views = [
+        replace(view, rate_up=0.0, unchoked_since=5.0) for view in served(peers(*[0] * 8), first)
+    ]
+    again = choker.round(views, 15.0, chance, seeding=True)
+    assert set(again.unchoke[:4]) == regular(first)

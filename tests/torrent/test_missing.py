@@ -105,3 +105,38 @@ def test_pieces_nobody_has_are_out_of_reach() -> None:
     missing.remove(19)
     rarity.seeds += 1
     assert not missing.out_of_reach()
+
+
+def test_a_peer_is_asked_for_any_of_the_rarest_pieces_that_it_has() -> None:
+    seen = set()
+    for seed in range(60):
+        missing, rarity = everything(seed)
+        for others in (range(20), range(12), range(6)):  # 12 and above are the rarest
+            rarity.peer_came(Bitfield(COUNT, others).flags)
+        assert choose(missing, source(1)) in range(12, 20)
+        seen.add(choose(missing, source(2, 1, 4, *range(7, 11))))
+        assert choose(missing, source(3, 0, 5)) in (0, 5)
+        assert choose(missing, source(4, 17)) == 17
+    assert seen == set(range(7, 11))
+
+
+def test_in_sequence_a_peer_is_asked_for_whichever_piece_it_has() -> None:
+    for index in range(COUNT):
+        missing, _ = everything()
+        assert choose(missing, source(1, index), sequential=True) == index
+
+
+def test_a_piece_stays_broken_when_the_selection_changes() -> None:
+    missing, _ = everything(have=COUNT - 1)
+    missing.remove(19)
+    missing.add_broken(19, frozenset({1}))
+    missing.reset(bytes(COUNT - 1) + b"\x01")
+    assert choose(missing, source(1)) is None
+    assert choose(missing, source(2)) == 19
+
+
+def test_in_sequence_what_is_wanted_again_comes_first_again() -> None:
+    missing, _ = everything(have=5)
+    assert choose(missing, source(1), sequential=True) == 5
+    missing.reset(bytes([1] * COUNT))
+    assert choose(missing, source(1), sequential=True) == 0
