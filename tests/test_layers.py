@@ -176,6 +176,47 @@ def test_what_is_allowed_passes(module: str, source: str) -> None:
     assert violations(module, source) == []
 
 
+def imported(path: Path, known: set[str]) -> set[str]:
+    """Our modules that one of ours imports, wherever in it: also late, and for types alone."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found.update(name if name in known else str(node.module) for name in names)
+    return found & known
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """What is left when modules that import none of the others are taken away, again and again."""
+    left = {name: set(targets) for name, targets in imports.items()}
+    while done := [name for name, targets in left.items() if not targets & left.keys()]:
+        for name in done:
+            del left[name]
+    while done := [n for n in left if not any(n in left[other] for other in left)]:
+        for name in done:
+            del left[name]
+    return [[name, *sorted(targets & left.keys())] for name, targets in sorted(left.items())]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    # The package itself only re-exports, on first use; it may be imported for its version.
+    names = {f"dht_torrent.{name}" for name in modules()}
+    imports = {}
+    for name in names:
+        path = ROOT.parent.joinpath(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        imports[name] = imported(path, names) - {name}
+    assert sum(map(len, imports.values())) > 500  # they were found
+    assert circles(imports) == []
+
+
+def test_a_circle_is_found() -> None:
+    ring = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "above": {"a"}, "below": set[str]()}
+    assert [where for where, *_ in circles(ring)] == ["a", "b", "c"]
+
+
 def public_classes() -> dict[str, list[str]]:
     """The modules that define each public class, by its name."""
     found: dict[str, list[str]] = {}

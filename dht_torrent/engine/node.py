@@ -8,14 +8,12 @@ A peer's, a contact's or a disk's fault never gets here, nor a bug of ours that 
 from __future__ import annotations
 
 import logging
-import os
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 import trio
 
@@ -26,24 +24,24 @@ from dht_torrent.engine.budget import divide
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.faults import Faults
+from dht_torrent.engine.incoming import Incoming
 from dht_torrent.engine.net.ports import listen
-from dht_torrent.engine.net.protocols import Listener, Network
-from dht_torrent.engine.net.protocols import Stream as NetStream
+from dht_torrent.engine.net.protocols import Network
 from dht_torrent.engine.net.sockets import RealNetwork
+from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.torrent.content import hash_content
 from dht_torrent.engine.torrent.context import NodeContext, OpenStorage
 from dht_torrent.engine.torrent.disk import Disk
-from dht_torrent.engine.torrent.handshake import receive_handshake
 from dht_torrent.engine.torrent.rate_limits import Limits, NewRate
 from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.upkeep import DhtSaving, keep_descriptors, trim_buffers
 from dht_torrent.engine.views import NodeStatus, Removal
-from dht_torrent.errors import InputError, PeerProtocolError, StorageError
+from dht_torrent.errors import InputError
 from dht_torrent.given import TorrentFile
 from dht_torrent.ids import Address, InfoHash, NodeId
-from dht_torrent.metainfo import Magnet, Metainfo, from_info
-from dht_torrent.peer.half_open import HalfOpen
+from dht_torrent.metainfo import Magnet, Metainfo
 from dht_torrent.relief import descriptors_left
 from dht_torrent.storage import Descriptors, FileStorage, Storage
 from dht_torrent.torrent.metadata import MetadataMemory
@@ -55,40 +53,39 @@ logger = logging.getLogger(__name__)
 
 SPARE_SEND_BUFFERS = 4 << 20
 """Bytes of send buffers kept for the next batch."""
-SPARE_DESCRIPTORS = 8
-"""Descriptors kept free, by closing files of torrents, however many others use ..."""
-SPARE_INTERVAL = 1.0
-"""... as of a look each so many seconds."""
-TRIM_INTERVAL = 20.0
-"""Seconds in which a spare buffer must be of use, or it is given up."""
-RECORD_PATIENCE = 5.0
-"""Seconds that adding a torrent waits for its record to be written, to say so if it cannot be."""
-DHT_SAVE_INTERVAL = 15 * 60.0
-"""Seconds between two saves of the DHT's contacts."""
+SAVE_PATIENCE = 5.0
+"""Seconds that saving the DHT's contacts gets when the node ends."""
 
 
 class Node:
     """A DHT node and peer-wire engine. Made by `open_node`."""
 
-    def __init__(self, context: NodeContext, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        context: NodeContext,
+        registry: Registry,
+        incoming: Incoming,
+        saving: DhtSaving,
+        warnings: Sequence[str],
+    ) -> None:
         self.config = context.config
         self.addresses = tuple(dht.address for dht in context.dht)
         """Where the node listens, TCP and UDP alike: one address, or one of IPv4 and one of IPv6.
         """
-        self.warnings: list[str] = []
         self.faults = context.faults
         """Bugs of ours so far."""
-        self._dht_unsaved: StorageError | None = None
         self._context = context
         self._dht = context.dht
-        self._nursery = nursery
-        self._torrents: dict[InfoHash, Torrent] = {}
-        self._scopes: dict[InfoHash, tuple[trio.CancelScope, trio.Event]] = {}
-        self._half_open = HalfOpen(context.config)
-        self._handshakes: dict[int, trio.CancelScope] = {}
-        self._heard_from_outside = False
+        self._registry = registry
+        self._incoming = incoming
+        self._saving = saving
+        self._warnings = list(warnings)
         self._started = trio.current_time()
-        context.remove = self._remove
+
+    @property
+    def warnings(self) -> list[str]:
+        """What could not be used of configuration and records at the start, a line each."""
+        return [*self._warnings, *self._registry.warnings]
 
     @property
     def address(self) -> Address:
@@ -108,7 +105,7 @@ class Node:
     @property
     def torrents(self) -> Mapping[InfoHash, Torrent]:
         """All torrents, by infohash, in the order they were added."""
-        return MappingProxyType(self._torrents)
+        return self._registry.torrents
 
     # -- torrents -------------------------------------------------------------------------------
 
@@ -132,12 +129,12 @@ class Node:
             progress=progress,
             relief=self._context.descriptors.relieve,
         )
-        await self._refuse_unfinished(content, metainfo.info_hash)
-        present = self._torrents.get(metainfo.info_hash)
+        await self._registry.refuse_unfinished(content, metainfo.info_hash)
+        present = self.torrents.get(metainfo.info_hash)
         if present is not None:
             await present.share_from(content, metainfo, hashed)
             return present
-        return await self._add(
+        return await self._registry.add(
             Torrent(
                 self._context,
                 metainfo.magnet(),
@@ -173,7 +170,7 @@ class Node:
         folder = _absolute(output if output is not None else self.config.download_dir)
         if metainfo is not None:
             check_selection(select, metainfo)
-        present = self._torrents.get(magnet.info_hash)
+        present = self.torrents.get(magnet.info_hash)
         if present is not None:
             await present.renew(
                 magnet,
@@ -195,28 +192,7 @@ class Node:
             paused=paused,
             overwrite=overwrite,
         )
-        return await self._add(torrent)
-
-    async def _refuse_unfinished(self, path: Path, info_hash: InfoHash) -> None:
-        """Raises InputError if a download of something else is still writing there."""
-
-        def real(paths: Sequence[Path]) -> list[Path]:
-            return [Path(os.path.realpath(one)) for one in paths]
-
-        busy = [
-            torrent
-            for torrent in self._torrents.values()
-            if torrent.state == "downloading" and torrent.info_hash != info_hash
-        ]
-        here, *theirs = await self._context.disk.run(
-            real, [path, *(t.path for t in busy if t.path)]
-        )
-        for torrent, there in zip(busy, theirs, strict=True):
-            if here.is_relative_to(there) or there.is_relative_to(here):
-                raise InputError(
-                    f"{path} is being downloaded, as {torrent.name} ({torrent.id[:8]}); share it "
-                    "when that is complete"
-                )
+        return await self._registry.add(torrent)
 
     async def _understand(
         self, source: str | Magnet | Metainfo | Path
@@ -230,15 +206,7 @@ class Node:
 
     def find(self, prefix: str) -> Torrent:
         """The torrent whose hex id begins with `prefix`. Raises InputError if none or many do."""
-        wanted = prefix.lower()
-        if len(wanted) < 4:
-            raise InputError(f"give at least 4 characters of the id, not {prefix!r}")
-        found = [t for t in self._torrents.values() if t.id.startswith(wanted)]
-        if not found:
-            raise InputError(f"no such torrent: {prefix}")
-        if len(found) > 1:
-            raise InputError(f"{prefix} could mean {len(found)} torrents; give more of the id")
-        return found[0]
+        return self._registry.find(prefix)
 
     async def remove(self, torrent: Torrent, *, delete_data: bool = False) -> Removal:
         """Stop and forget a torrent; with `delete_data` the files it made go too.
@@ -246,42 +214,9 @@ class Node:
         What was there before, was changed since, or is another torrent's as well is never deleted;
         what was left is told. Raises InputError for a torrent that is not here any more, and
         StorageError when its record cannot be removed: then it stays, and goes on."""
-        if self._torrents.get(torrent.info_hash) is not torrent:
+        if self.torrents.get(torrent.info_hash) is not torrent:
             raise InputError(f"no such torrent: {torrent.id}")
-        scope, ended = self._scopes[torrent.info_hash]
-        await torrent.forget()
-        scope.cancel()
-        await ended.wait()
-        return await torrent.forget_content(delete=delete_data)
-
-    async def _remove(self, info_hash: InfoHash, delete_data: bool) -> Removal:
-        if info_hash not in self._torrents:
-            raise InputError(f"no such torrent: {info_hash.hex()}")
-        return await self.remove(self._torrents[info_hash], delete_data=delete_data)
-
-    async def _add(self, torrent: Torrent) -> Torrent:
-        scope, ended = trio.CancelScope(), trio.Event()
-
-        async def own() -> None:
-            try:
-                with scope, self.faults.confined(f"the end of torrent {torrent.id[:8]}"):
-                    try:
-                        await torrent.run()
-                    finally:
-                        self._dht.withdraw(torrent.info_hash)
-            finally:
-                self._torrents.pop(torrent.info_hash, None)
-                self._scopes.pop(torrent.info_hash, None)
-                ended.set()
-
-        self._torrents[torrent.info_hash] = torrent
-        self._scopes[torrent.info_hash] = (scope, ended)
-        self._nursery.start_soon(own, name=f"torrent {torrent.id[:8]}")
-        await trio.lowlevel.checkpoint()
-        if torrent.warning is None and self._context.state is not None:
-            with trio.move_on_after(RECORD_PATIENCE):
-                await torrent.recorded.wait()
-        return torrent
+        return await self._registry.remove(torrent.info_hash, delete_data)
 
     def set_limits(self, *, up: NewRate = ..., down: NewRate = ...) -> None:
         """Bytes per second all torrents together may send and receive from now on: None is no
@@ -294,7 +229,7 @@ class Node:
     def status(self) -> NodeStatus:
         """A snapshot for people."""
         now = trio.current_time()
-        torrents = self._torrents.values()
+        torrents = self.torrents.values()
         peers = [peer for torrent in torrents for peer in torrent.connections.peers.values()]
         by_source: dict[str, int] = {}
         for peer in peers:
@@ -307,10 +242,10 @@ class Node:
             version=dht_torrent.__version__,
             uptime=now - self._started,
             dht=dht,
-            torrents=len(self._torrents),
+            torrents=len(torrents),
             connections=len(peers),
             peers_by_source=by_source,
-            reachable=True if self._heard_from_outside else None,
+            reachable=True if self._incoming.heard_from_outside else None,
             down_rate=sum(peer.down.value(now) for peer in peers),
             up_rate=sum(peer.up.value(now) for peer in peers),
             last_announce=now - last if last is not None else None,
@@ -325,136 +260,10 @@ class Node:
 
     def _unsaved(self) -> list[str]:
         """What would be lost at a restart, in a line or two."""
-        lost = [torrent for torrent in self._torrents.values() if torrent.warning]
-        told = [f"{torrent.name}: {torrent.warning}" for torrent in lost[:1]]
-        if len(lost) > 1:
-            told.append(f"and so it is with {len(lost) - 1} more of the torrents")
-        if self._dht_unsaved is not None:
-            told.append(f"the DHT's contacts cannot be saved: {self._dht_unsaved}")
+        told = self._registry.unsaved()
+        if self._saving.failed is not None:
+            told.append(f"the DHT's contacts cannot be saved: {self._saving.failed}")
         return told
-
-    # -- services -------------------------------------------------------------------------------
-
-    async def _accept(self, listener: Listener) -> None:
-        """Take in connections. When too many are shaking hands, the oldest yields."""
-        while True:
-            stream = await listener.accept()
-            key = self._context.peer_key()
-            yields = self._half_open.came(key, stream.remote.place)
-            if yields is not None:
-                self._handshakes.pop(yields).cancel()
-            self._handshakes[key] = patience = trio.CancelScope()
-            self._nursery.start_soon(self._receive, stream, key, patience)
-
-    async def _receive(self, stream: NetStream, key: int, patience: trio.CancelScope) -> None:
-        """Find out which torrent an incoming connection wants; close it silently if none."""
-        taken = False
-        with self.faults.confined(f"the incoming handshake of {stream.remote}"):
-            try:
-                with patience:
-                    patience.deadline = trio.current_time() + self.config.peer.handshake_timeout
-                    new = await receive_handshake(stream, self.config.peer, dht=True)
-                    torrent = self._torrents.get(new.handshake.info_hash)
-                    theirs = new.handshake.peer_id
-                    is_us = torrent is not None and theirs == torrent.connections.peer_id
-                    is_here = stream.remote.is_loopback or stream.remote.host == stream.local.host
-                    self._heard_from_outside = self._heard_from_outside or not (is_here or is_us)
-                    if torrent is not None:
-                        taken = torrent.welcome(new)
-            except (PeerProtocolError, OSError, trio.ClosedResourceError) as error:
-                logger.debug("incoming %s: %s", stream.remote, error)
-            finally:
-                self._half_open.ended(key)
-                self._handshakes.pop(key, None)
-                if not taken:
-                    stream.close()
-
-    async def _keep_descriptors(self) -> None:
-        """Close files nobody uses any more, and keep a few descriptors free for the control socket
-        and the program around us, which cannot ask for them."""
-        pool, config = self._context.descriptors, self.config.disk
-        swept = trio.current_time()
-        while not config.inline:  # then there is no time to speak of, and mostly there are no files
-            await trio.sleep(SPARE_INTERVAL)
-            pool.keep_spare(SPARE_DESCRIPTORS)
-            if trio.current_time() - swept >= config.idle_file_time:
-                swept = trio.current_time()
-                pool.sweep()
-
-    async def _trim_buffers(self) -> None:
-        """Memory that no download and no upload needs any more is given back."""
-        while True:
-            await trio.sleep(TRIM_INTERVAL)
-            self._context.piece_buffers.trim()
-            self._context.send_buffers.trim()
-
-    async def _save_dht(self) -> None:
-        state = self._context.state
-        while state is not None:
-            await trio.sleep(DHT_SAVE_INTERVAL)
-            await self._save_dht_now(state)
-
-    async def _save_dht_now(self, state: StateDir) -> None:
-        contacts = [(dht.state(), dht.address.is_ipv6) for dht in self._dht]
-
-        def save() -> None:
-            for known, ipv6 in contacts:
-                state.save_dht(known, ipv6)
-
-        try:
-            await self._context.disk.run(save)
-            self._dht_unsaved = None
-        except StorageError as error:
-            self._dht_unsaved = error
-            logger.warning("could not save the DHT's contacts: %s", error)
-
-    async def _restore(self, records: Sequence[Resume]) -> None:
-        restored: list[Torrent] = []
-        for record in records:
-            with self.faults.confined(
-                f"restoring torrent {record.info_hash.hex()[:8]}", ends=self.warnings.append
-            ):
-                restored += await self._restored(record)
-
-        def locate() -> None:
-            for torrent in restored:
-                torrent.locate()
-
-        # Before any of them runs: whose a file is does not depend on who comes first.
-        await self._context.disk.run(locate)
-        for torrent in restored:
-            torrent.hold()
-        for torrent in restored:
-            await self._add(torrent)
-
-    async def _restored(self, record: Resume) -> list[Torrent]:
-        """The torrent of this record, or nothing but a warning."""
-        try:
-            magnet = Magnet.parse(record.magnet)
-            metainfo = await self._remembered(record)
-        except InputError as error:
-            self.warnings.append(f"resume record {record.info_hash.hex()}: {error}")
-            return []
-        return [
-            Torrent(
-                self._context,
-                magnet,
-                record.content,
-                metainfo=metainfo,
-                shared=record.shared,
-                resume=record,
-                select=record.select,
-                sequential=record.sequential,
-            )
-        ]
-
-    async def _remembered(self, record: Resume) -> Metainfo | None:
-        if record.info is None:
-            return None
-        # What the user shares lies on disk under its own names, however awkward.
-        return await self._context.disk.run(
-            from_info, record.info, info_hash=record.info_hash, as_written=record.shared
-        )
 
 
 def _absolute(path: Path | str) -> Path:
@@ -542,28 +351,31 @@ async def open_node(
             faults=faults,
         )
         async with trio.open_nursery() as nursery:
-            node = Node(context, nursery)
-            node.warnings += warnings
+            registry = Registry(context, nursery)
+            incoming = Incoming(context, registry.torrents, nursery)
+            saving = DhtSaving(context)
+            node = Node(context, registry, incoming, saving, warnings)
             if config.dht.unlimited:
                 logger.warning("the DHT's limits on rates are lifted: fit for a lab only")
             for dht in dhts:
                 await nursery.start(dht.run)
             for listener, _ in pairs:
-                nursery.start_soon(faults.keep, "listening", partial(node._accept, listener))
-            nursery.start_soon(faults.keep, "saving the DHT's contacts", node._save_dht)
-            nursery.start_soon(faults.keep, "the pool of open files", node._keep_descriptors)
-            nursery.start_soon(faults.keep, "trimming buffers", node._trim_buffers)
+                nursery.start_soon(faults.keep, "listening", partial(incoming.accept, listener))
+            nursery.start_soon(faults.keep, "saving the DHT's contacts", saving.run)
+            nursery.start_soon(
+                faults.keep, "the pool of open files", partial(keep_descriptors, context)
+            )
+            nursery.start_soon(faults.keep, "trimming buffers", partial(trim_buffers, context))
             nursery.start_soon(faults.keep, "the limits", limits.run)
             nursery.start_soon(faults.watch)
-            await node._restore(records)
+            await registry.restore(records)
             try:
                 yield node
             except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery
                 body = error
             finally:
-                if state is not None:
-                    with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
-                        await node._save_dht_now(state)
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_PATIENCE):
+                    await saving.save()
                 nursery.cancel_scope.cancel()
         if body is not None:
             raise body  # as it was: a nursery would have wrapped it in a group

@@ -19,7 +19,7 @@ from dht_torrent import Config, Node
 from dht_torrent.dht.answer import Answerer
 from dht_torrent.dht.shortcut import Shortcut
 from dht_torrent.dht.table import Table
-from dht_torrent.engine import node as node_module
+from dht_torrent.engine import incoming as incoming_module
 from dht_torrent.engine.dht.announces import Announces
 from dht_torrent.engine.dht.bootstrap import Bootstrap
 from dht_torrent.engine.dht.dual_stack import DualStack
@@ -29,7 +29,9 @@ from dht_torrent.engine.dht.maintenance import Maintenance
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.dht.transactions import Transactions
 from dht_torrent.engine.faults import MAX_PAUSE, Faults
+from dht_torrent.engine.incoming import Incoming
 from dht_torrent.engine.net.protocols import DatagramSocket
+from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.torrent import connections as connections_module
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
@@ -41,6 +43,7 @@ from dht_torrent.engine.torrent.rate_limits import Direction
 from dht_torrent.engine.torrent.stages import Active
 from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.upkeep import DhtSaving
 from dht_torrent.errors import OurFault
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.datagrams import FakeDatagramSocket
@@ -369,7 +372,7 @@ async def test_a_bug_with_one_peer_ends_only_its_connection(
 
 
 INCOMING: dict[str, tuple[Any, str]] = {
-    "its handshake": (node_module, "receive_handshake"),
+    "its handshake": (incoming_module, "receive_handshake"),
     "the answer": (Connection, "send_handshake"),
     "its start": (Extensions, "opened"),
     "its end": (Connections, "_refusal"),
@@ -607,8 +610,8 @@ SERVICES: dict[str, tuple[Any, str]] = {
     "a new id": (Bootstrap, "follow_id"),
     "announcing": (Announces, "run"),
     "items": (Items, "run"),
-    "listening": (Node, "_accept"),
-    "saving contacts": (Node, "_save_dht"),
+    "listening": (Incoming, "accept"),
+    "saving contacts": (DhtSaving, "run"),
     "limits": (Direction, "run"),
 }
 
@@ -714,7 +717,7 @@ async def test_a_record_that_meets_a_bug_is_left_out_with_a_warning(
         await node.get(FILM.metainfo)
         await node.get(OTHER.magnet())
         await trio.sleep(1)
-    broken = breaks(monkeypatch, Node, "_remembered", times=1)
+    broken = breaks(monkeypatch, Registry, "_remembered", times=1)
     async with world.node(LEECH, state_dir=tmp_path, fail_fast=False) as node:
         assert broken
         assert len(node.torrents) == 1

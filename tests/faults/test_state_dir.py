@@ -149,10 +149,10 @@ async def test_many_torrents_that_cannot_be_kept_take_two_lines(
             await node.get("magnet:?xt=urn:btih:" + letter * 40)
         assert len(node.status().warnings) == 2
         assert "4 more" in node.status().warnings[1]
-        await node._save_dht_now(node._context.state)  # type: ignore[arg-type]
+        await node._saving.save()
         assert "DHT" in node.status().warnings[2]
         trouble.number = None
-        await node._save_dht_now(node._context.state)  # type: ignore[arg-type]
+        await node._saving.save()
         assert len(node.status().warnings) == 2
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
@@ -15,9 +15,7 @@ from dht_torrent.engine.net.protocols import OnDatagrams
 from dht_torrent.engine.net.sockets import MAX_DATAGRAM, MAX_DRAIN
 from dht_torrent.ids import Address
 from dht_torrent.lab.clock import Alarm, VirtualClock
-
-if TYPE_CHECKING:
-    from dht_torrent.lab.net.network import FakeHost, FakeNetwork
+from dht_torrent.lab.net.topology import Machine, Topology
 
 _MAX_UDP: Final = 65507
 _UDP_QUEUE: Final = 8192
@@ -29,7 +27,7 @@ _NAT_MAPPING: Final = 60.0
 class FakeDatagramSocket:
     """A `DatagramSocket`."""
 
-    def __init__(self, net: FakeNetwork, host: FakeHost, address: Address) -> None:
+    def __init__(self, net: Topology, host: Machine, address: Address) -> None:
         self.errors = 0
         self._net = net
         self._host = host
@@ -142,7 +140,7 @@ class FakeDatagramSocket:
         if not self._closed:
             self._closed = True
             self._queue.clear()
-            self._host.release(self)
+            self._host.release_udp(self._address.port)
             self._alarm.ring()
 
     def _arrived(self, now: float) -> list[tuple[bytes, Address]]:

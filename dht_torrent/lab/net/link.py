@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -41,3 +42,18 @@ class Stats:
     connections: int = 0
     refused: int = 0
     stream_bytes: int = 0
+
+
+class Wire:
+    """Carries bytes one after the other, at `rate` bytes per second (None: at once)."""
+
+    def __init__(self, rate: float | None) -> None:
+        self.rate = rate
+        self.free_at = -math.inf
+
+    def book(self, when: float, size: int) -> float:
+        """When `size` bytes that are here at `when` have passed."""
+        if self.rate is None:
+            return when
+        self.free_at = max(self.free_at, when) + size / self.rate
+        return self.free_at

@@ -18,8 +18,9 @@ import trio
 
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.datagrams import FakeDatagramSocket
-from dht_torrent.lab.net.link import Link, Stats
-from dht_torrent.lab.net.streams import FakeListener, FakeStream, Wire, open_streams
+from dht_torrent.lab.net.link import Link, Stats, Wire
+from dht_torrent.lab.net.streams import FakeListener, FakeStream, open_streams
+from dht_torrent.lab.net.topology import Breakable
 
 _EPHEMERAL: Final = range(49152, 65536)  # RFC 6335
 _SYN_RETRIES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # Linux: gives up after 127 s
@@ -123,7 +124,7 @@ class FakeHost:
         self.behind_nat = False
         """When true, connections do not come in, and datagrams only from where one was sent."""
         self.is_down = False
-        self.streams: dict[FakeStream, None] = {}  # a set in order of opening
+        self.streams: dict[Breakable, None] = {}  # a set in order of opening
         self._net = net
         self._udp: dict[int, FakeDatagramSocket] = {}
         self._listeners: dict[int, FakeListener] = {}
@@ -195,11 +196,17 @@ class FakeHost:
     def heard_at(self, port: int) -> FakeDatagramSocket | None:
         return self._udp.get(port)
 
-    def release(self, socket: FakeDatagramSocket | FakeListener) -> None:
-        """Its port is free again."""
-        ports: dict[int, FakeDatagramSocket] | dict[int, FakeListener]
-        ports = self._udp if isinstance(socket, FakeDatagramSocket) else self._listeners
-        ports.pop(socket.address.port, None)
+    def opened(self, stream: Breakable) -> None:
+        self.streams[stream] = None
+
+    def ended(self, stream: Breakable) -> None:
+        self.streams.pop(stream, None)
+
+    def release_udp(self, port: int) -> None:
+        self._udp.pop(port, None)
+
+    def release_tcp(self, port: int) -> None:
+        self._listeners.pop(port, None)
 
     def _check_own(self, address: Address) -> None:
         if address.host not in (self.ip, "::" if ":" in self.ip else "0.0.0.0"):  # noqa: S104 - the wildcard is a value here

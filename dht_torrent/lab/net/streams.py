@@ -8,15 +8,14 @@ from __future__ import annotations
 import errno
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
 from dht_torrent.ids import Address
 from dht_torrent.lab.clock import Alarm
-
-if TYPE_CHECKING:
-    from dht_torrent.lab.net.network import FakeHost, FakeNetwork
+from dht_torrent.lab.net.link import Wire
+from dht_torrent.lab.net.topology import Machine, Topology
 
 _BACKLOG: Final = 256
 """Connections nobody has accepted yet. Further ones are refused."""
@@ -28,7 +27,7 @@ _SEGMENT: Final = 16 * 1024
 class FakeListener:
     """A `Listener`."""
 
-    def __init__(self, host: FakeHost, address: Address) -> None:
+    def __init__(self, host: Machine, address: Address) -> None:
         self._host = host
         self._address = address
         self._waiting: deque[FakeStream] = deque()
@@ -59,7 +58,7 @@ class FakeListener:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._host.release(self)
+            self._host.release_tcp(self._address.port)
             for stream in self._waiting:
                 stream.reset()
             self._waiting.clear()
@@ -70,7 +69,7 @@ class FakeStream:
     """A `Stream`. Made in pairs, each end with a pipe in and a pipe out."""
 
     def __init__(
-        self, host: FakeHost, local: Address, remote: Address, incoming: Pipe, outgoing: Pipe
+        self, host: Machine, local: Address, remote: Address, incoming: Pipe, outgoing: Pipe
     ) -> None:
         self._host = host
         self._local = local
@@ -78,7 +77,7 @@ class FakeStream:
         self._in = incoming
         self._out = outgoing
         self._closed = False
-        host.streams[self] = None
+        host.opened(self)
 
     @property
     def local(self) -> Address:
@@ -113,7 +112,7 @@ class FakeStream:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._host.streams.pop(self, None)
+            self._host.ended(self)
             self._out.finish(trio.current_time())
             self._in.abandon(self._out.end)
             self.wake()
@@ -142,7 +141,7 @@ class Pipe:
     At most `window` bytes were sent and not yet received.
     """
 
-    def __init__(self, net: FakeNetwork, source: FakeHost, target: FakeHost) -> None:
+    def __init__(self, net: Topology, source: Machine, target: Machine) -> None:
         self.receiver = Alarm()
         self.sender = Alarm()
         self.is_broken = False
@@ -255,26 +254,11 @@ class Pipe:
         return max((wire.free_at for wire in self._wires()), default=-math.inf) - _AHEAD
 
 
-class Wire:
-    """Carries bytes one after the other, at `rate` bytes per second (None: at once)."""
-
-    def __init__(self, rate: float | None) -> None:
-        self.rate = rate
-        self.free_at = -math.inf
-
-    def book(self, when: float, size: int) -> float:
-        """When `size` bytes that are here at `when` have passed."""
-        if self.rate is None:
-            return when
-        self.free_at = max(self.free_at, when) + size / self.rate
-        return self.free_at
-
-
 def open_streams(
-    net: FakeNetwork,
-    client: FakeHost,
+    net: Topology,
+    client: Machine,
     local: Address,
-    server: FakeHost,
+    server: Machine,
     remote: Address,
     listener: FakeListener,
 ) -> FakeStream:

@@ -16,7 +16,6 @@ from trio.testing import MockClock
 
 from dht_torrent import open_node
 from dht_torrent.config import TorrentConfig
-from dht_torrent.engine.node import TRIM_INTERVAL
 from dht_torrent.engine.torrent import peer as engine_peer
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
@@ -24,6 +23,7 @@ from dht_torrent.engine.torrent.disk import TorrentDisk
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.upkeep import TRIM_INTERVAL
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.peer import connection as peer_connection

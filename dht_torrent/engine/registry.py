@@ -1,0 +1,170 @@
+"""The torrents of a node: each runs in a task and a cancel scope of its own, until it is removed.
+
+What a torrent's end does to others is nothing: its task is confined, its announces are withdrawn,
+and its name is free again when `remove` returns.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import trio
+
+from dht_torrent.engine.resume import Resume
+from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.views import Removal
+from dht_torrent.errors import InputError
+from dht_torrent.ids import InfoHash
+from dht_torrent.magnet import Magnet
+from dht_torrent.metainfo import Metainfo, from_info
+
+RECORD_PATIENCE = 5.0
+"""Seconds that adding a torrent waits for its record to be written, to say so if it cannot be."""
+
+
+class Registry:
+    """All torrents of a node, by infohash, in the order they were added."""
+
+    def __init__(self, context: NodeContext, nursery: trio.Nursery) -> None:
+        """The torrents run in `nursery`."""
+        self.torrents: Mapping[InfoHash, Torrent]
+        self._torrents: dict[InfoHash, Torrent] = {}
+        self.torrents = MappingProxyType(self._torrents)
+        self.warnings: list[str] = []
+        """Of records that could not be restored, a line each."""
+        self._context = context
+        self._nursery = nursery
+        self._scopes: dict[InfoHash, tuple[trio.CancelScope, trio.Event]] = {}
+        context.remove = self.remove
+
+    def find(self, prefix: str) -> Torrent:
+        """The torrent whose hex id begins with `prefix`. Raises InputError if none or many do."""
+        wanted = prefix.lower()
+        if len(wanted) < 4:
+            raise InputError(f"give at least 4 characters of the id, not {prefix!r}")
+        found = [t for t in self._torrents.values() if t.id.startswith(wanted)]
+        if not found:
+            raise InputError(f"no such torrent: {prefix}")
+        if len(found) > 1:
+            raise InputError(f"{prefix} could mean {len(found)} torrents; give more of the id")
+        return found[0]
+
+    async def add(self, torrent: Torrent) -> Torrent:
+        """Run a torrent, which must not be here yet. Returns when its record was written, or
+        `RECORD_PATIENCE` has passed."""
+        scope, ended = trio.CancelScope(), trio.Event()
+
+        async def own() -> None:
+            faults = self._context.faults
+            try:
+                with scope, faults.confined(f"the end of torrent {torrent.id[:8]}"):
+                    try:
+                        await torrent.run()
+                    finally:
+                        self._context.dht.withdraw(torrent.info_hash)
+            finally:
+                self._torrents.pop(torrent.info_hash, None)
+                self._scopes.pop(torrent.info_hash, None)
+                ended.set()
+
+        self._torrents[torrent.info_hash] = torrent
+        self._scopes[torrent.info_hash] = (scope, ended)
+        self._nursery.start_soon(own, name=f"torrent {torrent.id[:8]}")
+        await trio.lowlevel.checkpoint()
+        if torrent.warning is None and self._context.state is not None:
+            with trio.move_on_after(RECORD_PATIENCE):
+                await torrent.recorded.wait()
+        return torrent
+
+    async def remove(self, info_hash: InfoHash, delete_data: bool) -> Removal:
+        """Stop and forget a torrent; see `Node.remove`."""
+        torrent = self._torrents.get(info_hash)
+        if torrent is None:
+            raise InputError(f"no such torrent: {info_hash.hex()}")
+        scope, ended = self._scopes[info_hash]
+        await torrent.forget()
+        scope.cancel()
+        await ended.wait()
+        return await torrent.forget_content(delete=delete_data)
+
+    async def refuse_unfinished(self, path: Path, info_hash: InfoHash) -> None:
+        """Raises InputError if a download of something else is still writing at `path`."""
+
+        def real(paths: Sequence[Path]) -> list[Path]:
+            return [Path(os.path.realpath(one)) for one in paths]
+
+        busy = [
+            torrent
+            for torrent in self._torrents.values()
+            if torrent.state == "downloading" and torrent.info_hash != info_hash
+        ]
+        here, *theirs = await self._context.disk.run(
+            real, [path, *(t.path for t in busy if t.path)]
+        )
+        for torrent, there in zip(busy, theirs, strict=True):
+            if here.is_relative_to(there) or there.is_relative_to(here):
+                raise InputError(
+                    f"{path} is being downloaded, as {torrent.name} ({torrent.id[:8]}); share it "
+                    "when that is complete"
+                )
+
+    def unsaved(self) -> list[str]:
+        """Whose record cannot be written, and would be lost at a restart, in a line or two."""
+        lost = [torrent for torrent in self._torrents.values() if torrent.warning]
+        told = [f"{torrent.name}: {torrent.warning}" for torrent in lost[:1]]
+        if len(lost) > 1:
+            told.append(f"and so it is with {len(lost) - 1} more of the torrents")
+        return told
+
+    async def restore(self, records: Sequence[Resume]) -> None:
+        """Run the torrents of an earlier run again. A record that cannot be used is a warning."""
+        restored: list[Torrent] = []
+        for record in records:
+            with self._context.faults.confined(
+                f"restoring torrent {record.info_hash.hex()[:8]}", ends=self.warnings.append
+            ):
+                restored += await self._restored(record)
+
+        def locate() -> None:
+            for torrent in restored:
+                torrent.locate()
+
+        # Before any of them runs: whose a file is does not depend on who comes first.
+        await self._context.disk.run(locate)
+        for torrent in restored:
+            torrent.hold()
+        for torrent in restored:
+            await self.add(torrent)
+
+    async def _restored(self, record: Resume) -> list[Torrent]:
+        """The torrent of this record, or nothing but a warning."""
+        try:
+            magnet = Magnet.parse(record.magnet)
+            metainfo = await self._remembered(record)
+        except InputError as error:
+            self.warnings.append(f"resume record {record.info_hash.hex()}: {error}")
+            return []
+        return [
+            Torrent(
+                self._context,
+                magnet,
+                record.content,
+                metainfo=metainfo,
+                shared=record.shared,
+                resume=record,
+                select=record.select,
+                sequential=record.sequential,
+            )
+        ]
+
+    async def _remembered(self, record: Resume) -> Metainfo | None:
+        if record.info is None:
+            return None
+        # What the user shares lies on disk under its own names, however awkward.
+        return await self._context.disk.run(
+            from_info, record.info, info_hash=record.info_hash, as_written=record.shared
+        )
