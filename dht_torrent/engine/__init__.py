@@ -1,2 +1,65 @@
 """The engine: the only place that waits. Tasks, sockets, threads and time live here (Trio), and
-each task asks a plain decider of the floor below what to do next."""
+each task asks a plain decider of the floor below what to do next.
+
+Between two `await`s everything happens at once, so deciders need no locks; they are given the time
+and the dice, and return what is to be done. The engine reaches the outside through a network
+(`engine.net.protocols`) and a storage (`storage.protocol`), which tests and the lab replace.
+
+The task tree
+-------------
+Each line is a task, owned by the one above it; cancelling an owner ends all below it. A service
+runs until it is cancelled: there is no start and stop.
+
+    open_node                       engine.node: one nursery; a bug that reaches it ends the node
+    |- a DHT node for each family   engine.dht.node
+    |  |- receiving                 takes datagrams and answers them, waiting for nothing else
+    |  |- timeouts                  engine.dht.transactions
+    |  |- maintenance, refresh      engine.dht.maintenance
+    |  |- bootstrap                 engine.dht.bootstrap, also the change of id (BEP 42)
+    |  |- announcing again          engine.dht.announces
+    |  '- putting items again       engine.dht.items
+    |- listening, for each family   a task for each incoming handshake, until its torrent is known
+    |- saving the DHT's contacts, closing idle files, trimming buffers, rate limits
+    '- a torrent, for each          engine.torrent.torrent: one session after another, or at rest
+       |- connections               engine.torrent.connections: dials, and takes in what arrives
+       |  '- a peer, for each       engine.torrent.peer: the reader, and with it
+       |     '- the writer
+       |- discovery                 engine.torrent.discovery: lookups and announces in the DHT
+       |- extensions                engine.torrent.extensions: those that do something regularly
+       |- the resume record         saved when something has changed
+       |- the exchange              engine.torrent.swarm, once the metadata is known
+       |  |- saving pieces          hashes and writes them in worker threads
+       |  '- choking, haves, requests that are late
+       '- a look at the files       whether somebody else changed them
+
+A DHT lookup runs in the task that asks for it, with a nursery for its queries. The control server
+(`daemon.server`) runs beside the node, in a nursery of `daemon.run`.
+
+How things flow
+---------------
+*A datagram.* `engine.net.sockets` drains the socket and hands what it got to `engine.dht.node`. A
+query goes to `engine.dht.responder`, which sheds floods before it parses, and on to `dht.answer`;
+the response leaves in the same turn. A response is matched in `engine.dht.transactions` by id and
+address, and wakes whoever asked. Either way `dht.table` learns that the contact is alive.
+
+*A block.* The reader in `engine.torrent.peer` receives into a buffer that all connections share;
+`peer.connection` turns bytes into events. The stage of the torrent (`engine.torrent.stages`) takes
+the batch: `engine.torrent.swarm` gives blocks to `torrent.picker`, which copies each once into its
+piece and then says what to request next, in one message for the whole batch. A complete piece goes
+to `engine.torrent.disk`, is hashed and written in a thread, and then announced to all peers. One
+whose hash is wrong goes to `torrent.smart_ban` and is fetched again.
+
+*An upload.* `engine.torrent.uploads` judges a request and queues it at the peer. The writer in
+`engine.torrent.peer` takes a batch within the rate limit, reads it at once if the system has it in
+memory and in a thread if not, and sends headers and blocks together. A choke empties the queue.
+
+*A magnet link.* `given` and `magnet` parse it, `engine.node` adds a torrent in the stage
+FetchingInfo. Discovery and the link's own peers feed `torrent.candidates`; connected peers are
+asked for the info dict (`engine.torrent.metadata`, `torrent.metadata`), which is believed once its
+SHA-1 is right. `engine.torrent.content` then looks at what is on disk (the stage Checking), and the
+exchange begins (Active) with the peers that are connected already.
+
+*A control command.* `cli.main` finds the node through `daemon.control` and asks `daemon.client`,
+which speaks HTTP over the node's Unix socket. `daemon.app` calls one method of the node and
+answers in JSON; there is no logic on the way, so that scripts, tests and commands see the same.
+"""
