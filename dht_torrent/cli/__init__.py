@@ -1,6 +1,8 @@
 """The command line.
 
-main     the commands, and the group they belong to      dht      `dhtnode dht`
-node     options of a node, and how to reach one         sources  torrents as people give them
-view     what people read                                streams  stdout and stderr as they are
+- `main`: `dhtnode` itself: run a node, share, get, create, show
+- `running`: commands that look at a running node, or steer it; `dht`: `dhtnode dht`
+- `node`: options of a node, and how to reach one; `failures`: one line and an exit code
+- `sources`: torrents as people give them; `view`: what people read; `streams`: stdout and stderr as
+  they are
 """

@@ -8,7 +8,6 @@ What is slow to import is imported inside the functions: `--help` must come at o
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 import sys
 from collections.abc import Mapping
@@ -19,17 +18,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dht_torrent import __version__
+from dht_torrent.cli import running, view
 from dht_torrent.cli import streams as cli_streams
-from dht_torrent.cli import view as view
+from dht_torrent.cli.failures import explain
 from dht_torrent.cli.node import (
     Options,
     json_option,
     node_options,
-    parse_rates,
     run_node,
-    running_node,
     running_node_if_any,
-    which_node,
 )
 from dht_torrent.cli.sources import facts_of, write_file
 from dht_torrent.errors import ControlError, DhtTorrentError, InputError
@@ -38,21 +35,8 @@ if TYPE_CHECKING:
     from dht_torrent.daemon.client import Client
     from dht_torrent.daemon.control import Control
     from dht_torrent.engine.node import Node
+
 STOPPED_EARLY = "the node was stopped before the download was complete"
-
-
-# --- errors --------------------------------------------------------------------------------------
-
-
-class _Failure(click.ClickException):
-    """One line on stderr and an exit code."""
-
-    def __init__(self, line: str, code: int) -> None:
-        super().__init__(line)
-        self.exit_code = code  # type: ignore[misc]  # as Click's own subclasses and users do
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"dhtnode: {view.clean(self.message)}", file=file or sys.stderr)
 
 
 class _Commands(click.Group):
@@ -72,33 +56,10 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             raise click.exceptions.Exit(130) from None
         except (DhtTorrentError, OSError, BaseExceptionGroup) as error:
-            failure = _explain(error)
+            failure = explain(error)
             if failure is None:
                 raise
             raise failure from None
-
-
-def _explain(error: BaseException) -> click.ClickException | click.exceptions.Exit | None:
-    """What to tell the user; None for a bug of ours, which shows its traceback."""
-    if isinstance(error, BaseExceptionGroup):
-        told = [_explain(inner) for inner in error.exceptions]
-        return None if None in told else told[0]
-    if isinstance(error, KeyboardInterrupt):
-        return click.exceptions.Exit(130)
-    if isinstance(error, DhtTorrentError):
-        return _Failure(str(error), 2 if isinstance(error, InputError) else 1)
-    if not isinstance(error, OSError) or error.errno in (None, errno.EPIPE):
-        return None
-    reason = (error.strerror or str(error)).lower()
-    if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
-        return _Failure(f"cannot listen: {reason}", 1)
-    if isinstance(error, FileNotFoundError) and error.filename is None:
-        return _Failure("the working directory is gone; change to another, or give full paths", 2)
-    if error.filename is None:
-        return _Failure(reason, 1)
-    return _Failure(
-        f"{os.fsdecode(error.filename)}: {reason}", 1 if error.errno == errno.ENOSPC else 2
-    )
 
 
 # --- the node ------------------------------------------------------------------------------------
@@ -280,142 +241,6 @@ def _wait(client: Client, torrent_id: str) -> Mapping[str, Any]:
     raise ControlError(STOPPED_EARLY)
 
 
-# --- looking at a running node -------------------------------------------------------------------
-
-
-@cli.command()
-@json_option
-@which_node
-def ls(ctx: click.Context, as_json: bool) -> None:
-    """List the torrents."""
-    with running_node(ctx) as client:
-        torrents = client.torrents()
-    view.show(torrents, as_json, lambda: view.torrents_table(torrents))
-
-
-@cli.command()
-@json_option
-@which_node
-def status(ctx: click.Context, as_json: bool) -> None:
-    """How the node is, and why a download is stuck."""
-    with running_node(ctx) as client:
-        node = client.status()
-        torrents = client.torrents()
-    stuck = [
-        {key: torrent[key] for key in ("id", "name", "state", "progress", "error", "why")}
-        for torrent in torrents
-        if torrent["state"] != "seeding"
-    ]
-    view.show({**node, "unfinished": stuck}, as_json, lambda: view.status_text(node, stuck))
-
-
-@cli.command()
-@click.argument("torrent_id", metavar="ID")
-@json_option
-@which_node
-def peers(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
-    """List the peers of a torrent."""
-    with running_node(ctx) as client:
-        found = client.peers(torrent_id)
-    view.show(found, as_json, lambda: view.peers_table(found))
-
-
-@cli.command()
-@click.argument("torrent_id", metavar="ID")
-@json_option
-@which_node
-def files(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
-    """List the files of a torrent."""
-    with running_node(ctx) as client:
-        found = client.files(torrent_id)
-    view.show(found, as_json, lambda: view.files_table(found))
-
-
-# --- steering a running node ---------------------------------------------------------------------
-
-
-@cli.command()
-@click.argument("torrent_id", metavar="ID")
-@click.option("--data", is_flag=True, help="Delete the files it made as well.")
-@json_option
-@which_node
-def rm(ctx: click.Context, torrent_id: str, data: bool, as_json: bool) -> None:
-    """Forget a torrent; its content stays unless --data. What was there before it always stays."""
-    with running_node(ctx) as client:
-        removal = client.remove(torrent_id, data=data)
-    text = view.removal_text(removal) if data else ""
-    view.show(removal, as_json, (lambda: text) if text else None)
-
-
-@cli.command()
-@click.argument("torrent_id", metavar="ID")
-@json_option
-@which_node
-def pause(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
-    """Stop a torrent until it is resumed, also over a restart."""
-    with running_node(ctx) as client:
-        torrent = client.pause(torrent_id)
-    view.show(torrent, as_json)
-    view.warn(torrent)
-
-
-@cli.command()
-@click.argument("torrent_id", metavar="ID")
-@json_option
-@which_node
-def resume(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
-    """Go on with a paused torrent."""
-    with running_node(ctx) as client:
-        torrent = client.resume(torrent_id)
-    view.show(torrent, as_json)
-    view.warn(torrent)
-
-
-@cli.command()
-@click.argument("torrent_id", metavar="ID")
-@json_option
-@which_node
-def recheck(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
-    """Hash what is on disk again."""
-    with running_node(ctx) as client:
-        torrent = client.recheck(torrent_id)
-    view.show(torrent, as_json)
-    view.warn(torrent)
-
-
-@cli.command()
-@click.argument("torrent_id", metavar="[ID]", required=False)
-@click.option("--up", metavar="RATE", help="Send at most this, as 500K or 1.5MiB/s; 0 or 'none'.")
-@click.option("--down", metavar="RATE", help="Receive at most this.")
-@json_option
-@which_node
-def limit(
-    ctx: click.Context, torrent_id: str | None, up: str | None, down: str | None, as_json: bool
-) -> None:
-    """Limit a torrent, or without ID the whole node, and show its limits."""
-    rates = parse_rates(up, down)
-    with running_node(ctx) as client:
-        if rates:
-            limited = client.limit(torrent_id, **rates)
-        elif torrent_id is not None:
-            limited = client.torrent(torrent_id)
-        else:
-            limited = client.status()
-    view.warn(limited)
-    limits = {key: limited[key] for key in ("limit_up", "limit_down")}
-    view.show(limits, as_json, lambda: view.limits_text(limits))
-
-
-@cli.command()
-@json_option
-@which_node
-def stop(ctx: click.Context, as_json: bool) -> None:
-    """End the running node."""
-    with running_node(ctx) as client:
-        client.stop(state_dir=Options.of(ctx).state_dir)
-    view.show({"stopped": True}, as_json)
-
-
 # --- without a node ------------------------------------------------------------------------------
 
 
@@ -452,6 +277,10 @@ def show(source: str, as_json: bool) -> None:
 
     facts = facts_of(read(source))
     view.show(facts, as_json, lambda: view.facts_text(facts))
+
+
+for command in running.COMMANDS:
+    cli.add_command(command)
 
 
 def main() -> None:

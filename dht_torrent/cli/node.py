@@ -103,7 +103,7 @@ def _at_home(find: Callable[[], Path]) -> Path | None:
 
 def parse_rates(up: str | None, down: str | None) -> dict[str, int | None]:
     """Bytes per second by direction, of what was given. Raises InputError."""
-    from dht_torrent.config import parse_rate
+    from dht_torrent.rates import parse_rate
 
     given = {"up": up, "down": down}
     return {way: parse_rate(text) for way, text in given.items() if text is not None}

@@ -24,8 +24,8 @@ from typing import Final
 from rich.console import Console
 from rich.progress import Progress
 
-from dht_torrent.config import parse_rate
 from dht_torrent.errors import InputError
+from dht_torrent.rates import parse_rate
 
 Cell = str | int | float | bool | None
 

@@ -1,0 +1,147 @@
+"""Commands that look at a running node, or steer it: each one request and one view of the
+answer."""
+
+from __future__ import annotations
+
+import click
+
+from dht_torrent.cli import view
+from dht_torrent.cli.node import Options, json_option, parse_rates, running_node, which_node
+
+# --- looking at a running node -------------------------------------------------------------------
+
+
+@click.command()
+@json_option
+@which_node
+def ls(ctx: click.Context, as_json: bool) -> None:
+    """List the torrents."""
+    with running_node(ctx) as client:
+        torrents = client.torrents()
+    view.show(torrents, as_json, lambda: view.torrents_table(torrents))
+
+
+@click.command()
+@json_option
+@which_node
+def status(ctx: click.Context, as_json: bool) -> None:
+    """How the node is, and why a download is stuck."""
+    with running_node(ctx) as client:
+        node = client.status()
+        torrents = client.torrents()
+    stuck = [
+        {key: torrent[key] for key in ("id", "name", "state", "progress", "error", "why")}
+        for torrent in torrents
+        if torrent["state"] != "seeding"
+    ]
+    view.show({**node, "unfinished": stuck}, as_json, lambda: view.status_text(node, stuck))
+
+
+@click.command()
+@click.argument("torrent_id", metavar="ID")
+@json_option
+@which_node
+def peers(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
+    """List the peers of a torrent."""
+    with running_node(ctx) as client:
+        found = client.peers(torrent_id)
+    view.show(found, as_json, lambda: view.peers_table(found))
+
+
+@click.command()
+@click.argument("torrent_id", metavar="ID")
+@json_option
+@which_node
+def files(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
+    """List the files of a torrent."""
+    with running_node(ctx) as client:
+        found = client.files(torrent_id)
+    view.show(found, as_json, lambda: view.files_table(found))
+
+
+# --- steering a running node ---------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("torrent_id", metavar="ID")
+@click.option("--data", is_flag=True, help="Delete the files it made as well.")
+@json_option
+@which_node
+def rm(ctx: click.Context, torrent_id: str, data: bool, as_json: bool) -> None:
+    """Forget a torrent; its content stays unless --data. What was there before it always stays."""
+    with running_node(ctx) as client:
+        removal = client.remove(torrent_id, data=data)
+    text = view.removal_text(removal) if data else ""
+    view.show(removal, as_json, (lambda: text) if text else None)
+
+
+@click.command()
+@click.argument("torrent_id", metavar="ID")
+@json_option
+@which_node
+def pause(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
+    """Stop a torrent until it is resumed, also over a restart."""
+    with running_node(ctx) as client:
+        torrent = client.pause(torrent_id)
+    view.show(torrent, as_json)
+    view.warn(torrent)
+
+
+@click.command()
+@click.argument("torrent_id", metavar="ID")
+@json_option
+@which_node
+def resume(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
+    """Go on with a paused torrent."""
+    with running_node(ctx) as client:
+        torrent = client.resume(torrent_id)
+    view.show(torrent, as_json)
+    view.warn(torrent)
+
+
+@click.command()
+@click.argument("torrent_id", metavar="ID")
+@json_option
+@which_node
+def recheck(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
+    """Hash what is on disk again."""
+    with running_node(ctx) as client:
+        torrent = client.recheck(torrent_id)
+    view.show(torrent, as_json)
+    view.warn(torrent)
+
+
+@click.command()
+@click.argument("torrent_id", metavar="[ID]", required=False)
+@click.option("--up", metavar="RATE", help="Send at most this, as 500K or 1.5MiB/s; 0 or 'none'.")
+@click.option("--down", metavar="RATE", help="Receive at most this.")
+@json_option
+@which_node
+def limit(
+    ctx: click.Context, torrent_id: str | None, up: str | None, down: str | None, as_json: bool
+) -> None:
+    """Limit a torrent, or without ID the whole node, and show its limits."""
+    rates = parse_rates(up, down)
+    with running_node(ctx) as client:
+        if rates:
+            limited = client.limit(torrent_id, **rates)
+        elif torrent_id is not None:
+            limited = client.torrent(torrent_id)
+        else:
+            limited = client.status()
+    view.warn(limited)
+    limits = {key: limited[key] for key in ("limit_up", "limit_down")}
+    view.show(limits, as_json, lambda: view.limits_text(limits))
+
+
+@click.command()
+@json_option
+@which_node
+def stop(ctx: click.Context, as_json: bool) -> None:
+    """End the running node."""
+    with running_node(ctx) as client:
+        client.stop(state_dir=Options.of(ctx).state_dir)
+    view.show({"stopped": True}, as_json)
+
+
+COMMANDS = (ls, status, peers, files, rm, pause, resume, recheck, limit, stop)
