@@ -251,7 +251,15 @@ class TorrentConfig:
     random_first_pieces: int = 4
     """Pieces chosen at random before rarest-first begins (BEP 3; libtorrent)."""
     max_open_bytes: int = 24 * 1024 * 1024
-    """Bytes of pieces being assembled or waiting for the disk. When full, no piece is opened."""
+    """Bytes of pieces of one torrent being assembled or waiting for the disk. When full, no piece
+    is opened but a second one."""
+    max_piece_in_memory: int = 16 * 1024 * 1024
+    """Bytes of the largest piece that is assembled in memory; a larger one is assembled on the
+    disk, which costs a second write of it. Clients that choose the length of pieces by themselves
+    choose no greater one."""
+    spill_batch: int = 256 * 1024
+    """Bytes written there at once. What a spilled piece may take of the memory, however full it
+    is; and then the only piece a torrent has open."""
     endgame_copies: int = 3
     """Peers one block may be asked from in the endgame."""
     unchoke_interval: float = 10.0
@@ -360,6 +368,10 @@ class Config:
     max_connections: int = 200
     """Connections of all torrents together (libtorrent); fewer, with a warning, where the process
     may not open so many descriptors (RLIMIT_NOFILE)."""
+    piece_memory: int = 96 * 1024 * 1024
+    """Bytes of pieces being assembled or waiting for the disk, all torrents together: four torrents
+    at full speed (`max_open_bytes`). When full, each torrent has one piece open, on the disk if it
+    is larger than `spill_batch`."""
     limit_up: int | None = None
     """Bytes per second all torrents together may send, headers of messages included; None is no
     limit."""

@@ -44,6 +44,7 @@ from dht_torrent.ids import Address, InfoHash, NodeId
 from dht_torrent.metainfo import Magnet, Metainfo
 from dht_torrent.relief import descriptors_left
 from dht_torrent.storage import Descriptors, FileStorage, Storage
+from dht_torrent.torrent.memory import PieceMemory
 from dht_torrent.torrent.metadata import MetadataMemory
 from dht_torrent.torrent.pieces import BufferPool
 from dht_torrent.torrent.selection import check_selection
@@ -343,7 +344,7 @@ async def open_node(
             client=f"dht_torrent {dht_torrent.__version__}",
             open_storage=open_storage or _file_storage(config, descriptors),
             buffer=memoryview(bytearray(config.peer.receive_buffer)),
-            piece_buffers=BufferPool(config.torrent.max_open_bytes),
+            piece_memory=PieceMemory(config.piece_memory, spare=config.torrent.max_open_bytes),
             send_buffers=BufferPool(SPARE_SEND_BUFFERS),
             descriptors=descriptors,
             metadata=MetadataMemory(config.peer.max_metadata_held),

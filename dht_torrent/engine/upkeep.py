@@ -72,5 +72,5 @@ async def trim_buffers(context: NodeContext) -> None:
     """Give back memory that no download and no upload needs any more."""
     while True:
         await trio.sleep(TRIM_INTERVAL)
-        context.piece_buffers.trim()
+        context.piece_memory.spare.trim()
         context.send_buffers.trim()

@@ -5,6 +5,7 @@ writes must not overlap.
 
 protocol     what the engine asks of a storage        memory   content in memory, for the lab
 files        content in real files
+scratch      room for what is not verified yet
 folder       the only way to a file: no link followed on it
 descriptors  the files that all torrents of a node have open: few at once
 """

@@ -24,7 +24,8 @@ from dht_torrent.relief import NO_DESCRIPTORS, relieved
 from dht_torrent.storage.descriptors import Descriptors
 from dht_torrent.storage.folder import Folder, Parts, fail
 from dht_torrent.storage.owners import CLOSED, KEEP, NEW, OWN, Place, may_write
-from dht_torrent.storage.protocol import ContentSurvey, FileStamp
+from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Scratch
+from dht_torrent.storage.scratch import FileScratch
 from dht_torrent.syscalls import UNSUPPORTED, flush, free_space, read_at
 
 _T = TypeVar("_T")
@@ -268,6 +269,12 @@ class FileStorage:
             if file.length == 0 and not file.pad and self.access[index] in (NEW, OWN):
                 with self._using(index, write=True) as fd:
                     os.ftruncate(fd, 0)
+
+    def scratch(self) -> Scratch:
+        try:
+            return FileScratch(self._relieved(self._folder.make_unnamed), self._folder.base)
+        except OSError as exc:  # no descriptors left, or no folder
+            fail(self._folder.base, exc)
 
     def _missing_bytes(self) -> int:
         """Bytes that have no block on the disk yet: what is written over costs no space."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from typing import Final, NoReturn
 
 from dht_torrent.errors import StorageError
 from dht_torrent.relief import NO_DESCRIPTORS
+from dht_torrent.syscalls import UNSUPPORTED
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a planted FIFO must fail, not wait. It means nothing for regular files.
@@ -23,6 +25,11 @@ _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 # What trying again does not mend: somebody has to do something about the file.
 _LASTING: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
+
+_UNNAMED: int | None = getattr(os, "O_TMPFILE", None)
+# A kernel that does not know the flag takes it for opening a folder in order to write to it.
+_NO_UNNAMED: Final = UNSUPPORTED | {errno.EISDIR, errno.ENOENT}
+_numbers = itertools.count()
 
 Parts = tuple[str, ...]
 """The components of a path below the folder."""
@@ -57,6 +64,38 @@ class Folder:
                 f"{self.path(parts)}: a file or a link has appeared there, and is not this "
                 "torrent's; move it away, or choose another --output"
             ) from None
+
+    def make_unnamed(self) -> int:
+        """A descriptor of a new file of this file system that has no name. Raises StorageError,
+        OSError."""
+        folder = self.open_folder((), create=True)
+        try:
+            if _UNNAMED is not None:
+                try:
+                    return os.open(".", _UNNAMED | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=folder)
+                except OSError as exc:
+                    if exc.errno not in _NO_UNNAMED:
+                        raise
+            # Not every file system has that. A name, for a moment.
+            while True:
+                name = f".{os.getpid()}-{next(_numbers)}.part"
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+                try:
+                    fd = os.open(name, _FILE | flags, 0o600, dir_fd=folder)
+                except FileExistsError:
+                    continue
+                try:
+                    os.unlink(name, dir_fd=folder)
+                except BaseException:
+                    os.close(fd)
+                    raise
+                return fd
+        except OSError as exc:
+            if exc.errno in NO_DESCRIPTORS:
+                raise
+            fail(self.base, exc)
+        finally:
+            os.close(folder)
 
     def _open(self, parts: Parts, flags: int) -> int:
         folder = self.open_folder(parts[:-1], create=bool(flags & os.O_CREAT))

@@ -8,7 +8,7 @@ from pathlib import Path
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import Geometry
 from dht_torrent.storage.owners import NEW, OWN, may_write
-from dht_torrent.storage.protocol import ContentSurvey, FileStamp
+from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Scratch
 
 
 class MemoryStorage:
@@ -34,7 +34,7 @@ class MemoryStorage:
         self._changes = [0] * len(geometry.files)
 
     def read(self, offset: int, length: int) -> bytes:
-        self._step("read")
+        self.step("read")
         for span in self._geometry.spans(offset, length):
             file = self._geometry.files[span.file]
             if not file.pad and span.offset + span.length > (self._sizes[span.file] or 0):
@@ -55,7 +55,7 @@ class MemoryStorage:
         return True
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        self._step("write")
+        self.step("write")
         view = memoryview(data)
         written = 0
         for span in self._geometry.spans(offset, len(view)):
@@ -83,7 +83,7 @@ class MemoryStorage:
                 raise StorageError("no space left in memory", disk_full=True)
 
     def sync(self) -> None:
-        self._step("sync")
+        self.step("sync")
 
     def stamps(self) -> tuple[FileStamp | None, ...]:
         return tuple(
@@ -126,6 +126,9 @@ class MemoryStorage:
                 f"{wanted} bytes are needed and {self.space} are free", disk_full=True
             )
 
+    def scratch(self) -> Scratch:
+        return _MemoryScratch(self)
+
     def delete(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             file = self._geometry.files[number]
@@ -136,9 +139,40 @@ class MemoryStorage:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def _step(self, what: str) -> None:
+    def step(self, what: str) -> None:
+        """A call that may fail."""
         if self.fail_at is not None:
             self.fail_at -= 1
             if self.fail_at == 0:
                 self.fail_at = None
                 raise StorageError(f"injected: this {what} fails")
+
+
+class _MemoryScratch:
+    """Takes its space, and its faults, from the content's memory."""
+
+    def __init__(self, content: MemoryStorage) -> None:
+        self._content = content
+        self._data = bytearray()
+
+    def write(self, offset: int, data: memoryview) -> None:
+        content = self._content
+        content.step("write")
+        more = max(0, offset + len(data) - len(self._data))
+        if content.space is not None:
+            if more > content.space:
+                raise StorageError("no space left in memory", disk_full=True)
+            content.space -= more
+        self._data += bytes(more)
+        self._data[offset : offset + len(data)] = data
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        self._content.step("read")
+        if offset + len(buffer) > len(self._data):
+            raise StorageError("a piece has lost its end")
+        buffer[:] = self._data[offset : offset + len(buffer)]
+
+    def close(self) -> None:
+        if self._content.space is not None:
+            self._content.space += len(self._data)
+        self._data = bytearray()

@@ -31,6 +31,23 @@ class ContentSurvey:
     """Where the file system it lies in is mounted; None when that means nothing."""
 
 
+class Scratch(Protocol):
+    """Room for bytes that nobody has verified, beside the content. What was never written reads as
+    zeros, or not at all."""
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Raises StorageError."""
+        ...
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill all of `buffer`. Raises StorageError."""
+        ...
+
+    def close(self) -> None:
+        """Give up all of it."""
+        ...
+
+
 class Storage(Protocol):
     """The content of one torrent. Offsets run through all files, as pieces do.
 
@@ -109,6 +126,11 @@ class Storage(Protocol):
         `needed` is how many bytes are still to be written; None means all that is not there yet.
         Raises StorageError, with `disk_full` when that many are not free.
         """
+        ...
+
+    def scratch(self) -> Scratch:
+        """New room on the disk that `create` prepared. It is gone when it is closed, or when the
+        process ends in whatever way. Raises StorageError."""
         ...
 
     def delete(self, numbers: Iterable[int]) -> None:

@@ -3,8 +3,8 @@
     missing --next_requests--> open --received--> pending --verified--> have --lost--> missing
        ^------------------------'-----------failed---'
 
-*Open*: being assembled, some blocks requested. *Pending*: assembled, at the disk. Bytes of open
-and pending pieces together stay below `max_open_bytes`: a slow disk slows the asking.
+*Open*: being assembled, some blocks requested. *Pending*: assembled, at the disk. What open and
+pending pieces take of the memory is bounded (`memory`): a slow disk slows the asking.
 
 What a peer with room is asked for, in this order:
 
@@ -33,7 +33,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterable
 from enum import Enum
-from itertools import compress, islice
+from itertools import islice
 from operator import and_
 from typing import Literal, NamedTuple
 
@@ -41,9 +41,10 @@ from dht_torrent.config import TorrentConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.torrent.availability import Rarity
+from dht_torrent.torrent.memory import PieceMemory, TorrentMemory
 from dht_torrent.torrent.missing import Missing
 from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE, PeerPieces
-from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, BufferPool, OpenPiece
+from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, Chunk, OpenPiece
 
 SOLO_PATIENCE = 10.0
 """Seconds a peer may hold a solo piece while another that could have it is idle; doubles each time
@@ -75,9 +76,13 @@ class Received(NamedTuple):
     """*duplicate*: was asked for, is not needed any more; waste, and nobody's offence. *unwanted*:
     this peer was never asked for it, or not for this length."""
     piece: OpenPiece | None = None
-    """The piece this block completed: verify it, then say `verified` or `failed`."""
+    """If there is no `chunk`: this block completed it. Verify it, then say `verified` or
+    `failed`."""
     cancels: tuple[tuple[int, Block], ...] = ()
     """Peers that were asked for this block as well; their requests count as given back."""
+    chunk: Chunk | None = None
+    """Blocks of `piece` to be put on the disk, unverified. Then say
+    `stored` or `not_stored`."""
 
 
 _DUPLICATE = Received("duplicate")
@@ -94,9 +99,10 @@ class Picker:
         config: TorrentConfig,
         rng: random.Random,
         *,
-        pool: BufferPool | None = None,
+        memory: PieceMemory | None = None,
     ) -> None:
-        """`have` is kept and updated. Every piece is wanted until `select` says otherwise."""
+        """`have` is kept and updated. Every piece is wanted until `select` says otherwise.
+        `memory` is shared with other torrents; without it there is no bound but the config's."""
         count = geometry.piece_count
         self.have = have
         self.sequential = False
@@ -105,11 +111,9 @@ class Picker:
         """Wanted pieces we do not have."""
         self.bytes_left = 0
         """The same in bytes."""
-        self.open_bytes = 0
-        """Bytes of pieces being assembled or at the disk."""
         self._geometry = geometry
         self._config = config
-        self._pool = pool or BufferPool(config.max_open_bytes)
+        self._memory = TorrentMemory(memory or PieceMemory(1 << 62, config.max_open_bytes), config)
         self._state = have.flags.translate(bytes.maketrans(b"\x00\x01", bytes((_MISSING, _HAVE))))
         self._wanted = Bitfield.full(count)
         self._peers: dict[int, PeerPieces] = {}
@@ -127,8 +131,8 @@ class Picker:
         """The exchange is over, and no disk thread reads a piece any more: all buffers go back to
         the pool. Call nothing afterwards but what asks."""
         for piece in (*self._open.values(), *self._pending.values()):
-            self._recycle(piece)
-        self.open_bytes = 0
+            self._memory.close(piece)
+        self._memory.release()
         for kept in (self._open, self._pending, self._partial, self._orphans, self._peers):
             kept.clear()
 
@@ -255,13 +259,41 @@ class Picker:
         self._recount()
         return cancels
 
+    @property
+    def open_bytes(self) -> int:
+        """Bytes of memory for pieces being assembled or at the disk."""
+        return self._memory.used
+
+    def spills(self) -> bool:
+        """Lies any piece on the disk, unverified, or is on its way there?"""
+        return self._memory.spills
+
+    def stored(self, piece: OpenPiece, chunk: Chunk) -> bool:
+        """These blocks are on the disk. True: now all of the piece is: verify it there, then say
+        `verified` or `failed`."""
+        assert piece.spill is not None
+        self._memory.landed(piece.spill, chunk)
+        return self._pending.get(piece.index) is piece and not piece.spill.chunks_away
+
+    def not_stored(self, piece: OpenPiece, chunk: Chunk) -> list[tuple[int, Block]]:
+        """The disk could not take these blocks: the piece is missing again. Returns its requests,
+        to be cancelled."""
+        assert piece.spill is not None
+        self._memory.landed(piece.spill, chunk)
+        cancels = []
+        if self._pending.get(piece.index) is piece:
+            self.failed(piece.index)
+        elif self._open.get(piece.index) is piece:
+            cancels = self._withdraw(piece)
+            self._close(piece)
+        return cancels
+
     def verified(self, index: int) -> None:
         """A pending piece matched its hash and is stored. Its buffer goes back to the pool: nobody,
         a disk thread included, may still read it."""
         piece = self._pending.pop(index)
-        self.open_bytes -= piece.size
         self._let_go(piece)
-        self._recycle(piece)
+        self._memory.close(piece)
         self._taken_away.pop(index, None)
         self._state[index] = _HAVE
         self.have.add(index)
@@ -327,7 +359,8 @@ class Picker:
             if piece is None:
                 self._last_resorts(source, room, now, found)
                 break
-            self._take(source, piece, room, now, found)
+            if not self._take(source, piece, room, now, found):
+                break
         return found
 
     def received(
@@ -344,14 +377,18 @@ class Picker:
             return self._not_outstanding(source, index, begin, data)
         piece = self._open[index]
         number = begin // BLOCK
-        piece.buffer[begin : begin + size] = data
+        chunk = None
+        if piece.spill is None:
+            piece.buffer[begin : begin + size] = data
+        else:
+            chunk = self._memory.put(piece.spill, begin, data)
         copies = piece.blocks[number]
         piece.blocks[number] = RECEIVED
         piece.senders[number] = peer
         piece.left -= 1
-        if copies == 1 and piece.left:
+        if copies == 1 and piece.left and chunk is None:
             return None
-        return self._settled(piece, Block(index, begin, size), copies > 1)
+        return self._settled(piece, Block(index, begin, size), copies > 1, chunk)
 
     def rejected(self, peer: int, block: tuple[int, int, int]) -> bool:
         """BEP 6 reject. For an outstanding request: free again, and this peer is not asked for that
@@ -427,9 +464,10 @@ class Picker:
                     and source.can(piece.index, now)
                 ):
                     cancels += self._take_away(piece)
-                    mine = self._open_piece(source, piece.index, now)
-                    if alone:
-                        self._reserve(source, mine)
+                    if self._fits(piece.index):
+                        mine = self._open_piece(source, piece.index, now)
+                        if alone:
+                            self._reserve(source, mine)
                     break
         return cancels
 
@@ -485,7 +523,8 @@ class Picker:
         if piece is None:
             index = self._give_up_idle(source, now)
             if index is not None:
-                piece = self._open_piece(source, index, now)
+                if self._fits(index):
+                    piece = self._open_piece(source, index, now)
             elif self._make_way_for(source, now):
                 piece = self._new_for(source, now)
         if piece is not None:
@@ -548,11 +587,7 @@ class Picker:
         return withdrawn
 
     def _fits(self, index: int) -> bool:
-        # Two pieces whatever their size: one assembles while the other is written.
-        return (
-            self.open_bytes + self._geometry.piece_size(index) <= self._config.max_open_bytes
-            or len(self._open) + len(self._pending) < 2
-        )
+        return self._memory.fits(self._geometry.piece_size(index))
 
     def _last_resorts(self, source: PeerPieces, room: int, now: float, found: list[Block]) -> None:
         for piece in list(self._partial.values()):
@@ -586,12 +621,13 @@ class Picker:
                 and source.can(piece.index, now)
             ):
                 self._close(piece)
-                return self._open_piece(source, piece.index, now)
+                fits = self._fits(piece.index)
+                return self._open_piece(source, piece.index, now) if fits else None
         return None
 
     def _make_way_for(self, source: PeerPieces, now: float) -> bool:
         """For a peer with nothing to do because orphans it lacks fill the memory: give one up."""
-        if self._pending or not self._orphans:
+        if self._pending or self._memory.settling or not self._orphans:
             return False
         index = self._missing.choose(source, now, sequential=self.sequential)
         if index is None or self._fits(index):
@@ -660,15 +696,13 @@ class Picker:
     # -- open pieces ----------------------------------------------------------------------------
 
     def _open_piece(self, source: PeerPieces, index: int, now: float) -> OpenPiece:
-        size = self._geometry.piece_size(index)
-        piece = OpenPiece(index, size, self._pool.take(size))
+        piece = self._memory.open(index, self._geometry.piece_size(index))
         piece.opened_at = now
         self._state[index] = _OPEN
         piece.avoid = self._missing.remove(index)
         if piece.avoid is not None:
             piece.solo = source.key
             self._solo[index] = piece
-        self.open_bytes += size
         self._open[index] = self._partial[index] = piece
         self._own(source, piece)
         return piece
@@ -690,21 +724,27 @@ class Picker:
 
     def _take(
         self, source: PeerPieces, piece: OpenPiece, room: int, now: float, found: list[Block]
-    ) -> None:
-        """Requests free blocks of `piece` until `found` has `room` of them."""
-        index, blocks, size = piece.index, piece.blocks, len(piece.buffer)
+    ) -> int:
+        """Requests free blocks of `piece` until `found` has `room` of them. Returns how many; none
+        if there is no memory for them."""
+        index, blocks, size = piece.index, piece.blocks, piece.size
         count = min(room - len(found), piece.free)
+        if piece.spill is not None:
+            count = self._memory.grant(piece.spill, count)
+            if not count:
+                return 0
         new = tuple.__new__  # a NamedTuple's own constructor takes three times as long
-        if blocks.find(0) == len(blocks) - piece.free:
+        first = blocks.find(0)
+        if first == len(blocks) - piece.free:
             # The free blocks are the tail, as with every piece of one worker.
-            first = len(blocks) - piece.free
             blocks[first : first + count] = b"\x01" * count
             begins: Iterable[int] = range(first * BLOCK, (first + count) * BLOCK, BLOCK)
         else:
-            numbers = list(islice(compress(range(len(blocks)), map((0).__eq__, blocks)), count))
-            for number in numbers:
-                blocks[number] = 1
-            begins = [number * BLOCK for number in numbers]
+            begins = []
+            for _ in range(count):  # a piece may have thousands of blocks, and few of them free
+                blocks[first] = 1
+                begins.append(first * BLOCK)
+                first = blocks.find(0, first + 1)
         taken = [new(Block, (index, begin, BLOCK)) for begin in begins]
         begin = taken[-1].begin
         if begin + BLOCK > size:
@@ -714,6 +754,7 @@ class Picker:
         piece.free -= count
         if not piece.free:
             self._all_taken(piece)
+        return count
 
     def _all_taken(self, piece: OpenPiece) -> None:
         self._partial.pop(piece.index, None)
@@ -738,6 +779,8 @@ class Picker:
         number = block[1] // BLOCK
         piece.blocks[number] -= 1
         if piece.blocks[number] == 0:
+            if piece.spill is not None:
+                self._memory.waive(piece.spill)
             piece.free += 1
             if piece.free == 1:
                 self._partial[piece.index] = self._orphans[piece.index] = piece
@@ -765,10 +808,9 @@ class Picker:
 
     def _missing_again(self, piece: OpenPiece) -> None:
         index = piece.index
-        self.open_bytes -= piece.size
         self._state[index] = _MISSING
         self._let_go(piece)
-        self._recycle(piece)
+        self._memory.close(piece)
         if piece.avoid is not None and self._wanted.flags[index]:
             self._missing.add_broken(index, piece.avoid)
         else:
@@ -779,12 +821,6 @@ class Picker:
             for source in self._peers.values():
                 source.exhausted = False
             self._missing.add(index)
-
-    def _recycle(self, piece: OpenPiece) -> None:
-        self._pool.give(piece.storage)
-        # Whoever still holds the piece must not reach the next one's bytes through it.
-        piece.storage = bytearray()
-        piece.buffer = memoryview(piece.storage)
 
     def _not_outstanding(
         self, source: PeerPieces, index: int, begin: int, data: bytes | memoryview
@@ -799,8 +835,13 @@ class Picker:
                 return _DUPLICATE
             if piece.solo not in (None, source.key):
                 return _DUPLICATE
-            piece.buffer[begin : begin + len(data)] = data
-            copies = piece.blocks[number]
+            copies, chunk = piece.blocks[number], None
+            if piece.spill is None:
+                piece.buffer[begin : begin + len(data)] = data
+            elif not copies and not self._memory.grant(piece.spill, 1):
+                return _DUPLICATE  # there is no memory for it
+            else:
+                chunk = self._memory.put(piece.spill, begin, data)
             piece.blocks[number] = RECEIVED
             piece.senders[number] = source.key
             piece.left -= 1
@@ -808,7 +849,7 @@ class Picker:
                 piece.free -= 1
                 if not piece.free:
                     self._all_taken(piece)
-            return self._settled(piece, Block._make(block), copies > 0)
+            return self._settled(piece, Block._make(block), copies > 0, chunk)
         for asked in source.outstanding:
             if asked[0] == index and asked[1] == begin:
                 # The right place, a wrong length: the request is as good as refused.
@@ -819,8 +860,11 @@ class Picker:
                 break
         return _UNWANTED
 
-    def _settled(self, piece: OpenPiece, block: Block, asked_elsewhere: bool) -> Received | None:
-        """A block was accepted that others were asked for too, or that completed its piece."""
+    def _settled(
+        self, piece: OpenPiece, block: Block, asked_elsewhere: bool, chunk: Chunk | None
+    ) -> Received | None:
+        """A block was accepted that others were asked for too, or that completed its piece, or a
+        chunk of it."""
         cancels = []
         if asked_elsewhere:
             for other in self._peers.values():
@@ -828,12 +872,16 @@ class Picker:
                     other.remember_late(block)
                     cancels.append((other.key, block))
         if piece.left:
-            return Received("accepted", None, tuple(cancels)) if cancels else None
+            if chunk is None and not cancels:
+                return None
+            return Received("accepted", piece if chunk else None, tuple(cancels), chunk)
         del self._open[piece.index]
         self._solo.pop(piece.index, None)
         self._state[piece.index] = _PENDING
         self._pending[piece.index] = piece
-        return Received("accepted", piece, tuple(cancels))
+        if piece.spill is not None and chunk is None:
+            chunk = self._memory.flush(piece.spill)
+        return Received("accepted", piece, tuple(cancels), chunk)
 
     # -- availability ---------------------------------------------------------------------------
 

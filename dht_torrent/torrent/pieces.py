@@ -1,7 +1,8 @@
-"""A piece being assembled lives in one buffer, and each payload byte is copied into it once.
+"""A piece being assembled lives in one buffer, and each payload byte is copied into it once; or
+else it is spilled: its blocks go to the disk in the order in which they come, a chunk at a time.
 
-The sets of pieces peers talk about (`Bitfield`), the request unit (`Block`), and the memory pieces
-are assembled in (`OpenPiece`, `BufferPool`).
+The sets of pieces peers talk about (`Bitfield`), the request unit (`Block`), and what pieces are
+assembled in (`OpenPiece`, `Spill`, `BufferPool`). Which of the two a piece is `memory` decides.
 """
 
 from __future__ import annotations
@@ -150,6 +151,64 @@ class Bitfield:
         return f"<Bitfield {self.count}/{len(self.flags)}>"
 
 
+class Chunk:
+    """Blocks of a spilled piece that are on their way to the disk, in the order they came."""
+
+    __slots__ = ("blocks", "buffer", "filled", "runs")
+
+    def __init__(self, buffer: bytearray) -> None:
+        """`buffer` has room for at least one block."""
+        self.buffer = buffer
+        self.filled = 0
+        """Bytes of it in use."""
+        self.blocks = 0
+        self.runs: list[tuple[int, int]] = []
+        """Where in the piece each run begins, and its length; one after the other in the buffer."""
+
+    @property
+    def full(self) -> bool:
+        """Might there be no room for another block?"""
+        return self.filled + BLOCK > len(self.buffer)
+
+    def put(self, begin: int, data: bytes | memoryview) -> None:
+        """Add a block."""
+        size = len(data)
+        self.buffer[self.filled : self.filled + size] = data
+        self.filled += size
+        self.blocks += 1
+        if self.runs and sum(self.runs[-1]) == begin:
+            self.runs[-1] = (self.runs[-1][0], self.runs[-1][1] + size)
+        else:
+            self.runs.append((begin, size))
+
+    def parts(self) -> Iterator[tuple[int, memoryview]]:
+        """Each run: where it begins in the piece, and its bytes."""
+        at, view = 0, memoryview(self.buffer)
+        for begin, size in self.runs:
+            yield begin, view[at : at + size]
+            at += size
+
+
+class Spill:
+    """How a spilled piece comes to lie on the disk: unverified, and apart from the content."""
+
+    __slots__ = ("away", "chunk", "chunks_away", "closed", "held", "slot")
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        """Its place in the torrent's scratch space, which is its own until it is closed and no
+        chunk is away any more."""
+        self.chunk: Chunk | None = None
+        """What came since the last chunk was full."""
+        self.held = 0
+        """Blocks that were asked for, or are here and not on the disk yet."""
+        self.away = 0
+        """Of these, blocks in chunks that were given to the disk ..."""
+        self.chunks_away = 0
+        """... and how many chunks these are."""
+        self.closed = False
+
+
 class OpenPiece:
     """A piece being assembled, or assembled and waiting for the disk."""
 
@@ -163,21 +222,28 @@ class OpenPiece:
         "opened_at",
         "owner",
         "senders",
+        "size",
         "solo",
+        "spill",
         "storage",
     )
 
-    def __init__(self, index: int, size: int, storage: bytearray) -> None:
-        """`storage` has at least `size` bytes; the piece uses the first `size` of them."""
+    def __init__(
+        self, index: int, size: int, storage: bytearray, spill: Spill | None = None
+    ) -> None:
+        """`storage` has at least `size` bytes, of which the piece uses the first; or none, if the
+        piece is to `spill`."""
         count = -(-size // BLOCK)
         self.index = index
+        self.size = size
+        self.spill = spill
         self.storage = storage
         self.buffer = memoryview(storage)[:size]
-        """Exactly the piece's bytes."""
+        """Exactly the piece's bytes; none if it is spilled."""
         self.blocks = bytearray(count)
         """Each block: 0 unrequested, 1-254 peers asked, RECEIVED."""
         self.senders = [NOBODY] * count
-        """Who sent the copy of each block that is in the buffer."""
+        """Who sent the copy of each block that is here."""
         self.left = count
         """Blocks not received."""
         self.free = count
@@ -189,10 +255,6 @@ class OpenPiece:
         self.solo: int | None = None
         """The only peer that may send any of it, so that its hash judges that peer alone."""
         self.opened_at = 0.0
-
-    @property
-    def size(self) -> int:
-        return len(self.buffer)
 
     def __repr__(self) -> str:
         return f"<OpenPiece {self.index}: {self.left} of {len(self.blocks)} blocks left>"
@@ -238,15 +300,18 @@ class BufferPool:
             return
         self._spare.setdefault(size, []).append(buffer)
         self._held += size
-        while self._held > self._limit:
-            other = next(iter(self._spare))
-            self._drop(other, 1)
+        self.shrink(self._limit)
 
     def trim(self) -> None:
         """Give up the buffers that nobody needed since the last call."""
         for size, unneeded in self._idle.items():
             self._drop(size, unneeded)
         self._idle = {size: len(spare) for size, spare in self._spare.items()}
+
+    def shrink(self, limit: int) -> None:
+        """Give up what is held beyond `limit` bytes."""
+        while self._held > max(0, limit):
+            self._drop(next(iter(self._spare)), 1)
 
     def _drop(self, size: int, count: int) -> None:
         spare = self._spare.get(size, [])

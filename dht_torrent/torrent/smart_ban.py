@@ -74,38 +74,45 @@ class SmartBan:
         attempts = self._attempts.get(index, ())
         return frozenset(sender for attempt in attempts for sender in attempt.senders)
 
-    def failed(self, piece: OpenPiece) -> list[int]:
-        """The piece did not match its hash. Call before its buffer is reused. Returns the guilty:
-        the only sender. If there were several, that will be told when the piece passes."""
+    def doubts(self, index: int) -> bool:
+        """Did an attempt at this piece fail, of which it is not known yet who is to blame? Then
+        `passed` will ask for the digests of its blocks."""
+        return index in self._attempts
+
+    def failed(self, piece: OpenPiece, digests: bytes) -> list[int]:
+        """The piece, whose blocks' digests are `digests_of`, did not match its hash. Returns the
+        guilty: the only sender. If there were several, that will be told when the piece passes."""
         senders = senders_of(piece)
         if len(senders) > 1:
-            self._remember(piece, senders)
+            self._remember(piece, senders, digests)
             return []
         return senders
 
-    def passed(self, piece: OpenPiece) -> Passed | None:
-        """The piece matched its hash. Call before its buffer is reused. None: it never failed."""
+    def passed(self, piece: OpenPiece, digests: bytes | None = None) -> Passed | None:
+        """The piece matched its hash. None: it never failed. `digests` are those of its blocks, and
+        must be there if it is in doubt."""
         attempts = self._attempts.pop(piece.index, None)
         if attempts is None:
             return None
-        good = _digests(piece)
+        assert digests is not None
+        good = digests
         liars: dict[int, Address] = {}
         involved: set[int] = set()
-        for digests, senders, addresses in attempts:
+        for bad, senders, addresses in attempts:
             self._blocks -= len(senders)
             involved.update(addresses)
             for number, sender in enumerate(senders):
-                if _digest(good, number) != _digest(digests, number) and sender in addresses:
+                if _digest(good, number) != _digest(bad, number) and sender in addresses:
                     liars[sender] = addresses[sender]
         return Passed(liars, sorted(involved.difference(liars)))
 
-    def _remember(self, piece: OpenPiece, senders: list[int]) -> None:
+    def _remember(self, piece: OpenPiece, senders: list[int], digests: bytes) -> None:
         count = len(piece.senders)
         if self._blocks and self._blocks + count > MAX_BLOCKS:
             return
         known = {sender: address for sender in senders if (address := self.address(sender))}
         self._attempts.setdefault(piece.index, []).append(
-            _Attempt(_digests(piece), list(piece.senders), known)
+            _Attempt(digests, list(piece.senders), known)
         )
         self._blocks += count
 
@@ -115,11 +122,11 @@ def senders_of(piece: OpenPiece) -> list[int]:
     return sorted(set(piece.senders) - {NOBODY})
 
 
-def _digests(piece: OpenPiece) -> bytes:
-    buffer = piece.buffer
+def digests_of(data: bytes | bytearray | memoryview) -> bytes:
+    """The SHA-1 of each block of a piece; of a part of one, if it begins where a block does."""
+    view = memoryview(data)
     return b"".join(
-        hashlib.sha1(buffer[begin : begin + BLOCK]).digest()
-        for begin in range(0, len(buffer), BLOCK)
+        hashlib.sha1(view[begin : begin + BLOCK]).digest() for begin in range(0, len(view), BLOCK)
     )
 
 

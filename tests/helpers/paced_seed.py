@@ -17,7 +17,7 @@ import trio
 
 from dht_torrent.geometry import BLOCK
 from dht_torrent.metainfo import Metainfo, from_info
-from dht_torrent.storage.protocol import ContentSurvey, FileStamp
+from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Scratch
 from tests.helpers.engine import EXTENDED, HAVE_ALL, PIECE, REJECT, REQUEST, UNCHOKE, Hand
 from tests.helpers.raw_peer import CANCEL
 
@@ -85,6 +85,9 @@ class Nothing:
 
     def create(self, needed: int | None = None) -> None:
         """Nothing to do."""
+
+    def scratch(self) -> Scratch:
+        raise NotImplementedError
 
     def delete(self, numbers: Iterable[int]) -> None:
         """Nothing to do."""

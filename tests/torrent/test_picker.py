@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -15,15 +16,22 @@ from dht_torrent.config import TorrentConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.torrent.availability import Rarity
+from dht_torrent.torrent.memory import PieceMemory
 from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE
 from dht_torrent.torrent.picker import ENDGAME_DEPTH, SOLO_PATIENCE, Picker, Received, State
-from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, BufferPool, OpenPiece
+from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, Chunk, OpenPiece
 
 ROOM = 10_000
 
 
 def picker(
-    pieces: int = 4, blocks: int = 4, *, short: int = 0, seed: int = 1, **config: int
+    pieces: int = 4,
+    blocks: int = 4,
+    *,
+    short: int = 0,
+    seed: int = 1,
+    memory: PieceMemory | None = None,
+    **config: int,
 ) -> Picker:
     """Of `pieces` pieces of `blocks` blocks; the last one is `short` bytes shorter."""
     length = blocks * BLOCK
@@ -33,6 +41,7 @@ def picker(
         Bitfield(pieces),
         TorrentConfig(**config),
         random.Random(seed),
+        memory=memory,
     )
 
 
@@ -108,21 +117,21 @@ def test_a_piece_goes_from_missing_to_open_to_pending_to_have() -> None:
 
 
 def test_a_released_picker_has_given_back_every_buffer() -> None:
-    pool = BufferPool(1 << 20)
+    memory = PieceMemory(1 << 20, spare=1 << 20)
     subject = Picker(
         Geometry.of(2 * BLOCK, [(("content",), 8 * BLOCK)]),
         Bitfield(4),
         TorrentConfig(),
         random.Random(1),
-        pool=pool,
+        memory=memory,
     )
     seeds(subject, 1)
     blocks = ask(subject, 1)
     assert deliver(subject, 1, blocks[:3])  # one piece is at the disk, the others are open
-    assert pool.held == 0
+    assert memory.spare.held == 0
     subject.release()
-    assert pool.held == 8 * BLOCK
-    assert subject.open_bytes == 0
+    assert memory.spare.held == 8 * BLOCK
+    assert subject.open_bytes == memory.used == 0
 
 
 def test_a_failed_piece_is_asked_for_again() -> None:
@@ -146,13 +155,13 @@ def test_the_buffer_of_a_piece_is_used_again_when_the_piece_is_done_with() -> No
         settle(piece.index)
         assert not piece.buffer
         assert piece.storage is not buffers[-1]
-        assert subject._pool.held == 2 * BLOCK
+        assert subject._memory._node.spare.held == 2 * BLOCK
     assert buffers[0] is buffers[1] is buffers[2]
     first, _ = ask(subject, 1, 2)
     open_piece = subject._open[first.index]
     subject.choked(1)  # given up with nothing in it
     assert not open_piece.buffer
-    assert subject._pool.held == 2 * BLOCK
+    assert subject._memory._node.spare.held == 2 * BLOCK
 
 
 def test_who_rejects_a_block_is_not_asked_for_that_piece_and_others_are_first() -> None:
@@ -849,17 +858,27 @@ fractions = st.floats(0, 1, exclude_max=True)
 
 
 class AnySwarm(RuleBasedStateMachine):
-    """Peers come, go, lie about nothing, and answer, reject, choke or stall as they like."""
+    """Peers come, go, lie about nothing, and answer, reject, choke or stall as they like. So does
+    the disk."""
+
+    config: ClassVar[dict[str, int]] = {}
+    memory: int | None = None
 
     def __init__(self) -> None:
         super().__init__()
+        self.bounds = {"max_open_bytes": 4 * BLOCKS * BLOCK, **self.config}
         self.subject = picker(
             PIECES,
             BLOCKS,
             short=BLOCK + 7,
-            max_open_bytes=4 * BLOCKS * BLOCK,
+            memory=None if self.memory is None else PieceMemory(self.memory, spare=self.memory),
             random_first_pieces=2,
+            **self.bounds,
         )
+        self.chunks: list[tuple[OpenPiece, Chunk]] = []  # on their way to the disk
+        self.storing: dict[int, OpenPiece] = {}  # complete but for that
+        self.scratch: dict[tuple[int, int], bytes] = {}  # slot and block number -> its head
+        self.on_disk: dict[OpenPiece, int] = {}  # blocks
         self.now = 0.0
         self.key = 0
         self.has: dict[int, set[int]] = {}  # peer -> pieces
@@ -948,13 +967,42 @@ class AnySwarm(RuleBasedStateMachine):
                 continue
             assert outcome.kind == "accepted"
             self.note_cancels(outcome.cancels)
-            if outcome.piece is not None:
+            if outcome.chunk is not None:
+                assert outcome.piece is not None
+                self.chunks.append((outcome.piece, outcome.chunk))
+                if not outcome.piece.left:
+                    self.storing[outcome.piece.index] = outcome.piece
+            elif outcome.piece is not None:
                 index = outcome.piece.index
                 self.pending[index] = outcome.piece
                 blocks = range(0, len(outcome.piece.buffer), BLOCK)
                 for begin in blocks:
                     head = bytes(outcome.piece.buffer[begin : begin + 2])
                     assert head == bytes([index, begin // BLOCK])
+
+    @precondition(lambda self: self.chunks)
+    @rule(which=fractions, good=st.booleans())
+    def store(self, which: float, good: bool) -> None:
+        piece, chunk = self.chunks.pop(int(which * len(self.chunks)))
+        index, spill = piece.index, piece.spill
+        assert spill is not None
+        for begin, data in chunk.parts():
+            for at in range(0, len(data), BLOCK):
+                self.scratch[spill.slot, (begin + at) // BLOCK] = bytes(data[at : at + 2])
+        waits = self.storing.get(index) is piece
+        if not good:
+            self.note_cancels(tuple(self.subject.not_stored(piece, chunk)))
+            self.on_disk.pop(piece, None)
+            if waits:
+                del self.storing[index]
+            return
+        self.on_disk[piece] = self.on_disk.get(piece, 0) + chunk.blocks
+        complete = self.subject.stored(piece, chunk)
+        assert complete == (waits and not any(one is piece for one, _ in self.chunks))
+        if complete:
+            self.pending[index] = self.storing.pop(index)
+            for number in range(len(piece.blocks)):
+                assert self.scratch[spill.slot, number] == bytes([index, number])
 
     @precondition(lambda self: any(self.asked.values()))
     @rule(number=peer_numbers, which=fractions)
@@ -1028,15 +1076,40 @@ class AnySwarm(RuleBasedStateMachine):
             assert (state is State.HAVE) == (index in subject.have)
             assert (state is State.OPEN) == (index in subject._open)
             assert (
-                (state is State.PENDING) == (index in subject._pending) == (index in self.pending)
+                (state is State.PENDING)
+                == (index in subject._pending)
+                == (index in self.pending or index in self.storing)
             )
         sizes = [subject._geometry.piece_size(index) for index in range(PIECES)]
-        held = [i for i, state in enumerate(states) if state in (State.OPEN, State.PENDING)]
-        assert subject.open_bytes == sum(sizes[i] for i in held) <= 4 * BLOCKS * BLOCK
         left = [i for i in self.wanted if states[i] is not State.HAVE]
         assert subject.wanted_left == len(left)
         assert subject.bytes_left == sum(sizes[i] for i in left)
         assert subject.done == (not left)
+
+    @invariant()
+    def memory_is_what_is_held_and_bounded(self) -> None:
+        subject = self.subject
+        batch = self.bounds.get("spill_batch", TorrentConfig().spill_batch)
+        held, spilled = 0, 0
+        live = [*subject._open.values(), *subject._pending.values()]
+        for piece in live:
+            if piece.spill is None:
+                held += piece.size
+                continue
+            busy = len(piece.blocks) - piece.free - self.on_disk.get(piece, 0)
+            held += max(batch, busy * BLOCK)
+            spilled += 1
+        held += sum(chunk.blocks * BLOCK for piece, chunk in self.chunks if piece not in live)
+        assert subject.open_bytes == subject._memory._node.used == held
+        if self.memory is None:
+            assert held <= self.bounds["max_open_bytes"] + spilled * batch
+        else:
+            assert held <= self.memory + batch
+        slots = [piece.spill.slot for piece in live if piece.spill is not None]
+        gone = {piece.spill.slot for piece, _ in self.chunks if piece not in live and piece.spill}
+        assert len(slots) == len(set(slots))
+        assert not gone & set(slots)
+        assert live or gone or subject._memory.fits(BLOCKS * BLOCK)
 
     @invariant()
     def requests_agree_with_the_blocks_of_open_pieces(self) -> None:
@@ -1094,16 +1167,57 @@ class AnySwarm(RuleBasedStateMachine):
             self.subject.peer_left(peer)
         for index in self.pending:
             self.subject.verified(index)
-        seeds(self.subject, 1000)
-        for _ in range(PIECES):
-            for piece in deliver(self.subject, 1000, ask(self.subject, 1000, now=self.now)):
+        for piece, chunk in self.chunks:
+            if self.subject.stored(piece, chunk):
                 self.subject.verified(piece.index)
+        seeds(self.subject, 1000)
+        for _ in range(PIECES * BLOCKS):
+            for block in ask(self.subject, 1000, now=self.now):
+                outcome = give(self.subject, 1000, block)
+                if outcome is None or outcome.piece is None:
+                    continue
+                if outcome.chunk is None or self.subject.stored(outcome.piece, outcome.chunk):
+                    self.subject.verified(outcome.piece.index)
         assert self.subject.done
         assert self.subject.open_bytes == 0
+        assert not self.subject.spills()
+
+
+class AnySwarmOfLargePieces(AnySwarm):
+    """No piece is assembled in memory."""
+
+    config: ClassVar[dict[str, int]] = {
+        "max_open_bytes": 5 * BLOCK,
+        "max_piece_in_memory": BLOCK,
+        "spill_batch": 2 * BLOCK,
+    }
+
+
+class AnySwarmShortOfMemory(AnySwarm):
+    """There is room for one piece in memory and a part of another."""
+
+    config: ClassVar[dict[str, int]] = {"spill_batch": 2 * BLOCK}
+    memory = BLOCKS * BLOCK + 3 * BLOCK
+
+
+class AnySwarmWithHardlyAnyMemory(AnySwarm):
+    """Each piece is larger than what there is."""
+
+    config: ClassVar[dict[str, int]] = {"spill_batch": 2 * BLOCK}
+    memory = BLOCK
 
 
 TestAnySwarm = AnySwarm.TestCase
+TestAnySwarmOfLargePieces = AnySwarmOfLargePieces.TestCase
+TestAnySwarmShortOfMemory = AnySwarmShortOfMemory.TestCase
+TestAnySwarmWithHardlyAnyMemory = AnySwarmWithHardlyAnyMemory.TestCase
 TestAnySwarm.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+for case in (
+    TestAnySwarmOfLargePieces,
+    TestAnySwarmShortOfMemory,
+    TestAnySwarmWithHardlyAnyMemory,
+):
+    case.settings = settings(max_examples=40, stateful_step_count=60, deadline=None)
 
 
 told = st.one_of(

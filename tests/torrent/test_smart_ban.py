@@ -14,7 +14,14 @@ from dht_torrent.torrent.bans import Bans
 from dht_torrent.torrent.parole import Parole, Standing
 from dht_torrent.torrent.picker import Picker
 from dht_torrent.torrent.pieces import NOBODY, Bitfield, Block, OpenPiece
-from dht_torrent.torrent.smart_ban import MAX_BLOCKS, MAX_GONE, SmartBan, senders_of
+from dht_torrent.torrent.smart_ban import (
+    MAX_BLOCKS,
+    MAX_GONE,
+    Passed,
+    SmartBan,
+    digests_of,
+    senders_of,
+)
 
 CONFIG = TorrentConfig()
 
@@ -30,8 +37,16 @@ def smart_ban(*peers: int) -> SmartBan:
     return subject
 
 
-def liars(subject: SmartBan, passed: OpenPiece) -> list[int]:
-    found = subject.passed(passed)
+def failed(subject: SmartBan, piece: OpenPiece) -> list[int]:
+    return subject.failed(piece, digests_of(piece.buffer))
+
+
+def passed(subject: SmartBan, piece: OpenPiece) -> Passed | None:
+    return subject.passed(piece, digests_of(piece.buffer) if subject.doubts(piece.index) else None)
+
+
+def liars(subject: SmartBan, piece: OpenPiece) -> list[int]:
+    found = passed(subject, piece)
     assert found is not None
     assert all(address == where(peer) for peer, address in found.liars.items())
     return sorted(found.liars)
@@ -49,44 +64,44 @@ def piece(senders: list[int], *, bad: tuple[int, ...] = (), index: int = 0) -> O
 
 def test_the_only_sender_of_a_broken_piece_is_guilty_at_once() -> None:
     subject = smart_ban()
-    assert subject.failed(piece([3, 3], bad=(1,))) == [3]
-    assert subject.passed(piece([4, 4])) is None  # and nothing needs to be remembered
+    assert failed(subject, piece([3, 3], bad=(1,))) == [3]
+    assert passed(subject, piece([4, 4])) is None  # and nothing needs to be remembered
 
 
 def test_of_several_nobody_is_guilty_until_the_piece_passes_and_then_exactly_the_liar() -> None:
     subject = smart_ban()
-    assert subject.failed(piece([1, 2, 3, 2], bad=(1,))) == []
+    assert failed(subject, piece([1, 2, 3, 2], bad=(1,))) == []
     assert subject.suspects(0) == {1, 2, 3}
-    found = subject.passed(piece([4, 4, 4, 4]))
+    found = passed(subject, piece([4, 4, 4, 4]))
     assert found is not None
     assert found.liars == {2: where(2)}
     assert found.cleared == [1, 3]
     assert subject.suspects(0) == frozenset()
-    assert subject.passed(piece([4, 4, 4, 4])) is None
+    assert passed(subject, piece([4, 4, 4, 4])) is None
 
 
 def test_nobody_is_guilty_for_having_been_there_however_often() -> None:
     subject = smart_ban()
     for index in range(100):
-        assert subject.failed(piece([1, 9], bad=(0,), index=index)) == []
+        assert failed(subject, piece([1, 9], bad=(0,), index=index)) == []
 
 
 def test_liars_of_every_failed_attempt_are_found() -> None:
     subject = smart_ban()
-    subject.failed(piece([1, 2, 3], bad=(0,)))
-    subject.failed(piece([3, 3, 2], bad=(2,)))
+    failed(subject, piece([1, 2, 3], bad=(0,)))
+    failed(subject, piece([3, 3, 2], bad=(2,)))
     assert liars(subject, piece([3, 3, 3])) == [1, 2]
 
 
 def test_a_liar_that_sends_the_right_block_the_second_time_is_found_all_the_same() -> None:
     subject = smart_ban()
-    subject.failed(piece([1, 2], bad=(0,)))
+    failed(subject, piece([1, 2], bad=(0,)))
     assert liars(subject, piece([1, 2])) == [1]
 
 
 def test_a_liar_is_found_after_it_left_and_thousands_after_it() -> None:
     subject = smart_ban()
-    subject.failed(piece([1, 2], bad=(0,)))
+    failed(subject, piece([1, 2], bad=(0,)))
     for peer in range(1, 9):
         subject.left(peer)
     for peer in range(100, 100 + 2 * MAX_GONE):
@@ -101,9 +116,9 @@ def test_a_liar_is_found_after_it_left_and_thousands_after_it() -> None:
 def test_who_left_before_its_piece_was_hashed_is_still_known() -> None:
     subject = smart_ban()
     subject.left(3)
-    assert subject.failed(piece([3, 3], bad=(1,))) == [3]
+    assert failed(subject, piece([3, 3], bad=(1,))) == [3]
     assert subject.address(3) == where(3)
-    subject.failed(piece([3, 4], bad=(0,)))
+    failed(subject, piece([3, 4], bad=(0,)))
     assert liars(subject, piece([5, 5])) == [3]
 
 
@@ -114,8 +129,8 @@ def test_an_unknown_peer_has_no_address() -> None:
 def test_a_piece_without_senders_blames_nobody() -> None:
     subject = smart_ban()
     assert senders_of(piece([NOBODY, 7, 7, 2])) == [2, 7]
-    assert subject.failed(piece([NOBODY, NOBODY])) == []
-    assert subject.passed(piece([NOBODY, NOBODY])) is None
+    assert failed(subject, piece([NOBODY, NOBODY])) == []
+    assert passed(subject, piece([NOBODY, NOBODY])) is None
 
 
 def test_evidence_is_bounded_and_cannot_be_pushed_out_by_failing_more() -> None:
@@ -124,13 +139,13 @@ def test_evidence_is_bounded_and_cannot_be_pushed_out_by_failing_more() -> None:
     made = piece([1, 2] * (blocks // 2), bad=(0,))
     for index in range(MAX_BLOCKS // blocks + 10):
         made.index = index
-        subject.failed(made)
+        failed(subject, made)
     assert subject._blocks == MAX_BLOCKS
     assert sum(len(a.digests) for many in subject._attempts.values() for a in many) <= 20 << 16
     assert subject.suspects(MAX_BLOCKS // blocks) == frozenset()
     assert subject.suspects(0) == {1, 2}
     assert liars(subject, piece([3] * blocks)) == [1]
-    subject.failed(made)  # there is room again
+    failed(subject, made)  # there is room again
     assert subject.suspects(made.index) == {1, 2}
     assert subject._blocks == MAX_BLOCKS
 
@@ -138,8 +153,8 @@ def test_evidence_is_bounded_and_cannot_be_pushed_out_by_failing_more() -> None:
 def test_one_attempt_is_kept_however_large_its_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smart_ban_module, "MAX_BLOCKS", 2)
     subject = smart_ban()
-    subject.failed(piece([1, 2, 3], bad=(2,)))
-    subject.failed(piece([1, 2, 3], bad=(0,), index=1))
+    failed(subject, piece([1, 2, 3], bad=(2,)))
+    failed(subject, piece([1, 2, 3], bad=(0,), index=1))
     assert liars(subject, piece([4, 4, 4])) == [3]
     assert subject.suspects(1) == frozenset()
 
@@ -186,12 +201,12 @@ def poisoned_run(seed: int, *, pieces: int, blocks: int, honest: int) -> tuple[s
             continue
         if any(done.buffer[begin] for begin in range(0, done.size, BLOCK)):
             failures += 1
-            guilty = smart_ban.failed(done)
+            guilty = smart_ban.failed(done, digests_of(done.buffer))
             if not guilty:
                 parole.suspect(senders_of(done), done.index)
             picker.failed(done.index, senders_of(done))
         else:
-            found = smart_ban.passed(done)
+            found = smart_ban.passed(done, digests_of(done.buffer))
             guilty = sorted(found.liars) if found else []
             parole.cleared(found.cleared if found else [], done.index)
             if len(senders_of(done)) == 1 and parole.proved(senders_of(done)[0]):

@@ -50,21 +50,25 @@ class Banning:
         """What it may be asked for now; None: anything."""
         return self._parole.standing(peer.key, now)
 
-    def passed(self, piece: OpenPiece, now: float) -> None:
-        """The piece matched its hash. Call before its buffer is reused."""
+    def doubts(self, index: int) -> bool:
+        """Will `passed` want the digests of this piece?"""
+        return self._smart_ban.doubts(index)
+
+    def passed(self, piece: OpenPiece, digests: bytes | None, now: float) -> None:
+        """The piece matched its hash."""
         senders = senders_of(piece)
         if len(senders) == 1 and self._parole.proved(senders[0]) and senders[0] in self._peers:
             self._picker.proved(senders[0])
-        found = self._smart_ban.passed(piece)
+        found = self._smart_ban.passed(piece, digests)
         if found is not None:
             self._parole.cleared(found.cleared, piece.index)
             for key, address in found.liars.items():
                 self._ban(key, address, now)
 
-    def failed(self, piece: OpenPiece, now: float) -> frozenset[int]:
-        """The piece did not match its hash. Call before its buffer is reused. Returns who is best
+    def failed(self, piece: OpenPiece, digests: bytes, now: float) -> frozenset[int]:
+        """The piece did not match its hash; `digests` are those of its blocks. Returns who is best
         not asked for it next."""
-        guilty = self._smart_ban.failed(piece)
+        guilty = self._smart_ban.failed(piece, digests)
         senders = senders_of(piece)
         addresses = tuple(self._peers[key].address for key in senders if key in self._peers)
         self._trace(PieceFailed(self._metainfo.info_hash, piece.index, addresses))

@@ -49,6 +49,7 @@ from dht_torrent.storage.owners import (
     decide,
 )
 from dht_torrent.storage.protocol import ContentSurvey
+from dht_torrent.torrent.memory import SLOTS
 from dht_torrent.torrent.pieces import Bitfield
 
 Stamps = tuple[FileStamp | None, ...]
@@ -99,13 +100,18 @@ class Content:
         resume: Resume | None = None,
         hashed: Hashed | None = None,
         overwrite: bool = False,
+        max_piece_in_memory: int,
     ) -> None:
         """`shared` content is the user's own and is never written. With `overwrite` the next
-        `claim` takes hold of files that hold something else, too."""
+        `claim` takes hold of files that hold something else, too. A piece larger than
+        `max_piece_in_memory` needs room on the disk twice, for a while."""
         self.disk = TorrentDisk(disk, storage, metainfo.geometry, metainfo.pieces)
         self.have: Bitfield | None = None
         """Pieces verified on disk; None until `establish`, and after doubt."""
         self.overwrite = overwrite
+        self._scratch = min(SLOTS * metainfo.geometry.piece_length, metainfo.geometry.total)
+        if metainfo.geometry.piece_length <= max_piece_in_memory:
+            self._scratch = 0
         self._pool = disk
         self._storage = storage
         self._metainfo = metainfo
@@ -458,7 +464,7 @@ class Content:
         """Make folders and empty files for a download of `needed` bytes. Raises StorageError."""
         if self._shared:
             return
-        await self._pool.run(self._storage.create, needed)
+        await self._pool.run(self._storage.create, needed + min(needed, self._scratch))
         now = await self._stamps()
         self._seen = tuple(
             old if file.length else new

@@ -26,6 +26,7 @@ from dht_torrent.ids import Address, InfoHash
 from dht_torrent.metainfo import Magnet, Metainfo
 from dht_torrent.storage import Descriptors, Storage
 from dht_torrent.storage.owners import Owners
+from dht_torrent.torrent.memory import PieceMemory
 from dht_torrent.torrent.metadata import MetadataMemory
 from dht_torrent.torrent.pieces import BufferPool
 from dht_torrent.trace import Trace
@@ -51,7 +52,7 @@ class NodeContext:
     open_storage: OpenStorage
     buffer: memoryview
     """All connections receive into this; nothing runs between a receive and its handling."""
-    piece_buffers: BufferPool
+    piece_memory: PieceMemory
     """For the pieces that are being assembled."""
     send_buffers: BufferPool
     """For the blocks on their way to peers."""

@@ -1,7 +1,9 @@
 """Hashing, reading and writing content off the event loop.
 
-The rule: a piece reaches the disk only after its SHA-1 matched, and counts as saved only after the
-write returned. Threads are never abandoned: a cancelled call ends when its thread has.
+The rule: a piece reaches the content's files only after its SHA-1 matched, and counts as saved only
+after the write returned. A piece too large for the memory waits for that in the storage's scratch
+space. Threads are never abandoned: a cancelled call ends when its thread has, so a visit to one is
+short, however large a piece is.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ import bisect
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 import trio
@@ -20,14 +23,16 @@ from dht_torrent.config import DiskConfig
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import Geometry
 from dht_torrent.storage import Storage
+from dht_torrent.storage.protocol import Scratch
 from dht_torrent.syscalls import cores
+from dht_torrent.torrent.smart_ban import digests_of
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _HOP_BYTES = 32 << 20
-"""Content checked in one visit to a thread: 20-60 ms of SHA-1, so cancelling is quick and the
-visit's own cost (0.1 ms) does not show."""
+"""Content read, hashed or written in one visit to a thread: 20-60 ms of SHA-1, so cancelling is
+quick and the visit's own cost (0.1 ms) does not show."""
 _SLICE = 2 << 20
 """Read at once when checking. Threads meet at the GIL between two reads: slices of 64 KiB gave
 half the speed of these."""
@@ -66,6 +71,8 @@ class SaveResult:
     saved: list[int]
     bad: list[int]
     error: StorageError | None
+    digests: dict[int, bytes] = field(default_factory=dict)
+    """The SHA-1 of each block, of bad pieces and of those in doubt."""
 
 
 class TorrentDisk:
@@ -79,23 +86,34 @@ class TorrentDisk:
         # One file takes one writer at a time. Left to the kernel, the second one spins on the
         # inode and burns the core that the network needs; here it sleeps.
         self._writing = threading.Lock()
+        self._scratch: Scratch | None = None
 
     async def save(
-        self, pieces: Sequence[tuple[int, bytes | bytearray | memoryview]]
+        self,
+        pieces: Sequence[tuple[int, bytes | bytearray | memoryview]],
+        doubted: Collection[int] = (),
     ) -> SaveResult:
         """Verify whole pieces and write the good ones, all in one thread. Does not sync.
 
         The buffers must stay unchanged until this returns. After the first failed write nothing
         more is written. Calls may overlap, for different pieces.
         """
-        return await self.disk.run(self._save, pieces)
+        return await self.disk.run(self._save, pieces, doubted)
 
-    def _save(self, pieces: Sequence[tuple[int, bytes | bytearray | memoryview]]) -> SaveResult:
+    def _save(
+        self,
+        pieces: Sequence[tuple[int, bytes | bytearray | memoryview]],
+        doubted: Collection[int],
+    ) -> SaveResult:
         saved: list[int] = []
         bad: list[int] = []
         error: StorageError | None = None
+        digests: dict[int, bytes] = {}
         for index, data in pieces:
-            if hashlib.sha1(data).digest() != self._hash(index):
+            good = hashlib.sha1(data).digest() == self._hash(index)
+            if not good or index in doubted:
+                digests[index] = digests_of(data)
+            if not good:
                 bad.append(index)
             elif error is None:
                 try:
@@ -104,7 +122,78 @@ class TorrentDisk:
                     saved.append(index)
                 except StorageError as exc:
                     error = exc
-        return SaveResult(saved, bad, error)
+        return SaveResult(saved, bad, error, digests)
+
+    # -- pieces too large for the memory --------------------------------------------------------
+
+    async def spill(self, parts: Sequence[tuple[int, int, memoryview]]) -> None:
+        """Put parts of pieces, as (slot, begin, bytes), into the scratch space, unverified. The
+        bytes must stay unchanged until this returns. Raises StorageError."""
+        await self.disk.run(self._spill, parts)
+
+    def _spill(self, parts: Sequence[tuple[int, int, memoryview]]) -> None:
+        with self._writing:
+            if self._scratch is None:
+                self._scratch = self.storage.scratch()
+            for slot, begin, data in parts:
+                self._scratch.write(slot * self._geometry.piece_length + begin, data)
+
+    async def save_spilled(self, index: int, slot: int, *, doubted: bool = False) -> SaveResult:
+        """As `save`, for a piece that lies in the scratch space: verify it there, then copy it."""
+        scratch = self._scratch
+        assert scratch is not None
+        size, start = self._geometry.piece_size(index), slot * self._geometry.piece_length
+        digests: dict[int, bytes] = {}
+
+        def read(at: int, buffer: memoryview) -> None:
+            scratch.read_into(start + at, buffer)
+
+        try:
+            good = await self._sha1(read, size) == self._hash(index)
+            if doubted or not good:
+                found: list[bytes] = []
+                await self._in_steps(read, size, lambda _, view: found.append(digests_of(view)))
+                digests[index] = b"".join(found)
+            if not good:
+                return SaveResult([], [index], None, digests)
+            await self._in_steps(read, size, partial(self._copy, index))
+        except StorageError as error:
+            return SaveResult([], [], error, digests)
+        return SaveResult([index], [], None, digests)
+
+    def _copy(self, index: int, at: int, data: memoryview) -> None:
+        with self._writing:
+            self.storage.write(index * self._geometry.piece_length + at, data)
+
+    async def _sha1(self, read: Callable[[int, memoryview], None], size: int) -> bytes:
+        """Of `size` bytes, which `read(at, buffer)` reads."""
+        sha1 = hashlib.sha1()
+        await self._in_steps(read, size, lambda _, view: sha1.update(view))
+        return sha1.digest()
+
+    async def _in_steps(
+        self,
+        read: Callable[[int, memoryview], None],
+        size: int,
+        work: Callable[[int, memoryview], None],
+    ) -> None:
+        """Call `work(at, data)` for a slice after the other, in visits of bounded length."""
+        buffer = memoryview(bytearray(min(size, _SLICE)))
+
+        def visit(start: int, stop: int) -> None:
+            for at in range(start, stop, _SLICE):
+                view = buffer[: min(_SLICE, stop - at)]
+                read(at, view)
+                work(at, view)
+
+        for start in range(0, size, _HOP_BYTES):
+            await self.disk.run(visit, start, min(start + _HOP_BYTES, size))
+
+    async def drop_scratch(self) -> None:
+        """Nothing is in the scratch space that is still needed, and nobody uses it."""
+        scratch, self._scratch = self._scratch, None
+        if scratch is not None:
+            await self.disk.run(scratch.close)
 
     async def read(
         self, blocks: Sequence[tuple[int, int, int]], into: Sequence[memoryview]
@@ -161,7 +250,12 @@ class TorrentDisk:
             buffer = bytearray(_SLICE)
             while part := search.take():
                 try:
-                    good, next_piece = await self.disk.run(self._check_part, part, zeros, buffer)
+                    if self._geometry.piece_length > _HOP_BYTES:
+                        good, next_piece = await self._check_large(part[0], zeros), 0
+                    else:
+                        good, next_piece = await self.disk.run(
+                            self._check_part, part, zeros, buffer
+                        )
                 except StorageError as error:
                     trouble = error  # raised below, or the nursery would wrap it in a group
                     nursery.cancel_scope.cancel()
@@ -171,7 +265,7 @@ class TorrentDisk:
                 if progress is not None:
                     progress(looked, len(indices))
 
-        zeros = await self.disk.run(self._zero_hashes)
+        zeros = await self._zero_hashes()
         async with trio.open_nursery() as nursery:
             for _ in range(self.disk.threads):
                 nursery.start_soon(worker)
@@ -229,11 +323,25 @@ class TorrentDisk:
             return sha1.digest() == self._hash(index)
         return False
 
-    def _zero_hashes(self) -> frozenset[bytes]:
+    async def _check_large(self, index: int, zeros: frozenset[bytes]) -> list[int]:
+        """As `_check_part`, for one piece that takes more than a visit."""
+        size, start = self._geometry.piece_size(index), index * self._geometry.piece_length
+        data, _ = await self.disk.run(self.storage.next_data, start, start + size)
+        if data >= start + size and self._hash(index) not in zeros:
+            return []
+
+        def read(at: int, buffer: memoryview) -> None:
+            self.storage.read_into(start + at, buffer)
+
+        with _troubles_of_files():
+            return [index] if await self._sha1(read, size) == self._hash(index) else []
+        return []
+
+    async def _zero_hashes(self) -> frozenset[bytes]:
         """Which of this torrent's hashes are those of a whole piece of zeros."""
         last = self._geometry.piece_count - 1
         sizes = {self._geometry.piece_size(index) for index in (0, last)} if last >= 0 else set()
-        hashes = set(map(_hash_of_zeros, sizes))
+        hashes = {await self._sha1(_no_read, size) for size in sorted(sizes)}
         return frozenset(
             self._hashes[at : at + 20]
             for at in range(0, len(self._hashes), 20)
@@ -276,9 +384,5 @@ class _Search:
         return skipped
 
 
-def _hash_of_zeros(size: int) -> bytes:
-    sha1 = hashlib.sha1()
-    zeros = bytes(min(size, _SLICE))
-    for at in range(0, size, _SLICE):
-        sha1.update(memoryview(zeros)[: size - at])
-    return sha1.digest()
+def _no_read(at: int, buffer: memoryview) -> None:
+    """What is in a new buffer is what is wanted: zeros."""

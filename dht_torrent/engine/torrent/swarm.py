@@ -6,8 +6,7 @@ once. A piece is announced only after its hash was right *and* it was written.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import trio
 
@@ -16,6 +15,7 @@ from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.engine.torrent.saving import Saved, Saving
 from dht_torrent.engine.torrent.uploads import Uploads
 from dht_torrent.errors import PeerProtocolError, StorageError
 from dht_torrent.geometry import BLOCK
@@ -42,7 +42,7 @@ from dht_torrent.torrent.choker import Choker, PeerView
 from dht_torrent.torrent.parole import Standing
 from dht_torrent.torrent.peer_pieces import FIRST_PAUSE
 from dht_torrent.torrent.picker import Picker, Received
-from dht_torrent.torrent.pieces import Bitfield, OpenPiece
+from dht_torrent.torrent.pieces import Bitfield, Block, Chunk, OpenPiece
 from dht_torrent.trace import PieceDone
 
 TICK = 1.0
@@ -52,10 +52,6 @@ FILL_PAUSE = 0.05
 at least: a look costs as much as there are peers."""
 HAVE_PAUSE = 0.1
 """Seconds a Have may wait for company, towards a peer that is interested in us anyway."""
-SAVERS = 2
-"""Disk jobs in flight: one hashes while the other writes."""
-SAVE_BATCH = 8 << 20
-"""Bytes of assembled pieces that share one thread hop."""
 
 
 class Swarm:
@@ -80,7 +76,7 @@ class Swarm:
         self.geometry = metainfo.geometry
         self.have = have
         self.picker = Picker(
-            metainfo.geometry, have, node.config.torrent, node.rng, pool=node.piece_buffers
+            metainfo.geometry, have, node.config.torrent, node.rng, memory=node.piece_memory
         )
         self.choker = Choker(node.config.torrent)
         self.wasted = 0
@@ -96,6 +92,7 @@ class Swarm:
         self._on_saved = on_saved
         self._on_fault = on_fault
         self._banning = Banning(metainfo, connections, self.picker, node.trace)
+        self._saving = Saving(content.disk, content.writing, self.picker.spills)
         self._uploads = Uploads(metainfo, node.config.peer, content.disk, have, on_fault)
         self._info_hash: InfoHash = metainfo.info_hash
         self._shortest = min(
@@ -103,8 +100,6 @@ class Swarm:
             metainfo.geometry.piece_size(metainfo.geometry.piece_count - 1),
         )
         """A range below this lies in any piece."""
-        self._ready: deque[OpenPiece] = deque()  # bounded by the picker's max_open_bytes
-        self._savers_wait = trio.lowlevel.ParkingLot()
         self._haves_wait = trio.Event()
         self._slots_wait = trio.Event()
         self._wanted = trio.Event()
@@ -136,8 +131,7 @@ class Swarm:
     async def run(self) -> None:
         """Save pieces, choke and watch the clock until cancelled."""
         async with trio.open_nursery() as nursery:
-            for _ in range(SAVERS):
-                nursery.start_soon(self._save_pieces)
+            nursery.start_soon(self._saving.run, self._settle)
             nursery.start_soon(self._send_haves)
             nursery.start_soon(self._choke_rounds)
             nursery.start_soon(self._fill_slots)
@@ -148,7 +142,6 @@ class Swarm:
     def release(self) -> None:
         """The exchange is over, and all its tasks and connections have ended: nothing large waits
         for the garbage collector."""
-        self._ready.clear()
         self._handlers.clear()  # bound methods: a cycle through this object
         self.picker.release()
 
@@ -355,10 +348,7 @@ class Swarm:
             self._review_interest(peer, now)
 
     def _unusual(self, peer: Peer, event: Piece, outcome: Received, now: float) -> None:
-        for other, block in outcome.cancels:
-            rival = self._peers.get(other)
-            if rival is not None:
-                rival.tell(Cancel(*block))
+        self._cancel(outcome.cancels)
         if outcome.kind != "accepted":
             self.wasted += len(event.data)
             if outcome.kind == "unwanted":
@@ -366,8 +356,7 @@ class Swarm:
                 if peer.unwanted_blocks > self._config.peer.max_unwanted_blocks:
                     raise PeerProtocolError("sends blocks nobody asked for")
         if outcome.piece is not None:
-            self._ready.append(outcome.piece)
-            self._savers_wait.unpark()
+            self._save(outcome.piece, outcome.chunk)
 
     def _on_choke(self, peer: Peer, event: object, now: float) -> None:
         peer.chokes_us = True
@@ -437,9 +426,7 @@ class Swarm:
 
     def select(self, wanted: Iterable[int], now: float) -> None:
         """Want these pieces and no others."""
-        for key, block in self.picker.select(wanted):
-            if key in self._peers:
-                self._peers[key].tell(Cancel(*block))
+        self._cancel(self.picker.select(wanted))
         for peer in list(self._peers.values()):
             self._review_interest(peer, now)
             self.refill(peer, now)
@@ -506,40 +493,43 @@ class Swarm:
 
     # -- pieces ---------------------------------------------------------------------------------
 
-    async def _save_pieces(self) -> None:
-        while True:
-            while not self._ready:
-                await self._savers_wait.park()
-            batch: list[OpenPiece] = []
-            size = 0
-            while self._ready and (not batch or size < SAVE_BATCH):
-                batch.append(self._ready.popleft())
-                size += len(batch[-1].buffer)
-            with self._content.writing([piece.index for piece in batch]):
-                result = await self._content.disk.save(
-                    [(piece.index, piece.buffer) for piece in batch]
-                )
-            now = trio.current_time()
-            outcome = {piece.index: piece for piece in batch}
-            bad = [outcome.pop(index) for index in result.bad]
-            saved = [outcome.pop(index) for index in result.saved]
-            for piece in bad:
-                self.wasted += len(piece.buffer)
-                self.picker.failed(piece.index, self._banning.failed(piece, now))
-            for piece in outcome.values():  # neither: the disk failed
-                self.wasted += len(piece.buffer)
-                self.picker.failed(piece.index)
-            if saved:
-                self._announce(saved, now)
-            if result.error is not None:
-                self._on_fault(result.error)
-            self._refill_idle(now)
+    def _save(self, piece: OpenPiece, chunk: Chunk | None = None) -> None:
+        self._saving.add(piece, chunk, doubted=self._banning.doubts(piece.index))
 
-    def _announce(self, pieces: Iterable[OpenPiece], now: float) -> None:
+    def _settle(self, outcome: Saved) -> None:
+        """The disk has done what it was given."""
+        now = trio.current_time()
+        for piece, chunk in outcome.stored:
+            if self.picker.stored(piece, chunk):
+                self._save(piece)
+        for piece, chunk in outcome.unstored:
+            self.wasted += chunk.filled
+            self._cancel(self.picker.not_stored(piece, chunk))
+        for piece in outcome.bad:
+            self.wasted += piece.size
+            suspects = self._banning.failed(piece, outcome.digests[piece.index], now)
+            self.picker.failed(piece.index, suspects)
+        for piece in outcome.unsaved:
+            self.wasted += piece.size
+            self.picker.failed(piece.index)
+        if outcome.saved:
+            self._announce(outcome.saved, outcome.digests, now)
+        if outcome.error is not None:
+            self._on_fault(outcome.error)
+        self._refill_idle(now)
+
+    def _cancel(self, requests: Iterable[tuple[int, Block]]) -> None:
+        for key, block in requests:
+            if key in self._peers:
+                self._peers[key].tell(Cancel(*block))
+
+    def _announce(
+        self, pieces: Iterable[OpenPiece], digests: Mapping[int, bytes], now: float
+    ) -> None:
         """These pieces are verified and written: only now do others hear of them."""
         indices = []
         for piece in pieces:
-            self._banning.passed(piece, now)
+            self._banning.passed(piece, digests.get(piece.index), now)
             self.picker.verified(piece.index)
             indices.append(piece.index)
             self._trace(PieceDone(self._info_hash, piece.index))

@@ -723,6 +723,7 @@ class Torrent:
                 shared=self._shared,
                 resume=self._resume,
                 hashed=self._hashed,
+                max_piece_in_memory=self._node.config.torrent.max_piece_in_memory,
             )
             self._resume = self._hashed = None
         self._content.overwrite = self._content.overwrite or self._overwrite

@@ -20,6 +20,7 @@ from dht_torrent.torrent.candidates import Candidates
 from dht_torrent.torrent.parole import Standing
 from dht_torrent.torrent.picker import Picker
 from dht_torrent.torrent.pieces import NOBODY, Bitfield, Block, OpenPiece
+from dht_torrent.torrent.smart_ban import digests_of
 from dht_torrent.trace import PeerBanned, Record
 
 PIECES, BLOCKS = 6, 3
@@ -119,9 +120,11 @@ class Siege:
             self.picker.failed(piece.index)
         elif any(piece.buffer[begin] for begin in range(0, piece.size, BLOCK)):
             self.failed += 1
-            self.picker.failed(piece.index, self.banning.failed(piece, self.now))
+            self.picker.failed(
+                piece.index, self.banning.failed(piece, digests_of(piece.buffer), self.now)
+            )
         else:
-            self.banning.passed(piece, self.now)
+            self.banning.passed(piece, digests_of(piece.buffer), self.now)
             self.picker.verified(piece.index)
         for other in list(self.peers.values()):
             if other.is_dropped:

@@ -65,6 +65,8 @@ class Place:
         if filled:
             self.storage.write(0, one.data)
 
+    max_piece_in_memory = 1 << 30
+
     def content(
         self, *, shared: bool = False, resume: Resume | None = None, hashed: bool = False
     ) -> Content:
@@ -76,6 +78,7 @@ class Place:
             shared=shared,
             resume=resume,
             hashed=Hashed(self.storage.stamps(), 2 * LONG_AGO) if hashed else None,
+            max_piece_in_memory=self.max_piece_in_memory,
         )
 
 

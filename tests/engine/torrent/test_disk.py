@@ -7,8 +7,9 @@ import hashlib
 import os
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -18,11 +19,14 @@ from hypothesis import strategies as st
 
 from dht_torrent import bencode
 from dht_torrent.config import DiskConfig
+from dht_torrent.engine.torrent import disk as disk_module
 from dht_torrent.engine.torrent.disk import Disk, TorrentDisk
 from dht_torrent.errors import StorageError
+from dht_torrent.geometry import BLOCK
 from dht_torrent.metainfo import Metainfo, from_info
 from dht_torrent.storage import FileStorage, MemoryStorage, Storage
 from dht_torrent.storage.owners import NEW
+from dht_torrent.torrent.smart_ban import digests_of
 from tests.helpers.storages import PIECE, hashed
 
 CONTENT = random.Random(3).randbytes(5 * PIECE + 100)
@@ -346,3 +350,140 @@ async def test_one_torrent_has_one_writer_at_a_time() -> None:
             for index in range(META.geometry.piece_count):
                 nursery.start_soon(disk.save, [(index, piece(index))])
     assert most == [1]
+
+
+# -- pieces too large for the memory ------------------------------------------------------------
+
+
+async def spilled(disk: TorrentDisk, index: int, slot: int, data: bytes) -> None:
+    """Its end first."""
+    half = len(data) // 2
+    await disk.spill([(slot, half, memoryview(data)[half:]), (slot, 0, memoryview(data)[:half])])
+
+
+@pytest.mark.parametrize("inline", [False, True])
+async def test_a_spilled_piece_is_no_part_of_the_content_before_it_is_verified(
+    tmp_path: Path, inline: bool
+) -> None:
+    disk = on_disk(tmp_path, inline=inline)
+    for slot, index in ((0, 4), (1, 5)):
+        await spilled(disk, index, slot, piece(index))
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - the scratch space has no name
+    assert await disk.check() == set()
+    result = await disk.save_spilled(5, 1)
+    assert (result.saved, result.bad, result.error, result.digests) == ([5], [], None, {})
+    assert await disk.check() == {5}
+    assert (await disk.save_spilled(4, 0)).saved == [4]
+    assert await disk.check() == {4, 5}
+    await disk.drop_scratch()
+    disk.storage.close()
+
+
+async def test_a_broken_spilled_piece_is_told_block_by_block_and_not_written(
+    tmp_path: Path,
+) -> None:
+    big = random.Random(5).randbytes(3 * BLOCK + 10)
+    meta = hashed(big, [len(big)], piece_length=4 * BLOCK)
+    disk = on_disk(tmp_path, meta)
+    wrong = bytearray(big)
+    wrong[BLOCK] ^= 1
+    await spilled(disk, 0, 1, bytes(wrong))
+    result = await disk.save_spilled(0, 1)
+    assert (result.saved, result.bad, result.error) == ([], [0], None)
+    assert result.digests == {0: digests_of(wrong)}
+    assert disk.storage.stamps() == (None,)
+    await spilled(disk, 0, 1, big)
+    assert (await disk.save_spilled(0, 1, doubted=True)).digests == {0: digests_of(big)}
+    assert await disk.check() == {0}
+    await disk.drop_scratch()
+    disk.storage.close()
+
+
+async def test_a_large_piece_is_hashed_checked_and_copied_in_many_short_visits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_module, "_SLICE", BLOCK)
+    monkeypatch.setattr(disk_module, "_HOP_BYTES", 2 * BLOCK)
+    big = random.Random(5).randbytes(9 * BLOCK + 10) + bytes(7 * BLOCK - 10)
+    big += bytes(16 * BLOCK) + big[: 3 * BLOCK + 1]
+    meta = hashed(big, [len(big)], piece_length=16 * BLOCK)
+    disk = on_disk(tmp_path, meta)
+    visits: list[str] = []
+    run = disk.disk.run
+
+    async def counted(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        visits.append(work.__name__)
+        return await run(work, *args, **kwargs)
+
+    monkeypatch.setattr(disk.disk, "run", counted)
+    for index in (0, 2):
+        await spilled(disk, index, 0, big[index * 16 * BLOCK :][: 16 * BLOCK])
+        assert (await disk.save_spilled(index, 0)).saved == [index]
+    assert visits.count("visit") == 2 * (8 + 2)
+    visits.clear()
+    assert await disk.check() == {0, 1, 2}  # the one in the middle is a hole, and all zeros
+    assert visits.count("visit") == (8 + 2) + (8 + 8 + 2)  # of zeros; of what is there
+    disk.storage.write(15 * BLOCK, b"x")
+    assert await disk.check() == {1, 2}
+    await disk.drop_scratch()
+    disk.storage.close()
+
+
+async def test_a_large_piece_that_is_cancelled_ends_with_the_visit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_module, "_SLICE", BLOCK)
+    monkeypatch.setattr(disk_module, "_HOP_BYTES", BLOCK)
+    big = random.Random(5).randbytes(8 * BLOCK)
+    disk = on_disk(tmp_path, hashed(big, [len(big)], piece_length=len(big)))
+    await spilled(disk, 0, 0, big)
+    read, reads = disk._scratch.read_into, 0  # type: ignore[union-attr]
+
+    def slow(offset: int, buffer: memoryview) -> None:
+        nonlocal reads
+        reads += 1
+        trio.from_thread.run_sync(scope.cancel)
+        read(offset, buffer)
+
+    monkeypatch.setattr(disk._scratch, "read_into", slow)
+    with trio.CancelScope() as scope:
+        await disk.save_spilled(0, 0)
+    assert scope.cancelled_caught
+    assert reads == 1
+    await disk.drop_scratch()
+    disk.storage.close()
+
+
+@pytest.mark.parametrize("fail_at", [1, 2, 3, 4, 5])
+async def test_trouble_with_the_scratch_space_is_told(fail_at: int) -> None:
+    storage = MemoryStorage(META.geometry)
+    disk = in_memory(storage, inline=True)
+    storage.fail_at = fail_at  # two writes there, two reads, and one write of the content
+    try:
+        await spilled(disk, 0, 0, piece(0))
+    except StorageError:
+        assert fail_at <= 2
+        return
+    result = await disk.save_spilled(0, 0)
+    assert (result.saved, result.bad) == ([], [])
+    assert result.error is not None
+
+
+async def test_scratch_space_that_is_dropped_is_given_back() -> None:
+    storage = MemoryStorage(META.geometry, space=3 * PIECE)
+    disk = in_memory(storage, inline=True)
+    await spilled(disk, 0, 1, piece(0))
+    assert storage.space == PIECE
+    with pytest.raises(StorageError) as caught:
+        await spilled(disk, 0, 4, piece(0))
+    assert caught.value.disk_full
+    await disk.drop_scratch()
+    assert storage.space == 3 * PIECE
+    await disk.drop_scratch()
+
+
+async def test_digests_are_told_of_bad_pieces_and_of_those_in_doubt() -> None:
+    disk = in_memory(inline=True)
+    result = await disk.save([(0, piece(0)), (1, piece(2)), (2, piece(2))], {2})
+    assert result.digests == {1: digests_of(piece(2)), 2: digests_of(piece(2))}
+    assert (result.saved, result.bad) == ([0, 2], [1])

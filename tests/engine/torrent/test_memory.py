@@ -144,7 +144,7 @@ async def test_many_downloads_share_their_spare_buffers(
                 torrent = await node.get(one.magnet(SEED))
                 with trio.fail_after(60):
                     await torrent.completed()
-        spare = node._context.piece_buffers
+        spare = node._context.piece_memory.spare
         assert spare.held <= most
         assert sum(size for size in buffers.alive() if size == 128 * KIB) >= most / 2
 
@@ -281,10 +281,10 @@ async def test_downloads_to_real_files_leave_nothing_on_a_cycle(
             await until(lambda: [ref() for ref in gone] == [None, None], "both are gone")  # noqa: B023
         kinds = (Connections, Content, Swarm, Picker, Peer, Connection, FileStorage, TorrentDisk)
         await until(lambda: living(*kinds) == [], "what they were made of is gone")
-        for pool in (node._context.piece_buffers, node._context.send_buffers):
+        for pool in (node._context.piece_memory.spare, node._context.send_buffers):
             pool.trim()
             pool.trim()
-        for pool in (seed._context.piece_buffers, seed._context.send_buffers):
+        for pool in (seed._context.piece_memory.spare, seed._context.send_buffers):
             pool.trim()
             pool.trim()
         assert buffers.alive() == []
