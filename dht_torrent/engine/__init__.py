@@ -20,13 +20,14 @@ runs until it is cancelled: there is no start and stop.
     |  '- putting items again       engine.dht.items
     |- listening, for each family   a task for each incoming handshake, until its torrent is known
     |- saving the DHT's contacts, closing idle files, trimming buffers, rate limits
-    '- a torrent, for each          engine.torrent.torrent: one session after another, or at rest
+    '- a torrent, for each          engine.torrent.supervisor: one session (engine.torrent.session)
+       |                            after another; at rest, only the record is kept
        |- connections               engine.torrent.connections: dials, and takes in what arrives
        |  '- a peer, for each       engine.torrent.peer: the reader, and with it
        |     '- the writer
        |- discovery                 engine.torrent.discovery: lookups and announces in the DHT
        |- extensions                engine.torrent.extensions: those that do something regularly
-       |- the resume record         saved when something has changed
+       |- the resume record         engine.torrent.record: saved when something has changed
        |- the exchange              engine.torrent.swarm, once the metadata is known
        |  |- saving pieces          hashes and writes them in worker threads
        |  '- choking, haves, requests that are late

@@ -10,7 +10,7 @@ import trio
 from dht_torrent.engine.net.protocols import Listener, Stream
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.handshake import receive_handshake
-from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import InfoHash
 from dht_torrent.peer.half_open import HalfOpen
@@ -23,13 +23,16 @@ class Incoming:
     oldest yields (`peer.half_open`)."""
 
     def __init__(
-        self, context: NodeContext, torrents: Mapping[InfoHash, Torrent], nursery: trio.Nursery
+        self,
+        context: NodeContext,
+        supervisors: Mapping[InfoHash, Supervisor],
+        nursery: trio.Nursery,
     ) -> None:
-        """Handshakes run in `nursery`."""
+        """`supervisors` are those of the node's torrents. Handshakes run in `nursery`."""
         self.heard_from_outside = False
         """A connection came in from another host."""
         self._context = context
-        self._torrents = torrents
+        self._supervisors = supervisors
         self._nursery = nursery
         self._half_open = HalfOpen(context.config)
         self._handshakes: dict[int, trio.CancelScope] = {}
@@ -53,13 +56,14 @@ class Incoming:
                 with patience:
                     patience.deadline = trio.current_time() + config.handshake_timeout
                     new = await receive_handshake(stream, config, dht=True)
-                    torrent = self._torrents.get(new.handshake.info_hash)
+                    wanted = self._supervisors.get(new.handshake.info_hash)
+                    connections = wanted.core.connections if wanted is not None else None
                     theirs = new.handshake.peer_id
-                    is_us = torrent is not None and theirs == torrent.connections.peer_id
+                    is_us = connections is not None and theirs == connections.peer_id
                     is_here = stream.remote.is_loopback or stream.remote.host == stream.local.host
                     self.heard_from_outside = self.heard_from_outside or not (is_here or is_us)
-                    if torrent is not None:
-                        taken = torrent.welcome(new)
+                    if connections is not None:
+                        taken = connections.welcome(new)
             except (PeerProtocolError, OSError, trio.ClosedResourceError) as error:
                 logger.debug("incoming %s: %s", stream.remote, error)
             finally:

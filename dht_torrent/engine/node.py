@@ -35,6 +35,7 @@ from dht_torrent.engine.torrent.content import hash_content
 from dht_torrent.engine.torrent.context import NodeContext, OpenStorage
 from dht_torrent.engine.torrent.disk import Disk
 from dht_torrent.engine.torrent.rate_limits import Limits, NewRate
+from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.engine.upkeep import DhtSaving, keep_descriptors, trim_buffers
 from dht_torrent.engine.views import NodeStatus, Removal
@@ -133,10 +134,11 @@ class Node:
         await self._registry.refuse_unfinished(content, metainfo.info_hash)
         present = self.torrents.get(metainfo.info_hash)
         if present is not None:
-            await present.share_from(content, metainfo, hashed)
+            commands = self._registry.supervisors[metainfo.info_hash].commands
+            await commands.share_from(content, metainfo, hashed)
             return present
         return await self._registry.add(
-            Torrent(
+            Supervisor(
                 self._context,
                 metainfo.magnet(),
                 content,
@@ -173,7 +175,7 @@ class Node:
             check_selection(select, metainfo)
         present = self.torrents.get(magnet.info_hash)
         if present is not None:
-            await present.renew(
+            await self._registry.supervisors[magnet.info_hash].commands.renew(
                 magnet,
                 metainfo,
                 folder if output is not None else None,
@@ -183,7 +185,7 @@ class Node:
                 overwrite=overwrite,
             )
             return present
-        torrent = Torrent(
+        supervisor = Supervisor(
             self._context,
             magnet,
             folder,
@@ -193,7 +195,7 @@ class Node:
             paused=paused,
             overwrite=overwrite,
         )
-        return await self._registry.add(torrent)
+        return await self._registry.add(supervisor)
 
     async def _understand(
         self, source: str | Magnet | Metainfo | Path
@@ -230,8 +232,8 @@ class Node:
     def status(self) -> NodeStatus:
         """A snapshot for people."""
         now = trio.current_time()
-        torrents = self.torrents.values()
-        peers = [peer for torrent in torrents for peer in torrent.connections.peers.values()]
+        supervisors = self._registry.supervisors.values()
+        peers = [peer for one in supervisors for peer in one.core.connections.peers.values()]
         by_source: dict[str, int] = {}
         for peer in peers:
             by_source[peer.source] = by_source.get(peer.source, 0) + 1
@@ -243,7 +245,7 @@ class Node:
             version=dht_torrent.__version__,
             uptime=now - self._started,
             dht=dht,
-            torrents=len(torrents),
+            torrents=len(supervisors),
             connections=len(peers),
             peers_by_source=by_source,
             reachable=True if self._incoming.heard_from_outside else None,
@@ -353,7 +355,7 @@ async def open_node(
         )
         async with trio.open_nursery() as nursery:
             registry = Registry(context, nursery)
-            incoming = Incoming(context, registry.torrents, nursery)
+            incoming = Incoming(context, registry.supervisors, nursery)
             saving = DhtSaving(context)
             node = Node(context, registry, incoming, saving, warnings)
             if config.dht.unlimited:

@@ -15,6 +15,7 @@ import trio
 
 from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.engine.views import Removal
 from dht_torrent.errors import InputError
@@ -34,6 +35,8 @@ class Registry:
         self.torrents: Mapping[InfoHash, Torrent]
         self._torrents: dict[InfoHash, Torrent] = {}
         self.torrents = MappingProxyType(self._torrents)
+        self.supervisors: dict[InfoHash, Supervisor] = {}
+        """What runs them."""
         self.warnings: list[str] = []
         """Of records that could not be restored, a line each."""
         self._context = context
@@ -53,9 +56,10 @@ class Registry:
             raise InputError(f"{prefix} could mean {len(found)} torrents; give more of the id")
         return found[0]
 
-    async def add(self, torrent: Torrent) -> Torrent:
+    async def add(self, supervisor: Supervisor) -> Torrent:
         """Run a torrent, which must not be here yet. Returns when its record was written, or
         `RECORD_PATIENCE` has passed."""
+        torrent = Torrent(supervisor)
         scope, ended = trio.CancelScope(), trio.Event()
 
         async def own() -> None:
@@ -63,33 +67,35 @@ class Registry:
             try:
                 with scope, faults.confined(f"the end of torrent {torrent.id[:8]}"):
                     try:
-                        await torrent.run()
+                        await supervisor.run()
                     finally:
                         self._context.dht.withdraw(torrent.info_hash)
             finally:
                 self._torrents.pop(torrent.info_hash, None)
+                self.supervisors.pop(torrent.info_hash, None)
                 self._scopes.pop(torrent.info_hash, None)
                 ended.set()
 
         self._torrents[torrent.info_hash] = torrent
+        self.supervisors[torrent.info_hash] = supervisor
         self._scopes[torrent.info_hash] = (scope, ended)
         self._nursery.start_soon(own, name=f"torrent {torrent.id[:8]}")
         await trio.lowlevel.checkpoint()
         if torrent.warning is None and self._context.state is not None:
             with trio.move_on_after(RECORD_PATIENCE):
-                await torrent.recorded.wait()
+                await supervisor.record.tried.wait()
         return torrent
 
     async def remove(self, info_hash: InfoHash, delete_data: bool) -> Removal:
         """Stop and forget a torrent; see `Node.remove`."""
-        torrent = self._torrents.get(info_hash)
-        if torrent is None:
+        supervisor = self.supervisors.get(info_hash)
+        if supervisor is None:
             raise InputError(f"no such torrent: {info_hash.hex()}")
         scope, ended = self._scopes[info_hash]
-        await torrent.forget()
+        await supervisor.record.forget()
         scope.cancel()
         await ended.wait()
-        return await torrent.forget_content(delete=delete_data)
+        return await supervisor.delete(data=delete_data)
 
     async def refuse_unfinished(self, path: Path, info_hash: InfoHash) -> None:
         """Raises InputError if a download of something else is still writing at `path`."""
@@ -122,7 +128,7 @@ class Registry:
 
     async def restore(self, records: Sequence[Resume]) -> None:
         """Run the torrents of an earlier run again. A record that cannot be used is a warning."""
-        restored: list[Torrent] = []
+        restored: list[Supervisor] = []
         for record in records:
             with self._context.faults.confined(
                 f"restoring torrent {record.info_hash.hex()[:8]}", ends=self.warnings.append
@@ -130,17 +136,17 @@ class Registry:
                 restored += await self._restored(record)
 
         def locate() -> None:
-            for torrent in restored:
-                torrent.locate()
+            for one in restored:
+                one.core.place.locate(one.core.metainfo)
 
         # Before any of them runs: whose a file is does not depend on who comes first.
         await self._context.disk.run(locate)
-        for torrent in restored:
-            torrent.hold()
-        for torrent in restored:
-            await self.add(torrent)
+        for one in restored:
+            one.core.place.hold()
+        for one in restored:
+            await self.add(one)
 
-    async def _restored(self, record: Resume) -> list[Torrent]:
+    async def _restored(self, record: Resume) -> list[Supervisor]:
         """The torrent of this record, or nothing but a warning."""
         try:
             magnet = Magnet.parse(record.magnet)
@@ -149,7 +155,7 @@ class Registry:
             self.warnings.append(f"resume record {record.info_hash.hex()}: {error}")
             return []
         return [
-            Torrent(
+            Supervisor(
                 self._context,
                 magnet,
                 record.content,

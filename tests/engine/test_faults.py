@@ -40,9 +40,11 @@ from dht_torrent.engine.torrent.extensions import Extensions
 from dht_torrent.engine.torrent.metadata import MetadataFetch
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.rate_limits import Direction
+from dht_torrent.engine.torrent.record import ResumeRecord
+from dht_torrent.engine.torrent.session import Session
 from dht_torrent.engine.torrent.stages import Active
 from dht_torrent.engine.torrent.swarm import Swarm
-from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.engine.upkeep import DhtSaving
 from dht_torrent.errors import OurFault
 from dht_torrent.ids import Address, HostPort
@@ -265,7 +267,7 @@ def odd_key(world: Two) -> Callable[..., bool]:
     return lambda swarm, key, *_: any(
         peer.key == key and peer.address.host == ODD
         for torrent in world.node.torrents.values()
-        for peer in torrent.connections.peers.values()
+        for peer in behind(torrent).core.connections.peers.values()
     )
 
 
@@ -289,10 +291,12 @@ class Two:
         for torrent, what in ((self.film, FILM), (self.other, OTHER)):
             if torrent in torrents:
                 assert content(self.stores[torrent.id], len(what.data)) == what.data
-        live = sum(len(torrent.connections.peers) for torrent in self.node.torrents.values())
+        live = sum(
+            len(behind(torrent).core.connections.peers) for torrent in self.node.torrents.values()
+        )
         assert self.node._context.room.connections == live
         for torrent in self.node.torrents.values():
-            for peer in torrent.connections.peers.values():
+            for peer in behind(torrent).core.connections.peers.values():
                 assert not peer.is_dropped
 
     def shows(self, text: str, least: int = 1) -> None:
@@ -327,10 +331,10 @@ async def two(*, magnet: bool = False, **changes: Any) -> AsyncIterator[Two]:
     ):
         film = await node.get(FILM.magnet() if magnet else FILM.metainfo)
         other = await node.get(OTHER.metainfo)
-        film.know([HostPort(ODD, PORT)])
+        film.add_peers([HostPort(ODD, PORT)])
         await trio.sleep(20)  # the odd one is there first
-        film.know([HostPort(SEED, PORT)])
-        other.know([HostPort(OTHER_SEED, PORT)])
+        film.add_peers([HostPort(SEED, PORT)])
+        other.add_peers([HostPort(OTHER_SEED, PORT)])
         yield Two(world, node, film, other, stores, odd)
 
 
@@ -400,7 +404,7 @@ async def test_a_bug_with_an_incoming_peer_ends_only_its_connection(
         await hand.send(INTERESTED)
         with trio.fail_after(10):
             await hand.expect(UNCHOKE)
-        assert len(torrent.connections.peers) == 1
+        assert len(behind(torrent).core.connections.peers) == 1
 
 
 async def test_a_bug_at_the_end_of_a_connection_stops_the_torrent_with_true_counts(
@@ -412,7 +416,7 @@ async def test_a_bug_at_the_end_of_a_connection_stops_the_torrent_with_true_coun
         await both.odd[0].raw(b"\xff" * 4)
         await entered(both.film, "error")
         assert broken
-        assert not both.film.connections.peers
+        assert not behind(both.film).core.connections.peers
         await both.is_well(both.other)
         both.shows("ZeroDivisionError: in closed")
         await both.film.resume()
@@ -423,27 +427,29 @@ async def test_the_blocks_of_a_peer_that_met_a_bug_are_asked_of_others(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with two() as both:
-        [odd] = [p for p in both.film.connections.peers.values() if p.address.host == ODD]
-        picker = both.film._stage.swarm.picker  # type: ignore[union-attr]
+        [odd] = [
+            p for p in behind(both.film).core.connections.peers.values() if p.address.host == ODD
+        ]
+        picker = behind(both.film).core.stage.swarm.picker  # type: ignore[union-attr]
         assert picker.outstanding(odd.key)
         broken = breaks(monkeypatch, Swarm, "on_events", when=odd_peer, times=1)
         await both.odd[0].send(UNCHOKE)
         await trio.sleep(0.5)
         assert broken  # running connections look it up anew each time
         assert not picker.knows(odd.key)
-        assert odd.key not in both.film.connections.peers
-        assert both.node._context.room.connections == len(both.film.connections.peers) + len(
-            both.other.connections.peers
-        )
+        assert odd.key not in behind(both.film).core.connections.peers
+        assert both.node._context.room.connections == len(
+            behind(both.film).core.connections.peers
+        ) + len(behind(both.other).core.connections.peers)
         await both.is_well(both.film, both.other)
 
 
 TORRENT: dict[str, tuple[Any, str, dict[str, Any]]] = {
-    "beginning": (Torrent, "_begin", {}),
+    "beginning": (Session, "_begin", {}),
     "checking": (Content, "establish", {}),
     "preparing": (Content, "prepare", {"after": True}),
     "the metadata": (MetadataFetch, "run", {}),
-    "the session": (Torrent, "_run_session", {}),
+    "the session": (Session, "run", {}),
     "saving pieces": (Swarm, "_announce", {}),
     "choosing whom to unchoke": (Swarm, "_choke_rounds", {}),
     "the clock": (Swarm, "_watch_the_clock", {}),
@@ -451,9 +457,9 @@ TORRENT: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "finding peers": (Discovery, "run", {}),
     "its connections": (Connections, "run", {}),
     "dialling": (Connections, "_dial_all", {}),
-    "its record": (Torrent, "_keep_resume", {}),
-    "its files": (Torrent, "_watch_files", {}),
-    "completion": (Torrent, "_on_saved", {}),
+    "its record": (ResumeRecord, "keep", {}),
+    "its files": (Session, "_watch_files", {}),
+    "completion": (Session, "_on_saved", {}),
 }
 
 
@@ -461,7 +467,8 @@ def is_film(*args: Any) -> bool:
     """Is the first of them of FILM?"""
     mine = FILM.metainfo.info_hash
     owner = args[0]
-    owner = getattr(owner, "_torrent", owner)
+    core = getattr(owner, "_core", None)
+    owner = core.context if core is not None else getattr(owner, "_torrent", owner)
     found = getattr(owner, "info_hash", None) or getattr(owner, "_info_hash", None)
     metainfo = getattr(owner, "_metainfo", None)
     return bool(mine == (metainfo.info_hash if metainfo is not None else found))
@@ -499,7 +506,7 @@ async def test_a_bug_of_a_torrent_stops_only_it_and_it_can_be_resumed(
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(Torrent, "_save_resume"), (Content, "close"), (Content, "rest")]
+    ("owner", "name"), [(ResumeRecord, "write"), (Content, "close"), (Content, "rest")]
 )
 async def test_a_bug_while_a_torrent_rests_or_ends_is_not_the_nodes(
     owner: Any, name: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
@@ -680,7 +687,7 @@ async def test_a_bug_in_what_somebody_asked_the_dht_for_is_told_to_him(
 FAST: dict[str, tuple[Any, str]] = {
     "connection": (Connections, "_on_events"),
     "dialling": (connections_module, "shake_hands"),
-    "torrent": (Torrent, "_begin"),
+    "torrent": (Session, "_begin"),
     "its end": (Content, "close"),
     "search": (DualStack, "find_peers"),
     "datagram": (Shortcut, "answer"),

@@ -15,6 +15,7 @@ from dht_torrent import Config, MagnetError, MetainfoError, open_node
 from dht_torrent.bounds import MAX_TORRENT
 from dht_torrent.config import DiskConfig
 from dht_torrent.engine.state import StateDir
+from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import Address
 from dht_torrent.lab.net.network import FakeNetwork
@@ -241,12 +242,14 @@ async def test_the_id_and_the_bans_survive_a_restart(
     net = FakeNetwork(random.Random(1))
     async with open_node(on_fake(tmp_path), network=net.host(SEED)) as node:
         torrent = await node.get(sample().metainfo)
-        torrent.connections.candidates.ban(Address("5.5.5.5", 1), trio.current_time())
+        behind(torrent).core.connections.candidates.ban(Address("5.5.5.5", 1), trio.current_time())
         known = node.node_id
     async with open_node(on_fake(tmp_path), network=net.host(SEED)) as node:
         assert node.node_id == known
         (torrent,) = node.torrents.values()
-        assert torrent.connections.candidates.is_banned(Address("5.5.5.5", 1), trio.current_time())
+        assert behind(torrent).core.connections.candidates.is_banned(
+            Address("5.5.5.5", 1), trio.current_time()
+        )
 
 
 async def test_a_full_state_dir_stops_nothing(
@@ -282,7 +285,7 @@ async def test_no_remote_can_end_a_node(autojump_clock: MockClock) -> None:
             if number % 2:
                 hand.stream.close()
         await trio.sleep(200)
-        assert torrent.connections.peers == {}
+        assert behind(torrent).core.connections.peers == {}
         async with world.node(LEECH) as node:
             with trio.fail_after(10):
                 await (await node.get(one.magnet(SEED))).completed()
@@ -297,7 +300,7 @@ async def test_a_cable_pulled_in_the_middle_ends_connections_and_nothing_else(
         await trio.sleep(2)
         world.net.host(LEECH).go_down()
         await trio.sleep(1)
-        assert torrent.connections.peers == {}
+        assert behind(torrent).core.connections.peers == {}
         await trio.sleep(300)
         world.net.host(LEECH).come_up()
         with trio.fail_after(600):

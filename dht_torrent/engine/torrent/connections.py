@@ -127,7 +127,7 @@ class Connections:
 
     def welcome(self, new: NewConnection) -> bool:
         """An incoming connection for this torrent. False when it cannot be taken in."""
-        if self._arrivals is None:
+        if self._arrivals is None or not self.admits:
             return False
         try:
             self._arrivals.send_nowait(new)

@@ -21,7 +21,7 @@ import trio
 
 from dht_torrent.config import Config, DiskConfig, TorrentConfig
 from dht_torrent.engine.node import Node, open_node
-from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import DhtTorrentError, InputError
 from dht_torrent.ids import HostPort
 from dht_torrent.lab.population.roles import free_rider, poisoned
@@ -322,7 +322,9 @@ class LabSwarm:
         received = sum(member.counts[0] for member in self.members)
         since = seconds - (before.seconds if before else 0.0)
         alive = [member for member in self.members if member.alive]
-        peers = sum(len(m.torrent.connections.peers) for m in alive if m.torrent is not None)
+        peers = sum(
+            len(behind(m.torrent).core.connections.peers) for m in alive if m.torrent is not None
+        )
         return Second(
             seconds=seconds,
             complete=sum(member.seconds is not None for member in self.members),

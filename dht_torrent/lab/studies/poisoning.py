@@ -175,7 +175,9 @@ class _Siege:
                 await nursery.start(self._live, address)
             began = trio.current_time()
             known = self._peers[:-1] if plan.late else self._peers
-            torrent.know([HostPort(*address) for address in self._rng.sample(known, len(known))])
+            torrent.add_peers(
+                [HostPort(*address) for address in self._rng.sample(known, len(known))]
+            )
             if plan.late:
                 nursery.start_soon(self._tell_later, torrent)
             with trio.move_on_after(plan.patience):
@@ -187,7 +189,7 @@ class _Siege:
 
     async def _tell_later(self, torrent: Torrent) -> None:
         await trio.sleep(self._plan.late)
-        torrent.know([HostPort(*self._seed)])
+        torrent.add_peers([HostPort(*self._seed)])
 
     async def _fetch(self, task_status: trio.TaskStatus[Torrent]) -> None:
         storage = MemoryStorage(self._metainfo.geometry)

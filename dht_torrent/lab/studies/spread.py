@@ -126,7 +126,7 @@ class _Swarm:
             ]
             began = trio.current_time()
             for number, (torrent, leech) in enumerate(zip(torrents, self._leeches, strict=True)):
-                torrent.know(self._peers_of(len(seeds) + number))
+                torrent.add_peers(self._peers_of(len(seeds) + number))
                 nursery.start_soon(self._watch, torrent, leech, began)
             with trio.move_on_after(plan.patience):
                 await self._done.wait()

@@ -26,7 +26,7 @@ from dht_torrent.engine.net.protocols import Stream
 from dht_torrent.engine.node import open_node
 from dht_torrent.engine.torrent.connections import PeerHandler
 from dht_torrent.engine.torrent.peer import Peer
-from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address
 from dht_torrent.lab.net.network import FakeNetwork
@@ -247,7 +247,11 @@ async def cost(rng: random.Random, flood: Flood) -> Cost:
         await trio.sleep(15)
         await _come(net, "10.0.200.2", torrent, flood.first, nursery)
         await trio.sleep(5)
-        peer = next(p for p in torrent.connections.peers.values() if p.address.host == "10.0.200.2")
+        peer = next(
+            p
+            for p in behind(torrent).core.connections.peers.values()
+            if p.address.host == "10.0.200.2"
+        )
         if flood.unchoked:
             peer.am_choking = False
         found = await _hear(peer, torrent, flood)
@@ -281,8 +285,9 @@ async def _hear(peer: Peer, torrent: Torrent, flood: Flood) -> Cost:
 
 
 def _stage(torrent: Torrent) -> PeerHandler:
-    assert torrent.connections.handler is not None
-    return torrent.connections.handler
+    handler = behind(torrent).core.connections.handler
+    assert handler is not None
+    return handler
 
 
 def _queue(peer: Peer, torrent: Torrent) -> None:

@@ -23,6 +23,7 @@ from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.torrent.connections import MAX_SECOND_LOOKS, SECOND_LOOK
+from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.errors import InputError, NoReply
 from dht_torrent.ids import Address, HostPort, NodeId
 from dht_torrent.lab.net.network import FakeNetwork
@@ -277,7 +278,7 @@ async def test_who_claims_a_peers_id_in_the_other_family_waits_and_is_turned_awa
         torrent = await node.get(one.metainfo)
         first = await greeted(world, torrent, "10.0.0.2", to="10.0.0.1", peer_id=b"the peer")
         await trio.sleep(1)
-        (peer,) = torrent.connections.peers.values()
+        (peer,) = behind(torrent).core.connections.peers.values()
         waits: list[float] = []
 
         async def claim(ip: str) -> None:
@@ -291,13 +292,13 @@ async def test_who_claims_a_peers_id_in_the_other_family_waits_and_is_turned_awa
                 nursery.start_soon(claim, f"fd00::{number}")
         assert sum(wait > SECOND_LOOK[0] for wait in waits) == MAX_SECOND_LOOKS
         assert max(waits) < SECOND_LOOK[1] + 0.1
-        assert list(torrent.connections.peers.values()) == [peer]
+        assert list(behind(torrent).core.connections.peers.values()) == [peer]
         # But one that waits when the first one leaves has its place.
         heir = await dial(world, "fd00::1", "fd00::99")
         await heir.hello(torrent.info_hash, b"the peer")
         first.stream.close()
         await trio.sleep(SECOND_LOOK[1])
-        (peer,) = torrent.connections.peers.values()
+        (peer,) = behind(torrent).core.connections.peers.values()
         assert peer.address == heir.stream.local
 
 
@@ -314,7 +315,9 @@ async def test_who_was_turned_away_for_a_thief_in_the_other_family_gets_in_when_
         true = await dial(world, "fd00::1", "fd00::99")
         await true.hello(torrent.info_hash, b"the peer")
         await trio.sleep(SECOND_LOOK[1])
-        assert true.stream.local in [peer.address for peer in torrent.connections.peers.values()]
+        assert true.stream.local in [
+            peer.address for peer in behind(torrent).core.connections.peers.values()
+        ]
 
 
 async def test_an_item_is_put_and_got_in_both_networks(autojump_clock: MockClock) -> None:

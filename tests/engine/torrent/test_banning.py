@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.ids import Address
 from dht_torrent.trace import PeerBanned, PieceFailed
 from tests.helpers.engine import (
@@ -46,7 +47,7 @@ async def test_the_sole_sender_of_a_broken_piece_is_banned_at_once(
         assert len(world.records.of(PieceFailed)) <= 4
         again = await node.get(one.magnet())
         assert again is torrent
-        torrent.connections.found([Address(SEED, PORT)], "user")
+        behind(torrent).core.connections.found([Address(SEED, PORT)], "user")
         with trio.fail_after(60):
             await torrent.completed()
         assert [record.address.host for record in world.records.of(PeerBanned)] == [HAND]
@@ -104,8 +105,8 @@ async def test_a_poisoner_that_claims_anothers_port_bans_nobody_but_itself(
         now = trio.current_time()
         (banned,) = world.records.of(PeerBanned)
         assert banned.address == hand.stream.local
-        assert not torrent.connections.candidates.is_banned(Address(HAND, PORT), now)
-        torrent.connections.found([Address(HAND, PORT)], "dht")
+        assert not behind(torrent).core.connections.candidates.is_banned(Address(HAND, PORT), now)
+        behind(torrent).core.connections.found([Address(HAND, PORT)], "dht")
         with trio.fail_after(60):
             await torrent.completed()
         assert len(victim) == 1
@@ -137,7 +138,7 @@ async def test_a_liar_is_banned_for_what_it_sent_before_it_left(
     ):
         torrent = await node.get(one.magnet(HAND))
         await trio.sleep(1)
-        torrent.connections.found([Address(SEED, PORT)], "user")
+        behind(torrent).core.connections.found([Address(SEED, PORT)], "user")
         with trio.fail_after(60):
             await torrent.completed()
         assert len(world.records.of(PieceFailed)) == 1

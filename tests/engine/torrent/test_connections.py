@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dht_torrent.config import PeerConfig, TorrentConfig
 from dht_torrent.engine.torrent.peer import PROBE_PAUSE
-from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.ids import Address
 from dht_torrent.trace import PeerConnected
 from tests.helpers.engine import (
@@ -38,10 +38,10 @@ async def test_we_dial_ourselves_once_and_never_again(autojump_clock: MockClock)
     async with world.node(LEECH) as node:
         torrent = await node.get(sample().magnet(LEECH))
         await trio.sleep(600)
-        assert torrent.connections.peers == {}
+        assert behind(torrent).core.connections.peers == {}
         # Candidates named by a magnet are otherwise tried for ever.
         assert world.net.stats.connections == 1
-        torrent.connections.found([Address(LEECH, PORT)], "dht")
+        behind(torrent).core.connections.found([Address(LEECH, PORT)], "dht")
         await trio.sleep(600)
         assert world.net.stats.connections == 1
 
@@ -56,11 +56,18 @@ async def test_of_crossed_connections_exactly_one_stays(
         theirs = await other.get(sample().magnet(SEED))
         await trio.sleep(10)
         assert world.net.stats.connections == 2
-        assert len(ours.connections.peers) == len(theirs.connections.peers) == 1
-        (here,), (there,) = ours.connections.peers.values(), theirs.connections.peers.values()
+        assert (
+            len(behind(ours).core.connections.peers)
+            == len(behind(theirs).core.connections.peers)
+            == 1
+        )
+        (here,), (there,) = (
+            behind(ours).core.connections.peers.values(),
+            behind(theirs).core.connections.peers.values(),
+        )
         assert here.incoming is not there.incoming
         await trio.sleep(600)
-        assert list(ours.connections.peers.values()) == [here]
+        assert list(behind(ours).core.connections.peers.values()) == [here]
 
 
 async def test_nobody_loses_its_connection_to_one_who_claims_its_id(
@@ -71,17 +78,17 @@ async def test_nobody_loses_its_connection_to_one_who_claims_its_id(
     async with listening(world, HAND, honest), world.node(LEECH) as node:
         torrent = await node.get(sample().magnet(HAND))
         await entered(torrent, "downloading")
-        (peer,) = torrent.connections.peers.values()
+        (peer,) = behind(torrent).core.connections.peers.values()
         for claimed in (peer.peer_id, b"\xff" * 20):
             thief = await dial(world, LEECH, "10.0.0.66")
             await thief.hello(torrent.info_hash, claimed)
             await trio.sleep(1)
-        assert peer in torrent.connections.peers.values()
+        assert peer in behind(torrent).core.connections.peers.values()
         assert not peer.is_dropped
 
 
 def hosts(torrent: Torrent) -> list[str]:
-    return [peer.address.host for peer in torrent.connections.peers.values()]
+    return [peer.address.host for peer in behind(torrent).core.connections.peers.values()]
 
 
 async def test_nobody_is_locked_out_by_who_claimed_its_id_first(
@@ -139,13 +146,13 @@ async def test_an_older_connection_stays_if_it_answers(
         await trio.sleep_forever()
 
     async with listening(world, HAND, seed), world.seed(one) as torrent:
-        torrent.connections.found([Address(HAND, PORT)], "dht")
+        behind(torrent).core.connections.found([Address(HAND, PORT)], "dht")
         await trio.sleep(35)
-        (older,) = torrent.connections.peers.values()
+        (older,) = behind(torrent).core.connections.peers.values()
         newer = await dial(world, SEED)
         await newer.hello(torrent.info_hash, low)
         await trio.sleep(10)
-        (left,) = torrent.connections.peers.values()
+        (left,) = behind(torrent).core.connections.peers.values()
         assert (left is older) is answers
 
 
@@ -161,12 +168,12 @@ async def test_a_transfer_is_not_disturbed_when_its_peer_is_dialled_again(
         torrent = await node.get(one.magnet(SEED))
         await entered(torrent, "downloading")
         await trio.sleep(5)
-        (older,) = seeding.connections.peers.values()
+        (older,) = behind(seeding).core.connections.peers.values()
         for port in (PORT, PORT + 1):
-            seeding.connections.found([Address(LEECH, port)], "dht")
+            behind(seeding).core.connections.found([Address(LEECH, port)], "dht")
         await trio.sleep(20)
-        assert list(seeding.connections.peers.values()) == [older]
-        assert len(torrent.connections.peers) == 1
+        assert list(behind(seeding).core.connections.peers.values()) == [older]
+        assert len(behind(torrent).core.connections.peers) == 1
         assert world.net.stats.connections == 2
 
 
@@ -183,7 +190,9 @@ async def test_a_program_that_was_started_again_has_the_place_of_its_public_host
         await trio.sleep(PROBE_PAUSE)
         later = await greeted(world, torrent, "5.5.5.2", to="5.5.5.1", peer_id=b"after")
         await unchoked(later)
-        assert [peer.peer_id[:5] for peer in torrent.connections.peers.values()] == [b"after"]
+        assert [peer.peer_id[:5] for peer in behind(torrent).core.connections.peers.values()] == [
+            b"after"
+        ]
 
 
 async def test_who_claims_an_id_does_not_have_us_pester_its_owner(
@@ -223,7 +232,7 @@ async def test_a_banned_address_is_refused_and_a_claim_of_it_means_nothing(
 ) -> None:
     world, now = World(), trio.current_time()
     async with world.seed(sample()) as torrent:
-        torrent.connections.candidates.ban(Address(HAND, PORT), now)
+        behind(torrent).core.connections.candidates.ban(Address(HAND, PORT), now)
         host = world.net.host(HAND)
         for local, stays in ((PORT, False), (0, True)):
             hand = Hand(await host.connect(Address(SEED, PORT), local=Address(HAND, local)))
@@ -232,7 +241,7 @@ async def test_a_banned_address_is_refused_and_a_claim_of_it_means_nothing(
                 await hand.send(HAVE_NONE)
                 await hand.send(EXTENDED, data=b"\0d1:mde1:pi%dee" % PORT)
             await wait_all_tasks_blocked()
-            assert len(torrent.connections.peers) == stays
+            assert len(behind(torrent).core.connections.peers) == stays
 
 
 @pytest.mark.parametrize("claimed_first", [True, False])
@@ -248,9 +257,9 @@ async def test_a_claimed_port_neither_stops_nor_delays_dialling_who_is_there(
         if claimed_first:
             await liar.send(EXTENDED, data=claim)
             await trio.sleep(1)
-            torrent.connections.found([Address(HAND, PORT)], "dht")
+            behind(torrent).core.connections.found([Address(HAND, PORT)], "dht")
         else:
-            torrent.connections.found([Address(HAND, PORT)], "dht")
+            behind(torrent).core.connections.found([Address(HAND, PORT)], "dht")
             await liar.send(EXTENDED, data=claim)
         await trio.sleep(1)
         assert len(victim) == 1
@@ -289,9 +298,9 @@ async def test_who_came_in_and_is_named_besides_is_not_dialled_for_ever(
         await came.get(one.magnet(LEECH))
         await trio.sleep(20)
         for _ in range(100):
-            torrent.connections.found([Address(SEED, PORT)], "dht")
+            behind(torrent).core.connections.found([Address(SEED, PORT)], "dht")
             await trio.sleep(3)
-        assert len(torrent.connections.peers) == 1
+        assert len(behind(torrent).core.connections.peers) == 1
         # Dialled across each other once, and perhaps the side whose connection went tried again.
         assert world.net.stats.connections <= 4
 
@@ -305,7 +314,7 @@ async def test_a_public_host_gets_one_connection(autojump_clock: MockClock) -> N
         await second.hello(torrent.info_hash, b"second")
         assert await second.closed() < 1
         await first.send(HAVE_NONE)
-        assert len(torrent.connections.peers) == 1
+        assert len(behind(torrent).core.connections.peers) == 1
 
 
 async def test_no_more_connections_than_allowed_and_a_place_that_is_free_is_taken(
@@ -320,12 +329,12 @@ async def test_no_more_connections_than_allowed_and_a_place_that_is_free_is_take
             await hand.send(INTERESTED)
         late = await greeted(world, torrent)
         assert await late.closed() < 1
-        assert len(torrent.connections.peers) == 3
+        assert len(behind(torrent).core.connections.peers) == 3
         hands[0].stream.close()
         await wait_all_tasks_blocked()
         await greeted(world, torrent, peer_id=b"again")
         await wait_all_tasks_blocked()
-        assert len(torrent.connections.peers) == 3
+        assert len(behind(torrent).core.connections.peers) == 3
 
 
 async def test_a_newcomer_gets_the_place_of_one_who_is_of_no_use(
@@ -345,7 +354,7 @@ async def test_a_newcomer_gets_the_place_of_one_who_is_of_no_use(
         await trio.sleep(10)
         await greeted(world, torrent)
         await wait_all_tasks_blocked()
-        connected = [peer.address.host for peer in torrent.connections.peers.values()]
+        connected = [peer.address.host for peer in behind(torrent).core.connections.peers.values()]
         assert connected == ["10.0.1.0", "10.0.1.2", HAND]
 
 
@@ -369,7 +378,7 @@ async def test_all_torrents_together_keep_to_the_limit_of_the_node(
             for number in range(12):
                 nursery.start_soon(visit, number)
             await trio.sleep(10)
-            assert sum(len(torrent.connections.peers) for torrent in torrents) == 4
+            assert sum(len(behind(torrent).core.connections.peers) for torrent in torrents) == 4
             assert node.status().connections == 4
             nursery.cancel_scope.cancel()
 
@@ -387,7 +396,7 @@ async def test_room_that_another_torrent_leaves_is_found(autojump_clock: MockClo
         await hand.send(HAVE_NONE)
         torrent = await node.get(one.magnet(HAND))
         await trio.sleep(5)
-        assert torrent.connections.peers == {}
+        assert behind(torrent).core.connections.peers == {}
         hand.stream.close()
         with trio.fail_after(30):
             await torrent.completed()
@@ -422,7 +431,7 @@ async def test_a_hundred_nodes_of_one_machine_may_come_at_once(autojump_clock: M
         for number in range(100):
             nursery.start_soon(visit, number)
         await trio.sleep(1)
-        assert len(torrent.connections.peers) == 100
+        assert len(behind(torrent).core.connections.peers) == 100
         nursery.cancel_scope.cancel()
 
 
@@ -433,7 +442,7 @@ async def test_pausing_while_dialling_loses_no_candidate(autojump_clock: MockClo
     async with listening(world, public, HandSeed(one)), world.node("5.5.5.1") as node:
         torrent = await node.get(one.magnet(public))
         await trio.sleep(1)
-        assert torrent.connections.peers == {}
+        assert behind(torrent).core.connections.peers == {}
         await torrent.pause()
         await entered(torrent, "paused")
         await torrent.resume()
@@ -452,7 +461,7 @@ async def test_who_was_connected_before_a_pause_is_dialled_at_once_after_it(
         await trio.sleep(3)
         await torrent.pause()
         await entered(torrent, "paused")
-        assert torrent.connections.peers == {}
+        assert behind(torrent).core.connections.peers == {}
         await trio.sleep(5)
         assert node.status().connections == 0
         await torrent.resume()

@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent.config import TorrentConfig
+from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.ids import Address
 from dht_torrent.lab.net.link import Link
 from dht_torrent.trace import LookupDone
@@ -33,7 +34,7 @@ async def test_a_lonely_download_looks_often_and_one_with_company_does_not(
             await trio.sleep(1800)
             targets = [record.target for record in world.records.of(LookupDone)]
             lookups[lonely] = targets.count(torrent.info_hash)
-            assert bool(torrent.connections.peers) != lonely
+            assert bool(behind(torrent).core.connections.peers) != lonely
     assert lookups[True] > lookups[False] >= 2
 
 

@@ -100,9 +100,9 @@ async def test_nonsense_in_the_first_segment_of_a_peer_we_dialled_ends_only_it(
         world.node(LEECH) as node,
     ):
         torrent = await node.get(FILM.metainfo)
-        torrent.know([HostPort(ODD, PORT)])
+        torrent.add_peers([HostPort(ODD, PORT)])
         assert len(await drop_reasons(world)) == 1
-        torrent.know([HostPort(HAND, PORT)])
+        torrent.add_peers([HostPort(HAND, PORT)])
         with trio.fail_after(60):
             await torrent.completed()
     assert content(world.storages[LEECH], len(FILM.data)) == FILM.data
@@ -125,7 +125,7 @@ async def test_nonsense_before_the_metadata_ends_only_that_peer(
     ):
         torrent = await node.get(FILM.magnet(ODD))
         await trio.sleep(30)
-        torrent.know([HostPort(HAND, PORT)])
+        torrent.add_peers([HostPort(HAND, PORT)])
         with trio.fail_after(60):
             await torrent.completed()
     assert content(world.storages[LEECH], len(FILM.data)) == FILM.data
@@ -173,7 +173,7 @@ async def test_requests_before_the_metadata_are_refused_once_it_is_here(
         torrent = await node.get(FILM.magnet(ODD))
         await trio.sleep(5)
         assert not refused
-        torrent.know([HostPort(HAND, PORT)])
+        torrent.add_peers([HostPort(HAND, PORT)])
         with trio.fail_after(60):
             await torrent.completed()
         await trio.sleep(1)

@@ -13,6 +13,7 @@ from dht_torrent.engine.torrent import extensions
 from dht_torrent.engine.torrent.extension import Extension
 from dht_torrent.engine.torrent.metadata import MetadataSharing
 from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import HostPort
 from dht_torrent.peer.extensions import UPLOAD_ONLY, ExtensionMessage, UploadOnly
@@ -175,7 +176,7 @@ async def test_what_is_not_for_private_torrents_is_neither_offered_nor_heard_in_
         await hand.send(EXTENDED, data=SPEAKS)
         await hand.send(EXTENDED, data=MESSAGE)
         await trio.sleep(100)
-        assert len(torrent.connections.peers) == 1
+        assert len(behind(torrent).core.connections.peers) == 1
     assert noted == []
 
 
@@ -202,7 +203,7 @@ async def test_what_is_not_for_private_torrents_is_taken_back_when_one_turns_out
         await trio.sleep(5)
         assert offers == [{b"ut_metadata": 2, b"upload_only": 3}]
         assert ("open", HAND) in noted
-        torrent.know([HostPort(SEED, PORT)])
+        torrent.add_peers([HostPort(SEED, PORT)])
         with trio.fail_after(60):
             await torrent.completed()
         await trio.sleep(1)

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.engine.torrent.stages import Active, Failed
-from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.geometry import BLOCK
 from dht_torrent.storage import MemoryStorage
 from dht_torrent.torrent.picker import ENDGAME_DEPTH, Picker
@@ -37,8 +37,9 @@ def large(size: int = 2048 * KIB + 700, *, seed: int = 1) -> Sample:
 
 
 def picker(torrent: Torrent) -> Picker:
-    assert isinstance(torrent._stage, Active)
-    return torrent._stage.swarm.picker
+    stage = behind(torrent).core.stage
+    assert isinstance(stage, Active)
+    return stage.swarm.picker
 
 
 async def completed(torrent: Torrent, seconds: float = 120) -> None:
@@ -51,7 +52,7 @@ async def completed_at_last(torrent: Torrent) -> None:
     with trio.fail_after(600):
         while torrent.progress < 1:
             await trio.sleep(1)
-            if isinstance(torrent._stage, Failed):
+            if isinstance(behind(torrent).core.stage, Failed):
                 await torrent.resume()
 
 
@@ -128,8 +129,9 @@ async def test_of_a_large_piece_nothing_counts_before_all_of_it_is_verified(
         assert torrent.progress == 0
         assert picker(torrent).spills()
         assert world.storages[LEECH].stamps() == (None,)
-        assert torrent._content is not None
-        assert not any((await torrent._content.vouch()).have)
+        here = behind(torrent).core.content
+        assert here is not None
+        assert not any((await here.vouch()).have)
         await torrent.pause()
         await trio.sleep(1)
         assert node._context.piece_memory.used == 0
@@ -163,9 +165,9 @@ async def test_a_disk_that_is_full_of_unverified_pieces_says_so_at_the_start(
         storage.space = 3072 * KIB - 1
         torrent = await node.get(one.magnet(SEED))
         with trio.fail_after(60):
-            while not isinstance(torrent._stage, Failed):
+            while not isinstance(behind(torrent).core.stage, Failed):
                 await trio.sleep(0.1)
-        assert "3145728 bytes are needed and 3145727 are free" in str(torrent._stage.error)
+        assert "3145728 bytes are needed and 3145727 are free" in str(torrent.error)
         storage.space += 1
         await completed_at_last(torrent)
         assert storage.space == 1024 * KIB
@@ -200,7 +202,8 @@ async def test_a_node_short_of_memory_gets_all_its_torrents(
         with trio.fail_after(600):
             while any(torrent.progress < 1 for torrent in torrents):
                 spilled = spilled or any(
-                    isinstance(one._stage, Active) and picker(one).spills() for one in torrents
+                    isinstance(behind(one).core.stage, Active) and picker(one).spills()
+                    for one in torrents
                 )
                 await trio.sleep(0.01)
         assert spilled

@@ -19,8 +19,12 @@ from dht_torrent.config import TorrentConfig
 from dht_torrent.engine.torrent import peer as engine_peer
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
+from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.disk import TorrentDisk
+from dht_torrent.engine.torrent.extensions import Extensions
 from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.engine.torrent.session import Session
+from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.engine.upkeep import TRIM_INTERVAL
@@ -129,7 +133,8 @@ async def test_a_removed_torrent_is_gone_at_once(
         del torrent
         await trio.sleep(1)
         assert before() is None
-        assert living(Torrent, Connections, Content, Swarm, Picker, Peer, Connection) == []
+        kinds = (Torrent, Supervisor, TorrentCore, Session, Extensions, Connections)
+        assert living(*kinds, Content, Swarm, Picker, Peer, Connection) == []
 
 
 async def test_many_downloads_share_their_spare_buffers(
@@ -175,7 +180,7 @@ async def test_a_download_that_ends_in_its_middle_keeps_no_buffer(
 
     async with listening(world, HAND, half), world.node(LEECH) as node:
         torrent = await node.get(one.metainfo)
-        torrent.know([(HAND, 6881)])  # type: ignore[list-item]
+        torrent.add_peers([(HAND, 6881)])  # type: ignore[list-item]
         with trio.fail_after(60):
             while torrent.downloaded < 20 * BLOCK and not (ending == "poison" and torrent.wasted):
                 await trio.sleep(0.1)
@@ -279,7 +284,18 @@ async def test_downloads_to_real_files_leave_nothing_on_a_cycle(
             gone = weakref.ref(torrent), weakref.ref(shared)
             del torrent, shared
             await until(lambda: [ref() for ref in gone] == [None, None], "both are gone")  # noqa: B023
-        kinds = (Connections, Content, Swarm, Picker, Peer, Connection, FileStorage, TorrentDisk)
+        kinds = (
+            TorrentCore,
+            Extensions,
+            Connections,
+            Content,
+            Swarm,
+            Picker,
+            Peer,
+            Connection,
+            FileStorage,
+            TorrentDisk,
+        )
         await until(lambda: living(*kinds) == [], "what they were made of is gone")
         for pool in (node._context.piece_memory.spare, node._context.send_buffers):
             pool.trim()

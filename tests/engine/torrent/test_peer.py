@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from dht_torrent.config import PeerConfig
 from dht_torrent.engine.torrent.peer import OUTBOX_LIMIT
+from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address
 from dht_torrent.peer.messages import Have as HaveMessage
@@ -61,7 +62,7 @@ async def test_a_peer_that_only_sends_keep_alives_stays(autojump_clock: MockCloc
         for _ in range(5):
             await trio.sleep(CONFIG.idle_timeout - 10)
             await hand.raw(bytes(4))
-        assert len(torrent.connections.peers) == 1
+        assert len(behind(torrent).core.connections.peers) == 1
 
 
 async def test_a_message_fed_in_drips_must_end_in_time(autojump_clock: MockClock) -> None:
@@ -175,7 +176,7 @@ async def test_a_flood_of_requests_that_reads_nothing_takes_bounded_memory(
     async with world.seed(sample(1024 * KIB)) as torrent:
         hand = await greeted(world, torrent)
         await unchoked(hand)
-        (peer,) = torrent.connections.peers.values()
+        (peer,) = behind(torrent).core.connections.peers.values()
         thousand = struct.pack(">IBIII", 13, REQUEST, 0, 0, BLOCK) * 1000
         most = 0
         with contextlib.suppress(OSError):  # in the end it hangs up
@@ -197,7 +198,7 @@ async def test_messages_for_a_peer_that_reads_nothing_do_not_pile_up(
     async with world.seed(sample(1024 * KIB)) as torrent:
         hand = await greeted(world, torrent)
         await unchoked(hand)
-        (peer,) = torrent.connections.peers.values()
+        (peer,) = behind(torrent).core.connections.peers.values()
         thousand = struct.pack(">IBIII", 13, REQUEST, 0, 0, BLOCK) * 1000
         with trio.fail_after(30), contextlib.suppress(OSError):  # it hangs up
             while True:
@@ -213,7 +214,7 @@ async def test_a_full_outbox_closes_the_connection_at_once(autojump_clock: MockC
         hand = await greeted(world, torrent)
         await hand.send(HAVE_NONE)
         await trio.sleep(1)
-        (peer,) = torrent.connections.peers.values()
+        (peer,) = behind(torrent).core.connections.peers.values()
         while peer.backlog <= OUTBOX_LIMIT:
             assert not peer.is_dropped
             peer.tell(HaveMessage(1))
@@ -232,10 +233,10 @@ async def test_a_peer_that_reads_slowly_and_asks_little_gets_its_time(
         for piece in range(32):
             await hand.send(REQUEST, piece, 0, BLOCK)
         await trio.sleep(CONFIG.send_timeout - 10)
-        assert torrent.connections.peers
+        assert behind(torrent).core.connections.peers
         await hand.expect(PIECE)
         await trio.sleep(CONFIG.send_timeout - 10)
-        assert torrent.connections.peers
+        assert behind(torrent).core.connections.peers
 
 
 async def test_ten_thousand_metadata_requests_are_answered_within_bounds(
@@ -250,7 +251,7 @@ async def test_ten_thousand_metadata_requests_are_answered_within_bounds(
         number = int(ours.partition(b"11:ut_metadatai")[2].partition(b"e")[0])
         body = bytes([EXTENDED, number]) + b"d8:msg_typei0e5:piecei0ee"
         flood = (struct.pack(">I", len(body)) + body) * 1000
-        (peer,) = torrent.connections.peers.values()
+        (peer,) = behind(torrent).core.connections.peers.values()
         for _ in range(10):
             await hand.raw(flood)
             await trio.sleep(0.01)
@@ -280,7 +281,7 @@ async def test_blocks_nobody_asked_for_are_waste_and_too_many_end_it(
 
     async with listening(world, HAND, pushy), world.node(LEECH) as node:
         torrent = await node.get(torrent_sample.metainfo)
-        torrent.connections.found([Address(HAND, PORT)], "user")
+        behind(torrent).core.connections.found([Address(HAND, PORT)], "user")
         assert (await drop_reasons(world))[0] == "sends blocks nobody asked for"
         assert torrent.downloaded == 0 or torrent.wasted > 0
         assert torrent.progress == 0

@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from dht_torrent.engine.torrent.torrent import behind
 from tests.helpers.engine import KIB, LEECH, SEED, World, sample
 
 GIGABIT = 125e6
@@ -39,6 +40,9 @@ async def test_a_slow_peer_is_asked_for_little(
         for _ in range(100):
             await trio.sleep(0.25)
             highest = max(
-                [highest, *(p.pipeline.target for p in torrent.connections.peers.values())]
+                [
+                    highest,
+                    *(p.pipeline.target for p in behind(torrent).core.connections.peers.values()),
+                ]
             )
     assert 8 < highest <= most

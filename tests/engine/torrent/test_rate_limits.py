@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from dht_torrent import Config, InputError, Node, open_node
 from dht_torrent.config import DiskConfig, PeerConfig
 from dht_torrent.engine.torrent.rate_limits import MAX_RATE, Limits
-from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.geometry import BLOCK
 from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.storage import MemoryStorage
@@ -159,7 +159,7 @@ async def test_no_more_is_asked_for_than_three_seconds_bring(autojump_clock: Moc
     async with a_download() as (world, seed, got, _):
         got.set_limits(down=100_000)
         await trio.sleep(30)
-        (peer,) = seed.connections.peers.values()
+        (peer,) = behind(seed).core.connections.peers.values()
         in_flight = len(peer.asked) * BLOCK
         assert in_flight <= 3 * 100_000 + BLOCK
         assert world.net.stats.stream_bytes <= got.downloaded + 4 * 100_000 + 256 * KIB
@@ -199,7 +199,7 @@ async def test_what_is_no_block_never_waits(autojump_clock: MockClock) -> None:
         await unchoked(hand)
         for begin in (0, BLOCK):
             await hand.send(REQUEST, 0, begin, BLOCK)
-        (peer,) = torrent.connections.peers.values()
+        (peer,) = behind(torrent).core.connections.peers.values()
         await trio.sleep(1)
         started = trio.current_time()
         peer.choke(started)
@@ -249,7 +249,7 @@ async def test_a_peer_that_leaves_while_it_waits_leaves_nothing_behind(
         hand.stream.close()
         await trio.sleep(1)
         assert not torrent.peers()
-        torrent.connections.limits.up.set_rate(None)
+        behind(torrent).core.connections.limits.up.set_rate(None)
         await trio.sleep(1)
 
 

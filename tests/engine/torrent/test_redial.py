@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent.config import PeerConfig
+from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.ids import Address
 from tests.helpers.engine import (
     EXTENDED,
@@ -68,11 +69,11 @@ async def test_two_seeds_of_ours_meet_seldom(autojump_clock: MockClock) -> None:
     async with world.seed(one) as there, world.node(LEECH) as node:
         here = await node.get(one.metainfo)
         await here.completed()
-        here.connections.found([Address(SEED, PORT)], "magnet")
-        there.connections.found([Address(LEECH, PORT)], "magnet")
+        behind(here).core.connections.found([Address(SEED, PORT)], "magnet")
+        behind(there).core.connections.found([Address(LEECH, PORT)], "magnet")
         await trio.sleep(HOUR)
         assert world.net.stats.connections <= 10
-        assert here.connections.peers == there.connections.peers == {}
+        assert behind(here).core.connections.peers == behind(there).core.connections.peers == {}
 
 
 async def test_a_seed_that_meets_a_seed_says_so_before_it_closes(
@@ -104,9 +105,9 @@ async def test_who_leaves_first_is_let_go(autojump_clock: MockClock) -> None:
         heard.append(kind)  # now it knows, and leaves
 
     async with listening(world, HAND, seed) as dials, world.seed(one) as torrent:
-        torrent.connections.found([Address(HAND, PORT)], "magnet")
+        behind(torrent).core.connections.found([Address(HAND, PORT)], "magnet")
         await trio.sleep(1)
-        assert torrent.connections.peers == {}
+        assert behind(torrent).core.connections.peers == {}
         await trio.sleep(HOUR)
         assert heard == [HAVE_ALL] * len(dials)
         assert 2 <= len(dials) <= 5

@@ -45,7 +45,7 @@ async def fetched_in(*seeds: PacedSeed) -> float:
             await stack.enter_async_context(listening(world, host, seed))
         node = await stack.enter_async_context(world.node(LEECH, open_storage=lambda *_: Nothing()))
         torrent = await node.get(META)
-        torrent.know([HostPort(host, PORT) for host in (ONE, OTHER)[: len(seeds)]])
+        torrent.add_peers([HostPort(host, PORT) for host in (ONE, OTHER)[: len(seeds)]])
         with trio.fail_after(120):
             await torrent.completed()
         assert torrent.wasted == 0
@@ -94,7 +94,7 @@ async def test_a_peer_that_only_rejects_is_left_alone_for_a_while(
         world.node(LEECH, open_storage=lambda *_: Nothing()) as node,
     ):
         torrent = await node.get(meta)
-        torrent.know([HostPort(ONE, PORT)])
+        torrent.add_peers([HostPort(ONE, PORT)])
         await trio.sleep(60)
         assert 8 <= len(seed.times) < 400
         # It is not punished for longer than it does so.

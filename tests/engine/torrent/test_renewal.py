@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from trio.testing import MockClock
 
 from dht_torrent import Node
 from dht_torrent.config import DiskConfig
+from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.stages import Active
-from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import InputError, MetainfoError, StorageError
 from dht_torrent.ids import HostPort
 from dht_torrent.metainfo import Metainfo
@@ -110,7 +112,7 @@ async def to_error(case: Case) -> None:
 
 
 async def to_wrong_selection(case: Case) -> None:
-    case.torrent.know([HostPort(HAND, PORT)])  # `get` would select anew
+    case.torrent.add_peers([HostPort(HAND, PORT)])  # `get` would select anew
     await entered(case.torrent, "error")
     assert "there is no file 99" in str(case.torrent.error)
 
@@ -199,8 +201,9 @@ async def a_wrong_selection_is_refused(case: Case) -> None:
 async def an_order(case: Case) -> None:
     await case.again(sequential=True)
     assert case.torrent.sequential
-    if isinstance(case.torrent._stage, Active):
-        assert case.torrent._stage.swarm.picker.sequential
+    stage = behind(case.torrent).core.stage
+    if isinstance(stage, Active):
+        assert stage.swarm.picker.sequential
     case.seed.pause = 0.0
     await case.completes()
 
@@ -395,3 +398,27 @@ async def test_who_waits_for_a_torrent_hears_that_it_was_removed(
             nursery.start_soon(wait)
             await trio.sleep(1)
             await torrent.remove()
+
+
+async def test_a_move_asked_for_while_another_is_made_is_made_too(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was forgotten once, and its caller waited for ever."""
+    close = Content.close
+
+    async def slowly(content: Content) -> None:
+        await trio.sleep(1)
+        await close(content)
+
+    monkeypatch.setattr(Content, "close", slowly)
+    film = sample().metainfo
+    async with World().node(LEECH) as node:
+        torrent = await node.get(film, output="/first")
+        await entered(torrent, "downloading")
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(node.get, film, output="/second"))
+                await trio.sleep(0.5)
+                nursery.start_soon(partial(node.get, film, output="/third"))
+        await entered(torrent, "downloading")
+        assert torrent.path == Path("/third/film.bin")

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent.config import TorrentConfig
-from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.ids import Address
 from dht_torrent.trace import PeerConnected, PeerDropped
 from tests.helpers.engine import (
@@ -126,7 +126,7 @@ async def test_useless_visitors_do_not_keep_us_from_dialling(
         async with besieged(
             world, torrent, lambda number: kind or BEHAVIOURS[number % 3], again=again
         ):
-            torrent.connections.found([Address(HAND, PORT)], "dht")
+            behind(torrent).core.connections.found([Address(HAND, PORT)], "dht")
             with trio.fail_after(60):
                 await torrent.completed()
             assert len(dials) == 1
@@ -144,8 +144,8 @@ async def test_useless_peers_that_hold_all_places_make_room_for_dialling(
     ):
         torrent = await node.get(one.metainfo)
         async with besieged(world, torrent, lambda number: kind):
-            assert len(torrent.connections.peers) == 50
-            torrent.connections.found([Address(HAND, PORT)], "dht")
+            assert len(behind(torrent).core.connections.peers) == 50
+            behind(torrent).core.connections.found([Address(HAND, PORT)], "dht")
             with trio.fail_after(60):
                 await torrent.completed()
             assert len(dials) == 1
@@ -164,7 +164,7 @@ async def test_who_offers_metadata_and_does_not_send_it_makes_room(
     ):
         torrent = await node.get(one.magnet())
         async with besieged(world, torrent, lambda number: offers_metadata):
-            torrent.connections.found([Address(HAND, PORT)], "dht")
+            behind(torrent).core.connections.found([Address(HAND, PORT)], "dht")
             with trio.fail_after(60):
                 await torrent.completed()
 
@@ -182,9 +182,9 @@ async def test_one_who_gives_little_does_not_keep_the_others_in_their_places(
         world.node(LEECH, torrent=nothing_kept) as node,
     ):
         torrent = await node.get(one.metainfo)
-        torrent.connections.found([Address("10.0.2.1", PORT)], "dht")
+        behind(torrent).core.connections.found([Address("10.0.2.1", PORT)], "dht")
         async with besieged(world, torrent, lambda number: never_unchokes, count=49):
-            torrent.connections.found([Address(HAND, PORT)], "dht")
+            behind(torrent).core.connections.found([Address(HAND, PORT)], "dht")
             with trio.fail_after(70):
                 await torrent.completed()
             assert slow.requests
@@ -212,7 +212,7 @@ async def test_room_is_made_also_at_the_limit_of_the_node(
             assert node.status().connections == (16 if kind is never_unchokes else 20)
             other = await node.get(lacking.metainfo)
             torrent = await node.get(one.metainfo)
-            torrent.connections.found([Address(HAND, PORT)], "dht")
+            behind(torrent).core.connections.found([Address(HAND, PORT)], "dht")
             with trio.fail_after(60):
                 await torrent.completed()
             assert len(dials) == 1
@@ -234,10 +234,10 @@ async def test_what_makes_room_is_not_dialled_again_at_once(autojump_clock: Mock
         listeners = [await stack.enter_async_context(listening(world, h, useless)) for h in hosts]
         node = await stack.enter_async_context(world.node(LEECH, torrent=two))
         torrent = await node.get(one.metainfo)
-        torrent.connections.found([Address(host, PORT) for host in hosts], "dht")
+        behind(torrent).core.connections.found([Address(host, PORT) for host in hosts], "dht")
         await trio.sleep(600)
         assert all(len(dials) == 1 for dials in listeners)
-        assert len(torrent.connections.peers) == 2
+        assert len(behind(torrent).core.connections.peers) == 2
 
 
 async def test_a_large_swarm_of_busy_seeds_is_not_churned(autojump_clock: MockClock) -> None:
@@ -258,14 +258,14 @@ async def test_a_large_swarm_of_busy_seeds_is_not_churned(autojump_clock: MockCl
             await stack.enter_async_context(listening(world, host, busy))
         node = await stack.enter_async_context(world.node(LEECH, torrent=few))
         torrent = await node.get(one.metainfo)
-        torrent.connections.found([Address(HAND, PORT)], "dht")
+        behind(torrent).core.connections.found([Address(HAND, PORT)], "dht")
         await trio.sleep(1)
-        torrent.connections.found([Address(host, PORT) for host in hosts], "dht")
+        behind(torrent).core.connections.found([Address(host, PORT) for host in hosts], "dht")
         await trio.sleep(10)
-        first = list(torrent.connections.peers.values())
+        first = list(behind(torrent).core.connections.peers.values())
         assert len(first) == 10
         await trio.sleep(600)
-        still = [peer for peer in torrent.connections.peers.values() if peer in first]
+        still = [peer for peer in behind(torrent).core.connections.peers.values() if peer in first]
         assert first[0] in still
         assert len(still) >= 5
         assert len(world.records.of(PeerConnected)) <= 10 + 600 / TorrentConfig().yield_interval
@@ -280,7 +280,7 @@ async def test_those_who_wait_for_a_turn_are_not_dropped_for_strangers(
         world.seed(one, torrent=few) as torrent,
         besieged(world, torrent, lambda number: wants, count=12, to=SEED),
     ):
-        waiting = [p for p in torrent.connections.peers.values() if p.am_choking]
+        waiting = [p for p in behind(torrent).core.connections.peers.values() if p.am_choking]
         assert len(waiting) == 7
         async with besieged(
             world,
@@ -291,7 +291,7 @@ async def test_those_who_wait_for_a_turn_are_not_dropped_for_strangers(
             again=5.0,
         ):
             await trio.sleep(50)
-            assert all(peer in torrent.connections.peers.values() for peer in waiting)
+            assert all(peer in behind(torrent).core.connections.peers.values() for peer in waiting)
 
 
 async def test_silent_visitors_do_not_keep_a_seed_from_those_who_want_something(
@@ -333,10 +333,10 @@ async def test_one_machine_cannot_hold_all_places_of_a_neighbour(
             world, torrent, lambda number: wants, count=10, to=SEED, host=lambda _: "10.0.1.1"
         ),
     ):
-        assert len(torrent.connections.peers) == 10
+        assert len(behind(torrent).core.connections.peers) == 10
         others = [await greeted(world, torrent, f"10.0.2.{number}") for number in range(8)]
         await trio.sleep(1)
-        hosts = [peer.address.host for peer in torrent.connections.peers.values()]
+        hosts = [peer.address.host for peer in behind(torrent).core.connections.peers.values()]
         assert hosts.count("10.0.1.1") == 5
         assert len(hosts) == 10
         assert len(others) == 8
@@ -357,4 +357,4 @@ async def test_a_public_64_gets_one_connection(autojump_clock: MockClock) -> Non
         far = await greeted(world, torrent, "2001:db8:1:1::2", to="2001:db8::1", peer_id=b"three")
         await far.send(HAVE_NONE)
         await trio.sleep(1)
-        assert len(torrent.connections.peers) == 2
+        assert len(behind(torrent).core.connections.peers) == 2

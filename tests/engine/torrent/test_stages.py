@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent.engine.torrent.stages import Failed, Paused, why_stuck
-from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import StorageError
 from dht_torrent.ids import Address
 from tests.helpers.engine import (
@@ -101,7 +101,7 @@ async def stuck(
         source = sample().metainfo if metainfo else sample().magnet()
         torrent = await node.get(source)
         await trio.sleep(0.1)
-        torrent.connections.found([Address(ip, PORT) for ip, _ in peers], "magnet")
+        behind(torrent).core.connections.found([Address(ip, PORT) for ip, _ in peers], "magnet")
         yield torrent
 
 
@@ -139,7 +139,7 @@ async def test_the_first_dial_is_under_way_until_it_ends(autojump_clock: MockClo
     async with stuck(world, (HAND, hangs_up)) as torrent:
         await trio.sleep(1)
         dead = [Address(f"10.0.9.{number}", PORT) for number in range(2)]
-        torrent.connections.found(dead, "magnet")
+        behind(torrent).core.connections.found(dead, "magnet")
         await trio.sleep(0.2)
         assert why(torrent) == (
             "3 peers known, none connected: 2 are being dialled for the first time, 1 closed the "
@@ -155,7 +155,7 @@ async def test_the_first_dial_is_under_way_until_it_ends(autojump_clock: MockClo
 async def test_an_unreachable_network_is_said(autojump_clock: MockClock) -> None:
     world = World()
     async with stuck(world) as torrent:
-        torrent.connections.found([Address("2001:db8::1", PORT)], "magnet")
+        behind(torrent).core.connections.found([Address("2001:db8::1", PORT)], "magnet")
         await trio.sleep(1)
         assert why(torrent) == f"1 peer known, none connected: 1 could not be reached; {ALONE}"
 
@@ -264,15 +264,18 @@ async def test_a_private_torrent_without_peers_says_so(autojump_clock: MockClock
         await trio.sleep(1)
         assert why(torrent) == "a private torrent is not looked up in the DHT, and no peer is known"
         world.net.host(HAND)
-        torrent.connections.found([Address(HAND, PORT)], "magnet")
+        behind(torrent).core.connections.found([Address(HAND, PORT)], "magnet")
         await trio.sleep(1)
         assert why(torrent) == "1 peer known, none connected: 1 refused the connection"
-        assert why_stuck(Paused(), torrent.connections, None, "") is None
+        assert why_stuck(Paused(), behind(torrent).core.connections, None, "") is None
         full = StorageError("the disk is full")
-        assert why_stuck(Failed(full, 5.0), torrent.connections, None, "") == (
+        assert why_stuck(Failed(full, 5.0), behind(torrent).core.connections, None, "") == (
             "the disk is full; trying again by itself"
         )
-        assert why_stuck(Failed(full), torrent.connections, None, "") == "the disk is full"
+        assert (
+            why_stuck(Failed(full), behind(torrent).core.connections, None, "")
+            == "the disk is full"
+        )
 
 
 @pytest.mark.parametrize(
@@ -299,5 +302,5 @@ async def test_reaching_ourselves_from_outside_proves_nothing(autojump_clock: Mo
         await trio.sleep(1)
         hand = await dial(world, SEED, "192.168.1.1")
         with contextlib.suppress(EOFError):
-            await hand.hello(torrent.info_hash, torrent.connections.peer_id)
+            await hand.hello(torrent.info_hash, behind(torrent).core.connections.peer_id)
         assert node.status().reachable is None

@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent.config import PeerConfig, TorrentConfig
-from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address, InfoHash
@@ -81,7 +81,7 @@ async def test_a_snubbing_peer_is_asked_for_one_block_at_a_time(
         torrent = await node.get(one.magnet(HAND))
         await entered(torrent, "downloading")
         await trio.sleep(PeerConfig().snub_timeout + 3)
-        (peer,) = torrent.connections.peers.values()
+        (peer,) = behind(torrent).core.connections.peers.values()
         assert peer.snubs_us
         asked = len(staller.requests)
         assert asked == PeerConfig().min_outstanding + 1
@@ -134,7 +134,7 @@ async def test_a_seed_serves_four_in_turn_and_one_by_chance(autojump_clock: Mock
     async with world.seed(sample()) as torrent:
         hands = await interested(world, torrent, 8)
         await trio.sleep(11)
-        peers = list(torrent.connections.peers.values())
+        peers = list(behind(torrent).core.connections.peers.values())
         assert sum(not peer.am_choking for peer in peers) == TorrentConfig().unchoke_slots + 1
         assert sum(peer.optimistic for peer in peers) == 1
         # The optimistic slot moves: in a few minutes everybody had a turn.
@@ -167,7 +167,7 @@ async def test_who_leaves_or_wants_no_more_frees_its_slot_at_once(
     async with world.seed(sample()) as torrent:
         hands = await interested(world, torrent, 7)
         await trio.sleep(0.1)
-        peers = list(torrent.connections.peers.values())
+        peers = list(behind(torrent).core.connections.peers.values())
         waiting = [number for number, peer in enumerate(peers) if peer.am_choking]
         assert len(waiting) == 2
         served = [number for number in range(7) if number not in waiting]
@@ -218,7 +218,7 @@ async def test_a_piece_is_announced_after_it_was_written_and_never_before(
                 haves.append(struct.unpack(">I", await watcher.expect(HAVE))[0])
 
         nursery.start_soon(watch)
-        torrent.connections.found([Address(HAND, PORT)], "user")
+        behind(torrent).core.connections.found([Address(HAND, PORT)], "user")
         await torrent.completed()
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
@@ -238,7 +238,7 @@ async def test_a_piece_that_could_not_be_written_is_not_announced(
         await entered(torrent, "downloading")
         watcher = await greeted(world, torrent, SEED, to=LEECH)
         storage.fail_at = 1
-        torrent.connections.found([Address(HAND, PORT)], "user")
+        behind(torrent).core.connections.found([Address(HAND, PORT)], "user")
         kinds = [kind for kind, _ in await watcher.heard(30)]
         assert HAVE not in kinds
         await entered(torrent, "error")
@@ -262,7 +262,7 @@ async def test_a_full_disk_is_tried_again_and_nothing_is_had_before(
         torrent = await node.get(one.metainfo)
         await entered(torrent, "downloading")
         storage.space = 3 * one.piece_length + 100  # somebody else filled it since it was looked at
-        torrent.connections.found([Address(HAND, PORT)], "user")
+        behind(torrent).core.connections.found([Address(HAND, PORT)], "user")
         await entered(torrent, "error")
         assert torrent.error == "no space left in memory"
         assert torrent.why == "no space left in memory; trying again by itself"
@@ -308,7 +308,7 @@ async def test_interest_ends_when_a_peer_has_nothing_more_for_us(
         hand = await greeted(world, torrent, SEED, to=LEECH, fast=False)
         await hand.send(BITFIELD, data=b"\x80")
         await hand.expect(INTERESTED)
-        torrent.connections.found([Address(HAND, PORT)], "user")
+        behind(torrent).core.connections.found([Address(HAND, PORT)], "user")
         with trio.fail_after(10):
             await hand.expect(NOT_INTERESTED)
 

@@ -11,6 +11,7 @@ import trio
 from dht_torrent.config import PeerConfig, TorrentConfig
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.torrent.swarm import Swarm
+from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.ids import Address
 from dht_torrent.peer.connection import Connection, Event
 from tests.helpers.engine import (
@@ -72,7 +73,7 @@ async def test_a_bitfield_in_mid_stream_is_news(
 
     async with listening(world, HAND, grows), world.node(LEECH) as node:
         torrent = await node.get(FILM.metainfo)
-        torrent.connections.found([Address(HAND, PORT)], "magnet")
+        behind(torrent).core.connections.found([Address(HAND, PORT)], "magnet")
         with trio.fail_after(100):
             await torrent.completed()
     assert content(world.storages[LEECH], len(FILM.data)) == FILM.data
@@ -90,7 +91,7 @@ async def test_late_have_all_makes_a_seed_and_late_have_none_takes_nothing_back(
         await hand.send(HAVE, 2)
         await hand.send(HAVE_NONE)
         await trio.sleep(1)
-        [peer] = torrent.connections.peers.values()
+        [peer] = behind(torrent).core.connections.peers.values()
         assert (peer.piece_total, peer.is_seed, peer.am_interested) == (1, False, True)
         await hand.send(HAVE_ALL)
         await hand.send(BITFIELD, data=b"\0")
@@ -110,7 +111,7 @@ async def test_a_peer_that_repeats_without_end_what_it_has_is_closed(
         for _ in range(11):  # the first is news
             await hand.send(BITFIELD, data=b"\xc0")
         await trio.sleep(1)
-        assert torrent.connections.peers
+        assert behind(torrent).core.connections.peers
         await hand.send(BITFIELD, data=b"\xc0")
         with trio.fail_after(5):
             await hand.closed()
@@ -289,7 +290,7 @@ async def test_fifty_peers_that_ask_and_do_not_read_leave_everybody_their_turn(
             await hand.send(HAVE_NONE)
             await hand.send(INTERESTED)
         await trio.sleep(20)
-        peers = list(torrent.connections.peers.values())
+        peers = list(behind(torrent).core.connections.peers.values())
         assert len(peers) == 50
         so_far = work.heard
         for hand in hands:
@@ -302,7 +303,7 @@ async def test_fifty_peers_that_ask_and_do_not_read_leave_everybody_their_turn(
         # ... and each has its rate, so that in the long run they leave time for the others as well.
         assert work.heard - so_far <= 50 * (CONFIG.message_burst + 1000 * 10)
         await trio.sleep(25)
-        assert not torrent.connections.peers, "who never reads is closed"
+        assert not behind(torrent).core.connections.peers, "who never reads is closed"
         nursery.cancel_scope.cancel()
 
 
@@ -358,7 +359,7 @@ async def test_a_flood_of_small_messages_is_read_at_a_bounded_rate(
         hand = await greeted(world, torrent, extended=True)
         await hand.send(HAVE_NONE)
         await trio.sleep(1)
-        [peer] = torrent.connections.peers.values()
+        [peer] = behind(torrent).core.connections.peers.values()
         parse, heard = peer.connection.receive, 0
 
         def counted(data: memoryview) -> list:  # type: ignore[type-arg]

@@ -15,6 +15,7 @@ from trio.testing import MockClock
 
 from dht_torrent import Config, Node, open_node
 from dht_torrent.config import DiskConfig, PeerConfig, TorrentConfig
+from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.errors import InputError, MetainfoError, StorageError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address, InfoHash, parse_info_hash
@@ -162,9 +163,13 @@ async def test_two_that_lack_the_metadata_wait_together_for_one_who_has_it(
         early = await first.get(one.magnet())
         late = await second.get(one.magnet(LEECH))
         await trio.sleep(5)
-        assert len(early.connections.peers) == len(late.connections.peers) == 1
+        assert (
+            len(behind(early).core.connections.peers)
+            == len(behind(late).core.connections.peers)
+            == 1
+        )
         async with world.seed(one) as seed:
-            early.connections.found([Address(SEED, PORT)], "user")
+            behind(early).core.connections.found([Address(SEED, PORT)], "user")
             with trio.fail_after(60):
                 await early.completed()
                 await late.completed()

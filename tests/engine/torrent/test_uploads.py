@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 from dht_torrent.config import PeerConfig
 from dht_torrent.engine.torrent import uploads
+from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.engine.torrent.uploads import without
 from dht_torrent.geometry import BLOCK
 from tests.helpers.engine import (
@@ -100,7 +101,7 @@ async def test_requests_that_crossed_our_choke_are_only_late(autojump_clock: Moc
     async with world.seed(torrent_sample) as torrent:
         hand = await greeted(world, torrent)
         await hand.send(BITFIELD, data=b"\xff\xe0")
-        (peer,) = torrent.connections.peers.values()
+        (peer,) = behind(torrent).core.connections.peers.values()
         for _ in range(CONFIG.max_invalid_requests + 100):
             await hand.send(REQUEST, 15, 0, BLOCK)  # choked since it connected, just now
             await hand.expect(REJECT)
@@ -118,7 +119,7 @@ async def test_a_choke_comes_before_the_rejects_of_what_was_asked(
             for piece in range(16):
                 await hand.send(REQUEST, piece, begin, BLOCK)
         await hand.expect(PIECE)
-        (peer,) = torrent.connections.peers.values()
+        (peer,) = behind(torrent).core.connections.peers.values()
         asked = list(peer.asked)
         kept = [request for request in asked if request[0] in peer.allowed_by_us]
         peer.choke(trio.current_time())

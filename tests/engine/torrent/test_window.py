@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent.config import PeerConfig, TorrentConfig
-from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import HostPort
 from dht_torrent.lab.net.link import Link
@@ -102,7 +102,7 @@ async def downloading(world: World, seed: PacedSeed) -> AsyncIterator[Torrent]:
         world.node(LEECH, open_storage=lambda *_: Nothing()) as node,
     ):
         torrent = await node.get(seed.metainfo)
-        torrent.know([HostPort(HAND, PORT)])
+        torrent.add_peers([HostPort(HAND, PORT)])
         with trio.fail_after(30):
             while not torrent.downloaded:
                 await trio.sleep(0.001)
@@ -144,7 +144,7 @@ async def test_a_deep_buffer_on_the_way_is_not_filled(
         await trio.sleep(6)
         for _ in range(12):
             assert await rate_of(torrent, 1) >= 0.9 * rate
-            (peer,) = torrent.connections.peers.values()
+            (peer,) = behind(torrent).core.connections.peers.values()
             assert peer.pipeline.target * BLOCK <= max(1.25 * PeerConfig().near_window, 3.1 * rate)
 
 
@@ -154,7 +154,7 @@ async def test_a_peer_that_stalls_loses_its_window(autojump_clock: MockClock) ->
     seed = PacedSeed(ones(4 << 30), pulses(0.5))
     async with downloading(world, seed) as torrent:
         await trio.sleep(6)
-        (peer,) = torrent.connections.peers.values()
+        (peer,) = behind(torrent).core.connections.peers.values()
         assert peer.pipeline.target > 500
         world.net.partition([LEECH], [HAND])
         await trio.sleep(PeerConfig().snub_timeout + 3)
@@ -173,14 +173,20 @@ async def test_large_windows_leave_memory_for_everybody(autojump_clock: MockCloc
             await stack.enter_async_context(listening(world, host, seed))
         node = await stack.enter_async_context(world.node(LEECH, open_storage=lambda *_: Nothing()))
         torrent = await node.get(meta)
-        torrent.know([HostPort(host, PORT) for host in hosts])
+        torrent.add_peers([HostPort(host, PORT) for host in hosts])
         await trio.sleep(12)
-        got = {peer.address.host: peer.downloaded for peer in torrent.connections.peers.values()}
+        got = {
+            peer.address.host: peer.downloaded
+            for peer in behind(torrent).core.connections.peers.values()
+        }
         await trio.sleep(4)
-        for peer in torrent.connections.peers.values():
+        for peer in behind(torrent).core.connections.peers.values():
             got[peer.address.host] = peer.downloaded - got[peer.address.host]
         bound = TorrentConfig().max_open_bytes
-        asked = sum(peer.pipeline.target for peer in torrent.connections.peers.values()) * BLOCK
+        asked = (
+            sum(peer.pipeline.target for peer in behind(torrent).core.connections.peers.values())
+            * BLOCK
+        )
         assert asked <= bound
         assert got[hosts[3]] > 0.9 * 4 * 4 * MB
         assert min(got.values()) > 0.4 * 4 * 4 * MB
@@ -202,7 +208,7 @@ async def test_a_slow_peers_window_does_not_hold_up_the_end(
     ):
         began = trio.current_time()
         torrent = await node.get(meta)
-        torrent.know([HostPort("10.0.3.1", PORT), HostPort("10.0.3.2", PORT)])
+        torrent.add_peers([HostPort("10.0.3.1", PORT), HostPort("10.0.3.2", PORT)])
         await torrent.completed()
         took = trio.current_time() - began
     # Never longer than without it, nor much longer than both together could.

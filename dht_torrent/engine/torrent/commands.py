@@ -1,0 +1,202 @@
+"""What is asked of a torrent that is here: to pause, to go on, to check its files, to move, and
+whatever is new when it is given once more.
+
+The rule: what cannot be done is refused before anything has changed, and what was done is recorded
+before the answer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+import trio
+
+from dht_torrent.engine.torrent.content import Content, Hashed
+from dht_torrent.engine.torrent.core import TorrentCore
+from dht_torrent.engine.torrent.place import Move
+from dht_torrent.engine.torrent.rate_limits import NewRate
+from dht_torrent.engine.torrent.record import ResumeRecord
+from dht_torrent.engine.torrent.stages import Active, Failed, Paused
+from dht_torrent.errors import InputError
+from dht_torrent.metainfo import Magnet, Metainfo
+from dht_torrent.torrent.selection import (
+    Selection,
+    check_selection,
+    wanted_empty,
+    wanted_pieces,
+)
+
+
+class Commands:
+    """Carries out what is asked of one torrent, while its supervisor runs it."""
+
+    def __init__(self, core: TorrentCore, record: ResumeRecord) -> None:
+        self.move: Move | None = None
+        """To be made by the supervisor as soon as the session has ended."""
+        self._core = core
+        self._record = record
+
+    async def pause(self) -> None:
+        """See `Torrent.pause`."""
+        self._core.paused = True
+        await self._interrupt()
+
+    async def resume(self) -> None:
+        """See `Torrent.resume`."""
+        self._core.paused = False
+        self._core.forgive()
+        await self._interrupt()
+
+    async def recheck(self) -> None:
+        """See `Torrent.recheck`. Raises InputError."""
+        core = self._core
+        if core.metainfo is None:
+            raise InputError("nothing to recheck: the metadata is not known yet")
+        core.forgive()
+        core.unfinished()  # until we know better
+        core.place.open(core.metainfo).insist()
+        await self._interrupt()
+
+    def set_limits(self, up: NewRate, down: NewRate) -> None:
+        """See `Torrent.set_limits`. Raises InputError."""
+        self._core.connections.limits.set(up, down)
+        self._record.changed()
+
+    async def renew(
+        self,
+        magnet: Magnet,
+        metainfo: Metainfo | None,
+        folder: Path | None,
+        select: Selection | None,
+        *,
+        sequential: bool,
+        paused: bool,
+        overwrite: bool,
+    ) -> None:
+        """It was given once more, as to `Node.get`. Whatever is new takes effect; InputError, or
+        StorageError where a file that is wanted now is somebody else's, says what cannot, and then
+        nothing has changed."""
+        core = self._core
+        known = core.metainfo or metainfo
+        if known is not None:
+            check_selection(select, known)
+        moves = folder is not None and await self._can_move(folder)
+        if overwrite and core.place.shared:
+            raise InputError(f"{core.name} is shared as it is, and never written to")
+        await self._want(select, known, overwrite=overwrite)
+        core.add_peers(magnet.peers)
+        core.context.magnet = core.context.magnet.with_hints(magnet)
+        if sequential:
+            core.sequential = True
+            if isinstance(core.stage, Active):
+                core.stage.swarm.picker.sequential = True
+        if folder is not None and moves and core.content is None and core.metainfo is None:
+            core.place.root = folder  # nothing has begun there: nobody need be interrupted
+        elif folder is not None and moves:
+            await self._move_to(Move(folder, shared=False))
+        if metainfo is not None:
+            core.learn(metainfo)
+        self._record.changed()
+        if paused:
+            await self.pause()
+        elif isinstance(core.stage, Paused | Failed):
+            await self.resume()
+        await core.look()  # "it is here" is not said of files that have gone meanwhile
+        await self._record.save()
+
+    async def share_from(self, path: Path, metainfo: Metainfo, hashed: Hashed) -> None:
+        """All of it lies at `path`, and was just hashed: serve it from there. Raises InputError
+        when it is served from elsewhere already."""
+        core = self._core
+        here = core.place.path(core.metainfo)
+        failed = isinstance(core.stage, Failed)
+        if here is not None and await core.node.disk.run(_same, here, path):
+            if core.is_complete and not failed:
+                return
+        elif core.finished.is_set() and not failed:
+            raise InputError(f"{core.name} is here already, at {here}")
+        core.learn(metainfo)
+        core.select = None
+        await self._move_to(Move(path, shared=True, hashed=hashed))
+        await self.resume()
+        await self._record.save()
+
+    async def _can_move(self, folder: Path) -> bool:
+        """Is that another place than it has? Raises InputError when it cannot go there any more."""
+        core, place = self._core, self._core.place
+        path = place.path(core.metainfo)
+        if path is None:
+            return folder != place.root
+        if await core.node.disk.run(_same, path, folder / path.name):
+            return False
+        if place.shared or not (place.content is None or place.content.untouched):
+            raise InputError(
+                f"{core.name} is here already, at {path}; remove it to put it elsewhere"
+            )
+        return True
+
+    async def _move_to(self, move: Move) -> None:
+        if self.move is not None:
+            self.move.done.set()
+        self.move = move
+        await self._interrupt()
+        await move.done.wait()
+
+    async def _interrupt(self) -> None:
+        self._record.changed()
+        self._core.attempt.cancel()
+        await self._record.save()  # now: whoever asked for this hears of it if it cannot be kept
+        await trio.lowlevel.checkpoint()
+
+    async def _want(
+        self, select: Selection | None, metainfo: Metainfo | None, *, overwrite: bool
+    ) -> None:
+        """Want these files too; None wants all (BEP 53: a second magnet only adds). A selection
+        that names files which do not exist makes room for one that does not."""
+        core, content = self._core, self._core.content
+        wanted = None if core.select is None or select is None else (*core.select, *select)
+        if metainfo is not None and wanted is not None and not _exists(wanted, metainfo):
+            wanted = None if select is None else tuple(select)
+        if isinstance(core.stage, Active) and core.metainfo is not None and content is not None:
+            geometry = core.metainfo.geometry
+            pieces = wanted_pieces(wanted, geometry)
+            if wanted != core.select:
+                await self._extend(content, pieces, wanted_empty(wanted, geometry), overwrite)
+            if isinstance(core.stage, Active):
+                now = trio.current_time()
+                core.stage.swarm.select(pieces, now)
+                if not core.stage.complete:
+                    core.unfinished()
+                    core.connections.candidates.need_seeds(now)
+                    core.connections.wake()
+        elif overwrite:
+            core.place.insist()
+        core.select = wanted
+
+    async def _extend(
+        self, content: Content, pieces: Collection[int], empty: Collection[int], overwrite: bool
+    ) -> None:
+        """Take hold of more files while others are exchanged. Raises StorageError."""
+        content.overwrite = overwrite
+        try:
+            if await content.claim(pieces, empty):
+                self._record.changed()
+                await self._record.write()
+            have = content.have
+            missing = [index for index in pieces if have is None or index not in have]
+            metainfo = self._core.metainfo
+            assert metainfo is not None
+            await content.prepare(sum(map(metainfo.geometry.piece_size, missing)))
+        finally:
+            content.overwrite = False
+
+
+def _exists(select: Selection, metainfo: Metainfo) -> bool:
+    return all(last < len(metainfo.files) for _, last in select)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Is that one place? Blocking."""
+    return os.path.realpath(one) == os.path.realpath(other)

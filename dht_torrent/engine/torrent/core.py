@@ -1,0 +1,178 @@
+"""What the parts of a torrent share: what is known of it, what is wanted, where it lies, who is
+connected, and the stage it is in.
+
+The rule: the stage changes here and nowhere else, and every change is told to those who wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import trio
+
+from dht_torrent.engine.dht.dual_stack import DualStack
+from dht_torrent.engine.torrent.connections import Connections
+from dht_torrent.engine.torrent.content import Content
+from dht_torrent.engine.torrent.context import TorrentContext
+from dht_torrent.engine.torrent.discovery import Discovery
+from dht_torrent.engine.torrent.extensions import Extensions
+from dht_torrent.engine.torrent.metadata import MetadataFetch
+from dht_torrent.engine.torrent.place import ContentPlace
+from dht_torrent.engine.torrent.stages import Active, Checking, Failed, FetchingInfo, Stage
+from dht_torrent.engine.torrent.totals import Totals
+from dht_torrent.errors import MetainfoError, OurFault, StorageError
+from dht_torrent.ids import Address, HostPort
+from dht_torrent.metainfo import Metainfo
+from dht_torrent.torrent.selection import Selection
+
+logger = logging.getLogger(__name__)
+
+
+class TorrentCore:
+    """The state of a torrent. Lives from its adding to its removal, over all sessions."""
+
+    def __init__(
+        self,
+        context: TorrentContext,
+        place: ContentPlace,
+        *,
+        select: Selection | None,
+        sequential: bool,
+        paused: bool,
+    ) -> None:
+        self.context = context
+        self.node = context.node
+        self.place = place
+        self.connections = Connections(context)
+        self.extensions = Extensions(context, self.connections)
+        self.discovery = Discovery(context, self.connections)
+        self.totals = Totals(self.connections)
+        self.select = tuple(select) if select else None
+        """Inclusive ranges of wanted files; None is all."""
+        self.sequential = sequential
+        self.paused = paused
+        """By its user."""
+        self.fault: Failed | None = None
+        """What it stops with, or has stopped with."""
+        self.stage: Stage = self.fetching()
+        self.changed = trio.Event()
+        """Set at the next change of stage, or at the end; there is a new one from then on."""
+        self.finished = trio.Event()
+        """All that is wanted is here; there is a new one when that is so no longer."""
+        self.gone = False
+        self.attempt = trio.CancelScope()
+        """Around what runs now, a session or a rest: cancelled to decide anew what comes next."""
+        self.learning = trio.CancelScope()
+        """Ends the wait for metadata from peers."""
+
+    @property
+    def name(self) -> str:
+        return self.context.name
+
+    @property
+    def metainfo(self) -> Metainfo | None:
+        return self.context.metainfo
+
+    @property
+    def content(self) -> Content | None:
+        return self.place.content
+
+    @property
+    def dht(self) -> DualStack | None:
+        """Where its peers are looked up; None: nowhere, as it is private."""
+        return None if self.context.is_private else self.node.dht
+
+    @property
+    def is_complete(self) -> bool:
+        return isinstance(self.stage, Active) and self.stage.complete
+
+    @property
+    def wasted(self) -> int:
+        """Payload bytes that were of no use, also in earlier runs."""
+        live = self.stage.swarm.wasted if isinstance(self.stage, Active) else 0
+        return self.totals.wasted_before + live
+
+    # -- stages ---------------------------------------------------------------------------------
+
+    def fetching(self) -> FetchingInfo:
+        """The stage in which the metadata is asked of peers, from its beginning."""
+        return FetchingInfo(MetadataFetch(self.context, self.connections), self.extensions)
+
+    def enter(self, stage: Stage) -> None:
+        """The torrent is in this stage from now on."""
+        self.stage = stage
+        if isinstance(stage, FetchingInfo | Checking | Active):
+            self.connections.handler = stage
+        self.tell()
+
+    def tell(self) -> None:
+        """Wake those who wait for a change."""
+        changed, self.changed = self.changed, trio.Event()
+        changed.set()
+
+    def leave_exchange(self) -> None:
+        """No pieces are exchanged any more; what that was like is counted."""
+        if isinstance(self.stage, Active):
+            self.totals.wasted_before += self.stage.swarm.wasted
+            self.stage = Checking(self.extensions)
+
+    def fail(self, error: StorageError | MetainfoError | OurFault) -> None:
+        """Stop with `error`. What may pass by itself, as a full disk, is tried again after a
+        while."""
+        retry_at = None
+        if isinstance(error, StorageError) and error.passing:
+            retry_at = trio.current_time() + self.node.config.torrent.disk_retry
+        self.fault = Failed(error, retry_at)
+        self.finished = trio.Event()
+        logger.info("%s: stopped: %s", self.name, error)
+        self.attempt.cancel()
+
+    def forgive(self) -> None:
+        """The error is history from now on, not only when it is decided what comes next."""
+        self.fault = None
+        if isinstance(self.stage, Failed):
+            self.enter(Checking(self.extensions))
+
+    def unfinished(self) -> None:
+        """Something that is wanted is missing, or may be."""
+        self.finished = trio.Event()
+
+    # -- what comes from elsewhere --------------------------------------------------------------
+
+    def learn(self, metainfo: Metainfo) -> None:
+        """The metadata is known, from elsewhere than peers."""
+        if self.context.metainfo is not None:
+            return
+        self.context.metainfo = metainfo
+        if isinstance(self.stage, FetchingInfo):
+            self.learning.cancel()
+
+    def add_peers(self, peers: Sequence[HostPort]) -> None:
+        """Peers named by the user. Names are not resolved: a link must not make us ask somebody's
+        DNS."""
+        self.connections.found([Address(*p) for p in peers if Address(*p).is_usable], "magnet")
+
+    async def look(self) -> None:
+        """Compare the files with what they were when last looked at. Stops with an error if any
+        changed or vanished."""
+        content = self.content
+        if content is None or not isinstance(self.stage, Active):
+            return
+        try:
+            error = await content.look()
+        except StorageError as trouble:
+            self.fail(trouble)
+            return
+        if error is not None and isinstance(self.stage, Active):
+            self.fail(error)
+            self.leave_exchange()  # at once: whoever waits for completion must not be told of it
+            assert self.fault is not None
+            self.enter(self.fault)
+
+    def confined(self, *, ends: Callable[[str], None] | None) -> AbstractContextManager[None]:
+        """Around what is this torrent's and no single connection's: a bug of ours there stops it,
+        for its user to see and to resume, and the others go on."""
+        name = f"torrent {self.context.info_hash.hex()[:8]} {self.name!r}"
+        return self.node.faults.confined(name, ends=ends)

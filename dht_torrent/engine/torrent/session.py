@@ -1,0 +1,159 @@
+"""One uninterrupted attempt at a torrent: find peers, fetch the info dict, check what is on the
+disk, exchange.
+
+Whatever ends it, with it end all its tasks and connections. What comes next is `supervisor`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from dht_torrent.engine.torrent.connections import their_fault
+from dht_torrent.engine.torrent.core import TorrentCore
+from dht_torrent.engine.torrent.record import ResumeRecord
+from dht_torrent.engine.torrent.stages import Active, Checking
+from dht_torrent.engine.torrent.swarm import Swarm
+from dht_torrent.errors import MetainfoError, StorageError
+from dht_torrent.metainfo import Metainfo
+from dht_torrent.torrent.selection import check_selection, wanted_empty, wanted_pieces
+
+logger = logging.getLogger(__name__)
+
+
+class Session:
+    """An attempt. Made for one `run`."""
+
+    def __init__(self, core: TorrentCore, record: ResumeRecord) -> None:
+        self._core = core
+        self._record = record
+        self._node = core.node
+
+    async def run(self) -> None:
+        """Until cancelled, or until it cannot go on; then the core has a fault."""
+        core = self._core
+        swarm: Swarm | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                # Peers first: who is connected while the info is fetched stays for the exchange.
+                nursery.start_soon(core.connections.run)
+                nursery.start_soon(core.extensions.run)
+                nursery.start_soon(core.discovery.run)
+                nursery.start_soon(self._record.keep)
+                try:
+                    swarm = await self._begin(await self._metadata())
+                except (StorageError, MetainfoError) as error:
+                    core.fail(error)
+                    return
+                nursery.start_soon(swarm.run)
+                nursery.start_soon(self._watch_files)
+        finally:
+            core.extensions.exchange(None)
+            if swarm is not None:
+                swarm.release()
+
+    async def _metadata(self) -> Metainfo:
+        """Known already, fetched from peers, or given meanwhile."""
+        core = self._core
+        if core.metainfo is None:
+            fetching = core.fetching()
+            core.enter(fetching)
+            core.connections.wake()
+            with trio.CancelScope() as core.learning:
+                core.context.metainfo = await fetching.fetch.run()
+            assert core.metainfo is not None
+            self._record.changed()
+            await self._record.write()
+        return core.metainfo
+
+    async def _begin(self, metainfo: Metainfo) -> Swarm:
+        """Open the content, find out what is there, and let all connected peers take part."""
+        core, stage = self._core, Checking(self._core.extensions)
+        core.enter(stage)
+        if core.context.is_private:
+            core.discovery.end()  # BEP 27, learned late
+
+        def note(done: int, total: int) -> None:
+            stage.done, stage.total = done, total
+
+        check_selection(core.select, metainfo)
+        content = core.place.open(metainfo)
+        have = await content.establish(note)
+        while True:
+            select = core.select
+            check_selection(select, metainfo)
+            wanted = wanted_pieces(select, metainfo.geometry)
+            if await content.claim(wanted, wanted_empty(select, metainfo.geometry)):
+                self._record.changed()
+                await self._record.write()  # what is ours must be known after a crash, too
+            missing = (index for index in wanted if index not in have)
+            await content.prepare(sum(map(metainfo.geometry.piece_size, missing)))
+            if select == core.select:  # else more was wanted meanwhile
+                break
+        swarm = Swarm(
+            self._node,
+            metainfo,
+            content,
+            have,
+            core.connections,
+            on_event=core.extensions.on_event,
+            on_saved=self._on_saved,
+            on_fault=core.fail,
+        )
+        swarm.picker.sequential = core.sequential
+        swarm.picker.select(wanted)
+        if not swarm.picker.done:
+            core.unfinished()  # it may have been complete before a recheck
+        core.extensions.exchange(swarm)
+        core.enter(Active(swarm, core.extensions))
+        self._record.changed()
+        self._let_all_in(swarm)
+        return swarm
+
+    def _let_all_in(self, swarm: Swarm) -> None:
+        """Those who connected before pieces could be exchanged."""
+        core, now = self._core, trio.current_time()
+        for peer in list(core.connections.peers.values()):
+            with (
+                self._node.faults.confined(f"the connection to {peer.address}", ends=peer.drop),
+                their_fault(peer),
+            ):
+                swarm.join_late(peer, now)
+                core.extensions.introduce_again(peer)
+        swarm.rechoke(now)
+        if not swarm.picker.done:
+            core.connections.candidates.need_seeds(now)
+        self._note_completion()
+        core.connections.wake()
+
+    def _on_saved(self) -> None:
+        """More pieces are verified and on disk."""
+        self._record.changed()
+        self._note_completion()
+
+    def _note_completion(self) -> None:
+        core = self._core
+        if not core.is_complete or core.finished.is_set():
+            return
+        core.finished.set()
+        if self._record.completed():
+            logger.info("%s: complete", core.name)
+        now = trio.current_time()
+        core.extensions.completed(now)
+        for peer in list(core.connections.peers.values()):
+            if peer.is_seed:
+                peer.part_for_good(now)
+        core.tell()
+
+    async def _watch_files(self) -> None:
+        """Find out when files change or vanish behind our back: nothing of them is served then."""
+        core = self._core
+        while True:
+            complete = core.finished.is_set()
+            with trio.move_on_after(self._node.config.torrent.file_check_interval):
+                if not complete:
+                    await core.finished.wait()  # a look right after the last write of ours
+                else:
+                    await trio.sleep_forever()
+            await core.look()

@@ -1,0 +1,33 @@
+"""Payload bytes that came and went, in this run and in those before."""
+
+from __future__ import annotations
+
+from dht_torrent.engine.resume import Resume
+from dht_torrent.engine.torrent.connections import Connections
+
+
+class Totals:
+    """What a torrent has received and sent since it was added."""
+
+    def __init__(self, connections: Connections) -> None:
+        self.wasted_before = 0
+        """In sessions that have ended."""
+        self._connections = connections
+        self._downloaded_before = 0
+        self._uploaded_before = 0
+
+    def restore(self, resume: Resume) -> None:
+        """What was counted in earlier runs."""
+        self._downloaded_before = resume.downloaded
+        self._uploaded_before = resume.uploaded
+        self.wasted_before = resume.wasted
+
+    @property
+    def downloaded(self) -> int:
+        live = sum(peer.downloaded for peer in self._connections.peers.values())
+        return self._downloaded_before + self._connections.downloaded + live
+
+    @property
+    def uploaded(self) -> int:
+        live = sum(peer.uploaded for peer in self._connections.peers.values())
+        return self._uploaded_before + self._connections.uploaded + live
