@@ -114,7 +114,7 @@ def parse_torrent(data: bytes) -> Metainfo:
         raise MetainfoError(f"not a .torrent file: {exc}") from None
     assert isinstance(top, dict)  # or it would have no slice
     date = top.get(b"creation date")
-    return _from_dict(
+    return from_info_dict(
         top[b"info"],
         info,
         nodes=_nodes(top.get(b"nodes")),
@@ -142,10 +142,10 @@ def from_info(
         value = bencode.decode_lenient(info, max_size=MAX_INFO)
     except BencodeError as exc:
         raise MetainfoError(f"not an info dict: {exc}") from None
-    return _from_dict(value, info, nodes=tuple(nodes), as_written=as_written)
+    return from_info_dict(value, info, nodes=tuple(nodes), as_written=as_written)
 
 
-def _check_size(info: dict[bytes, Value], geometry: Geometry) -> None:
+def check_size(info: dict[bytes, Value], geometry: Geometry) -> None:
     """That the info dict, once it has its hashes, is not too large for others to take. Raises
     MetainfoError."""
     hashes = 20 * geometry.piece_count
@@ -161,7 +161,7 @@ def _check_size(info: dict[bytes, Value], geometry: Geometry) -> None:
         )
 
 
-def _from_dict(
+def from_info_dict(
     info: Value,
     raw: bytes,
     *,
@@ -180,7 +180,7 @@ def _from_dict(
         )
     if b"pieces" not in info and b"file tree" in info:
         raise MetainfoError("a v2-only torrent (BEP 52), which is not supported")
-    geometry = _layout(info, as_written=as_written)
+    geometry = geometry_of(info, as_written=as_written)
     pieces = _bytes(info, b"pieces")
     if len(pieces) != 20 * geometry.piece_count:
         raise MetainfoError(
@@ -203,7 +203,7 @@ def _from_dict(
     )
 
 
-def _layout(info: dict[bytes, Value], *, as_written: bool) -> Geometry:
+def geometry_of(info: dict[bytes, Value], *, as_written: bool) -> Geometry:
     """Files and pieces, checked: all that an info dict says but the hashes.
 
     Raises MetainfoError."""

@@ -14,7 +14,7 @@ from dht_torrent.bounds import (
 )
 from dht_torrent.errors import InputError, MetainfoError
 from dht_torrent.ids import HostPort
-from dht_torrent.metainfo import Metainfo, _check_size, _from_dict, _layout
+from dht_torrent.metainfo import Metainfo, check_size, from_info_dict, geometry_of
 from dht_torrent.relief import Relief, no_relief
 from dht_torrent.storage.hashing import Progress, SharedFile, hash_pieces, list_sources
 
@@ -82,12 +82,12 @@ def make(
     if private:
         info[b"private"] = 1
     # All that could be wrong is found now: hashing may take hours.
-    geometry = _layout(info, as_written=True)
-    _check_size(info, geometry)
+    geometry = geometry_of(info, as_written=True)
+    check_size(info, geometry)
     info[b"pieces"] = hash_pieces(
         sources, geometry, threads=threads, progress=progress, cancelled=cancelled, relief=relief
     )
-    return _from_dict(
+    return from_info_dict(
         info,
         bencode.encode(info),
         nodes=tuple(nodes),
