@@ -31,10 +31,10 @@ from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.state import StateDir
-from dht_torrent.engine.torrent.content import hash_content
 from dht_torrent.engine.torrent.context import NodeContext, OpenStorage
 from dht_torrent.engine.torrent.disk import Disk
 from dht_torrent.engine.torrent.rate_limits import Limits, NewRate
+from dht_torrent.engine.torrent.sharing import hash_content
 from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.engine.upkeep import DhtSaving, keep_descriptors, trim_buffers

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import trio
 
-from dht_torrent.engine.torrent.content import Content, Hashed
+from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.place import Move
 from dht_torrent.engine.torrent.rate_limits import NewRate
 from dht_torrent.engine.torrent.record import ResumeRecord
+from dht_torrent.engine.torrent.sharing import Hashed
 from dht_torrent.engine.torrent.stages import Active, Failed, Paused
 from dht_torrent.errors import InputError
 from dht_torrent.metainfo import Magnet, Metainfo

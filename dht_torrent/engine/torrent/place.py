@@ -9,8 +9,9 @@ from pathlib import Path
 import trio
 
 from dht_torrent.engine.resume import Resume
-from dht_torrent.engine.torrent.content import Content, Hashed
+from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.torrent.sharing import Hashed
 from dht_torrent.errors import StorageError
 from dht_torrent.metainfo import Metainfo
 

@@ -14,12 +14,12 @@ import trio
 
 from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.torrent.commands import Commands
-from dht_torrent.engine.torrent.content import Hashed
 from dht_torrent.engine.torrent.context import NodeContext, TorrentContext
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.place import ContentPlace, Move
 from dht_torrent.engine.torrent.record import ResumeRecord
 from dht_torrent.engine.torrent.session import Session
+from dht_torrent.engine.torrent.sharing import Hashed
 from dht_torrent.engine.torrent.stages import Failed, Paused
 from dht_torrent.engine.views import Removal
 from dht_torrent.errors import OurFault, StorageError

@@ -10,8 +10,9 @@ from trio.testing import MockClock
 
 from dht_torrent.config import DiskConfig
 from dht_torrent.engine.resume import Resume
-from dht_torrent.engine.torrent.content import Content, Hashed, Vouched
+from dht_torrent.engine.torrent.content import Content, Vouched
 from dht_torrent.engine.torrent.disk import Disk
+from dht_torrent.engine.torrent.sharing import Hashed
 from dht_torrent.errors import StorageError
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import FileStamp, MemoryStorage
