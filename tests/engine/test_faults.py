@@ -33,6 +33,7 @@ from dht_torrent.engine.incoming import Incoming
 from dht_torrent.engine.net.protocols import DatagramSocket
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.torrent import connections as connections_module
+from dht_torrent.engine.torrent.admission import Admission
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.discovery import Discovery
@@ -350,7 +351,7 @@ CONNECTION: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "reading": (Peer, "_read", {}),
     "writing": (Peer, "_write", {}),
     "running": (Peer, "run", {}),
-    "refusing": (Connections, "_refusal", {}),
+    "refusing": (Admission, "_unwanted", {}),
     "dialling": (connections_module, "shake_hands", {}),
 }
 
@@ -379,7 +380,7 @@ INCOMING: dict[str, tuple[Any, str]] = {
     "its handshake": (incoming_module, "receive_handshake"),
     "the answer": (Connection, "send_handshake"),
     "its start": (Extensions, "opened"),
-    "its end": (Connections, "_refusal"),
+    "its end": (Admission, "_unwanted"),
 }
 
 

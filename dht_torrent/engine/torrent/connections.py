@@ -1,7 +1,7 @@
 """Who is connected to one torrent, and how they come: found, dialled, or arriving.
 
-One connection per peer. Addresses that fail, lie or are ourselves are not dialled again; all that
-is the candidates' decision, this module waits for the network.
+Addresses that fail, lie or are ourselves are not dialled again; that is the candidates' decision.
+Whether a peer that has said who it is may stay is `admission`'s. This module waits for the network.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Protocol
 import trio
 
 from dht_torrent.engine.net.protocols import Stream
+from dht_torrent.engine.torrent.admission import CONNECTED, OURSELVES, Admission
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.handshake import ClosedEarlyError, NewConnection, shake_hands
 from dht_torrent.engine.torrent.peer import Peer
@@ -24,7 +25,6 @@ from dht_torrent.ids import Address
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.identity import client_name, make_peer_id
 from dht_torrent.torrent.candidates import USELESS_PAUSE, Candidates, Trouble
-from dht_torrent.torrent.duplicates import Claim, Duplicates, Verdict
 from dht_torrent.trace import PeerConnected, PeerDropped
 
 logger = logging.getLogger(__name__)
@@ -33,23 +33,9 @@ INCOMING_QUEUE = 16
 """Connections waiting to be taken in. When full, the newest is closed; it may return."""
 LOOK_FOR_ROOM = 10.0
 """Seconds between two looks for a free connection while there is none."""
-SECOND_LOOK = (0.5, 2.0)
-"""Seconds, drawn evenly, before a peer connected in the other address family is turned away. Its
-side may have taken the very connection we refuse, and refuse the one we took: whoever looks again
-first closes, and the other side then has what is left."""
-MAX_SECOND_LOOKS = 8
-"""Connections waiting for that, or for an older one to answer; further ones are turned away at
-once."""
 MAX_MISMATCHED = 1000
 """Peers with wrong metadata that are counted."""
-GRACE = 0.5
-"""Seconds more for a connection that did not answer to end."""
-CONNECTED = "connected already"
-OURSELVES = "it is ourselves"
 NEVER = float("-inf")
-
-
-Rivals = list[tuple[Peer, Verdict]]
 
 
 class PeerHandler(Protocol):
@@ -93,12 +79,18 @@ class Connections:
         self._info_hash = torrent.info_hash
         self.peer_id = make_peer_id(node.rng)
         """Ours. Another one for each torrent, so that they cannot be told to be of one node."""
-        self._duplicates = Duplicates(self.peer_id, node.config.peer)
         self._dialing = 0
-        self._waiting = 0
         self.mismatched: dict[str, None] = {}
         """Who sent metadata that does not match: addresses, or what was known of them."""
         self._room = TorrentRoom(node.room, self.peers, self.limits, weakly(self._is_needy))
+        self._admission = Admission(
+            torrent,
+            self.peer_id,
+            self.peers,
+            self.candidates,
+            self._room,
+            admits=weakly(self._may_admit),
+        )
         self._woken = trio.Event()
         self._arrivals: trio.MemorySendChannel[NewConnection] | None = None
         """Where incoming connections go while `run` is there to take them in."""
@@ -159,6 +151,9 @@ class Connections:
         if len(self.mismatched) < MAX_MISMATCHED:
             self.mismatched[str(peer.listens_at or peer.address.place)] = None
         peer.drop("sent metadata with a wrong hash")
+
+    def _may_admit(self) -> bool:
+        return self.admits
 
     def _is_needy(self) -> bool:
         return self.admits and not self.complete
@@ -296,107 +291,20 @@ class Connections:
         self._stage().on_events(peer, events, now)
 
     async def _is_wanted(self, new: NewConnection, *, incoming: bool) -> bool:
-        address, now = new.stream.remote, trio.current_time()
-        refusal = self._refusal(new, incoming=incoming, now=now)
-        rivals: Rivals = []
-        if refusal is None:
-            rivals = self._rivals(new, incoming=incoming, now=now)
-            if rivals and self._may_wait(rivals):
-                await self._wait_for(rivals, new)
-                now = trio.current_time()
-                refusal = self._refusal(new, incoming=incoming, now=now)
-                rivals = self._rivals(new, incoming=incoming, now=now)
-        if refusal is None:
-            refusal = self._settle(rivals, new, incoming=incoming, now=now)
+        refusal = await self._admission.refusal(new, incoming=incoming)
         if refusal is None:
             return True
+        address = new.stream.remote
         new.stream.close()
         if not incoming:
             if refusal == OURSELVES:
                 self.candidates.is_ourselves(address)
             elif refusal == CONNECTED:
-                self.candidates.is_another(address, now)
+                self.candidates.is_another(address, trio.current_time())
             else:
-                self.candidates.disconnected(address, now)
+                self.candidates.disconnected(address, trio.current_time())
         logger.debug("%s: refused %s: %s", self._torrent.name, address, refusal)
         return False
-
-    def _refusal(self, new: NewConnection, *, incoming: bool, now: float) -> str | None:
-        """Why this connection is not wanted, whoever else is connected; or None."""
-        address = new.stream.remote
-        if new.handshake.peer_id == self.peer_id:
-            if not incoming:
-                self._node.own_addresses.add(address)
-            return OURSELVES
-        if self.candidates.is_banned(address, now):
-            return "banned"
-        if self.candidates.is_resting(address, now, incoming=incoming):
-            return "its host sent bad data lately"
-        if not self.admits:
-            return "not exchanging now"
-        return None
-
-    def _rivals(self, new: NewConnection, *, incoming: bool, now: float) -> Rivals:
-        """Connections beside which this one may not be, and what is to be done about each."""
-        newer = _claim(new, incoming=incoming)
-        rivals: Rivals = []
-        for other in self.peers.values():
-            if other.is_dropped:
-                continue
-            older = Claim(other.peer_id, other.address, other.incoming)
-            verdict = self._duplicates.settle(
-                older, newer, now, age=now - other.connected_at, silence=other.silence(now)
-            )
-            if other.has_no_use and older.peer_id == newer.peer_id:
-                verdict = Verdict.REPLACE  # it only waits for the other side to leave
-            if verdict is not Verdict.BESIDE:
-                rivals.append((other, verdict))
-            if verdict is Verdict.REFUSE or older.peer_id == newer.peer_id:
-                other.probe(now)  # it may have moved, or been started again: if so, it ends soon
-        return rivals
-
-    def _may_wait(self, rivals: Rivals) -> bool:
-        """Time may tell whether the older ones are alive, and there are not too many who wait."""
-        verdicts = {verdict for _, verdict in rivals}
-        return (
-            self._waiting < MAX_SECOND_LOOKS
-            and Verdict.REFUSE not in verdicts
-            and not verdicts.isdisjoint((Verdict.ASK, Verdict.LOOK_AGAIN))
-        )
-
-    async def _wait_for(self, rivals: Rivals, new: NewConnection) -> None:
-        """Until it has shown whether the older ones are alive."""
-        self._waiting += 1
-        try:
-            for older, verdict in rivals:
-                if verdict is Verdict.ASK:
-                    is_heir = older.peer_id == new.handshake.peer_id
-                    with trio.move_on_after(3 * self._node.config.peer.probe_timeout + GRACE):
-                        await older.probe(trio.current_time(), urgent=is_heir).wait()
-                elif verdict is Verdict.LOOK_AGAIN:
-                    await trio.sleep(self._node.rng.uniform(*SECOND_LOOK))
-        except trio.Cancelled:
-            new.stream.close()
-            raise
-        finally:
-            self._waiting -= 1
-
-    def _settle(
-        self,
-        rivals: Rivals,
-        new: NewConnection,
-        *,
-        incoming: bool,
-        now: float,
-    ) -> str | None:
-        """Close the older ones that it replaces, or whom it needs the place of. Returns why it is
-        refused, or None."""
-        if any(verdict is not Verdict.REPLACE for _, verdict in rivals):
-            self._duplicates.turned_away(_claim(new, incoming=incoming), now)
-            return CONNECTED
-        for older, _ in rivals:
-            older.drop("connected twice")
-        return self._room.make(new.stream.remote, now, incoming=incoming)
 
     def _ended(self, peer: Peer) -> None:
         now = trio.current_time()
@@ -445,10 +353,6 @@ def _trouble(error: Exception, *, reached: bool) -> Trouble:
     if isinstance(error, trio.TooSlowError | TimeoutError):
         return Trouble.TIMED_OUT
     return Trouble.REFUSED if isinstance(error, ConnectionRefusedError) else Trouble.UNREACHABLE
-
-
-def _claim(new: NewConnection, *, incoming: bool) -> Claim:
-    return Claim(new.handshake.peer_id, new.stream.remote, incoming)
 
 
 def _turn_away(incoming: trio.MemoryReceiveChannel[NewConnection]) -> None:

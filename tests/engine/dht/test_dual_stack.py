@@ -22,7 +22,7 @@ from dht_torrent.dht.items import SigningKey
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.dht.node import Dht
-from dht_torrent.engine.torrent.connections import MAX_SECOND_LOOKS, SECOND_LOOK
+from dht_torrent.engine.torrent.admission import MAX_SECOND_LOOKS, SECOND_LOOK
 from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.errors import InputError, NoReply
 from dht_torrent.ids import Address, HostPort, NodeId
