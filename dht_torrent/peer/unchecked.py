@@ -110,13 +110,13 @@ class Unchecked:
         self._haves[byte] |= 0x80 >> bit
 
     def _bits(self, size: int) -> bytes | None:
-        """The bitfield and the Haves as one. Its length is wrong if either's is: longer than `size`
-        bytes if a Have is, and that of the bitfield otherwise."""
-        haves = self._haves
-        if not haves:
-            return self._bitfield
-        size = max(len(haves), size if self._bitfield is None else len(self._bitfield))
+        """The bitfield and the Haves as one. Its length is wrong if either's is: that of the
+        bitfield if that is not `size` bytes, else longer than `size` if a Have is."""
+        bitfield, haves = self._bitfield, self._haves
+        if not haves or (bitfield is not None and len(bitfield) != size):
+            return bitfield
+        size = max(len(haves), size)
         bits = int.from_bytes(haves.ljust(size, b"\0"))
-        if self._bitfield is not None:
-            bits |= int.from_bytes(self._bitfield.ljust(size, b"\0"))
+        if bitfield is not None:
+            bits |= int.from_bytes(bitfield.ljust(size, b"\0"))
         return bits.to_bytes(size)

@@ -816,3 +816,51 @@ def test_a_long_bitfield_counts_as_many_messages() -> None:
     small = connected()
     assert len(small.receive(encode(BitfieldMessage(BITS)))) == 1
     assert small.unheard == 0
+
+
+@given(st.integers(0, 68))
+def test_a_handshake_may_be_cut_anywhere_and_have_messages_behind_it(cut: int) -> None:
+    theirs = their_handshake() + encode(HaveAll()) + encode(Unchoke())
+    connection = Connection(PeerConfig(), dht=True)
+    events = connection.receive(theirs[:cut])
+    events += connection.receive(theirs[cut:])
+    if cut == 68:  # what came next came by itself
+        events += connection.set_piece_count(PIECES)
+        assert events[1:] == [Unchoke(), HaveAll()]
+        return
+    assert events == [HandshakeReceived(INFO_HASH, THEIR_ID, True, True, True)]
+    assert connection.set_piece_count(PIECES) == []
+    assert connection.receive(b"") == [HaveAll(), Unchoke()]
+
+
+def test_before_their_handshake_they_speak_nothing() -> None:
+    connection = Connection(PeerConfig(), dht=True)
+    assert not (connection.fast or connection.extended or connection.dht)
+
+
+@pytest.mark.parametrize(("pieces", "size"), [(7, 1), (8, 1), (9, 2), (16, 2), (17, 3)])
+def test_our_bitfield_has_a_bit_for_each_piece(pieces: int, size: int) -> None:
+    for wrong in (size - 1, size + 1):
+        with pytest.raises(LocalProtocolError):
+            connected(pieces=pieces).send(BitfieldMessage(bytes(wrong)))
+    connected(pieces=pieces).send(BitfieldMessage(bytes(size)))
+
+
+def test_the_longest_message_is_heard_and_no_longer_one() -> None:
+    bits = bytes(2000)
+    for most, heard in ((2001, True), (2000, False)):
+        connection = connected(pieces=16_000, config=PeerConfig(max_message=most))
+        if heard:
+            assert connection.receive(encode(BitfieldMessage(bits))) == [BitfieldMessage(bits)]
+        else:
+            with pytest.raises(PeerProtocolError):
+                connection.receive(encode(BitfieldMessage(bits)))
+
+
+@pytest.mark.parametrize("bits", [bytes(2), bytes(4)])
+@pytest.mark.parametrize("index", [0, 16, 19])
+def test_no_have_makes_up_for_an_early_bitfield_of_another_torrent(bits: bytes, index: int) -> None:
+    connection = connected(pieces=None)
+    assert receive_all(connection, [encode(BitfieldMessage(bits)), encode(Have(index))]) == []
+    with pytest.raises(PeerProtocolError):
+        connection.set_piece_count(PIECES)

@@ -56,3 +56,12 @@ def test_never_too_many_and_whoever_comes_gets_in(events: list[tuple[str, bool]]
             del pending[key]
         assert len(subject) == len(pending) <= 8
         assert all(list(pending.values()).count(one) <= 3 for one in pending.values())
+
+
+def test_of_a_host_whose_handshakes_are_done_nothing_is_kept() -> None:
+    subject = HalfOpen(CONFIG)
+    for key in range(1000):
+        subject.came(key, f"9.0.0.{key}")
+        subject.ended(key)
+    assert not subject._places
+    assert not len(subject)

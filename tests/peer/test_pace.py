@@ -51,3 +51,10 @@ def test_turns_grow_with_payload_and_shrink_with_talk() -> None:
     pace.took(65536, 5000, 0, 0.0)
     assert pace.room == 4096
     assert Pace(CONFIG, 0.0, 1000).room == 1000
+
+
+def test_savings_of_less_than_a_message_are_no_reason_to_wait() -> None:
+    pace = Pace(CONFIG, 0.0, 1 << 20)
+    assert pace.took(1, 5000, 0, 0.0) == 0
+    assert pace.took(1, 1, 0, 0.0015) == 0
+    assert pace.took(1, 1, 0, 0.0015) == pytest.approx(0.0005)
