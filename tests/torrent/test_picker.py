@@ -849,6 +849,67 @@ def test_what_a_peer_on_parole_left_is_missing_again() -> None:
     assert (subject.open_bytes, subject._solo) == (0, {})
 
 
+def orphan(subject: Picker, peer: int, piece: int, came: int) -> None:
+    """Has a peer leave when so many blocks of a piece have come from it."""
+    partial(subject, peer, piece)
+    for block in ask(subject, peer)[:came]:
+        give(subject, peer, block)
+    subject.peer_left(peer)
+
+
+def test_of_orphans_that_make_way_the_one_with_the_least_in_it_goes() -> None:
+    for most in (0, 1):
+        subject = picker(3, 4, max_open_bytes=1)
+        orphan(subject, 1, 0, came=3 if most == 0 else 1)
+        orphan(subject, 2, 1, came=3 if most == 1 else 1)
+        partial(subject, 3, 2)
+        assert pieces_of(ask(subject, 3)) == [2]
+        assert sorted(subject._open) == [most, 2]
+
+
+def test_an_orphan_nobody_has_makes_way_before_one_that_can_be_finished() -> None:
+    subject = picker(3, 4, max_open_bytes=1)
+    orphan(subject, 1, 0, came=1)
+    orphan(subject, 2, 1, came=3)
+    partial(subject, 4, 0)
+    partial(subject, 3, 2)
+    assert pieces_of(ask(subject, 3)) == [2]
+    assert sorted(subject._open) == [0, 2]
+
+
+def test_no_orphan_makes_way_while_the_disk_is_about_to_make_room() -> None:
+    subject = picker(3, 4, max_open_bytes=1)
+    partial(subject, 1, 0)
+    (done,) = deliver(subject, 1, ask(subject, 1))
+    orphan(subject, 2, 1, came=1)
+    partial(subject, 3, 2)
+    assert ask(subject, 3) == []
+    assert subject.state(1) is State.OPEN
+    subject.verified(done.index)
+    assert pieces_of(ask(subject, 3)) == [2]
+    assert subject.state(1) is State.OPEN
+
+
+def test_a_peer_on_parole_begins_the_idle_piece_anew_that_has_the_least_in_it() -> None:
+    for least in (0, 1):
+        subject = picker(2, 4)
+        orphan(subject, 1, 0, came=1 if least == 0 else 3)
+        orphan(subject, 2, 1, came=1 if least == 1 else 3)
+        seeds(subject, 3)
+        assert alone(subject, 3) == [Block(least, begin * BLOCK, BLOCK) for begin in range(4)]
+
+
+def test_nobody_takes_a_solo_piece_whose_peer_went_on_with_it() -> None:
+    subject = picker(1, 4)
+    seeds(subject, 1, 2)
+    give(subject, 1, alone(subject, 1, 1)[0])
+    subject.choked(1)
+    give(subject, 1, alone(subject, 1, 1)[0])  # nothing is outstanding now
+    assert alone(subject, 2) == []
+    assert ask(subject, 2) == []
+    assert len(alone(subject, 1)) == 2
+
+
 # -- anything at all -----------------------------------------------------------------------------
 
 PIECES, BLOCKS = 7, 3
