@@ -320,7 +320,10 @@ def test_it_waits_for_the_only_contact_as_long_as_it_may_take() -> None:
 
 
 def test_with_nobody_to_ask_it_is_done_at_once() -> None:
-    assert Lookup(bytes(20), OWN, CONFIG, 0).done(0)
+    lookup = Lookup(bytes(20), OWN, CONFIG, 0)
+    assert lookup.done(0)
+    assert lookup.take(0) == []
+    assert lookup.hops == 0
 
 
 def test_useless_addresses_and_our_own_id_are_not_asked() -> None:
@@ -424,3 +427,118 @@ def test_a_liar_asked_about_a_point_is_believed_no_more_than_at_first(world: Wor
     lookup.told(asked[0][0], invented)  # once is enough
     lookup.told(NodeInfo(NodeId(bytes(20)), address(1)), invented)  # who was not asked
     assert len(lookup._known) == known + 2 * CONFIG.k
+
+
+def test_what_is_told_about_a_point_counts_as_a_reply(world: World) -> None:
+    lookup, now = walk(world.answer, world.rng.randbytes(20), world.some(8))
+    lookup.widen(2**150, CONFIG.lookup_widest)
+    replies = lookup.replies
+    first, second, *_ = [contact for contact, _ in lookup.around(now)]
+    lookup.told(first, [])
+    assert lookup.replies == replies + 1
+    lookup.told(second, None)
+    lookup.told(first, [])  # once is enough
+    assert lookup.replies == replies + 1
+
+
+def test_widened_it_ends_when_all_whom_it_asked_about_a_point_have_told(world: World) -> None:
+    lookup, now = walk(world.answer, world.rng.randbytes(20), world.some(8))
+    lookup.widen(0, CONFIG.lookup_widest)
+    asked = lookup.around(now)
+    for contact, _ in asked:
+        assert not lookup.done(now)
+        lookup.told(contact, [])
+    assert lookup.done(now)
+
+
+def test_who_is_skipped_costs_its_teller_no_credit() -> None:
+    """Another path has asked it: that says nothing against who told of it."""
+    teller = NodeInfo(NodeId(b"\x70" * 20), address(1))
+    told = [NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in range(2, 18)]
+    lookup = Lookup(bytes(20), OWN, CONFIG, 0)
+    lookup.add([teller])
+    lookup.take(0)
+    lookup.answered(teller, told, 0)
+    first = lookup.take(0)
+    assert first == told[: CONFIG.alpha]
+    for node in first:
+        lookup.skip(node)
+    assert lookup.asked == 1
+    assert lookup.take(0) == told[CONFIG.alpha : 2 * CONFIG.alpha]
+    assert lookup.take(CONFIG.soft_timeout) == []  # nobody of them responded
+
+
+def test_a_contact_of_our_own_table_may_be_skipped_too() -> None:
+    nodes = [NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in (1, 2)]
+    lookup = Lookup(bytes(20), OWN, CONFIG, 0)
+    lookup.add(nodes)
+    assert lookup.take(0) == nodes
+    for node in nodes:
+        lookup.skip(node)
+    assert lookup.asked == 0
+    assert lookup.done(0)
+
+
+def test_who_is_asked_makes_no_room_and_the_next_farthest_does() -> None:
+    asked, far, near, new = (
+        NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in (0x80, 0x70, 0x60, 0x50)
+    )
+    lookup = Lookup(bytes(20), OWN, DhtConfig(secure_ids=False, lookup_candidates=3), 0)
+    lookup.add([asked])
+    assert lookup.take(0) == [asked]
+    lookup.add([far, near, new])
+    assert lookup.take(0) == [new, near]
+
+
+@pytest.mark.parametrize(
+    ("usual", "patience"), [(0.01, 0.5), (0.08, 0.8), (0.2, 1.0), (0.7, 1.4), (2.0, 3.0)]
+)
+def test_the_silent_hold_up_the_end_by_how_long_answers_usually_take(
+    usual: float, patience: float
+) -> None:
+    nodes = [NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in (1, 2, 3)]
+    lookup = Lookup(bytes(20), OWN, CONFIG, 0)
+    lookup.add(nodes)
+    assert lookup.take(0) == nodes
+    lookup.answered(nodes[0], [], 0.75 * usual)
+    lookup.answered(nodes[1], [], 1.25 * usual)
+    assert not lookup.done(patience - 0.001)
+    assert lookup.wake_at(patience - 0.001) == pytest.approx(patience)
+    assert lookup.done(patience + 0.001)
+
+
+@pytest.mark.parametrize(("usual", "soft"), [(0.01, 0.25), (0.1, 0.4), (2.0, 1.0)])
+def test_the_next_are_asked_sooner_where_answers_come_quickly(usual: float, soft: float) -> None:
+    nodes = [NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in range(1, 20)]
+    lookup = Lookup(bytes(20), OWN, DhtConfig(secure_ids=False, k=16, alpha=5), 0)
+    lookup.add(nodes)
+    lookup.answered(lookup.take(0)[0], [], usual)
+    now = max(usual, soft - 0.001)
+    if usual < soft:
+        assert lookup.take(now) == nodes[5:6]  # in place of the one that answered
+        assert lookup.take(soft - 0.001) == []
+        assert lookup.take(soft + 0.001) == nodes[6:10]
+    else:
+        assert len(lookup.take(now)) == 5
+
+
+def test_when_one_of_a_subnet_failed_another_of_it_may_be_asked() -> None:
+    one, other = (NodeInfo(NodeId(bytes([n]) * 20), Address("66.6.6.6", n)) for n in (1, 2))
+    lookup = Lookup(bytes(20), OWN, CONFIG, 0)
+    lookup.add([one, other])
+    assert lookup.take(0) == [one]
+    lookup.failed(one)
+    lookup.add([other])
+    assert lookup.take(0) == [other]
+
+
+def test_when_all_questions_are_spent_their_answers_are_still_waited_for() -> None:
+    nodes = [NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in range(1, 6)]
+    lookup = Lookup(bytes(20), OWN, DhtConfig(secure_ids=False, lookup_queries=2), 0)
+    lookup.add(nodes)
+    one, other = lookup.take(0)
+    lookup.answered(one, [], 0)
+    assert lookup.take(0) == []
+    assert not lookup.done(0)
+    lookup.answered(other, [], 0)
+    assert lookup.done(0)

@@ -209,3 +209,65 @@ def test_a_way_that_leads_to_the_silent_holds_nobody_up_once_another_gets_on(
     assert lookup.done(now)
     assert now < CONFIG.lookup_timeout
     assert set(lookup.closest()) <= set(start) - silent
+
+
+def test_together_they_wake_when_the_first_of_them_would(world: World) -> None:
+    lookup = paths(bytes(20))
+    lookup.add(world.some(16))
+    first = lookup.take(0)
+    now = 0.01
+    lookup.answered(first[0], [], now)
+    while lookup.take(now):
+        now += 0.3
+    wakes = [path.lookup.wake_at(now) for path in lookup._paths]
+    assert len(set(wakes)) > 1
+    assert lookup.wake_at(now) == min(wakes)
+
+
+@pytest.mark.parametrize("ways", [1, 2, 4])
+def test_ways_share_what_one_lookup_may_have_in_flight(world: World, ways: int) -> None:
+    lookup = search(bytes(20), OWN, CONFIG, 0, world.nodes[:40], paths=ways)
+    each = CONFIG.alpha if ways == 1 else CONFIG.alpha // 2
+    assert len(lookup.take(0)) == ways * each
+
+
+def test_who_refuses_on_a_way_is_given_up_at_once(world: World) -> None:
+    lookup = paths(bytes(20), 2)
+    start = world.some(16)
+    lookup.add(start)
+    lookup.failed(start[0])  # nobody has asked it yet
+    first = lookup.take(0)
+    assert lookup.take(0) == []
+    for contact in first:
+        lookup.failed(contact)
+    second = lookup.take(0)
+    assert len(second) == len(first)
+    assert not set(first) & set(second)
+
+
+def test_they_went_as_far_as_the_one_that_went_farthest(world: World) -> None:
+    lookup = paths(bytes(20), 2)
+    one, other, told = world.some(3)
+    lookup.add([one, other])
+    assert set(lookup.take(0)) == {one, other}
+    lookup.answered(one, [told], 0)
+    assert lookup.take(0) == [told]
+    assert lookup.hops == 1
+    lookup.answered(told, [], 0)
+    lookup.answered(other, [], 0)
+    assert lookup.hops == 2
+
+
+def test_what_is_told_about_a_point_is_heard_on_the_way_that_asked(world: World) -> None:
+    lookup = paths(world.rng.randbytes(20), 2)
+    lookup.add(world.some(16))
+    now = finish(lookup, world.answer)
+    lookup.widen(2**150, CONFIG.lookup_widest)
+    finish(lookup, lambda *_: None, now=now)
+    lookup.widen(2**150, CONFIG.lookup_widest)
+    replies = lookup.replies
+    asks = lookup.around(now + 30)
+    assert asks
+    for contact, _ in asks:
+        lookup.told(contact, [])
+    assert lookup.replies == replies + len(asks)

@@ -835,7 +835,7 @@ def test_a_handshake_may_be_cut_anywhere_and_have_messages_behind_it(cut: int) -
 
 def test_before_their_handshake_they_speak_nothing() -> None:
     connection = Connection(PeerConfig(), dht=True)
-    assert not (connection.fast or connection.extended or connection.dht)
+    assert [connection.fast, connection.extended, connection.dht] == [False] * 3
 
 
 @pytest.mark.parametrize(("pieces", "size"), [(7, 1), (8, 1), (9, 2), (16, 2), (17, 3)])
