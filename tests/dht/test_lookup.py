@@ -542,3 +542,22 @@ def test_when_all_questions_are_spent_their_answers_are_still_waited_for() -> No
     assert not lookup.done(0)
     lookup.answered(other, [], 0)
     assert lookup.done(0)
+
+
+def test_an_answer_after_the_failure_changes_nothing() -> None:
+    nodes = [NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in range(1, 4)]
+    lookup = Lookup(bytes(20), OWN, CONFIG, 0)
+    lookup.add(nodes[:1])
+    assert lookup.take(0) == nodes[:1]
+    lookup.failed(nodes[0])
+    lookup.failed(nodes[0])
+    lookup.answered(nodes[0], nodes[1:], 0)
+    assert (lookup.replies, lookup.closest(), lookup.take(0)) == (0, [], [])
+
+
+def test_who_was_dropped_for_nearer_ones_keeps_nobody_of_its_subnet_out() -> None:
+    far, near = (NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in (9, 5))
+    beside = NodeInfo(NodeId(b"\x01" * 20), far.address._replace(port=1))
+    lookup = Lookup(bytes(20), OWN, DhtConfig(secure_ids=False, lookup_candidates=1), 0)
+    lookup.add([far, near, beside])
+    assert lookup.take(0) == [beside]

@@ -147,3 +147,31 @@ def test_without_limits_everything_is_allowed() -> None:
     assert all(SendBudget(free, 0).allows(10**6, source, 0) for _ in range(10))
     assert all(QueryPace(free).book(source, 5) == 5 for _ in range(200))
     assert all(RateLimit(free, most=1, window=1).allows("a", 0) for _ in range(9))
+
+
+def test_who_is_forgotten_first_is_who_was_not_seen_for_longest() -> None:
+    few = replace(CONFIG, tracked_sources=3)
+    rate, limit, pace = RateLimit(few, most=2, window=60), QueryLimit(few), QueryPace(few)
+    places = [LOCAL._replace(port=port) for port in range(1, 6)]
+    for _ in range(50):
+        limit.allows(places[0], 0)
+        limit.allows(places[1], 0)
+    for _ in range(45):
+        pace.book(places[0], 0)
+        pace.book(places[1], 0)
+    for place in (*places[:2], *places[:2]):
+        rate.allows(place, 0)
+    for place in (places[2], places[0], places[3], places[0]):
+        rate.allows(place, 0, 0)
+        limit.allows(place, 0)
+        pace.book(place, 0)
+    assert [rate.allows(place, 0) for place in places[:2]] == [False, True]
+    assert [limit.blocks(place, 0) for place in places[:2]] == [True, False]
+    assert [pace.is_free(place, 0) for place in places[:2]] == [False, True]
+
+
+def test_our_pace_is_remembered_for_a_bounded_number_of_places() -> None:
+    pace = QueryPace(replace(CONFIG, tracked_sources=5))
+    for port in range(1, 100):
+        pace.book(LOCAL._replace(port=port), 0)
+    assert len(pace._booked) == 5
