@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -219,6 +220,95 @@ def test_a_guarded_write_destroys_no_byte(size: int, kind: str, at: int) -> None
             assert may_write(access, "f", old, new) == (old != new)
     assert may_write(NEW, "f", old, new)
     assert may_write(OWN, "f", old, new)
+
+
+WHOLE = {"verified": 4, "size": 100}
+GONE = "was replaced by something else"
+FOREIGN = "holds something else"
+
+
+@pytest.mark.parametrize(
+    ("facts", "blank", "edges", "expected"),
+    [
+        ({"size": None}, None, None, NEW),
+        ({"size": None, "odd": True}, None, None, "is not a regular file"),
+        ({"size": 101}, None, None, "is longer"),
+        ({"size": 100}, None, None, FOREIGN),
+        # All of it verifies.
+        (WHOLE, None, None, KEEP),
+        (WHOLE | {"filled": True}, None, None, KEEP),
+        (WHOLE | {"made": True}, None, None, OWN),
+        (WHOLE | {"made": True, "changed": True, "known": True}, None, None, OWN),
+        (WHOLE | {"begun": True}, None, None, OWN),
+        ({"begun": True, "length": 0, "size": 0, "pieces": 0}, None, None, KEEP),
+        # The torrent made it.
+        ({"made": True, "known": True}, None, None, OWN),
+        ({"made": True, "known": True, "changed": True, "verified": 1}, None, None, OWN),
+        ({"made": True, "known": True, "changed": True, "size": 0}, None, None, OWN),
+        ({"made": True, "changed": True}, None, None, FILL),
+        ({"made": True, "known": True, "changed": True}, True, True, OWN),
+        ({"made": True, "known": True, "changed": True}, False, True, GONE),
+        # It was absent when the torrent began to write.
+        ({"begun": True, "verified": 1}, True, False, OWN),
+        ({"begun": True, "verified": 1}, False, False, FILL),
+        ({"begun": True}, None, None, FILL),
+        # It was there before.
+        ({"filled": True}, None, None, FILL),
+        ({"size": 0}, None, None, FILL),
+        ({"verified": 1}, True, False, FILL),
+        ({"verified": 1}, False, False, FOREIGN),
+    ],
+)
+def test_each_kind_of_file_is_written_as_the_rule_says(
+    facts: dict[str, Any], blank: bool | None, edges: bool | None, expected: int | str
+) -> None:
+    """`blank`: what the disk says, if it is asked; `edges`: about which bytes."""
+    asked: list[bool] = []
+
+    def look(with_edges: bool) -> bool:
+        asked.append(with_edges)
+        assert blank is not None
+        return blank
+
+    known: dict[str, Any] = {"length": 100, "size": 50, "pieces": 4}
+    verdict = decide(FoundFile(**(known | facts)), look)
+    if isinstance(expected, str):
+        assert isinstance(verdict, str)
+        assert verdict.startswith(expected)
+    else:
+        assert verdict == expected
+    assert asked == ([] if edges is None else [edges])
+
+
+@pytest.mark.parametrize("byte", [1, 2, 255])
+@pytest.mark.parametrize("at", [0, 1, 4095, 4096, 8191, 8999])
+def test_any_single_byte_that_is_there_is_guarded(at: int, byte: int) -> None:
+    old = bytearray(9000)
+    old[at] = byte
+    with pytest.raises(StorageError):
+        may_write(FILL, "f", old, bytes(9000))
+    with pytest.raises(StorageError):
+        may_write(FILL, "f", bytes([byte]) * 9000, bytes(9000))
+    assert may_write(FILL, "f", old, bytes([byte]) * 9000)
+
+
+def test_what_is_not_the_torrents_to_write_to_is_told_as_such() -> None:
+    with pytest.raises(StorageError, match="not this torrent's"):
+        may_write(CLOSED, "f", b"old", b"new")
+    with pytest.raises(StorageError, match="holds something else"):
+        may_write(KEEP, "f", b"old", b"new")
+
+
+def test_of_several_names_of_files_only_the_common_ones_count() -> None:
+    owners = Owners()
+    mine = place("/d", "x", "y", links={(1, 2): 0, (1, 3): 1})
+    theirs = place("/e", "z", links={(1, 3): 0})
+    owners.claim(A, "a", theirs, bytearray([OWN]))
+    assert owners.claim(B, "b", mine, bytearray([NEW, NEW])) == [(1, "a")]
+    assert owners.claim(B, "b", mine, bytearray([NEW, CLOSED])) == []
+    assert owners.others(B, mine, bytearray([NEW, NEW])) == {1: "a"}
+    assert owners.others(B, mine, bytearray([NEW, CLOSED])) == {}
+    assert owners.others(A, theirs, bytearray([OWN])) == {}
 
 
 # -- on the disk -----------------------------------------------------------------------------------
