@@ -175,3 +175,12 @@ def test_our_pace_is_remembered_for_a_bounded_number_of_places() -> None:
     for port in range(1, 100):
         pace.book(LOCAL._replace(port=port), 0)
     assert len(pace._booked) == 5
+
+
+def test_whose_time_came_may_wait_again_and_leaves_room_for_others() -> None:
+    strangers = PingQueue(replace(CONFIG, verify_queue=2))
+    for turn in range(5):
+        for port in (1, 2, 3):
+            strangers.add(LOCAL._replace(port=port), turn)
+        assert strangers.take(turn, 10) == [LOCAL._replace(port=port) for port in (1, 2)]
+        assert len(strangers) == 0
