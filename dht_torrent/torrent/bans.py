@@ -2,8 +2,9 @@
 
 A host may be many peers: programs on one machine, machines behind one NAT. So a conviction bans the
 address of the connection alone, and puts the host on parole: after each further conviction the
-next unproved peer of it is tried later, twice as late each time. What a peer *says* of its address
-has no effect here.
+next unproved peer of it is tried later, twice as late each time. An address whose peer completed a
+whole piece alone does not share that: it may come back at any time. What a peer *says* of its
+address has no effect here.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ MAX_PORTS = 64
 it has had that many, its parole is what holds it."""
 MAX_PLACES = 1000
 """Places with convictions; the one convicted longest ago is forgotten."""
+MAX_TRUSTED = 1000
+"""Addresses that proved themselves; the one that did so longest ago is forgotten."""
 
 
 class _Place:
@@ -37,12 +40,14 @@ class Bans:
         self._config = config
         self._until: dict[Address, float] = {}  # the oldest ban first
         self._places: dict[str, _Place] = {}  # the one convicted longest ago first
+        self._trusted: dict[Address, None] = {}  # the oldest first
 
     def convict(self, address: Address, now: float, *, on_parole: bool = True) -> None:
         """A peer at this address is proved to have sent bad data. `on_parole`: it was met when its
         place had been convicted before, so the next one has to wait longer. Those who were there
         already tell nothing about who comes back."""
         self.ban(address, now)
+        self.distrust(address)
         place = self._place(address, now)
         place.convicted_at = now
         base = self._base(address)
@@ -68,15 +73,36 @@ class Bans:
         """This very address; others of its host are not."""
         return self._until.get(address, now) > now
 
+    def trust(self, address: Address) -> None:
+        """A peer at this address completed a whole piece alone."""
+        self._trusted.pop(address, None)
+        self._trusted[address] = None
+        if len(self._trusted) > MAX_TRUSTED:
+            del self._trusted[next(iter(self._trusted))]
+
+    def distrust(self, address: Address) -> None:
+        """It took part in a piece that failed."""
+        self._trusted.pop(address, None)
+
+    def trusts(self, address: Address) -> bool:
+        return address in self._trusted
+
     def on_parole(self, address: Address, now: float) -> bool:
-        """Was somebody of its place convicted, not longer than `ban_time` ago?"""
+        """Was somebody of its place convicted, not longer than `ban_time` ago, and it has not
+        proved itself?"""
         place = self._places.get(address.place)
-        return place is not None and now < place.convicted_at + self._config.ban_time
+        return (
+            place is not None
+            and now < place.convicted_at + self._config.ban_time
+            and address not in self._trusted
+        )
 
     def resumes(self, address: Address) -> float:
-        """When a peer of its place that is not proved may be tried; -inf: at any time."""
+        """When a peer at this address may be tried; -inf: at any time."""
         place = self._places.get(address.place)
-        return place.resumes if place is not None else float("-inf")
+        if place is None or address in self._trusted:
+            return float("-inf")
+        return place.resumes
 
     def delay(self, address: Address) -> float:
         """How long that place has to wait after a conviction, at present."""

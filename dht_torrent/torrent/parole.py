@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import TypeVar
 
 from dht_torrent.ids import Address
 from dht_torrent.torrent.bans import Bans
@@ -29,10 +28,7 @@ next time, so that the slowest has time enough in the end. Nobody waits while it
 STILL_THERE = 3.0
 """Seconds after which a peer that waits its turn, and was not asked about again, is passed over."""
 MAX_REMEMBERED = 1000
-"""Places somebody left uncleared, and addresses that proved themselves; the oldest go first."""
-
-
-Key = TypeVar("Key")
+"""Places somebody left uncleared; the oldest go first."""
 
 
 class Standing(Enum):
@@ -68,12 +64,11 @@ class Parole:
         self._turns: dict[str, _Turns] = {}
         self._by_turns: dict[int, _Turns] = {}
         self._left: dict[str, None] = {}
-        self._good: dict[Address, None] = {}
 
     def joined(self, peer: int, address: Address, now: float) -> bool:
         """A new connection. True: it proved itself before."""
         self._addresses[peer] = address
-        if address in self._good:
+        if self._bans.trusts(address):
             self._proved.add(peer)
             return True
         place = address.place
@@ -91,7 +86,10 @@ class Parole:
         if address is None:
             return
         if self._pieces.get(peer):
-            _remember(self._left, address.place)
+            self._left.pop(address.place, None)
+            self._left[address.place] = None
+            if len(self._left) > MAX_REMEMBERED:
+                del self._left[next(iter(self._left))]
         self._pieces.pop(peer, None)
         self._proved.discard(peer)
         self._end_turn(peer)
@@ -115,7 +113,7 @@ class Parole:
         if peer in self._proved or peer not in self._addresses:
             return False
         self._proved.add(peer)
-        _remember(self._good, self._addresses[peer])
+        self._bans.trust(self._addresses[peer])
         self._pieces.pop(peer, None)
         self._end_turn(peer)
         return True
@@ -126,7 +124,7 @@ class Parole:
             if peer in self._addresses:
                 self._pieces.setdefault(peer, set()).add(index)
                 self._proved.discard(peer)
-                self._good.pop(self._addresses[peer], None)
+                self._bans.distrust(self._addresses[peer])
 
     def cleared(self, peers: Iterable[int], index: int) -> None:
         """That piece passed, and what they had sent of it was right."""
@@ -141,7 +139,6 @@ class Parole:
         """It is proved to have sent bad data, from this address. Bans it."""
         late = peer in self._by_turns or peer not in self._addresses
         self._bans.convict(address, now, on_parole=late)
-        self._good.pop(address, None)
         place = address.place
         for other, where in self._addresses.items():
             if other not in self._proved and where.place == place:
@@ -176,10 +173,3 @@ class Parole:
             turns.trying = None
         if not turns.tries:
             self._turns = {place: other for place, other in self._turns.items() if other.tries}
-
-
-def _remember(items: dict[Key, None], key: Key) -> None:
-    items.pop(key, None)
-    items[key] = None
-    if len(items) > MAX_REMEMBERED:
-        del items[next(iter(items))]

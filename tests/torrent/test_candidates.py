@@ -17,6 +17,7 @@ from dht_torrent.torrent.candidates import (
     Outlook,
     Trouble,
 )
+from dht_torrent.torrent.parole import Parole
 
 CONFIG = TorrentConfig(reconnect_delay=60.0, local_reconnect_delay=2.0, max_dial_fails=3)
 FAR = Address("8.8.4.4", 6881)
@@ -620,3 +621,32 @@ def test_a_connected_candidate_is_not_being_dialled() -> None:
         assert subject.take(0.0) == address
     subject.connected(NEAR, 0.0)
     assert subject.outlook() == Outlook(known=2, dialling=1, untried=0, left=0, troubles={})
+
+
+def test_who_proved_itself_is_met_again_whatever_others_of_its_host_did() -> None:
+    """An honest seed behind one address with poisoners: it is lost once, and they are many."""
+    subject = candidates()
+    parole = Parole(subject.bans)
+    subject.add(FAR, "dht", 0.0)
+    assert subject.take(0.0) == FAR
+    subject.connected(FAR, 0.0)
+    parole.joined(1, FAR, 0.0)
+    parole.proved(1)
+    parole.left(1)
+    subject.disconnected(FAR, 0.0, useful=True)
+    for number in range(10):
+        liar = FAR._replace(port=1 + number)
+        parole.convicted(100 + number, liar, 0.0)
+        subject.convicted(liar, 0.0)
+    stranger = FAR._replace(port=999)
+    for incoming in (False, True):
+        assert not subject.is_resting(FAR, 0.0, incoming=incoming)
+        assert subject.is_resting(stranger, 599.0, incoming=incoming)
+    assert subject.take(0.0) == FAR
+    assert parole.joined(2, FAR, 60.0)
+    assert parole.standing(2, 60.0) is None
+    # No longer than it deserves.
+    parole.suspect([2], 7)
+    subject.disconnected(FAR, 60.0, useful=True)
+    assert subject.is_resting(FAR, 60.0, incoming=False)
+    assert subject.next_time(60.0) == 600.0

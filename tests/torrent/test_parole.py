@@ -9,7 +9,7 @@ import pytest
 from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import Address
 from dht_torrent.torrent import parole as parole_module
-from dht_torrent.torrent.bans import Bans
+from dht_torrent.torrent.bans import MAX_TRUSTED, Bans
 from dht_torrent.torrent.parole import STILL_THERE, TURN, Parole, Standing
 
 CONFIG = TorrentConfig(parole_delay=10.0, local_parole_delay=1.0)
@@ -206,7 +206,8 @@ def test_what_is_remembered_is_bounded() -> None:
         else:
             subject.proved(number)
         subject.left(number)
-    assert len(subject._left) == len(subject._good) == parole_module.MAX_REMEMBERED
+    assert len(subject._left) == parole_module.MAX_REMEMBERED
+    assert len(subject._bans._trusted) == MAX_TRUSTED
     for held in (subject._addresses, subject._proved, subject._pieces, subject._by_turns):
         assert not held
 
