@@ -864,3 +864,14 @@ def test_no_have_makes_up_for_an_early_bitfield_of_another_torrent(bits: bytes, 
     assert receive_all(connection, [encode(BitfieldMessage(bits)), encode(Have(index))]) == []
     with pytest.raises(PeerProtocolError):
         connection.set_piece_count(PIECES)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 63, 64, 65, 1000])
+def test_an_early_bitfield_and_the_haves_after_it_are_one(count: int) -> None:
+    connection = connected(pieces=None)
+    bits = bytearray((count + 7) // 8)
+    bits[0] = 0x80
+    early = [encode(BitfieldMessage(bytes(bits))), encode(Have(count - 1))]
+    assert receive_all(connection, early) == []
+    bits[(count - 1) // 8] |= 0x80 >> (count - 1) % 8
+    assert connection.set_piece_count(count) == [BitfieldMessage(bytes(bits))]
