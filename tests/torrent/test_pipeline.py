@@ -168,6 +168,8 @@ def test_the_peers_own_bound_is_kept() -> None:
     assert pipeline.target == 50
     pipeline.peer_limit(-3)
     assert pipeline.target == 1
+    run(pipeline, 300e6, round_trip=0.05, seconds=5, start=5)
+    assert pipeline.target == 1
     pipeline.peer_limit(10**9)
     run(pipeline, 300e6, round_trip=0.05, seconds=5, start=10)
     assert pipeline.target == 500
