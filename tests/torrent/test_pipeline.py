@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from dht_torrent.config import PeerConfig
 from dht_torrent.geometry import BLOCK
-from dht_torrent.torrent.pipeline import Pipeline, SpeedMeter
+from dht_torrent.torrent.pipeline import LOOK_INTERVAL, Pipeline, SpeedMeter
 
 CONFIG = PeerConfig(
     min_outstanding=8, max_outstanding=500, queue_seconds=3.0, near_window=128 * BLOCK
@@ -188,6 +189,8 @@ def test_a_snubbing_peer_is_asked_for_one_block_until_one_comes() -> None:
 def test_requests_go_out_when_a_quarter_of_the_window_is_answered() -> None:
     pipeline = Pipeline(CONFIG)
     assert [pipeline.room(outstanding) for outstanding in (0, 5, 6, 7, 8, 9)] == [8, 3, 2, 0, 0, 0]
+    pipeline = Pipeline(replace(CONFIG, min_outstanding=20))
+    assert [pipeline.room(outstanding) for outstanding in (15, 16)] == [5, 0]
 
 
 def test_a_large_window_is_filled_up_in_batches_of_thirty_two() -> None:
@@ -208,3 +211,17 @@ def test_a_ceiling_bounds_what_is_in_flight() -> None:
     assert pipeline.room(0, 10_000) == pipeline.room(0)
     pipeline.snubbed()
     assert pipeline.room(0, 3) == 1
+
+
+def test_slow_start_is_judged_once_a_second() -> None:
+    pipeline = Pipeline(CONFIG)
+    pipeline.update(1e3, 0.0, BLOCK)
+    pipeline.update(1e6, LOOK_INTERVAL, BLOCK)  # it grew
+    begun = pipeline.target
+    for tenth in range(1, 10):
+        pipeline.update(1e6, LOOK_INTERVAL + tenth / 10, BLOCK)
+    assert pipeline.target == begun + 9
+    pipeline.update(1e6, 2 * LOOK_INTERVAL, BLOCK)  # it did not
+    ended = pipeline.target
+    pipeline.update(1e3, 2 * LOOK_INTERVAL + 0.1, BLOCK)
+    assert pipeline.target < ended
