@@ -354,6 +354,7 @@ def test_a_late_block_is_welcome_while_it_is_missing_and_cancels_the_other_reque
     assert subject.outstanding(2) == 0
     assert give(subject, 2, late) == Received("duplicate")  # it was under way already
     assert give(subject, 2, late) == Received("unwanted")  # and only once
+    assert len(ask(subject, 2)) == 2  # what nobody was asked for is still free
 
 
 def test_a_late_block_that_nobody_else_was_asked_for_counts_as_taken() -> None:
