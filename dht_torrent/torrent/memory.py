@@ -80,9 +80,11 @@ class TorrentMemory:
         welcome = self._pieces < SLOTS or self.used + size <= self._most
         if size <= self._longest and welcome and size <= free:
             return _Where.MEMORY
-        if not self._pieces and size <= min(self._batch, self._longest):
+        # One piece all the same, once what was closed has left memory as well.
+        first = not self._pieces and not self._settling
+        if first and size <= min(self._batch, self._longest):
             return _Where.MEMORY
-        if self._slots and (not self._pieces or (size > self._longest and self._batch <= free)):
+        if self._slots and (first or (size > self._longest and self._batch <= free)):
             return _Where.DISK
         return None
 

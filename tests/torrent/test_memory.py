@@ -169,3 +169,22 @@ def test_whatever_many_torrents_do_the_node_is_bounded_and_each_gets_on(seed: in
         # One piece of each torrent may be beyond the bound, and by no more than a batch.
         assert node.used <= limit + BATCH * len(them)
         assert node.used + node.spare.held <= max(node.used, limit)
+
+
+def test_no_piece_is_opened_beyond_the_bound_while_chunks_of_another_are_written() -> None:
+    node, (subject,) = torrents(1, limit=BLOCK)
+    piece = subject.open(0, 100 * BLOCK)
+    spill = piece.spill
+    assert spill is not None
+    assert subject.grant(spill, 4) == 4
+    for number in range(4):
+        chunk = subject.put(spill, number * BLOCK, bytes(BLOCK))
+    assert chunk is not None
+    subject.close(piece)
+    assert node.used == BATCH
+    for size in (BLOCK, BATCH, 100 * BLOCK):
+        assert not subject.fits(size)
+    subject.landed(spill, chunk)
+    assert node.used == 0
+    for size in (BLOCK, BATCH, 100 * BLOCK):
+        assert subject.fits(size)
