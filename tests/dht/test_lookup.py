@@ -418,6 +418,7 @@ def test_a_liar_asked_about_a_point_is_believed_no_more_than_at_first(world: Wor
     lookup.widen(2**150, CONFIG.lookup_widest)
     asked = lookup.around(now)
     assert len({contact for contact, _ in asked}) == len({point for _, point in asked}) == 8
+    assert {len(point) for _, point in asked} == {20}
     invented = [
         NodeInfo(NodeId(world.rng.randbytes(20)), Address(f"66.0.{n}.1", 1)) for n in range(77)
     ]

@@ -271,3 +271,16 @@ def test_what_is_told_about_a_point_is_heard_on_the_way_that_asked(world: World)
     for contact, _ in asks:
         lookup.told(contact, [])
     assert lookup.replies == replies + len(asks)
+
+
+def test_widened_all_within_the_radius_are_the_closest(world: World) -> None:
+    target = world.rng.randbytes(20)
+    lookup = paths(target, 2)
+    lookup.add(world.some(16))
+    now = finish(lookup, world.answer)
+    assert len(lookup.closest()) == CONFIG.k
+    lookup.widen(2**156, 20)
+    finish(lookup, world.answer, now=now)
+    near = [info for info in lookup.all_answered() if distance(info.id, target) <= 2**156]
+    assert len(near) > CONFIG.k
+    assert lookup.closest() == near[:20]

@@ -184,3 +184,16 @@ def test_whose_time_came_may_wait_again_and_leaves_room_for_others() -> None:
             strangers.add(LOCAL._replace(port=port), turn)
         assert strangers.take(turn, 10) == [LOCAL._replace(port=port) for port in (1, 2)]
         assert len(strangers) == 0
+
+
+def test_after_a_refusal_nothing_is_answered_before_a_whole_reply_is_saved_up() -> None:
+    budget = SendBudget(CONFIG, 0)
+    assert not budget.is_spent(PUBLIC, 0)
+    assert budget.allows(23_900, PUBLIC, 0)
+    assert not budget.is_spent(PUBLIC, 0)  # little is left, and nobody was refused
+    assert not budget.allows(1000, PUBLIC, 0)
+    assert budget.is_spent(PUBLIC, 0)
+    assert not budget.is_spent(LOCAL, 0)
+    saved = (CONFIG.max_reply - 100) / CONFIG.send_rate
+    assert budget.is_spent(PUBLIC, saved - 0.01)
+    assert not budget.is_spent(PUBLIC, saved + 0.01)
