@@ -562,3 +562,13 @@ def test_who_was_dropped_for_nearer_ones_keeps_nobody_of_its_subnet_out() -> Non
     lookup = Lookup(bytes(20), OWN, DhtConfig(secure_ids=False, lookup_candidates=1), 0)
     lookup.add([far, near, beside])
     assert lookup.take(0) == [beside]
+
+
+def test_while_all_candidates_are_asked_there_is_no_room_for_another() -> None:
+    nodes = [NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in (3, 2, 1)]
+    lookup = Lookup(bytes(20), OWN, DhtConfig(secure_ids=False, lookup_candidates=2), 0)
+    lookup.add(nodes[:2])
+    assert set(lookup.take(0)) == set(nodes[:2])
+    lookup.add(nodes[2:])
+    assert lookup.take(0) == []
+    assert len(lookup._known) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -284,3 +285,11 @@ def test_widened_all_within_the_radius_are_the_closest(world: World) -> None:
     near = [info for info in lookup.all_answered() if distance(info.id, target) <= 2**156]
     assert len(near) > CONFIG.k
     assert lookup.closest() == near[:20]
+
+
+@pytest.mark.parametrize(("k", "alpha"), [(2, 2), (3, 3), (8, 5), (16, 8)])
+def test_each_way_has_half_of_what_a_lookup_has_and_two_at_least(k: int, alpha: int) -> None:
+    part = share(replace(CONFIG, k=k, alpha=alpha, lookup_queries=100), 4)
+    assert (part.k, part.alpha) == (max(2, k // 2), max(2, alpha // 2))
+    assert part.lookup_queries == 25
+    assert share(replace(CONFIG, k=8, lookup_queries=16), 4).lookup_queries == 8

@@ -197,3 +197,10 @@ def test_after_a_refusal_nothing_is_answered_before_a_whole_reply_is_saved_up() 
     saved = (CONFIG.max_reply - 100) / CONFIG.send_rate
     assert budget.is_spent(PUBLIC, saved - 0.01)
     assert not budget.is_spent(PUBLIC, saved + 0.01)
+
+
+def test_a_rate_is_kept_however_long_we_run() -> None:
+    rate = RateLimit(CONFIG, most=10, window=60)
+    assert [rate.allows("a", 1e6 + n) for n in range(12)] == [True] * 10 + [False] * 2
+    assert not rate.allows("a", 1e6 + 59)
+    assert rate.allows("a", 1e6 + 60)
