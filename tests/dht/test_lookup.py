@@ -572,3 +572,12 @@ def test_while_all_candidates_are_asked_there_is_no_room_for_another() -> None:
     lookup.add(nodes[2:])
     assert lookup.take(0) == []
     assert len(lookup._known) == 2
+
+
+def test_around_the_target_no_more_is_asked_than_a_lookup_may(world: World) -> None:
+    config = DhtConfig(secure_ids=False, lookup_queries=60)
+    lookup, now = walk(world.answer, world.rng.randbytes(20), world.some(8), config)
+    lookup.widen(0, config.lookup_widest)
+    lookup.asked = 57
+    assert len(lookup.around(now)) == 3
+    assert lookup.asked == 60

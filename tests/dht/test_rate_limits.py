@@ -204,3 +204,17 @@ def test_a_rate_is_kept_however_long_we_run() -> None:
     assert [rate.allows("a", 1e6 + n) for n in range(12)] == [True] * 10 + [False] * 2
     assert not rate.allows("a", 1e6 + 59)
     assert rate.allows("a", 1e6 + 60)
+
+
+def test_an_ipv6_network_of_64_bits_is_one_place_and_the_next_is_another() -> None:
+    one = Address("2a00:1:2:3::1", 1)
+    for where in (home, neighbourhood):
+        assert where(one) == where(Address("2a00:1:2:3:ffff:ffff:ffff:ffff", 2))
+        assert where(one) != where(Address("2a00:1:2:4::1", 1))
+
+
+def test_without_limits_a_query_may_always_go_out() -> None:
+    pace = QueryPace(replace(CONFIG, unlimited=True))
+    for _ in range(100):
+        pace.book(PUBLIC, 0)
+    assert pace.is_free(PUBLIC, 0)
