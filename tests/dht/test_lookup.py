@@ -360,6 +360,7 @@ def test_candidates_are_bounded_and_the_closest_are_kept() -> None:
     lookup.add(NodeInfo(NodeId(n.to_bytes(20, "big")), address(n)) for n in far_first)
     taken = lookup.take(0)
     assert [int.from_bytes(node.id, "big") for node in taken] == list(range(1, 11))
+    assert len(lookup._known) == len(lookup._places) == 10
 
 
 def test_whoever_was_not_asked_cannot_answer() -> None:

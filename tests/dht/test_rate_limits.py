@@ -218,3 +218,10 @@ def test_without_limits_a_query_may_always_go_out() -> None:
     for _ in range(100):
         pace.book(PUBLIC, 0)
     assert pace.is_free(PUBLIC, 0)
+
+
+def test_each_window_has_its_whole_burst() -> None:
+    limit = QueryLimit(CONFIG)
+    for start in (0.0, CONFIG.query_window, 2 * CONFIG.query_window):
+        assert all(limit.allows(PUBLIC, start) for _ in range(CONFIG.query_burst))
+    assert not limit.allows(PUBLIC, 2 * CONFIG.query_window)
