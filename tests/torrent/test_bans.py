@@ -6,7 +6,7 @@ import pytest
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import Address
-from dht_torrent.torrent.bans import MAX_BANS, MAX_PLACES, MAX_PORTS, Bans
+from dht_torrent.torrent.bans import MAX_BANS, MAX_PLACES, MAX_PORTS, MAX_TRUSTED, Bans
 
 CONFIG = TorrentConfig(
     parole_delay=10.0, local_parole_delay=1.0, max_parole_delay=600.0, ban_time=10_000.0
@@ -158,3 +158,27 @@ def test_few_hosts_of_many_ports_have_their_oldest_ban_lifted() -> None:
         *[False] * (len(banned) - MAX_BANS),
         *[True] * MAX_BANS,
     ]
+
+
+def test_trusted_addresses_are_bounded_and_the_oldest_is_forgotten() -> None:
+    subject = Bans(CONFIG)
+    for number in (*range(MAX_TRUSTED), 0, MAX_TRUSTED):
+        subject.trust(far(number))
+    assert [subject.trusts(far(number)) for number in (0, 1, 2, MAX_TRUSTED)] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+
+
+def test_who_is_trusted_does_not_share_the_parole_of_its_place_until_it_lied() -> None:
+    subject = Bans(CONFIG)
+    honest, liar = FAR, FAR._replace(port=2)
+    subject.trust(honest)
+    subject.convict(liar, 0.0)
+    assert (subject.on_parole(honest, 0.0), subject.on_parole(liar, 0.0)) == (False, True)
+    assert subject.resumes(honest) == float("-inf")
+    subject.convict(honest, 1.0)
+    assert not subject.trusts(honest)
+    assert subject.on_parole(honest, 1.0)
