@@ -616,11 +616,11 @@ def test_what_failed_for_good_is_not_remembered_over_a_restart() -> None:
 
 def test_a_connected_candidate_is_not_being_dialled() -> None:
     subject = candidates()
-    for address in (NEAR, FAR):
+    for address in (NEAR, FAR, far(1)):
         subject.add(address, "user", 0.0)
         assert subject.take(0.0) == address
     subject.connected(NEAR, 0.0)
-    assert subject.outlook() == Outlook(known=2, dialling=1, untried=0, left=0, troubles={})
+    assert subject.outlook() == Outlook(known=3, dialling=2, untried=0, left=0, troubles={})
 
 
 def test_who_proved_itself_is_met_again_whatever_others_of_its_host_did() -> None:

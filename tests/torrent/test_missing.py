@@ -117,6 +117,7 @@ def test_a_peer_is_asked_for_any_of_the_rarest_pieces_that_it_has() -> None:
         seen.add(choose(missing, source(2, 1, 4, *range(7, 11))))
         assert choose(missing, source(3, 0, 5)) in (0, 5)
         assert choose(missing, source(4, 17)) == 17
+        assert choose(missing, source(5, *range(12), 17)) == 17
     assert seen == set(range(7, 11))
 
 
@@ -140,3 +141,22 @@ def test_in_sequence_what_is_wanted_again_comes_first_again() -> None:
     assert choose(missing, source(1), sequential=True) == 5
     missing.reset(bytes([1] * COUNT))
     assert choose(missing, source(1), sequential=True) == 0
+
+
+def test_a_seed_is_asked_for_no_piece_it_refuses_for_the_moment() -> None:
+    missing, _ = everything(have=COUNT - 2)
+    seed = source(1)
+    seed.refuse(18)
+    seed.pause_refused(0.0)
+    for _ in range(20):
+        assert choose(missing, seed) == 19
+    missing.remove(19)
+    assert choose(missing, seed) is None
+    assert not seed.exhausted  # it will not refuse for ever
+
+
+def test_what_was_added_to_the_selection_is_found_by_the_rarest_too() -> None:
+    missing, _ = everything(have=COUNT - 1)
+    assert choose(missing, source(1)) == 19
+    missing.reset(b"\x01" + bytes(COUNT - 1))
+    assert choose(missing, source(1)) == 0
