@@ -10,14 +10,14 @@ its end. The node makes `Torrent` objects and has a `DualStack` of DHT nodes. Al
 Trio run, and the thread, that opened them. `connect` is for other processes: it gives a blocking
 `Client` of a node that runs already.
 
-- *Units*: sizes are bytes, times seconds, rates bytes per second, progress is 0 to 1. - *Errors*:
-what this package raises on purpose is a `DhtTorrentError`: `InputError` for what the caller gave,
-`NoReply` for a DHT query without an answer, `StorageError` for a disk, `OurFault` for a torrent
-that a bug of ours stopped, `ControlError` for a node that cannot be steered. A ValueError or
-TypeError is a bug of the caller. - *Cancellation*: every async method may be cancelled at any time.
-It then leaves the node in order; what it had already asked for (a torrent added, an item put at
-some nodes) stays. - *Closing*: `open_node` closes what it opened. Nothing else here needs to be
-closed but a `Client`.
+- *Units*: sizes are bytes, times seconds, rates bytes per second, progress is 0 to 1.
+- *Errors*: what this package raises on purpose is a `DhtTorrentError`: `InputError` for what the
+  caller gave, `NoReply` for a DHT query without an answer, `StorageError` for a disk, `OurFault`
+  for a torrent that a bug of ours stopped, `ControlError` for a node that cannot be steered. A
+  ValueError or TypeError is a bug of the caller.
+- *Cancellation*: every async method may be cancelled at any time. It then leaves the node in order;
+  what it had already asked for (a torrent added, an item put at some nodes) stays.
+- *Closing*: `open_node` closes what it opened. Nothing else here needs to be closed but a `Client`.
 
 Words
 -----
@@ -42,26 +42,33 @@ Imports go only downward (tests/test_layers.py).
 
 `dht_torrent.engine` has the task tree and how things flow through it.
 
-To change something ------------------- | to change | look here | |---|---| | a number: a limit, an
-interval, a timeout | `config`: every tunable with its unit and source | | what a magnet link or a
-.torrent may hold | `magnet`, `metainfo`, `bounds`, `filenames` | | a DHT message, or what is
-accepted of one | `dht.krpc`, `dht.shortcut` | | how our node responds to a query | `dht.answer`;
-what it stores `dht.store`, its tokens `dht.tokens` | | which contacts are kept | `dht.table` | |
-which nodes a lookup asks, and whom it trusts | `dht.lookup`, `dht.paths`, `dht.density` | | what
-strangers may cost a DHT node | `dht.rate_limits`; tests/dht/README.md lists the attacks | | how
-items are stored and kept alive | `dht.items`, `dht.lifetimes`, `engine.dht.items` | | a message
-between peers | `peer.messages`, `peer.connection` | | an extension of BEP 10 | `peer.extensions`
-for its codec; `engine.torrent.extensions` runs it | | which block is asked for next, and of whom |
-`torrent.picker`, `torrent.pipeline` | | whom we upload to | `torrent.choker`,
-`engine.torrent.uploads` | | which peers are dialled, and which give way | `torrent.candidates`,
-`torrent.connection_slots` | | who is banned for bad data | `torrent.smart_ban`, `torrent.parole`,
-`torrent.bans` | | what users are told of a download | `engine.views`, `engine.torrent.stages` | |
-rate limits | `torrent.limits`, `engine.torrent.rate_limits` | | how files are written, found and
-protected | `storage.files`, `storage.owners`, `storage.folder` | | what survives a restart |
-`engine.resume`, `engine.state` | | sockets | `engine.net.sockets`, `engine.net.mmsg` | | a command,
-or how it shows something | `cli.main`, `cli.view` | | the control API | `daemon.app`,
-`daemon.client`; who may use it `daemon.control` | | an experiment | `lab.studies`, and its script
-in scripts/ | | which exceptions there are | `errors` |
+To change something
+-------------------
+| to change | look here |
+|---|---|
+| a number: a limit, an interval, a timeout | `config`: every tunable with its unit and source |
+| what a magnet link or a .torrent may hold | `magnet`, `metainfo`, `bounds`, `filenames` |
+| a DHT message, or what is accepted of one | `dht.krpc`, `dht.shortcut` |
+| how our node responds to a query | `dht.answer`; what it stores `dht.store`, `dht.tokens` |
+| which contacts are kept | `dht.table`, `dht.buckets` |
+| which nodes a lookup asks, and whom it trusts | `dht.lookup`, `dht.paths`, `dht.density` |
+| what strangers may cost a DHT node | `dht.rate_limits`; tests/dht/README.md lists the attacks |
+| how items are stored and kept alive | `dht.items`, `dht.lifetimes`, `engine.dht.items` |
+| a message between peers | `peer.messages`, `peer.connection` |
+| an extension of BEP 10 | `peer.extensions` for its codec; `engine.torrent.extensions` runs it |
+| which block is asked for next, and of whom | `torrent.picker`, `torrent.pipeline` |
+| whom we upload to | `torrent.choker`, `engine.torrent.uploads` |
+| which peers are dialled, and which give way | `torrent.candidates`, `torrent.connection_slots` |
+| who is banned for bad data | `torrent.smart_ban`, `torrent.parole`, `torrent.bans` |
+| what users are told of a download | `engine.views`, `engine.torrent.stages` |
+| rate limits | `torrent.limits`, `engine.torrent.rate_limits` |
+| how files are written, found and protected | `storage.files`, `storage.owners`, `storage.folder` |
+| what survives a restart | `engine.resume`, `engine.trust`, `engine.state`, `dht.saved` |
+| sockets | `engine.net.sockets`, `engine.net.mmsg` |
+| a command, or how it shows something | `cli.main`, `cli.running`, `cli.view` |
+| the control API | `daemon.app`, `daemon.client`; who may use it `daemon.control` |
+| an experiment | `lab.studies`, and its script in scripts/ |
+| which exceptions there are | `errors` |
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The resume record of one torrent: its codec, and what it is worth today."""
+"""The resume record of one torrent: its codec. What it is worth today says `trust`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import os
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from dht_torrent import bencode
 from dht_torrent.bounds import MAX_FILES, MAX_INFO, MAX_MAGNET, MAX_PIECES, in_calendar
 from dht_torrent.errors import BencodeError, InputError, StorageError
-from dht_torrent.geometry import Geometry
 from dht_torrent.ids import (
     Address,
     InfoHash,
@@ -27,31 +25,20 @@ from dht_torrent.storage import FileStamp
 
 _T = TypeVar("_T")
 
-
 MAX_PEERS = 200
 """Addresses kept to try first after a restart."""
-
 
 MAX_BANNED = 1000
 """Banned addresses kept."""
 
-
 _STAMP = struct.Struct(">qq")
-
-
 _MAX_HAVE = MAX_PIECES // 8
-
-
 _MAX_MADE = -(-MAX_FILES // 8)
 
-
-_MAX_FILE = MAX_INFO + _MAX_HAVE + MAX_FILES * _STAMP.size + (1 << 20)
+MAX_RECORD = MAX_INFO + _MAX_HAVE + MAX_FILES * _STAMP.size + (1 << 20)
 """The info dict, the pieces had, stamps of all files, and the rest."""
 
-
 _TIME = struct.Struct(">d")
-
-
 _NO_STAMP = _STAMP.pack(-1, 0)
 
 
@@ -69,9 +56,9 @@ class Resume:
     info: bytes | None = None
     """The info dict word for word; None while it is being fetched."""
     have: bytes = b""
-    """Verified pieces, as on the wire (BEP 3). Worth what `stamps` say it is: see `trusted`."""
+    """Verified pieces, as on the wire (BEP 3). Worth what `stamps` say: see `trust.trusted`."""
     stamps: tuple[FileStamp | None, ...] | None = None
-    """The files when `have` was true, from `settled`; None if that is not known."""
+    """The files when `have` was true, from `trust.settled`; None if that is not known."""
     select: tuple[tuple[int, int], ...] | None = None
     """Inclusive ranges of wanted files; None is all."""
     sequential: bool = False
@@ -151,7 +138,7 @@ class Resume:
 def decode_resume(payload: bytes) -> Resume:
     """Raises StorageError saying what is wrong. Keys it does not know are ignored."""
     try:
-        value = bencode.decode(payload, max_depth=5, max_size=_MAX_FILE)
+        value = bencode.decode(payload, max_depth=5, max_size=MAX_RECORD)
         if not isinstance(value, dict):
             raise ValueError("not a dict")  # noqa: TRY004, TRY301 - all that is wrong is one error
         fields = _Fields(value)
@@ -249,7 +236,7 @@ class _Fields:
         return found
 
     def stamps(self, key: bytes) -> tuple[FileStamp | None, ...]:
-        raw = self.string(key, _MAX_FILE)
+        raw = self.string(key, MAX_RECORD)
         if len(raw) % _STAMP.size:
             raise ValueError("stamps are cut short")
         return tuple(
@@ -266,126 +253,3 @@ class _Fields:
                 case _:
                     raise ValueError("select is not all ranges")
         return tuple(found)
-
-
-UNSETTLED = -(2**63)
-"""The time of a stamp that proves nothing, in nanoseconds. No file has it."""
-
-
-def settled(
-    stamps: Sequence[FileStamp | None],
-    now_ns: int,
-    settle: float = 2.0,
-    *,
-    since: int | None = None,
-) -> tuple[FileStamp | None, ...]:
-    """`stamps` fit to be recorded at `now_ns` (Unix time in nanoseconds).
-
-    A file modified less than `settle` seconds ago could change again without its time changing
-    (FAT counts in two seconds), as git knows of its index. Such a stamp gets the time `UNSETTLED`,
-    and never matches again: the file's pieces will be hashed. The same holds of files that were
-    modified after `since`, if given. A time in the future is no such time: whatever writes to the
-    file now gives it the present one, and when the clock comes there, `trusted` knows.
-    """
-    step = round(settle * 1e9)
-    oldest = now_ns - step if since is None else since
-    return tuple(
-        FileStamp(stamp.size, UNSETTLED)
-        if stamp is not None and oldest < stamp.mtime_ns <= now_ns + step
-        else stamp
-        for stamp in stamps
-    )
-
-
-class Trust(NamedTuple):
-    """What a record is worth today. A piece in neither set is known to be missing."""
-
-    trusted: set[int]
-    recheck: set[int]
-    changed: set[int]
-    """Files that may not be what they were."""
-
-
-class Belief(NamedTuple):
-    """What was true of some content, and when."""
-
-    have: bytes | bytearray
-    """A byte for each piece, 1 if it was verified."""
-    stamps: Sequence[FileStamp | None] | None
-    """The files then; None if that is not known."""
-    stamped_at: int | None
-    """Unix nanoseconds; None where it is not known, and no time was in the future then."""
-
-
-def remembered(resume: Resume, geometry: Geometry) -> Belief:
-    """What a record says; nothing if it does not fit the torrent."""
-    count, bits, stamps = geometry.piece_count, resume.have, resume.stamps
-    if stamps is None or len(stamps) != len(geometry.files) or len(bits) != (count + 7) // 8:
-        return Belief(bytes(count), None, None)
-    if resume.stamped_at is None:  # older versions wrote 0 where we write UNSETTLED
-        stamps = tuple(
-            FileStamp(stamp.size, UNSETTLED) if stamp and not stamp.mtime_ns else stamp
-            for stamp in stamps
-        )
-    return Belief(flags_of(bits, count), stamps, resume.stamped_at)
-
-
-def flags_of(bits: bytes, count: int) -> bytearray:
-    """A byte for each of `count` bits, the first one the highest; what is not there is 0."""
-    # A leading 1 keeps the zeros in front when the number is written in binary.
-    digits = bin(int.from_bytes(bits, "big") | 1 << 8 * len(bits))[3:]
-    return bytearray(digits[:count].ljust(count, "0"), "ascii").translate(_FLAGS_OF_DIGITS)
-
-
-def bits_of(flags: bytes | bytearray) -> bytes:
-    """The inverse of `flags_of`, for flags of 0 and 1."""
-    if not flags:
-        return b""
-    digits = flags.translate(_DIGITS) + b"0" * (-len(flags) % 8)
-    return int(digits, 2).to_bytes(len(digits) // 8, "big")
-
-
-_DIGITS = bytes.maketrans(b"\x00\x01", b"01")
-
-
-_FLAGS_OF_DIGITS = bytes.maketrans(b"01", b"\x00\x01")
-
-
-def trusted(
-    belief: Belief,
-    stamps_now: Sequence[FileStamp | None],
-    geometry: Geometry,
-    now_ns: int,
-    settle: float = 2.0,
-) -> Trust:
-    """Compare the files with what is believed, at the time `now_ns`.
-
-    A piece is trusted if it is claimed and no file it lies in differs. In a file that differs every
-    piece is to be checked, claimed or not: it may have been written after the record was.
-    """
-    files = geometry.files
-    count = geometry.piece_count
-    absent: set[int] = set()
-    for index, (file, now) in enumerate(zip(files, stamps_now, strict=True)):
-        if now is None and file.length and not file.pad:
-            absent.update(geometry.file_pieces(index))
-    before, taken = belief.stamps, belief.stamped_at
-    if before is None:
-        return Trust(set(), set(range(count)) - absent, set(range(len(files))))
-    step = round(settle * 1e9)
-    recheck: set[int] = set()
-    changed: set[int] = set()
-    for index, (file, old, now) in enumerate(zip(files, before, stamps_now, strict=True)):
-        if (
-            old == now
-            and (now is None or now.mtime_ns != UNSETTLED)
-            # A time that was in the future then and is not now: a write in that very moment left
-            # no trace. Any other one did.
-            and not (now and taken is not None and taken < now.mtime_ns <= now_ns + step)
-        ):
-            continue
-        changed.add(index)
-        if now is not None and file.length:
-            recheck.update(geometry.file_pieces(index))
-    claimed = set(compress(range(count), belief.have))
-    return Trust(claimed - recheck - absent, recheck - absent, changed)

@@ -20,18 +20,17 @@ import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from dht_torrent.engine.resume import _MAX_FILE, _T, Resume, decode_resume
+from dht_torrent.engine.resume import MAX_RECORD, Resume, decode_resume
 from dht_torrent.errors import InputError, StorageError
-from dht_torrent.ids import (
-    InfoHash,
-)
+from dht_torrent.ids import InfoHash
 from dht_torrent.relief import Relief, no_relief, relieved
 from dht_torrent.syscalls import UNSUPPORTED, flush, flush_folder
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
 
 _MAGIC = b"dht_torrent state 1\n"
 """A file of another version begins differently, and is set aside like a broken one."""
@@ -192,9 +191,9 @@ def _read(path: Path) -> bytes:
     fd = os.open(path, os.O_RDONLY | _FLAGS)
     with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor
         info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode) or info.st_size > _MAX_FILE:
+        if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_RECORD:
             raise StorageError("no regular file, or too large")
-        return file.read(_MAX_FILE)
+        return file.read(MAX_RECORD)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -3,11 +3,12 @@
 Everything here blocks, on purpose. Calls may come from several threads at once; two concurrent
 writes must not overlap.
 
-protocol     what the engine asks of a storage        memory   content in memory, for the lab
-files        content in real files
-scratch      room for what is not verified yet
-folder       the only way to a file: no link followed on it
-descriptors  the files that all torrents of a node have open: few at once
+- `protocol`: what the engine asks of a storage; `files`: content in real files; `memory`: content
+  in memory, for the lab
+- `folder`: the only way to a file: no link followed on it; `descriptors`: the files that all
+  torrents of a node have open; `owners`: which torrent has which file
+- `scratch`: room for what is not verified yet
+- `hashing`: the pieces of a file or folder to share; `making`: .torrent files
 """
 
 from dht_torrent.storage.descriptors import Descriptors

@@ -2,4 +2,10 @@
 
 Everything here is plain synchronous code: time, chance and configuration are arguments, and what
 should be done is returned. A `peer` is an int key the caller gives each connection, never reused.
+
+- which block: `picker`, with `pieces`, `missing`, `availability`, `peer_pieces` and `selection`;
+  `pipeline` and `reach`: how many at a time; `memory`: within which bounds
+- whom: `candidates` to dial, `connection_slots` and `duplicates` for who stays, `choker` to unchoke
+- whom to blame: `smart_ban`, `parole`, `bans`
+- `metadata`: the info dict from peers; `limits`: rates; `turns`: at what all torrents share
 """

@@ -23,18 +23,10 @@ from hypothesis import strategies as st
 
 from dht_torrent import bencode
 from dht_torrent.config import DiskConfig
-from dht_torrent.engine.resume import (
-    UNSETTLED,
-    Resume,
-    bits_of,
-    decode_resume,
-    flags_of,
-    remembered,
-    settled,
-    trusted,
-)
+from dht_torrent.engine.resume import Resume, decode_resume
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.torrent.disk import Disk, TorrentDisk
+from dht_torrent.engine.trust import UNSETTLED, bits_of, flags_of, remembered, settled, trusted
 from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import Address, InfoHash, address_from_compact
 from dht_torrent.metainfo import Metainfo

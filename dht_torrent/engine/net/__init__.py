@@ -1,1 +1,4 @@
-"""The network: what the engine asks of one (`protocols`), and the real one."""
+"""The network: what the engine asks of one (`protocols`), and the real one.
+
+- `sockets`: TCP and UDP; `mmsg`: many datagrams with one system call; `ports`: where to listen
+"""

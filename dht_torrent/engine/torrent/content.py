@@ -13,11 +13,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dht_torrent.engine.resume import UNSETTLED, Belief, Resume, remembered, trusted
+from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.torrent.changes import FileChanges, Stamps
 from dht_torrent.engine.torrent.disk import Disk, TorrentDisk
 from dht_torrent.engine.torrent.ownership import Ownership, files_with
 from dht_torrent.engine.torrent.sharing import Hashed
+from dht_torrent.engine.trust import UNSETTLED, Belief, remembered, trusted
 from dht_torrent.engine.views import Left, Removal
 from dht_torrent.errors import StorageError
 from dht_torrent.metainfo import Metainfo

@@ -12,7 +12,8 @@ from functools import partial
 
 import trio
 
-from dht_torrent.engine.resume import Resume, bits_of, flags_of, remembered
+from dht_torrent.engine.resume import Resume
+from dht_torrent.engine.trust import bits_of, flags_of, remembered
 from dht_torrent.engine.torrent.changes import FileChanges
 from dht_torrent.engine.torrent.disk import Disk
 from dht_torrent.errors import StorageError

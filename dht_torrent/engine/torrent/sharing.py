@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from dht_torrent.engine.resume import settled
+from dht_torrent.engine.trust import settled
 from dht_torrent.engine.torrent.changes import Stamps
 from dht_torrent.engine.torrent.context import OpenStorage
 from dht_torrent.engine.torrent.disk import Disk

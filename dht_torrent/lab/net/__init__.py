@@ -1,1 +1,5 @@
-"""A network in memory, with latency, loss and partitions."""
+"""A network in memory, with latency, loss and partitions.
+
+- `network`: the whole of it, behind the Protocols of `engine.net`; `topology`: its hosts
+- `link`: what lies between two hosts; `datagrams`, `streams`: what travels there
+"""
