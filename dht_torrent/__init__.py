@@ -133,7 +133,7 @@ if TYPE_CHECKING:
     from dht_torrent.metainfo import Metainfo
     from dht_torrent.relief import raise_descriptor_limit
     from dht_torrent.storage.owners import Place
-    from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Storage
+    from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Scratch, Storage
     from dht_torrent.trace import (
         LookupDone,
         PeerBanned,
@@ -212,6 +212,7 @@ __all__ = [
     "Reply",
     "Sample",
     "Scrape",
+    "Scratch",
     "SigningKey",
     "Span",
     "State",
@@ -261,7 +262,7 @@ _HOME = {
     "metainfo": "Metainfo",
     "relief": "raise_descriptor_limit",
     "storage.owners": "Place",
-    "storage.protocol": "ContentSurvey FileStamp Storage",
+    "storage.protocol": "ContentSurvey FileStamp Scratch Storage",
     "trace": ("LookupDone PeerBanned PeerConnected PeerDropped PieceDone PieceFailed Record Trace"),
 }
 """The modules that the names come from."""
