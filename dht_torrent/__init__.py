@@ -134,6 +134,7 @@ if TYPE_CHECKING:
     from dht_torrent.relief import raise_descriptor_limit
     from dht_torrent.storage.owners import Place
     from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Scratch, Storage
+    from dht_torrent.torrent.selection import Selection
     from dht_torrent.trace import (
         LookupDone,
         PeerBanned,
@@ -213,6 +214,7 @@ __all__ = [
     "Sample",
     "Scrape",
     "Scratch",
+    "Selection",
     "SigningKey",
     "Span",
     "State",
@@ -263,6 +265,7 @@ _HOME = {
     "relief": "raise_descriptor_limit",
     "storage.owners": "Place",
     "storage.protocol": "ContentSurvey FileStamp Scratch Storage",
+    "torrent.selection": "Selection",
     "trace": ("LookupDone PeerBanned PeerConnected PeerDropped PieceDone PieceFailed Record Trace"),
 }
 """The modules that the names come from."""
