@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 import trio
 
-from dht_torrent.engine.trust import UNSETTLED, settled
 from dht_torrent.engine.torrent.disk import Disk
+from dht_torrent.engine.trust import UNSETTLED, settled
 from dht_torrent.geometry import Geometry
 from dht_torrent.storage import FileStamp, Storage
 

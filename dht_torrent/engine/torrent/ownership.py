@@ -13,9 +13,9 @@ from functools import partial
 import trio
 
 from dht_torrent.engine.resume import Resume
-from dht_torrent.engine.trust import bits_of, flags_of, remembered
 from dht_torrent.engine.torrent.changes import FileChanges
 from dht_torrent.engine.torrent.disk import Disk
+from dht_torrent.engine.trust import bits_of, flags_of, remembered
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import Geometry
 from dht_torrent.metainfo import Metainfo

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import trio
 
-from dht_torrent.engine.trust import settled
 from dht_torrent.engine.torrent.changes import Stamps
 from dht_torrent.engine.torrent.context import OpenStorage
 from dht_torrent.engine.torrent.disk import Disk
+from dht_torrent.engine.trust import settled
 from dht_torrent.errors import DhtTorrentError
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.relief import Relief, no_relief
