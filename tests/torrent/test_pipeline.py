@@ -225,3 +225,15 @@ def test_slow_start_is_judged_once_a_second() -> None:
     ended = pipeline.target
     pipeline.update(1e3, 2 * LOOK_INTERVAL + 0.1, BLOCK)
     assert pipeline.target < ended
+
+
+def test_after_a_long_silence_only_what_comes_then_counts() -> None:
+    meter = SpeedMeter()
+    for now in range(10):
+        meter.add(1_000_000, float(now))
+    assert meter.value(14.5) == 0
+    meter = SpeedMeter()
+    meter.add(1_000_000, 0.0)
+    meter.add(1000, 100.0)
+    assert meter.value(101.0) == 1000
+    assert meter.total == 1_001_000
