@@ -58,7 +58,7 @@ def decode(
         and _needs_scan(raw, max_tokens)
         and _skip(raw, 0, max_depth, max_tokens) != len(raw)
     ):
-        raise BencodeError("something follows the value")
+        raise BencodeError("data follows the value")
     return _decode_strictly(raw, max_depth)
 
 
@@ -141,7 +141,7 @@ def raw_slice(
         if raw[raw.index(b":", at) + 1 : start] == key:
             return raw[start:end]
         at = end
-    raise BencodeError(f"no key {key[:40]!r}")
+    raise BencodeError(f"missing key {key[:40]!r}")
 
 
 def encode(value: Value) -> bytes:
@@ -235,7 +235,7 @@ def _skip(raw: bytes, at: int, max_depth: int, max_tokens: int, *, lenient: bool
             if _ZERO <= letter <= _NINE:
                 at = _skip_string(raw, at, lenient=lenient)
             elif key_next:
-                raise BencodeError(f"a key that is no string at {at}")
+                raise BencodeError(f"a key that is not a string at {at}")
             elif letter == _I:
                 at = (_skip_any_integer if lenient else _skip_integer)(raw, at)
             elif letter in (_L, _D):
@@ -246,11 +246,11 @@ def _skip(raw: bytes, at: int, max_depth: int, max_tokens: int, *, lenient: bool
                 at += 1
                 continue
             else:
-                raise BencodeError(f"nothing begins with {bytes([letter])!r} at {at}")
+                raise BencodeError(f"unexpected byte {bytes([letter])!r} at {at}")
         if not open_dicts:
             return at
         key_next = open_dicts[-1] and not key_next
-    raise BencodeError("cut short")
+    raise BencodeError("truncated")
 
 
 def _skip_string(raw: bytes, at: int, *, lenient: bool = False) -> int:
@@ -261,7 +261,7 @@ def _skip_string(raw: bytes, at: int, *, lenient: bool = False) -> int:
         raise BencodeError(f"malformed string length at {at}")
     end = colon + 1 + int(digits)
     if end > len(raw):
-        raise BencodeError(f"a string at {at} is longer than what is there")
+        raise BencodeError(f"the string at {at} is longer than the data")
     return end
 
 
@@ -313,7 +313,7 @@ def _build(raw: bytes, at: int, *, lenient: bool = False) -> tuple[Value, int]:
             key, at = _build(raw, at)
             assert isinstance(key, bytes)
             if key in entries and not lenient:
-                raise BencodeError(f"the key {key[:40]!r} comes twice")
+                raise BencodeError(f"duplicate key {key[:40]!r}")
             value, at = _build(raw, at, lenient=lenient)
             entries.setdefault(key, value)
         return entries, at + 1
@@ -333,7 +333,7 @@ def _check_types(value: object) -> None:
     elif isinstance(value, _SCALARS) and not isinstance(value, bool):
         return
     else:
-        raise TypeError(f"bencode has no {type(value).__name__}")
+        raise TypeError(f"bencode cannot hold a {type(value).__name__}")
     if not _LEAVES.issuperset(map(type, children)):  # at C speed: mostly there are only leaves
         for child in children:
             if type(child) not in _LEAVES:

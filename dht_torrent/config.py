@@ -405,7 +405,7 @@ class Config:
         texts = [self.listen] if isinstance(self.listen, str) else self.listen
         found = sorted(map(parse_address, texts), key=lambda address: address.is_ipv6)
         if not found:
-            raise InputError("there must be an address to listen on")
+            raise InputError("at least one address to listen on is needed")
         if len({address.is_ipv6 for address in found}) < len(found):
             raise InputError("listen on one IPv4 and one IPv6 address at most")
         return found

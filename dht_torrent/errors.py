@@ -3,9 +3,9 @@
 DhtTorrentError
 |- ProtocolError       what came in breaks a rule: drop the sender, count it, go on
 |  |- BencodeError       bytes that are not canonical bencode, or exceed a bound
-|  |- KrpcError          a datagram that is no KRPC message (BEP 5)
+|  |- KrpcError          a datagram that is not a KRPC message (BEP 5)
 |  |- PeerProtocolError  a peer broke the peer-wire rules (BEP 3, 6, 9, 10)
-|  |- HandshakeError     the first 68 bytes were wrong, or for nobody here
+|  |- HandshakeError     the first 68 bytes were wrong, or for a torrent that is not here
 |- NoReply             a DHT question got no answer, or a refusal (code and text)
 |- InputError          what the user gave: one clear line, exit code 2
 |  |- MagnetError        not a magnet link we can use

@@ -64,7 +64,7 @@ def check(raw: bytes) -> str:
     """
     name = os.fsdecode(raw)
     if name in {"", ".", ".."} or "/" in name or "\0" in name or os.sep in name:
-        raise MetainfoError(f"no file can be called {name[:60]!r}")
+        raise MetainfoError(f"{name[:60]!r} cannot be a file name")
     return name
 
 
@@ -130,7 +130,7 @@ def unique(paths: Iterable[Path]) -> Iterator[Path]:
         final.append(here.take(path[-1]))
         renamed += final[-1] != path[-1]
         if renamed > MAX_DUPLICATES:
-            raise MetainfoError(f"more than {MAX_DUPLICATES} files have a name that is taken")
+            raise MetainfoError(f"more than {MAX_DUPLICATES} files have duplicate names")
         yield tuple(final)
 
 

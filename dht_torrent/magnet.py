@@ -59,7 +59,7 @@ class Magnet:
         if len(text) > MAX_MAGNET:
             raise MagnetError(f"the magnet link is longer than {MAX_MAGNET} characters")
         if text[: len(_PREFIX)].lower() != _PREFIX:
-            raise MagnetError(f"a magnet link starts with {_PREFIX}, this is {text[:40]!r}")
+            raise MagnetError(f"a magnet link starts with {_PREFIX}, not with {text[:40]!r}")
         values: dict[str, list[str]] = {}
         for field in text[len(_PREFIX) :].replace("&amp;", "&").split("&"):
             name, _, value = field.partition("=")
@@ -116,7 +116,7 @@ def parse_ranges(text: str) -> tuple[tuple[int, int], ...]:
         first = _file_index(low)
         last = _file_index(high) if dash else first
         if last < first:
-            raise MagnetError(f"a range of files runs backwards: {part.strip()!r}")
+            raise MagnetError(f"a file range runs backwards: {part.strip()!r}")
         ranges.append((first, last))
     return _merge(ranges)
 
@@ -137,7 +137,7 @@ def _file_index(text: str) -> int:
 def _checked(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     given = list(ranges)
     if any(not 0 <= first <= last < MAX_FILES for first, last in given):
-        raise MagnetError(f"a range of files runs upwards, and stays below {MAX_FILES}")
+        raise MagnetError(f"a file range must run upwards and stay below {MAX_FILES}")
     merged = _merge(given)
     if not 0 < len(merged) <= MAX_RANGES:
         raise MagnetError(f"a selection has 1 to {MAX_RANGES} file ranges")

@@ -105,7 +105,8 @@ def parse_torrent(data: bytes) -> Metainfo:
     MetainfoError."""
     if len(data) > MAX_TORRENT:
         raise MetainfoError(
-            f"a .torrent may have {MAX_TORRENT >> 20} MiB, this has {len(data)} bytes or more"
+            f"a .torrent may have {MAX_TORRENT >> 20} MiB at most, "
+            f"this one has {len(data)} bytes or more"
         )
     try:
         top = bencode.decode_lenient(data, max_size=MAX_TORRENT)
@@ -156,7 +157,7 @@ def check_size(info: dict[bytes, Value], geometry: Geometry) -> None:
             hint = "fewer files, or one archive of them"
         raise MetainfoError(
             f"the metadata would have {size} bytes, of {files} file{'s' * (files != 1)} and "
-            f"{geometry.piece_count} pieces, and nobody takes more than {MAX_INFO} "
+            f"{geometry.piece_count} pieces, but peers accept no more than {MAX_INFO} "
             f"({MAX_INFO >> 20} MiB): share {hint}"
         )
 
@@ -179,7 +180,7 @@ def from_info_dict(
             f"the info dict has {len(raw)} bytes, more than {MAX_INFO} ({MAX_INFO >> 20} MiB)"
         )
     if b"pieces" not in info and b"file tree" in info:
-        raise MetainfoError("a v2-only torrent (BEP 52), which is not supported")
+        raise MetainfoError("this is a v2-only torrent (BEP 52), which is not supported")
     geometry = geometry_of(info, as_written=as_written)
     pieces = _bytes(info, b"pieces")
     if len(pieces) != 20 * geometry.piece_count:
@@ -223,7 +224,7 @@ def _name(info: dict[bytes, Value], *, as_written: bool) -> str:
     if not isinstance(raw, bytes):
         raw = info.get(b"name")
     if not isinstance(raw, bytes):
-        raise MetainfoError("the info dict has no proper `name`")
+        raise MetainfoError("the info dict has no valid `name`")
     return names.check(raw) if as_written else names.sanitise(raw)
 
 
@@ -293,20 +294,20 @@ def _raw_path(entry: dict[bytes, Value]) -> list[bytes]:
         parts = [part for part in path if isinstance(part, bytes)] if isinstance(path, list) else []
         if isinstance(path, list) and parts and len(parts) == len(path):
             return parts
-    raise MetainfoError("a file has no proper `path`")
+    raise MetainfoError("a file has no valid `path`")
 
 
 def _bytes(where: dict[bytes, Value], key: bytes) -> bytes:
     value = where.get(key)
     if not isinstance(value, bytes):
-        raise MetainfoError(f"the info dict has no proper `{key.decode()}`")
+        raise MetainfoError(f"the info dict has no valid `{key.decode()}`")
     return value
 
 
 def _integer(where: dict[bytes, Value], key: bytes) -> int:
     value = where.get(key)
     if not isinstance(value, int):
-        raise MetainfoError(f"the info dict has no proper `{key.decode()}`")
+        raise MetainfoError(f"the info dict has no valid `{key.decode()}`")
     return value
 
 

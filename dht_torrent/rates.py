@@ -20,7 +20,7 @@ def parse_rate(text: str) -> int | None:
         return None
     match = _RATE.fullmatch(wanted)
     if match is None:
-        raise InputError(f"not a rate, as 500K or 1.5MiB (bytes per second): {text[:60]!r}")
+        raise InputError(f"not a rate such as 500K or 1.5MiB (bytes per second): {text[:60]!r}")
     number, unit, binary = match.groups()
     power = "kmgt".index(unit.lower()) + 1 if unit else 0
     rate = round(float(number) * (1024 if binary else 1000) ** power)

@@ -31,7 +31,7 @@ _FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 
 @click.group()
 def dht() -> None:
-    """Ask the DHT, look into it, put items there."""
+    """Query the DHT, inspect it and put items into it."""
 
 
 def _ask(ctx: click.Context, action: str, **arguments: Any) -> Answer:
@@ -50,7 +50,7 @@ def _ask_alone(options: Options, action: str, given: dict[str, Any]) -> Answer:
     log_to_stderr(options.log_level)
     points = config.bootstrap_points()
     if not points and action != "ping":
-        raise ControlError("no node is running, and there is no --bootstrap point to ask from")
+        raise ControlError("no node is running; give a --bootstrap point to ask through")
     import random
     import secrets
     from dataclasses import replace
@@ -168,7 +168,7 @@ def get_item(
     everything: bool,
     as_json: bool,
 ) -> None:
-    """Get an item (BEP 44) and print its value; exit code 1 if nobody has it."""
+    """Get an item (BEP 44) and print its value; exit code 1 if no node has it."""
     if (target is None) == (key is None):
         raise InputError("give either TARGET or --key")
     answer = _ask(ctx, "get", target=target, key=key, salt=_salt(salt), seq=seq, all=everything)
@@ -177,7 +177,7 @@ def get_item(
     if not items:
         if not as_json:
             newer = "a newer one" if seq is not None else "it"
-            click.echo(f"dhtnode: nobody has {newer}", err=True)
+            click.echo(f"dhtnode: no node has {newer}", err=True)
         ctx.exit(1)
 
 
@@ -216,7 +216,7 @@ def put_item(
         count, refused = len(answer["stored"]), answer["refused"]
         codes = ", ".join(sorted({str(node["code"]) for node in refused}))
         why = f"; {len(refused)} refused it ({codes})" if refused else ""
-        click.echo(f"stored on {count} nodes{why}", err=True)
+        click.echo(f"stored on {view.counted(count, 'node')}{why}", err=True)
     if not answer["stored"] and answer["refused"]:
         ctx.exit(1)
 
@@ -225,7 +225,7 @@ def put_item(
 def scrape(answer: Answer) -> Iterable[str]:
     """Estimate how many seeds and downloaders a torrent has (BEP 33)."""
     seeds, others = round(answer["seeds"]), round(answer["downloaders"])
-    yield f"seeds {seeds}  downloaders {others}  told by {answer['answered']} nodes"
+    yield f"seeds {seeds}  downloaders {others}  told by {view.counted(answer['answered'], 'node')}"
 
 
 @_question("sample", address="IP:PORT")

@@ -91,12 +91,14 @@ def cli(ctx: click.Context) -> None:
 @click.argument("path")
 @click.option("--torrent-out", metavar="FILE", help="Write the .torrent here as well.")
 @click.option("--piece-length", type=int, metavar="N", help="Bytes in a piece, a power of two.")
-@click.option("--private", is_flag=True, help="Peers exchange no addresses (BEP 27).")
+@click.option(
+    "--private", is_flag=True, help="Make it private: peers from the DHT are not used (BEP 27)."
+)
 @node_options
 def share(
     ctx: click.Context, path: str, torrent_out: str | None, piece_length: int | None, private: bool
 ) -> None:
-    """Seed PATH where it is, and print its magnet link."""
+    """Seed PATH in place and print its magnet link."""
     content = Path(path).absolute()
     content.stat()
     rates = Options.of(ctx).rates()
@@ -150,7 +152,7 @@ def get(
     no_wait: bool,
     seed: bool,
 ) -> None:
-    """Download, and end when all is verified on disk."""
+    """Download a torrent; ends when everything is verified on disk."""
     from dht_torrent.given import TorrentFile, read
 
     wanted = read(source)
@@ -248,7 +250,9 @@ def _wait(client: Client, torrent_id: str) -> Mapping[str, Any]:
 @click.argument("path")
 @click.option("-o", "--output", required=True, metavar="FILE.torrent")
 @click.option("--piece-length", type=int, metavar="N", help="Bytes in a piece, a power of two.")
-@click.option("--private", is_flag=True, help="Peers exchange no addresses (BEP 27).")
+@click.option(
+    "--private", is_flag=True, help="Make it private: peers from the DHT are not used (BEP 27)."
+)
 @click.option("--comment", metavar="TEXT")
 def create(
     path: str, output: str, piece_length: int | None, private: bool, comment: str | None
@@ -272,7 +276,7 @@ def create(
 @click.argument("source", metavar="FILE.torrent|MAGNET")
 @json_option
 def show(source: str, as_json: bool) -> None:
-    """Say what a .torrent or a magnet link holds. Needs no node."""
+    """Show what a .torrent or a magnet link holds. Needs no node."""
     from dht_torrent.given import read
 
     facts = facts_of(read(source))

@@ -51,7 +51,7 @@ class Options:
 
             folder = _at_home(lambda: platformdirs.user_state_path("dhtnode"))
             if folder is None:
-                raise InputError("there is no home directory: say where with --state-dir")
+                raise InputError("there is no home directory; name a folder with --state-dir")
             given["state_dir"] = folder
         else:
             given["state_dir"] = Path(given["state_dir"]).absolute()
@@ -123,7 +123,7 @@ def which_node(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.pass_context(command)
     for option in (
         _option("--control", metavar="unix:PATH|ADDR:PORT", help="Where the node takes commands."),
-        _option("--state-dir", metavar="DIR", help="The node's own files."),
+        _option("--state-dir", metavar="DIR", help="The folder of the node's own files."),
     ):
         command = option(command)
     return command
@@ -132,15 +132,25 @@ def which_node(command: Callable[..., Any]) -> Callable[..., Any]:
 def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`which_node`, and the options of a node in this process."""
     for option in (
-        _option("--limit-down", metavar="RATE", help="Receive at most this, as 500K or 1.5MiB/s."),
-        _option("--limit-up", metavar="RATE", help="Send at most this; 0 or 'none' for no limit."),
+        _option(
+            "--limit-down",
+            metavar="RATE",
+            help="Receive at most this rate, such as 500K or 1.5MiB/s.",
+        ),
+        _option(
+            "--limit-up", metavar="RATE", help="Send at most this rate; 0 or 'none' for no limit."
+        ),
         _option(
             "--dht-unlimited",
             is_flag=True,
             default=None,
             help="For labs: lift the DHT's limits on queries, bytes, items and signatures.",
         ),
-        _option("--log-level", type=click.Choice(_LOG_LEVELS), help="What to say on stderr."),
+        _option(
+            "--log-level",
+            type=click.Choice(_LOG_LEVELS),
+            help="The least severe messages to log on stderr.",
+        ),
         _option("--download-dir", metavar="DIR", help="Where downloads go."),
         _option(
             "--listen",

@@ -25,7 +25,7 @@ def ls(ctx: click.Context, as_json: bool) -> None:
 @json_option
 @which_node
 def status(ctx: click.Context, as_json: bool) -> None:
-    """How the node is, and why a download is stuck."""
+    """Show the state of the node, and why a download is stuck."""
     with running_node(ctx) as client:
         node = client.status()
         torrents = client.torrents()
@@ -68,7 +68,7 @@ def files(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
 @json_option
 @which_node
 def rm(ctx: click.Context, torrent_id: str, data: bool, as_json: bool) -> None:
-    """Forget a torrent; its content stays unless --data. What was there before it always stays."""
+    """Remove a torrent. Its content stays, unless --data; files it did not make always stay."""
     with running_node(ctx) as client:
         removal = client.remove(torrent_id, data=data)
     text = view.removal_text(removal) if data else ""
@@ -80,7 +80,7 @@ def rm(ctx: click.Context, torrent_id: str, data: bool, as_json: bool) -> None:
 @json_option
 @which_node
 def pause(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
-    """Stop a torrent until it is resumed, also over a restart."""
+    """Pause a torrent until it is resumed, even across restarts."""
     with running_node(ctx) as client:
         torrent = client.pause(torrent_id)
     view.show(torrent, as_json)
@@ -92,7 +92,7 @@ def pause(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
 @json_option
 @which_node
 def resume(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
-    """Go on with a paused torrent."""
+    """Resume a paused torrent."""
     with running_node(ctx) as client:
         torrent = client.resume(torrent_id)
     view.show(torrent, as_json)
@@ -104,7 +104,7 @@ def resume(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
 @json_option
 @which_node
 def recheck(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
-    """Hash what is on disk again."""
+    """Verify the content on disk again."""
     with running_node(ctx) as client:
         torrent = client.recheck(torrent_id)
     view.show(torrent, as_json)
@@ -113,14 +113,16 @@ def recheck(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("torrent_id", metavar="[ID]", required=False)
-@click.option("--up", metavar="RATE", help="Send at most this, as 500K or 1.5MiB/s; 0 or 'none'.")
-@click.option("--down", metavar="RATE", help="Receive at most this.")
+@click.option(
+    "--up", metavar="RATE", help="Send at most this rate, such as 500K; 0 or 'none' lifts it."
+)
+@click.option("--down", metavar="RATE", help="Receive at most this rate.")
 @json_option
 @which_node
 def limit(
     ctx: click.Context, torrent_id: str | None, up: str | None, down: str | None, as_json: bool
 ) -> None:
-    """Limit a torrent, or without ID the whole node, and show its limits."""
+    """Limit a torrent, or the whole node without ID, and show the limits."""
     rates = parse_rates(up, down)
     with running_node(ctx) as client:
         if rates:
@@ -138,7 +140,7 @@ def limit(
 @json_option
 @which_node
 def stop(ctx: click.Context, as_json: bool) -> None:
-    """End the running node."""
+    """Stop the running node."""
     with running_node(ctx) as client:
         client.stop(state_dir=Options.of(ctx).state_dir)
     view.show({"stopped": True}, as_json)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Json = Mapping[str, Any]
 
 PLAIN_INTERVAL = 5.0
-"""Seconds between two progress lines when stderr is no terminal."""
+"""Seconds between two progress lines when stderr is not a terminal."""
 LEFT_SHOWN = 20
 """Files named that a removal left."""
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -54,6 +54,11 @@ def size(count: float) -> str:
     return f"{count:.1f} {_UNITS[-1]}"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 peer`, `2 peers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def rate(per_second: float) -> str:
     return f"{size(per_second)}/s"
 
@@ -70,11 +75,11 @@ def limits_text(limited: Json) -> str:
 def removal_text(removal: Json) -> str:
     """What `rm --data` deleted, and what it left."""
     count, left, more = removal["deleted"], removal["left"], removal["left_files"]
-    lines = [f"deleted {count} file{'' if count == 1 else 's'}"]
+    lines = [f"deleted {counted(count, 'file')}"]
     lines += [clean(f"left {one['path']}: {one['why']}") for one in left[:LEFT_SHOWN]]
     more -= len(left[:LEFT_SHOWN])
     if more:
-        lines.append(f"left {more} more file{'' if more == 1 else 's'}; --json names them")
+        lines.append(f"left {counted(more, 'more file')}; --json names them")
     return "\n".join(lines)
 
 
@@ -169,17 +174,16 @@ def files_table(files: Sequence[Json]) -> str:
 def _dht_line(dht: Json) -> str:
     return ", ".join(
         (
-            f"{dht['good']} good contacts",
+            counted(dht["good"], "good contact"),
             f"{dht['questionable']} questionable",
-            f"{dht['replies_per_minute']:.0f} replies a minute",
+            counted(round(dht["replies_per_minute"]), "response") + " a minute",
             f"{dht['bootstrap_answered']}/{dht['bootstrap_total']} entry points answered",
         )
     )
 
 
 def _faults_line(status: Json) -> str:
-    count = status["faults"]
-    bugs = "1 bug" if count == 1 else f"{count} bugs"
+    bugs = counted(status["faults"], "bug")
     return f"{bugs} of dht_torrent, please report (see the log); last: {status['last_fault']}"
 
 
@@ -193,8 +197,8 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
     announced = status["last_announce"]
     reachable = {
         True: "yes, peers have connected to us",
-        False: "no, nobody could connect to us",
-        None: "not known yet, nobody has tried to connect to us",
+        False: "no, no peer could connect to us",
+        None: "not known yet, no peer has tried to connect to us",
     }[status["reachable"]]
     rows = [
         ("node", f"{status['id']}  (version {status['version']}, up {duration(status['uptime'])})"),
@@ -223,7 +227,7 @@ def progress_line(torrent: Json) -> str:
     parts = [f"{torrent['state']} {percent(torrent['progress'])}"]
     if torrent["size"]:
         parts[0] += f" of {size(torrent['size'])}"
-    parts += [f"{rate(torrent['down_rate'])} down", f"{torrent['peers']} peers"]
+    parts += [f"{rate(torrent['down_rate'])} down", counted(torrent["peers"], "peer")]
     if torrent["eta"] is not None:
         parts.append(f"{duration(torrent['eta'])} left")
     if torrent["why"]:
@@ -232,7 +236,7 @@ def progress_line(torrent: Json) -> str:
 
 
 class Shows(Protocol):
-    """Something that shows how a download goes."""
+    """Something that shows the progress of a download."""
 
     def update(self, torrent: Json) -> None: ...
 

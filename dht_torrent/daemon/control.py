@@ -80,7 +80,7 @@ def default_control(state_dir: Path) -> tuple[Control, Path | None]:
             with contextlib.suppress(OSError):
                 private = Path(tempfile.mkdtemp(prefix="dhtnode-", dir=parent))  # mode 0700
                 return Control(path=private / "control.sock"), private
-    raise InputError(f"no place for a control socket: the system takes none at {path}")
+    raise InputError(f"no place for a control socket: the system does not allow one at {path}")
 
 
 def _holds_sockets(folder: Path) -> bool:

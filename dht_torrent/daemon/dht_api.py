@@ -96,7 +96,7 @@ async def _put(dht: DualStack, given: Json) -> Json:
         try:
             value = _needed(given, "value").encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
-            raise InputError("value is no text") from None
+            raise InputError("value is not text") from None
     if "seed" not in given:
         return _stored(await dht.put_immutable(value))
     key = SigningKey(_hex(given["seed"], 32, "seed"))

@@ -88,7 +88,7 @@ async def _serve_http(app: Starlette, listener: socket.socket, stopping: trio.Ev
                 cast("Framework", app), _hypercorn_config(listener), shutdown_trigger=stopped
             )
         except Exception:
-            logger.exception("the control server failed and is started again")
+            logger.exception("the control server failed and is being restarted")
             await trio.sleep(RESTART_PAUSE)  # or it would spin where descriptors are lacking
 
 

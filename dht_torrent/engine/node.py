@@ -359,7 +359,7 @@ async def open_node(
             saving = DhtSaving(context)
             node = Node(context, registry, incoming, saving, warnings)
             if config.dht.unlimited:
-                logger.warning("the DHT's limits on rates are lifted: fit for a lab only")
+                logger.warning("the DHT's rate limits are lifted, which is for labs only")
             for dht in dhts:
                 await nursery.start(dht.run)
             for listener, _ in pairs:

@@ -17,7 +17,7 @@ from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.torrent.torrent import Torrent
-from dht_torrent.engine.views import Removal
+from dht_torrent.engine.views import Removal, counted
 from dht_torrent.errors import InputError
 from dht_torrent.ids import InfoHash
 from dht_torrent.magnet import Magnet
@@ -123,7 +123,7 @@ class Registry:
         lost = [torrent for torrent in self._torrents.values() if torrent.warning]
         told = [f"{torrent.name}: {torrent.warning}" for torrent in lost[:1]]
         if len(lost) > 1:
-            told.append(f"and so it is with {len(lost) - 1} more of the torrents")
+            told.append(f"the same is true of {counted(len(lost) - 1, 'more torrent')}")
         return told
 
     async def restore(self, records: Sequence[Resume]) -> None:

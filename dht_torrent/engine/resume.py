@@ -200,13 +200,13 @@ class _Fields:
     def string(self, key: bytes, limit: int) -> bytes:
         value = self._values.get(key)
         if not isinstance(value, bytes) or len(value) > limit:
-            raise ValueError(f"{key.decode()} is missing, no string or too long")
+            raise ValueError(f"{key.decode()} is missing, not a string or too long")
         return value
 
     def integer(self, key: bytes) -> int:
         value = self._values.get(key)
         if not isinstance(value, int) or value < 0:
-            raise ValueError(f"{key.decode()} is missing or no number")
+            raise ValueError(f"{key.decode()} is missing or not a number")
         return value
 
     def time(self, key: bytes) -> float | None:
@@ -220,13 +220,13 @@ class _Fields:
     def path(self, key: bytes) -> Path:
         raw = self.string(key, 4096)
         if b"\0" in raw:
-            raise ValueError(f"{key.decode()} is no path")
+            raise ValueError(f"{key.decode()} is not a path")
         return Path(os.fsdecode(raw))
 
     def items(self, key: bytes) -> Sequence[bencode.Value]:
         value = self._values.get(key)
         if not isinstance(value, list):
-            raise ValueError(f"{key.decode()} is missing or no list")  # noqa: TRY004 - one error
+            raise ValueError(f"{key.decode()} is missing or not a list")  # noqa: TRY004 - one error
         return value
 
     def strings(self, key: bytes, limit: int) -> Sequence[bytes]:

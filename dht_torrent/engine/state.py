@@ -67,7 +67,7 @@ class StateDir:
         except OSError as exc:
             if exc.errno in _NO_LOCKS:
                 logger.warning(
-                    "cannot lock the state folder %s (%s): see to it that one node uses it",
+                    "cannot lock the state folder %s (%s): make sure that only one node uses it",
                     self.path,
                     exc.strerror,
                 )
@@ -192,7 +192,7 @@ def _read(path: Path) -> bytes:
     with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_RECORD:
-            raise StorageError("no regular file, or too large")
+            raise StorageError("not a regular file, or too large")
         return file.read(MAX_RECORD)
 
 

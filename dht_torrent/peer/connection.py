@@ -435,7 +435,7 @@ class Connection:
             return
         self._extension_handshakes += 1
         if self._extension_handshakes > self._config.max_extension_handshakes:
-            raise PeerProtocolError("repeats its extension handshake without end")
+            raise PeerProtocolError("sends its extension handshake again and again")
         handshake = extensions.decode_handshake(payload)
         for name, theirs in handshake.extensions.items():
             if theirs:

@@ -76,7 +76,7 @@ class Unchecked:
                 if len(self._allowed) < MAX_ALLOWED:
                     self._allowed[index] = None
             case Piece() | Reject():
-                raise PeerProtocolError("answers what it was not asked")
+                raise PeerProtocolError("answers what was not requested")
             case Suggest():
                 pass  # a hint, and old by the time it could be taken
 

@@ -190,7 +190,7 @@ class FileStorage:
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         if not self._writable:
-            raise StorageError(f"{self.path}: shared as it is, not written to")
+            raise StorageError(f"{self.path}: shared in place, never written to")
         view = memoryview(data)
         written = 0
         for span in self._geometry.spans(offset, len(view)):
@@ -244,7 +244,7 @@ class FileStorage:
 
     def create(self, needed: int | None = None) -> None:
         if not self._writable:
-            raise StorageError(f"{self.path}: shared as it is, not written to")
+            raise StorageError(f"{self.path}: shared in place, never written to")
         base = self._folder.base
         try:
             base.mkdir(parents=True, exist_ok=True)

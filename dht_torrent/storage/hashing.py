@@ -233,7 +233,7 @@ def _check_link(location: Path, root: Path) -> None:
 
 def _source(location: Path, path: tuple[str, ...], status: os.stat_result) -> SharedFile:
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{location} is no regular file")
+        raise InputError(f"{location} is not a regular file")
     if not os.access(location, os.R_OK):
         raise InputError(f"{location} cannot be read: permission denied")
     return SharedFile(

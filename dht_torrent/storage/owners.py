@@ -92,7 +92,7 @@ def may_write(access: int, name: object, old: bytes | bytearray, new: bytes) -> 
     if old == new:
         return False
     if access == CLOSED:
-        raise StorageError(f"{name} is not this torrent's to write to; {ELSEWHERE}")
+        raise StorageError(f"{name} does not belong to this torrent; {ELSEWHERE}")
     if access == FILL and _only_fills(old, new):
         return True
     raise StorageError(f"{name} holds something else; {ELSEWHERE}")

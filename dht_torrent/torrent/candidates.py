@@ -37,9 +37,9 @@ class Trouble(Enum):
     REFUSED = "refused the connection"
     TIMED_OUT = "did not answer in time"
     UNREACHABLE = "could not be reached"
-    CLOSED = "closed the connection before the handshake and may insist on encryption"
-    NO_HANDSHAKE = "took the connection and said nothing"
-    OTHER = "answered with something else than this torrent"
+    CLOSED = "closed the connection before the handshake and may require encryption"
+    NO_HANDSHAKE = "accepted the connection and sent nothing"
+    OTHER = "answered with something other than this torrent"
 
     @property
     def was_reached(self) -> bool:

@@ -158,8 +158,8 @@ class MetadataAssembly:
             return None
         size, most = min(self._too_large.values()), self._max_size
         return (
-            f"the metadata has {size} bytes, as its peers say, "
-            f"and more than {most} ({most / (1 << 20):.4g} MiB) are not taken"
+            f"the metadata has {size} bytes according to its peers, "
+            f"but at most {most} ({most / (1 << 20):.4g} MiB) are accepted"
         )
 
     def want(self, peer: int, now: float) -> int | None:

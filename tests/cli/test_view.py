@@ -89,7 +89,7 @@ def test_status_says_what_a_worried_user_needs() -> None:
     text = cli_view.status_text(STATUS, [stuck])
     for words in (
         "12 good contacts, 3 questionable",
-        "40 replies a minute",
+        "40 responses a minute",
         "1/3 entry points",
         "30 s ago",
         "4 connected (3 dht, 1 incoming)",
@@ -146,3 +146,23 @@ def test_what_a_removal_left_is_named_as_far_as_it_fits() -> None:
     assert lines[-1] == "left 4980 more files; --json names them"
     assert len(lines) == 22
     assert cli_view.removal_text({"deleted": 0, "left": [], "left_files": 0}) == "deleted 0 files"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 peers"), (1, "1 peer"), (2, "2 peers"), (11, "11 peers")]
+)
+def test_things_are_counted_in_their_plural_form(number: int, text: str) -> None:
+    assert cli_view.counted(number, "peer") == text
+    line = cli_view.progress_line(
+        {
+            "name": "n",
+            "state": "downloading",
+            "progress": 0.5,
+            "size": 10,
+            "down_rate": 0,
+            "peers": number,
+            "eta": None,
+            "why": None,
+        }
+    )
+    assert f", {text}" in line

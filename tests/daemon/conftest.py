@@ -57,7 +57,7 @@ class FakeTorrent:
             up_rate=0.0,
             peers=1,
             error=None,
-            why="nobody has the rest",
+            why="no peer has the rest",
             magnet=str(self.magnet),
             path="/downloads/thing",
             eta=None,

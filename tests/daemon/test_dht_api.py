@@ -108,7 +108,7 @@ async def test_items_go_in_and_come_out(lab: Lab, autojump_clock: MockClock) -> 
         ("get", {"target": "00" * 20, "seq": 2**63}, "sequence number"),
         ("get", {"target": "00" * 20, "seq": -1}, "sequence number"),
         ("put", {}, "value is needed"),
-        ("put", {"value": "\ud800"}, "no text"),
+        ("put", {"value": "\ud800"}, "not text"),
         ("put", {"value": "x" * 1000}, "at most 1000 bytes"),
         ("put", {"bencoded": "00"}, "not bencode"),
         ("put", {"bencoded": "0"}, "must be hex digits"),

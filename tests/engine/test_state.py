@@ -576,8 +576,8 @@ def test_a_file_system_without_locks_is_used_with_a_warning(
         assert state.load_all() == ([minimal()], [])
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"cannot lock the state folder {tmp_path}/state ({os.strerror(code)}): see to it that one "
-        "node uses it"
+        f"cannot lock the state folder {tmp_path}/state ({os.strerror(code)}): make sure that "
+        "only one node uses it"
     )
 
 

@@ -82,7 +82,7 @@ async def test_the_loss_is_told_tried_again_and_over(
         torrent = await add(node, how, tmp_path)
         told = torrent.summary().warning
         assert told is not None
-        assert "cannot be remembered over a restart" in told
+        assert "would be lost at a restart" in told
         assert os.strerror(number) in told
         assert plain(torrent.summary())["warning"] == told  # type: ignore[index]
         (warning,) = node.status().warnings
@@ -198,7 +198,7 @@ async def test_on_a_full_disk_a_torrent_can_be_removed(tmp_path: Path, trouble: 
 
 
 def test_the_command_line_tells_it_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    warn({"name": "a\x1b[2Jb", "warning": "cannot be remembered\n"})
+    warn({"name": "a\x1b[2Jb", "warning": "cannot be saved\n"})
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("dhtnode: warning: a")

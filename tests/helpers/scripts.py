@@ -28,10 +28,12 @@ def start(name: str, *flags: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def run(name: str, *flags: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
+def run(
+    name: str, *flags: str, hash_seed: str = "0", patience: float = PATIENCE
+) -> subprocess.CompletedProcess[str]:
     with start(name, *flags, PYTHONHASHSEED=hash_seed) as process:
         try:
-            said, complaints = process.communicate(timeout=PATIENCE)
+            said, complaints = process.communicate(timeout=patience)
         finally:
             process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, said, complaints)

@@ -56,9 +56,9 @@ def test_content_can_be_used_where_it_is_whatever_its_name(tmp_path: Path) -> No
 def test_a_shared_folder_is_never_written_to(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     storage = FileStorage(tmp_path, ALBUM, DiskConfig(), content=tmp_path / "mine", writable=False)
-    with pytest.raises(StorageError, match="not written"):
+    with pytest.raises(StorageError, match="never written"):
         storage.write(0, b"x")
-    with pytest.raises(StorageError, match="not written"):
+    with pytest.raises(StorageError, match="never written"):
         storage.create()
     assert read_tree(tmp_path) == {}
 

@@ -197,15 +197,15 @@ def test_pipes_and_sockets_are_refused_without_opening_them(
 ) -> None:
     root = plant(tmp_path / "r", {"a": 10}, random.Random(6))
     os.mkfifo(root / "pipe")
-    with pytest.raises(InputError, match="pipe is no regular file"):
+    with pytest.raises(InputError, match="pipe is not a regular file"):
         make(root)
     (root / "pipe").unlink()
     monkeypatch.chdir(root)  # a socket's path is short
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("door")
-        with pytest.raises(InputError, match="door is no regular file"):
+        with pytest.raises(InputError, match="door is not a regular file"):
             make(root)
-        with pytest.raises(InputError, match="door is no regular file"):
+        with pytest.raises(InputError, match="door is not a regular file"):
             make(root / "door")
 
 

@@ -28,7 +28,7 @@ once."""
 GRACE = 0.5
 """Seconds more for a connection that did not answer to end."""
 CONNECTED = "connected already"
-OURSELVES = "it is ourselves"
+OURSELVES = "it is this node itself"
 
 Rivals = list[tuple[Peer, Verdict]]
 
@@ -84,7 +84,7 @@ class Admission:
         if self._candidates.is_banned(address, now):
             return "banned"
         if self._candidates.is_resting(address, now, incoming=incoming):
-            return "its host sent bad data lately"
+            return "its host sent bad data recently"
         if not self._admits():
             return "not exchanging now"
         return None

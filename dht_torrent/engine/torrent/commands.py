@@ -85,7 +85,7 @@ class Commands:
             check_selection(select, known)
         moves = folder is not None and await self._can_move(folder)
         if overwrite and core.place.shared:
-            raise InputError(f"{core.name} is shared as it is, and never written to")
+            raise InputError(f"{core.name} is shared in place and never written to")
         await self._want(select, known, overwrite=overwrite)
         core.add_peers(magnet.peers)
         core.context.magnet = core.context.magnet.with_hints(magnet)

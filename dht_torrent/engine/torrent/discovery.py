@@ -40,7 +40,7 @@ class Discovery:
         pause = self._again_at - trio.current_time()
         when = f"in {pause:.0f} s" if pause >= 1 else "soon"
         if found is None:
-            return f"DHT: the search failed by a bug in dht_torrent, looking again {when}"
+            return f"DHT: the lookup failed because of a bug in dht_torrent, looking again {when}"
         # Where it leads to may turn out to be ourselves only later.
         others = sum(address not in self._node.own_addresses for address in found.peers)
         return (

@@ -104,7 +104,7 @@ class ResumeRecord:
         except StorageError as error:
             if self.warning is None:  # said once, not every half minute
                 logger.warning("%s: could not save its resume record: %s", core.name, error)
-            self.warning = f"cannot be remembered over a restart: {error}"
+            self.warning = f"cannot be saved and would be lost at a restart: {error}"
         finally:
             # Also when cancelled: the last save, at the end, must not think this one was it.
             self._dirty = self._dirty or not (saved and vouched.final)

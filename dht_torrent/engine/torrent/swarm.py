@@ -354,7 +354,7 @@ class Swarm:
             if outcome.kind == "unwanted":
                 peer.unwanted_blocks += 1
                 if peer.unwanted_blocks > self._config.peer.max_unwanted_blocks:
-                    raise PeerProtocolError("sends blocks nobody asked for")
+                    raise PeerProtocolError("sends blocks that were not requested")
         if outcome.piece is not None:
             self._save(outcome.piece, outcome.chunk)
 
@@ -407,7 +407,7 @@ class Swarm:
         if not fresh:
             peer.idle_bitfields += 1
             if peer.idle_bitfields > self._config.peer.max_idle_bitfields:
-                raise PeerProtocolError("repeats without end what it has")
+                raise PeerProtocolError("announces the same pieces again and again")
         self._review_interest(peer, now)
         self._note_progress(peer, now)
 

@@ -282,7 +282,7 @@ async def test_blocks_nobody_asked_for_are_waste_and_too_many_end_it(
     async with listening(world, HAND, pushy), world.node(LEECH) as node:
         torrent = await node.get(torrent_sample.metainfo)
         behind(torrent).core.connections.found([Address(HAND, PORT)], "user")
-        assert (await drop_reasons(world))[0] == "sends blocks nobody asked for"
+        assert (await drop_reasons(world))[0] == "sends blocks that were not requested"
         assert torrent.downloaded == 0 or torrent.wasted > 0
         assert torrent.progress == 0
         assert world.storages[LEECH].stamps() == (None,)

@@ -109,9 +109,9 @@ async def stuck(
     ("behave", "reason"),
     [
         (None, "1 refused the connection"),
-        (hangs_up, "1 closed the connection before the handshake and may insist on encryption"),
-        (never_answers, "1 took the connection and said nothing"),
-        (another_protocol, "1 answered with something else than this torrent"),
+        (hangs_up, "1 closed the connection before the handshake and may require encryption"),
+        (never_answers, "1 accepted the connection and sent nothing"),
+        (another_protocol, "1 answered with something other than this torrent"),
         (leaves, "1 left after being connected"),
     ],
 )
@@ -130,7 +130,7 @@ async def test_reasons_are_counted(autojump_clock: MockClock) -> None:
         await trio.sleep(1)
         assert why(torrent) == (
             "5 peers known, none connected: 3 refused the connection, 2 closed the connection "
-            f"before the handshake and may insist on encryption; {ALONE}"
+            f"before the handshake and may require encryption; {ALONE}"
         )
 
 
@@ -143,7 +143,7 @@ async def test_the_first_dial_is_under_way_until_it_ends(autojump_clock: MockClo
         await trio.sleep(0.2)
         assert why(torrent) == (
             "3 peers known, none connected: 2 are being dialled for the first time, 1 closed the "
-            f"connection before the handshake and may insist on encryption; {ALONE}"
+            f"connection before the handshake and may require encryption; {ALONE}"
         )
         await trio.sleep(20)
         assert "2 did not answer in time" in why(torrent)
