@@ -22,12 +22,6 @@ from dht_torrent import errors, trace
 OPENED_BY_THE_NODE = {"Dht", "DualStack", "Node", "Torrent"}
 """Classes that only the node makes: what their `__init__` takes is the engine's affair."""
 
-INTERNAL = {
-    *("Torrent.closed", "Torrent.on_events", "Torrent.on_fault", "Torrent.on_other"),
-    *("Torrent.opened", "Torrent.renew", "Torrent.share_from", "Torrent.welcome"),
-}
-"""Methods that only the engine calls."""
-
 
 @functools.cache
 def tree_of(module: ModuleType) -> ast.Module:
@@ -92,8 +86,6 @@ def signatures(exported: str) -> Iterator[tuple[str, Any]]:
 def named(exported: str) -> Iterator[tuple[str, str, str]]:
     """Where an exported name's signatures name a type of ours, its module and its name there."""
     for where, thing in signatures(exported):
-        if where in INTERNAL:
-            continue
         module = sys.modules[thing.__module__]
         for field, annotation in inspect.get_annotations(thing).items():
             if inspect.isclass(thing) and field.startswith("_"):
