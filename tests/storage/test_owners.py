@@ -149,6 +149,16 @@ def test_however_they_come_and_go_no_file_has_two_writers(
             assert sum(mine.get(path) in WRITES for mine in held.values()) <= 1
 
 
+def test_of_torrents_that_are_gone_nothing_is_kept() -> None:
+    owners, access = Owners(), bytearray([OWN])
+    for number in range(10):
+        where = place(f"/d/{number}/f", links={(1, number): 0})
+        assert not owners.claim(A, "a", where, access)
+    owners.release(A, access)
+    for held in (owners._claims, owners._at, owners._below, owners._linked):
+        assert not held
+
+
 # -- how a file may be written ---------------------------------------------------------------------
 
 
@@ -293,7 +303,7 @@ def test_any_single_byte_that_is_there_is_guarded(at: int, byte: int) -> None:
 
 
 def test_what_is_not_the_torrents_to_write_to_is_told_as_such() -> None:
-    with pytest.raises(StorageError, match="not this torrent's"):
+    with pytest.raises(StorageError, match="does not belong to this torrent"):
         may_write(CLOSED, "f", b"old", b"new")
     with pytest.raises(StorageError, match="holds something else"):
         may_write(KEEP, "f", b"old", b"new")
