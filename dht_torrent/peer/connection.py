@@ -56,7 +56,7 @@ HANDSHAKE_LENGTH = 68
 BITFIELD_SHARE = 64
 """Bytes of a bitfield that count as one message: looking through them takes some 10 us."""
 
-_PROTOCOL = b"\x13BitTorrent protocol"
+PROTOCOL = b"\x13BitTorrent protocol"
 _EXTENDED_BIT = 0x10  # in reserved[5]
 _DHT_BIT, _FAST_BIT = 0x01, 0x04  # in reserved[7]
 
@@ -161,7 +161,7 @@ class Connection:
         reserved = bytearray(8)
         reserved[5] = _EXTENDED_BIT * extended
         reserved[7] = _DHT_BIT * dht | _FAST_BIT * fast
-        return _PROTOCOL + reserved + info_hash + peer_id
+        return PROTOCOL + reserved + info_hash + peer_id
 
     def send(self, message: Sendable) -> bytes:
         """The bytes of `message`. Raises LocalProtocolError if it may not be sent now.
@@ -271,7 +271,7 @@ class Connection:
         carry = self._carry
         at = min(len(view), HANDSHAKE_LENGTH - len(carry))
         carry += view[:at]
-        if not _PROTOCOL.startswith(carry[:20]):
+        if not PROTOCOL.startswith(carry[:20]):
             raise HandshakeError("not the BitTorrent protocol")
         if self._info_hash is not None and not self._info_hash.startswith(carry[28:48]):
             raise HandshakeError("the peer answered for another torrent")
