@@ -147,9 +147,7 @@ class _Side:
 class Initiator(_Side):
     """The side that dialled. Send what `begin` and `receive` return until `secured` is set."""
 
-    def __init__(
-        self, skey: bytes, initial: bytes, rng: random.Random, *, offered: Method
-    ) -> None:
+    def __init__(self, skey: bytes, initial: bytes, rng: random.Random, *, offered: Method) -> None:
         """`skey` is the infohash (the first 20 bytes of it), `initial` our handshake."""
         super().__init__(rng)
         if len(initial) > MAX_INITIAL or not offered:
