@@ -136,7 +136,7 @@ def swallowed(subject: Responder, data: bytes, cuts: Iterator[int]) -> tuple[int
     raise AssertionError("it never raised")
 
 
-# -- the vectors ------------------------------------------------------------------------------------
+# -- the vectors -----------------------------------------------------------------------------------
 
 
 def test_keys_and_hashes_are_those_of_the_vector() -> None:
@@ -178,7 +178,7 @@ def test_powers_of_two_are_right(exponent: int) -> None:
     assert mse._power_of_two(exponent) == pow(2, exponent, PRIME)
 
 
-# -- both sides -------------------------------------------------------------------------------------
+# -- both sides ------------------------------------------------------------------------------------
 
 pads = st.one_of(st.sampled_from([0, 1, 511, 512]), st.integers(0, 512))
 sizes = st.lists(st.one_of(st.just(1), st.integers(1, 40), st.integers(1, 2000)), min_size=1)
@@ -253,7 +253,7 @@ def test_two_handshakes_of_one_node_have_nothing_in_common() -> None:
     assert min(rest) < 20 < 490 < max(rest) <= 512
 
 
-# -- those who do it wrong --------------------------------------------------------------------------
+# -- those who do it wrong -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [0, 1, PRIME - 1, PRIME, PRIME + 1, 2**768 - 1])
