@@ -144,7 +144,7 @@ class _Side:
         return Secured(None, initial + rest)
 
 
-class Initiator(_Side):
+class MseInitiator(_Side):
     """The side that dialled. Send what `begin` and `receive` return until `secured` is set."""
 
     def __init__(self, skey: bytes, initial: bytes, rng: random.Random, *, offered: Method) -> None:
@@ -189,7 +189,7 @@ class Initiator(_Side):
         return self._secured(Method(selected), Ciphers(incoming, outgoing), b"")
 
 
-class Responder(_Side):
+class MseResponder(_Side):
     """The side that was dialled. Send what `receive` returns until `secured` is set."""
 
     def __init__(

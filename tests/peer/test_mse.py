@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dht_torrent.errors import HandshakeError, LocalProtocolError
 from dht_torrent.peer import mse
-from dht_torrent.peer.mse import LONGEST, PRIME, Initiator, Method, Responder, request_hash
+from dht_torrent.peer.mse import LONGEST, PRIME, Method, MseInitiator, MseResponder, request_hash
 from tests.helpers.raw_mse import Arc4, Dialler, public, secret_of, sha1, xor
 
 SKEY, OTHER = b"\xaa" * 20, b"\xbb" * 20
@@ -60,13 +60,13 @@ class Fixed(random.Random):
 
 def initiator(
     *pads: int, skey: bytes = SKEY, initial: bytes = b"", offered: Method = BOTH
-) -> Initiator:
-    return Initiator(skey, initial, Fixed(XA, *pads), offered=offered)
+) -> MseInitiator:
+    return MseInitiator(skey, initial, Fixed(XA, *pads), offered=offered)
 
 
-def responder(*pads: int, allowed: Method = BOTH, here: Sequence[bytes] = (SKEY,)) -> Responder:
+def responder(*pads: int, allowed: Method = BOTH, here: Sequence[bytes] = (SKEY,)) -> MseResponder:
     known = {request_hash(one): one for one in here}
-    return Responder(known.get, Fixed(XB, *pads), allowed=allowed)
+    return MseResponder(known.get, Fixed(XB, *pads), allowed=allowed)
 
 
 def cut(data: bytes, cuts: Iterator[int]) -> Iterator[bytes]:
@@ -78,7 +78,7 @@ def cut(data: bytes, cuts: Iterator[int]) -> Iterator[bytes]:
 
 
 def converse(
-    ours: Initiator, theirs: Responder, cuts: Iterator[int], *, behind: tuple[bytes, bytes]
+    ours: MseInitiator, theirs: MseResponder, cuts: Iterator[int], *, behind: tuple[bytes, bytes]
 ) -> tuple[bytes, bytes]:
     """Run the handshake, and send payload both ways as soon as may be: `behind` in the same bytes
     as the last of the handshake, where there can be any. What each side received."""
@@ -119,12 +119,12 @@ def forever(numbers: Sequence[int]) -> Iterator[int]:
         yield from numbers
 
 
-def method_of(side: Initiator | Responder) -> Method:
+def method_of(side: MseInitiator | MseResponder) -> Method:
     assert side.secured is not None
     return Method.RC4 if side.secured.ciphers else Method.PLAIN
 
 
-def swallowed(subject: Responder, data: bytes, cuts: Iterator[int]) -> tuple[int, bytes]:
+def swallowed(subject: MseResponder, data: bytes, cuts: Iterator[int]) -> tuple[int, bytes]:
     """Bytes that it takes, of `data` and then of zeros, before it raises; and what it said."""
     taken, said = 0, b""
     for slice_ in cut(data + bytes(3 * LONGEST), cuts):
@@ -164,11 +164,11 @@ def test_the_responder_says_the_bytes_of_the_vector() -> None:
 
 
 def test_keys_are_padded_with_zeros_on_the_left() -> None:
-    ours = Initiator(SKEY, b"", Fixed(1, 0), offered=BOTH)  # its public key is 2
+    ours = MseInitiator(SKEY, b"", Fixed(1, 0), offered=BOTH)  # its public key is 2
     assert ours.begin() == bytes(95) + b"\x02"
     # A secret with a leading zero, which is a number of 95 bytes.
     private = next(x for x in range(2, 2000) if not secret_of(x, YB)[0])
-    ours = Initiator(SKEY, b"", Fixed(private, 0, 0), offered=BOTH)
+    ours = MseInitiator(SKEY, b"", Fixed(private, 0, 0), offered=BOTH)
     ours.begin()
     assert ours.receive(YB)[:20] == sha1(b"req1", secret_of(private, YB))
 
@@ -246,10 +246,10 @@ def test_plain_payload_is_chosen_unless_one_side_insists(
 
 def test_two_handshakes_of_one_node_have_nothing_in_common() -> None:
     rng = random.Random(5)
-    one, two = (Initiator(SKEY, HELLO, rng, offered=BOTH).begin() for _ in range(2))
+    one, two = (MseInitiator(SKEY, HELLO, rng, offered=BOTH).begin() for _ in range(2))
     assert one[:96] != two[:96]
     assert len(one) != len(two)
-    rest = {len(Initiator(SKEY, HELLO, rng, offered=BOTH).begin()) - 96 for _ in range(300)}
+    rest = {len(MseInitiator(SKEY, HELLO, rng, offered=BOTH).begin()) - 96 for _ in range(300)}
     assert min(rest) < 20 < 490 < max(rest) <= 512
 
 
@@ -375,7 +375,7 @@ def test_who_answers_in_plain_is_known_after_twenty_bytes() -> None:
 
 def test_more_initial_payload_than_a_handshake_is_never_sent() -> None:
     with pytest.raises(LocalProtocolError):
-        Initiator(SKEY, HELLO + b"x", random.Random(1), offered=BOTH)
+        MseInitiator(SKEY, HELLO + b"x", random.Random(1), offered=BOTH)
 
 
 @settings(deadline=None)
