@@ -225,7 +225,9 @@ class PeerConfig:
     choked_grace: float = 2.0
     """Requests arriving this soon after our choke are only late, not wrong (libtorrent)."""
     allowed_fast: int = 10
-    """Pieces a choked newcomer may have (BEP 6's k)."""
+    """Pieces a choked newcomer may have (BEP 6's k) ..."""
+    allowed_fast_bytes: int = 32 << 20
+    """... as long as they are not more than this together: of pieces of 1 GiB it would draw ten."""
     receive_buffer: int = 1 << 20
     """The one buffer all connections of a node receive into."""
     turn_least: int = 4096

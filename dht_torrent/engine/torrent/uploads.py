@@ -72,7 +72,8 @@ class Uploads:
 
     def offer_fast_pieces(self, peer: Peer) -> None:
         """A newcomer may have a few pieces while choked: then it has something to trade (BEP 6)."""
-        count = self._config.allowed_fast
+        config = self._config
+        count = min(config.allowed_fast, config.allowed_fast_bytes // self._geometry.piece_length)
         if not peer.connection.fast or peer.allowed_by_us or peer.piece_total >= count:
             return
         if peer.fast_set is None:

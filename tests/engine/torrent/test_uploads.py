@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -141,6 +142,21 @@ async def test_a_cancelled_request_is_not_served(autojump_clock: MockClock) -> N
         served = [payload[:4] for kind, payload in await hand.heard(30) if kind == PIECE]
         assert struct.pack(">I", 7) not in served
         assert struct.pack(">I", 6) in served
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 3])
+async def test_a_choked_newcomer_may_have_fewer_of_the_pieces_if_they_are_large(
+    pieces: int, autojump_clock: MockClock
+) -> None:
+    world, torrent_sample = World(), sample(1024 * KIB)
+    length = torrent_sample.metainfo.geometry.piece_length
+    config = replace(CONFIG, allowed_fast_bytes=(pieces + 1) * length - 1)
+    async with world.seed(torrent_sample, peer=config) as torrent:
+        hand = await greeted(world, torrent)
+        await hand.send(HAVE_NONE)
+        await hand.send(INTERESTED)
+        kinds = [kind for kind, _ in await hand.heard(1)]
+        assert kinds.count(ALLOWED_FAST) == pieces
 
 
 async def test_a_choked_newcomer_may_have_a_few_pieces_but_not_for_ever(
