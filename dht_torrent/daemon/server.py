@@ -28,6 +28,7 @@ from dht_torrent.daemon.control import (
     remove_control,
     write_control,
 )
+from dht_torrent.engine.net.exhaustion import OUT_OF_RESOURCES, AcceptFilter, say_exhausted
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address
 
@@ -69,7 +70,8 @@ async def serve(
         write_control(state, where)
         task_status.started(where)
         try:
-            await _serve_http(app, listener, stopping)
+            with _accept_errors_in_a_line():
+                await _serve_http(app, listener, stopping)
         finally:
             remove_control(state, where, token)
 
@@ -87,9 +89,23 @@ async def _serve_http(app: Starlette, listener: socket.socket, stopping: trio.Ev
             await hypercorn.trio.serve(
                 cast("Framework", app), _hypercorn_config(listener), shutdown_trigger=stopped
             )
-        except Exception:
-            logger.exception("the control server failed and is being restarted")
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in OUT_OF_RESOURCES:
+                say_exhausted(error)
+            else:
+                logger.exception("the control server failed and is being restarted")
             await trio.sleep(RESTART_PAUSE)  # or it would spin where descriptors are lacking
+
+
+@contextlib.contextmanager
+def _accept_errors_in_a_line() -> Iterator[None]:
+    """Hypercorn leaves accepting to Trio. The filter is the process's, and there only meanwhile."""
+    accepting, lines = logging.getLogger("trio.serve_listeners"), AcceptFilter()
+    accepting.addFilter(lines)
+    try:
+        yield
+    finally:
+        accepting.removeFilter(lines)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ come and go earn the messages about them, so that the fastest exchange never wai
 from __future__ import annotations
 
 from dht_torrent.config import PeerConfig
+from dht_torrent.geometry import BLOCK
 
 EARNED = 4
 """Messages a block earns, whichever way it goes: its request, itself, a Reject, a Have."""
@@ -20,7 +21,7 @@ BULK = 512
 class Pace:
     """Of one connection."""
 
-    __slots__ = ("_burst", "_largest", "_rate", "_seen", "_smallest", "_tokens", "room")
+    __slots__ = ("_burst", "_counted", "_largest", "_rate", "_seen", "_smallest", "_tokens", "room")
 
     def __init__(self, config: PeerConfig, now: float, largest: int) -> None:
         """`largest`: bytes of the buffer that is received into."""
@@ -28,20 +29,25 @@ class Pace:
         self._burst = config.message_burst
         self._tokens = float(self._burst)
         self._seen = now
+        self._counted = 0
         self._largest = min(largest, config.turn_most)
         self._smallest = min(largest, config.turn_least)
         self.room = self._smallest
         """Bytes to receive in the next turn, at most."""
 
-    def took(self, size: int, messages: int, blocks: int, now: float) -> float:
-        """A turn of `size` bytes held so many messages; so many blocks went either way since the
-        last one. Returns how many seconds to wait before the next."""
-        if messages * BULK <= size:
-            if size == self.room:
-                self.room = min(2 * self.room, self._largest)
-        else:
-            self.room = self._smallest
-        gained = (now - self._seen) * self._rate + blocks * EARNED
+    def took(self, size: int, messages: int, moved: int, now: float) -> float:
+        """A turn of `size` bytes held so many messages; `moved` payload bytes went either way until
+        now, since the connection began. Returns how many seconds to wait before the next turn."""
+        tokens = self._tokens + (now - self._seen) * self._rate
         self._seen = now
-        self._tokens = min(self._burst, self._tokens + gained) - messages
-        return min(MAX_WAIT, -self._tokens / self._rate) if self._tokens < 0 else 0.0
+        if moved - self._counted >= BLOCK:
+            blocks = (moved - self._counted) // BLOCK
+            self._counted += blocks * BLOCK
+            tokens += blocks * EARNED
+        self._tokens = tokens = (self._burst if tokens > self._burst else tokens) - messages
+        if messages * BULK <= size:
+            if size == self.room and tokens >= 0:
+                self.room = min(2 * size, self._largest)
+        elif size > self._smallest:  # a turn no longer than that says nothing: it is short anyway
+            self.room = self._smallest
+        return 0.0 if tokens >= 0 else min(MAX_WAIT, -tokens / self._rate)

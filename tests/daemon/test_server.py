@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import socket
 import stat
@@ -174,6 +176,51 @@ async def test_a_node_whose_queue_is_full_is_waited_for(
 ) -> None:
     monkeypatch.setattr("dht_torrent.daemon.server.BACKLOG", 2)  # as net.core.somaxconn may have it
     assert await crowd_answers(node, tmp_path, None, 40) == [[]] * 40
+
+
+@pytest.mark.parametrize("control", [None, "127.0.0.1:0"])
+async def test_clients_wait_while_descriptors_are_lacking_and_one_line_says_so(
+    node: Any,
+    tmp_path: Path,
+    control: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    accept, failures = trio.SocketListener.accept, [errno.EMFILE, errno.ENFILE, errno.EMFILE]
+
+    async def lacking(self: trio.SocketListener) -> trio.SocketStream:
+        if failures:
+            raise OSError(failures[-1], os.strerror(failures.pop()))
+        return await accept(self)
+
+    monkeypatch.setattr(trio.SocketListener, "accept", lacking)
+    assert await crowd_answers(node, tmp_path, control, 1) == [[]]
+    assert failures == []
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith("new connections have to wait: too many open files;")
+    assert record.exc_info is None
+    assert logging.getLogger("trio.serve_listeners").filters == []
+
+
+async def test_a_control_server_that_cannot_start_for_lack_of_descriptors_tries_again(
+    node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dup, failures = os.dup, [errno.EMFILE, errno.EMFILE]
+
+    def lacking(descriptor: int) -> int:
+        if failures:
+            raise OSError(failures[-1], os.strerror(failures.pop()))
+        return dup(descriptor)
+
+    monkeypatch.setattr("dht_torrent.daemon.server.RESTART_PAUSE", 0.01)
+    monkeypatch.setattr(os, "dup", lacking)
+    async with serving(node, None, tmp_path):
+        assert await ask("torrents", tmp_path) == []
+    assert failures == []
+    (record,) = caplog.records
+    assert record.getMessage().startswith("new connections have to wait: too many open files;")
+    assert record.exc_info is None
 
 
 async def test_stop_is_answered_and_then_the_server_returns(node: Any, tmp_path: Path) -> None:

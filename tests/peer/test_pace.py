@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dht_torrent.config import PeerConfig
-from dht_torrent.peer.pace import MAX_WAIT, Pace
+from dht_torrent.geometry import BLOCK
+from dht_torrent.peer.pace import EARNED, MAX_WAIT, Pace
 
 CONFIG = PeerConfig(turn_least=4096, turn_most=65536, message_rate=1000, message_burst=5000)
 
@@ -35,8 +36,16 @@ def test_savings_are_bounded() -> None:
 def test_who_exchanges_blocks_never_waits(messages: int) -> None:
     pace = Pace(CONFIG, 0.0, 1 << 20)
     for turn in range(10_000):  # 64 blocks a turn, 25,000 a second
-        blocks = 64
-        assert pace.took(1 << 20, messages * blocks, blocks, turn * 64 / 25_000) == 0
+        moved = (turn + 1) * 64 * BLOCK
+        assert pace.took(1 << 20, messages * 64, moved, turn * 64 / 25_000) == 0
+
+
+def test_parts_of_blocks_earn_messages_once_they_are_whole() -> None:
+    pace = Pace(CONFIG, 0.0, 1 << 20)
+    assert pace.took(1, 5000, BLOCK - 1, 0.0) == 0
+    assert pace.took(1, 1, BLOCK - 1, 0.0) == pytest.approx(0.001)
+    assert pace.took(1, EARNED - 1, BLOCK, 0.0) == 0
+    assert pace.took(1, 1, 2 * BLOCK - 1, 0.0) == pytest.approx(0.001)
 
 
 def test_turns_grow_with_payload_and_shrink_with_talk() -> None:
@@ -44,7 +53,7 @@ def test_turns_grow_with_payload_and_shrink_with_talk() -> None:
     rooms = []
     for _ in range(6):
         rooms.append(pace.room)
-        pace.took(pace.room, pace.room // 16_000, 1, 0.0)
+        pace.took(pace.room, pace.room // 16_000, 0, 0.0)
     assert rooms == [4096, 8192, 16384, 32768, 65536, 65536]
     pace.took(1000, 0, 0, 0.0)  # there was no more: no reason for less
     assert pace.room == 65536
@@ -58,3 +67,53 @@ def test_savings_of_less_than_a_message_are_no_reason_to_wait() -> None:
     assert pace.took(1, 5000, 0, 0.0) == 0
     assert pace.took(1, 1, 0, 0.0015) == 0
     assert pace.took(1, 1, 0, 0.0015) == pytest.approx(0.0005)
+
+
+def test_blocks_that_come_one_at_a_time_are_soon_taken_in_one_turn_each() -> None:
+    pace = Pace(CONFIG, 0.0, 1 << 20)
+    turns = 0
+    for number in range(1000):
+        for message in (BLOCK + 13, 9):  # a block, and a Have by itself
+            left = message
+            while left:
+                size = min(left, pace.room)
+                left -= size
+                turns += 1
+                pace.took(size, int(not left), number * BLOCK, 0.0)
+    assert turns <= 2000 + 3
+
+
+def test_a_short_turn_of_talk_leaves_room_and_a_longer_one_takes_it() -> None:
+    pace = Pace(CONFIG, 0.0, 1 << 20)
+    pace.took(4096, 0, 0, 0.0)
+    pace.took(4096, 800, 0, 0.0)
+    assert pace.room == 8192
+    pace.took(4097, 9, 0, 0.0)
+    assert pace.room == 4096
+
+
+def test_who_owes_messages_gets_no_longer_turns() -> None:
+    """Bulk and floods in turn: a second long turn of talk only when the first is paid for."""
+    pace, now = Pace(CONFIG, 0.0, 1 << 20), 0.0
+    long_turns = []
+    while now < 100:
+        talks = pace.room == CONFIG.turn_most
+        if talks:
+            long_turns.append(now)
+        messages = pace.room // 5 if talks else 0
+        now += pace.took(pace.room, messages, 0, now) or 0.001
+    assert len(long_turns) >= 2
+    owed = CONFIG.turn_most / 5 - CONFIG.message_burst
+    first_pause = long_turns[1] - long_turns[0]
+    assert first_pause >= owed / CONFIG.message_rate
+
+
+def test_a_debt_that_blocks_have_paid_is_forgotten() -> None:
+    pace = Pace(CONFIG, 0.0, 1 << 20)
+    assert pace.took(4096, 5010, 0, 0.0) > 0
+    rooms = [pace.room]
+    for number in range(1, 20):
+        pace.took(pace.room, 1, number * BLOCK, 0.0)
+        rooms.append(pace.room)
+    assert rooms[:4] == [4096] * 4  # ten are owed, a block earns four and is one itself
+    assert rooms[-1] == CONFIG.turn_most

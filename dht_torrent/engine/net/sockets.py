@@ -18,6 +18,7 @@ from typing import Final
 
 import trio
 
+from dht_torrent.engine.net.exhaustion import OUT_OF_RESOURCES, say_exhausted
 from dht_torrent.engine.net.mmsg import ARE_POSSIBLE, BATCH, Batches
 from dht_torrent.engine.net.protocols import OnDatagrams
 from dht_torrent.ids import Address, HostPort
@@ -37,7 +38,6 @@ _MAX_BUFFERS: Final = 1024  # IOV_MAX on Linux and macOS; sendmsg refuses more a
 _UDP_BUFFERS: Final = (4 << 20, 2 << 20, 1 << 20)  # macOS refuses what Linux silently clamps
 _PAUSE: Final = 0.1  # seconds to let others close something when descriptors or memory ran out
 
-_OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # accept(2): errors already pending on the new connection; "treat them like EAGAIN by retrying".
 _LOST_BEFORE_ACCEPT: Final = frozenset(
     {
@@ -305,7 +305,8 @@ class RealListener:
                 await trio.lowlevel.wait_readable(self._socket)
             except OSError as error:
                 _raise_if_closed(self._socket, error)
-                if error.errno in _OUT_OF_RESOURCES:
+                if error.errno in OUT_OF_RESOURCES:
+                    say_exhausted(error)
                     await trio.sleep(_PAUSE)
                 elif error.errno not in _LOST_BEFORE_ACCEPT:
                     raise

@@ -16,7 +16,6 @@ from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.rate_limits import Line, TorrentLimits
 from dht_torrent.engine.views import PeerInfo
 from dht_torrent.errors import PeerProtocolError
-from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address
 from dht_torrent.peer.connection import Event, Sendable
 from dht_torrent.peer.extensions import MetadataRequest
@@ -323,7 +322,7 @@ class Peer:
         receive_into, parse, limits = stream.receive_into, connection.receive, self._limits
         heard = progressed = trio.current_time()
         pace = Pace(config, heard, len(buffer))
-        counted = unheard = 0
+        unheard = 0
         room = buffer[: pace.room]
         with self._silence as patience:
             while True:
@@ -343,18 +342,17 @@ class Peer:
                 if events or not (was_mid_message and connection.mid_message):
                     progressed = heard  # a message ended, or one has only just begun
                 on_events(self, events, heard)
-                moved, messages = self.downloaded + self.uploaded, connection.unheard - unheard
+                messages = len(events) + connection.unheard - unheard
                 unheard = connection.unheard
-                blocks = (moved - counted) // BLOCK
-                counted += blocks * BLOCK
-                wait = pace.took(size, messages + len(events), blocks, heard)
+                wait = pace.took(size, messages, self.downloaded + self.uploaded, heard)
                 events.clear()  # while we wait they would keep the memory they look into
                 if wait:
                     patience.deadline = float("inf")
                     await trio.sleep(wait)
                     heard, progressed = heard + wait, progressed + wait
                 if limits is None or not limits.down.limited:
-                    room = buffer[: pace.room]
+                    if len(room) != pace.room:
+                        room = buffer[: pace.room]
                     continue
                 holds_payload = self.downloaded != downloaded or connection.mid_message
                 if holds_payload or not limits.down.charge(size):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
 import os
 import random
 import socket
@@ -15,6 +16,7 @@ import pytest
 import trio
 import trio.testing
 
+from dht_torrent.engine.net.exhaustion import AcceptFilter
 from dht_torrent.engine.net.ports import bind_pair
 from dht_torrent.engine.net.sockets import (
     MAX_DRAIN,
@@ -169,6 +171,32 @@ async def test_running_out_of_descriptors_only_delays_accepting(
     assert trio.current_time() == pytest.approx(0.3)  # three pauses, none for the aborted one
     for thing in (client, theirs, listener):
         thing.close()
+
+
+async def test_running_out_of_descriptors_is_one_line_a_minute(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    listeners = [await RealNetwork().listen(ANY) for _ in range(2)]
+    for listener in listeners:
+        codes = [errno.EMFILE] * 10_000
+        listener._socket = Failing(listener._socket, "accept", codes)  # type: ignore[assignment]
+    with trio.move_on_after(170):
+        async with trio.open_nursery() as nursery:
+            for listener in listeners:
+                nursery.start_soon(listener.accept)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
+    assert {record.exc_info for record in caplog.records} == {None}
+    assert "too many open files" in caplog.text
+    for listener in listeners:
+        listener.close()
+
+
+def test_what_else_trio_says_of_accepting_is_logged_as_it_is() -> None:
+    made = logging.getLogger("x").makeRecord
+    other = OSError(errno.EINVAL, "odd")
+    odd = made("x", logging.ERROR, "f", 1, "odd", (), (OSError, other, None))
+    assert AcceptFilter().filter(odd)
+    assert AcceptFilter().filter(made("x", logging.ERROR, "f", 1, "plain", (), None))
 
 
 async def test_a_listener_that_is_broken_says_so() -> None:
