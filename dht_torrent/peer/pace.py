@@ -44,7 +44,7 @@ class Pace:
             blocks = (moved - self._counted) // BLOCK
             self._counted += blocks * BLOCK
             tokens += blocks * EARNED
-        self._tokens = tokens = (self._burst if tokens > self._burst else tokens) - messages
+        self._tokens = tokens = min(tokens, self._burst) - messages
         if messages * BULK <= size:
             if size == self.room and tokens >= 0:
                 self.room = min(2 * size, self._largest)
