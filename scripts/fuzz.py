@@ -4,6 +4,8 @@
     python scripts/fuzz.py --wire [--minutes 10] [--seed 1]
     python scripts/fuzz.py --costs
 
+With --json what it found is one JSON object on stdout.
+
 Valid messages are cut, spliced, flipped and stretched, and given to bencode, to KRPC and, what
 comes through, to an Answerer, from many sources. Nothing but the codecs' own errors may come out;
 what has a faster way must come out as by the general one; no input may take longer than LIMIT, and
@@ -24,12 +26,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import json
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -279,10 +282,13 @@ def main() -> int:
     parser.add_argument("--wire", action="store_true", help="talk to a running node")
     parser.add_argument("--minutes", type=minutes, default=10.0, help="of --wire")
     parser.add_argument("--costs", action="store_true", help="what each kind of message costs")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     options = parser.parse_args()
     if options.costs:
-        return _costs(FLOODS)
-    return _wire(options.minutes, options.seed) if options.wire else _codecs(options)
+        return _costs(FLOODS, as_json=options.json)
+    if options.wire:
+        return _wire(options.minutes, options.seed, as_json=options.json)
+    return _codecs(options.count, options.seed, as_json=options.json)
 
 
 def minutes(text: str) -> float:
@@ -293,7 +299,7 @@ def minutes(text: str) -> float:
     return number
 
 
-def _wire(length: float, seed: int) -> int:
+def _wire(length: float, seed: int, *, as_json: bool = False) -> int:
     began, told = time.monotonic(), 0.0
 
     def progress(found: WireFindings) -> None:
@@ -305,6 +311,8 @@ def _wire(length: float, seed: int) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         found = trio.run(wire, Path(folder), 60 * length, seed, progress)
+    if as_json:
+        return _tell_json({**asdict(found), "seconds": time.monotonic() - began}, found.faults)
     print(
         f"{found.connections} connections ({found.refused} refused), {found.sent >> 20} MB in "
         f"{time.monotonic() - began:.0f} s; at most {1000 * found.latest:.0f} ms late, memory "
@@ -313,21 +321,24 @@ def _wire(length: float, seed: int) -> int:
     return _tell(found.faults)
 
 
-def _costs(floods: Sequence[Flood]) -> int:
+def _costs(floods: Sequence[Flood], *, as_json: bool = False) -> int:
     """A line for each kind: what it costs, by itself, for a megabyte and for a message."""
-    dear = []
+    dear, costs = [], []
     for flood in floods:
         found = run(cost, flood, seed=1)
         megabyte = found.seconds / found.heard * 1e6
         each = found.seconds / max(1, found.messages)
         if each > DEAR:
             dear.append(f"{found.name}: {1e6 * each:.0f} us a message")
+        costs.append(asdict(found))
+        if as_json:
+            continue
         print(
             f"{found.name:36} {megabyte:6.2f} CPU-s/MB {1e6 * each:6.1f} us a message"
             f"{'; closed: ' if found.ended else ''}{found.ended}",
             flush=True,
         )
-    return _tell(dear)
+    return _tell_json({"costs": costs, "faults": dear}, dear) if as_json else _tell(dear)
 
 
 def _tell(faults: list[str]) -> int:
@@ -336,10 +347,17 @@ def _tell(faults: list[str]) -> int:
     return 1 if faults else 0
 
 
-def _codecs(options: argparse.Namespace) -> int:
+def _tell_json(found: Mapping[str, object], faults: Sequence[str]) -> int:
+    print(json.dumps(found))
+    return 1 if faults else 0
+
+
+def _codecs(count: int, seed: int, *, as_json: bool = False) -> int:
     began = time.monotonic()
-    found = fuzz(options.count, options.seed)
+    found = fuzz(count, seed)
     seconds = time.monotonic() - began
+    if as_json:
+        return _tell_json({**asdict(found), "seconds": seconds}, found.faults)
     print(
         f"{found.inputs} inputs in {seconds:.1f} s: {found.decoded} were messages still, "
         f"{found.answered} were answered; slowest {1000 * found.slowest:.2f} ms, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from functools import partial
 from types import ModuleType
@@ -97,3 +99,42 @@ def test_what_messages_cost_is_told_and_what_is_dear_is_a_fault(
     monkeypatch.setattr(fuzz, "DEAR", 0.0)
     assert fuzz._costs(floods[:1]) == 1
     assert "us a message" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "tells"),
+    [
+        (["--count", "50"], {"inputs", "decoded", "answered", "slowest", "grown", "seconds"}),
+        (
+            ["--wire", "--minutes", "0.02"],
+            {"connections", "refused", "sent", "latest", "memory", "seconds"},
+        ),
+        (["--costs"], {"costs"}),
+    ],
+    ids=["codecs", "wire", "costs"],
+)
+def test_each_mode_can_tell_what_it_found_as_json(
+    fuzz: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    mode: list[str],
+    tells: set[str],
+) -> None:
+    floods = [flood for flood in wire_costs.FLOODS if flood.name == "Port"]
+    monkeypatch.setattr(fuzz, "FLOODS", floods)
+    monkeypatch.setattr(sys, "argv", ["fuzz.py", *mode, "--json"])
+    assert fuzz.main() == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told.keys() == tells | {"faults"}
+    assert told["faults"] == []
+
+
+def test_a_fault_is_told_as_json_too(
+    fuzz: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    floods = [flood for flood in wire_costs.FLOODS if flood.name == "Port"]
+    monkeypatch.setattr(fuzz, "DEAR", 0.0)
+    assert fuzz._costs(floods, as_json=True) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["faults"][0].startswith("Port: ")
+    assert told["costs"][0]["name"] == "Port"

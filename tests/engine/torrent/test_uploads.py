@@ -228,3 +228,35 @@ async def test_interest_that_comes_and_goes_has_its_allowed_fast_pieces_computed
             await hand.send(NOT_INTERESTED)
         await trio.sleep(1)
     assert len(calls) == 1
+
+
+async def test_a_peer_that_asks_for_two_thousand_blocks_a_second_gets_all_of_them(
+    autojump_clock: MockClock,
+) -> None:
+    """As Transmission does, in one go: a shorter queue would bound what it gets from us."""
+    world, film, rounds, blocks = World(window=1 << 20), sample(), 3, 2000
+    got: list[bytes] = []
+    async with world.seed(film) as torrent:
+        hand = await greeted(world, torrent)
+        await unchoked(hand)
+
+        async def read() -> None:
+            buffer = memoryview(bytearray(1 << 20))
+            while len(got) < rounds * blocks:
+                for kind, payload in await hand.receive_all(buffer):
+                    assert kind != REJECT
+                    if kind == PIECE:
+                        got.append(payload[:8])
+
+        places = [(at // 2 % film.count, at % 2 * BLOCK) for at in range(blocks)]
+        requests = b"".join(
+            struct.pack(">IBIII", 13, REQUEST, piece, begin, BLOCK) for piece, begin in places
+        )
+        with trio.fail_after(rounds):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                for asked in range(rounds):
+                    await hand.raw(requests)
+                    await trio.sleep(0.99)
+                    assert len(got) == (asked + 1) * blocks
+    assert got == [struct.pack(">II", *place) for place in places] * rounds
