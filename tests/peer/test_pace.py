@@ -16,7 +16,7 @@ def test_a_flood_comes_in_at_the_rate_once_the_savings_are_spent() -> None:
     while now < 100:
         assert pace.room == 4096
         heard += 800
-        now += pace.took(4000, 800, 0, now) or 0.001
+        now += max(0.001, pace.took(4000, 800, 0, now))
     assert 100_000 <= heard <= 100_000 + 5000 + 2 * 800
 
 
@@ -101,7 +101,7 @@ def test_who_owes_messages_gets_no_longer_turns() -> None:
         if talks:
             long_turns.append(now)
         messages = pace.room // 5 if talks else 0
-        now += pace.took(pace.room, messages, 0, now) or 0.001
+        now += max(0.001, pace.took(pace.room, messages, 0, now))
     assert len(long_turns) >= 2
     owed = CONFIG.turn_most / 5 - CONFIG.message_burst
     first_pause = long_turns[1] - long_turns[0]
