@@ -12,8 +12,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from dht_torrent.errors import PeerProtocolError
+
 BLOCK = 16 * 1024
 """Bytes asked for in one request; only a piece's last block may be shorter (BEP 3)."""
+
+
+def bitfield_size(pieces: int) -> int:
+    """Bytes of a bitfield of so many pieces."""
+    return (pieces + 7) // 8
+
+
+def check_bitfield(bits: bytes | bytearray | memoryview, pieces: int) -> None:
+    """Raises PeerProtocolError unless `bits` have the size for so many pieces, and the spare bits
+    of the last byte are zero (BEP 3)."""
+    if len(bits) != bitfield_size(pieces):
+        raise PeerProtocolError(f"a bitfield of {len(bits)} bytes for {pieces} pieces")
+    if bits and bits[-1] & ((1 << (-pieces % 8)) - 1):
+        raise PeerProtocolError("a bitfield with spare bits set")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from itertools import compress
 from typing import NamedTuple
 
 from dht_torrent.engine.resume import Resume
-from dht_torrent.geometry import Geometry
+from dht_torrent.geometry import Geometry, bitfield_size
 from dht_torrent.storage import FileStamp
 
 UNSETTLED = -(2**63)
@@ -64,7 +64,7 @@ class Belief(NamedTuple):
 def remembered(resume: Resume, geometry: Geometry) -> Belief:
     """What a record says; nothing if it does not fit the torrent."""
     count, bits, stamps = geometry.piece_count, resume.have, resume.stamps
-    if stamps is None or len(stamps) != len(geometry.files) or len(bits) != (count + 7) // 8:
+    if stamps is None or len(stamps) != len(geometry.files) or len(bits) != bitfield_size(count):
         return Belief(bytes(count), None, None)
     if resume.stamped_at is None:  # older versions wrote 0 where we write UNSETTLED
         stamps = tuple(

@@ -15,40 +15,45 @@ A payload is not copied when its message lies whole in the bytes given to `recei
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
+from typing import Any, Final
 
 from dht_torrent.config import PeerConfig
 from dht_torrent.errors import HandshakeError, LocalProtocolError, PeerProtocolError
+from dht_torrent.geometry import bitfield_size, check_bitfield
 from dht_torrent.ids import InfoHash, PeerId, parse_info_hash, parse_peer_id
 from dht_torrent.peer import extensions, messages
 from dht_torrent.peer.extensions import ExtensionHandshake, ExtensionMessage
 from dht_torrent.peer.messages import (
     BITFIELD,
+    CANCEL,
+    CHOKE,
     EXTENDED,
     FAST_IDS,
     HAVE,
-    MAX_BLOCK,
+    INTERESTED,
+    MAX_PIECE_LENGTH,
+    NOT_INTERESTED,
     PIECE,
+    PORT,
     REQUEST,
+    UNCHOKE,
     AllowedFast,
     BitfieldMessage,
     Cancel,
-    Choke,
     Extended,
     Have,
     HaveAll,
     HaveNone,
-    Interested,
     KeepAlive,
     Message,
-    NotInterested,
     Piece,
     Port,
     Reject,
     Request,
     Suggest,
-    Unchoke,
 )
 from dht_torrent.peer.unchecked import AboutPieces, Unchecked
 
@@ -56,11 +61,20 @@ HANDSHAKE_LENGTH = 68
 BITFIELD_SHARE = 64
 """Bytes of a bitfield that count as one message: looking through them takes some 10 us."""
 
+_SAYS: Final[dict[type, str]] = {
+    Have: "has",
+    Piece: "answers for",
+    Reject: "answers for",
+    Request: "asks for",
+    Cancel: "asks for",
+}
+"""What a peer says of a piece. An index out of range is harmless in the others: BEP 6 asks for
+nothing."""
+
 PROTOCOL = b"\x13BitTorrent protocol"
 _EXTENDED_BIT = 0x10  # in reserved[5]
 _DHT_BIT, _FAST_BIT = 0x01, 0x04  # in reserved[7]
 
-_MAX_PIECE_LENGTH = 9 + MAX_BLOCK
 _KEEP_ALIVE = KeepAlive()
 
 _u32 = Struct(">I").unpack_from
@@ -203,7 +217,7 @@ class Connection:
                 if (
                     isinstance(message, BitfieldMessage)
                     and count is not None
-                    and len(message.bits) != (count + 7) // 8
+                    and len(message.bits) != bitfield_size(count)
                 ):
                     raise LocalProtocolError(f"a bitfield of {len(message.bits)} bytes")
             case _ if self._we_in_front and fast:
@@ -319,7 +333,7 @@ class Connection:
         # looks at the length too.
         while end - at >= 13:
             length, kind, index, begin = _start(view, at)
-            if kind == PIECE and 9 <= length <= _MAX_PIECE_LENGTH and count is not None:
+            if kind == PIECE and 9 <= length <= MAX_PIECE_LENGTH and count is not None:
                 after = at + 4 + length
                 if index >= count:
                     raise PeerProtocolError(f"a block of piece {index}, of {count}")
@@ -365,7 +379,8 @@ class Connection:
             events.append(_KEEP_ALIVE)
         else:
             before = len(events)
-            self._take(messages.decode(view[at + 4 : after]), events)
+            kind = view[at + 4]
+            _TAKE[kind](self, messages.decode(view[at + 4 : after]), events)
             self.unheard += len(events) == before
         return after
 
@@ -383,50 +398,40 @@ class Connection:
             raise PeerProtocolError(f"message id {kind} without BEP 6")
         if kind == EXTENDED and not self.extended:
             raise PeerProtocolError("an extension message without BEP 10")
-        size = None if self._piece_count is None else (self._piece_count + 7) // 8
+        size = None if self._piece_count is None else bitfield_size(self._piece_count)
         if kind == BITFIELD and size is not None and length != 1 + size:
             raise PeerProtocolError(
                 f"a bitfield of {length - 1} bytes for {self._piece_count} pieces"
             )
         messages.check_length(kind, length, max_extended=self._config.max_extension_message)
 
-    def _take(self, message: Message, events: list[Event]) -> None:
-        match message:
-            case Extended(number, payload):
-                self._take_extended(number, payload, events)
-                return
-            case Port(port):
-                if port and self._we_speak[2]:
-                    events.append(message)
-                return
-            case Choke() | Unchoke() | Interested() | NotInterested():
-                events.append(message)
-            case KeepAlive():
-                events.append(message)
-                return
-            case _:
-                if self._piece_count is None:
-                    self._unchecked.add(message)
-                else:
-                    self._check_piece(message, self._piece_count, events)
+    def _take_plain(self, message: Message, events: list[Event]) -> None:
+        events.append(message)
+
+    def _take_port(self, message: Port, events: list[Event]) -> None:
+        if message.port and self._we_speak[2]:
+            events.append(message)
+
+    def _take_about_pieces(self, message: AboutPieces, events: list[Event]) -> None:
+        if self._piece_count is None:
+            self._unchecked.add(message)
+        else:
+            self._check_piece(message, self._piece_count, events)
 
     def _check_piece(self, message: AboutPieces, count: int, events: list[Event]) -> None:
         """The one door for messages about pieces, whenever they came."""
-        match message:
-            case BitfieldMessage(bits):
-                self._check_bits(bits, count)
-                self.unheard += len(bits) // BITFIELD_SHARE
-            case Have(index) if index >= count:
-                raise PeerProtocolError(f"has piece {index}, of {count}")
-            case Piece(index) | Reject(index) if index >= count:
-                raise PeerProtocolError(f"answers for piece {index}, of {count}")
-            case Request(index) | Cancel(index) if index >= count:
-                raise PeerProtocolError(f"asks for piece {index}, of {count}")
-            case AllowedFast(index) | Suggest(index) if index >= count:
-                return  # out of range is harmless in these two: BEP 6 asks for nothing
+        if isinstance(message, BitfieldMessage):
+            check_bitfield(message.bits, count)
+            self.unheard += len(message.bits) // BITFIELD_SHARE
+        elif not isinstance(message, HaveAll | HaveNone) and message.index >= count:
+            says = _SAYS.get(type(message))
+            if says is None:
+                return
+            raise PeerProtocolError(f"{says} piece {message.index}, of {count}")
         events.append(message)
 
-    def _take_extended(self, number: int, payload: bytes, events: list[Event]) -> None:
+    def _take_extended(self, extended: Extended, events: list[Event]) -> None:
+        number, payload = extended.id, extended.payload
         if number != extensions.HANDSHAKE_ID:
             most = self._config.max_metadata
             message = extensions.decode_message(number, payload, max_metadata=most)
@@ -444,10 +449,12 @@ class Connection:
                 self._their_ids.pop(name, None)
         events.append(handshake)
 
-    @staticmethod
-    def _check_bits(bits: bytes, count: int) -> None:
-        """Raises PeerProtocolError unless `bits` are a bitfield of `count` pieces."""
-        if len(bits) != (count + 7) // 8:
-            raise PeerProtocolError(f"a bitfield of {len(bits)} bytes for {count} pieces")
-        if bits[-1] & ((1 << (-count % 8)) - 1):
-            raise PeerProtocolError("a bitfield with spare bits set")
+
+_TAKE: Final[dict[int, Callable[[Connection, Any, list[Event]], None]]] = {
+    **dict.fromkeys((CHOKE, UNCHOKE, INTERESTED, NOT_INTERESTED), Connection._take_plain),
+    **dict.fromkeys((HAVE, BITFIELD, REQUEST, PIECE, CANCEL), Connection._take_about_pieces),
+    **dict.fromkeys(FAST_IDS, Connection._take_about_pieces),
+    PORT: Connection._take_port,
+    EXTENDED: Connection._take_extended,
+}
+"""What a message that has come whole does, by its id. `check_length` knows no others."""

@@ -15,12 +15,13 @@ from typing import ClassVar, NamedTuple
 
 from dht_torrent import bencode
 from dht_torrent.errors import BencodeError, PeerProtocolError
+from dht_torrent.geometry import BLOCK
 
 HANDSHAKE_ID = 0
 UT_METADATA = "ut_metadata"
 UPLOAD_ONLY = "upload_only"
 
-METADATA_BLOCK = 16 * 1024
+METADATA_BLOCK = BLOCK
 """Bytes of each metadata piece but the last (BEP 9)."""
 DEFAULT_REQQ = 250
 """Requests a peer lets us queue when it does not say (libtorrent's assumption)."""

@@ -21,12 +21,13 @@ from struct import Struct
 from typing import NamedTuple
 
 from dht_torrent.errors import LocalProtocolError, PeerProtocolError
+from dht_torrent.geometry import BLOCK, bitfield_size
 
-MAX_BLOCK = 16 * 1024
-"""Bytes of the longest block we ask for, hence the longest a Piece may carry (BEP 3's 2^14)."""
+MAX_PIECE_LENGTH = 9 + BLOCK
+"""The length field of the longest Piece: no block we ask for is longer than BLOCK."""
 MAX_PIECES = 0x200000
 """Pieces a torrent may have while its metadata is unknown (libtorrent's max_piece_count)."""
-MAX_BITFIELD = MAX_PIECES // 8
+MAX_BITFIELD = bitfield_size(MAX_PIECES)
 """Bytes of the longest bitfield."""
 
 CHOKE, UNCHOKE, INTERESTED, NOT_INTERESTED = 0, 1, 2, 3
@@ -209,6 +210,7 @@ _NUMBERS: dict[int, tuple[Callable[[Iterable[int]], Message], Struct]] = {
 """Messages made of numbers only: how to build one, and the layout of its payload."""
 
 _IDS: dict[type[Message], int] = {
+    KeepAlive: -1,
     **{type(message): kind for kind, message in _PLAIN.items()},
     Have: HAVE,
     Request: REQUEST,
@@ -217,6 +219,9 @@ _IDS: dict[type[Message], int] = {
     Suggest: SUGGEST,
     Reject: REJECT,
     AllowedFast: ALLOWED_FAST,
+    Piece: PIECE,
+    BitfieldMessage: BITFIELD,
+    Extended: EXTENDED,
 }
 
 _length_id = Struct(">IB")
@@ -228,17 +233,7 @@ _pack_request = partial(Struct(">IBIII").pack, EXACT_LENGTH[REQUEST], REQUEST)
 
 def id_of(message: Message) -> int:
     """The message id on the wire; -1 for a keep-alive, which has none."""
-    match message:
-        case KeepAlive():
-            return -1
-        case Piece():
-            return PIECE
-        case BitfieldMessage():
-            return BITFIELD
-        case Extended():
-            return EXTENDED
-        case _:
-            return _IDS[type(message)]
+    return _IDS[type(message)]
 
 
 def encode(message: Message) -> bytes:
@@ -285,7 +280,7 @@ def check_length(kind: int, length: int, *, max_extended: int = 1 << 20) -> None
     if exact is not None:
         fits = length == exact
     elif kind == PIECE:
-        fits = 9 <= length <= 9 + MAX_BLOCK
+        fits = 9 <= length <= MAX_PIECE_LENGTH
     elif kind == EXTENDED:
         fits = 2 <= length <= max_extended
     elif kind == BITFIELD:

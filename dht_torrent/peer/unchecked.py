@@ -8,6 +8,7 @@ that is kept is bounded: 256 KiB of bitfield, and a few hundred small messages.
 from __future__ import annotations
 
 from dht_torrent.errors import PeerProtocolError
+from dht_torrent.geometry import bitfield_size
 from dht_torrent.peer.messages import (
     MAX_PIECES,
     AllowedFast,
@@ -85,7 +86,7 @@ class Unchecked:
         with later Haves included, or both), then allowed-fast pieces, then its requests in order.
         """
         told: list[AboutPieces] = []
-        bits = self._bits((count + 7) // 8)
+        bits = self._bits(bitfield_size(count))
         if bits is not None:
             told.append(BitfieldMessage(bits))
         if self._whole is not None and (bits is None or isinstance(self._whole, HaveAll)):

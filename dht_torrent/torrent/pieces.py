@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import compress
 from typing import NamedTuple
 
-from dht_torrent.errors import PeerProtocolError
-from dht_torrent.geometry import BLOCK
+from dht_torrent.geometry import BLOCK, check_bitfield
 
 _BIT_TO_FLAG = bytes.maketrans(b"01", b"\x00\x01")
 _FLAG_TO_BIT = bytes.maketrans(b"\x00\x01", b"01")
@@ -60,15 +59,12 @@ class Bitfield:
 
         Raises PeerProtocolError unless it has exactly ceil(size / 8) bytes and zero spare bits.
         """
-        if len(bits) != (size + 7) // 8:
-            raise PeerProtocolError(f"a bitfield of {len(bits)} bytes for {size} pieces")
+        check_bitfield(bits, size)
         if not size:
             return cls(0)
         # A leading 1 keeps the zeros in front when the number is written in binary.
         number = int.from_bytes(bits, "big") | 1 << 8 * len(bits)
         flags = bytearray(bin(number)[3:], "ascii").translate(_BIT_TO_FLAG)
-        if any(flags[size:]):
-            raise PeerProtocolError("spare bits of a bitfield are set")
         del flags[size:]
         return cls._of(flags)
 

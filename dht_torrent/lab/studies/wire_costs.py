@@ -28,6 +28,7 @@ from dht_torrent.engine.torrent.connections import PeerHandler
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import PeerProtocolError
+from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address
 from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.metainfo import Metainfo, from_info
@@ -36,7 +37,7 @@ from dht_torrent.storage import MemoryStorage, Storage
 PIECES: Final = 512
 MANY: Final = 16_384
 """Pieces of the torrent that is being fetched: some messages cost more the more there are."""
-PIECE: Final = 16 * 1024
+PIECE: Final = BLOCK
 CROWD: Final = 39
 """Others in each torrent."""
 SIZE: Final = 100_000
