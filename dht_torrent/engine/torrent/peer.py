@@ -14,6 +14,7 @@ import trio
 from dht_torrent.config import PeerConfig
 from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.rate_limits import Line, TorrentLimits
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.engine.views import PeerInfo
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address
@@ -145,8 +146,7 @@ class Peer:
         """Bytes the limit lets us send; 0 while we wait in line, or have not asked."""
         self._in_line = False
         self._outbox = bytearray()
-        self._writer_waits = False
-        self._writer_lot = trio.lowlevel.ParkingLot()
+        self._to_write = AutoResetEvent()
         self._scope = trio.CancelScope()
         self._silence = trio.CancelScope()
         self._sending = trio.CancelScope()
@@ -286,9 +286,7 @@ class Peer:
 
     def wake_writer(self) -> None:
         """Call after adding to `asked`: the writer serves it when it may."""
-        if self._writer_waits:
-            self._writer_waits = False
-            self._writer_lot.unpark()
+        self._to_write.set()
 
     # -- the two loops --------------------------------------------------------------------------
 
@@ -368,10 +366,8 @@ class Peer:
         config, stream, connection = self._config, self.stream, self.connection
         while True:
             if not self._outbox and not (self.asked and self.serve and not self._in_line):
-                self._writer_waits = True
                 with trio.move_on_after(config.keepalive_interval) as pause:
-                    await self._writer_lot.park()
-                self._writer_waits = False
+                    await self._to_write.wait()
                 if pause.cancelled_caught:
                     self._outbox += connection.send(KeepAlive())
                 continue
