@@ -14,8 +14,8 @@ import trio
 from dht_torrent.config import PeerConfig
 from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.rate_limits import Line, TorrentLimits
-from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.engine.views import PeerInfo
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address
 from dht_torrent.peer.connection import Event, Sendable
