@@ -88,6 +88,14 @@ class Address(NamedTuple):
         """A unicast address somebody can listen on: no port 0, no 0/8, no multicast or reserved."""
         return 0 < self.port < 65536 and _is_unicast(self.host)
 
+    def may_name(self, other: Address) -> bool:
+        """May somebody here name `other` to us as a peer, or be told of it by us? A host of this
+        network is nothing a stranger knows of, nor need know of; nor is this machine to anybody
+        but itself. What nobody can listen on is no peer at all."""
+        if not other.is_usable:
+            return False
+        return self.is_loopback if other.is_loopback else self.is_local or not other.is_local
+
     def compact(self) -> bytes:
         """6 bytes for IPv4, 18 for IPv6: address then port, big-endian (BEP 5, BEP 32)."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -175,9 +183,19 @@ def _is_local(host: str) -> bool:
             or (one == 169 and two == 254)  # link-local
         )
     ip = ipaddress.IPv6Address(host)
-    if ip.ipv4_mapped is not None:
-        return _is_local(str(ip.ipv4_mapped))
-    return ip.is_loopback or ip.is_link_local or ip in _UNIQUE_LOCAL
+    embedded = _embedded4(ip)
+    if embedded is not None:
+        return _is_local(embedded)
+    return ip.is_loopback or ip.is_link_local or ip.is_site_local or ip in _UNIQUE_LOCAL
+
+
+def _embedded4(ip: ipaddress.IPv6Address) -> str | None:
+    """The IPv4 address that a packet to this one may end up at: mapped (RFC 4291), by 6to4 (RFC
+    3056) or through a translator (RFC 6052)."""
+    found = ip.ipv4_mapped or ip.sixtofour
+    if found is None and ip in _NAT64:
+        found = ipaddress.IPv4Address(ip.packed[12:])
+    return str(found) if found is not None else None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -194,4 +212,5 @@ def _is_unicast(host: str) -> bool:
 
 _MAPPED = bytes(10) + b"\xff\xff"
 """How the IPv4-mapped addresses begin (RFC 4291)."""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")

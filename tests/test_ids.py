@@ -135,7 +135,10 @@ def test_any_text_gives_a_host_and_port_or_an_input_error(text: str) -> None:
         "::1",
         "fe80::1",
         "fd00::1",
+        "fec0::1",
         "::ffff:10.0.0.1",
+        "64:ff9b::10.0.0.1",
+        "2002:a00:1::1",
     ],
 )
 def test_local_addresses(host: str) -> None:
@@ -143,7 +146,11 @@ def test_local_addresses(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["1.1.1.1", "172.32.0.1", "172.15.0.1", "100.64.0.1", "2001:db8::1", "::ffff:8.8.8.8"]
+    "host",
+    [
+        *("1.1.1.1", "172.32.0.1", "172.15.0.1", "100.64.0.1", "2001:db8::1", "::ffff:8.8.8.8"),
+        *("64:ff9b::8.8.8.8", "2002:808:808::1"),
+    ],
 )
 def test_public_addresses(host: str) -> None:
     assert not Address(host, 1).is_local
@@ -163,6 +170,15 @@ def test_a_mapped_or_malformed_host_and_a_port_out_of_range_are_unusable() -> No
     assert not Address("1.2.3.4", 65536).is_usable
     assert Address("1.2.3.4", 65535).is_usable
     assert Address("2001:db8::1", 1).is_usable
+
+
+def test_hosts_name_others_as_near_as_they_are_themselves() -> None:
+    near = {"9.9.9.9": 0, "2a00::1": 0, "10.0.0.1": 1, "fd00::1": 1, "127.0.0.1": 2, "::1": 2}
+    for one in near:
+        for other in near:
+            named = Address(other, 6881)
+            assert Address(one, 1).may_name(named) == (near[one] >= near[other])
+            assert not Address(one, 1).may_name(Address(other, 0))
 
 
 @given(st.ip_addresses(v=4))

@@ -25,7 +25,8 @@ from dht_torrent.errors import HandshakeError, LocalProtocolError, PeerProtocolE
 from dht_torrent.geometry import bitfield_size, check_bitfield
 from dht_torrent.ids import InfoHash, PeerId, parse_info_hash, parse_peer_id
 from dht_torrent.peer import extensions, messages
-from dht_torrent.peer.extensions import ExtensionHandshake, ExtensionMessage
+from dht_torrent.peer.extension import ExtensionMessage
+from dht_torrent.peer.extensions import ExtensionHandshake
 from dht_torrent.peer.messages import (
     BITFIELD,
     CANCEL,

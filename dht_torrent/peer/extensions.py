@@ -1,5 +1,6 @@
-"""What travels inside Extended messages: the extension handshake (BEP 10), metadata (BEP 9) and
-upload_only (BEP 21). To speak one more: its messages, a decoder, and a line in `EXTENSIONS`.
+"""What travels inside Extended messages: the extension handshake (BEP 10), metadata (BEP 9),
+upload_only (BEP 21) and lt_donthave (BEP 54); peer exchange is in `pex`. To speak one more: its
+messages, a decoder, and a line in `EXTENSIONS`.
 
 The rule: the id in *their* handshake is the one we send with, the id in ours (`OUR_IDS`) the one
 we receive. A field of the handshake that makes no sense is taken as absent, as peers differ much
@@ -9,17 +10,20 @@ here; a malformed extension message is the sender's fault.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from dht_torrent import bencode
 from dht_torrent.errors import BencodeError, PeerProtocolError
 from dht_torrent.geometry import BLOCK
+from dht_torrent.peer.extension import Codec, ExtensionMessage
+from dht_torrent.peer.pex import UT_PEX, decode_pex
 
 HANDSHAKE_ID = 0
 UT_METADATA = "ut_metadata"
 UPLOAD_ONLY = "upload_only"
+LT_DONTHAVE = "lt_donthave"
 
 METADATA_BLOCK = BLOCK
 """Bytes of each metadata piece but the last (BEP 9)."""
@@ -33,29 +37,6 @@ MAX_CLIENT = 100
 
 _REQUEST, _DATA, _REJECT = 0, 1, 2
 _UINT32 = range(1 << 32)
-
-
-class ExtensionMessage:
-    """What travels in an Extended message, the extension handshake apart."""
-
-    __slots__ = ()
-
-    extension: ClassVar[str]
-    """The name it has in `EXTENSIONS`."""
-
-    def payload(self) -> bytes:
-        """Its bytes, behind the extension's number."""
-        raise NotImplementedError
-
-
-class Codec(NamedTuple):
-    """How an extension is received."""
-
-    number: int
-    """What its messages come with: in `m` of our extension handshake."""
-    decode: Callable[[bytes, int], ExtensionMessage | None]
-    """Reads a payload, and knows how many bytes of metadata we take. None is to be ignored. Raises
-    PeerProtocolError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +108,17 @@ class UploadOnly(ExtensionMessage):
 
     def payload(self) -> bytes:
         return bytes([self.flag])
+
+
+@dataclass(frozen=True, slots=True)
+class DontHave(ExtensionMessage):
+    """The sender has lost a piece it had told of (BEP 54)."""
+
+    extension: ClassVar[str] = LT_DONTHAVE
+    index: int
+
+    def payload(self) -> bytes:
+        return self.index.to_bytes(4, "big")
 
 
 def encode_handshake(handshake: ExtensionHandshake) -> bytes:
@@ -226,9 +218,17 @@ def _decode_upload_only(payload: bytes, max_metadata: int) -> ExtensionMessage:
     return UploadOnly(payload != b"\0")
 
 
+def _decode_dont_have(payload: bytes, max_metadata: int) -> ExtensionMessage:
+    if len(payload) != 4:
+        raise PeerProtocolError(f"lt_donthave has {len(payload)} bytes")
+    return DontHave(int.from_bytes(payload, "big"))
+
+
 EXTENSIONS: Mapping[str, Codec] = {
+    UT_PEX: Codec(1, decode_pex),
     UT_METADATA: Codec(2, _decode_metadata),
     UPLOAD_ONLY: Codec(3, _decode_upload_only),
+    LT_DONTHAVE: Codec(7, _decode_dont_have),
 }
 """The extensions we speak, under libtorrent's numbers."""
 OUR_IDS: Mapping[str, int] = {name: codec.number for name, codec in EXTENSIONS.items()}

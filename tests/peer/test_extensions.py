@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from dht_torrent import bencode
 from dht_torrent.errors import PeerProtocolError
+from dht_torrent.peer.extension import ExtensionMessage
 from dht_torrent.peer.extensions import (
     ExtensionHandshake,
-    ExtensionMessage,
     MetadataData,
     MetadataReject,
     MetadataRequest,
@@ -103,7 +103,7 @@ JUNK: list[tuple[str, bencode.Value, ExtensionHandshake]] = [
     ("m", {b"ut_metadata": 255}, ExtensionHandshake(extensions={"ut_metadata": 255})),
     (
         "m",
-        {b"\xff": 1, b"ut_pex": 1, b"upload_only": 0},
+        {b"\xff": 1, b"ut_pix": 1, b"upload_only": 0},
         ExtensionHandshake(extensions={"upload_only": 0}),
     ),
 ]

@@ -12,7 +12,7 @@ from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.swarm import Swarm
-from dht_torrent.peer.extensions import ExtensionMessage
+from dht_torrent.peer.extension import ExtensionMessage
 
 
 class Extension:

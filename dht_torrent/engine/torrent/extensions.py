@@ -17,7 +17,8 @@ from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.engine.torrent.upload_only import TellUploadOnly
 from dht_torrent.ids import Address
 from dht_torrent.peer.connection import Event
-from dht_torrent.peer.extensions import OUR_IDS, ExtensionHandshake, ExtensionMessage
+from dht_torrent.peer.extension import ExtensionMessage
+from dht_torrent.peer.extensions import OUR_IDS, ExtensionHandshake
 from dht_torrent.peer.identity import client_name
 from dht_torrent.peer.messages import Port
 

@@ -11,10 +11,10 @@ from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.extension import Extension
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.metainfo import Metainfo, from_info
+from dht_torrent.peer.extension import ExtensionMessage
 from dht_torrent.peer.extensions import (
     METADATA_BLOCK,
     UT_METADATA,
-    ExtensionMessage,
     MetadataData,
     MetadataReject,
     MetadataRequest,

@@ -16,7 +16,8 @@ from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import HostPort
-from dht_torrent.peer.extensions import UPLOAD_ONLY, ExtensionMessage, UploadOnly
+from dht_torrent.peer.extension import ExtensionMessage
+from dht_torrent.peer.extensions import UPLOAD_ONLY, UploadOnly
 from tests.helpers.engine import (
     EXTENDED,
     HAND,
