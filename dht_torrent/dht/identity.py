@@ -7,33 +7,13 @@ from __future__ import annotations
 import random
 import socket
 
+from dht_torrent.checksum import crc32c
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.origins import Home, neighbourhood
 from dht_torrent.ids import Address, NodeId
 
 _MASK4 = 0x030F3FFF
 _MASK6 = 0x0103070F1F3F7FFF
-
-
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-        table.append(crc)
-    return tuple(table)
-
-
-_TABLE = _crc_table()
-
-
-def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli)."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    return crc ^ 0xFFFFFFFF
 
 
 def prefix(host: str, rand: int) -> int:

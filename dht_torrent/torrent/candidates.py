@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import Address
 from dht_torrent.torrent.bans import Bans
+from dht_torrent.torrent.priority import priority
 
 TRUST = ("user", "magnet", "resume", "incoming", "lsd", "dht", "pex")
 """Sources by the first word of their name, most trusted first; others come last."""
@@ -69,6 +70,7 @@ class _Candidate:
         "fails",
         "not_before",
         "parted",
+        "priority",
         "source",
         "tried_at",
         "trouble",
@@ -88,6 +90,7 @@ class _Candidate:
         self.worked = False  # was connected once
         self.parted = False  # a seed, when we were one
         self.claimed = False  # known only from a connected peer that says it is its own
+        self.priority: tuple[Address, int] | None = None  # with which of our addresses (BEP 40)
 
 
 class Candidates:
@@ -102,6 +105,7 @@ class Candidates:
         # Public places that failed us, and until when they rest.
         self._quiet: dict[str, float] = {}
         self._here: Counter[str] = Counter()  # public places we are connected with
+        self._by_priority = True  # the next time, between equals
 
     def __len__(self) -> int:
         return len(self._known)
@@ -138,19 +142,26 @@ class Candidates:
         self._counts[source] += 1
         return True
 
-    def take(self, now: float) -> Address | None:
+    def take(self, now: float, ours: Sequence[Address] = ()) -> Address | None:
         """The best address to dial now, marked as being dialled; None if there is none.
 
-        Fewest failures first, then the most trusted source, then at random. Say `connected` or
-        `failed` next. O(candidates).
+        Fewest failures first, then the most trusted source. Between equals decides the priority
+        that they have with the one of `ours` in their family (BEP 40), and every second time chance
+        alone: anybody can invent addresses of a high priority. Say `connected` or `failed` next.
+        O(candidates).
         """
         best: _Candidate | None = None
         best_rank: tuple[int, int, float] | None = None
+        by_family = {one.is_ipv6: one for one in ours} if self._by_priority else {}
         for candidate, not_before in self._ready():
             if not_before <= now:
-                rank = (candidate.fails, _rank(candidate.source), self._rng.random())
+                own = by_family.get(candidate.address.is_ipv6) if by_family else None
+                chance = self._rng.random()
+                order = chance if own is None else 1.0 - _priority(candidate, own) / (1 << 32)
+                rank = (candidate.fails, _rank(candidate.source), order)
                 if best_rank is None or rank < best_rank:
                     best, best_rank = candidate, rank
+        self._by_priority = not self._by_priority
         if best is None:
             return None
         best.connected = True
@@ -369,6 +380,14 @@ class Candidates:
         self._counts[candidate.source] -= 1
         if not self._counts[candidate.source]:
             del self._counts[candidate.source]
+
+
+def _priority(candidate: _Candidate, own: Address) -> int:
+    """Worked out once: it takes several microseconds, and is asked for at each look at all."""
+    known = candidate.priority
+    if known is None or known[0] != own:
+        known = candidate.priority = own, priority(own, candidate.address)
+    return known[1]
 
 
 def _rank(source: str) -> int:

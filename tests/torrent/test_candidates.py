@@ -18,6 +18,7 @@ from dht_torrent.torrent.candidates import (
     Trouble,
 )
 from dht_torrent.torrent.parole import Parole
+from dht_torrent.torrent.priority import priority
 
 CONFIG = TorrentConfig(reconnect_delay=60.0, local_reconnect_delay=2.0, max_dial_fails=3)
 FAR = Address("8.8.4.4", 6881)
@@ -650,3 +651,73 @@ def test_who_proved_itself_is_met_again_whatever_others_of_its_host_did() -> Non
     subject.disconnected(FAR, 60.0, useful=True)
     assert subject.is_resting(FAR, 60.0, incoming=False)
     assert subject.next_time(60.0) == 600.0
+
+
+OURS = [Address("123.213.32.10", 6881), Address("2001:db8::1", 6881)]
+
+
+def equals(source: str = "dht", count: int = 40) -> Candidates:
+    subject = candidates()
+    for number in range(count):
+        subject.add(far(number << 8), source, 0.0)
+    return subject
+
+
+def test_between_equals_bep_40_decides_every_second_time() -> None:
+    subject = equals()
+    taken = [subject.take(0.0, OURS) for _ in range(20)]
+    by_priority = sorted(
+        (far(number << 8) for number in range(40)), key=lambda one: -priority(OURS[0], one)
+    )
+    left = list(by_priority)
+    for turn, address in enumerate(taken):
+        assert address is not None
+        if turn % 2 == 0:
+            assert address == left[0]
+        left.remove(address)
+    assert taken[1::2] != [address for address in by_priority if address in taken[1::2]]
+
+
+def test_a_liar_that_knows_our_address_is_not_always_first() -> None:
+    """Addresses can be invented so that their priority is high; chance does not ask for it."""
+    ranked = sorted((far(n << 8) for n in range(2000)), key=lambda one: -priority(OURS[0], one))
+    invented, honest = ranked[:30], ranked[-30:]
+    subject = candidates()
+    for address in invented + honest:
+        subject.add(address, "dht", 0.0)
+    taken = [subject.take(0.0, OURS) for _ in range(30)]
+    assert sum(address in honest for address in taken) >= 5
+
+
+def test_priority_does_not_outweigh_trust_or_failures() -> None:
+    by_priority = sorted((far(n << 8) for n in range(9)), key=lambda one: -priority(OURS[0], one))
+    subject = candidates()
+    subject.add(by_priority[0], "dht", 0.0)
+    assert subject.take(0.0, OURS) == by_priority[0]
+    subject.failed(by_priority[0], 0.0)
+    for address in by_priority[1:5]:
+        subject.add(address, "pex 1.2.3.4:5", 0.0)
+    for address in by_priority[5:]:
+        subject.add(address, "dht", 0.0)
+    order = [subject.take(60.0, OURS) for _ in range(9)]
+    assert set(order[:4]) == set(by_priority[5:])
+    assert set(order[4:8]) == set(by_priority[1:5])
+    assert order[8] == by_priority[0]
+
+
+def test_each_family_is_ordered_by_our_address_there() -> None:
+    here = [Address(f"2001:db8:{number:x}::1", 6881) for number in range(1, 30)]
+    subject = candidates()
+    for address in here:
+        subject.add(address, "dht", 0.0)
+    assert subject.take(0.0, OURS) == max(here, key=lambda one: priority(OURS[1], one))
+
+
+def test_a_new_address_of_ours_gives_a_new_order() -> None:
+    subject = equals()
+    subject.take(0.0, OURS)
+    subject.take(0.0, OURS)
+    moved = Address("77.66.55.44", 6881)
+    left = [far(number << 8) for number in range(40)]
+    best = max(left, key=lambda one: priority(moved, one))
+    assert subject.take(0.0, [moved]) == best

@@ -66,6 +66,11 @@ class DualStack:
         """Where the first one is bound."""
         return self._dhts[0].address
 
+    @property
+    def seen_at(self) -> list[Address]:
+        """Where others reach us, of each family in which that is known."""
+        return [address for dht in self._dhts if (address := dht.seen_at) is not None]
+
     def port(self, family_of: Address) -> int:
         """Where we listen for those in the family of this address."""
         dht = self.of(family_of)

@@ -115,6 +115,15 @@ class Dht:
         """Where it is bound; the real port once `run` has started."""
         return self._core.address
 
+    @property
+    def seen_at(self) -> Address | None:
+        """Where others reach us, as far as we know: at the IP they voted for, or that we are bound
+        to, and the port we listen on (that of a NAT may be another)."""
+        bound = self.address
+        if self._votes.elected is not None:
+            return Address(self._votes.elected, bound.port)
+        return bound if bound.is_usable else None
+
     async def run(self, *, task_status: TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Started means bound and answering. Raises OSError if the
         address cannot be bound."""

@@ -170,7 +170,7 @@ class Connections:
                 and self._dialing < limits.max_dialing
                 and (due is None or due > now or self._room.may_dial(self._dialing, now))
             )
-            address = self.candidates.take(now) if room else None
+            address = self.candidates.take(now, node.dht.seen_at) if room else None
             if address is None:
                 self._woken = trio.Event()
                 # Neither room that another torrent leaves nor that somebody has become useless is

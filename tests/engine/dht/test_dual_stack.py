@@ -204,6 +204,15 @@ async def test_public_nodes_have_an_id_for_each_address(autojump_clock: MockCloc
                 assert elected is not None
                 assert (":" in elected) == dht.address.is_ipv6
                 assert is_compliant(dht.node_id, Address(elected, 1))
+            seen = [Address(str(dht.status().external_ip), PORT) for dht in (four, six)]
+            assert node.dht.seen_at == seen
+
+
+async def test_before_others_say_so_we_are_where_we_are_bound() -> None:
+    net = FakeNetwork(random.Random(1))
+    for bound, seen in (("10.0.0.1", [Address("10.0.0.1", PORT)]), ("0.0.0.0", [])):
+        dht = Dht(net.host("10.0.0.1"), Address(bound, PORT), DhtConfig(), rng=random.Random(1))
+        assert DualStack([dht]).seen_at == seen
 
 
 # -- torrents -------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dht_torrent.config import PeerConfig, TorrentConfig
 from dht_torrent.engine.torrent.peer import PROBE_PAUSE
 from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.ids import Address
+from dht_torrent.torrent.priority import priority
 from dht_torrent.trace import PeerConnected
 from tests.helpers.engine import (
     EXTENDED,
@@ -85,6 +86,29 @@ async def test_nobody_loses_its_connection_to_one_who_claims_its_id(
             await trio.sleep(1)
         assert peer in behind(torrent).core.connections.peers.values()
         assert not peer.is_dropped
+
+
+async def test_of_equals_the_one_with_the_highest_priority_is_dialled_first(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    others = [Address(f"10.{number}.0.1", PORT) for number in range(1, 13)]
+
+    async def silent(hand: Hand) -> None:
+        await trio.sleep_forever()
+
+    async with contextlib.AsyncExitStack() as stack:
+        hands = [
+            await stack.enter_async_context(listening(world, other.host, silent))
+            for other in others
+        ]
+        limits = TorrentConfig(max_dialing=1)
+        node = await stack.enter_async_context(world.node(LEECH, torrent=limits))
+        torrent = await node.get(sample().magnet())
+        behind(torrent).core.connections.found(others, "dht")
+        await trio.sleep(1)
+        dialled = [other for other, came in zip(others, hands, strict=True) if came]
+        assert dialled == [max(others, key=lambda other: priority(node.address, other))]
 
 
 def hosts(torrent: Torrent) -> list[str]:
