@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     from dht_torrent.engine.dht.views import ContactView, DhtStatus
     from dht_torrent.engine.net.protocols import (
         DatagramSocket,
+        Encryption,
         Listener,
         Network,
         OnDatagrams,
@@ -162,6 +163,7 @@ __all__ = [
     "DhtTorrentError",
     "DiskConfig",
     "DualStack",
+    "Encryption",
     "File",
     "FileInfo",
     "FileStamp",
@@ -246,7 +248,7 @@ _HOME = {
     "engine.dht.samples": "Sample",
     "engine.dht.surveys": "Holder ItemSurvey Stored",
     "engine.dht.views": "ContactView DhtStatus",
-    "engine.net.protocols": "DatagramSocket Listener Network OnDatagrams Stream",
+    "engine.net.protocols": "DatagramSocket Encryption Listener Network OnDatagrams Stream",
     "engine.node": "Node open_node",
     "engine.torrent.context": "OpenStorage",
     "engine.torrent.rate_limits": "NewRate",

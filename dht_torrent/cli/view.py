@@ -145,6 +145,7 @@ def peers_table(peers: Sequence[Json]) -> str:
             "in" if p["incoming"] else "out",
             p["source"],
             p["flags"] or "-",
+            p.get("encryption") or "-",
             percent(p["progress"]),
             rate(p["down_rate"]),
             rate(p["up_rate"]),
@@ -153,8 +154,20 @@ def peers_table(peers: Sequence[Json]) -> str:
         )
         for p in peers
     ]
-    head = ("ADDRESS", "CLIENT", "DIR", "SOURCE", "FLAGS", "HAS", "DOWN", "UP", "GOT", "GAVE")
-    return table(head, rows, right=(5, 6, 7, 8, 9))
+    head = (
+        "ADDRESS",
+        "CLIENT",
+        "DIR",
+        "SOURCE",
+        "FLAGS",
+        "CRYPT",
+        "HAS",
+        "DOWN",
+        "UP",
+        "GOT",
+        "GAVE",
+    )
+    return table(head, rows, right=(6, 7, 8, 9, 10))
 
 
 def files_table(files: Sequence[Json]) -> str:

@@ -70,6 +70,8 @@ class PeerInfo:
     flags: str
     """D: we want and may; d: we want but are choked; U/u: the same for the peer; S: it snubs us;
     O: it is the optimistic choice; F: fast extension."""
+    encryption: str | None = None
+    """What hides the connection from those between: mse (its handshake only), rc4 or tls."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,23 @@ def test_the_list_of_torrents_is_aligned() -> None:
     assert "1 min 1 s" in row
 
 
+def test_the_list_of_peers_says_who_is_encrypted_and_how() -> None:
+    peer = {
+        **dict.fromkeys(("down_rate", "up_rate", "downloaded", "uploaded"), 0),
+        "address": "127.0.0.1:1",
+        "client": "",
+        "incoming": False,
+        "source": "dht",
+        "flags": "F",
+        "progress": 1.0,
+    }
+    head, *rows = cli_view.peers_table(
+        [{**peer, "encryption": "tls"}, {**peer, "encryption": None}]
+    ).splitlines()
+    column = head.split().index("CRYPT")
+    assert [row.split()[column] for row in rows] == ["tls", "-"]
+
+
 def test_status_says_what_a_worried_user_needs() -> None:
     stuck = {**TORRENT, "why": "no peer has the metadata"}
     text = cli_view.status_text(STATUS, [stuck])

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from typing import Protocol
 
 from dht_torrent.ids import Address, HostPort
 
 OnDatagrams = Callable[[Sequence[tuple[bytes, Address]]], None]
 """Takes datagrams, and says where each came from."""
+
+
+class Encryption(StrEnum):
+    """What hides a stream from those between its ends."""
+
+    MSE = "mse"
+    """The handshake only: the payload is plain."""
+    RC4 = "rc4"
+    """Message stream encryption, payload too."""
+    TLS = "tls"
+    """With certificates, as members of an SSL torrent."""
 
 
 class DatagramSocket(Protocol):
@@ -51,6 +63,10 @@ class Stream(Protocol):
     @property
     def remote(self) -> Address:
         """The other end, as this host sees it."""
+
+    @property
+    def encryption(self) -> Encryption | None:
+        """None: what goes over it is plain."""
 
     async def receive_into(self, buffer: memoryview) -> int:
         """Bytes received into `buffer` (not empty), 0 at the end of the stream.

@@ -20,7 +20,7 @@ import trio
 
 from dht_torrent.engine.net.exhaustion import OUT_OF_RESOURCES, say_exhausted
 from dht_torrent.engine.net.mmsg import ARE_POSSIBLE, BATCH, Batches
-from dht_torrent.engine.net.protocols import OnDatagrams
+from dht_torrent.engine.net.protocols import Encryption, OnDatagrams
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.relief import NO_DESCRIPTORS, Relief, no_relief, relieved
 
@@ -236,6 +236,8 @@ class RealDatagramSocket:
 
 class RealStream:
     """A `Stream` of this machine."""
+
+    encryption: Encryption | None = None
 
     def __init__(self, sock: socket.socket, remote: Address) -> None:
         self._socket = sock

@@ -272,6 +272,7 @@ class Peer:
             downloaded=self.downloaded,
             uploaded=self.uploaded,
             flags=flags,
+            encryption=self.stream.encryption,
         )
 
     def _queue(self, data: bytes) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 import trio
 
+from dht_torrent.engine.net.protocols import Encryption
 from dht_torrent.ids import Address
 from dht_torrent.lab.clock import Alarm
 from dht_torrent.lab.net.link import Wire
@@ -67,6 +68,8 @@ class FakeListener:
 
 class FakeStream:
     """A `Stream`. Made in pairs, each end with a pipe in and a pipe out."""
+
+    encryption: Encryption | None = None
 
     def __init__(
         self, host: Machine, local: Address, remote: Address, incoming: Pipe, outgoing: Pipe
