@@ -34,6 +34,7 @@ from dht_torrent.engine.net.protocols import DatagramSocket
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.torrent import connections as connections_module
 from dht_torrent.engine.torrent.admission import Admission
+from dht_torrent.engine.torrent.choking import Choking
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.discovery import Discovery
@@ -452,7 +453,7 @@ TORRENT: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "the metadata": (MetadataFetch, "run", {}),
     "the session": (Session, "run", {}),
     "saving pieces": (Swarm, "_announce", {}),
-    "choosing whom to unchoke": (Swarm, "_choke_rounds", {}),
+    "choosing whom to unchoke": (Choking, "run_rounds", {}),
     "the clock": (Swarm, "_watch_the_clock", {}),
     "sending haves": (Swarm, "_send_haves", {}),
     "finding peers": (Discovery, "run", {}),

@@ -121,7 +121,7 @@ class Session:
             ):
                 swarm.join_late(peer, now)
                 core.extensions.introduce_again(peer)
-        swarm.rechoke(now)
+        swarm.choking.rechoke(now)
         if not swarm.picker.done:
             core.connections.candidates.need_seeds(now)
         self._note_completion()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import trio
 
 from dht_torrent.engine.torrent.banning import Banning
+from dht_torrent.engine.torrent.choking import FILL_PAUSE, Choking
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.context import NodeContext
@@ -38,7 +39,6 @@ from dht_torrent.peer.messages import (
     Suggest,
     Unchoke,
 )
-from dht_torrent.torrent.choker import Choker, PeerView
 from dht_torrent.torrent.parole import Standing
 from dht_torrent.torrent.peer_pieces import FIRST_PAUSE
 from dht_torrent.torrent.picker import Picker, Received
@@ -47,9 +47,6 @@ from dht_torrent.trace import PieceDone
 
 TICK = 1.0
 """Seconds between two looks at late requests and snubbing peers, while a download runs."""
-FILL_PAUSE = 0.05
-"""Seconds between two looks at free slots, and between two at everybody's requests after a choke,
-at least: a look costs as much as there are peers."""
 HAVE_PAUSE = 0.1
 """Seconds a Have may wait for company, towards a peer that is interested in us anyway."""
 
@@ -78,7 +75,13 @@ class Swarm:
         self.picker = Picker(
             metainfo.geometry, have, node.config.torrent, node.rng, memory=node.piece_memory
         )
-        self.choker = Choker(node.config.torrent)
+        self.choking = Choking(
+            connections.peers,
+            self.picker,
+            metainfo,
+            node.config.torrent,
+            node.rng,
+        )
         self.wasted = 0
         """Payload bytes that came twice, unasked, or in a piece that failed."""
 
@@ -101,8 +104,6 @@ class Swarm:
         )
         """A range below this lies in any piece."""
         self._haves_wait = trio.Event()
-        self._slots_wait = trio.Event()
-        self._wanted = trio.Event()
         self._in_flight = trio.Event()
         self._rejected = trio.Event()
         self._choked = trio.Event()
@@ -133,8 +134,8 @@ class Swarm:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._saving.run, self._settle)
             nursery.start_soon(self._send_haves)
-            nursery.start_soon(self._choke_rounds)
-            nursery.start_soon(self._fill_slots)
+            nursery.start_soon(self.choking.run_rounds)
+            nursery.start_soon(self.choking.fill_slots)
             nursery.start_soon(self._watch_the_clock)
             nursery.start_soon(self._ask_again)
             nursery.start_soon(self._ask_others)
@@ -153,24 +154,6 @@ class Swarm:
             self._haves_wait = trio.Event()
             for peer in list(self._peers.values()):
                 peer.flush()
-
-    async def _choke_rounds(self) -> None:
-        while True:
-            await trio.sleep(self._config.torrent.unchoke_interval)
-            if not any(peer.interested or not peer.am_choking for peer in self._peers.values()):
-                # Hundreds of idle torrents must cost nothing: sleep until somebody wants something.
-                self._wanted = trio.Event()
-                await self._wanted.wait()
-            self.rechoke(trio.current_time())
-
-    async def _fill_slots(self) -> None:
-        """A newcomer need not wait for the next round; but peers that change their mind all the
-        time cost no more than a look now and then."""
-        while True:
-            await self._slots_wait.wait()
-            self._slots_wait = trio.Event()
-            self.rechoke(trio.current_time(), only_free_slots=True)
-            await trio.sleep(FILL_PAUSE)
 
     async def _watch_the_clock(self) -> None:
         while True:
@@ -264,7 +247,7 @@ class Swarm:
         self._banning.left(peer)
         self._refill_idle(now)
         if not peer.am_choking:
-            self._slots_wait.set()
+            self.choking.slot_freed()
 
     # -- what a peer says -----------------------------------------------------------------------
 
@@ -375,15 +358,14 @@ class Swarm:
     def _on_interested(self, peer: Peer, event: object, now: float) -> None:
         if not peer.interested:
             peer.interested = True
-            self._wanted.set()
             self._uploads.offer_fast_pieces(peer)
-            self._slots_wait.set()
+            self.choking.wanted()
 
     def _on_not_interested(self, peer: Peer, event: object, now: float) -> None:
         if peer.interested:
             peer.interested = False
             if not peer.am_choking:
-                self._slots_wait.set()
+                self.choking.slot_freed()
 
     def _on_have(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, Have)
@@ -437,7 +419,7 @@ class Swarm:
         if peer.is_seed and self.have.complete:
             peer.part_for_good(now)
 
-    # -- interest and choking -------------------------------------------------------------------
+    # -- interest --------------------------------------------------------------------------------
 
     def _become_interested(self, peer: Peer) -> None:
         if not peer.am_interested:
@@ -450,38 +432,6 @@ class Swarm:
         elif peer.am_interested:
             peer.am_interested = False
             peer.tell(NotInterested())
-
-    def rechoke(self, now: float, *, only_free_slots: bool = False) -> None:
-        """Choose whom to unchoke. `only_free_slots` keeps the optimistic peer and takes no slot
-        away from a peer that still wants it: a newcomer need not wait for the next round."""
-        views = [self._view(peer, now) for peer in self._peers.values() if not peer.is_dropped]
-        choices = self.choker.round(
-            views, now, self._rng, seeding=self.picker.done, only_free_slots=only_free_slots
-        )
-        for peer in list(self._peers.values()):
-            peer.optimistic = peer.key == choices.optimistic
-            unchoke = peer.key in choices.unchoke
-            if unchoke and peer.am_choking:
-                peer.am_choking = False
-                peer.unchoked_at = now
-                peer.uploaded_since_unchoke = 0
-                peer.tell(Unchoke())
-            elif not unchoke and not peer.am_choking:
-                peer.choke(now)
-
-    def _view(self, peer: Peer, now: float) -> PeerView:
-        return PeerView(
-            key=peer.key,
-            interested=peer.interested,
-            unchoked=not peer.am_choking,
-            rate_down=peer.down.value(now),
-            rate_up=peer.up.value(now),
-            pieces_sent=peer.uploaded_since_unchoke / self.geometry.piece_length,
-            unchoked_since=peer.unchoked_at,
-            choked_since=peer.choked_at,
-            connected_at=peer.connected_at,
-            snubs_us=peer.snubs_us,
-        )
 
     def _refill_idle(self, now: float) -> None:
         """Blocks came free: whoever has room may ask for them. Peers with enough in flight are

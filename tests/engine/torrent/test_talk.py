@@ -10,6 +10,7 @@ import trio
 
 from dht_torrent.config import PeerConfig, TorrentConfig
 from dht_torrent.engine.dht.node import Dht
+from dht_torrent.engine.torrent.choking import Choking
 from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.ids import Address
@@ -121,17 +122,17 @@ async def test_peers_that_change_their_mind_all_the_time_cost_few_rounds(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, rounds = World(), list[float]()
-    whole = Swarm.rechoke
+    whole = Choking.rechoke
 
-    def counted(swarm: Swarm, now: float, *, only_free_slots: bool = False) -> None:
+    def counted(choking: Choking, now: float, *, only_free_slots: bool = False) -> None:
         rounds.append(now)
-        whole(swarm, now, only_free_slots=only_free_slots)
+        whole(choking, now, only_free_slots=only_free_slots)
 
     async with world.seed(FILM) as torrent:
         hand = await greeted(world, torrent)
         await hand.send(HAVE_NONE)
         await trio.sleep(5)
-        monkeypatch.setattr(Swarm, "rechoke", counted)
+        monkeypatch.setattr(Choking, "rechoke", counted)
         flood = (struct.pack(">IB", 1, INTERESTED) + struct.pack(">IB", 1, NOT_INTERESTED)) * 2000
         await hand.raw(flood)
         await trio.sleep(10)
@@ -311,11 +312,11 @@ async def test_two_hundred_kilobytes_of_changed_minds_do_not_hold_up_the_dht(
     work: Work, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, rounds = World(), list[float]()
-    whole = Swarm.rechoke
+    whole = Choking.rechoke
 
-    def counted(swarm: Swarm, now: float, *, only_free_slots: bool = False) -> None:
+    def counted(choking: Choking, now: float, *, only_free_slots: bool = False) -> None:
         rounds.append(now)
-        whole(swarm, now, only_free_slots=only_free_slots)
+        whole(choking, now, only_free_slots=only_free_slots)
 
     async with world.seed(FILM) as torrent, world.node("10.0.0.8") as asker:
         trio.lowlevel.add_instrument(work)
@@ -323,7 +324,7 @@ async def test_two_hundred_kilobytes_of_changed_minds_do_not_hold_up_the_dht(
         for hand in hands:
             await hand.send(HAVE_NONE)
         await trio.sleep(5)
-        monkeypatch.setattr(Swarm, "rechoke", counted)
+        monkeypatch.setattr(Choking, "rechoke", counted)
         flood = FLOODS["interest"] * 2000  # 20 KB
         end = work.heard + 10 * 4000
         async with trio.open_nursery() as nursery:
