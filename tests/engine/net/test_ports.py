@@ -45,7 +45,7 @@ async def test_a_system_that_refuses_ipv6_is_a_machine_without_it(
     [
         (("10.0.0.1:1", "10.0.0.1:2"), "one IPv4 and one IPv6"),
         (("[fd00::1]:1", "[::]:1"), "one IPv4 and one IPv6"),
-        ((), "must be an address"),
+        ((), "at least one address to listen on"),
         (("10.0.0.1:1", "[fd00::9]:1"), "cannot listen on"),
         ("[::]:1", "cannot listen on"),
         (("10.0.0.1:1", "there:1"), "expected an IP address"),
