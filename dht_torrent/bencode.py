@@ -88,7 +88,7 @@ def decode_tolerant(
 ) -> Value:
     """As `decode`, but the keys of a dict may come in any order (never twice).
 
-    For .torrent files, some of which were written so. Whoever hashes such a dict must hash its
+    For .torrent files, some of which were written so. Code that hashes such a dict must hash its
     `raw_slice`, since encoding the value again gives other bytes. Raises BencodeError.
     """
     raw = _bounded(data, max_size)

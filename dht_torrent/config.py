@@ -157,7 +157,7 @@ class DhtConfig:
     max_pending: int = 1024
     """Our own queries in flight. Further ones wait."""
     max_unproven: int = 4
-    """Questions in flight to one IP that is nobody's whom we know: however many contacts a liar
+    """Queries in flight to one IP that is not that of a contact: however many contacts a liar
     invents there, it gets no more than these in each `hard_timeout`."""
     saved_contacts: int = 300
     """Contacts kept over a restart (Transmission)."""
@@ -219,7 +219,7 @@ class PeerConfig:
     max_metadata_requests: int = 64
     """Metadata blocks a peer may ask before we have sent them; more are rejected."""
     max_unwanted_blocks: int = 50
-    """Blocks nobody asked for that close the connection. Cancelled ones in flight do not count."""
+    """Unrequested blocks that close the connection. Cancelled ones in flight do not count."""
     max_invalid_requests: int = 300
     """Invalid or choked requests that close the connection (libtorrent)."""
     choked_grace: float = 2.0
@@ -389,7 +389,7 @@ class Config:
     """Outgoing connections being established, all torrents together: what `dial_rate` can start
     within `connect_timeout`."""
     fail_fast: bool = False
-    """End the run at the first fault of ours (an exception nobody expected), as tests and labs do.
+    """End the run at the first fault of ours (an unexpected exception), as tests and labs do.
     Otherwise it ends only its smallest owner, a connection, a torrent or a request, is logged with
     its traceback, and counted in the node's status."""
     dht: DhtConfig = field(default_factory=DhtConfig)

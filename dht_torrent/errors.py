@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree. Whoever catches an error catches the branch it can act on.
+"""What can go wrong, as one tree. A handler catches the branch it can act on.
 
 DhtTorrentError
 |- ProtocolError       what came in breaks a rule: drop the sender, count it, go on

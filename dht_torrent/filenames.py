@@ -56,7 +56,7 @@ def printable(text: str) -> str:
 
 
 def check(raw: bytes) -> str:
-    """One path component as it is on this system's disk, bytes that are no UTF-8 included (as
+    """One path component as it is on this system's disk, bytes that are not UTF-8 included (as
     `os.fsdecode` has them): for content that is shared where it lies.
 
     Raises MetainfoError for what no file here can be called: `.`, `..`, nothing at all, or a name
@@ -72,7 +72,7 @@ def sanitise(raw: bytes) -> str:
     """One path component as it may appear on disk."""
     if _plain.fullmatch(raw):
         return raw.decode()
-    # Bytes that are no UTF-8 become U+FFFD: something a person can see and type around.
+    # Bytes that are not UTF-8 become U+FFFD: something a person can see and type around.
     name = _forbidden.sub("_", _invisible.sub("", raw.decode("utf-8", "replace")))
     if _reserved.match(name):
         name = "_" + name

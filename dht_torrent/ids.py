@@ -1,5 +1,5 @@
 """Identities and addresses. An id is 20 raw bytes and is made only by a `parse_*` function,
-so whoever holds one never checks it again."""
+so code that holds one never checks it again."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ class Address(NamedTuple):
 
     @property
     def is_usable(self) -> bool:
-        """A unicast address somebody can listen on: no port 0, no 0/8, no multicast or reserved."""
+        """A unicast address that a host can listen on: not port 0, 0/8, multicast or reserved."""
         return 0 < self.port < 65536 and _is_unicast(self.host)
 
     def may_name(self, other: Address) -> bool:
-        """May somebody here name `other` to us as a peer, or be told of it by us? A host of this
+        """May a host here name `other` to us as a peer, or be told of it by us? A host of this
         network is nothing a stranger knows of, nor need know of; nor is this machine to anybody
-        but itself. What nobody can listen on is no peer at all."""
+        but itself. What cannot be listened on is not a peer at all."""
         if not other.is_usable:
             return False
         return self.is_loopback if other.is_loopback else self.is_local or not other.is_local

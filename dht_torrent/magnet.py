@@ -93,7 +93,7 @@ class Magnet:
         return _PREFIX + "&".join(filter(None, (topic, name, *trackers, *peers, select)))
 
     def _needed(self) -> tuple[str, str, str]:
-        """What is no hint: topic, name and selection."""
+        """What is not a hint: topic, name and selection."""
         return (
             f"xt={_V1}{self.info_hash.hex()}",
             "dn=" + _quote(self.name) if self.name else "",
@@ -206,7 +206,7 @@ def _peers(texts: list[str]) -> tuple[HostPort, ...]:
 
 
 def _unquote(value: str) -> str:
-    """`+` is a space here, as in a form. Bytes that are no UTF-8 become U+FFFD."""
+    """`+` is a space here, as in a form. Bytes that are not UTF-8 become U+FFFD."""
     raw = unquote_to_bytes(value.replace("+", " ").encode("utf-8", "replace"))
     return raw.decode("utf-8", "replace")
 

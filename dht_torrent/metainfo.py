@@ -68,7 +68,7 @@ class Metainfo:
     comment: str | None = None
     created_by: str | None = None
     creation_date: int | None = None
-    """Seconds since 1970, as the author claims; None if that is no date of the calendar."""
+    """Seconds since 1970, as the author claims; None if that is not a date of the calendar."""
     as_written: bool = False
     """Paths are the info dict's own: content that was shared from this disk, under names that a
     download would have replaced. Remember it beside the info dict, for `from_info`."""
@@ -283,7 +283,7 @@ def _checked_geometry(piece_length: int, files: Sequence[File]) -> Geometry:
 
 
 def _attributes(entry: dict[bytes, Value]) -> str:
-    """BEP 47's letters, without those that mean nothing to us. No attribute is no error."""
+    """BEP 47's letters, without those that mean nothing to us. None at all is not an error."""
     raw = entry.get(b"attr")
     return "".join(c for c in "hlpx" if c.encode() in raw) if isinstance(raw, bytes) else ""
 
@@ -330,7 +330,7 @@ def _cut(text: str) -> bytes:
 
 
 def _nodes(value: Value | None) -> tuple[HostPort, ...]:
-    """Entry points to the DHT. They are hints: what is no [host, port] is passed over."""
+    """Entry points to the DHT. They are hints: what is not a [host, port] is passed over."""
     nodes = []
     for entry in value[:MAX_NODES] if isinstance(value, list) else ():
         match entry:

@@ -319,7 +319,7 @@ def _find(node: Node, request: Request) -> Torrent:
 
 
 def reply(value: object, *, status: int = 200) -> Response:
-    """JSON, in ASCII: names may hold anything, even bytes of a file name that are no UTF-8."""
+    """JSON, in ASCII: names may hold anything, even bytes of a file name that are not UTF-8."""
     return Response(
         json.dumps(plain(value), ensure_ascii=True),
         status_code=status,

@@ -25,7 +25,7 @@ MAX_VALUES: Final = 50_000
 MAX_PATH: Final = 4096
 """Bytes of a path (Linux's PATH_MAX)."""
 RAW_BYTES: Final = frozenset({"share", "output", "value"})
-"""Keys of what may be any bytes: those that are no UTF-8 come as `os.fsdecode` has them."""
+"""Keys of what may be any bytes: those that are not UTF-8 come as `os.fsdecode` has them."""
 
 
 async def read_body(request: Request) -> dict[str, Any]:

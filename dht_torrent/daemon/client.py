@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 
 class NoNode(ControlError):  # noqa: N818 - an outcome: `share` and `get` then run their own node
-    """Nobody answers at the control address."""
+    """No node answers at the control address."""
 
 
 class NotRunning(NoNode, InputError):  # noqa: N818 - as NoNode
@@ -231,7 +231,7 @@ class Client:
     ) -> httpx.Response:
         options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
         if body is not None:
-            # In ASCII: a path may hold bytes that are no UTF-8, which httpx's own JSON refuses.
+            # In ASCII: a path may hold bytes that are not UTF-8, which httpx's own JSON refuses.
             options["content"] = json.dumps(body)
             options["headers"] = {"content-type": "application/json"}
         with self._errors():
@@ -277,7 +277,7 @@ def _is_queue_full(error: BaseException) -> bool:
 
 
 def _close_sockets_of(error: BaseException) -> None:
-    """httpx's Unix transport leaves the socket of a connection that failed to whoever finds it."""
+    """httpx's Unix transport does not close the socket of a connection that failed."""
     for cause in _causes(error):
         for frame, _ in traceback.walk_tb(cause.__traceback__):
             for value in list(frame.f_locals.values()):

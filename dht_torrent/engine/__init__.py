@@ -41,7 +41,7 @@ How things flow
 *A datagram.* `engine.net.sockets` drains the socket and hands what it got to `engine.dht.node`. A
 query goes to `engine.dht.responder`, which sheds floods before it parses, and on to `dht.answer`;
 the response leaves in the same turn. A response is matched in `engine.dht.transactions` by id and
-address, and wakes whoever asked. Either way `dht.table` learns that the contact is alive.
+address, and wakes the task that asked. Either way `dht.table` learns that the contact is alive.
 
 *A block.* The reader in `engine.torrent.peer` receives into a buffer that all connections share;
 `peer.connection` turns bytes into events. The stage of the torrent (`engine.torrent.stages`) takes

@@ -1,7 +1,7 @@
 """Faults of ours: bugs. The rule: each has a smallest owner (a connection, else a torrent, else one
 piece of the DHT's work or one request to the control API) and ends that and nothing else.
 
-Such a boundary is no place to hide a bug: each fault is counted and shown in `status`, and logged
+Such a boundary does not hide a bug: each fault is counted and shown in `status`, and logged
 with its traceback the first time something goes wrong at that place in the code. With `fail_fast`,
 as in tests and in the lab, the first one ends the run.
 

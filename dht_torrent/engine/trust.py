@@ -28,7 +28,7 @@ def settled(
     A file modified less than `settle` seconds ago could change again without its time changing
     (FAT counts in two seconds), as git knows of its index. Such a stamp gets the time `UNSETTLED`,
     and never matches again: the file's pieces will be hashed. The same holds of files that were
-    modified after `since`, if given. A time in the future is no such time: whatever writes to the
+    modified after `since`, if given. A time in the future does not count: whatever writes to the
     file now gives it the present one, and when the clock comes there, `trusted` knows.
     """
     step = round(settle * 1e9)

@@ -1,5 +1,5 @@
 """What a node does from time to time: saves the DHT's contacts, closes files and gives back memory
-that nobody uses any more. Each function runs until cancelled."""
+that are not in use any more. Each function runs until cancelled."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class DhtSaving:
 
 
 async def keep_descriptors(context: NodeContext) -> None:
-    """Close files nobody uses any more, and keep a few descriptors free for the control socket
+    """Close unused files, and keep a few descriptors free for the control socket
     and the program around us, which cannot ask for them."""
     pool, config = context.descriptors, context.config.disk
     swept = trio.current_time()

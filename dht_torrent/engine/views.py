@@ -120,7 +120,7 @@ class NodeStatus:
     connections: int
     peers_by_source: dict[str, int]
     reachable: bool | None
-    """True once somebody from another machine has connected; None while nobody has tried."""
+    """True once a peer from another machine has connected; None while none has tried."""
     down_rate: float
     up_rate: float
     last_announce: float | None

@@ -182,7 +182,7 @@ class Files:
         return self._pool.opened(self)
 
     def drop(self, index: int) -> None:
-        """Whoever asks next gets a newly opened one."""
+        """The next to ask gets a newly opened one."""
         self._pool.drop(self, index)
 
     def close(self) -> None:

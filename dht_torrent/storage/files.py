@@ -181,7 +181,7 @@ class FileStorage:
                 if exc.errno in NO_DESCRIPTORS:
                     fail(self._name(number), exc)
             except StorageError:
-                pass  # whoever reads there will be told
+                pass  # the next reader will be told
             if start < stop:
                 return min(file.offset + start, end), min(file.offset + stop, end)
         return end, end

@@ -95,7 +95,7 @@ class MemoryStorage:
         return ContentSurvey(self.stamps())
 
     def place(self) -> None:
-        """Nobody else can get there."""
+        """No one else can get there."""
 
     def present(self, numbers: Sequence[int]) -> bool:
         return all(self._sizes[number] is not None for number in numbers)

@@ -88,7 +88,7 @@ class Bans:
         return address in self._trusted
 
     def on_parole(self, address: Address, now: float) -> bool:
-        """Was somebody of its place convicted, not longer than `ban_time` ago, and it has not
+        """Was a peer of its place convicted, not longer than `ban_time` ago, and it has not
         proved itself?"""
         place = self._places.get(address.place)
         return (

@@ -44,7 +44,7 @@ class Trouble(Enum):
 
     @property
     def was_reached(self) -> bool:
-        """Somebody is there, who will most likely do the same again."""
+        """A peer is there, and will most likely do the same again."""
         return self in (Trouble.CLOSED, Trouble.NO_HANDSHAKE, Trouble.OTHER)
 
 
@@ -116,7 +116,7 @@ class Candidates:
         return candidate.source if candidate else None
 
     def add(self, address: Address, source: str, now: float) -> bool:
-        """Somebody named an address. Returns True if it is new and kept.
+        """An address was named. Returns True if it is new and kept.
 
         A known one that failed too often gets another chance when its pause is over. When the
         source, or the whole, is full, the worst candidate of that, or of the largest source, goes.
@@ -183,7 +183,7 @@ class Candidates:
     def released(
         self, address: Address, now: float, *, parted: bool = False, useful: bool = False
     ) -> None:
-        """The peer that claimed this address left. Changes nothing if somebody else named it."""
+        """The peer that claimed this address left. Changes nothing if another source named it."""
         candidate = self._known.get(address)
         if candidate is not None and candidate.claimed:
             candidate.claimed = False
@@ -251,7 +251,7 @@ class Candidates:
             candidate.not_before = now + USELESS_PAUSE
 
     def is_ourselves(self, address: Address) -> None:
-        """It leads to us: as if it had never been named. Whoever adds must know, from now on."""
+        """It leads to us: as if it had never been named. Those who add must know, from now on."""
         candidate = self._known.get(address)
         if candidate is not None:
             self._forget(candidate)
@@ -298,8 +298,8 @@ class Candidates:
         self.convicted(address, now)
 
     def convicted(self, address: Address, now: float) -> None:
-        """It was banned: it is no candidate any more. Others of its host that were turned away for
-        it may be dialled as soon as the parole of their host allows."""
+        """It was banned: it is not a candidate any more. Others of its host that were turned away
+        for it may be dialled as soon as the parole of their host allows."""
         candidate = self._known.get(address)
         if candidate is not None:
             self._forget(candidate)

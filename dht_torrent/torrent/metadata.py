@@ -1,4 +1,5 @@
-"""A liar's metadata wedges nobody else's: one assembly for each claimed size, then for each peer.
+"""A liar's metadata does not hold up the others': one assembly for each claimed size, then for each
+peer.
 
 Fetching the info dict from peers (BEP 9, ut_metadata). Nothing is trusted before the SHA-1 of the
 whole is the infohash; sizes are bounded before anything is kept, and memory grows only with what

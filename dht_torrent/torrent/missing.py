@@ -93,7 +93,7 @@ class Missing:
     def _rarest(self, source: PeerPieces, now: float) -> int | None:
         rarity = self._sorted()
         order, ends = rarity.order, rarity.ends
-        # What a peer that is no seed has is in bucket 1 or above.
+        # What a peer that is not a seed has is in bucket 1 or above.
         low = 0 if source.all else ends[0]
         if self._have.count < self._config.random_first_pieces:
             buckets: Iterable[int] = (len(order),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dht_torrent.torrent.pieces import Bitfield, OpenPiece
 
 MAX_LATE = 1024
-"""Requests given back that are remembered for each peer, so that a late block is no offence."""
+"""Requests given back that are remembered for each peer, so that a late block is not an offence."""
 REFUSAL_PAUSE = 10.0
 """Seconds a peer is not asked for a piece again after it let a request for it expire."""
 FIRST_PAUSE = 0.5

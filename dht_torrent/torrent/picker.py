@@ -9,7 +9,7 @@ pending pieces take of the memory is bounded (`memory`): a slow disk slows the a
 What a peer with room is asked for, in this order:
 
 1. the rest of the piece it works on;
-2. orphans: open pieces whose worker left, choked us or went silent;
+2. released: open pieces whose worker left, choked us or went silent;
 3. a new piece of its own, which `missing` chooses;
 4. only if it may open none: free blocks of pieces other peers work on, oldest first;
 5. a broken piece it *is* suspected of;
@@ -73,7 +73,7 @@ class Received(NamedTuple):
     """The outcome of one block, when it is more than one block further."""
 
     kind: Literal["accepted", "duplicate", "unwanted"]
-    """*duplicate*: was asked for, is not needed any more; waste, and nobody's offence. *unwanted*:
+    """*duplicate*: was asked for, is not needed any more; waste, and not an offence. *unwanted*:
     this peer was never asked for it, or not for this length."""
     piece: OpenPiece | None = None
     """If there is no `chunk`: this block completed it. Verify it, then say `verified` or
@@ -120,7 +120,7 @@ class Picker:
         self._open: dict[int, OpenPiece] = {}
         self._pending: dict[int, OpenPiece] = {}
         self._partial: dict[int, OpenPiece] = {}  # open, with free blocks
-        self._orphans: dict[int, OpenPiece] = {}  # those of them that nobody works on
+        self._released: dict[int, OpenPiece] = {}  # those of them that nobody works on
         self._solo: dict[int, OpenPiece] = {}  # open, and for one peer alone
         self._taken_away: dict[int, int] = {}  # solo piece -> how often
         self._rarity = Rarity(count)
@@ -133,7 +133,7 @@ class Picker:
         for piece in (*self._open.values(), *self._pending.values()):
             self._memory.close(piece)
         self._memory.release()
-        for kept in (self._open, self._pending, self._partial, self._orphans, self._peers):
+        for kept in (self._open, self._pending, self._partial, self._released, self._peers):
             kept.clear()
 
     # -- peers and what they have ---------------------------------------------------------------
@@ -355,7 +355,7 @@ class Picker:
             self._allowed_fast(source, room, now, allowed, found)
             return found
         while len(found) < room:
-            piece = source.current or self._orphan_for(source, now) or self._new_for(source, now)
+            piece = source.current or self._released_for(source, now) or self._new_for(source, now)
             if piece is None:
                 self._last_resorts(source, room, now, found)
                 break
@@ -406,7 +406,7 @@ class Picker:
         piece = self._open[block[0]]
         self._put_back(source, piece, block)
         if source.current is piece:
-            self._disown(piece)
+            self._release_piece(piece)
         self._close_if_empty(piece)
 
     def choked(self, peer: int, *, keep: Collection[int] = ()) -> int:
@@ -415,7 +415,7 @@ class Picker:
         blocks that come after all are welcome."""
         source = self._peers[peer]
         if source.current is not None and source.current.index not in keep:
-            self._disown(source.current)
+            self._release_piece(source.current)
         return self._give_back(
             source, [block for block in source.outstanding if block[0] not in keep]
         )
@@ -425,7 +425,7 @@ class Picker:
         welcome if they come after all. Returns how many."""
         source = self._peers[peer]
         if source.current is not None:
-            self._disown(source.current)
+            self._release_piece(source.current)
         return self._give_back(source, list(islice(source.outstanding, keep, None)))
 
     def expire(self, before: float) -> list[tuple[int, Block]]:
@@ -481,8 +481,8 @@ class Picker:
 
     # -- choosing -------------------------------------------------------------------------------
 
-    def _orphan_for(self, source: PeerPieces, now: float) -> OpenPiece | None:
-        for index, piece in self._orphans.items():
+    def _released_for(self, source: PeerPieces, now: float) -> OpenPiece | None:
+        for index, piece in self._released.items():
             if piece.solo in (None, source.key) and source.can(index, now):
                 self._own(source, piece)
                 return piece
@@ -501,10 +501,10 @@ class Picker:
             if self._is_its_own(source, piece):
                 self._reserve(source, piece)
             else:
-                self._disown(piece)
+                self._release_piece(piece)
                 piece = None
         if piece is None and source.alone is not None:
-            mine = self._orphans.get(source.alone)
+            mine = self._released.get(source.alone)
             if mine is not None and source.can(mine.index, now):
                 self._own(source, mine)
                 piece = mine
@@ -532,11 +532,11 @@ class Picker:
         return piece
 
     def _give_up_idle(self, source: PeerPieces, now: float) -> int | None:
-        """Closes an orphan of which nobody is asked for anything, so that this peer can begin it
+        """Closes a released piece that is not asked of any peer, so that this one can begin it
         anew. Of several the one with the least in it."""
         idle = [
             piece
-            for piece in self._orphans.values()
+            for piece in self._released.values()
             if piece.free == piece.left and source.can(piece.index, now)
         ]
         if not idle:
@@ -616,7 +616,7 @@ class Picker:
         """A solo piece whose peer stopped, begun anew by this one."""
         for piece in self._solo.values():
             if (
-                piece.index in self._orphans
+                piece.index in self._released
                 and piece.free == piece.left
                 and source.can(piece.index, now)
             ):
@@ -626,13 +626,13 @@ class Picker:
         return None
 
     def _make_way_for(self, source: PeerPieces, now: float) -> bool:
-        """For a peer with nothing to do because orphans it lacks fill the memory: give one up."""
-        if self._pending or self._memory.settling or not self._orphans:
+        """For a peer with nothing to do because released pieces fill the memory: give one up."""
+        if self._pending or self._memory.settling or not self._released:
             return False
         index = self._missing.choose(source, now, sequential=self.sequential)
         if index is None or self._fits(index):
             return False
-        idle = [piece for piece in self._orphans.values() if piece.free == piece.left]
+        idle = [piece for piece in self._released.values() if piece.free == piece.left]
         if not idle:
             return False
         self._close(max(idle, key=lambda piece: (not self.availability(piece.index), piece.left)))
@@ -709,18 +709,18 @@ class Picker:
 
     def _own(self, source: PeerPieces, piece: OpenPiece) -> None:
         if source.current is not None:
-            self._disown(source.current)
-        self._orphans.pop(piece.index, None)
+            self._release_piece(source.current)
+        self._released.pop(piece.index, None)
         piece.owner = source.key
         source.current = piece
 
-    def _disown(self, piece: OpenPiece) -> None:
-        """Its worker, if any, works on it no more: it is an orphan if it has free blocks."""
+    def _release_piece(self, piece: OpenPiece) -> None:
+        """Its worker, if any, works on it no more: it is released if it has free blocks."""
         if piece.owner is not None:
             self._peers[piece.owner].current = None
             piece.owner = None
         if piece.free:
-            self._orphans[piece.index] = piece
+            self._released[piece.index] = piece
 
     def _take(
         self, source: PeerPieces, piece: OpenPiece, room: int, now: float, found: list[Block]
@@ -758,7 +758,7 @@ class Picker:
 
     def _all_taken(self, piece: OpenPiece) -> None:
         self._partial.pop(piece.index, None)
-        self._orphans.pop(piece.index, None)
+        self._released.pop(piece.index, None)
         if piece.owner is not None:
             self._peers[piece.owner].current = None
             piece.owner = None
@@ -783,7 +783,7 @@ class Picker:
                 self._memory.waive(piece.spill)
             piece.free += 1
             if piece.free == 1:
-                self._partial[piece.index] = self._orphans[piece.index] = piece
+                self._partial[piece.index] = self._released[piece.index] = piece
 
     def _withdraw(self, piece: OpenPiece) -> list[tuple[int, Block]]:
         """Gives back every request for `piece`, whoever has it."""

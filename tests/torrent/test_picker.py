@@ -253,7 +253,7 @@ def test_a_piece_is_shared_when_no_other_may_be_opened() -> None:
     assert len(set(one + two + three)) == 8
 
 
-def test_an_orphan_is_finished_before_a_new_piece_is_opened() -> None:
+def test_a_released_piece_is_finished_before_a_new_piece_is_opened() -> None:
     subject = picker(4, 4)
     seeds(subject, 1, 2)
     first = ask(subject, 1, 2)
@@ -290,7 +290,7 @@ def test_two_pieces_may_be_open_however_large_they_are() -> None:
     assert len(pieces_of(ask(subject, 1))) == 2
 
 
-def test_orphans_nobody_can_finish_make_way() -> None:
+def test_released_pieces_that_no_peer_can_finish_make_way() -> None:
     subject = picker(4, 4, max_open_bytes=1)
     partial(subject, 1, 0, 1)
     for piece in (0, 1):
@@ -858,7 +858,7 @@ def orphan(subject: Picker, peer: int, piece: int, came: int) -> None:
     subject.peer_left(peer)
 
 
-def test_of_orphans_that_make_way_the_one_with_the_least_in_it_goes() -> None:
+def test_of_released_pieces_that_make_way_the_one_with_the_least_in_it_goes() -> None:
     for most in (0, 1):
         subject = picker(3, 4, max_open_bytes=1)
         orphan(subject, 1, 0, came=3 if most == 0 else 1)
@@ -868,7 +868,7 @@ def test_of_orphans_that_make_way_the_one_with_the_least_in_it_goes() -> None:
         assert sorted(subject._open) == [most, 2]
 
 
-def test_an_orphan_nobody_has_makes_way_before_one_that_can_be_finished() -> None:
+def test_a_released_piece_that_no_peer_has_makes_way_before_one_that_can_be_finished() -> None:
     subject = picker(3, 4, max_open_bytes=1)
     orphan(subject, 1, 0, came=1)
     orphan(subject, 2, 1, came=3)
@@ -878,7 +878,7 @@ def test_an_orphan_nobody_has_makes_way_before_one_that_can_be_finished() -> Non
     assert sorted(subject._open) == [0, 2]
 
 
-def test_no_orphan_makes_way_while_the_disk_is_about_to_make_room() -> None:
+def test_no_released_piece_makes_way_while_the_disk_is_about_to_make_room() -> None:
     subject = picker(3, 4, max_open_bytes=1)
     partial(subject, 1, 0)
     (done,) = deliver(subject, 1, ask(subject, 1))
@@ -1187,7 +1187,7 @@ class AnySwarm(RuleBasedStateMachine):
             assert piece.free == piece.blocks.count(0)
             assert piece.left == len(piece.blocks) - piece.blocks.count(RECEIVED)
             assert (piece.index in subject._partial) == (piece.free > 0)
-            assert (piece.index in subject._orphans) == (piece.free > 0 and piece.owner is None)
+            assert (piece.index in subject._released) == (piece.free > 0 and piece.owner is None)
         assert not copies
 
     @invariant()

@@ -44,7 +44,7 @@ from dht_torrent.trace import Trace, nothing
 logger = logging.getLogger(__name__)
 
 MIN_DATAGRAM: Final = 20
-"""Shorter datagrams are no KRPC message (libtorrent)."""
+"""Shorter datagrams are not KRPC messages (libtorrent)."""
 
 
 class Dht:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 _NO_IPV6: Final = frozenset(
     {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT, errno.EPERM}
 )
-"""How a machine without IPv6, or a sandbox that lets nobody use it, says so."""
+"""How a machine without IPv6, or a sandbox that forbids it, says so."""
 
 
 async def listen(

@@ -41,7 +41,7 @@ class DatagramSocket(Protocol):
 
     async def serve(self, take: OnDatagrams) -> None:
         """Call `take` with all that `receive` would return, whenever it would. What `take` raises
-        ends this, as cancelling does. Not while somebody else receives."""
+        ends this, as cancelling does. Not while another task receives."""
 
     def send(self, data: bytes, to: Address) -> bool:
         """Send now or not at all; never waits. False when it certainly did not leave."""
@@ -50,7 +50,7 @@ class DatagramSocket(Protocol):
         """Send them all, as `send` does. How many of them certainly did not leave."""
 
     def close(self) -> None:
-        """Idempotent. Wakes whoever receives."""
+        """Idempotent. Wakes the receiver."""
 
 
 class Stream(Protocol):
@@ -84,7 +84,7 @@ class Stream(Protocol):
         """
 
     def close(self) -> None:
-        """Idempotent. Wakes whoever waits here with `trio.ClosedResourceError`."""
+        """Idempotent. Wakes the tasks that wait here with `trio.ClosedResourceError`."""
 
 
 class Listener(Protocol):
@@ -101,7 +101,7 @@ class Listener(Protocol):
         """
 
     def close(self) -> None:
-        """Idempotent. Wakes whoever accepts."""
+        """Idempotent. Wakes the accepting task."""
 
 
 class Network(Protocol):

@@ -20,8 +20,8 @@ from dht_torrent.torrent.duplicates import Claim, Duplicates, Verdict
 
 SECOND_LOOK = (0.5, 2.0)
 """Seconds, drawn evenly, before a peer connected in the other address family is turned away. Its
-side may have taken the very connection we refuse, and refuse the one we took: whoever looks again
-first closes, and the other side then has what is left."""
+side may have taken the very connection we refuse, and refuse the one we took: the side that looks
+again first closes, and the other side then has what is left."""
 MAX_SECOND_LOOKS = 8
 """Connections waiting for that, or for an older one to answer; further ones are turned away at
 once."""

@@ -84,7 +84,7 @@ class Banning:
         return self._smart_ban.suspects(piece.index) | frozenset(senders)
 
     def take_away(self, now: float) -> list[tuple[int, Block]]:
-        """Pieces that somebody holds up are given to those who have nothing to do. Returns requests
+        """Pieces that a peer holds up are given to those who have nothing to do. Returns requests
         that are given back. Call every second or so."""
         idle = [
             (key, standing is Standing.ALONE)

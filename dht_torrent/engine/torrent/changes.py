@@ -62,7 +62,7 @@ class FileChanges:
 
     @contextmanager
     def writing(self, indices: Sequence[int]) -> Iterator[None]:
-        """Around our own writes of these pieces: whatever changes in their files is no surprise,
+        """Around our own writes of these pieces: whatever changes in their files is expected,
         however many looks at them fall in between."""
         geometry = self._geometry
         files = {number for index in indices for number in geometry.piece_files(index)}
@@ -91,7 +91,7 @@ class FileChanges:
             now = await self.stamps()
             ours |= self.ours()  # a write that fell between the two is ours, whichever saw it
             numbers = range(len(now))
-            # Our own writes are no excuse for the absence of what must be there.
+            # Our own writes do not excuse the absence of what must be there.
             gone = [n for n in numbers if now[n] is None and must_be_there(n)]
             changed = [n for n in numbers if before[n] != now[n] and n not in ours and now[n]]
             changed += [n for n in numbers if before[n] and not now[n] and n not in {*gone, *ours}]

@@ -148,7 +148,7 @@ class Commands:
     async def _interrupt(self) -> None:
         self._record.changed()
         self._core.attempt.cancel()
-        await self._record.save()  # now: whoever asked for this hears of it if it cannot be kept
+        await self._record.save()  # now: the caller hears of it if it cannot be kept
         await trio.lowlevel.checkpoint()
 
     async def _want(

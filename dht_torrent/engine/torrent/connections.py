@@ -73,7 +73,7 @@ class Connections:
         """Payload bytes of connections that have ended."""
         self.uploaded = 0
         self.lonely = trio.Event()
-        """Set when the last peer leaves; whoever waits for that puts a new one here."""
+        """Set when the last peer leaves; the waiter must replace it before waiting again."""
         self._torrent = torrent
         self._node = node
         self._info_hash = torrent.info_hash

@@ -167,7 +167,7 @@ class TorrentCore:
             return
         if error is not None and isinstance(self.stage, Active):
             self.fail(error)
-            self.leave_exchange()  # at once: whoever waits for completion must not be told of it
+            self.leave_exchange()  # at once: a waiter for completion must not be told of it
             assert self.fault is not None
             self.enter(self.fault)
 

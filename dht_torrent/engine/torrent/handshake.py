@@ -33,7 +33,7 @@ async def shake_hands(
 
 
 async def receive_handshake(stream: Stream, config: PeerConfig, *, dht: bool) -> NewConnection:
-    """Reads the handshake of somebody who dialled us. Ours is not sent yet: whoever knows the
+    """Reads the handshake of a peer that dialled us. Ours is not sent yet: the part that knows the
     torrent answers with `connection.send_handshake`."""
     connection = Connection(config, dht=dht)
     handshake = await _receive_handshake(stream, connection)

@@ -1,5 +1,5 @@
 """The info dict between peers (BEP 9), both ways: fetched when all we have is a magnet link, given
-to whoever asks once we have it.
+to peers that ask, once we have it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class MetadataFetch:
 
 
 class MetadataSharing(Extension):
-    """Gives blocks of the info dict to whoever asks, once we have it. What answers to our own
+    """Gives blocks of the info dict to peers that ask, once we have it. What answers to our own
     requests is `MetadataFetch`'s."""
 
     name = UT_METADATA

@@ -208,8 +208,8 @@ class Peer:
         """Ask for a sign of life; the event is set when there is one, or when it is over.
 
         A keep-alive makes a host whose program is gone say so (TCP resets); a question after the
-        metadata is answered by whoever speaks BEP 9, if only with a no. Who owes an answer, has
-        been silent for long, or has an heir (`urgent`) is closed if nothing at all comes within
+        metadata is answered by any peer that speaks BEP 9, if only with a no. Who owes an answer,
+        has been silent for long, or has an heir (`urgent`) is closed if nothing at all comes within
         `probe_timeout`; thrice that after its last byte, as under a limit it may read slowly."""
         config = self._config
         owes_answer = self.connection.supports("ut_metadata")

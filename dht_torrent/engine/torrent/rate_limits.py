@@ -20,7 +20,7 @@ from dht_torrent.errors import InputError
 from dht_torrent.torrent.limits import Limiter, Share
 
 MAX_RATE = 10**12
-"""Bytes per second. More is a mistake; whoever wants no limit says so."""
+"""Bytes per second. More is a mistake; no limit is said by None."""
 
 Rate = int | None
 """Bytes per second; None is no limit."""

@@ -434,7 +434,7 @@ class Swarm:
             peer.tell(NotInterested())
 
     def _refill_idle(self, now: float) -> None:
-        """Blocks came free: whoever has room may ask for them. Peers with enough in flight are
+        """Blocks came free: peers with room may ask for them. Peers with enough in flight are
         passed over cheaply; they fill up as their answers come."""
         if not self.picker.done:
             # Who snubs us comes last: a few of those could hold all copies of the last block.

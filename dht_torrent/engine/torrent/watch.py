@@ -1,4 +1,4 @@
-"""Snapshots of a torrent as they change, for whoever shows them. The rule: nothing is queued. A
+"""Snapshots of a torrent as they change, for those who show them. The rule: nothing is queued. A
 reader gets the newest state when it comes for one, so a slow reader costs nothing and misses only
 what is out of date.
 
