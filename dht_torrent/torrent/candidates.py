@@ -16,6 +16,7 @@ from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import Address
 from dht_torrent.torrent.bans import Bans
 from dht_torrent.torrent.priority import priority
+from dht_torrent.torrent.referrers import Referrers
 
 TRUST = ("user", "magnet", "resume", "incoming", "lsd", "dht", "pex")
 """Sources by the first word of their name, most trusted first; others come last."""
@@ -23,8 +24,14 @@ LASTING = ("user", "magnet", "resume")
 """Sources whose addresses are tried again for ever: nobody else may ever name them again."""
 SHARE = 0.5
 """Of `max_candidates`, for one source."""
+PEX = "pex"
+"""How the sources begin that are peers who tell of others: `pex <peer>` (BEP 11)."""
 PEX_SHARE = 50
-"""Addresses kept from one peer's exchange, source `pex <peer>` (BEP 11)."""
+"""Addresses kept from one of them ..."""
+ALL_PEX_SHARE = 0.3
+"""... and of `max_candidates`, for all of them together."""
+PEX_DIALS = 0.5
+"""Of `max_dialing`, for what they named: an address where nobody is takes 15 s to find out."""
 USELESS_PAUSE = 15 * 60.0
 """Before a seed dials another seed again: by then it may be a new program. And the longest pause
 before an address that was reached, and was of no use."""
@@ -71,6 +78,7 @@ class _Candidate:
         "not_before",
         "parted",
         "priority",
+        "referrer",
         "source",
         "tried_at",
         "trouble",
@@ -91,6 +99,12 @@ class _Candidate:
         self.parted = False  # a seed, when we were one
         self.claimed = False  # known only from a connected peer that says it is its own
         self.priority: tuple[Address, int] | None = None  # with which of our addresses (BEP 40)
+        self.referrer: str | None = None  # who answers for the dial that is under way
+
+    @property
+    def is_hearsay(self) -> bool:
+        """A peer named it, and nobody else."""
+        return self.source.startswith(PEX)
 
 
 class Candidates:
@@ -106,6 +120,8 @@ class Candidates:
         self._quiet: dict[str, float] = {}
         self._here: Counter[str] = Counter()  # public places we are connected with
         self._by_priority = True  # the next time, between equals
+        self._hearsay = 0  # candidates that only peers named
+        self._referrers = Referrers()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -118,8 +134,10 @@ class Candidates:
     def add(self, address: Address, source: str, now: float) -> bool:
         """An address was named. Returns True if it is new and kept.
 
-        A known one that failed too often gets another chance when its pause is over. When the
-        source, or the whole, is full, the worst candidate of that, or of the largest source, goes.
+        A known one that failed too often gets another chance when its pause is over, and one that
+        only a peer named is believed more from then on. When the source, or the whole, is full, the
+        worst candidate of that, or of the largest source, goes; what peers name pushes out nothing
+        but what peers named.
         """
         if not address.is_usable or self.is_banned(address, now):
             return False
@@ -129,36 +147,44 @@ class Candidates:
                 known.claimed = False  # whoever else names it means another peer, perhaps
             if known.fails >= self._config.max_dial_fails and known.not_before <= now:
                 known.fails = self._config.max_dial_fails - 1
+            if known.is_hearsay and known.source != source:
+                self._believe(known, source, now)
             return False
-        if self._counts[source] >= self._share(source):
-            crowded: str | None = source
-        elif len(self._known) >= self._config.max_candidates:
-            crowded = max(self._counts, key=self._counts.__getitem__)
-        else:
-            crowded = None
-        if crowded is not None and not self._forget_one(crowded):
+        if not self._make_room(source):
             return False
-        self._known[address] = _Candidate(address, source)
-        self._counts[source] += 1
+        self._keep(_Candidate(address, source))
         return True
+
+    def withdraw(self, address: Address, source: str) -> None:
+        """Who named it says that it has gone. Nobody is dialled for that any more; what was
+        reached once, or is named by others, stays."""
+        candidate = self._known.get(address)
+        if (
+            candidate is not None
+            and candidate.source == source
+            and not candidate.connected
+            and not candidate.worked
+        ):
+            self._forget(candidate)
 
     def take(self, now: float, ours: Sequence[Address] = ()) -> Address | None:
         """The best address to dial now, marked as being dialled; None if there is none.
 
-        Fewest failures first, then the most trusted source. Between equals decides the priority
-        that they have with the one of `ours` in their family (BEP 40), and every second time chance
-        alone: anybody can invent addresses of a high priority. Say `connected` or `failed` next.
-        O(candidates).
+        Fewest failures first, then the most trusted source, and of peers that named some the one
+        with the least in vain. Between equals decides the priority that they have with the one of
+        `ours` in their family (BEP 40), and every second time chance alone: anybody can invent
+        addresses of a high priority. Say `connected` or `failed` next. O(candidates).
         """
         best: _Candidate | None = None
-        best_rank: tuple[int, int, float] | None = None
+        best_rank: tuple[int, int, int, float] | None = None
         by_family = {one.is_ipv6: one for one in ours} if self._by_priority else {}
         for candidate, not_before in self._ready():
             if not_before <= now:
                 own = by_family.get(candidate.address.is_ipv6) if by_family else None
                 chance = self._rng.random()
                 order = chance if own is None else 1.0 - _priority(candidate, own) / (1 << 32)
-                rank = (candidate.fails, _rank(candidate.source), order)
+                debt = self._referrers.debt(candidate.source) if candidate.is_hearsay else 0
+                rank = (candidate.fails, _rank(candidate.source), debt, order)
                 if best_rank is None or rank < best_rank:
                     best, best_rank = candidate, rank
         self._by_priority = not self._by_priority
@@ -166,6 +192,9 @@ class Candidates:
             return None
         best.connected = True
         best.tried_at = now
+        if best.is_hearsay:
+            best.referrer = best.source
+            self._referrers.dialled(best.source)
         return best.address
 
     def next_time(self, now: float) -> float | None:
@@ -210,6 +239,7 @@ class Candidates:
         ignored."""
         candidate = self._known.get(address)
         if candidate is not None:
+            self._settle(candidate, now, worked=True)
             candidate.connected = candidate.worked = True
             candidate.useless = max(0, candidate.useless - candidate.fails)
             candidate.fails = 0
@@ -221,6 +251,7 @@ class Candidates:
         unless the connection was `useful`."""
         candidate = self._known.get(address)
         if candidate is not None:
+            self._settle(candidate, now)
             candidate.connected = False
             candidate.useless = 0 if useful else candidate.useless + 1
             candidate.not_before = now + self._pause(candidate, USELESS_PAUSE)
@@ -229,6 +260,7 @@ class Candidates:
         """It is we who stopped: it is dialled at once when we go on."""
         candidate = self._known.get(address)
         if candidate is not None:
+            self._settle(candidate, float("-inf"))
             candidate.connected = False
             candidate.not_before = float("-inf")
 
@@ -246,6 +278,7 @@ class Candidates:
         """It leads to a peer that is connected already: no use to dial it while that stays."""
         candidate = self._known.get(address)
         if candidate is not None:
+            self._settle(candidate, now, worked=True)
             candidate.connected = False
             candidate.useless += 1
             candidate.not_before = now + USELESS_PAUSE
@@ -280,6 +313,7 @@ class Candidates:
         not tried again until somebody names it anew, unless its source is LASTING."""
         candidate = self._known.get(address)
         if candidate is not None:
+            self._settle(candidate, now, worked=False)
             candidate.connected = False
             candidate.fails += 1
             candidate.useless += 1
@@ -321,9 +355,11 @@ class Candidates:
         return now < self.bans.resumes(address) + extra
 
     def dump(self, now: float) -> tuple[list[Address], list[Address]]:
-        """What to remember over a restart: addresses, those that worked first, and banned ones."""
+        """What to remember over a restart: addresses, those that worked first, and banned ones. Not
+        what somebody's word is all there is for: what is remembered is tried for ever."""
+        most = self._config.max_dial_fails
         known = sorted(
-            (c for c in self._known.values() if c.worked or c.fails < self._config.max_dial_fails),
+            (c for c in self._known.values() if c.worked or (c.fails < most and not c.is_hearsay)),
             key=lambda c: (not c.worked, c.fails, _rank(c.source)),
         )
         return [candidate.address for candidate in known], self.bans.dump(now)
@@ -336,6 +372,7 @@ class Candidates:
         user named the peer."""
         most = self._config.max_dial_fails
         known = self._known.values()
+        hearsay = self._referrers.under_way < max(1, int(self._config.max_dialing * PEX_DIALS))
         busy = {c.address.place for c in known if c.connected and not c.address.is_local}
         busy.update(self._here)
         for candidate in known:
@@ -347,6 +384,11 @@ class Candidates:
             if candidate.source in LASTING:
                 yield candidate, max(candidate.not_before, rests)
             elif candidate.fails < most and candidate.address.place not in busy:
+                if candidate.is_hearsay and not candidate.worked:
+                    referrer = self._referrers.not_before(candidate.source) if hearsay else None
+                    if referrer is None:
+                        continue  # until a dial is over
+                    rests = max(rests, referrer)
                 quiet = self._quiet.get(candidate.address.place, candidate.not_before)
                 yield candidate, max(candidate.not_before, quiet, rests)
 
@@ -360,7 +402,46 @@ class Candidates:
 
     def _share(self, source: str) -> int:
         share = max(1, int(self._config.max_candidates * SHARE))
-        return min(share, PEX_SHARE) if source.startswith("pex") else share
+        return min(share, PEX_SHARE) if source.startswith(PEX) else share
+
+    def _make_room(self, source: str) -> bool:
+        """For one candidate more of this source. False if there is none."""
+        most, hearsay = self._config.max_candidates, source.startswith(PEX)
+        if self._counts[source] >= self._share(source):
+            return self._forget_one(source)
+        if hearsay and self._hearsay >= max(1, int(most * ALL_PEX_SHARE)):
+            return self._forget_hearsay()
+        if len(self._known) < most or self._forget_hearsay():
+            return True
+        return not hearsay and self._forget_one(
+            max(self._counts, key=lambda name: (not name.startswith(PEX), self._counts[name]))
+        )
+
+    def _forget_hearsay(self) -> bool:
+        """One of the peer that named most."""
+        names = [name for name in self._counts if name.startswith(PEX)]
+        return bool(names) and self._forget_one(max(names, key=self._counts.__getitem__))
+
+    def _believe(self, candidate: _Candidate, source: str, now: float) -> None:
+        """What only a peer named is named by `source` too. It is counted for that from now on, if
+        that is worth more: nobody can make little of an address by naming it first."""
+        if source.startswith(PEX):
+            better = self._referrers.debt(source) < self._referrers.debt(candidate.source)
+        else:
+            better = _rank(source) < _rank(candidate.source)
+        if better and self._counts[source] < self._share(source):
+            self._drop(candidate)
+            candidate.source = source
+            self._keep(candidate)
+
+    def _settle(self, candidate: _Candidate, now: float, *, worked: bool | None = None) -> None:
+        """A dial that somebody's word led to is over, if there was one."""
+        if candidate.referrer is not None:
+            if candidate.worked or candidate.fails:
+                worked = None  # it has been counted
+            rest = self._base(candidate.address)
+            self._referrers.settled(candidate.referrer, now, worked, rest)
+            candidate.referrer = None
 
     def _forget_one(self, source: str) -> bool:
         """Most failures first, then never worked, then tried longest ago. False if all are in use.
@@ -376,7 +457,17 @@ class Candidates:
         return True
 
     def _forget(self, candidate: _Candidate) -> None:
+        self._settle(candidate, float("-inf"))
+        self._drop(candidate)
+
+    def _keep(self, candidate: _Candidate) -> None:
+        self._known[candidate.address] = candidate
+        self._counts[candidate.source] += 1
+        self._hearsay += candidate.is_hearsay
+
+    def _drop(self, candidate: _Candidate) -> None:
         del self._known[candidate.address]
+        self._hearsay -= candidate.is_hearsay
         self._counts[candidate.source] -= 1
         if not self._counts[candidate.source]:
             del self._counts[candidate.source]

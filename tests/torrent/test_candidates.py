@@ -721,3 +721,181 @@ def test_a_new_address_of_ours_gives_a_new_order() -> None:
     left = [far(number << 8) for number in range(40)]
     best = max(left, key=lambda one: priority(moved, one))
     assert subject.take(0.0, [moved]) == best
+
+
+# -- what peers name of others ----------------------------------------------------------------
+
+
+def test_what_peers_name_pushes_out_nothing_else() -> None:
+    subject = candidates(TorrentConfig(max_candidates=20))
+    for number in range(10):
+        subject.add(far(number), "dht", 0.0)
+    for number in range(10, 15):
+        subject.add(far(number), "incoming", 0.0)
+    for number in range(1000):
+        subject.add(far(1000 + number), f"pex {number % 70}", 0.0)
+    assert len(subject) == 20
+    assert all(subject.source(far(number)) for number in range(15))
+    for number in range(15, 20):  # it is the first to go
+        assert subject.add(far(number), "incoming", 0.0)
+    assert not any(map(subject.source, map(far, range(1000, 2000))))
+    assert not subject.add(far(2000), "pex 1", 0.0)
+    assert subject.add(far(20), "magnet", 0.0)
+    assert len(subject) == 20
+
+
+def test_what_peers_name_is_a_part_of_what_is_known_however_many_they_are() -> None:
+    subject = candidates()
+    for number in range(3000):
+        subject.add(far(number), f"pex {number % 100}", 0.0)
+    assert len(subject) == 300
+
+
+def test_half_of_the_dials_are_kept_from_what_peers_name() -> None:
+    subject = candidates(TorrentConfig(max_dialing=16))
+    for number in range(100):
+        subject.add(far(number), f"pex {number}", 0.0)
+    taken = [subject.take(0.0) for _ in range(8)]
+    assert None not in taken
+    assert subject.take(0.0) is None
+    assert subject.next_time(0.0) is None  # not before one of them is over
+    subject.add(FAR, "dht", 0.0)
+    assert subject.take(0.0) == FAR
+    assert taken[0] is not None
+    subject.failed(taken[0], 1.0)
+    assert subject.next_time(1.0) == 1.0
+    assert subject.take(1.0) is not None
+
+
+def dial_in_vain(subject: Candidates, now: float) -> int:
+    """Dial all there is, where nobody is. Returns how many."""
+    count = 0
+    while (address := subject.take(now)) is not None:
+        subject.failed(address, now)
+        count += 1
+    return count
+
+
+def test_who_names_only_inventions_is_tried_ever_more_seldom() -> None:
+    subject, now, dials = candidates(), 0.0, []
+    for minute in range(240):
+        for number in range(50):
+            subject.add(far(minute * 50 + number), "pex liar", now)
+        dials.append(dial_in_vain(subject, now))
+        now += 60.0
+    assert dials[0] == 5
+    assert sum(dials[:10]) < 10
+    assert sum(dials[60:]) <= 13  # one in fifteen minutes
+
+
+def test_who_names_some_that_are_there_is_believed_more() -> None:
+    subject, now = candidates(), 0.0
+    for number in range(40):
+        subject.add(far(number), "pex honest", now)
+    tried = 0
+    while (address := subject.take(now)) is not None:
+        tried += 1
+        if tried % 3 == 0:
+            subject.connected(address, now)
+        else:
+            subject.failed(address, now)
+    assert tried == 40
+
+
+def test_who_had_least_in_vain_comes_first() -> None:
+    subject = candidates()
+    for number in range(3):
+        subject.add(far(number), "pex liar", 0.0)
+    assert dial_in_vain(subject, 0.0) == 3
+    for number in range(40):
+        subject.add(far(100 + number), "pex liar", 1.0)
+        subject.add(far(200 + number), "pex honest", 1.0)
+    for _ in range(20):
+        address = subject.take(1.0)
+        assert address is not None
+        assert subject.source(address) == "pex honest"
+        subject.connected(address, 1.0)
+
+
+def test_a_dial_that_told_nothing_is_held_against_nobody() -> None:
+    subject = candidates()
+    for number in range(40):
+        subject.add(far(number), "pex one", 0.0)
+    for number in range(40):
+        address = subject.take(0.0)
+        assert address is not None
+        match number % 3:
+            case 0:
+                subject.is_ourselves(address)
+            case 1:
+                subject.disconnected(address, 0.0)
+            case _:
+                subject.parted(address, 0.0)
+                subject.ban(address, 0.0)
+
+
+def test_nobody_makes_little_of_an_address_by_naming_it_first() -> None:
+    subject = candidates()
+    for number in range(10):
+        subject.add(far(number), "pex liar", 0.0)
+    assert dial_in_vain(subject, 0.0) == 5
+    left = [number for number in range(10) if far(number) not in tried_of(subject)]
+    one, two, three = map(far, left[:3])
+    assert subject.take(1.0) is None
+    assert not subject.add(one, "dht", 1.0)
+    assert subject.source(one) == "dht"
+    assert subject.take(1.0) == one
+    subject.add(two, "pex honest", 1.0)
+    assert subject.source(two) == "pex honest"
+    assert subject.take(1.0) == two
+    subject.connected(two, 1.0)
+    subject.add(three, "magnet", 1.0)
+    subject.add(three, "pex liar", 1.0)
+    assert subject.source(three) == "magnet"
+    assert subject.take(1.0) == three
+    subject.add(two, "pex liar", 1.0)
+    assert subject.source(two) == "pex honest"
+
+
+def tried_of(subject: Candidates) -> list[Address]:
+    return [one.address for one in subject._known.values() if one.fails]
+
+
+def test_an_address_named_by_the_dht_while_it_is_dialled_is_the_dhts() -> None:
+    subject = candidates()
+    subject.add(FAR, "pex 1", 0.0)
+    assert subject.take(0.0) == FAR
+    subject.add(FAR, "dht", 0.0)
+    subject.failed(FAR, 0.0)
+    assert subject.source(FAR) == "dht"
+    for number in range(5):
+        subject.add(far(number), "pex 1", 0.0)
+    assert dial_in_vain(subject, 0.0) == 4  # it was on the word of that peer that it was dialled
+
+
+def test_what_its_namer_takes_back_is_not_dialled() -> None:
+    subject = candidates()
+    for number in range(3):
+        subject.add(far(number), "pex 1", 0.0)
+    subject.withdraw(far(0), "pex 2")
+    subject.withdraw(far(5), "pex 1")
+    assert subject.source(far(0)) == "pex 1"
+    subject.withdraw(far(0), "pex 1")
+    assert subject.source(far(0)) is None
+    first = subject.take(0.0)
+    assert first is not None
+    subject.withdraw(first, "pex 1")  # it is being dialled
+    assert subject.source(first) == "pex 1"
+    subject.connected(first, 0.0)
+    subject.disconnected(first, 1.0)
+    subject.withdraw(first, "pex 1")  # it has been there
+    assert subject.source(first) == "pex 1"
+
+
+def test_what_only_peers_named_is_not_remembered_over_a_restart() -> None:
+    subject = candidates()
+    subject.add(far(0), "pex 1", 0.0)
+    subject.add(far(1), "dht", 0.0)
+    subject.add(far(2), "pex 1", 0.0)
+    subject.connected(far(2), 0.0)
+    assert subject.dump(0.0)[0] == [far(2), far(1)]
