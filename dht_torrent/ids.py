@@ -65,6 +65,7 @@ class Address(NamedTuple):
 
     @property
     def is_ipv6(self) -> bool:
+        """An IPv6 address; else it is of IPv4."""
         return ":" in self.host
 
     @property

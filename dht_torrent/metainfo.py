@@ -75,9 +75,11 @@ class Metainfo:
 
     @property
     def files(self) -> tuple[File, ...]:
+        """The files in the order of their bytes, pad files included."""
         return self.geometry.files
 
     def piece_hash(self, index: int) -> bytes:
+        """The SHA-1 of a piece, 20 bytes."""
         return self.pieces[20 * index : 20 * index + 20]
 
     def to_torrent(self) -> bytes:

@@ -111,6 +111,23 @@ def test_every_annotation_resolves_at_run_time(exported: str) -> None:
         typing.get_type_hints(thing)
 
 
+@pytest.mark.parametrize("exported", dht_torrent.__all__)
+def test_every_class_and_every_public_member_has_a_docstring(exported: str) -> None:
+    thing = getattr(dht_torrent, exported)
+    if not isinstance(thing, type):
+        return
+    made_up = f"{exported}("  # what a dataclass says of itself where nothing is said
+    assert thing.__doc__
+    assert not thing.__doc__.startswith(made_up)
+    members = {name: value for name, value in vars(thing).items() if not name.startswith("_")}
+    bare = [
+        name
+        for name, value in members.items()
+        if (isinstance(value, property) or inspect.isroutine(value)) and not value.__doc__
+    ]
+    assert bare == []
+
+
 def test_names_are_listed_once_and_come_from_where_the_type_checker_finds_them() -> None:
     checked: dict[str, str] = {}
     for node in ast.walk(tree_of(dht_torrent)):

@@ -81,6 +81,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        """Close the connections to the node, which goes on. Idempotent."""
         self._http.close()
 
     def status(self) -> Json:
@@ -159,12 +160,15 @@ class Client:
         return cast("Json", self._ask("POST", "torrents", body, timeout=patient))
 
     def pause(self, torrent_id: str) -> Json:
+        """See `Torrent.pause`. `torrent_id` is a prefix of the hex id. Raises ControlError."""
         return cast("Json", self._ask("POST", _path(torrent_id, "pause"), {}))
 
     def resume(self, torrent_id: str) -> Json:
+        """See `Torrent.resume`. Raises ControlError."""
         return cast("Json", self._ask("POST", _path(torrent_id, "resume"), {}))
 
     def recheck(self, torrent_id: str) -> Json:
+        """See `Torrent.recheck`. Raises ControlError."""
         return cast("Json", self._ask("POST", _path(torrent_id, "recheck"), {}))
 
     def limit(

@@ -62,10 +62,12 @@ class ImmutableItem:
 
     @property
     def target(self) -> bytes:
+        """Where the DHT has it: the SHA-1 of the bencoded value, 20 bytes."""
         return hashlib.sha1(self.encoded).digest()
 
     @property
     def value(self) -> Value:
+        """What was put, decoded."""
         return bencode.decode(self.encoded)
 
     def fields(self) -> dict[bytes, Value]:
@@ -88,10 +90,12 @@ class MutableItem:
 
     @property
     def target(self) -> bytes:
+        """Where the DHT has it: the SHA-1 of key and salt, 20 bytes."""
         return mutable_target(self.key, self.salt)
 
     @property
     def value(self) -> Value:
+        """What was put, decoded."""
         return bencode.decode(self.encoded)
 
     def fields(self) -> dict[bytes, Value]:
@@ -122,6 +126,7 @@ class SigningKey:
         self.public: bytes = self._key.public_key().public_bytes_raw()
 
     def sign(self, message: bytes) -> bytes:
+        """The Ed25519 signature of `message`, 64 bytes."""
         return self._key.sign(message)
 
 

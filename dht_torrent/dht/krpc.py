@@ -145,10 +145,12 @@ class Reply(NamedTuple):
 
     @property
     def id(self) -> NodeId:
+        """The responder's id, as it claims."""
         return NodeId(cast(bytes, self.body[b"id"]))
 
     @property
     def token(self) -> bytes | None:
+        """Shows in an announce or a put that our address is ours (BEP 5); None if not given."""
         value = self.body.get(b"token")
         return value if isinstance(value, bytes) else None
 

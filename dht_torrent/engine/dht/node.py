@@ -226,6 +226,7 @@ class Dht:
         return encode_state(self.node_id, addresses)
 
     def status(self) -> DhtStatus:
+        """A snapshot of the table, the traffic and what is stored here."""
         now = trio.current_time()
         good, questionable, bad = self._core.table.counts(now)
         traffic = self._core.traffic

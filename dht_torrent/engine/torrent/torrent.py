@@ -31,6 +31,7 @@ class Torrent:
 
     @property
     def info_hash(self) -> InfoHash:
+        """What the torrent is known by: the SHA-1 of its info dict, 20 bytes."""
         return self._core.context.info_hash
 
     @property
@@ -55,6 +56,7 @@ class Torrent:
 
     @property
     def magnet(self) -> Magnet:
+        """The link that others fetch it by; `str` gives its text."""
         return self._core.context.magnet
 
     @property
@@ -64,6 +66,7 @@ class Torrent:
 
     @property
     def name(self) -> str:
+        """Its name, or while that is not known what the magnet link calls it, or its id."""
         return self._core.context.name
 
     @property
@@ -73,10 +76,12 @@ class Torrent:
 
     @property
     def state(self) -> State:
+        """What it does now."""
         return state_of(self._core.stage)
 
     @property
     def error(self) -> str | None:
+        """Why it has stopped, in a line; None unless `state` is `error`."""
         return str(self._core.stage.error) if isinstance(self._core.stage, Failed) else None
 
     @property
