@@ -17,6 +17,9 @@ MAX_COMMENT: Final = 64 * 1024
 """Bytes kept, and written, of a comment, and of who created it."""
 MAX_NODES: Final = 100
 """DHT nodes read from, and written to, one .torrent."""
+MAX_CERTIFICATE: Final = 64 * 1024
+"""Bytes of a certificate with its chain, as PEM, in an info dict or a file; and of a private key.
+"""
 
 MAX_FILES: Final = 100_000
 """Files in one torrent, and so the bound of an index in `so=`."""

@@ -363,6 +363,9 @@ class Config:
     listen: str | Sequence[str] = ("0.0.0.0:6881", "[::]:6881")
     """IP and port for both TCP and UDP; port 0 means any. Two of them, one IPv4 and one IPv6, make
     a node of both DHTs (BEP 32); where the machine has no IPv6, `[::]` is left out."""
+    tls_listen: str | Sequence[str] | None = None
+    """IP and TCP port for the peers of SSL torrents, as for `listen`. None: any port, on the hosts
+    of `listen`, as soon as there is an SSL torrent. Empty: such torrents only dial."""
     state_dir: Path | str | None = None
     """Where contacts and resume records live; None keeps nothing on disk but content."""
     download_dir: Path | str = "."
@@ -404,10 +407,22 @@ class Config:
     def listen_addresses(self) -> list[Address]:
         """`listen`, parsed, IPv4 first. Raises InputError unless it is one address, or one of each
         family."""
-        texts = [self.listen] if isinstance(self.listen, str) else self.listen
-        found = sorted(map(parse_address, texts), key=lambda address: address.is_ipv6)
+        found = _addresses(self.listen)
         if not found:
             raise InputError("at least one address to listen on is needed")
-        if len({address.is_ipv6 for address in found}) < len(found):
-            raise InputError("listen on one IPv4 and one IPv6 address at most")
         return found
+
+    def tls_addresses(self) -> list[Address]:
+        """`tls_listen`, parsed, IPv4 first. Raises InputError unless it is one address of each
+        family at most."""
+        if self.tls_listen is None:
+            return [address._replace(port=0) for address in self.listen_addresses()]
+        return _addresses(self.tls_listen)
+
+
+def _addresses(given: str | Sequence[str]) -> list[Address]:
+    texts = [given] if isinstance(given, str) else given
+    found = sorted(map(parse_address, texts), key=lambda address: address.is_ipv6)
+    if len({address.is_ipv6 for address in found}) < len(found):
+        raise InputError("listen on one IPv4 and one IPv6 address at most")
+    return found

@@ -15,6 +15,7 @@ from dht_torrent import bencode
 from dht_torrent import filenames as names
 from dht_torrent.bencode import Value
 from dht_torrent.bounds import (
+    MAX_CERTIFICATE,
     MAX_COMMENT,
     MAX_FILES,
     MAX_INFO,
@@ -72,6 +73,9 @@ class Metainfo:
     as_written: bool = False
     """Paths are the info dict's own: content that was shared from this disk, under names that a
     download would have replaced. Remember it beside the info dict, for `from_info`."""
+    ssl_cert: bytes | None = None
+    """The root certificate of an SSL torrent, as PEM, not looked into yet: whoever takes part needs
+    a certificate that it signed."""
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -203,6 +207,7 @@ def from_info_dict(
         created_by=created_by,
         creation_date=creation_date,
         as_written=as_written,
+        ssl_cert=_root_certificate(info),
     )
 
 
@@ -303,6 +308,17 @@ def _bytes(where: dict[bytes, Value], key: bytes) -> bytes:
     value = where.get(key)
     if not isinstance(value, bytes):
         raise MetainfoError(f"the info dict has no valid `{key.decode()}`")
+    return value
+
+
+def _root_certificate(info: dict[bytes, Value]) -> bytes | None:
+    """None only where the key is absent: a torrent that was meant for members only must not pass
+    for one that is for everybody."""
+    if b"ssl-cert" not in info:
+        return None
+    value = _bytes(info, b"ssl-cert")
+    if not 0 < len(value) <= MAX_CERTIFICATE:
+        raise MetainfoError(f"`ssl-cert` must have 1 to {MAX_CERTIFICATE} bytes, not {len(value)}")
     return value
 
 

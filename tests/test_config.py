@@ -29,3 +29,11 @@ def test_a_node_listens_on_one_address_of_each_family_at_most(
 def test_other_addresses_are_refused(listen: str | list[str]) -> None:
     with pytest.raises(InputError):
         Config(listen=listen).listen_addresses()
+
+
+def test_ssl_torrents_have_any_port_on_the_same_hosts_unless_told_otherwise() -> None:
+    assert [str(address) for address in Config().tls_addresses()] == ["0.0.0.0:0", "[::]:0"]
+    assert [str(one) for one in Config(tls_listen="1.2.3.4:5").tls_addresses()] == ["1.2.3.4:5"]
+    assert Config(tls_listen=()).tls_addresses() == []
+    with pytest.raises(InputError):
+        Config(tls_listen=["1.2.3.4:5", "1.2.3.4:6"]).tls_addresses()

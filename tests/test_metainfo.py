@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dht_torrent.bencode import Value, encode
-from dht_torrent.bounds import MAX_INFO, MAX_TORRENT, MAX_TOTAL
+from dht_torrent.bounds import MAX_CERTIFICATE, MAX_INFO, MAX_TORRENT, MAX_TOTAL
 from dht_torrent.errors import MetainfoError
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.metainfo import Metainfo, from_info, parse_torrent
@@ -107,6 +107,19 @@ def test_private_is_exactly_1() -> None:
     assert read(single(private=1)).private
     for value in (0, 2, b"1", [1]):
         assert not read(single(private=value)).private
+
+
+def test_the_root_certificate_of_an_ssl_torrent_is_kept_as_written() -> None:
+    assert read(single()).ssl_cert is None
+    info = single() | {b"ssl-cert": b"-----BEGIN"}
+    assert read(info).ssl_cert == b"-----BEGIN"
+    assert read(info | {b"ssl-cert": bytes(MAX_CERTIFICATE)}).ssl_cert == bytes(MAX_CERTIFICATE)
+
+
+@pytest.mark.parametrize("value", [b"", bytes(MAX_CERTIFICATE + 1), 1, [b"x"], {}])
+def test_a_torrent_for_members_never_passes_for_one_for_everybody(value: Value) -> None:
+    with pytest.raises(MetainfoError, match="ssl-cert"):
+        read(single() | {b"ssl-cert": value})
 
 
 def test_the_infohash_is_of_the_bytes_as_written_even_when_unsorted() -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
 from dht_torrent.engine.net.protocols import Listener, Stream
+from dht_torrent.engine.net.tls import receive_hello
 from dht_torrent.engine.torrent.context import NodeContext
-from dht_torrent.engine.torrent.handshake import receive_handshake
+from dht_torrent.engine.torrent.handshake import NewConnection, receive_handshake
 from dht_torrent.engine.torrent.supervisor import Supervisor
-from dht_torrent.errors import PeerProtocolError
+from dht_torrent.errors import HandshakeError, PeerProtocolError
 from dht_torrent.ids import InfoHash
 from dht_torrent.peer.half_open import HalfOpen
 
 logger = logging.getLogger(__name__)
+
+Received = tuple[NewConnection, Supervisor | None]
+"""A handshake, and the torrent it asks for."""
 
 
 class Incoming:
@@ -37,8 +41,9 @@ class Incoming:
         self._half_open = HalfOpen(context.config)
         self._handshakes: dict[int, trio.CancelScope] = {}
 
-    async def accept(self, listener: Listener) -> None:
-        """Take in connections until cancelled."""
+    async def accept(self, listener: Listener, *, tls: bool = False) -> None:
+        """Take in connections until cancelled: plain ones, or those of SSL torrents."""
+        receive = self._receive_secured if tls else self._receive_plain
         while True:
             stream = await listener.accept()
             key = self._context.peer_key()
@@ -46,17 +51,22 @@ class Incoming:
             if yields is not None:
                 self._handshakes.pop(yields).cancel()
             self._handshakes[key] = patience = trio.CancelScope()
-            self._nursery.start_soon(self._receive, stream, key, patience)
+            self._nursery.start_soon(self._receive, stream, receive, key, patience)
 
-    async def _receive(self, stream: Stream, key: int, patience: trio.CancelScope) -> None:
+    async def _receive(
+        self,
+        stream: Stream,
+        receive: Callable[[Stream], Awaitable[Received]],
+        key: int,
+        patience: trio.CancelScope,
+    ) -> None:
         """Hand the connection to the torrent it asks for; close it silently if there is none."""
-        config, taken = self._context.config.peer, False
+        timeout, taken = self._context.config.peer.handshake_timeout, False
         with self._context.faults.confined(f"the incoming handshake of {stream.remote}"):
             try:
                 with patience:
-                    patience.deadline = trio.current_time() + config.handshake_timeout
-                    new = await receive_handshake(stream, config, dht=True)
-                    wanted = self._supervisors.get(new.handshake.info_hash)
+                    patience.deadline = trio.current_time() + timeout
+                    new, wanted = await receive(stream)
                     connections = wanted.core.connections if wanted is not None else None
                     theirs = new.handshake.peer_id
                     is_us = connections is not None and theirs == connections.peer_id
@@ -71,3 +81,28 @@ class Incoming:
                 self._handshakes.pop(key, None)
                 if not taken:
                     stream.close()
+
+    async def _receive_plain(self, stream: Stream) -> Received:
+        """An SSL torrent is not here, for whoever asks without TLS."""
+        new = await receive_handshake(stream, self._context.config.peer, dht=True)
+        return new, self._find(new.handshake.info_hash, ssl=False)
+
+    async def _receive_secured(self, stream: Stream) -> Received:
+        """Nothing is said to those who name no SSL torrent of ours, nor to those who are not
+        members."""
+        named, hello = await receive_hello(stream)
+        wanted = self._find(named, ssl=True)
+        membership = wanted.core.context.membership if wanted is not None else None
+        if wanted is None or membership is None:
+            raise HandshakeError("asks for no SSL torrent that is here")
+        secured = await membership.answer(stream, hello)
+        new = await receive_handshake(secured, self._context.config.peer, dht=True)
+        if new.handshake.info_hash != named:
+            raise HandshakeError("asks for another torrent than its TLS handshake did")
+        if wanted.core.context.membership is not membership:
+            raise HandshakeError("was verified for a session that has ended")
+        return new, wanted
+
+    def _find(self, info_hash: InfoHash, *, ssl: bool) -> Supervisor | None:
+        wanted = self._supervisors.get(info_hash)
+        return wanted if wanted is not None and wanted.core.context.is_ssl is ssl else None

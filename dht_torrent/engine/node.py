@@ -25,14 +25,17 @@ from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.incoming import Incoming
-from dht_torrent.engine.net.ports import listen
-from dht_torrent.engine.net.protocols import Network
+from dht_torrent.engine.net.ports import listen, listen_tcp
+from dht_torrent.engine.net.protocols import Listener, Network
 from dht_torrent.engine.net.sockets import RealNetwork
+from dht_torrent.engine.net.tls import Identity, check_files, read_root
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.state import StateDir
+from dht_torrent.engine.tls_listening import TlsListening
 from dht_torrent.engine.torrent.context import NodeContext, OpenStorage
 from dht_torrent.engine.torrent.disk import Disk
+from dht_torrent.engine.torrent.joining import check_identity, join_torrent
 from dht_torrent.engine.torrent.rate_limits import Limits, NewRate
 from dht_torrent.engine.torrent.sharing import hash_content
 from dht_torrent.engine.torrent.supervisor import Supervisor
@@ -95,6 +98,12 @@ class Node:
         return self.addresses[0]
 
     @property
+    def tls_addresses(self) -> Sequence[Address]:
+        """Where it listens for the peers of SSL torrents: nowhere, as long as there are none and
+        the configuration names no port."""
+        return tuple(self._context.tls_addresses)
+
+    @property
     def node_id(self) -> NodeId:
         """Our id in the DHT of `address`."""
         return self._dht.node_id
@@ -117,25 +126,44 @@ class Node:
         *,
         piece_length: int | None = None,
         private: bool = False,
+        tls_ca: Path | str | None = None,
+        tls_cert: Path | str | None = None,
+        tls_key: Path | str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Torrent:
         """Hash a file or folder and seed it where it is. `progress(bytes_done, bytes_total)` may be
-        called from a worker thread. Raises InputError when it cannot be read or is empty."""
+        called from a worker thread.
+
+        With `tls_ca`, a root certificate (PEM), it is an SSL torrent: exchanged in TLS, with those
+        who have a certificate that this one signed. `tls_cert` and `tls_key` are ours, read again
+        whenever the torrent starts. Raises InputError when anything cannot be read, or is of no
+        use."""
         content = _absolute(path)
+        identity, ssl_cert = _identity(tls_cert, tls_key), None
+        if (tls_ca is None) is not (identity is None):
+            raise InputError("an SSL torrent needs all three: tls_ca, tls_cert and tls_key")
+        if tls_ca is not None and identity is not None:
+            ssl_cert = await self._context.disk.run(read_root, _absolute(tls_ca))
+            # Before hours of hashing; most names are what the torrent's will be.
+            name = content.name if content.name not in ("", "..") else None
+            await self._context.disk.run(check_files, identity, ssl_cert, name)
         metainfo, hashed = await hash_content(
             self._context.disk,
             self._context.open_storage,
             content,
             piece_length=piece_length,
             private=private,
+            ssl_cert=ssl_cert,
             progress=progress,
             relief=self._context.descriptors.relieve,
         )
+        if identity is not None:
+            await self._context.disk.run(check_files, identity, ssl_cert, metainfo.name)
         await self._registry.refuse_unfinished(content, metainfo.info_hash)
         present = self.torrents.get(metainfo.info_hash)
         if present is not None:
             commands = self._registry.supervisors[metainfo.info_hash].commands
-            await commands.share_from(content, metainfo, hashed)
+            await commands.share_from(content, metainfo, hashed, identity)
             return present
         return await self._registry.add(
             Supervisor(
@@ -145,6 +173,7 @@ class Node:
                 metainfo=metainfo,
                 shared=True,
                 hashed=hashed,
+                identity=identity,
             )
         )
 
@@ -157,6 +186,8 @@ class Node:
         sequential: bool = False,
         paused: bool = False,
         overwrite: bool = False,
+        tls_cert: Path | str | None = None,
+        tls_key: Path | str | None = None,
     ) -> Torrent:
         """Fetch a torrent, given a magnet link, an infohash, or a .torrent file (see `given`).
 
@@ -166,6 +197,9 @@ class Node:
         `overwrite` insists. Of a torrent that is here already, whatever is new takes effect, or is
         refused.
 
+        An SSL torrent needs our certificate and its private key (PEM files, read again whenever the
+        torrent starts), a magnet link of one too: who has it speaks to nobody without.
+
         Returns at once; `await torrent.completed()` waits. Raises InputError (MagnetError,
         MetainfoError) when `source` cannot be used."""
         magnet, metainfo = await self._understand(source)
@@ -173,7 +207,13 @@ class Node:
         folder = _absolute(output if output is not None else self.config.download_dir)
         if metainfo is not None:
             check_selection(select, metainfo)
+        identity = _identity(tls_cert, tls_key)
         present = self.torrents.get(magnet.info_hash)
+        if present is None:
+            check_identity(metainfo, identity)
+        if identity is not None:
+            known = metainfo or (present.metainfo if present is not None else None)
+            await self._context.disk.run(join_torrent, identity, magnet.info_hash, known)
         if present is not None:
             await self._registry.supervisors[magnet.info_hash].commands.renew(
                 magnet,
@@ -183,6 +223,7 @@ class Node:
                 sequential=sequential,
                 paused=paused,
                 overwrite=overwrite,
+                identity=identity,
             )
             return present
         supervisor = Supervisor(
@@ -194,6 +235,7 @@ class Node:
             sequential=sequential,
             paused=paused,
             overwrite=overwrite,
+            identity=identity,
         )
         return await self._registry.add(supervisor)
 
@@ -259,6 +301,7 @@ class Node:
             dht6=more[0] if more else None,
             faults=self.faults.count,
             last_fault=self.faults.last,
+            tls_listen=tuple(map(str, self.tls_addresses)),
         )
 
     def _unsaved(self) -> list[str]:
@@ -267,6 +310,14 @@ class Node:
         if self._saving.failed is not None:
             told.append(f"the DHT's contacts cannot be saved: {self._saving.failed}")
         return told
+
+
+def _identity(certificate: Path | str | None, key: Path | str | None) -> Identity | None:
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise InputError("a certificate and its private key go together: tls_cert and tls_key")
+    return Identity(_absolute(certificate), _absolute(key))
 
 
 def _absolute(path: Path | str) -> Path:
@@ -298,6 +349,7 @@ async def open_node(
     limits = Limits()
     limits.set(config.limit_up, config.limit_down)
     wanted = config.listen_addresses()
+    secured = config.tls_addresses()
     disk = Disk(config.disk)
     faults = Faults(fail_fast=config.fail_fast)
     state: StateDir | None = None
@@ -322,6 +374,9 @@ async def open_node(
                 saved[bind.is_ipv6], more = await disk.run(state.load_dht, bind.is_ipv6)
                 warnings += more
         pairs = await listen(network, wanted, opened)
+        early: list[Listener] = []
+        if config.tls_listen is not None:
+            early = await listen_tcp(network, secured, opened)
         dhts = [
             Dht(
                 network,
@@ -356,6 +411,8 @@ async def open_node(
         async with trio.open_nursery() as nursery:
             registry = Registry(context, nursery)
             incoming = Incoming(context, registry.supervisors, nursery)
+            tls = TlsListening(context, incoming, nursery, opened)
+            context.open_tls = tls.open
             saving = DhtSaving(context)
             node = Node(context, registry, incoming, saving, warnings)
             if config.dht.unlimited:
@@ -371,6 +428,8 @@ async def open_node(
             nursery.start_soon(faults.keep, "trimming buffers", partial(trim_buffers, context))
             nursery.start_soon(faults.keep, "the limits", limits.run)
             nursery.start_soon(faults.watch)
+            if config.tls_listen is not None:
+                tls.accept(early)
             await registry.restore(records)
             try:
                 yield node

@@ -58,7 +58,9 @@ class Registry:
 
     async def add(self, supervisor: Supervisor) -> Torrent:
         """Run a torrent, which must not be here yet. Returns when its record was written, or
-        `RECORD_PATIENCE` has passed."""
+        `RECORD_PATIENCE` has passed. Raises InputError if an SSL torrent has nowhere to listen."""
+        if supervisor.core.context.identity is not None:
+            await self._context.open_tls()
         torrent = Torrent(supervisor)
         scope, ended = trio.CancelScope(), trio.Event()
 
@@ -144,7 +146,10 @@ class Registry:
         for one in restored:
             one.core.place.hold()
         for one in restored:
-            await self.add(one)
+            try:
+                await self.add(one)
+            except InputError as error:
+                self.warnings.append(f"{one.core.name}: {error}")
 
     async def _restored(self, record: Resume) -> list[Supervisor]:
         """The torrent of this record, or nothing but a warning."""

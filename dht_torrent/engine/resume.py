@@ -88,6 +88,10 @@ class Resume:
     """Where the file system of a download is mounted."""
     overwrite: bool = False
     """The user insisted, and it has not come to that yet."""
+    tls_cert: Path | None = None
+    """Of an SSL torrent: where our certificate lies ..."""
+    tls_key: Path | None = None
+    """... and its private key. What is in them is not remembered."""
 
     def encode(self) -> bytes:
         """The payload of a record; `decode_resume` is the inverse."""
@@ -132,6 +136,9 @@ class Resume:
             fields[b"mount"] = os.fsencode(self.mount)
         if self.overwrite:
             fields[b"overwrite"] = 1
+        if self.tls_cert is not None and self.tls_key is not None:
+            fields[b"tls_cert"] = os.fsencode(self.tls_cert)
+            fields[b"tls_key"] = os.fsencode(self.tls_key)
         return bencode.encode(fields)
 
 
@@ -172,6 +179,8 @@ def decode_resume(payload: bytes) -> Resume:
             filled=fields.maybe(b"filled", lambda key: fields.string(key, _MAX_MADE)) or b"",
             mount=fields.maybe(b"mount", lambda key: os.fsdecode(fields.string(key, 4096))),
             overwrite=fields.maybe(b"overwrite", fields.integer) == 1,
+            tls_cert=fields.maybe(b"tls_cert", fields.path),
+            tls_key=fields.maybe(b"tls_key", fields.path),
         )
     except (BencodeError, ValueError) as exc:  # UnicodeDecodeError is a ValueError
         raise StorageError(f"not a resume record: {exc}") from exc

@@ -138,3 +138,5 @@ class NodeStatus:
     """Bugs of ours that ended a connection, a torrent or a request since the start ..."""
     last_fault: str | None = None
     """... and the last of them in a line; the log has the tracebacks."""
+    tls_listen: tuple[str, ...] = ()
+    """Where we listen for the peers of SSL torrents: nowhere, or once in each family."""

@@ -40,6 +40,7 @@ def make(
     *,
     piece_length: int | None = None,
     private: bool = False,
+    ssl_cert: bytes | None = None,
     nodes: Sequence[HostPort] = (),
     comment: str | None = None,
     created_by: str | None = None,
@@ -50,6 +51,8 @@ def make(
     relief: Relief = no_relief,
 ) -> Metainfo:
     """Reads and hashes the file or folder at `path`, on all cores. Blocking: run it in a thread.
+
+    `ssl_cert` is the root certificate, as PEM, that makes it an SSL torrent.
 
     The info dict is the one libtorrent writes with `v1_only` for the files in this order (see
     `hashing.list_sources`). `progress` gets bytes done and bytes in all, from worker threads but
@@ -81,6 +84,8 @@ def make(
         info |= _file_entry(sources[0])
     if private:
         info[b"private"] = 1
+    if ssl_cert is not None:
+        info[b"ssl-cert"] = ssl_cert
     # All that could be wrong is found now: hashing may take hours.
     geometry = geometry_of(info, as_written=True)
     check_size(info, geometry)

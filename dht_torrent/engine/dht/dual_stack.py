@@ -98,13 +98,21 @@ class DualStack:
     # -- peers ----------------------------------------------------------------------------------
 
     async def find_peers(
-        self, info_hash: InfoHash, *, announce: bool = False, seed: bool = False, on_peers: OnPeers
+        self,
+        info_hash: InfoHash,
+        *,
+        announce: bool = False,
+        port_of: Callable[[Address], int | None] | None = None,
+        seed: bool = False,
+        on_peers: OnPeers,
     ) -> PeerLookup:
         """As `Announces.find_peers`, of both families; `announce` tells each network the port we
-        listen on there."""
+        listen on there, or what `port_of` says of our address there: None is not announced."""
 
         async def one(dht: Dht) -> PeerLookup:
-            port = dht.address.port if announce else None
+            port = None
+            if announce:
+                port = port_of(dht.address) if port_of is not None else dht.address.port
             return await dht.announces.find_peers(
                 info_hash, announce_port=port, seed=seed, on_peers=on_peers
             )

@@ -45,6 +45,23 @@ async def listen(
     return pairs
 
 
+async def listen_tcp(
+    network: Network, wanted: Sequence[Address], opened: ExitStack
+) -> list[Listener]:
+    """The same without UDP, for TLS."""
+    listeners: list[Listener] = []
+    for bind in wanted:
+        try:
+            listener = await network.listen(bind)
+        except OSError as error:
+            if listeners and bind.host == "::" and error.errno in _NO_IPV6:
+                continue
+            raise InputError(f"cannot listen on {bind}: {_reason(error)}") from error
+        opened.callback(listener.close)
+        listeners.append(listener)
+    return listeners
+
+
 async def _bind(
     network: Network, bind: Address, pairs: Sequence[tuple[Listener, DatagramSocket]]
 ) -> tuple[Listener, DatagramSocket]:

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import trio
 
+from dht_torrent.engine.net.tls import Identity
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.core import TorrentCore
+from dht_torrent.engine.torrent.joining import check_identity
 from dht_torrent.engine.torrent.place import Move
 from dht_torrent.engine.torrent.rate_limits import NewRate
 from dht_torrent.engine.torrent.record import ResumeRecord
@@ -75,6 +77,7 @@ class Commands:
         sequential: bool,
         paused: bool,
         overwrite: bool,
+        identity: Identity | None = None,
     ) -> None:
         """It was given once more, as to `Node.get`. Whatever is new takes effect; InputError, or
         StorageError where a file that is wanted now is somebody else's, says what cannot, and then
@@ -83,9 +86,12 @@ class Commands:
         known = core.metainfo or metainfo
         if known is not None:
             check_selection(select, known)
+        check_identity(known, identity or core.context.identity)
         moves = folder is not None and await self._can_move(folder)
         if overwrite and core.place.shared:
             raise InputError(f"{core.name} is shared in place and never written to")
+        if identity is not None:
+            await core.node.open_tls()
         await self._want(select, known, overwrite=overwrite)
         core.add_peers(magnet.peers)
         core.context.magnet = core.context.magnet.with_hints(magnet)
@@ -99,6 +105,8 @@ class Commands:
             await self._move_to(Move(folder, shared=False))
         if metainfo is not None:
             core.learn(metainfo)
+        if identity is not None:
+            self._identify(identity)
         self._record.changed()
         if paused:
             await self.pause()
@@ -107,7 +115,9 @@ class Commands:
         await core.look()  # "it is here" is not said of files that have gone meanwhile
         await self._record.save()
 
-    async def share_from(self, path: Path, metainfo: Metainfo, hashed: Hashed) -> None:
+    async def share_from(
+        self, path: Path, metainfo: Metainfo, hashed: Hashed, identity: Identity | None = None
+    ) -> None:
         """All of it lies at `path`, and was just hashed: serve it from there. Raises InputError
         when it is served from elsewhere already."""
         core = self._core
@@ -115,14 +125,26 @@ class Commands:
         failed = isinstance(core.stage, Failed)
         if here is not None and await core.node.disk.run(_same, here, path):
             if core.is_complete and not failed:
+                if identity is not None:
+                    self._identify(identity)
+                    await self._record.save()
                 return
         elif core.finished.is_set() and not failed:
             raise InputError(f"{core.name} is here already, at {here}")
         core.learn(metainfo)
+        if identity is not None:
+            self._identify(identity)
         core.select = None
         await self._move_to(Move(path, shared=True, hashed=hashed))
         await self.resume()
         await self._record.save()
+
+    def _identify(self, identity: Identity) -> None:
+        """Use this certificate, or what lies under the same names by now, from the next session on,
+        which begins at once."""
+        self._core.context.identity = identity
+        self._record.changed()
+        self._core.attempt.cancel()
 
     async def _can_move(self, folder: Path) -> bool:
         """Is that another place than it has? Raises InputError when it cannot go there any more."""

@@ -200,6 +200,7 @@ class Connections:
                     with trio.fail_after(config.connect_timeout):
                         stream = await node.network.connect(address)
                     with trio.fail_after(config.handshake_timeout):
+                        stream = await self._secured(stream)
                         new = await shake_hands(
                             stream,
                             self._info_hash,
@@ -220,6 +221,14 @@ class Connections:
         if new is not None:
             source = self.candidates.source(address) or "dht"
             await self._exchange(new, source, incoming=False)
+
+    async def _secured(self, stream: Stream) -> Stream:
+        """As a member, in an SSL torrent. Raises OSError or PeerProtocolError."""
+        if not self._torrent.is_ssl:
+            return stream
+        membership = self._torrent.membership
+        assert membership is not None  # or there would be no session
+        return await membership.dial(stream)
 
     # -- incoming -------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from dht_torrent.config import Config
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.net.protocols import Network
+from dht_torrent.engine.net.tls import Identity, Membership
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.torrent.disk import Disk
 from dht_torrent.engine.torrent.rate_limits import Limits
@@ -65,6 +66,8 @@ class NodeContext:
     limits: Limits = field(default_factory=Limits)
     own_addresses: set[Address] = field(default_factory=set)
     """Where we reached ourselves: never dialled again."""
+    tls_addresses: list[Address] = field(default_factory=list)
+    """Where we listen for the peers of SSL torrents: nowhere, or once in each family."""
     lookups: Queue = field(init=False)
     """Turns at looking for peers again."""
     room: NodeRoom = field(init=False)
@@ -73,6 +76,8 @@ class NodeContext:
     """Which torrent has which files."""
     remove: Callable[[InfoHash, bool], Awaitable[Removal]] = field(init=False)
     """Stops and forgets a torrent; the flag says whether its files go too."""
+    open_tls: Callable[[], Awaitable[None]] = field(init=False)
+    """Listens for the peers of SSL torrents from now on. Raises InputError."""
     _next_dial: float = 0.0
     _last_key: int = 0
     _dials: trio.CapacityLimiter = field(init=False)
@@ -117,6 +122,10 @@ class TorrentContext:
     magnet: Magnet
     metainfo: Metainfo | None = None
     """None until it came from peers, or was given."""
+    identity: Identity | None = None
+    """Our certificate, if this is an SSL torrent."""
+    membership: Membership | None = None
+    """What was made of it for the session that runs."""
 
     @property
     def info_hash(self) -> InfoHash:
@@ -132,3 +141,23 @@ class TorrentContext:
     def is_private(self) -> bool:
         """It is known to be private: none of its peers comes from, or goes to, others (BEP 27)."""
         return self.metainfo is not None and self.metainfo.private
+
+    @property
+    def is_ssl(self) -> bool:
+        """It is for members only: none of it is said on a connection without TLS."""
+        return self.identity is not None or (
+            self.metainfo is not None and self.metainfo.ssl_cert is not None
+        )
+
+    def port(self, family_of: Address) -> int | None:
+        """Where those in the family of this address may connect to us for this torrent. None:
+        nowhere. The one answer for all who tell others, so that nobody is told the port for plain
+        connections of an SSL torrent."""
+        if not self.is_ssl:
+            return self.node.dht.port(family_of)
+        if self.metainfo is None:  # nor is the root certificate known: we answer nobody
+            return None
+        for address in self.node.tls_addresses:
+            if address.is_ipv6 == family_of.is_ipv6:
+                return address.port
+        return None

@@ -61,6 +61,8 @@ class TorrentCore:
         """Set at the next change of stage, or at the end; there is a new one from then on."""
         self.finished = trio.Event()
         """All that is wanted is here; there is a new one when that is so no longer."""
+        self.learned: Metainfo | None = None
+        """Metadata that the next session begins with: see `learn`."""
         self.gone = False
         self.attempt = trio.CancelScope()
         """Around what runs now, a session or a rest: cancelled to decide anew what comes next."""
@@ -142,12 +144,28 @@ class TorrentCore:
     # -- what comes from elsewhere --------------------------------------------------------------
 
     def learn(self, metainfo: Metainfo) -> None:
-        """The metadata is known, from elsewhere than peers."""
+        """The metadata is known now.
+
+        If it is an SSL torrent's, the present session ends: its connections are with who knows
+        whom, as their certificates could not be verified. The next one knows the metadata from its
+        beginning, and no stranger is ever told of it."""
         if self.context.metainfo is not None:
+            return
+        if metainfo.ssl_cert is not None or self.context.is_ssl:
+            self.learned = metainfo
+            self.attempt.cancel()
             return
         self.context.metainfo = metainfo
         if isinstance(self.stage, FetchingInfo):
             self.learning.cancel()
+
+    def adopt(self) -> bool:
+        """What was learned since the last session is known from now on. False: nothing was."""
+        learned, self.learned = self.learned, None
+        if learned is None or self.context.metainfo is not None:
+            return False
+        self.context.metainfo = learned
+        return True
 
     def add_peers(self, peers: Sequence[HostPort]) -> None:
         """Peers named by the user. Names are not resolved: a link must not make us ask somebody's

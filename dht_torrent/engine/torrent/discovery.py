@@ -61,6 +61,7 @@ class Discovery:
                 found = await self._dht.find_peers(
                     self._info_hash,
                     announce=True,
+                    port_of=self._torrent.port,
                     seed=self._connections.complete,
                     on_peers=lambda addresses: connections.found(addresses, "dht"),
                 )

@@ -108,7 +108,7 @@ class Extensions:
             ExtensionHandshake(
                 extensions=offer,
                 client=node.client,
-                port=node.dht.port(peer.address),
+                port=self._torrent.port(peer.address),
                 request_queue=node.config.peer.max_asked,
                 metadata_size=len(metainfo.info) if metainfo else None,
                 upload_only=self._swarm is not None and self._swarm.picker.done,

@@ -12,10 +12,11 @@ import trio
 
 from dht_torrent.engine.torrent.connections import their_fault
 from dht_torrent.engine.torrent.core import TorrentCore
+from dht_torrent.engine.torrent.joining import check_identity, join_torrent
 from dht_torrent.engine.torrent.record import ResumeRecord
 from dht_torrent.engine.torrent.stages import Active, Checking
 from dht_torrent.engine.torrent.swarm import Swarm
-from dht_torrent.errors import MetainfoError, StorageError
+from dht_torrent.errors import InputError, MetainfoError, StorageError
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.torrent.selection import check_selection, wanted_empty, wanted_pieces
 
@@ -35,6 +36,11 @@ class Session:
         core = self._core
         swarm: Swarm | None = None
         try:
+            await self._join()
+        except (StorageError, MetainfoError) as error:
+            core.fail(error)
+            return
+        try:
             async with trio.open_nursery() as nursery:
                 # Peers first: who is connected while the info is fetched stays for the exchange.
                 nursery.start_soon(core.connections.run)
@@ -53,6 +59,23 @@ class Session:
             if swarm is not None:
                 swarm.release()
 
+    async def _join(self) -> None:
+        """In an SSL torrent, make ready what proves that we are a member. Raises StorageError
+        or MetainfoError where that is not to be had."""
+        context = self._core.context
+        if self._core.adopt():
+            self._record.changed()
+        context.membership = None
+        check_identity(context.metainfo, context.identity)
+        if context.identity is None:
+            return
+        try:
+            context.membership = await self._node.disk.run(
+                join_torrent, context.identity, context.info_hash, context.metainfo
+            )
+        except InputError as error:
+            raise StorageError(str(error)) from None
+
     async def _metadata(self) -> Metainfo:
         """Known already, fetched from peers, or given meanwhile."""
         core = self._core
@@ -61,7 +84,9 @@ class Session:
             core.enter(fetching)
             core.connections.wake()
             with trio.CancelScope() as core.learning:
-                core.context.metainfo = await fetching.fetch.run()
+                core.learn(await fetching.fetch.run())
+            if core.metainfo is None:
+                await trio.sleep_forever()  # this session is over: see `learn`
             assert core.metainfo is not None
             self._record.changed()
             await self._record.write()

@@ -36,6 +36,7 @@ async def hash_content(
     *,
     piece_length: int | None = None,
     private: bool = False,
+    ssl_cert: bytes | None = None,
     progress: Callable[[int, int], None] | None = None,
     relief: Relief = no_relief,
 ) -> tuple[Metainfo, Hashed]:
@@ -51,6 +52,7 @@ async def hash_content(
             content,
             piece_length=piece_length,
             private=private,
+            ssl_cert=ssl_cert,
             progress=progress,
             cancelled=lambda: cancelled,
             relief=relief,

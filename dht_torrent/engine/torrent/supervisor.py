@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from dht_torrent.engine.net.tls import Identity
 from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.torrent.commands import Commands
 from dht_torrent.engine.torrent.context import NodeContext, TorrentContext
@@ -49,9 +50,13 @@ class Supervisor:
         sequential: bool = False,
         paused: bool = False,
         overwrite: bool = False,
+        identity: Identity | None = None,
     ) -> None:
-        """As for `ContentPlace`. `resume` is the record of an earlier run."""
-        context = TorrentContext(node, magnet, metainfo)
+        """As for `ContentPlace`. `resume` is the record of an earlier run, and `identity` our
+        certificate for an SSL torrent."""
+        if resume and resume.tls_cert is not None and resume.tls_key is not None:
+            identity = Identity(resume.tls_cert, resume.tls_key)
+        context = TorrentContext(node, magnet, metainfo, identity)
         place = ContentPlace(
             node,
             root,
