@@ -27,6 +27,7 @@ from dht_torrent.cli.node import (
     node_options,
     run_node,
     running_node_if_any,
+    tls_options,
 )
 from dht_torrent.cli.sources import facts_of, write_file
 from dht_torrent.errors import ControlError, DhtTorrentError, InputError
@@ -41,13 +42,17 @@ STOPPED_EARLY = "the node was stopped before the download was complete"
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "dht"])
+        return sorted([*super().list_commands(ctx), "dht", "tls-ca"])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "dht":  # a module of its own, imported when it is meant
             from dht_torrent.cli.dht import dht
 
             return dht
+        if cmd_name == "tls-ca":
+            from dht_torrent.cli.authority import tls_ca
+
+            return tls_ca
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -77,6 +82,8 @@ def cli(ctx: click.Context) -> None:
         import trio
 
         more = "".join(f" listen6={address}" for address in node.addresses[1:])
+        for name, address in zip(("tls", "tls6"), node.tls_addresses, strict=False):
+            more += f" {name}={address}"
         click.echo(f"ready listen={node.address} control={control} id={node.node_id.hex()}{more}")
         sys.stdout.flush()
         await trio.sleep_forever()
@@ -94,18 +101,30 @@ def cli(ctx: click.Context) -> None:
 @click.option(
     "--private", is_flag=True, help="Make it private: peers from the DHT are not used (BEP 27)."
 )
+@tls_options(ca=True)
 @node_options
 def share(
-    ctx: click.Context, path: str, torrent_out: str | None, piece_length: int | None, private: bool
+    ctx: click.Context,
+    path: str,
+    torrent_out: str | None,
+    piece_length: int | None,
+    private: bool,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
 ) -> None:
     """Seed PATH in place and print its magnet link."""
     content = Path(path).absolute()
     content.stat()
+    tls = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
+    given = [name for name, path in tls.items() if path is not None]
+    if given and len(given) < len(tls):
+        raise InputError("an SSL torrent needs --tls-ca, --tls-cert and --tls-key")
     rates = Options.of(ctx).rates()
     client = running_node_if_any(ctx)
     if client is not None:
         with client, view.hashing(path):
-            torrent = client.share(content, piece_length=piece_length, private=private)
+            torrent = client.share(content, piece_length=piece_length, private=private, **tls)
             if rates:
                 client.limit(torrent["id"], **rates)  # the node's own are not ours to change
             if torrent_out is not None:
@@ -119,7 +138,7 @@ def share(
 
         with view.hashing(path) as progress:
             shared = await node.share(
-                content, piece_length=piece_length, private=private, progress=progress
+                content, piece_length=piece_length, private=private, progress=progress, **tls
             )
         if torrent_out is not None and shared.metainfo is not None:
             write_file(torrent_out, shared.metainfo.to_torrent())
@@ -141,6 +160,7 @@ def share(
 @click.option(
     "--seed", is_flag=True, help="Without a running node: seed afterwards until interrupted."
 )
+@tls_options(ca=False)
 @node_options
 def get(
     ctx: click.Context,
@@ -151,11 +171,15 @@ def get(
     overwrite: bool,
     no_wait: bool,
     seed: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
 ) -> None:
     """Download a torrent; ends when everything is verified on disk."""
     from dht_torrent.given import TorrentFile, read
 
     wanted = read(source)
+    if (tls_cert is None) is not (tls_key is None):
+        raise InputError("--tls-cert and --tls-key go together")
     rates = Options.of(ctx).rates()
     ranges = None
     if select is not None:
@@ -172,6 +196,8 @@ def get(
                 select=select,
                 sequential=sequential,
                 overwrite=overwrite,
+                tls_cert=tls_cert,
+                tls_key=tls_key,
             )
             if rates:
                 client.limit(torrent["id"], **rates)  # the node's own are not ours to change
@@ -195,6 +221,8 @@ def get(
             select=ranges,
             sequential=sequential,
             overwrite=overwrite,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
         )
         view.warn(dataclasses.asdict(download.summary()))
 
@@ -254,17 +282,29 @@ def _wait(client: Client, torrent_id: str) -> Mapping[str, Any]:
     "--private", is_flag=True, help="Make it private: peers from the DHT are not used (BEP 27)."
 )
 @click.option("--comment", metavar="TEXT")
+@click.option("--tls-ca", metavar="FILE.pem", help="Make it an SSL torrent with this root.")
 def create(
-    path: str, output: str, piece_length: int | None, private: bool, comment: str | None
+    path: str,
+    output: str,
+    piece_length: int | None,
+    private: bool,
+    comment: str | None,
+    tls_ca: str | None,
 ) -> None:
     """Write a .torrent for PATH, and print its magnet link. Needs no node."""
     from dht_torrent.engine.create import make
 
+    ssl_cert = None
+    if tls_ca is not None:
+        from dht_torrent.engine.net.tls import read_root
+
+        ssl_cert = read_root(Path(tls_ca))
     with view.hashing(path) as progress:
         metainfo = make(
             Path(path),
             piece_length=piece_length,
             private=private,
+            ssl_cert=ssl_cert,
             comment=comment,
             progress=progress,
         )

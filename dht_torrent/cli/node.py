@@ -34,6 +34,7 @@ class Options:
 
     bootstrap: tuple[str, ...] | None = None
     listen: tuple[str, ...] | None = None
+    tls_listen: tuple[str, ...] | None = None
     state_dir: Path
     download_dir: Path | None = None
     control: str | None = None
@@ -78,6 +79,8 @@ class Options:
             options["dht"] = DhtConfig(unlimited=True)
         if self.listen is not None:
             options["listen"] = self.listen
+        if self.tls_listen is not None:
+            options["tls_listen"] = () if self.tls_listen == ("none",) else self.tls_listen
         config = Config(
             state_dir=self.state_dir,
             download_dir=Path(download_dir).absolute(),
@@ -85,6 +88,7 @@ class Options:
         )
         config.bootstrap_points()
         config.listen_addresses()
+        config.tls_addresses()
         return config
 
     def rates(self) -> dict[str, int | None]:
@@ -159,6 +163,12 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="For peers, TCP and UDP; port 0 means any. Twice: IPv4 and IPv6, the default.",
         ),
         _option(
+            "--tls-listen",
+            metavar="ADDR:PORT",
+            multiple=True,
+            help="For peers of SSL torrents; by default any port, once there is one; or 'none'.",
+        ),
+        _option(
             "--bootstrap",
             metavar="HOST:PORT",
             multiple=True,
@@ -167,6 +177,27 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return which_node(command)
+
+
+def tls_options(*, ca: bool) -> Callable[[Command], Command]:
+    """Those of an SSL torrent, which a command gets as absolute paths."""
+
+    def absolute(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+        return Path(value).absolute() if value is not None else None
+
+    whose = {
+        "--tls-key": "The private key of that certificate.",
+        "--tls-cert": "Our certificate, for an SSL torrent.",
+    }
+    if ca:
+        whose["--tls-ca"] = "Make it an SSL torrent, for those whose certificate this one signed."
+
+    def wrapped(command: Command) -> Command:
+        for name, text in whose.items():
+            command = click.option(name, metavar="FILE.pem", help=text, callback=absolute)(command)
+        return command
+
+    return wrapped
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")

@@ -28,6 +28,7 @@ def _file_facts(metainfo: Metainfo) -> dict[str, Any]:
         "piece_length": geometry.piece_length,
         "pieces": geometry.piece_count,
         "private": metainfo.private,
+        "ssl": metainfo.ssl_cert is not None,
         "comment": metainfo.comment,
         "created_by": metainfo.created_by,
         "creation_date": metainfo.creation_date,

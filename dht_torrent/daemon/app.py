@@ -250,12 +250,13 @@ class _Order:
         body = check_types(body, self._KEYS)
         if sum(key in body for key in ("source", "torrent", "share")) != 1:
             raise InputError("give exactly one of source, torrent and share")
-        for key in ("share", "output"):
+        for key in ("share", "output", *self._TLS):
             if key in body:
                 absolute_path(body[key], key)
         self._body = body
         self._select = parse_ranges(body["select"]) if "select" in body else None
 
+    _TLS = ("tls_ca", "tls_cert", "tls_key")
     _KEYS: Mapping[str, type] = {
         "source": str,
         "torrent": str,
@@ -267,16 +268,21 @@ class _Order:
         "overwrite": bool,
         "piece_length": int,
         "private": bool,
+        **dict.fromkeys(_TLS, str),
     }
 
     async def carry_out(self, node: Node) -> Torrent:
         body = self._body
+        tls = {key: body[key] for key in self._TLS if key in body}
         if "share" in body:
             return await node.share(
                 Path(body["share"]),
                 piece_length=body.get("piece_length"),
                 private=body.get("private", False),
+                **tls,
             )
+        if "tls_ca" in tls:
+            raise InputError("tls_ca goes with share only: a torrent has its root certificate")
         return await node.get(
             await self._source(),
             output=body.get("output"),
@@ -284,6 +290,7 @@ class _Order:
             sequential=body.get("sequential", False),
             paused=body.get("paused", False),
             overwrite=body.get("overwrite", False),
+            **tls,
         )
 
     async def _source(self) -> Magnet | Metainfo:

@@ -135,11 +135,14 @@ class Client:
         sequential: bool = False,
         paused: bool = False,
         overwrite: bool = False,
+        tls_cert: Path | None = None,
+        tls_key: Path | None = None,
     ) -> Json:
         """Add a download by magnet link or infohash (str) or by the bytes of a .torrent.
 
         `output` must be absolute; `select` is file indices as `0,2-3`; `overwrite` replaces files
-        that lie there and hold something else. Returns its Summary.
+        that lie there and hold something else. `tls_cert` and `tls_key` are for an SSL torrent, and
+        absolute. Returns its Summary.
         """
         body: Json = {"sequential": sequential, "paused": paused, "overwrite": overwrite}
         if isinstance(source, str):
@@ -150,12 +153,24 @@ class Client:
             body["output"] = str(output)
         if select is not None:
             body["select"] = select
+        body |= _paths(tls_cert=tls_cert, tls_key=tls_key)
         return cast("Json", self._ask("POST", "torrents", body))
 
-    def share(self, path: Path, *, piece_length: int | None = None, private: bool = False) -> Json:
-        """Seed `path` (absolute) in place. Returns its Summary once it is hashed: that may take
+    def share(
+        self,
+        path: Path,
+        *,
+        piece_length: int | None = None,
+        private: bool = False,
+        tls_ca: Path | None = None,
+        tls_cert: Path | None = None,
+        tls_key: Path | None = None,
+    ) -> Json:
+        """Seed `path` (absolute) in place, as an SSL torrent if the last three, absolute too, are
+        given. Returns its Summary once it is hashed: that may take
         minutes, so there is no time limit on the answer."""
         body: Json = {"share": str(path), "piece_length": piece_length, "private": private}
+        body |= _paths(tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key)
         patient = httpx.Timeout(TIMEOUT, read=None)
         return cast("Json", self._ask("POST", "torrents", body, timeout=patient))
 
@@ -305,6 +320,10 @@ def _failure(response: httpx.Response) -> InputError | ControlError:
     if response.status_code in (400, 404, 413):
         return InputError(text)
     return ControlError(text)
+
+
+def _paths(**paths: Path | None) -> Json:
+    return {name: str(path) for name, path in paths.items() if path is not None}
 
 
 def _path(torrent_id: str, part: str = "") -> str:

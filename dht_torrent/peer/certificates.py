@@ -173,12 +173,22 @@ def make_authority(now: datetime.datetime, days: int) -> Issued:
     return _issued(builder.sign(key, hashes.SHA256()), key)
 
 
+def check_name(torrent: str) -> None:
+    """That a certificate has room for this name. Raises InputError."""
+    if not torrent or (len(torrent) > _MAX_COMMON_NAME and not torrent.isascii()):
+        raise InputError(
+            f"no certificate can name {torrent!r}: there is room for 1 to {_MAX_COMMON_NAME} "
+            f"characters, or more of them in ASCII; {ANY!r} is good for every torrent"
+        )
+
+
 def sign_member(
     authority: Issued, now: datetime.datetime, days: int, *, torrent: str = ANY
 ) -> Issued:
     """A certificate for one member, good for the torrent of this name, by default for all that have
     the authority's as their root. Raises InputError when `authority` is not one, or the name does
     not fit into a certificate."""
+    check_name(torrent)
     root = root_of(authority.certificate)
     check_key(authority.certificate, authority.key)
     if now > root.not_valid_after_utc:
@@ -208,11 +218,6 @@ def sign_member(
     if torrent.isascii():
         alternative = x509.SubjectAlternativeName([x509.DNSName(torrent)])
         builder = builder.add_extension(alternative, critical=not names)
-    elif not names:
-        raise InputError(
-            f"cannot name {torrent!r}: a certificate has room for {_MAX_COMMON_NAME} characters, "
-            f"or for any number of them in ASCII; {ANY!r} is good for every torrent"
-        )
     try:
         signed = builder.sign(root_key, hashes.SHA256())  # type: ignore[arg-type]  # as above
     except (TypeError, ValueError, UnsupportedAlgorithm) as error:

@@ -123,11 +123,16 @@ class FakeNode:
         return torrent
 
     async def share(
-        self, path: Path, *, piece_length: int | None = None, private: bool = False
+        self,
+        path: Path,
+        *,
+        piece_length: int | None = None,
+        private: bool = False,
+        **tls: str,
     ) -> FakeTorrent:
         if str(path).startswith("/no/"):
             raise InputError(f"{path}: no such file")
-        self.calls.append(("share", path, piece_length, private))
+        self.calls.append(("share", path, piece_length, private, *tls.items()))
         return self.add(f"magnet:?xt=urn:btih:{'55' * 20}&dn=shared")
 
     async def get(self, source: Magnet | Metainfo, **options: object) -> FakeTorrent:

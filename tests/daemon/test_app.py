@@ -110,6 +110,20 @@ async def test_a_path_is_shared(node: Any, tmp_path: Path) -> None:
     assert node.calls == [("share", tmp_path, 32768, True)]
 
 
+async def test_the_files_of_an_ssl_torrent_are_passed_on(node: Any, tmp_path: Path) -> None:
+    member = {"tls_cert": "/c.pem", "tls_key": "/c.key"}
+    async with unix(node) as client:
+        body = {"share": str(tmp_path), "tls_ca": "/ca.pem", **member}
+        assert (await client.post("torrents", json=body)).status_code == 201
+        assert (await client.post("torrents", json={"source": ID, **member})).status_code == 201
+        for wrong in ({"tls_cert": "c.pem"}, {"tls_key": 5}, {"tls_ca": "/ca.pem"}):
+            answer = await client.post("torrents", json={"source": ID, **member, **wrong})
+            assert answer.status_code == 400
+    (shared, got) = node.calls
+    assert dict(shared[4:]) == {"tls_ca": "/ca.pem", **member}
+    assert {key: got[2][key] for key in member} == member
+
+
 async def test_a_source_is_never_a_path_on_the_nodes_side(node: Any, tmp_path: Path) -> None:
     (tmp_path / "x.torrent").write_bytes(b"de")
     async with unix(node) as client:
