@@ -382,6 +382,9 @@ class Config:
     limit."""
     limit_down: int | None = None
     """The same for what is received."""
+    pex: bool = True
+    """Tell peers of others that share the same torrent, and hear of them (BEP 11). Never in private
+    torrents (BEP 27)."""
     max_pending_handshakes: int = 256
     """Incoming connections that have not said what they want (rqbit). When there are more, the
     oldest of the host with most is closed ..."""

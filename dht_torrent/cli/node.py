@@ -40,6 +40,7 @@ class Options:
     control: str | None = None
     limit_up: str | None = None
     limit_down: str | None = None
+    no_pex: bool = False
     dht_unlimited: bool = False
     log_level: str = "warning"
 
@@ -73,6 +74,8 @@ class Options:
         if self.bootstrap is not None:
             options["bootstrap"] = () if self.bootstrap == ("none",) else self.bootstrap
         options |= {f"limit_{way}": rate for way, rate in self.rates().items()}
+        if self.no_pex:
+            options["pex"] = False
         if self.dht_unlimited:
             from dht_torrent.config import DhtConfig
 
@@ -143,6 +146,12 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         _option(
             "--limit-up", metavar="RATE", help="Send at most this rate; 0 or 'none' for no limit."
+        ),
+        _option(
+            "--no-pex",
+            is_flag=True,
+            default=None,
+            help="Neither tell peers of other peers nor hear of them (PEX, BEP 11).",
         ),
         _option(
             "--dht-unlimited",

@@ -6,18 +6,19 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-def weakly(method: Callable[[], _T]) -> Callable[[], _T]:
+def weakly(method: Callable[_P, _T]) -> Callable[_P, _T]:
     """`method`, without keeping its object alive. Not to be called when that is gone."""
     ref = weakref.WeakMethod(method)
 
-    def call() -> _T:
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         alive = ref()
         assert alive is not None
-        return alive()
+        return alive(*args, **kwargs)
 
     return call

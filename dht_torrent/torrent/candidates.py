@@ -222,6 +222,14 @@ class Candidates:
             if parted:
                 candidate.not_before = now + USELESS_PAUSE
 
+    def confirmed(self, address: Address, now: float) -> None:
+        """The peer that claimed this address does listen there, and is connected: as if we had
+        dialled it."""
+        candidate = self._known.get(address)
+        if candidate is not None and not candidate.connected:
+            candidate.claimed = False
+            self.connected(address, now)
+
     def arrived(self, address: Address) -> None:
         """A connection was seen to come from, or to lead to, this address."""
         if not address.is_local:

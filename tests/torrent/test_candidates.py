@@ -899,3 +899,24 @@ def test_what_only_peers_named_is_not_remembered_over_a_restart() -> None:
     subject.add(far(2), "pex 1", 0.0)
     subject.connected(far(2), 0.0)
     assert subject.dump(0.0)[0] == [far(2), far(1)]
+
+
+def test_a_claim_that_was_confirmed_is_as_good_as_dialled() -> None:
+    subject = candidates()
+    subject.claimed(FAR, 0.0)
+    subject.confirmed(FAR, 5.0)
+    assert subject.take(9999.0) is None  # it is connected
+    assert subject.dump(6.0)[0] == [FAR]
+    subject.disconnected(FAR, 10.0)
+    subject.released(FAR, 10.0)
+    assert subject.next_time(10.0) == 70.0
+    subject.confirmed(NEAR, 10.0)  # unknown
+    assert subject.source(NEAR) is None
+
+
+def test_a_claim_that_is_confirmed_while_we_dial_it_changes_nothing() -> None:
+    subject = candidates()
+    subject.add(FAR, "dht", 0.0)
+    assert subject.take(0.0) == FAR
+    subject.confirmed(FAR, 0.0)
+    assert subject.outlook().dialling == 1

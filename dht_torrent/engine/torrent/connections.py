@@ -15,6 +15,7 @@ import trio
 
 from dht_torrent.engine.net.protocols import Stream
 from dht_torrent.engine.torrent.admission import CONNECTED, OURSELVES, Admission
+from dht_torrent.engine.torrent.confirming import Confirming
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.handshake import ClosedEarlyError, NewConnection, shake_hands
 from dht_torrent.engine.torrent.peer import Peer
@@ -91,6 +92,9 @@ class Connections:
             self._room,
             admits=weakly(self._may_admit),
         )
+        self.confirming = Confirming(
+            torrent, self.peer_id, self.peers, self.candidates, adopt=weakly(self._adopt)
+        )
         self._woken = trio.Event()
         self._arrivals: trio.MemorySendChannel[NewConnection] | None = None
         """Where incoming connections go while `run` is there to take them in."""
@@ -136,6 +140,7 @@ class Connections:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._dial_all, nursery)
+                nursery.start_soon(self.confirming.run)
                 async for new in incoming:
                     nursery.start_soon(self._answer, new)
                     del new  # or this frame would hold it until the next comes
@@ -219,8 +224,12 @@ class Connections:
                 if new is None and stream is not None:
                     stream.close()
         if new is not None:
-            source = self.candidates.source(address) or "dht"
-            await self._exchange(new, source, incoming=False)
+            await self._adopt(new)
+
+    async def _adopt(self, new: NewConnection) -> None:
+        """Go on with a connection that we made."""
+        source = self.candidates.source(new.stream.remote) or "dht"
+        await self._exchange(new, source, incoming=False)
 
     async def _secured(self, stream: Stream) -> Stream:
         """As a member, in an SSL torrent. Raises OSError or PeerProtocolError."""
@@ -310,6 +319,7 @@ class Connections:
                 self.candidates.is_ourselves(address)
             elif refusal == CONNECTED:
                 self.candidates.is_another(address, trio.current_time())
+                self.confirming.answered(new)
             else:
                 self.candidates.disconnected(address, trio.current_time())
         logger.debug("%s: refused %s: %s", self._torrent.name, address, refusal)

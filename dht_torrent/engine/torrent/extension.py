@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from dht_torrent.config import Config
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.peer import Peer
@@ -34,6 +35,11 @@ class Extension:
         self.connections = connections
         self.swarm: Swarm | None = None
         """Those who exchange pieces; None while the metadata is missing or content is checked."""
+
+    @classmethod
+    def is_on(cls, config: Config) -> bool:
+        """Does this node speak it at all?"""
+        return True
 
     def on_open(self, peer: Peer, now: float) -> None:
         """`peer` has said that it speaks this. Called once for a connection."""

@@ -13,6 +13,7 @@ from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.extension import Extension
 from dht_torrent.engine.torrent.metadata import MetadataSharing
 from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.engine.torrent.pex import PeerExchange
 from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.engine.torrent.upload_only import TellUploadOnly
 from dht_torrent.ids import Address
@@ -22,7 +23,7 @@ from dht_torrent.peer.extensions import OUR_IDS, ExtensionHandshake
 from dht_torrent.peer.identity import client_name
 from dht_torrent.peer.messages import Port
 
-EXTENSIONS: Sequence[type[Extension]] = (MetadataSharing, TellUploadOnly)
+EXTENSIONS: Sequence[type[Extension]] = (MetadataSharing, TellUploadOnly, PeerExchange)
 """Those we speak."""
 
 MAX_PORTS = 3
@@ -35,7 +36,8 @@ class Extensions:
     def __init__(self, torrent: TorrentContext, connections: Connections) -> None:
         self._torrent = torrent
         self._connections = connections
-        self._by_name = {kind.name: kind(torrent, connections) for kind in EXTENSIONS}
+        spoken = [kind for kind in EXTENSIONS if kind.is_on(torrent.node.config)]
+        self._by_name = {kind.name: kind(torrent, connections) for kind in spoken}
         self._open: dict[int, list[Extension]] = {}  # by peer, those it said it speaks
         self._swarm: Swarm | None = None
 

@@ -76,9 +76,11 @@ class Peer:
         self.peer_id = new.handshake.peer_id
         self.address: Address = new.stream.remote
         self.listens_at: Address | None = None if incoming else self.address
-        """Where we dialled it; None if it came to us."""
+        """Where we dialled it; None if it came to us and was not dialled there since."""
         self.claims: Address | None = None
         """Where it says it listens (BEP 10's `p`), if it came to us: to be believed by nobody."""
+        self.confirming = False
+        """It is, or was, dialled at that address to see whether it is there."""
         self.source = source
         self.incoming = incoming
         self.client = ""

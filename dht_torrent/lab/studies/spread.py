@@ -108,7 +108,7 @@ class _Swarm:
         self._plan = plan
         self._net = FakeNetwork(rng, latency=plan.latency, window=_WINDOW)
         self._content = rng.randbytes(plan.size)
-        self._metainfo = _metainfo(self._content, plan.piece_length)
+        self._metainfo = metainfo_of(self._content, plan.piece_length, private=True)
         riders = set(rng.sample(range(plan.leeches), plan.free_riders))
         self._leeches = [Leech(number not in riders) for number in range(plan.leeches)]
         self._copies = [MemoryStorage(self._metainfo.geometry) for _ in self._leeches]
@@ -205,19 +205,16 @@ def _config(number: int, torrent: TorrentConfig, up: int, allowed_fast: int) -> 
     )
 
 
-def _metainfo(content: bytes, piece_length: int) -> Metainfo:
+def metainfo_of(content: bytes, piece_length: int, *, private: bool) -> Metainfo:
+    """A torrent of one file."""
     hashes = b"".join(
         hashlib.sha1(content[at : at + piece_length]).digest()
         for at in range(0, len(content), piece_length)
     )
-    return from_info(
-        bencode.encode(
-            {
-                b"length": len(content),
-                b"name": b"content",
-                b"piece length": piece_length,
-                b"pieces": hashes,
-                b"private": 1,
-            }
-        )
-    )
+    info: dict[bytes, bencode.Value] = {
+        b"length": len(content),
+        b"name": b"content",
+        b"piece length": piece_length,
+        b"pieces": hashes,
+    }
+    return from_info(bencode.encode(info | ({b"private": 1} if private else {})))

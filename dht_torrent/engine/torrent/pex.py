@@ -1,0 +1,112 @@
+"""Peer exchange (BEP 11): each peer that speaks it is told whom we reached, and names others to
+dial.
+
+The rule: nobody is told of an address we did not reach ourselves, so a lie ends with the peer it
+was told to; and nobody is told anything before the torrent is known not to be private.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dht_torrent.config import Config
+from dht_torrent.engine.torrent.confirming import CONFIRM_AFTER
+from dht_torrent.engine.torrent.connections import Connections
+from dht_torrent.engine.torrent.context import TorrentContext
+from dht_torrent.engine.torrent.extension import Extension
+from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.ids import Address
+from dht_torrent.peer.extension import ExtensionMessage
+from dht_torrent.peer.pex import UT_PEX, PexFlags, PexHearing, PexMessage, PexTelling
+from dht_torrent.torrent.candidates import PEX
+
+Reached = Mapping[Address, PexFlags]
+
+
+@dataclass(frozen=True, slots=True)
+class _Partner:
+    """A peer that speaks it."""
+
+    source: str
+    """What the candidates call it."""
+    hearing: PexHearing
+    telling: PexTelling
+
+
+class PeerExchange(Extension):
+    """Tells a newcomer at once, and everybody what is new once a minute."""
+
+    name = UT_PEX
+    public_only = True
+    interval = 10.0
+
+    def __init__(self, torrent: TorrentContext, connections: Connections) -> None:
+        super().__init__(torrent, connections)
+        self._partners: dict[int, _Partner] = {}
+
+    @classmethod
+    def is_on(cls, config: Config) -> bool:
+        return config.pex
+
+    def on_open(self, peer: Peer, now: float) -> None:
+        address = peer.address
+        # A host is one referrer, whatever ports it comes from; on a local one live many peers.
+        source = f"{PEX} {address if address.is_local else address.place}"
+        self._partners[peer.key] = _Partner(source, PexHearing(address), PexTelling(address))
+        self._tell(peer, self._reached(), now)
+
+    def on_message(self, peer: Peer, message: ExtensionMessage, now: float) -> None:
+        partner = self._partners.get(peer.key)
+        if partner is None or not isinstance(message, PexMessage):
+            return  # whoever does not want to hear us is not heard
+        heard = partner.hearing.hear(message, now)
+        if heard is None:
+            return
+        for address in heard.dropped:
+            self.connections.candidates.withdraw(address, partner.source)
+        complete = self.connections.complete
+        self.connections.found(
+            [
+                address
+                for address, flags in heard.added.items()
+                if not (complete and PexFlags.SEED in flags)
+            ],
+            partner.source,
+        )
+
+    def on_close(self, peer: Peer, now: float) -> None:
+        del self._partners[peer.key]
+
+    def tick(self, now: float) -> None:
+        peers = self.connections.peers
+        reached = self._reached()
+        for key, partner in self._partners.items():
+            if partner.telling.is_due(now):
+                self._tell(peers[key], reached, now)
+        if len(self._partners) > 1:  # there is somebody to tell
+            for peer in peers.values():
+                if now - peer.connected_at >= CONFIRM_AFTER:
+                    self.connections.confirming.ask(peer)
+
+    def _reached(self) -> Reached:
+        """Those we are connected with at an address that we have dialled."""
+        return {
+            peer.listens_at: _flags(peer)
+            for peer in self.connections.peers.values()
+            if peer.listens_at is not None and not peer.is_dropped
+        }
+
+    def _tell(self, peer: Peer, reached: Reached, now: float) -> None:
+        if self.torrent.metainfo is None or peer.is_dropped:
+            return  # it may turn out to be private
+        but = {one for one in (peer.address, peer.listens_at, peer.claims) if one is not None}
+        if peer.is_seed:
+            but |= {address for address, flags in reached.items() if PexFlags.SEED in flags}
+        news = self._partners[peer.key].telling.next(reached, now, but=but)
+        if news is not None:
+            peer.tell(news)
+
+
+def _flags(peer: Peer) -> PexFlags:
+    return PexFlags.REACHABLE | (PexFlags.SEED if peer.is_seed else PexFlags(0))
