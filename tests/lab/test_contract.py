@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import trio
@@ -13,9 +14,11 @@ import trio.testing
 from dht_torrent.engine.net.ports import bind_pair
 from dht_torrent.engine.net.protocols import DatagramSocket, Network, Stream
 from dht_torrent.engine.net.sockets import MAX_DATAGRAM, MAX_DRAIN, RealNetwork
+from dht_torrent.engine.net.tls import join, receive_hello
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.network import FakeNetwork
+from tests.helpers.members import Swarm, swarm
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Two:
     there: Network
     here_ip: str
     there_ip: str
+    swarm: Swarm | None = None
+    """Whose members they are, if they speak TLS."""
 
     async def stream_pair(self) -> tuple[Stream, Stream]:
         """Our end and their end of one connection."""
@@ -33,28 +38,56 @@ class Two:
         ours = await self.here.connect(listener.address)
         theirs = await listener.accept()
         listener.close()
-        return ours, theirs
+        return await self._secured(ours, theirs) if self.swarm is not None else (ours, theirs)
+
+    async def _secured(self, ours: Stream, theirs: Stream) -> tuple[Stream, Stream]:
+        assert self.swarm is not None
+        metainfo = self.swarm.metainfo
+        one, other = (
+            join(self.swarm.member(name), metainfo.info_hash, metainfo.ssl_cert, metainfo.name)
+            for name in ("one", "other")
+        )
+        done: dict[bool, Stream] = {}
+
+        async def dial() -> None:
+            done[True] = await one.dial(ours)
+
+        async def answer() -> None:
+            named, hello = await receive_hello(theirs)
+            assert named == metainfo.info_hash
+            done[False] = await other.answer(theirs, hello)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dial)
+            nursery.start_soon(answer)
+        return done[True], done[False]
 
     async def datagram_pair(self) -> tuple[DatagramSocket, DatagramSocket]:
         ours = await self.here.open_udp(Address(self.here_ip, 0))
         return ours, await self.there.open_udp(Address(self.there_ip, 0))
 
 
-@pytest.fixture(params=["real v4", "real v6", "fake", "fake v6", "fake with latency", "fake slow"])
-async def two(request: pytest.FixtureRequest) -> Two:
+NETWORKS = ["real v4", "real v6", "fake", "fake v6", "fake with latency", "fake slow"]
+SECURED = ["real with tls", "fake with tls"]
+
+
+@pytest.fixture(params=[*NETWORKS, *SECURED])
+async def two(request: pytest.FixtureRequest, tmp_path: Path) -> Two:
+    members = swarm(tmp_path) if request.param in SECURED else None
     if request.param.startswith("real"):
         network = RealNetwork()
         ip = "::1" if request.param == "real v6" else "127.0.0.1"
-        return Two(network, network, ip, ip)
+        return Two(network, network, ip, ip, members)
     options = {
         "fake": FakeNetwork(random.Random(1)),
         "fake v6": FakeNetwork(random.Random(1)),
+        "fake with tls": FakeNetwork(random.Random(1)),
         "fake with latency": FakeNetwork(random.Random(1), latency=(0.0, 0.002)),
         "fake slow": FakeNetwork(random.Random(1), latency=0.001, rate=1e8, window=100_000),
     }
     fake = options[request.param]
     ips = ("fd00::1", "fd00::2") if request.param == "fake v6" else ("10.0.0.1", "10.0.0.2")
-    return Two(fake.host(ips[0]), fake.host(ips[1]), *ips)
+    return Two(fake.host(ips[0]), fake.host(ips[1]), *ips, members)
 
 
 async def read_exactly(stream: Stream, size: int) -> bytes:
