@@ -27,6 +27,10 @@ class AutoResetEvent:
             self._event.set()
             self._event = trio.Event()
 
+    def clear(self) -> None:
+        """Forget that it was set. Those who wait already are not affected."""
+        self._is_set = False
+
     async def wait(self) -> None:
         """Return once the event is set, and reset it. Cancelled, it leaves the event as it is."""
         if self._is_set:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.torrent.watch import Watch
@@ -20,6 +19,7 @@ from dht_torrent.engine.views import (
     State,
     Summary,
 )
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import InfoHash
 from dht_torrent.metainfo import Magnet, Metainfo
@@ -40,7 +40,7 @@ class FakeTorrent:
         self.state: State = "downloading"
         self.calls: list[str] = []
         self.limits: dict[str, int | None] = {}
-        self.changed = trio.Event()
+        self.changed = AutoResetEvent()
         self.gone = False
 
     def summary(self) -> Summary:
@@ -68,7 +68,7 @@ class FakeTorrent:
     def watch(self, *, repeat_after: float | None = None) -> Watch:
         return Watch(
             self.summary,
-            lambda: self.changed,
+            self.changed.wait,
             lambda: self.gone,
             interval=0.5,
             repeat_after=repeat_after,
@@ -90,7 +90,6 @@ class FakeTorrent:
         self.calls.append("pause")
         self.state = "paused"
         self.changed.set()
-        self.changed = trio.Event()
 
     async def resume(self) -> None:
         self.calls.append("resume")

@@ -68,3 +68,21 @@ async def test_set_and_cancelled_at_once_is_kept_for_the_next(autojump_clock: ob
         scope.cancel()
         event.set()
     assert not await waits(event)
+
+
+async def test_cleared_it_lets_nobody_pass(autojump_clock: object) -> None:
+    event = AutoResetEvent()
+    event.set()
+    event.clear()
+    assert await waits(event)
+
+
+async def test_clearing_takes_nothing_from_those_who_wait(autojump_clock: object) -> None:
+    event = AutoResetEvent()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(event.wait)
+        await wait_all_tasks_blocked()
+        event.set()
+        event.clear()
+        nursery.cancel_scope.deadline = trio.current_time() + 1
+    assert not nursery.cancel_scope.cancelled_caught

@@ -9,6 +9,7 @@ import trio
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.peer.messages import Unchoke
 from dht_torrent.torrent.choker import Choker, PeerView
@@ -36,8 +37,8 @@ class Choking:
         self._interval = config.unchoke_interval
         self._rng = rng
         self._metainfo = metainfo
-        self._slots_wait = trio.Event()
-        self._wanted = trio.Event()
+        self._slots_wait = AutoResetEvent()
+        self._wanted = AutoResetEvent()
 
     def wanted(self) -> None:
         """A peer wants something now that did not before."""
@@ -52,9 +53,8 @@ class Choking:
         """A round each `unchoke_interval`, until cancelled."""
         while True:
             await trio.sleep(self._interval)
-            if not any(peer.interested or not peer.am_choking for peer in self._peers.values()):
+            while not any(peer.interested or not peer.am_choking for peer in self._peers.values()):
                 # Hundreds of idle torrents must cost nothing: sleep until a peer wants something.
-                self._wanted = trio.Event()
                 await self._wanted.wait()
             self.rechoke(trio.current_time())
 
@@ -63,7 +63,6 @@ class Choking:
         time cost no more than a look now and then."""
         while True:
             await self._slots_wait.wait()
-            self._slots_wait = trio.Event()
             self.rechoke(trio.current_time(), only_free_slots=True)
             await trio.sleep(FILL_PAUSE)
 

@@ -20,6 +20,7 @@ from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.handshake import ClosedEarlyError, NewConnection, shake_hands
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.room import TorrentRoom
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.engine.weak import weakly
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address
@@ -73,8 +74,8 @@ class Connections:
         self.downloaded = 0
         """Payload bytes of connections that have ended."""
         self.uploaded = 0
-        self.lonely = trio.Event()
-        """Set when the last peer leaves; the waiter must replace it before waiting again."""
+        self.lonely = AutoResetEvent()
+        """Set when the last peer leaves."""
         self._torrent = torrent
         self._node = node
         self._info_hash = torrent.info_hash
@@ -95,7 +96,7 @@ class Connections:
         self.confirming = Confirming(
             torrent, self.peer_id, self.peers, self.candidates, adopt=weakly(self._adopt)
         )
-        self._woken = trio.Event()
+        self._woken = AutoResetEvent()
         self._arrivals: trio.MemorySendChannel[NewConnection] | None = None
         """Where incoming connections go while `run` is there to take them in."""
 
@@ -177,7 +178,6 @@ class Connections:
             )
             address = self.candidates.take(now, node.dht.seen_at) if room else None
             if address is None:
-                self._woken = trio.Event()
                 # Neither room that another torrent leaves nor that somebody has become useless is
                 # announced to this one: look again.
                 due = due if room else now + LOOK_FOR_ROOM

@@ -22,6 +22,7 @@ from dht_torrent.engine.torrent.metadata import MetadataFetch
 from dht_torrent.engine.torrent.place import ContentPlace
 from dht_torrent.engine.torrent.stages import Active, Checking, Failed, FetchingInfo, Stage
 from dht_torrent.engine.torrent.totals import Totals
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import MetainfoError, OurFault, StorageError
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.metainfo import Metainfo
@@ -57,8 +58,8 @@ class TorrentCore:
         self.fault: Failed | None = None
         """What it stops with, or has stopped with."""
         self.stage: Stage = self.fetching()
-        self.changed = trio.Event()
-        """Set at the next change of stage, or at the end; there is a new one from then on."""
+        self.changed = AutoResetEvent()
+        """Set at each change of stage, and at the end."""
         self.finished = trio.Event()
         """All that is wanted is here; there is a new one when that is so no longer."""
         self.learned: Metainfo | None = None
@@ -111,8 +112,7 @@ class TorrentCore:
 
     def tell(self) -> None:
         """Wake those who wait for a change."""
-        changed, self.changed = self.changed, trio.Event()
-        changed.set()
+        self.changed.set()
 
     def leave_exchange(self) -> None:
         """No pieces are exchanged any more; what that was like is counted."""

@@ -55,7 +55,7 @@ class Discovery:
         with trio.move_on_after(config.bootstrap_patience):
             await self._dht.bootstrapped()
         while not self._torrent.is_private:
-            connections.lonely = trio.Event()
+            connections.lonely.clear()
             found: PeerLookup | None = None
             with trio.CancelScope() as self._lookup, self._faults.confined(self._search_name):
                 found = await self._dht.find_peers(

@@ -10,6 +10,7 @@ from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.extension import Extension
 from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.metainfo import Metainfo, from_info
 from dht_torrent.peer.extension import ExtensionMessage
 from dht_torrent.peer.extensions import (
@@ -34,7 +35,7 @@ class MetadataFetch:
         self._info_hash = torrent.info_hash
         self._connections = connections
         self._fetch = MetadataAssembly(torrent.info_hash, node.config.peer, node.metadata)
-        self._news = trio.Event()
+        self._news = AutoResetEvent()
 
     async def run(self) -> Metainfo:
         """Returns when the dict is here, verified and found acceptable.
@@ -43,7 +44,6 @@ class MetadataFetch:
         try:
             while self._fetch.info is None:
                 self._ask(trio.current_time())
-                self._news = trio.Event()
                 with trio.move_on_after(TICK if self._connections.peers else float("inf")):
                     await self._news.wait()
         finally:

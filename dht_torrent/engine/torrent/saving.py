@@ -16,6 +16,7 @@ from typing import NamedTuple
 import trio
 
 from dht_torrent.engine.torrent.disk import TorrentDisk
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import StorageError
 from dht_torrent.torrent.pieces import Chunk, OpenPiece
 
@@ -74,13 +75,13 @@ class Saving:
         self._writing = writing
         self._uses_scratch = uses_scratch
         self._ready: deque[_Job] = deque()  # bounded by the memory for open pieces
-        self._wait = trio.lowlevel.ParkingLot()
+        self._added = AutoResetEvent()
 
     def add(self, piece: OpenPiece, chunk: Chunk | None = None, *, doubted: bool = False) -> None:
         """Store these blocks of the piece; or else it is complete: verify and save it. If it is
         `doubted`, the digests of its blocks are wanted even if it is right."""
         self._ready.append(_Job(piece, chunk, doubted))
-        self._wait.unpark()
+        self._added.set()
 
     async def run(self, settle: Callable[[Saved], None]) -> None:
         """Do what is added, and tell `settle`, until cancelled."""
@@ -96,7 +97,7 @@ class Saving:
     async def _work(self, settle: Callable[[Saved], None]) -> None:
         while True:
             while not self._ready:
-                await self._wait.park()
+                await self._added.wait()
             batch = self._batch()
             settle(await self._do(batch))
             if batch[0].piece.spill is not None and not self._uses_scratch():

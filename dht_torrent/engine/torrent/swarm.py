@@ -18,6 +18,7 @@ from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.saving import Saved, Saving
 from dht_torrent.engine.torrent.uploads import Uploads
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import PeerProtocolError, StorageError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import InfoHash
@@ -103,10 +104,10 @@ class Swarm:
             metainfo.geometry.piece_size(metainfo.geometry.piece_count - 1),
         )
         """A range below this lies in any piece."""
-        self._haves_wait = trio.Event()
-        self._in_flight = trio.Event()
-        self._rejected = trio.Event()
-        self._choked = trio.Event()
+        self._haves_wait = AutoResetEvent()
+        self._in_flight = AutoResetEvent()
+        self._rejected = AutoResetEvent()
+        self._choked = AutoResetEvent()
         self._came_free = False
         self._share = self._most = max(
             node.config.peer.near_window, node.config.torrent.max_open_bytes * 2 // 3
@@ -151,14 +152,13 @@ class Swarm:
         while True:
             await self._haves_wait.wait()
             await trio.sleep(HAVE_PAUSE)
-            self._haves_wait = trio.Event()
+            self._haves_wait.clear()  # what came meanwhile goes along
             for peer in list(self._peers.values()):
                 peer.flush()
 
     async def _watch_the_clock(self) -> None:
         while True:
-            if self.picker.done or not self._peers:
-                self._in_flight = trio.Event()
+            while self.picker.done or not self._peers:
                 await self._in_flight.wait()
             await trio.sleep(TICK)
             if not self.picker.done:
@@ -169,7 +169,6 @@ class Swarm:
         it goes on rejecting it, with the ticks of the clock."""
         while True:
             await self._rejected.wait()
-            self._rejected = trio.Event()
             await trio.sleep(FIRST_PAUSE)
             self._refill_idle(trio.current_time())
 
@@ -178,7 +177,6 @@ class Swarm:
         so all the time costs no more than a look at all of them now and then."""
         while True:
             await self._choked.wait()
-            self._choked = trio.Event()
             self._refill_idle(trio.current_time())
             await trio.sleep(FILL_PAUSE)
 

@@ -188,7 +188,7 @@ class Torrent:
         core = self._core
         return Watch(
             self.summary,
-            lambda: core.changed,
+            core.changed.wait,
             lambda: core.gone,
             interval=1 / per_second,
             repeat_after=repeat_after,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import trio
 
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.torrent.turns import Turns
 
 
@@ -12,15 +13,15 @@ class Queue:
 
     def __init__(self, per_minute: float) -> None:
         self._turns = Turns(per_minute)
-        self._bells: dict[tuple[int, int], trio.Event] = {}
+        self._bells: dict[tuple[int, int], AutoResetEvent] = {}
 
     async def wait(self, had: int) -> None:
         """Until it is our turn; `had`: turns we have had in a row."""
         turns = self._turns
         ticket = turns.join(had)
+        bell = self._bells[ticket] = AutoResetEvent()
         try:
             while True:
-                bell = self._bells[ticket] = trio.Event()
                 first = turns.first() == ticket
                 if first and turns.due() <= trio.current_time():
                     turns.take(trio.current_time())

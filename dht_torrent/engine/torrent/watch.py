@@ -8,7 +8,7 @@ change with every block and with time itself, are compared once an interval whil
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Self
 
@@ -27,13 +27,13 @@ class Watch:
     def __init__(
         self,
         summary: Callable[[], Summary],
-        changed: Callable[[], trio.Event],
+        changed: Callable[[], Awaitable[None]],
         gone: Callable[[], bool],
         *,
         interval: float,
         repeat_after: float | None = None,
     ) -> None:
-        """`changed` gives the event that is set at the next change of stage, or at the end."""
+        """`changed` waits for the next change of stage, or the end."""
         self._summary = summary
         self._changed = changed
         self._gone = gone
@@ -52,7 +52,7 @@ class Watch:
         Cancelled, it has taken nothing: the next call gives what this one would have given."""
         await trio.sleep_until(self._next)
         while not self._gone():
-            changed, now = self._changed(), trio.current_time()
+            now = trio.current_time()
             summary = self._summary()
             if (visible := _visible(summary)) != self._shown or now >= self._repeat_at:
                 self._shown = visible
@@ -60,7 +60,7 @@ class Watch:
                 self._repeat_at = now + self._repeat_after
                 return summary
             with trio.move_on_at(min(now + self._interval, self._repeat_at)):
-                await changed.wait()
+                await self._changed()
         raise StopAsyncIteration
 
 

@@ -201,7 +201,7 @@ async def test_fractions_of_bytes_and_seconds_are_not_a_change(autojump_clock: M
     async with world.seed(one) as torrent:
         summary = torrent.summary()
     now = [replace(summary, down_rate=10.1, up_rate=3.2, eta=5.3)]
-    watch = Watch(lambda: now[-1], trio.Event, lambda: False, interval=0.5)
+    watch = Watch(lambda: now[-1], trio.sleep_forever, lambda: False, interval=0.5)
     assert await anext(watch) == now[0]
     now.append(replace(summary, down_rate=10.4, up_rate=2.9, eta=5.0))
     with trio.move_on_after(60) as scope:
