@@ -154,11 +154,6 @@ def encode(value: Value) -> bytes:
     return bencode2.bencode(value)
 
 
-def encode_checked(value: Value) -> bytes:
-    """As `encode`, where the caller has made sure of every type in `value`."""
-    return bencode2.bencode(value)
-
-
 def _bounded(data: bytes | bytearray | memoryview, max_size: int) -> bytes:
     if isinstance(data, bytes):
         size = len(data)

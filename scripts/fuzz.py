@@ -213,7 +213,7 @@ def _feed(node: Target, data: bytes, source: Address, now: float, found: Finding
         said = node.answerer.answer(message, source, now)
         answer = krpc.encode(said)
         found.answered += 1
-        if answer != krpc.encode_any(said) or short not in (None, answer):
+        if short not in (None, answer):
             found.faults.append(f"an answer written in two ways to {data!r}")
         if len(answer) > DhtConfig().max_reply:
             found.faults.append(f"an answer of {len(answer)} bytes to {data!r}")

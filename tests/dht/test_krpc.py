@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -309,3 +311,14 @@ def test_a_query_with_a_key_twice_or_out_of_order_gets_203() -> None:
 def test_other_broken_messages_get_no_answer(data: bytes) -> None:
     with pytest.raises(KrpcError):
         krpc.decode(data)
+
+
+def test_what_bencode_does_not_know_is_never_sent() -> None:
+    for wrong in ({b"id": "text"}, {"id": b"x"}, {b"values": [None]}, {b"values": "text"}):
+        body = cast(dict[bytes, Value], wrong)
+        with pytest.raises(TypeError):
+            krpc.encode(Reply(b"t", body))
+        with pytest.raises(TypeError):
+            krpc.encode(Query(b"t", b"get", body))
+    with pytest.raises(TypeError):
+        krpc.encode(Query(b"t", b"put", {b"seq": True}))

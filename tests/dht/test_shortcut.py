@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import random
-from typing import cast
 
-import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
-from dht_torrent.dht.krpc import Query, Reply
+from dht_torrent.dht.krpc import Query
 from dht_torrent.dht.shortcut import Shortcut
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Table
@@ -80,7 +78,7 @@ def queries(draw: st.DrawFn, ours: Side, source: Address) -> bytes:
 def long_way(side: Side, data: bytes, source: Address, now: float) -> bytes:
     query = krpc.decode_any(data)
     assert isinstance(query, Query | krpc.BadQuery)
-    return krpc.encode_any(side.answerer.answer(query, source, now))
+    return krpc.encode(side.answerer.answer(query, source, now))
 
 
 @settings(max_examples=120, deadline=None)
@@ -138,52 +136,6 @@ def test_the_usual_queries_of_every_client_are_taken() -> None:
     ):
         for tail in (b"1:t2:aa1:y1:qe", b"1:t4:aaaa1:v4:LT\x01\x021:y1:qe"):
             assert krpc.usual(head + middle + tail) is not None
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from([b"id", b"nodes", b"nodes6", b"token", b"values", b"samples", b"v", b"z"]),
-        st.binary(max_size=30)
-        | st.integers(0, 9)
-        | st.lists(st.binary(max_size=18) | st.integers(0, 9), max_size=5),
-    ),
-    st.binary(max_size=9),
-    st.sampled_from([None, Address("1.2.3.4", 5), Address("2a00::1", 5)]),
-    st.sampled_from([None, b"DT01"]),
-)
-@example({b"values": [b"123456", b"abcdef"], b"id": b"i" * 20}, b"t", None, None)
-def test_a_usual_reply_is_encoded_as_any_other(
-    body: dict[bytes, Value], tid: bytes, ip: Address | None, version: bytes | None
-) -> None:
-    reply = Reply(tid, body, ip, version)
-    assert krpc.encode(reply) == krpc.encode_any(reply)
-
-
-@given(
-    st.dictionaries(
-        st.binary(max_size=9),
-        st.binary(max_size=30) | st.integers(-9, 9) | st.lists(st.binary(max_size=2), max_size=2),
-    ),
-    st.binary(max_size=9),
-    versions,
-    st.booleans(),
-)
-def test_a_usual_query_is_encoded_as_any_other(
-    args: dict[bytes, Value], tid: bytes, version: bytes | None, read_only: bool
-) -> None:
-    query = Query(tid, b"get_peers", args, version, read_only)
-    assert krpc.encode(query) == krpc.encode_any(query)
-
-
-def test_what_is_no_bytes_never_leaves_by_the_short_way_either() -> None:
-    for wrong in ({b"id": "text"}, {"id": b"x"}, {b"values": [None]}, {b"values": "text"}):
-        body = cast(dict[bytes, Value], wrong)
-        with pytest.raises(TypeError):
-            krpc.encode(Reply(b"t", body))
-        with pytest.raises(TypeError):
-            krpc.encode(Query(b"t", b"get", body))
-    with pytest.raises(TypeError):
-        krpc.encode(Query(b"t", b"put", {b"seq": True}))
 
 
 def test_an_announce_with_a_wrong_token_goes_the_long_way_and_stores_nothing() -> None:
