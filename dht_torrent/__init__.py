@@ -58,6 +58,7 @@ To change something
 | an extension of BEP 10 | `peer.extensions` for its codec; `engine.torrent.extensions` runs it |
 | which block is asked for next, and of whom | `torrent.picker`, `torrent.pipeline` |
 | whom we upload to | `torrent.choker`, `engine.torrent.uploads` |
+| how peers of the local network are found | `peer.lsd`, `engine.lsd` |
 | which peers are dialled, and which give way | `torrent.candidates`, `torrent.connection_slots` |
 | who is banned for bad data | `torrent.smart_ban`, `torrent.parole`, `torrent.bans` |
 | what users are told of a download | `engine.views`, `engine.torrent.stages` |
@@ -80,7 +81,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from dht_torrent.bencode import Value
-    from dht_torrent.config import Config, DhtConfig, DiskConfig, PeerConfig, TorrentConfig
+    from dht_torrent.config import (
+        Config,
+        DhtConfig,
+        DiskConfig,
+        LsdConfig,
+        PeerConfig,
+        TorrentConfig,
+    )
     from dht_torrent.daemon.client import Client, Json, NoNode, NotRunning, connect
     from dht_torrent.daemon.control import Control
     from dht_torrent.dht.items import ImmutableItem, Item, MutableItem, SigningKey
@@ -181,6 +189,7 @@ __all__ = [
     "Left",
     "Listener",
     "LookupDone",
+    "LsdConfig",
     "Magnet",
     "MagnetError",
     "Metainfo",
@@ -237,7 +246,7 @@ __all__ = [
 
 _HOME = {
     "bencode": "Value",
-    "config": "Config DhtConfig DiskConfig PeerConfig TorrentConfig",
+    "config": "Config DhtConfig DiskConfig LsdConfig PeerConfig TorrentConfig",
     "daemon.client": "Client Json NoNode NotRunning connect",
     "daemon.control": "Control",
     "dht.items": "ImmutableItem Item MutableItem SigningKey",

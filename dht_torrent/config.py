@@ -340,6 +340,39 @@ class TorrentConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LsdConfig:
+    """Peers of the local network (BEP 14)."""
+
+    interval: float = 5 * 60.0
+    """Between two announces of a torrent through one interface (BEP 14) ..."""
+    least: float = 60.0
+    """... and between any two datagrams there (BEP 14's one a minute, against storms). So much,
+    too, between the first announce of a torrent and the second: multicast gets lost."""
+    gather: float = 1.0
+    """A new torrent waits so long for others, to be announced with them."""
+    look_interval: float = 5.0
+    """Between two looks at which interfaces there are."""
+    max_interfaces: int = 16
+    """Interfaces announced through; a machine of containers has more, of no use here."""
+    host_rate: float = 10.0
+    """Announces a second that one host may send: libtorrent sends one for each torrent ..."""
+    host_burst: int = 300
+    """... and so many at once, when it starts. Further ones are dropped unread."""
+    rate: float = 100.0
+    """The same for all hosts together: at 20 us each, 0.2 % of a core ..."""
+    burst: int = 1000
+    """... and at once."""
+    max_hosts: int = 1000
+    """Hosts whose rate is remembered; the one silent longest is forgotten."""
+    heard_for: float = 15 * 60.0
+    """What was heard is remembered for torrents added later: for three announces ..."""
+    max_heard: int = 2000
+    """... so many torrents of hosts, of which the oldest is forgotten ..."""
+    max_heard_of_host: int = 200
+    """... and of one host."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DiskConfig:
     """Reading, hashing and writing content."""
 
@@ -394,6 +427,9 @@ class Config:
     max_pending_dials: int = 450
     """Outgoing connections being established, all torrents together: what `dial_rate` can start
     within `connect_timeout`."""
+    lsd: bool = False
+    """Announce to the local network what we share and want, and listen to others (BEP 14). Never
+    of private torrents, and never on a node that listens on loopback only. `dhtnode` has it on."""
     fail_fast: bool = False
     """End the run at the first fault of ours (an unexpected exception), as tests and labs do.
     Otherwise it ends only its smallest owner, a connection, a torrent or a request, is logged with
@@ -402,6 +438,7 @@ class Config:
     peer: PeerConfig = field(default_factory=PeerConfig)
     torrent: TorrentConfig = field(default_factory=TorrentConfig)
     disk: DiskConfig = field(default_factory=DiskConfig)
+    lsd_limits: LsdConfig = field(default_factory=LsdConfig)
 
     def bootstrap_points(self) -> list[HostPort]:
         """`bootstrap`, parsed. Raises InputError naming the entry that is wrong."""
