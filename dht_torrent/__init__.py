@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from dht_torrent.engine.dht.samples import Sample
     from dht_torrent.engine.dht.surveys import Holder, ItemSurvey, Stored
     from dht_torrent.engine.dht.views import ContactView, DhtStatus
+    from dht_torrent.engine.net.interfaces import Interface
     from dht_torrent.engine.net.protocols import (
         DatagramSocket,
         Encryption,
@@ -182,6 +183,7 @@ __all__ = [
     "ImmutableItem",
     "InfoHash",
     "InputError",
+    "Interface",
     "Item",
     "ItemSurvey",
     "Json",
@@ -257,6 +259,7 @@ _HOME = {
     "engine.dht.samples": "Sample",
     "engine.dht.surveys": "Holder ItemSurvey Stored",
     "engine.dht.views": "ContactView DhtStatus",
+    "engine.net.interfaces": "Interface",
     "engine.net.protocols": "DatagramSocket Encryption Listener Network OnDatagrams Stream",
     "engine.node": "Node open_node",
     "engine.torrent.context": "OpenStorage",

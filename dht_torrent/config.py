@@ -350,6 +350,8 @@ class LsdConfig:
     too, between the first announce of a torrent and the second: multicast gets lost."""
     gather: float = 1.0
     """A new torrent waits so long for others, to be announced with them."""
+    retry: float = 5.0
+    """After an announce that could not be sent."""
     look_interval: float = 5.0
     """Between two looks at which interfaces there are."""
     max_interfaces: int = 16

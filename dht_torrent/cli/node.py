@@ -42,6 +42,7 @@ class Options:
     limit_down: str | None = None
     no_pex: bool = False
     dht_unlimited: bool = False
+    no_lsd: bool = False
     log_level: str = "warning"
 
     @classmethod
@@ -87,6 +88,7 @@ class Options:
         config = Config(
             state_dir=self.state_dir,
             download_dir=Path(download_dir).absolute(),
+            lsd=not self.no_lsd,
             **options,
         )
         config.bootstrap_points()

@@ -25,6 +25,7 @@ from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.incoming import Incoming
+from dht_torrent.engine.lsd import LocalDiscovery
 from dht_torrent.engine.net.ports import listen, listen_tcp
 from dht_torrent.engine.net.protocols import Listener, Network
 from dht_torrent.engine.net.sockets import RealNetwork
@@ -408,6 +409,11 @@ async def open_node(
             limits=limits,
             faults=faults,
         )
+        listens = [listener.address for listener, _ in pairs if not listener.address.is_loopback]
+        if config.lsd and listens:
+            context.lsd = LocalDiscovery(
+                network, config.lsd_limits, listens, rng=rng, faults=faults
+            )
         async with trio.open_nursery() as nursery:
             registry = Registry(context, nursery)
             incoming = Incoming(context, registry.supervisors, nursery)
@@ -421,6 +427,8 @@ async def open_node(
                 await nursery.start(dht.run)
             for listener, _ in pairs:
                 nursery.start_soon(faults.keep, "listening", partial(incoming.accept, listener))
+            if context.lsd is not None:
+                nursery.start_soon(faults.keep, "local discovery", context.lsd.run)
             nursery.start_soon(faults.keep, "saving the DHT's contacts", saving.run)
             nursery.start_soon(
                 faults.keep, "the pool of open files", partial(keep_descriptors, context)

@@ -93,9 +93,17 @@ class Schedule:
     of them again every `interval`, but never two datagrams within `least`. Where more torrents
     are due than fit, the others wait, those longest that were announced last."""
 
-    def __init__(self, config: LsdConfig, info_hashes: Iterable[InfoHash], now: float) -> None:
+    def __init__(
+        self,
+        config: LsdConfig,
+        info_hashes: Iterable[InfoHash],
+        now: float,
+        free_at: float = float("-inf"),
+    ) -> None:
+        """`free_at`: that of an earlier schedule of the interface."""
         self._config = config
-        self._free_at = now
+        self.free_at = free_at
+        """When the next datagram may be sent."""
         self._due: dict[InfoHash, tuple[bool, float]] = {}  # announced before?, and when (again)
         for info_hash in info_hashes:
             self.add(info_hash, now)
@@ -112,11 +120,11 @@ class Schedule:
         """When `take` has something; None: not before something is added."""
         if not self._due:
             return None
-        return max(self._free_at, min(when for _, when in self._due.values()))
+        return max(self.free_at, min(when for _, when in self._due.values()))
 
     def take(self, now: float) -> list[InfoHash]:
         """What to announce now, in one datagram; the new first. Empty if it is not time."""
-        if now < self._free_at:
+        if now < self.free_at:
             return []
         due = [one for one, (_, when) in self._due.items() if when <= now]
         due.sort(key=self._due.__getitem__)
@@ -126,8 +134,15 @@ class Schedule:
             again = self._config.interval if self._due[info_hash][0] else self._config.least
             self._due[info_hash] = True, now + again
         if due:
-            self._free_at = now + self._config.least
+            self.free_at = now + self._config.least
         return due
+
+    def unsent(self, info_hashes: Iterable[InfoHash], now: float) -> None:
+        """What was taken last did not leave: an interface that came up just now may refuse it."""
+        self.free_at = now + self._config.retry
+        for info_hash in info_hashes:
+            if info_hash in self._due:
+                self._due[info_hash] = False, now
 
 
 class Hearing:
@@ -146,8 +161,9 @@ class Hearing:
     def datagram(
         self, data: bytes, source: Address, now: float
     ) -> tuple[Address, Sequence[InfoHash]] | None:
-        """A peer, and which torrents it has; None for what is ours, and for one datagram too many.
-        Raises PeerProtocolError. Call it with what comes from the interface's own networks."""
+        """A peer, and which torrents it has that it did not name just before; None for what is
+        ours, and for one datagram too many. Raises PeerProtocolError. Call it with what comes from
+        the interface's own networks."""
         config = self._config
         host = self._hosts.pop(source.host, None) or _Allowance()
         self._hosts[source.host] = host
@@ -163,17 +179,23 @@ class Hearing:
         peer = source._replace(port=announce.port)
         if not peer.is_usable or peer.is_loopback:
             raise PeerProtocolError("an announce from where nobody can be")
-        for info_hash in announce.info_hashes:
+        self._expire(now)
+        fresh = [one for one in announce.info_hashes if self._is_fresh(one, peer, now)]
+        for info_hash in fresh:
             self._remember(info_hash, peer, now)
-        return peer, announce.info_hashes
+        return peer, fresh
 
     def peers(self, info_hash: InfoHash, now: float) -> list[Address]:
         """Those that announced this torrent lately."""
         self._expire(now)
         return [peer for one, peer in self._heard if one == info_hash]
 
+    def _is_fresh(self, info_hash: InfoHash, peer: Address, now: float) -> bool:
+        """No repetition: libtorrent sends each announce three times, within seconds."""
+        when = self._heard.get((info_hash, peer))
+        return when is None or now - when >= self._config.least / 2
+
     def _remember(self, info_hash: InfoHash, peer: Address, now: float) -> None:
-        self._expire(now)
         key = info_hash, peer
         if self._heard.pop(key, None) is not None:
             self._heard[key] = now

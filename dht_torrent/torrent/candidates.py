@@ -32,6 +32,8 @@ ALL_PEX_SHARE = 0.3
 """... and of `max_candidates`, for all of them together."""
 PEX_DIALS = 0.5
 """Of `max_dialing`, for what they named: an address where nobody is takes 15 s to find out."""
+LSD_SHARE = 100
+"""Addresses kept from the local network: whoever is in it can invent all of its addresses."""
 USELESS_PAUSE = 15 * 60.0
 """Before a seed dials another seed again: by then it may be a new program. And the longest pause
 before an address that was reached, and was of no use."""
@@ -410,6 +412,8 @@ class Candidates:
 
     def _share(self, source: str) -> int:
         share = max(1, int(self._config.max_candidates * SHARE))
+        if source == "lsd":
+            return min(share, LSD_SHARE)
         return min(share, PEX_SHARE) if source.startswith(PEX) else share
 
     def _make_room(self, source: str) -> bool:

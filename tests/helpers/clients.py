@@ -58,8 +58,7 @@ def own_network() -> Iterator[None]:
     ip = program("ip")
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
-        if _libc.unshare(_NEW_NETWORK):
-            missing(f"no network namespace can be made: {os.strerror(ctypes.get_errno())}")
+        new_network()
         inside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         try:
             _move_idle_threads(inside)
@@ -69,13 +68,19 @@ def own_network() -> Iterator[None]:
             yield
         finally:
             os.close(inside)
-            _enter(before)
+            enter(before)
             _move_idle_threads(before)
     finally:
         os.close(before)
 
 
-def _enter(network: int) -> None:
+def new_network() -> None:
+    """This thread in a network namespace that has nothing in it."""
+    if _libc.unshare(_NEW_NETWORK):
+        missing(f"no network namespace can be made: {os.strerror(ctypes.get_errno())}")
+
+
+def enter(network: int) -> None:
     if _libc.setns(network, _NEW_NETWORK):
         raise OSError(ctypes.get_errno(), "a thread is lost in a network namespace")
 
@@ -90,7 +95,7 @@ def _move_idle_threads(network: int) -> None:
     together = threading.Barrier(count + 1)  # nobody may take two of the turns
 
     def move() -> None:
-        _enter(network)
+        enter(network)
         together.wait(10)
 
     for _ in range(count):

@@ -165,10 +165,16 @@ def magnet_of(torrent: bytes) -> str:
 
 @contextlib.asynccontextmanager
 async def open_libtorrent(
-    bootstrap: Sequence[tuple[str, int]] = (), *, dht: bool = True, **settings: Any
+    bootstrap: Sequence[tuple[str, int]] = (),
+    *,
+    dht: bool = True,
+    where: contextlib.AbstractContextManager[None] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[LibtorrentPeer]:
-    """A session that listens (and, given entry points, has bootstrapped) and is gone at the end."""
-    peer = LibtorrentPeer(bootstrap, dht, settings)
+    """A session that listens (and, given entry points, has bootstrapped) and is gone at the end.
+    Its threads are started within `where`."""
+    with where or contextlib.nullcontext():
+        peer = LibtorrentPeer(bootstrap, dht, settings)
     try:
         await peer.until(lambda: peer.session.listen_port(), "it listens")
         if bootstrap and dht:

@@ -230,6 +230,24 @@ def test_never_two_datagrams_within_a_minute() -> None:
     assert subject.take(61.0) == [TWO, ONE]
 
 
+def test_what_could_not_be_sent_is_tried_again_soon() -> None:
+    subject = Schedule(CONFIG, [ONE, TWO], 0.0)
+    taken = subject.take(1.0)
+    subject.remove(TWO)
+    subject.unsent(taken, 1.0)
+    assert subject.next_time() == 1.0 + CONFIG.retry
+    assert subject.take(1.0 + CONFIG.retry) == [ONE]
+    assert subject.next_time() == 66.0
+
+
+def test_an_interface_that_comes_back_is_not_announced_on_within_a_minute() -> None:
+    before = Schedule(CONFIG, [ONE], 0.0)
+    assert before.take(1.0) == [ONE]
+    subject = Schedule(CONFIG, [ONE], 5.0, before.free_at)
+    assert subject.next_time() == 61.0
+    assert subject.take(60.0) == []
+
+
 def test_of_many_torrents_the_new_come_first_and_each_has_its_turn() -> None:
     many = some(200)
     subject = Schedule(CONFIG, many, 0.0)
@@ -283,9 +301,26 @@ def test_whatever_comes_and_goes_the_rates_are_kept(steps: list[tuple[int, float
 def test_a_peer_is_where_its_datagram_came_from_at_the_port_it_says() -> None:
     subject = Hearing(CONFIG, COOKIE)
     heard = subject.datagram(datagram(ONE, TWO, port=80), FROM, 0.0)
-    assert heard == (Address("192.168.1.7", 80), (ONE, TWO))
+    assert heard == (Address("192.168.1.7", 80), [ONE, TWO])
     other = Address("fd00::7", 6771)
-    assert subject.datagram(datagram(ONE), other, 0.0) == (Address("fd00::7", 6881), (ONE,))
+    assert subject.datagram(datagram(ONE), other, 0.0) == (Address("fd00::7", 6881), [ONE])
+
+
+def test_what_was_said_just_before_is_not_told_again() -> None:
+    subject = Hearing(CONFIG, COOKIE)
+    told = [
+        subject.datagram(datagram(*info_hashes, port=port), FROM, now)
+        for now, port, info_hashes in [
+            (0.0, 80, [ONE]),
+            (2.0, 80, [ONE, TWO]),
+            (4.0, 81, [ONE]),
+            (29.0, 80, [ONE]),
+            (30.0, 80, [ONE, TWO]),
+            (59.0, 80, [ONE]),
+            (60.0, 80, [ONE]),
+        ]
+    ]
+    assert [one and one[1] for one in told] == [[ONE], [TWO], [ONE], [], [ONE], [], [ONE]]
 
 
 def test_our_own_announce_is_dropped() -> None:

@@ -1,4 +1,5 @@
 """The network: what the engine asks of one (`protocols`), and the real one.
 
+- `interfaces`: those of this machine, for multicast
 - `sockets`: TCP and UDP; `mmsg`: many datagrams with one system call; `ports`: where to listen
 """

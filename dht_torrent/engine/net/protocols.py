@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
+from dht_torrent.engine.net.interfaces import Interface
 from dht_torrent.ids import Address, HostPort
 
 OnDatagrams = Callable[[Sequence[tuple[bytes, Address]]], None]
@@ -121,3 +122,11 @@ class Network(Protocol):
 
     async def resolve(self, point: HostPort) -> list[Address]:
         """Its addresses, the system's favourite first; empty when there are none."""
+
+    def interfaces(self) -> list[Interface]:
+        """Those through which others can be reached by multicast; each family by itself."""
+
+    async def open_multicast(self, group: Address, on: Interface) -> DatagramSocket:
+        """A socket that receives what is sent to the group in the network behind the interface, and
+        sends to the group there and no further. Programs of this machine that are in the group
+        hear it too; its own datagrams come back. Raises OSError."""

@@ -12,6 +12,8 @@ import ipaddress
 import logging
 import os
 import socket
+import struct
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -19,6 +21,7 @@ from typing import Final
 import trio
 
 from dht_torrent.engine.net.exhaustion import OUT_OF_RESOURCES, say_exhausted
+from dht_torrent.engine.net.interfaces import Interface, interfaces
 from dht_torrent.engine.net.mmsg import ARE_POSSIBLE, BATCH, Batches
 from dht_torrent.engine.net.protocols import Encryption, OnDatagrams
 from dht_torrent.ids import Address, HostPort
@@ -36,6 +39,7 @@ _BUSY: Final = 8  # datagrams at once from which a batch costs less
 _BACKLOG: Final = 256
 _MAX_BUFFERS: Final = 1024  # IOV_MAX on Linux and macOS; sendmsg refuses more at once
 _UDP_BUFFERS: Final = (4 << 20, 2 << 20, 1 << 20)  # macOS refuses what Linux silently clamps
+_IP_MULTICAST_ALL: Final = 49  # linux/in.h
 _PAUSE: Final = 0.1  # seconds to let others close something when descriptors or memory ran out
 
 # accept(2): errors already pending on the new connection; "treat them like EAGAIN by retrying".
@@ -128,6 +132,31 @@ class RealNetwork:
         families = (socket.AF_INET, socket.AF_INET6)
         addresses = [_address(row[4]) for row in found if row[0] in families]
         return list(dict.fromkeys(addresses))
+
+    def interfaces(self) -> list[Interface]:
+        return interfaces()
+
+    async def open_multicast(self, group: Address, on: Interface) -> RealDatagramSocket:
+        await trio.lowlevel.checkpoint()
+        sock = _new_socket(group, socket.SOCK_DGRAM)
+        try:
+            # Other programs listen there too. On Linux either will do; others differ.
+            for option in ("SO_REUSEADDR", "SO_REUSEPORT"):
+                if (number := getattr(socket, option, None)) is not None:
+                    _try_to_set(sock, socket.SOL_SOCKET, number)
+            # Or Linux's IPv6 hands over what came through any interface that is in the group.
+            if (number := getattr(socket, "SO_BINDTODEVICE", None)) is not None:
+                with suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, number, os.fsencode(on.name))
+            if group.is_ipv6:
+                _join6(sock, group, on)
+            else:
+                _join4(sock, group, on)
+            sock.bind(group)  # not to the wildcard: nothing but what is sent to the group comes in
+            return RealDatagramSocket(sock)
+        except BaseException:
+            sock.close()
+            raise
 
 
 class RealDatagramSocket:
@@ -337,6 +366,30 @@ def _new_socket(address: Address, kind: socket.SocketKind) -> socket.socket:
     return sock
 
 
+def _join4(sock: socket.socket, group: Address, on: Interface) -> None:
+    """Take part in the group through this interface alone."""
+    level = socket.IPPROTO_IP
+    # An ip_mreqn: on Linux, macOS and the BSDs the number of the interface decides.
+    ours = struct.pack("@4si", on.networks[0].packed if on.networks else bytes(4), on.index)
+    sock.setsockopt(level, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group.host) + ours)
+    sock.setsockopt(level, socket.IP_MULTICAST_IF, bytes(4) + ours)
+    sock.setsockopt(level, socket.IP_MULTICAST_TTL, 1)
+    sock.setsockopt(level, socket.IP_MULTICAST_LOOP, 1)
+    if sys.platform == "linux":  # not what this machine's other sockets joined for
+        _try_to_set(sock, level, _IP_MULTICAST_ALL, 0)
+
+
+def _join6(sock: socket.socket, group: Address, on: Interface) -> None:
+    """The same."""
+    level = socket.IPPROTO_IPV6
+    ours = struct.pack("@I", on.index)
+    packed = socket.inet_pton(socket.AF_INET6, group.host)
+    sock.setsockopt(level, socket.IPV6_JOIN_GROUP, packed + ours)
+    sock.setsockopt(level, socket.IPV6_MULTICAST_IF, ours)
+    sock.setsockopt(level, socket.IPV6_MULTICAST_HOPS, 1)
+    sock.setsockopt(level, socket.IPV6_MULTICAST_LOOP, 1)
+
+
 async def _established(sock: socket.socket, to: Address) -> RealStream:
     code = sock.connect_ex(to)
     if code in (errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK):
@@ -380,10 +433,10 @@ def _enlarge(sock: socket.socket, option: int) -> None:
             return
 
 
-def _try_to_set(sock: socket.socket, level: int, option: int) -> None:
+def _try_to_set(sock: socket.socket, level: int, option: int, value: int = 1) -> None:
     """What is better so, and does without: no option is a reason to have no connection."""
     with suppress(OSError):
-        sock.setsockopt(level, option, 1)
+        sock.setsockopt(level, option, value)
 
 
 def _unsent(buffers: Sequence[bytes | memoryview], sent: int) -> Sequence[bytes | memoryview]:

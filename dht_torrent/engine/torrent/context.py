@@ -15,6 +15,7 @@ import trio
 from dht_torrent.config import Config
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.faults import Faults
+from dht_torrent.engine.lsd import LocalDiscovery
 from dht_torrent.engine.net.protocols import Network
 from dht_torrent.engine.net.tls import Identity, Membership
 from dht_torrent.engine.state import StateDir
@@ -72,6 +73,8 @@ class NodeContext:
     """Turns at looking for peers again."""
     room: NodeRoom = field(init=False)
     """How many connections there may be, and who yields."""
+    lsd: LocalDiscovery | None = None
+    """Peers of the local networks; None where that is off."""
     owners: Owners = field(default_factory=Owners)
     """Which torrent has which files."""
     remove: Callable[[InfoHash, bool], Awaitable[Removal]] = field(init=False)

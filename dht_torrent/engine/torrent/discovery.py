@@ -1,8 +1,11 @@
 """Peers of one torrent from the DHT: looked up and announced every quarter hour, more often while a
-download is alone.
+download is alone. And from the local networks, all the time.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import trio
 
@@ -10,6 +13,7 @@ from dht_torrent.engine.dht.dual_stack import PeerLookup
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.views import counted
+from dht_torrent.ids import Address
 
 
 class Discovery:
@@ -30,6 +34,7 @@ class Discovery:
         self._config = node.config.torrent
         self._info_hash = torrent.info_hash
         self._lookup = trio.CancelScope()
+        self._local = ExitStack()
 
     @property
     def note(self) -> str:
@@ -50,6 +55,23 @@ class Discovery:
 
     async def run(self) -> None:
         """Until cancelled, or until the torrent turns out to be private."""
+        if not self._torrent.is_private:
+            with self._local_too():
+                await self._run()
+
+    @contextmanager
+    def _local_too(self) -> Iterator[None]:
+        """Meanwhile, or until `end`, we take part in the discovery of the local networks."""
+        lsd = self._node.lsd
+        with ExitStack() as self._local:
+            if lsd is not None:
+                self._local.enter_context(lsd.taking_part(self._info_hash, self._found_nearby))
+            yield
+
+    def _found_nearby(self, peers: Sequence[Address]) -> None:
+        self._connections.found(peers, "lsd")
+
+    async def _run(self) -> None:
         config, connections = self._config, self._connections
         hungry = 0  # lookups in a row after which there was no peer
         with trio.move_on_after(config.bootstrap_patience):
@@ -84,5 +106,6 @@ class Discovery:
 
     def end(self) -> None:
         """At once: a lookup under way would end in an announce. Nothing stays announced."""
+        self._local.close()
         self._lookup.cancel()
         self._dht.withdraw(self._info_hash)

@@ -2,4 +2,5 @@
 
 - `network`: the whole of it, behind the Protocols of `engine.net`; `topology`: its hosts
 - `link`: what lies between two hosts; `datagrams`, `streams`: what travels there
+- `multicast`: local networks, and what travels in them
 """

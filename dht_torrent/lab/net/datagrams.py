@@ -114,10 +114,8 @@ class FakeDatagramSocket:
 
     def accept(self, when: float, data: bytes, source: Address, now: float) -> bool:
         """Put a datagram on its way to this socket. False when it will not arrive."""
-        if self._host.behind_nat and source.host != self._host.ip:
-            mapped = self._mappings.get(source)
-            if mapped is None or when - mapped > _NAT_MAPPING:
-                return False
+        if self._host.behind_nat and not self._passes_nat(source, when):
+            return False
         if len(self._queue) >= _UDP_QUEUE:
             return False
         self._received += 1
@@ -142,6 +140,11 @@ class FakeDatagramSocket:
             self._queue.clear()
             self._host.release_udp(self._address.port)
             self._alarm.ring()
+
+    def _passes_nat(self, source: Address, when: float) -> bool:
+        mapped = self._mappings.get(source)
+        is_answer = mapped is not None and when - mapped <= _NAT_MAPPING
+        return is_answer or source.host == self._host.ip
 
     def _arrived(self, now: float) -> list[tuple[bytes, Address]]:
         """Takes what is here from the queue, `MAX_DRAIN` at most."""

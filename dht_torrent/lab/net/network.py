@@ -16,9 +16,11 @@ from typing import Final
 
 import trio
 
+from dht_torrent.engine.net.interfaces import Interface
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.datagrams import FakeDatagramSocket
 from dht_torrent.lab.net.link import Link, Stats, Wire
+from dht_torrent.lab.net.multicast import Lan, MulticastSocket
 from dht_torrent.lab.net.streams import FakeListener, FakeStream, open_streams
 from dht_torrent.lab.net.topology import Breakable
 
@@ -60,6 +62,7 @@ class FakeNetwork:
         self._wires: dict[tuple[str, str], Wire] = {}
         self._hosts: dict[str, FakeHost] = {}
         self._side: dict[str, int] = {}
+        self._lans: dict[str, Lan] = {}
 
     def host(self, ip: str) -> FakeHost:
         """The host with this IP, made when first asked for. It is a `Network`."""
@@ -67,6 +70,20 @@ class FakeNetwork:
         if host is None:
             host = self._hosts[ip] = FakeHost(self, ip)
         return host
+
+    def lan(self, name: str, *ips: str) -> Lan:
+        """The local network of this name, made when first asked for, with these hosts in it too.
+        Hosts are in none by themselves, and then have no interface for multicast."""
+        lan = self._lans.get(name)
+        if lan is None:
+            lan = self._lans[name] = Lan(name, len(self._lans) + 1)
+        for ip in ips:
+            lan.plug_in(ip)
+        return lan
+
+    def lans(self, ip: str) -> list[Lan]:
+        """Those that this host is in."""
+        return [lan for lan in self._lans.values() if lan.has(ip)]
 
     def set_link(self, one: str, other: str, link: Link) -> None:
         """What lies between these two IPs from now on, in both directions."""
@@ -192,6 +209,13 @@ class FakeHost:
         is_literal = ":" in point.host or point.host.replace(".", "").isdigit()
         ips = [point.host] if is_literal else self._net.names.get(point.host, [])
         return [Address(ip, point.port) for ip in ips]
+
+    def interfaces(self) -> list[Interface]:
+        return [] if self.is_down else [lan.interface(self.ip) for lan in self._net.lans(self.ip)]
+
+    async def open_multicast(self, group: Address, on: Interface) -> MulticastSocket:
+        await trio.lowlevel.checkpoint()
+        return self._net.lan(on.name).join(self._net, self, group)
 
     def heard_at(self, port: int) -> FakeDatagramSocket | None:
         return self._udp.get(port)

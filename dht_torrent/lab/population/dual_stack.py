@@ -4,8 +4,10 @@ the fake host of that family; this one only chooses.
 
 from __future__ import annotations
 
+from dht_torrent.engine.net.interfaces import Interface
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.datagrams import FakeDatagramSocket
+from dht_torrent.lab.net.multicast import MulticastSocket
 from dht_torrent.lab.net.network import FakeHost, FakeNetwork
 from dht_torrent.lab.net.streams import FakeListener, FakeStream
 
@@ -28,6 +30,12 @@ class DualHost:
 
     async def resolve(self, point: HostPort) -> list[Address]:
         return await self.ipv4.resolve(point)
+
+    def interfaces(self) -> list[Interface]:
+        return [*self.ipv4.interfaces(), *self.ipv6.interfaces()]
+
+    async def open_multicast(self, group: Address, on: Interface) -> MulticastSocket:
+        return await self._of(group).open_multicast(group, on)
 
     def _of(self, address: Address) -> FakeHost:
         return self.ipv6 if address.is_ipv6 else self.ipv4

@@ -193,6 +193,8 @@ async def test_a_name_server_that_hangs_holds_nobody_up(
             self.open_udp = self._host.open_udp
             self.listen = self._host.listen
             self.connect = self._host.connect
+            self.interfaces = self._host.interfaces
+            self.open_multicast = self._host.open_multicast
 
         async def resolve(self, point: HostPort) -> list[Address]:
             if point.host == "slow.example":

@@ -1,0 +1,191 @@
+"""Peers found by the multicast of the local network alone (BEP 14): no DHT, no exchange of peers,
+nobody is told an address. On a cable between two network namespaces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from dht_torrent import Config, Node, open_node
+from dht_torrent.engine.net.sockets import RealNetwork
+from dht_torrent.ids import Address
+from dht_torrent.peer.lsd import GROUPS
+from tests.helpers.content import KIB, differences, make_file
+from tests.helpers.lan import CABLE, OURS, OURS6, THEIRS, THEIRS6, Cable, cable, run
+from tests.helpers.libtorrent_peer import create, magnet_of, open_libtorrent
+
+SIZE = 3_000_001
+WHERE = {"v4": ("0.0.0.0:0", f"{THEIRS}:6881"), "v6": ("[::]:0", f"[{THEIRS6}]:6881")}
+
+pytestmark = pytest.mark.xdist_group("network namespaces")
+
+
+@pytest.fixture
+def ends() -> Iterator[Cable]:
+    with cable() as both:
+        yield both
+
+
+@contextlib.asynccontextmanager
+async def our_node(
+    folder: Path, listen: str | tuple[str, ...] = "0.0.0.0:0"
+) -> AsyncIterator[Node]:
+    config = Config(bootstrap=(), listen=listen, download_dir=folder, lsd=True, fail_fast=True)
+    async with open_node(config) as node:
+        yield node
+
+
+@pytest.mark.parametrize("family", WHERE)
+async def test_libtorrent_fetches_from_us(ends: Cable, family: str, tmp_path: Path) -> None:
+    content = make_file(tmp_path / "seed" / "film.bin", SIZE)
+    ours, theirs = WHERE[family]
+    with trio.fail_after(30):
+        async with (
+            our_node(tmp_path / "node", ours) as node,
+            open_libtorrent(
+                dht=False, where=ends.there(), enable_lsd=True, listen_interfaces=theirs
+            ) as leech,
+        ):
+            shared = await node.share(content, piece_length=64 * KIB)
+            await trio.sleep(2)  # our announce comes too early for it
+            began = trio.current_time()
+            handle = leech.add_magnet(f"magnet:?xt=urn:btih:{shared.id}", tmp_path / "got")
+            await leech.completed(handle)
+            assert trio.current_time() - began < 10
+            assert differences(content, tmp_path / "got" / "film.bin") == []
+
+
+@pytest.mark.parametrize("family", WHERE)
+async def test_we_fetch_from_libtorrent(ends: Cable, family: str, tmp_path: Path) -> None:
+    content = make_file(tmp_path / "seed" / "film.bin", SIZE)
+    torrent = create(content, 64 * KIB)
+    ours, theirs = WHERE[family]
+    with trio.fail_after(30):
+        async with (
+            our_node(tmp_path / "node", ours) as node,
+            open_libtorrent(
+                dht=False, where=ends.there(), enable_lsd=True, listen_interfaces=theirs
+            ) as seed,
+        ):
+            await seed.seed(torrent, content.parent)
+            await trio.sleep(7)  # its announce, and the repetitions, come too early for us
+            began = trio.current_time()
+            got = await node.get(magnet_of(torrent))
+            with trio.CancelScope() as scope, contextlib.suppress(AssertionError):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(seed.until, lambda: False, "", 20)
+                    path = await got.completed()
+                    scope.cancel()
+            assert trio.current_time() - began < 10
+            assert differences(content, path) == []
+
+
+async def test_two_of_our_nodes_on_one_machine(ends: Cable, tmp_path: Path) -> None:
+    content = make_file(tmp_path / "seed" / "film.bin", SIZE)
+    both = ("0.0.0.0:0", "[::]:0")
+    with trio.fail_after(30):
+        async with our_node(tmp_path / "one", both) as one, our_node(tmp_path / "two", both) as two:
+            shared = await one.share(content, piece_length=64 * KIB)
+            await trio.sleep(2)
+            began = trio.current_time()
+            got = await two.get(f"magnet:?xt=urn:btih:{shared.id}")
+            path = await got.completed()
+            assert trio.current_time() - began < 10
+            assert differences(content, path) == []
+            assert {peer.source for peer in (*got.peers(), *shared.peers())} & {"lsd"}
+
+
+async def test_a_cable_that_is_plugged_in_later(ends: Cable, tmp_path: Path) -> None:
+    content = make_file(tmp_path / "seed" / "film.bin", SIZE)
+    torrent = create(content, 64 * KIB)
+    run("link", "set", CABLE, "down")
+    with trio.fail_after(45):
+        async with (
+            our_node(tmp_path / "node") as node,
+            open_libtorrent(
+                dht=False,
+                where=ends.there(),
+                enable_lsd=True,
+                listen_interfaces=f"{THEIRS}:6881",
+            ) as seed,
+        ):
+            await seed.seed(torrent, content.parent)
+            got = await node.get(magnet_of(torrent))
+            await trio.sleep(7)
+            assert not got.peers()
+            run("link", "set", CABLE, "up")
+            await seed.until(lambda: got.state == "seeding", "we have it", 20)
+
+
+async def test_the_interfaces_and_their_networks(ends: Cable) -> None:
+    run("link", "add", "other", "type", "veth", "peer", "name", "its-end")
+    run("link", "set", "its-end", "up")
+    run("address", "add", "10.99.0.1/30", "dev", "other")
+    run("address", "add", "fd99::1/128", "dev", "other", "nodad")
+    found = RealNetwork().interfaces()
+    assert "other" not in {one.name for one in found}  # it is down
+    run("link", "set", "other", "up")
+    found = RealNetwork().interfaces()
+    networks = {(one.name, str(network)) for one in found for network in one.networks}
+    assert networks >= {
+        (CABLE, f"{OURS}/24"),
+        (CABLE, f"{OURS6}/64"),
+        ("other", "10.99.0.1/30"),
+        ("other", "fd99::1/64"),  # as DHCPv6 gives an address
+    }
+    assert all(one.ipv6 == (network.version == 6) for one in found for network in one.networks)
+    by_key = {(one.name, one.ipv6): one for one in found}
+    four, six = by_key[CABLE, False], by_key[CABLE, True]
+    assert four.reaches(THEIRS)
+    assert not four.reaches("10.99.0.2")
+    assert not four.reaches(THEIRS6)
+    assert not four.reaches("a name")
+    assert six.reaches(THEIRS6)
+    assert not six.reaches("fe80::1")  # nobody could dial it without naming the interface
+    assert four.has(OURS)
+    assert not four.has(THEIRS)
+
+
+@pytest.mark.parametrize("ipv6", [False, True], ids=["v4", "v6"])
+async def test_what_is_sent_to_the_group_goes_through_one_interface_alone(
+    ends: Cable, ipv6: bool
+) -> None:
+    run("link", "add", "other", "type", "veth", "peer", "name", "its-end")
+    run("link", "set", "its-end", "up")
+    run("link", "set", "other", "up")
+    run("address", "add", "10.99.0.1/24", "dev", "other")
+    run("address", "add", "fd99::1/64", "dev", "other", "nodad")
+    network, group = RealNetwork(), GROUPS[ipv6]
+    here = {one.name: one for one in network.interfaces() if one.ipv6 == ipv6}
+    with trio.fail_after(10):
+        first = await network.open_multicast(group, here[CABLE])
+        second = await network.open_multicast(group, here[CABLE])  # another program
+        elsewhere = await network.open_multicast(group, here["other"])
+        assert first.send(b"hello", group)
+        hosts = (OURS6, "fd99::1") if ipv6 else (OURS, "10.99.0.1")
+        for socket in (first, second):
+            ((data, source),) = await socket.receive()
+            assert (data, source) == (b"hello", Address(hosts[0], group.port))
+        # What is for the group alone comes in: no unicast, and nothing of the other interface.
+        plain = await network.open_udp(Address(hosts[0], 0))
+        plain.send(b"to you", Address(hosts[0], group.port))
+        assert elsewhere.send(b"over there", group)
+        ((data, source),) = await elsewhere.receive()
+        assert (data, source.host) == (b"over there", hosts[1])
+        with trio.move_on_after(0.2):
+            await first.receive()
+            raise AssertionError
+        for one in (first, second, elsewhere, plain):
+            one.close()
+
+
+async def test_an_interface_that_went_cannot_be_joined(ends: Cable) -> None:
+    (gone,) = [one for one in RealNetwork().interfaces() if not one.ipv6]
+    run("link", "delete", CABLE)
+    with pytest.raises(OSError):
+        await RealNetwork().open_multicast(GROUPS[0], gone)
