@@ -162,6 +162,12 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="For labs: lift the DHT's limits on queries, bytes, items and signatures.",
         ),
         _option(
+            "--no-lsd",
+            is_flag=True,
+            default=None,
+            help="Do not look for peers in the local network by multicast (BEP 14).",
+        ),
+        _option(
             "--log-level",
             type=click.Choice(_LOG_LEVELS),
             help="The least severe messages to log on stderr.",

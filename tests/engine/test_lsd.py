@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import trio
@@ -20,6 +21,7 @@ from dht_torrent.lab.population.dual_stack import DualHost
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.peer.lsd import GROUPS, Announce, decode, encode
 from tests.helpers.engine import LEECH, PORT, SEED, World, entered, sample
+from tests.helpers.members import swarm
 
 HOME = "home"
 THIRD = "10.0.0.9"
@@ -173,6 +175,28 @@ async def test_that_a_torrent_is_private_may_be_learnt_late(autojump_clock: Mock
         behind(torrent).core.add_peers([HostPort(SEED, PORT)])
         await torrent.completed()
         await trio.sleep(1000)
+        assert len(told.all) == 1
+
+
+async def test_an_ssl_torrent_is_not_announced_since_the_port_is_the_plain_one(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world, one = World(), swarm(tmp_path)
+    told = Told(world)
+    world.net.lan(HOME, SEED, LEECH)
+    ours = one.member("seed")
+    async with (
+        world.node(SEED, lsd=True, tls_listen=f"{SEED}:6882") as node,
+        world.node(LEECH, lsd=True) as other,
+    ):
+        await node.get(one.metainfo, tls_cert=ours.certificate, tls_key=ours.key)
+        await trio.sleep(400)
+        assert told.all == []
+        torrent = await other.get(f"magnet:?xt=urn:btih:{one.metainfo.info_hash.hex()}")
+        await trio.sleep(10)
+        assert len(told.all) == 1  # nothing but its infohash is known
+        behind(torrent).core.learn(one.metainfo)
+        await trio.sleep(400)
         assert len(told.all) == 1
 
 

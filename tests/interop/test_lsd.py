@@ -5,6 +5,7 @@ nobody is told an address. On a cable between two network namespaces.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,11 +16,18 @@ from dht_torrent import Config, Node, open_node
 from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.ids import Address
 from dht_torrent.peer.lsd import GROUPS
-from tests.helpers.content import KIB, differences, make_file
+from tests.helpers.content import KIB, MIB, differences, make_file
 from tests.helpers.lan import CABLE, OURS, OURS6, THEIRS, THEIRS6, Cable, cable, run
 from tests.helpers.libtorrent_peer import create, magnet_of, open_libtorrent
 
 SIZE = 3_000_001
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+_DEV = Path("/proc/thread-self/net/dev")
+_TRY = """
+import runpy, sys
+script = runpy.run_path(sys.argv[1])
+sys.exit(script["demonstrate"](None, int(sys.argv[2])))
+"""
 WHERE = {"v4": ("0.0.0.0:0", f"{THEIRS}:6881"), "v6": ("[::]:0", f"[{THEIRS6}]:6881")}
 
 pytestmark = pytest.mark.xdist_group("network namespaces")
@@ -189,3 +197,27 @@ async def test_an_interface_that_went_cannot_be_joined(ends: Cable) -> None:
     run("link", "delete", CABLE)
     with pytest.raises(OSError):
         await RealNetwork().open_multicast(GROUPS[0], gone)
+
+
+async def test_the_demonstration_sends_nothing_off_the_machine(ends: Cable, tmp_path: Path) -> None:
+    run("-6", "address", "flush", "dev", CABLE)  # or the system itself would say something
+    run("route", "add", "default", "dev", CABLE)
+
+    def sent() -> int:
+        (line,) = [
+            line for line in _DEV.read_text().splitlines() if line.strip().startswith(f"{CABLE}:")
+        ]
+        return int(line.partition(":")[2].split()[9])
+
+    await trio.sleep(1)
+    before = sent()
+    command = [sys.executable, "-c", _TRY, str(SCRIPTS / "try"), str(MIB)]
+    with trio.fail_after(60):
+        done = await trio.run_process(command, capture_stdout=True, capture_stderr=True)
+    assert b"identical" in done.stdout, done
+    assert sent() == before
+    # Where something does go out, it is counted.
+    async with our_node(tmp_path / "node") as node:
+        await node.get("magnet:?xt=urn:btih:" + "ab" * 20)
+        await trio.sleep(2)
+        assert sent() > before

@@ -61,10 +61,11 @@ class Discovery:
 
     @contextmanager
     def _local_too(self) -> Iterator[None]:
-        """Meanwhile, or until `end`, we take part in the discovery of the local networks."""
+        """Meanwhile, or until `leave_local`, we take part in the discovery of the local networks.
+        Not for an SSL torrent: an announce there names one port for all torrents, the plain one."""
         lsd = self._node.lsd
         with ExitStack() as self._local:
-            if lsd is not None:
+            if lsd is not None and not self._torrent.is_ssl:
                 self._local.enter_context(lsd.taking_part(self._info_hash, self._found_nearby))
             yield
 
@@ -104,8 +105,12 @@ class Discovery:
                     await trio.sleep(config.lonely_interval)
                     await self._node.lookups.wait(hungry)
 
+    def leave_local(self) -> None:
+        """At once: the local networks are told no more."""
+        self._local.close()
+
     def end(self) -> None:
         """At once: a lookup under way would end in an announce. Nothing stays announced."""
-        self._local.close()
+        self.leave_local()
         self._lookup.cancel()
         self._dht.withdraw(self._info_hash)
