@@ -19,6 +19,7 @@ runs until it is cancelled: there is no start and stop.
     |  |- announcing again          engine.dht.announces
     |  '- putting items again       engine.dht.items
     |- listening, for each family   a task for each incoming handshake, until its torrent is known
+    |- local discovery              engine.lsd: announces, and a task for each interface that hears
     |- saving the DHT's contacts, closing idle files, trimming buffers, rate limits
     '- a torrent, for each          engine.torrent.supervisor: one session (engine.torrent.session)
        |                            after another; at rest, only the record is kept

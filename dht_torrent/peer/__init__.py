@@ -5,4 +5,5 @@
 - `tls`: which torrent a TLS connection is for; `certificates`: who belongs to an SSL torrent
 - `half_open`, `unchecked`, `pace`: what a peer may cost before its handshake, before the metadata
   is known, and in messages
+- `lsd`: announces of and to the local network
 """
