@@ -18,7 +18,8 @@ runs until it is cancelled: there is no start and stop.
     |  |- bootstrap                 engine.dht.bootstrap, also the change of id (BEP 42)
     |  |- announcing again          engine.dht.announces
     |  '- putting items again       engine.dht.items
-    |- listening, for each family   a task for each incoming handshake, until its torrent is known
+    |- listening, for each family   a task for each incoming handshake, until its torrent is known;
+    |                               with TLS on ports of their own (engine.tls_listening)
     |- local discovery              engine.lsd: announces, and a task for each interface that hears
     |- saving the DHT's contacts, closing idle files, trimming buffers, rate limits
     '- a torrent, for each          engine.torrent.supervisor: one session (engine.torrent.session)
@@ -60,6 +61,11 @@ FetchingInfo. Discovery and the link's own peers feed `torrent.candidates`; conn
 asked for the info dict (`engine.torrent.metadata`, `torrent.metadata`), which is believed once its
 SHA-1 is right. `engine.torrent.content` then looks at what is on disk (the stage Checking), and the
 exchange begins (Active) with the peers that are connected already.
+
+*An SSL torrent.* A peer's connection becomes a stream in TLS (`engine.net.tls`) before anything of
+BitTorrent is said on it, here by `engine.incoming`, there by `engine.torrent.connections`. Who it
+is can be verified only with the root certificate that the metadata holds: a session that began
+without ends when the metadata has come, and the next one verifies everybody.
 
 *A control command.* `cli.main` finds the node through `daemon.control` and asks `daemon.client`,
 which speaks HTTP over the node's Unix socket. `daemon.app` calls one method of the node and

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from dht_torrent import bencode
 from dht_torrent.bounds import MAX_FILES, MAX_INFO, MAX_MAGNET, MAX_PIECES, in_calendar
+from dht_torrent.engine.net.tls import Identity
 from dht_torrent.errors import BencodeError, InputError, StorageError
 from dht_torrent.ids import (
     Address,
@@ -88,10 +89,9 @@ class Resume:
     """Where the file system of a download is mounted."""
     overwrite: bool = False
     """The user insisted, and it has not come to that yet."""
-    tls_cert: Path | None = None
-    """Of an SSL torrent: where our certificate lies ..."""
-    tls_key: Path | None = None
-    """... and its private key. What is in them is not remembered."""
+    identity: Identity | None = None
+    """Of an SSL torrent: where our certificate and its private key lie. What is in them is not
+    remembered."""
 
     def encode(self) -> bytes:
         """The payload of a record; `decode_resume` is the inverse."""
@@ -136,9 +136,9 @@ class Resume:
             fields[b"mount"] = os.fsencode(self.mount)
         if self.overwrite:
             fields[b"overwrite"] = 1
-        if self.tls_cert is not None and self.tls_key is not None:
-            fields[b"tls_cert"] = os.fsencode(self.tls_cert)
-            fields[b"tls_key"] = os.fsencode(self.tls_key)
+        if self.identity is not None:
+            fields[b"tls_cert"] = os.fsencode(self.identity.certificate)
+            fields[b"tls_key"] = os.fsencode(self.identity.key)
         return bencode.encode(fields)
 
 
@@ -179,8 +179,7 @@ def decode_resume(payload: bytes) -> Resume:
             filled=fields.maybe(b"filled", lambda key: fields.string(key, _MAX_MADE)) or b"",
             mount=fields.maybe(b"mount", lambda key: os.fsdecode(fields.string(key, 4096))),
             overwrite=fields.maybe(b"overwrite", fields.integer) == 1,
-            tls_cert=fields.maybe(b"tls_cert", fields.path),
-            tls_key=fields.maybe(b"tls_key", fields.path),
+            identity=fields.maybe(b"tls_cert", fields.identity),
         )
     except (BencodeError, ValueError) as exc:  # UnicodeDecodeError is a ValueError
         raise StorageError(f"not a resume record: {exc}") from exc
@@ -231,6 +230,9 @@ class _Fields:
         if b"\0" in raw:
             raise ValueError(f"{key.decode()} is not a path")
         return Path(os.fsdecode(raw))
+
+    def identity(self, key: bytes) -> Identity:
+        return Identity(self.path(key), self.path(b"tls_key"))
 
     def items(self, key: bytes) -> Sequence[bencode.Value]:
         value = self._values.get(key)

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from dht_torrent import bencode
 from dht_torrent.config import DiskConfig
+from dht_torrent.engine.net.tls import Identity
 from dht_torrent.engine.resume import Resume, decode_resume
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.torrent.disk import Disk, TorrentDisk
@@ -86,6 +87,7 @@ def resumes(draw: st.DrawFn) -> Resume:
         filled=draw(st.binary(max_size=9)),
         mount=draw(st.none() | texts),
         overwrite=draw(st.booleans()),
+        identity=draw(st.none() | st.builds(Identity, texts.map(Path), texts.map(Path))),
     )
 
 

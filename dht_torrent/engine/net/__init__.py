@@ -2,4 +2,5 @@
 
 - `interfaces`: those of this machine, for multicast
 - `sockets`: TCP and UDP; `mmsg`: many datagrams with one system call; `ports`: where to listen
+- `tls`: TLS around a stream, for SSL torrents
 """

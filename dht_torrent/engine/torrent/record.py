@@ -148,6 +148,5 @@ class ResumeRecord:
             banned=tuple(banned),
             limit_up=limits.up.rate,
             limit_down=limits.down.rate,
-            tls_cert=core.context.identity.certificate if core.context.identity else None,
-            tls_key=core.context.identity.key if core.context.identity else None,
+            identity=core.context.identity,
         )

@@ -54,9 +54,7 @@ class Supervisor:
     ) -> None:
         """As for `ContentPlace`. `resume` is the record of an earlier run, and `identity` our
         certificate for an SSL torrent."""
-        if resume and resume.tls_cert is not None and resume.tls_key is not None:
-            identity = Identity(resume.tls_cert, resume.tls_key)
-        context = TorrentContext(node, magnet, metainfo, identity)
+        context = TorrentContext(node, magnet, metainfo, resume.identity if resume else identity)
         place = ContentPlace(
             node,
             root,

@@ -485,3 +485,48 @@ async def test_tls_1_1_is_refused(one: Swarm, autojump_clock: MockClock) -> None
     async with seeding(world, one) as seed:
         with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
             await knock(world, seed.id, made)
+
+
+async def test_a_restart_remembers_where_the_certificate_is_and_not_what(
+    one: Swarm, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world, state = World(), tmp_path / "state"
+    async with seeding(world, one, state_dir=state):
+        pass
+    for file in state.rglob("*"):
+        assert not file.is_file() or b"PRIVATE" not in file.read_bytes()
+    async with (
+        world.node(SEED, state_dir=state, tls_listen=f"{SEED}:{TLS_PORT}") as again,
+        world.node(LEECH) as node,
+    ):
+        assert again.warnings == []
+        torrent = await node.get(magnet(one, SEED), **member(one, "leech"))
+        with trio.fail_after(20):
+            await torrent.completed()
+
+
+async def test_a_restart_without_the_files_says_so_and_serves_nobody(
+    one: Swarm, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world, state = World(), tmp_path / "state"
+    async with seeding(world, one, state_dir=state):
+        pass
+    (one.folder / "seed.pem").unlink()
+    async with world.node(SEED, state_dir=state, tls_listen=f"{SEED}:{TLS_PORT}") as again:
+        torrent = again.find(torrent_id(one))
+        await entered(torrent, "error")
+        assert f"cannot read {one.folder}/seed.pem" in (torrent.error or "")
+        assert await hears(await dial(world, SEED), torrent.info_hash) == b""
+        with pytest.raises(OSError):
+            await knock(world, torrent.id, context(one.member("hand")))
+
+
+async def test_a_port_for_tls_that_is_taken_is_one_clear_line(autojump_clock: MockClock) -> None:
+    world = World()
+    taken = await world.net.host(SEED).listen(Address(SEED, TLS_PORT))
+    with pytest.raises(InputError, match=f"cannot listen on {SEED}:{TLS_PORT}"):
+        async with world.node(SEED, tls_listen=f"{SEED}:{TLS_PORT}"):
+            pass
+    taken.close()
+    async with world.node(SEED, tls_listen=f"{SEED}:{TLS_PORT}") as node:
+        assert node.tls_addresses == (Address(SEED, TLS_PORT),)
