@@ -86,6 +86,7 @@ if TYPE_CHECKING:
         Config,
         DhtConfig,
         DiskConfig,
+        EncryptionPolicy,
         LsdConfig,
         PeerConfig,
         TorrentConfig,
@@ -174,6 +175,7 @@ __all__ = [
     "DiskConfig",
     "DualStack",
     "Encryption",
+    "EncryptionPolicy",
     "File",
     "FileInfo",
     "FileStamp",
@@ -249,7 +251,7 @@ __all__ = [
 
 _HOME = {
     "bencode": "Value",
-    "config": "Config DhtConfig DiskConfig LsdConfig PeerConfig TorrentConfig",
+    "config": "Config DhtConfig DiskConfig EncryptionPolicy LsdConfig PeerConfig TorrentConfig",
     "daemon.client": "Client Json NoNode NotRunning connect",
     "daemon.control": "Control",
     "dht.items": "ImmutableItem Item MutableItem SigningKey",

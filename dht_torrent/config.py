@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 from dht_torrent.bounds import MAX_INFO
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort, parse_address, parse_host_port
+
+EncryptionPolicy = Literal["prefer", "require", "allow", "off"]
+"""What of MSE, the encryption of peer connections, is used; see `Config.encryption`."""
 
 CLIENT = b"DT"
 """Two letters for peer ids (BEP 20, `-DT0100-`) and the DHT's `v` key."""
@@ -173,6 +177,9 @@ class PeerConfig:
     """To establish TCP (libtorrent's peer_connect_timeout)."""
     handshake_timeout: float = 10.0
     """From TCP established to both handshakes done (libtorrent)."""
+    mse_timeout: float = 6.0
+    """Of this, for the encryption before them: a peer that does not know it may say nothing at all,
+    and is then dialled without. Two round trips and four exponentiations."""
     idle_timeout: float = 120.0
     """Close a peer that sent no byte for this long (libtorrent's peer_timeout)."""
     parting_timeout: float = 10.0
@@ -432,6 +439,11 @@ class Config:
     lsd: bool = False
     """Announce to the local network what we share and want, and listen to others (BEP 14). Never
     of private torrents, and never on a node that listens on loopback only. `dhtnode` has it on."""
+    encryption: EncryptionPolicy = "prefer"
+    """MSE, which hides from onlookers that this is BitTorrent (not from who knows the infohash).
+    `prefer`: dial with it, and without at once where that fails; peers may come either way; the
+    payload is encrypted too where the peer insists. `allow`: the same, but dial without. `require`:
+    never without, and the payload always encrypted. `off`: never with it."""
     fail_fast: bool = False
     """End the run at the first fault of ours (an unexpected exception), as tests and labs do.
     Otherwise it ends only its smallest owner, a connection, a torrent or a request, is logged with
@@ -445,6 +457,13 @@ class Config:
     def bootstrap_points(self) -> list[HostPort]:
         """`bootstrap`, parsed. Raises InputError naming the entry that is wrong."""
         return [parse_host_port(p) if isinstance(p, str) else p for p in self.bootstrap]
+
+    def encryption_policy(self) -> EncryptionPolicy:
+        """`encryption`. Raises InputError if it is not one."""
+        if self.encryption not in get_args(EncryptionPolicy):
+            choices = ", ".join(get_args(EncryptionPolicy))
+            raise InputError(f"encryption must be one of {choices}, not {self.encryption!r}")
+        return self.encryption
 
     def listen_addresses(self) -> list[Address]:
         """`listen`, parsed, IPv4 first. Raises InputError unless it is one address, or one of each

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from dht_torrent.errors import InputError
 
@@ -41,6 +42,7 @@ class Options:
     limit_up: str | None = None
     limit_down: str | None = None
     no_pex: bool = False
+    encryption: str | None = None
     dht_unlimited: bool = False
     no_lsd: bool = False
     log_level: str = "warning"
@@ -85,6 +87,8 @@ class Options:
             options["listen"] = self.listen
         if self.tls_listen is not None:
             options["tls_listen"] = () if self.tls_listen == ("none",) else self.tls_listen
+        if self.encryption is not None:
+            options["encryption"] = self.encryption
         config = Config(
             state_dir=self.state_dir,
             download_dir=Path(download_dir).absolute(),
@@ -120,7 +124,12 @@ def parse_rates(up: str | None, down: str | None) -> dict[str, int | None]:
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value is not None and value != ():
-        ctx.ensure_object(dict)[param.name] = value
+        given = ctx.ensure_object(dict)
+        # Before the command and after it: the environment is heard twice, and goes before neither.
+        if ctx.get_parameter_source(str(param.name)) is ParameterSource.ENVIRONMENT:
+            given.setdefault(param.name, value)
+        else:
+            given[param.name] = value
 
 
 def _option(name: str, **attributes: Any) -> Callable[[Command], Command]:
@@ -171,6 +180,13 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--log-level",
             type=click.Choice(_LOG_LEVELS),
             help="The least severe messages to log on stderr.",
+        ),
+        _option(
+            "--encryption",
+            type=click.Choice(["prefer", "require", "allow", "off"]),
+            envvar="DHTNODE_ENCRYPTION",
+            help="MSE with peers: dial with it first (prefer, the default), never do without it "
+            "(require), only accept it (allow), or never. Also DHTNODE_ENCRYPTION.",
         ),
         _option("--download-dir", metavar="DIR", help="Where downloads go."),
         _option(

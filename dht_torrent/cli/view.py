@@ -195,6 +195,15 @@ def _dht_line(dht: Json) -> str:
     )
 
 
+def _encryption_line(status: Json) -> str:
+    """Who is encrypted and how."""
+    parts = [
+        f"{count} {'handshake only' if how == 'mse' else how.upper()}"
+        for how, count in sorted(status["peers_by_encryption"].items())
+    ]
+    return f"{status['encryption']}{': ' if parts else ''}{', '.join(parts)}"
+
+
 def _faults_line(status: Json) -> str:
     bugs = counted(status["faults"], "bug")
     return f"{bugs} of dht_torrent, please report (see the log); last: {status['last_fault']}"
@@ -221,6 +230,7 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
         *((name, _dht_line(dht)) for name, dht in networks),
         ("announced", "not yet" if announced is None else f"{duration(announced)} ago"),
         ("peers", f"{status['connections']} connected" + (f" ({sources})" if sources else "")),
+        ("encryption", _encryption_line(status)),
         ("rates", f"{rate(status['down_rate'])} down, {rate(status['up_rate'])} up"),
         ("limits", limits_text(status)),
         ("torrents", str(status["torrents"])),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from dht_torrent.engine.net.protocols import Listener, Stream
 from dht_torrent.engine.net.tls import receive_hello
+from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.handshake import NewConnection, receive_handshake
 from dht_torrent.engine.torrent.supervisor import Supervisor
@@ -29,14 +30,14 @@ class Incoming:
     def __init__(
         self,
         context: NodeContext,
-        supervisors: Mapping[InfoHash, Supervisor],
+        registry: Registry,
         nursery: trio.Nursery,
     ) -> None:
-        """`supervisors` are those of the node's torrents. Handshakes run in `nursery`."""
+        """Handshakes run in `nursery`."""
         self.heard_from_outside = False
         """A connection came in from another host."""
         self._context = context
-        self._supervisors = supervisors
+        self._registry = registry
         self._nursery = nursery
         self._half_open = HalfOpen(context.config)
         self._handshakes: dict[int, trio.CancelScope] = {}
@@ -83,8 +84,14 @@ class Incoming:
                     stream.close()
 
     async def _receive_plain(self, stream: Stream) -> Received:
-        """An SSL torrent is not here, for whoever asks without TLS."""
-        new = await receive_handshake(stream, self._context.config.peer, dht=True)
+        """Without TLS: as the policy has it with MSE or plain. No SSL torrent is here then."""
+        new = await receive_handshake(
+            stream,
+            self._context.config.peer,
+            dht=True,
+            mse=self._context.mse,
+            find=self._registry.requested,
+        )
         return new, self._find(new.handshake.info_hash, ssl=False)
 
     async def _receive_secured(self, stream: Stream) -> Received:
@@ -104,5 +111,5 @@ class Incoming:
         return new, wanted
 
     def _find(self, info_hash: InfoHash, *, ssl: bool) -> Supervisor | None:
-        wanted = self._supervisors.get(info_hash)
+        wanted = self._registry.supervisors.get(info_hash)
         return wanted if wanted is not None and wanted.core.context.is_ssl is ssl else None

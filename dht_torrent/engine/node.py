@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -26,6 +27,7 @@ from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.incoming import Incoming
 from dht_torrent.engine.lsd import LocalDiscovery
+from dht_torrent.engine.net.encrypted import Mse
 from dht_torrent.engine.net.ports import listen, listen_tcp
 from dht_torrent.engine.net.protocols import Listener, Network
 from dht_torrent.engine.net.sockets import RealNetwork
@@ -280,6 +282,9 @@ class Node:
         by_source: dict[str, int] = {}
         for peer in peers:
             by_source[peer.source] = by_source.get(peer.source, 0) + 1
+        encrypted = Counter(
+            peer.stream.encryption.value for peer in peers if peer.stream.encryption is not None
+        )
         last = self._dht.last_announce
         dht, *more = self._dht.status()
         return NodeStatus(
@@ -300,6 +305,8 @@ class Node:
             limit_down=self._context.limits.down.rate,
             listen6=str(self.addresses[1]) if more else None,
             dht6=more[0] if more else None,
+            encryption=self.config.encryption,
+            peers_by_encryption=dict(encrypted),
             faults=self.faults.count,
             last_fault=self.faults.last,
             tls_listen=tuple(map(str, self.tls_addresses)),
@@ -345,7 +352,9 @@ async def open_node(
     use select(); `relief.raise_descriptor_limit` raises it, as `dhtnode` does. Raises InputError
     when the configuration, the address or the state dir cannot be used."""
     config = config if config is not None else Config()
+    keys = rng if rng is not None else random.SystemRandom()
     rng = rng if rng is not None else random.Random(secrets.randbits(128))
+    encryption = config.encryption_policy()
     bootstrap = config.bootstrap_points()
     limits = Limits()
     limits.set(config.limit_up, config.limit_down)
@@ -408,6 +417,7 @@ async def open_node(
             metadata=MetadataMemory(config.peer.max_metadata_held),
             limits=limits,
             faults=faults,
+            mse=Mse(encryption, keys),
         )
         listens = [listener.address for listener, _ in pairs if not listener.address.is_loopback]
         if config.lsd and listens:
@@ -416,7 +426,7 @@ async def open_node(
             )
         async with trio.open_nursery() as nursery:
             registry = Registry(context, nursery)
-            incoming = Incoming(context, registry.supervisors, nursery)
+            incoming = Incoming(context, registry, nursery)
             tls = TlsListening(context, incoming, nursery, opened)
             context.open_tls = tls.open
             saving = DhtSaving(context)

@@ -22,6 +22,7 @@ from dht_torrent.errors import InputError
 from dht_torrent.ids import InfoHash
 from dht_torrent.magnet import Magnet
 from dht_torrent.metainfo import Metainfo, from_info
+from dht_torrent.peer.mse import request_hash
 
 RECORD_PATIENCE = 5.0
 """Seconds that adding a torrent waits for its record to be written, to say so if it cannot be."""
@@ -37,6 +38,7 @@ class Registry:
         self.torrents = MappingProxyType(self._torrents)
         self.supervisors: dict[InfoHash, Supervisor] = {}
         """What runs them."""
+        self._requested: dict[bytes, InfoHash] = {}  # how an MSE handshake names them
         self.warnings: list[str] = []
         """Of records that could not be restored, a line each."""
         self._context = context
@@ -55,6 +57,14 @@ class Registry:
         if len(found) > 1:
             raise InputError(f"{prefix} could mean {len(found)} torrents; give more of the id")
         return found[0]
+
+    def requested(self, request: bytes) -> InfoHash | None:
+        """The torrent that an MSE handshake names so, if connections are made for it now."""
+        info_hash = self._requested.get(request)
+        if info_hash is None:
+            return None
+        core = self.supervisors[info_hash].core
+        return info_hash if core.connections.admits and not core.context.is_ssl else None
 
     async def add(self, supervisor: Supervisor) -> Torrent:
         """Run a torrent, which must not be here yet. Returns when its record was written, or
@@ -76,11 +86,13 @@ class Registry:
                 self._torrents.pop(torrent.info_hash, None)
                 self.supervisors.pop(torrent.info_hash, None)
                 self._scopes.pop(torrent.info_hash, None)
+                self._requested.pop(request_hash(torrent.info_hash), None)
                 ended.set()
 
         self._torrents[torrent.info_hash] = torrent
         self.supervisors[torrent.info_hash] = supervisor
         self._scopes[torrent.info_hash] = (scope, ended)
+        self._requested[request_hash(torrent.info_hash)] = torrent.info_hash
         self._nursery.start_soon(own, name=f"torrent {torrent.id[:8]}")
         await trio.lowlevel.checkpoint()
         if torrent.warning is None and self._context.state is not None:

@@ -5,7 +5,7 @@ Rates are bytes per second, sizes bytes, progress 0..1, times seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from dht_torrent.engine.dht.views import DhtStatus
@@ -69,7 +69,7 @@ class PeerInfo:
     uploaded: int
     flags: str
     """D: we want and may; d: we want but are choked; U/u: the same for the peer; S: it snubs us;
-    O: it is the optimistic choice; F: fast extension."""
+    O: it is the optimistic choice; F: fast extension; E: encrypted; e: only the handshake was."""
     encryption: str | None = None
     """What hides the connection from those between: mse (its handshake only), rc4 or tls."""
 
@@ -134,6 +134,10 @@ class NodeStatus:
     """Where we listen besides, when `listen` is IPv4 and this is IPv6 ..."""
     dht6: DhtStatus | None = None
     """... and the DHT there."""
+    encryption: str = "prefer"
+    """The policy, see `Config.encryption` ..."""
+    peers_by_encryption: dict[str, int] = field(default_factory=dict)
+    """... and who is encrypted, and how: as `PeerInfo.encryption`. Others are not counted here."""
     faults: int = 0
     """Bugs of ours that ended a connection, a torrent or a request since the start ..."""
     last_fault: str | None = None

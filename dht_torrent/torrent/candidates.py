@@ -47,14 +47,19 @@ class Trouble(Enum):
     REFUSED = "refused the connection"
     TIMED_OUT = "did not answer in time"
     UNREACHABLE = "could not be reached"
-    CLOSED = "closed the connection before the handshake and may require encryption"
+    CLOSED = "closed the connection before the handshake"
+    MAY_INSIST = "closed the connection before the handshake and may require encryption"
+    ENCRYPTION_OFF = (
+        "closed the connection before the handshake and may require encryption, which is off here"
+    )
+    UNENCRYPTED = "did not accept the encryption that is required here"
     NO_HANDSHAKE = "accepted the connection and sent nothing"
     OTHER = "answered with something other than this torrent"
 
     @property
     def was_reached(self) -> bool:
         """A peer is there, and will most likely do the same again."""
-        return self in (Trouble.CLOSED, Trouble.NO_HANDSHAKE, Trouble.OTHER)
+        return self not in (Trouble.REFUSED, Trouble.TIMED_OUT, Trouble.UNREACHABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class _Candidate:
         "priority",
         "referrer",
         "source",
+        "spoke",
         "tried_at",
         "trouble",
         "useless",
@@ -99,6 +105,7 @@ class _Candidate:
         self.connected = False  # or being dialled
         self.worked = False  # was connected once
         self.parted = False  # a seed, when we were one
+        self.spoke: bool | None = None  # with encryption or without, when it was dialled last
         self.claimed = False  # known only from a connected peer that says it is its own
         self.priority: tuple[Address, int] | None = None  # with which of our addresses (BEP 40)
         self.referrer: str | None = None  # who answers for the dial that is under way
@@ -132,6 +139,17 @@ class Candidates:
         """Who named the address first; None if it is not known."""
         candidate = self._known.get(address)
         return candidate.source if candidate else None
+
+    def spoke(self, address: Address) -> bool | None:
+        """Whether it was with encryption that it last spoke to us when dialled; None: never."""
+        candidate = self._known.get(address)
+        return candidate.spoke if candidate else None
+
+    def answered(self, address: Address, *, encrypted: bool) -> None:
+        """It was dialled so, and spoke to us: next time this way is the first."""
+        candidate = self._known.get(address)
+        if candidate is not None:
+            candidate.spoke = encrypted
 
     def add(self, address: Address, source: str, now: float) -> bool:
         """An address was named. Returns True if it is new and kept.

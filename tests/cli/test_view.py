@@ -41,6 +41,8 @@ STATUS: dict[str, Any] = {
     "limit_down": None,
     "connections": 4,
     "peers_by_source": {"dht": 3, "incoming": 1},
+    "encryption": "prefer",
+    "peers_by_encryption": {"mse": 2, "rc4": 1},
     "down_rate": 0.0,
     "up_rate": 0.0,
     "torrents": 1,

@@ -32,7 +32,7 @@ from dht_torrent.engine.faults import MAX_PAUSE, Faults
 from dht_torrent.engine.incoming import Incoming
 from dht_torrent.engine.net.protocols import DatagramSocket
 from dht_torrent.engine.registry import Registry
-from dht_torrent.engine.torrent import connections as connections_module
+from dht_torrent.engine.torrent import dialling as dialling_module
 from dht_torrent.engine.torrent.admission import Admission
 from dht_torrent.engine.torrent.choking import Choking
 from dht_torrent.engine.torrent.connections import Connections
@@ -353,7 +353,7 @@ CONNECTION: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "writing": (Peer, "_write", {}),
     "running": (Peer, "run", {}),
     "refusing": (Admission, "_unwanted", {}),
-    "dialling": (connections_module, "shake_hands", {}),
+    "dialling": (dialling_module, "shake_hands", {}),
 }
 
 
@@ -688,7 +688,7 @@ async def test_a_bug_in_what_somebody_asked_the_dht_for_is_told_to_him(
 
 FAST: dict[str, tuple[Any, str]] = {
     "connection": (Connections, "_on_events"),
-    "dialling": (connections_module, "shake_hands"),
+    "dialling": (dialling_module, "shake_hands"),
     "torrent": (Session, "_begin"),
     "its end": (Content, "close"),
     "search": (DualStack, "find_peers"),

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from dht_torrent.engine.net.encrypted import Mse
 from dht_torrent.engine.net.ports import bind_pair
-from dht_torrent.engine.net.protocols import DatagramSocket, Network, Stream
+from dht_torrent.engine.net.protocols import DatagramSocket, Encryption, Network, Stream
 from dht_torrent.engine.net.sockets import MAX_DATAGRAM, MAX_DRAIN, RealNetwork
 from dht_torrent.engine.net.tls import join, receive_hello
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.network import FakeNetwork
+from dht_torrent.peer.mse import request_hash
 from tests.helpers.members import Swarm, swarm
+
+SKEY = b"\xaa" * 20
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Two:
     there_ip: str
     swarm: Swarm | None = None
     """Whose members they are, if they speak TLS."""
+    encryption: Encryption | None = None
+    """Of the pairs of streams."""
 
     async def stream_pair(self) -> tuple[Stream, Stream]:
         """Our end and their end of one connection."""
@@ -38,7 +44,12 @@ class Two:
         ours = await self.here.connect(listener.address)
         theirs = await listener.accept()
         listener.close()
-        return await self._secured(ours, theirs) if self.swarm is not None else (ours, theirs)
+        if self.swarm is not None:
+            return await self._secured(ours, theirs)
+        if self.encryption is not None:
+            ours, theirs = await encrypted(ours, theirs, self.encryption)
+        assert ours.encryption == theirs.encryption == self.encryption
+        return ours, theirs
 
     async def _secured(self, ours: Stream, theirs: Stream) -> tuple[Stream, Stream]:
         assert self.swarm is not None
@@ -68,16 +79,45 @@ class Two:
 
 
 NETWORKS = ["real v4", "real v6", "fake", "fake v6", "fake with latency", "fake slow"]
-SECURED = ["real with tls", "fake with tls"]
+SECURED = ["real TLS", "fake TLS"]
+ENCRYPTED = [
+    *("real RC4", "real MSE", "fake RC4", "fake with latency RC4", "fake slow RC4", "fake MSE"),
+]
 
 
-@pytest.fixture(params=[*NETWORKS, *SECURED])
+async def encrypted(ours: Stream, theirs: Stream, encryption: Encryption) -> tuple[Stream, Stream]:
+    """Both ends after an MSE handshake."""
+    dialler, answerer = Mse("prefer", random.Random(1)), Mse("prefer", random.Random(2))
+    if encryption is Encryption.RC4:
+        dialler = Mse("require", random.Random(1))
+    ends: list[Stream] = []
+
+    async def dial() -> None:
+        ends.append(await dialler.initiate(ours, SKEY, b"", 5))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dial)
+        find = {request_hash(SKEY): SKEY}.get
+        answered, _ = await answerer.respond(theirs, b"", find)
+    return ends[0], answered
+
+
+@pytest.fixture(params=[*NETWORKS, *SECURED, *ENCRYPTED])
 async def two(request: pytest.FixtureRequest, tmp_path: Path) -> Two:
-    members = swarm(tmp_path) if request.param in SECURED else None
-    if request.param.startswith("real"):
+    name = request.param
+    if name in NETWORKS:
+        return _two(name)
+    name, _, how = name.rpartition(" ")
+    if how == "TLS":
+        return replace(_two(name), swarm=swarm(tmp_path))
+    return replace(_two(name), encryption=Encryption[how])
+
+
+def _two(name: str) -> Two:
+    if name.startswith("real"):
         network = RealNetwork()
-        ip = "::1" if request.param == "real v6" else "127.0.0.1"
-        return Two(network, network, ip, ip, members)
+        ip = "::1" if name == "real v6" else "127.0.0.1"
+        return Two(network, network, ip, ip)
     options = {
         "fake": FakeNetwork(random.Random(1)),
         "fake v6": FakeNetwork(random.Random(1)),
@@ -85,9 +125,9 @@ async def two(request: pytest.FixtureRequest, tmp_path: Path) -> Two:
         "fake with latency": FakeNetwork(random.Random(1), latency=(0.0, 0.002)),
         "fake slow": FakeNetwork(random.Random(1), latency=0.001, rate=1e8, window=100_000),
     }
-    fake = options[request.param]
-    ips = ("fd00::1", "fd00::2") if request.param == "fake v6" else ("10.0.0.1", "10.0.0.2")
-    return Two(fake.host(ips[0]), fake.host(ips[1]), *ips, members)
+    fake = options[name]
+    ips = ("fd00::1", "fd00::2") if name == "fake v6" else ("10.0.0.1", "10.0.0.2")
+    return Two(fake.host(ips[0]), fake.host(ips[1]), *ips)
 
 
 async def read_exactly(stream: Stream, size: int) -> bytes:

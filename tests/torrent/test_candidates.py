@@ -434,23 +434,39 @@ def test_what_leads_to_ourselves_is_not_known_any_more() -> None:
 
 def test_the_outlook_tells_the_reasons_apart() -> None:
     subject = candidates()
-    for number in range(12):
+    failed = len(Trouble) + 1
+    for number in range(failed + 5):
         subject.add(far(number), "magnet", 0.0)
-    order = [subject.take(0.0) for _ in range(10)]
+    order = [subject.take(0.0) for _ in range(failed + 3)]
     names = [address for address in order if address is not None]
     for address, trouble in zip(names, [*Trouble, Trouble.REFUSED], strict=False):
         subject.failed(address, 0.0, trouble)
-    subject.connected(names[7], 0.0)
-    subject.connected(names[8], 0.0)
-    subject.disconnected(names[8], 0.0)
+    subject.connected(names[failed], 0.0)
+    subject.connected(names[failed + 1], 0.0)
+    subject.disconnected(names[failed + 1], 0.0)
     assert subject.outlook() == Outlook(
-        known=12,
+        known=failed + 5,
         dialling=1,
         untried=2,
         left=1,
         troubles=dict.fromkeys(Trouble, 1) | {Trouble.REFUSED: 2},
     )
-    assert {one.was_reached for one in (Trouble.REFUSED, Trouble.TIMED_OUT)} == {False}
+    reached = {one for one in Trouble if one.was_reached}
+    assert set(Trouble) - reached == {Trouble.REFUSED, Trouble.TIMED_OUT, Trouble.UNREACHABLE}
+
+
+def test_how_a_peer_spoke_is_remembered_while_it_is_known() -> None:
+    subject = candidates()
+    subject.answered(NEAR, encrypted=True)
+    assert subject.spoke(NEAR) is None
+    subject.add(NEAR, "dht", 0.0)
+    assert subject.spoke(NEAR) is None
+    for encrypted in (True, False):
+        assert subject.take(1e9) == NEAR
+        subject.answered(NEAR, encrypted=encrypted)
+        subject.connected(NEAR, 1e9)
+        subject.disconnected(NEAR, 0.0)
+        assert subject.spoke(NEAR) is encrypted
 
 
 def test_a_peer_that_comes_and_goes_for_nothing_is_dialled_ever_later() -> None:

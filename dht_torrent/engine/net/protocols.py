@@ -80,6 +80,9 @@ class Stream(Protocol):
     async def send(self, *buffers: bytes | memoryview) -> None:
         """Send all of them, in order, gathered into as few segments as they fit.
 
+        What can be written to belongs to the stream until this returns, and is of no use then: a
+        stream that encrypts does so in place. Give it `bytes`, or a buffer you fill anew.
+
         Nothing has been sent if cancelled at the first checkpoint; later, an unknown part has, and
         the stream can only be closed. Raises as `receive_into`.
         """

@@ -12,13 +12,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
-from dht_torrent.engine.net.protocols import Stream
 from dht_torrent.engine.torrent.context import TorrentContext
-from dht_torrent.engine.torrent.handshake import NewConnection, shake_hands
+from dht_torrent.engine.torrent.dialling import DialError, dial
+from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.wakeup import AutoResetEvent
-from dht_torrent.errors import PeerProtocolError
-from dht_torrent.ids import Address, PeerId
+from dht_torrent.ids import PeerId
 from dht_torrent.torrent.candidates import Candidates
 from dht_torrent.torrent.duplicates import CROSSING
 
@@ -112,7 +111,8 @@ class Confirming:
         with node.faults.confined(f"finding out who is at {address}"):
             try:
                 async with node.dialing():
-                    new = await self._reach(address)
+                    spoke = self._candidates.spoke(address)
+                    new = (await dial(self._torrent, address, self._peer_id, spoke)).new
                 if new.handshake.peer_id == self._peer_id:
                     node.own_addresses.add(address)
                     return None
@@ -121,29 +121,9 @@ class Confirming:
                 if peer.key not in self._peers and not peer.is_dropped and not peer.has_no_use:
                     heir, new = new, None
                     return heir
-            except (OSError, PeerProtocolError, trio.TooSlowError, trio.ClosedResourceError) as err:
-                logger.debug("%s: nobody answers at %s: %r", self._torrent.name, address, err)
+            except DialError as error:
+                logger.debug("%s: nobody answers at %s: %s", self._torrent.name, address, error)
             finally:
                 if new is not None:
                     new.stream.close()
         return None
-
-    async def _reach(self, address: Address) -> NewConnection:
-        node, config = self._torrent.node, self._torrent.node.config.peer
-        stream: Stream | None = None
-        new: NewConnection | None = None
-        try:
-            with trio.fail_after(config.connect_timeout):
-                stream = await node.network.connect(address)
-            with trio.fail_after(config.handshake_timeout):
-                new = await shake_hands(
-                    stream,
-                    self._torrent.info_hash,
-                    self._peer_id,
-                    config,
-                    dht=not self._torrent.is_private,
-                )
-        finally:
-            if new is None and stream is not None:
-                stream.close()
-        return new

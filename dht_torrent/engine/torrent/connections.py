@@ -13,11 +13,11 @@ from typing import Protocol
 
 import trio
 
-from dht_torrent.engine.net.protocols import Stream
 from dht_torrent.engine.torrent.admission import CONNECTED, OURSELVES, Admission
 from dht_torrent.engine.torrent.confirming import Confirming
 from dht_torrent.engine.torrent.context import TorrentContext
-from dht_torrent.engine.torrent.handshake import ClosedEarlyError, NewConnection, shake_hands
+from dht_torrent.engine.torrent.dialling import DialError, Dialled, dial
+from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.room import TorrentRoom
 from dht_torrent.engine.wakeup import AutoResetEvent
@@ -191,9 +191,8 @@ class Connections:
                 await node.pace_dial()
 
     async def _dial(self, address: Address) -> None:
-        config, node = self._node.config.peer, self._node
-        stream: Stream | None = None
-        new: NewConnection | None = None
+        node = self._node
+        dialled: Dialled | None = None
 
         def failed(why: str, trouble: Trouble = Trouble.OTHER) -> None:
             self.candidates.failed(address, trio.current_time(), trouble)
@@ -202,42 +201,24 @@ class Connections:
         with node.faults.confined(f"dialling {address}", ends=failed):
             try:
                 async with node.dialing():
-                    with trio.fail_after(config.connect_timeout):
-                        stream = await node.network.connect(address)
-                    with trio.fail_after(config.handshake_timeout):
-                        stream = await self._secured(stream)
-                        new = await shake_hands(
-                            stream,
-                            self._info_hash,
-                            self.peer_id,
-                            config,
-                            dht=not self._torrent.is_private,
-                        )
-            except (OSError, PeerProtocolError, trio.TooSlowError, trio.ClosedResourceError) as err:
-                failed(repr(err), _trouble(err, reached=stream is not None))
+                    spoke = self.candidates.spoke(address)
+                    dialled = await dial(self._torrent, address, self.peer_id, spoke)
+            except DialError as error:
+                failed(str(error), error.trouble)
             except trio.Cancelled:
                 self.candidates.interrupted(address)  # or nobody would dial it again
                 raise
             finally:
                 self._dialing -= 1
                 self.wake()
-                if new is None and stream is not None:
-                    stream.close()
-        if new is not None:
-            await self._adopt(new)
+        if dialled is not None:
+            self.candidates.answered(address, encrypted=dialled.encrypted)
+            await self._adopt(dialled.new)
 
     async def _adopt(self, new: NewConnection) -> None:
         """Go on with a connection that we made."""
         source = self.candidates.source(new.stream.remote) or "dht"
         await self._exchange(new, source, incoming=False)
-
-    async def _secured(self, stream: Stream) -> Stream:
-        """As a member, in an SSL torrent. Raises OSError or PeerProtocolError."""
-        if not self._torrent.is_ssl:
-            return stream
-        membership = self._torrent.membership
-        assert membership is not None  # or there would be no session
-        return await membership.dial(stream)
 
     # -- incoming -------------------------------------------------------------------------------
 
@@ -359,19 +340,6 @@ class Connections:
         self.wake()
         self._node.trace(PeerDropped(self._info_hash, peer.address, peer.why))
         logger.debug("%s: %s left: %s", self._torrent.name, peer.address, peer.why)
-
-
-def _trouble(error: Exception, *, reached: bool) -> Trouble:
-    """What went wrong with dialling; `reached`: there was a connection."""
-    if reached:
-        if isinstance(error, trio.TooSlowError):
-            return Trouble.NO_HANDSHAKE
-        if isinstance(error, ClosedEarlyError | OSError):
-            return Trouble.CLOSED
-        return Trouble.OTHER
-    if isinstance(error, trio.TooSlowError | TimeoutError):
-        return Trouble.TIMED_OUT
-    return Trouble.REFUSED if isinstance(error, ConnectionRefusedError) else Trouble.UNREACHABLE
 
 
 def _turn_away(incoming: trio.MemoryReceiveChannel[NewConnection]) -> None:

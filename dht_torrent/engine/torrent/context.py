@@ -16,6 +16,7 @@ from dht_torrent.config import Config
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.lsd import LocalDiscovery
+from dht_torrent.engine.net.encrypted import Mse
 from dht_torrent.engine.net.protocols import Network
 from dht_torrent.engine.net.tls import Identity, Membership
 from dht_torrent.engine.state import StateDir
@@ -64,6 +65,8 @@ class NodeContext:
     """For info dicts on their way from peers."""
     faults: Faults
     """Where a fault of ours ends."""
+    mse: Mse
+    """How connections are encrypted."""
     limits: Limits = field(default_factory=Limits)
     own_addresses: set[Address] = field(default_factory=set)
     """Where we reached ourselves: never dialled again."""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from dht_torrent.config import PeerConfig
+from dht_torrent.engine.net.protocols import Encryption
 from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.rate_limits import Line, TorrentLimits
 from dht_torrent.engine.views import PeerInfo
@@ -263,6 +264,9 @@ class Peer:
         flags += "S" if self.snubs_us else ""
         flags += "O" if self.optimistic else ""
         flags += "F" if self.connection.fast else ""
+        encryption = self.stream.encryption
+        if encryption is not None:
+            flags += "e" if encryption is Encryption.MSE else "E"
         return PeerInfo(
             address=str(self.address),
             client=self.client,
