@@ -7,7 +7,7 @@ import hashlib
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 P: Final = int(
     "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E34"
@@ -143,3 +143,51 @@ class Answerer:
     def answer(self) -> bytes:
         """Step four, before it is encrypted."""
         return bytes(8) + struct.pack(">IH", self.selects, len(self.pad_d)) + self.pad_d
+
+
+class Sealed:
+    """A stream (with `receive_into` and `send`) of one who has done the handshake by hand."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._left = bytearray()
+        self.local, self.remote = stream.local, stream.remote
+        self.encryption = None
+        self.side: Dialler | Answerer | None = None
+
+    async def shake_hands(self, side: Dialler | Answerer) -> None:
+        await side.talk(self._stream.send, self._exactly)
+        self._left[:] = side.back(bytes(self._left))
+        self.side = side
+
+    async def _exactly(self, count: int) -> bytes:
+        buffer = memoryview(bytearray(4096))
+        while len(self._left) < count:
+            size = await self._stream.receive_into(buffer)
+            if not size:
+                raise EOFError
+            self._left += buffer[:size]
+        taken = bytes(self._left[:count])
+        del self._left[:count]
+        return taken
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        assert self.side is not None
+        if isinstance(self.side, Answerer) and self.side.initial:
+            data, self.side.initial = self.side.initial, b""
+        elif self._left:
+            data = bytes(self._left)
+            self._left.clear()
+        else:
+            size = await self._stream.receive_into(buffer)
+            data = self.side.back(bytes(buffer[:size]))
+        assert len(data) <= len(buffer)
+        buffer[: len(data)] = data
+        return len(data)
+
+    async def send(self, *buffers: bytes | memoryview) -> None:
+        assert self.side is not None
+        await self._stream.send(self.side.out(b"".join(buffers)))
+
+    def close(self) -> None:
+        self._stream.close()
