@@ -58,6 +58,7 @@ To change something
 | an extension of BEP 10 | `peer.extensions` for its codec; `engine.torrent.extensions` runs it |
 | which block is asked for next, and of whom | `torrent.picker`, `torrent.pipeline` |
 | whom we upload to | `torrent.choker`, `engine.torrent.uploads` |
+| how we get into the DHT | `engine.dht.bootstrap` |
 | how peers of the local network are found | `peer.lsd`, `engine.lsd` |
 | which peers are dialled, and which give way | `torrent.candidates`, `torrent.connection_slots` |
 | who is banned for bad data | `torrent.smart_ban`, `torrent.parole`, `torrent.bans` |

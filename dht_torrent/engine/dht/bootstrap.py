@@ -1,5 +1,6 @@
 """The way into the network, and back into it. The rule: a node without a good contact retries the
-saved contacts and its bootstrap points with exponential back-off, and never gives up.
+saved contacts, its bootstrap points and what torrents and peers named, with exponential back-off,
+and never gives up.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 SAVED_BATCH: Final = 16
 """Saved contacts asked together when starting (Transmission paces likewise)."""
+MAX_HINTS: Final = 32
+"""Entry points remembered that torrents and peers named; the oldest is forgotten."""
 MAX_RETRY: Final = 60.0
 """Seconds: the longest pause between two bootstraps."""
 
@@ -35,6 +38,8 @@ class Bootstrap:
         self.saved = list(dict.fromkeys(saved))[: core.config.saved_contacts]
         self.answered: dict[HostPort, None] = {}
         """The points that have let us in."""
+        self.hints: dict[HostPort, None] = {}
+        """What torrents and peers named, asked while no contact is good."""
         self.done = trio.Event()
         """A node has responded, and our own neighbourhood was looked up."""
         if not self.points and not self.saved:
@@ -52,6 +57,8 @@ class Bootstrap:
         self._config = core.config
         self._rng = core.rng
         self._attempts = 0  # tasks that ask entry points just now
+        self._hinted = AutoResetEvent()
+        self._new: dict[HostPort, None] = {}  # hints that are to be asked at once
 
     async def run(self) -> None:
         """A service: joins the network, now and whenever no contact is good any more."""
@@ -63,7 +70,7 @@ class Bootstrap:
         first = self._config.bootstrap_retry
         pause = first
         while True:
-            if self._is_alone() and not self._attempts:
+            if self.is_alone() and not self._attempts:
                 self._ask_all(nursery)
                 if pause < MAX_RETRY:  # then it is a family that is out of our reach
                     nursery.start_soon(self._ask_other_family)
@@ -85,6 +92,30 @@ class Bootstrap:
                 logger.info("no %s DHT node answers; trying again for %.0f s", family, longer)
             pause = longer
 
+    def hint(self, points: Sequence[HostPort], *, at_once: bool) -> None:
+        """Somebody named these entry points. While we know no good contact they are asked, at once
+        or with the others; else they are remembered for such a time."""
+        for point in points:
+            self.hints.pop(point, None)
+            self.hints[point] = None
+            if at_once:
+                self._new[point] = None
+        for kept in (self.hints, self._new):
+            while len(kept) > MAX_HINTS:
+                del kept[next(iter(kept))]
+        self._hinted.set()
+
+    async def follow_hints(self) -> None:
+        """A service: asks new hints while we are not in the network."""
+        while True:
+            await self._hinted.wait()
+            new, self._new = list(self._new), {}
+            if self.is_alone():
+                async with trio.open_nursery() as nursery:
+                    for point in new:
+                        self._attempts += 1
+                        nursery.start_soon(self._ask_point, point, 0.0)
+
     async def _find_neighbours(self) -> bool:
         """Look up our own id (BEP 5); whether any node responded."""
         return (await self._lookups.find_node(self._table.own_id)).replies > 0
@@ -101,7 +132,7 @@ class Bootstrap:
         entry point again, for a network that was cut in two does not heal by itself."""
         pause = self._config.bootstrap_retry
         retry_at = trio.current_time() + self._config.refresh_interval
-        while not self._is_alone():
+        while not self.is_alone():
             if self._table.knows_few:
                 await trio.sleep(pause)
                 pause = min(2 * pause, self._config.refresh_interval)
@@ -132,7 +163,8 @@ class Bootstrap:
         if self._table.additions != additions:
             await self._find_neighbours()
 
-    def _is_alone(self) -> bool:
+    def is_alone(self) -> bool:
+        """No contact is good."""
         now = trio.current_time()
         return not any(self._table.is_good(contact, now) for contact in self._table)
 
@@ -141,7 +173,7 @@ class Bootstrap:
         if self.saved:
             self._attempts += 1
             nursery.start_soon(self._ask_saved)
-        for point in self.points:
+        for point in dict.fromkeys([*self.points, *self.hints]):
             self._attempts += 1
             delay = self._config.soft_timeout if self.saved else 0.0
             nursery.start_soon(self._ask_point, point, delay)
@@ -158,7 +190,7 @@ class Bootstrap:
 
     async def _ask_point(self, point: HostPort, delay: float) -> None:
         def came(answer: Answer) -> None:
-            if isinstance(answer, Reply):
+            if isinstance(answer, Reply) and point in self.points:
                 self.answered[point] = None
 
         try:

@@ -24,7 +24,7 @@ from dht_torrent.engine.dht.samples import Sample
 from dht_torrent.engine.dht.surveys import Holder, ItemSurvey, Stored, seq_of
 from dht_torrent.engine.dht.views import ContactView, DhtStatus
 from dht_torrent.errors import DhtTorrentError, InputError
-from dht_torrent.ids import Address, InfoHash, NodeId
+from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
 
 __all__ = ["DualStack", "NodeInfo", "PeerLookup"]
 
@@ -169,6 +169,12 @@ class DualStack:
         NoReply, and InputError as `ping`."""
         dht = self._of(address)
         return await dht.samples.get(address, target if target is not None else dht.random_id())
+
+    def maybe_enter(self, points: Sequence[HostPort]) -> None:
+        """As `Dht.maybe_enter`, into both networks: which one a name is in shows when it is
+        resolved."""
+        for dht in self._dhts:
+            dht.maybe_enter(points)
 
     def maybe_contact(self, address: Address) -> None:
         """A peer says a node listens there (a PORT message): ping it some time."""

@@ -43,6 +43,9 @@ from dht_torrent.trace import Trace, nothing
 
 logger = logging.getLogger(__name__)
 
+MAX_NAMED: Final = 8
+"""Entry points that are heard from one torrent: bounds what a .torrent makes us send and resolve.
+"""
 MIN_DATAGRAM: Final = 20
 """Shorter datagrams are not KRPC messages (libtorrent)."""
 
@@ -140,6 +143,7 @@ class Dht:
                     ("maintenance", self._tick),
                     ("refresh", self._maintenance.refresh),
                     ("bootstrap", self._bootstrap.run),
+                    ("entry points named by others", self._bootstrap.follow_hints),
                     ("a change of id", self._bootstrap.follow_id),
                     ("announcing again", self.announces.run),
                     ("putting items again", self.items.run),
@@ -180,11 +184,19 @@ class Dht:
         return await self._core.transactions.query(address, method, args or {})
 
     def maybe_contact(self, address: Address) -> None:
-        """A peer says a node listens there (a PORT message): ping it some time."""
+        """A peer says a node listens there (a PORT message): ping it some time. While we know no
+        good contact, it is an entry point, which is asked until one responds."""
         core = self._core
         known = core.table.at(address) is not None
         if address.is_usable and address.is_ipv6 == core.ipv6 and not known:
             core.ping_queue.add(address, trio.current_time(), at_once=True)
+            if self._bootstrap.is_alone():
+                self._bootstrap.hint([HostPort(*address)], at_once=False)
+
+    def maybe_enter(self, points: Sequence[HostPort]) -> None:
+        """A torrent says that the network can be entered there (`nodes`, BEP 5): ask these, should
+        we know no good contact. Names are resolved only then."""
+        self._bootstrap.hint(points[:MAX_NAMED], at_once=True)
 
     def tell_of(self, other: Dht) -> None:
         """Name nodes of `other`, our DHT node in the other address family, to those who want them

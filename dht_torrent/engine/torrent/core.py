@@ -156,6 +156,7 @@ class TorrentCore:
             self.attempt.cancel()
             return
         self.context.metainfo = metainfo
+        self.discovery.enter()
         if isinstance(self.stage, FetchingInfo):
             self.learning.cancel()
 

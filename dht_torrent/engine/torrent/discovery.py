@@ -56,12 +56,19 @@ class Discovery:
     async def run(self) -> None:
         """Until cancelled, or until the torrent turns out to be private."""
         if not self._torrent.is_private:
+            self.enter()
             with self._local_too():
                 await self._run()
 
+    def enter(self) -> None:
+        """Try the entry points to the DHT that the torrent names, if it does and we need any."""
+        metainfo = self._torrent.metainfo
+        if metainfo is not None and metainfo.nodes and not metainfo.private:
+            self._dht.maybe_enter(metainfo.nodes)
+
     @contextmanager
     def _local_too(self) -> Iterator[None]:
-        """Meanwhile, or until `leave_local`, we take part in the discovery of the local networks.
+        """Meanwhile, or until `end`, we take part in the discovery of the local networks.
         Not for an SSL torrent: an announce there names one port for all torrents, the plain one."""
         lsd = self._node.lsd
         with ExitStack() as self._local:
@@ -105,12 +112,8 @@ class Discovery:
                     await trio.sleep(config.lonely_interval)
                     await self._node.lookups.wait(hungry)
 
-    def leave_local(self) -> None:
-        """At once: the local networks are told no more."""
-        self._local.close()
-
     def end(self) -> None:
         """At once: a lookup under way would end in an announce. Nothing stays announced."""
-        self.leave_local()
+        self._local.close()
         self._lookup.cancel()
         self._dht.withdraw(self._info_hash)

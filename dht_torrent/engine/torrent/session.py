@@ -98,8 +98,6 @@ class Session:
         core.enter(stage)
         if core.context.is_private:
             core.discovery.end()  # BEP 27, learned late
-        elif core.context.is_ssl:
-            core.discovery.leave_local()
 
         def note(done: int, total: int) -> None:
             stage.done, stage.total = done, total
