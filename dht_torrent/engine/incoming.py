@@ -106,8 +106,6 @@ class Incoming:
         new = await receive_handshake(secured, self._context.config.peer, dht=True)
         if new.handshake.info_hash != named:
             raise HandshakeError("asks for another torrent than its TLS handshake did")
-        if wanted.core.context.membership is not membership:
-            raise HandshakeError("was verified for a session that has ended")
         return new, wanted
 
     def _find(self, info_hash: InfoHash, *, ssl: bool) -> Supervisor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import ssl
 from pathlib import Path
 
 import pytest
@@ -155,10 +156,28 @@ async def test_what_was_not_read_is_not_given_after_closing(
         await there.receive_into(memoryview(bytearray(KIB)))
 
 
-async def test_a_session_is_not_resumed(one: Swarm, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_no_ticket_is_given_to_resume_a_session_with(
+    one: Swarm, version: ssl.TLSVersion, autojump_clock: MockClock
+) -> None:
     """Or a certificate that expired meanwhile would not be looked at again."""
-    here, _ = await secured(one, *await plain_pair())
-    session = here._tls.session
+    ours, theirs = await plain_pair()
+    metainfo = one.metainfo
+    member = join(one.member("m"), metainfo.info_hash, metainfo.ssl_cert, metainfo.name)
+    member._dialling.options &= ~ssl.OP_NO_TICKET  # one that would take it
+    member._dialling.maximum_version = version
+    here: list[TlsStream] = []
+
+    async def dial() -> None:
+        here.append(await member.dial(ours))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dial)
+        _, hello = await receive_hello(theirs)
+        there = await member.answer(theirs, hello)
+    await there.send(b"first")
+    assert await received(here[0], 5, KIB) == b"first"
+    session = here[0]._tls.session
     assert session is None or not session.has_ticket
 
 

@@ -343,6 +343,20 @@ async def test_the_dht_is_told_the_port_for_tls_and_no_other(
             await torrent.completed()
 
 
+async def test_nobody_is_sent_to_us_before_we_could_verify_them(
+    one: Swarm, autojump_clock: MockClock
+) -> None:
+    world = World()
+    async with (
+        world.node(ROUTER) as router,
+        world.node(LEECH, bootstrap=[ROUTER], tls_listen=f"{LEECH}:{TLS_PORT}") as node,
+    ):
+        await node.get(torrent_id(one), **member(one, "leech"))
+        await trio.sleep(60)
+        found = await router.dht.find_peers(one.metainfo.info_hash, on_peers=lambda peers: None)
+        assert found.peers == ()
+
+
 async def test_who_listens_nowhere_is_not_announced_and_takes_part(
     one: Swarm, autojump_clock: MockClock
 ) -> None:
