@@ -63,7 +63,7 @@ SHA-1 is right. `engine.torrent.content` then looks at what is on disk (the stag
 exchange begins (Active) with the peers that are connected already.
 
 *An SSL torrent.* A peer's connection becomes a stream in TLS (`engine.net.tls`) before anything of
-BitTorrent is said on it, here by `engine.incoming`, there by `engine.torrent.connections`. Who it
+BitTorrent is said on it: see `engine.incoming` and `engine.torrent.dialling`. Who the other side
 is can be verified only with the root certificate that the metadata holds: a session that began
 without ends when the metadata has come, and the next one verifies everybody.
 

@@ -53,6 +53,9 @@ class Trouble(Enum):
         "closed the connection before the handshake and may require encryption, which is off here"
     )
     UNENCRYPTED = "did not accept the encryption that is required here"
+    NO_MEMBER = (
+        "did not prove to be a member of this SSL torrent, or did not accept our certificate"
+    )
     NO_HANDSHAKE = "accepted the connection and sent nothing"
     OTHER = "answered with something other than this torrent"
 

@@ -49,7 +49,10 @@ async def dial(
     try:
         return await _dial(torrent, address, peer_id, encrypted=ways[-1])
     except DialError as error:
-        if error.trouble is Trouble.CLOSED and ways == (False,) and not torrent.is_ssl:
+        if torrent.is_ssl:
+            if error.trouble in (Trouble.CLOSED, Trouble.OTHER):
+                error.trouble = Trouble.NO_MEMBER
+        elif error.trouble is Trouble.CLOSED and ways == (False,):
             error.trouble = Trouble.MAY_INSIST if mse.accepted else Trouble.ENCRYPTION_OFF
         elif error.trouble is Trouble.UNENCRYPTED and len(ways) > 1:
             error.trouble = Trouble.CLOSED

@@ -14,6 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from dht_torrent.config import EncryptionPolicy
 from dht_torrent.engine.net.tls import Identity, TlsStream
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.errors import InputError, MetainfoError
@@ -34,6 +35,7 @@ from tests.helpers.engine import (
     sample,
 )
 from tests.helpers.members import Swarm, stranger, swarm
+from tests.helpers.raw_mse import RC4, Dialler, Sealed
 
 TLS_PORT = 6882
 ROUTER = "10.0.0.9"
@@ -212,6 +214,32 @@ async def test_without_tls_an_ssl_torrent_looks_like_one_that_is_not_here(
             await knock(world, seed.id, context(one.member("hand")), port=PORT)
 
 
+async def test_mse_names_no_ssl_torrent(one: Swarm, autojump_clock: MockClock) -> None:
+    world = World()
+    async with seeding(world, one) as seed:
+        for port, info_hash in ((PORT, seed.info_hash), (PORT, bytes(20)), (TLS_PORT, bytes(20))):
+            stream = await world.net.host(HAND).connect(Address(SEED, port))
+            with pytest.raises((EOFError, OSError, trio.TooSlowError)), trio.fail_after(60):
+                await Sealed(stream).shake_hands(Dialler(info_hash, offers=RC4))
+            stream.close()
+        assert seed.peers() == []
+
+
+@pytest.mark.parametrize("policy", ["prefer", "require", "allow", "off"])
+async def test_tls_does_not_depend_on_the_policy_for_other_torrents(
+    one: Swarm, policy: EncryptionPolicy, autojump_clock: MockClock
+) -> None:
+    world = World()
+    async with (
+        seeding(world, one, encryption=policy),
+        world.node(LEECH, encryption=policy) as node,
+    ):
+        torrent = await node.get(magnet(one, SEED), **member(one, "leech"))
+        with trio.fail_after(10):
+            await torrent.completed()
+        assert {peer.encryption for peer in torrent.peers()} == {"tls"}
+
+
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x40\0"])
 async def test_who_does_not_finish_is_hung_up_on(
     one: Swarm, said: bytes, autojump_clock: MockClock
@@ -294,6 +322,7 @@ async def test_a_stranger_whom_we_dial_hears_no_handshake(
         await trio.sleep(10)
         assert torrent.peers() == []
         assert not any(heard)
+        assert "1 did not prove to be a member of this SSL torrent" in (torrent.why or "")
 
 
 async def test_who_gave_us_the_metadata_is_verified_before_it_gets_a_byte_of_it(
