@@ -155,13 +155,19 @@ class TorrentContext:
             self.metainfo is not None and self.metainfo.ssl_cert is not None
         )
 
+    @property
+    def is_among_strangers(self) -> bool:
+        """It is an SSL torrent whose root certificate is not known yet: whoever we dial may be
+        anybody, and is told of nobody else."""
+        return self.identity is not None and self.metainfo is None
+
     def port(self, family_of: Address) -> int | None:
         """Where those in the family of this address may connect to us for this torrent. None:
         nowhere. The one answer for all who tell others, so that nobody is told the port for plain
         connections of an SSL torrent."""
         if not self.is_ssl:
             return self.node.dht.port(family_of)
-        if self.metainfo is None:  # nor is the root certificate known: we answer nobody
+        if self.is_among_strangers:  # we answer nobody
             return None
         for address in self.node.tls_addresses:
             if address.is_ipv6 == family_of.is_ipv6:

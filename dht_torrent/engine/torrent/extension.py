@@ -26,7 +26,7 @@ class Extension:
     name: ClassVar[str]
     """Its name in `peer.extensions.EXTENSIONS`."""
     public_only: ClassVar[bool] = False
-    """Not spoken in private torrents (BEP 27)."""
+    """Not spoken in private torrents (BEP 27), nor to those who are not verified yet."""
     interval: ClassVar[float | None] = None
     """Seconds between two calls of `tick`; None is never."""
 

@@ -95,7 +95,8 @@ class Extensions:
                 extension.tick(trio.current_time())
 
     def _speaks(self, extension: Extension) -> bool:
-        return not (extension.public_only and self._torrent.is_private)
+        torrent = self._torrent
+        return not extension.public_only or not (torrent.is_private or torrent.is_among_strangers)
 
     def _introduce(self, peer: Peer, *, again: bool = False) -> None:
         if not peer.connection.extended:

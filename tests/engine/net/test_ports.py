@@ -60,3 +60,33 @@ async def test_what_cannot_be_listened_on_is_refused_and_leaves_nothing(
             raise AssertionError("it runs")
     async with world.node("10.0.0.1", listen=("10.0.0.1:1", "[::]:1")) as node:
         assert len(node.addresses) == 1
+
+
+async def test_the_ports_for_tls_are_left_out_where_there_is_no_ipv6(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    wanted = ("0.0.0.0:7", "[::]:7")
+    async with world.node("10.0.0.1", listen=Config().listen, tls_listen=wanted) as node:
+        assert node.tls_addresses == (Address("0.0.0.0", 7),)
+
+
+@pytest.mark.parametrize(
+    ("listen", "why"),
+    [
+        (("10.0.0.1:1", "10.0.0.1:2"), "one IPv4 and one IPv6"),
+        (("10.0.0.1:1", "[fd00::9]:1"), r"cannot listen on \[fd00::9\]:1"),
+        ("[::]:1", r"cannot listen on \[::\]:1"),
+        ("10.0.0.1:5", "cannot listen on 10.0.0.1:5"),
+        ("there:1", "expected an IP address"),
+    ],
+)
+async def test_a_port_for_tls_that_cannot_be_had_is_refused_and_leaves_nothing(
+    listen: str | Sequence[str], why: str, autojump_clock: MockClock
+) -> None:
+    world = World()
+    with pytest.raises(InputError, match=why):
+        async with world.node("10.0.0.1", listen="10.0.0.1:5", tls_listen=listen):
+            raise AssertionError("it runs")
+    async with world.node("10.0.0.1", listen="10.0.0.1:5", tls_listen="10.0.0.1:1") as node:
+        assert node.tls_addresses == (Address("10.0.0.1", 1),)

@@ -345,6 +345,30 @@ async def test_who_gave_us_the_metadata_is_verified_before_it_gets_a_byte_of_it(
         assert world.storage(LEECH, one.metainfo) is not None
 
 
+async def test_nobody_is_told_of_others_before_it_is_verified(
+    one: Swarm, autojump_clock: MockClock
+) -> None:
+    world, said = World(), []
+
+    async def listen(hand: Hand) -> None:
+        await hand.hello(one.metainfo.info_hash, extended=True)
+        said.append(await hand.expect(EXTENDED))
+        await hand.closed()
+
+    served = context(one.member("hand"), server=True)
+    async with answering(world, served, listen), world.node(LEECH) as node:
+        torrent = await node.get(magnet(one, HAND), **member(one, "leech"))
+        await trio.sleep(1)
+        await node.get(one.metainfo)
+        await trio.sleep(10)
+        assert len(torrent.peers()) == 1
+    before, after = said
+    assert b"6:ut_pex" not in before
+    assert b"1:p" not in before
+    assert b"6:ut_pex" in after
+    assert b"1:pi" in after
+
+
 async def test_until_the_metadata_is_known_nobody_is_answered(
     one: Swarm, autojump_clock: MockClock
 ) -> None:
