@@ -37,3 +37,11 @@ def test_ssl_torrents_have_any_port_on_the_same_hosts_unless_told_otherwise() ->
     assert Config(tls_listen=()).tls_addresses() == []
     with pytest.raises(InputError):
         Config(tls_listen=["1.2.3.4:5", "1.2.3.4:6"]).tls_addresses()
+
+
+def test_encryption_is_one_of_four_words() -> None:
+    for policy in ("prefer", "require", "allow", "off"):
+        assert Config(encryption=policy).encryption_policy() == policy
+    assert Config().encryption_policy() == "prefer"
+    with pytest.raises(InputError, match="prefer, require, allow, off, not 'yes'"):
+        Config(encryption="yes").encryption_policy()  # type: ignore[arg-type]

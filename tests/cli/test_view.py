@@ -112,6 +112,7 @@ def test_status_says_what_a_worried_user_needs() -> None:
         "1/3 entry points",
         "30 s ago",
         "4 connected (3 dht, 1 incoming)",
+        "prefer: 2 handshake only, 1 RC4",
         "not known yet",
         "thing (downloading): no peer has the metadata",
     ):

@@ -225,6 +225,26 @@ async def test_mse_names_no_ssl_torrent(one: Swarm, autojump_clock: MockClock) -
         assert seed.peers() == []
 
 
+async def test_who_names_it_in_an_mse_handshake_waits_as_for_any_other(
+    one: Swarm, autojump_clock: MockClock
+) -> None:
+    world = World()
+    async with seeding(world, one, encryption="prefer") as seed:
+        took = []
+        for info_hash in (seed.info_hash, bytes(20)):
+            hand, side = await dial(world, SEED), Dialler(info_hash)
+            began = trio.current_time()
+            await hand.raw(side.first())
+            await hand.raw(side.second(await hand._exactly(96)))
+            await trio.sleep(1)
+            before = len(hand._buffer)  # padding
+            with pytest.raises(EOFError):
+                await hand._exactly(1 << 16)
+            assert len(hand._buffer) - before <= 512
+            took.append(trio.current_time() - began)
+        assert took[0] == pytest.approx(took[1])
+
+
 @pytest.mark.parametrize("policy", ["prefer", "require", "allow", "off"])
 async def test_tls_does_not_depend_on_the_policy_for_other_torrents(
     one: Swarm, policy: EncryptionPolicy, autojump_clock: MockClock
