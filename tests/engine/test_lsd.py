@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -19,7 +20,7 @@ from dht_torrent.ids import Address, HostPort, InfoHash
 from dht_torrent.lab.net.multicast import MulticastSocket
 from dht_torrent.lab.population.dual_stack import DualHost
 from dht_torrent.metainfo import Metainfo
-from dht_torrent.peer.lsd import GROUPS, Announce, decode, encode
+from dht_torrent.peer.lsd import GROUPS, Announce, Hearing, decode, encode
 from tests.helpers.engine import LEECH, PORT, SEED, World, entered, sample
 from tests.helpers.members import swarm
 
@@ -383,3 +384,30 @@ async def test_a_liar_of_the_lan_cannot_crowd_out_what_the_dht_found(
         assert sources.count("dht") == 500
         assert 0 < sources.count("lsd") <= 100
         await entered(torrent, "metadata")
+
+
+async def test_a_bug_of_ours_in_a_datagram_ends_the_hearing_for_a_moment(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, one, real = World(), sample(), Hearing.datagram
+    world.net.lan(HOME, LEECH)
+    bugs = [ZeroDivisionError("a bug")]
+
+    def buggy(self: Hearing, data: bytes, source: Address, now: float) -> Any:
+        if source.host == THIRD and bugs:
+            raise bugs.pop()
+        return real(self, data, source, now)
+
+    monkeypatch.setattr(Hearing, "datagram", buggy)
+    async with world.node(LEECH, lsd=True, fail_fast=False) as node:
+        torrent = await node.get(one.magnet())
+        await trio.sleep(3)
+        stranger = await in_group(world, THIRD)
+        announce = encode(Announce(1234, (torrent.info_hash,)), GROUPS[0])
+        assert stranger.send(announce, GROUPS[0])
+        await trio.sleep(10)
+        assert node.status().faults == 1
+        assert known(node, torrent.info_hash) == {}
+        assert stranger.send(announce, GROUPS[0])
+        await trio.sleep(0.01)
+        assert known(node, torrent.info_hash) == {Address(THIRD, 1234): "lsd"}
