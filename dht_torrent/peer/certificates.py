@@ -28,6 +28,13 @@ _MAX_COMMON_NAME: Final = 64  # RFC 5280, ub-common-name
 _SKEW: Final = datetime.timedelta(days=1)
 """Certificates are valid from so long before they are made: the clocks of others differ."""
 
+UNREADABLE: Final = (
+    *(ValueError, TypeError, UnsupportedAlgorithm),
+    *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+    Warning,  # what will be an error one day is one already where warnings are
+)
+"""What certificates of strangers raise: some when they are parsed, some when they are looked at."""
+
 Key = ec.EllipticCurvePrivateKey
 
 
@@ -61,7 +68,7 @@ def check_key(pem: bytes, key_pem: bytes) -> None:
         raise InputError("is not a private key (PEM)") from None
     try:
         fits = key.public_key() == certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         fits = False
     if not fits:
         raise InputError("is not the private key of the certificate")
@@ -73,7 +80,20 @@ def check_member(
     """That this certificate, with the chain that follows it if there is one, makes a member of the
     torrent `name` with this root. None is not known yet. Raises InputError with what is wrong with
     the certificate, beginning with a verb."""
-    chain = _chain(pem)
+    try:
+        _check_member(_chain(pem), root_pem, name, now)
+    except UNREADABLE as error:
+        raise InputError(
+            f"cannot be read, or the torrent's root certificate cannot: {error}"
+        ) from None
+
+
+def _check_member(
+    chain: Sequence[x509.Certificate],
+    root_pem: bytes | None,
+    name: str | None,
+    now: datetime.datetime,
+) -> None:
     own = chain[0]
     if now > own.not_valid_after_utc:
         raise InputError(f"expired on {own.not_valid_after_utc:%Y-%m-%d}")
@@ -97,14 +117,14 @@ def is_for(der: bytes, name: str) -> bool:
     be read."""
     try:
         return _has_name(x509.load_der_x509_certificate(der), name)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except UNREADABLE:
         return False
 
 
 def _chain(pem: bytes) -> Sequence[x509.Certificate]:
     try:
         found = x509.load_pem_x509_certificates(pem)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except UNREADABLE:
         found = []
     if not found:
         raise InputError("is not a certificate (PEM)")
@@ -129,7 +149,7 @@ def _check_signed(chain: Sequence[x509.Certificate], root: x509.Certificate) -> 
 def _is_signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(by)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (*UNREADABLE, InvalidSignature):
         return False
     return True
 
@@ -228,7 +248,7 @@ def sign_member(
 def _may_sign(root: x509.Certificate) -> bool:
     try:
         return root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
+    except (*UNREADABLE, x509.ExtensionNotFound):
         return False
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import contextlib
 import datetime
 from functools import cache
 
@@ -7,6 +9,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dht_torrent.errors import InputError
 from dht_torrent.peer.certificates import (
@@ -156,3 +160,32 @@ def test_authorities_say_nothing_about_anybody() -> None:
     one, two = root_of(authority().certificate), root_of(make_authority(NOW, 100).certificate)
     assert one.subject != two.subject
     assert len(one.subject) == 1
+
+
+def mutated(der: bytes, data: st.DataObject) -> bytes:
+    changed = bytearray(der)
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(0, len(der) - 1))] = data.draw(st.integers(0, 255))
+    return bytes(changed)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_a_damaged_certificate_of_a_peer_is_for_a_torrent_or_not(data: st.DataObject) -> None:
+    is_for(mutated(der(member()), data), "film.bin")
+
+
+@settings(max_examples=300)
+@given(st.data(), st.booleans())
+def test_a_damaged_certificate_is_a_member_or_one_error(data: st.DataObject, root: bool) -> None:
+    certificates = {True: authority().certificate, False: member().certificate}
+    damaged = mutated(root_of(certificates[root]).public_bytes(serialization.Encoding.DER), data)
+    body = base64.encodebytes(damaged)
+    certificates[root] = b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
+    with contextlib.suppress(InputError):
+        check_member(certificates[False], certificates[True], "film.bin", NOW)
+
+
+@cache
+def member() -> Issued:
+    return sign_member(authority(), NOW, 30, torrent="film.bin")

@@ -291,8 +291,8 @@ def _context(protocol: int, identity: Identity, root: bytes | None) -> ssl.SSLCo
             # None but the first: what else a torrent brings along is not its root.
             context.load_verify_locations(cadata=_der(root))
         context.load_cert_chain(identity.certificate, identity.key, password=lambda: b"")
-    except (ssl.SSLError, OSError) as error:
-        reason = getattr(error, "reason", None) or error.strerror or str(error)
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
         raise InputError(f"{identity.certificate} cannot be used: {reason}") from None
     return context
 
