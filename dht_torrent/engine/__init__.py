@@ -25,8 +25,8 @@ runs until it is cancelled: there is no start and stop.
     '- a torrent, for each          engine.torrent.supervisor: one session (engine.torrent.session)
        |                            after another; at rest, only the record is kept
        |- connections               engine.torrent.connections: dials, and takes in what arrives
-       |  '- a peer, for each       engine.torrent.peer: the reader, and with it
-       |     '- the writer
+       |  '- a peer, for each       engine.torrent.reader
+       |     '- its writer        engine.torrent.writer; both run by engine.torrent.peer_loops
        |- discovery                 engine.torrent.discovery: lookups and announces in the DHT
        |- extensions                engine.torrent.extensions: those that do something regularly
        |- the resume record         engine.torrent.record: saved when something has changed
@@ -45,16 +45,16 @@ query goes to `engine.dht.responder`, which sheds floods before it parses, and o
 the response leaves in the same turn. A response is matched in `engine.dht.transactions` by id and
 address, and wakes the task that asked. Either way `dht.table` learns that the contact is alive.
 
-*A block.* The reader in `engine.torrent.peer` receives into a buffer that all connections share;
+*A block.* `engine.torrent.reader` receives into a buffer that all connections share;
 `peer.connection` turns bytes into events. The stage of the torrent (`engine.torrent.stages`) takes
 the batch: `engine.torrent.swarm` gives blocks to `torrent.picker`, which copies each once into its
 piece and then says what to request next, in one message for the whole batch. A complete piece goes
 to `engine.torrent.disk`, is hashed and written in a thread, and then announced to all peers. One
 whose hash is wrong goes to `torrent.smart_ban` and is fetched again.
 
-*An upload.* `engine.torrent.uploads` judges a request and queues it at the peer. The writer in
-`engine.torrent.peer` takes a batch within the rate limit, reads it at once if the system has it in
-memory and in a thread if not, and sends headers and blocks together. A choke empties the queue.
+*An upload.* `engine.torrent.uploads` judges a request and queues it at the peer.
+`engine.torrent.writer` takes a batch within the rate limit, reads it at once if the system has it
+in memory and in a thread if not, and sends headers and blocks together. A choke empties the queue.
 
 *A magnet link.* `given` and `magnet` parse it, `engine.node` adds a torrent in the stage
 FetchingInfo. Discovery and the link's own peers feed `torrent.candidates`; connected peers are

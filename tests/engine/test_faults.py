@@ -32,7 +32,9 @@ from dht_torrent.engine.faults import MAX_PAUSE, Faults
 from dht_torrent.engine.incoming import Incoming
 from dht_torrent.engine.net.protocols import DatagramSocket
 from dht_torrent.engine.registry import Registry
+from dht_torrent.engine.torrent import connections as connections_module
 from dht_torrent.engine.torrent import dialling as dialling_module
+from dht_torrent.engine.torrent import peer_loops
 from dht_torrent.engine.torrent.admission import Admission
 from dht_torrent.engine.torrent.choking import Choking
 from dht_torrent.engine.torrent.connections import Connections
@@ -40,13 +42,13 @@ from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.discovery import Discovery
 from dht_torrent.engine.torrent.extensions import Extensions
 from dht_torrent.engine.torrent.metadata import MetadataFetch
-from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.rate_limits import Direction
 from dht_torrent.engine.torrent.record import ResumeRecord
 from dht_torrent.engine.torrent.session import Session
 from dht_torrent.engine.torrent.stages import Active
 from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.engine.torrent.torrent import Torrent, behind
+from dht_torrent.engine.torrent.writer import Writer
 from dht_torrent.engine.upkeep import DhtSaving
 from dht_torrent.errors import OurFault
 from dht_torrent.ids import Address, HostPort
@@ -254,6 +256,7 @@ def breaks(
 def odd_peer(*args: Any) -> bool:
     """Is one of them, or what they are of, the connection to the odd peer?"""
     for arg in args:
+        arg = getattr(arg, "peer", arg)
         address = getattr(arg, "remote", None) or getattr(arg, "address", None)
         stream = getattr(arg, "stream", None)
         if stream is not None:
@@ -349,9 +352,9 @@ CONNECTION: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "events": (Connections, "_on_events", {}),
     "events, when taken": (Connections, "_on_events", {"after": True}),
     "refill": (Swarm, "refill", {"after": True, "times": 1}),
-    "reading": (Peer, "_read", {}),
-    "writing": (Peer, "_write", {}),
-    "running": (Peer, "run", {}),
+    "reading": (peer_loops, "read", {}),
+    "writing": (Writer, "run", {}),
+    "running": (connections_module, "run_peer", {}),
     "refusing": (Admission, "_unwanted", {}),
     "dialling": (dialling_module, "shake_hands", {}),
 }

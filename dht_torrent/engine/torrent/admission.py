@@ -98,7 +98,7 @@ class Admission:
                 continue
             older = Claim(other.peer_id, other.address, other.incoming)
             verdict = self._duplicates.settle(
-                older, newer, now, age=now - other.connected_at, silence=other.silence(now)
+                older, newer, now, age=now - other.connected_at, silence=other.liveness.silence(now)
             )
             if other.has_no_use and older.peer_id == newer.peer_id:
                 verdict = Verdict.REPLACE  # it only waits for the other side to leave

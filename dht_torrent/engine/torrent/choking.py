@@ -11,7 +11,6 @@ from dht_torrent.config import TorrentConfig
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.metainfo import Metainfo
-from dht_torrent.peer.messages import Unchoke
 from dht_torrent.torrent.choker import Choker, PeerView
 from dht_torrent.torrent.picker import Picker
 
@@ -77,10 +76,7 @@ class Choking:
             peer.optimistic = peer.key == choices.optimistic
             unchoke = peer.key in choices.unchoke
             if unchoke and peer.am_choking:
-                peer.am_choking = False
-                peer.unchoked_at = now
-                peer.uploaded_since_unchoke = 0
-                peer.tell(Unchoke())
+                peer.unchoke(now)
             elif not unchoke and not peer.am_choking:
                 peer.choke(now)
 

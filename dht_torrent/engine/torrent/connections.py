@@ -19,6 +19,7 @@ from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.dialling import DialError, Dialled, dial
 from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.engine.torrent.peer_loops import run_peer
 from dht_torrent.engine.torrent.room import TorrentRoom
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.engine.weak import weakly
@@ -262,8 +263,6 @@ class Connections:
                     now,
                     source=source,
                     incoming=incoming,
-                    limits=self.limits,
-                    buffers=node.send_buffers,
                 )
                 self.peers[peer.key] = peer
                 self.candidates.arrived(address)
@@ -275,7 +274,14 @@ class Connections:
                 with their_fault(peer):
                     self._stage().opened(peer, now)
                     self._on_events(peer, peer.connection.receive(b""), now)
-                await peer.run(node.buffer, self._on_events)
+                await run_peer(
+                    peer,
+                    node.config.peer,
+                    self.limits,
+                    node.buffer,
+                    node.send_buffers,
+                    self._on_events,
+                )
         finally:
             new.stream.close()
             # Outside: a connection whose end cannot be accounted for takes its torrent with it.
@@ -310,7 +316,7 @@ class Connections:
         now = trio.current_time()
         self.peers.pop(peer.key, None)
         self._node.room.closed(peer.key)
-        peer.answered()
+        peer.liveness.answered()
         self.downloaded += peer.downloaded
         self.uploaded += peer.uploaded
         try:

@@ -69,7 +69,7 @@ class MetadataFetch:
     def received(self, peer: Peer, event: MetadataData | MetadataReject, now: float) -> None:
         """An answer to what we asked."""
         if isinstance(event, MetadataData) and self._fetch.expects(peer.key, event.piece):
-            peer.gave_at = now
+            peer.gave_metadata(now)
         if isinstance(event, MetadataReject):
             self._fetch.rejected(peer.key, event.piece, now)
         elif self._fetch.received(peer.key, event.piece, event.total_size, event.data, now):

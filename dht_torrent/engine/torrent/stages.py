@@ -39,13 +39,13 @@ class _BeforePieces:
         for event in events:
             match event:
                 case Choke():
-                    peer.chokes_us = True
+                    peer.choked_us()
                 case Unchoke():
-                    peer.chokes_us = False
+                    peer.unchoked_us(now)
                 case Interested():
-                    peer.interested = True
+                    peer.told_interest(True)
                 case NotInterested():
-                    peer.interested = False
+                    peer.told_interest(False)
                 case _:
                     self._on_other(peer, event, now)
 

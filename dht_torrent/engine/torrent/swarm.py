@@ -198,8 +198,7 @@ class Swarm:
             oldest = self.picker.oldest_request(peer.key)
             silent = now - max(peer.last_block_at, oldest if oldest is not None else now)
             if waiting and silent > config.snub_timeout + patience and not peer.snubs_us:
-                peer.snubs_us = True
-                peer.pipeline.snubbed()
+                peer.snubbed_us()
                 # All its blocks are for others now; should they come after all, they are welcome.
                 self.picker.give_back(peer.key)
         self._refill_idle(now)
@@ -280,12 +279,7 @@ class Swarm:
                 else:
                     self._on_event(peer, event, now)
         if size:
-            peer.downloaded += size
-            peer.down.add(size, now)
-            peer.pipeline.update(peer.down.value(now), now, size)
-            peer.last_block_at = peer.gave_at = now
-            peer.snubs_us = False
-            peer.rejects_in_row = 0
+            peer.gave_blocks(size, now)
         if peer.cancels:
             self._uploads.cancel(peer)
         if peer.asked:
@@ -326,7 +320,7 @@ class Swarm:
             peer.pipeline.asked(outstanding + len(blocks), now)
             self._in_flight.set()
         elif not outstanding and not peer.chokes_us:
-            self._review_interest(peer, now)
+            self._review_interest(peer)
 
     def _unusual(self, peer: Peer, event: Piece, outcome: Received, now: float) -> None:
         self._cancel(outcome.cancels)
@@ -340,7 +334,7 @@ class Swarm:
             self._save(outcome.piece, outcome.chunk)
 
     def _on_choke(self, peer: Peer, event: object, now: float) -> None:
-        peer.chokes_us = True
+        peer.choked_us()
         # Others may have its blocks at once. With BEP 6 a reject, or the block, still follows for
         # each; by then neither makes a difference but that the block is welcome.
         keep = peer.allowed_to_us if peer.connection.fast else ()
@@ -349,26 +343,21 @@ class Swarm:
             peer.note_rejects(now)
 
     def _on_unchoke(self, peer: Peer, event: object, now: float) -> None:
-        peer.chokes_us = False
-        peer.last_block_at = now  # the snubbing clock starts when it may send
-        peer.pipeline.restart()
+        peer.unchoked_us(now)
 
     def _on_interested(self, peer: Peer, event: object, now: float) -> None:
-        if not peer.interested:
-            peer.interested = True
+        if peer.told_interest(True):
             self._uploads.offer_fast_pieces(peer)
             self.choking.wanted()
 
     def _on_not_interested(self, peer: Peer, event: object, now: float) -> None:
-        if peer.interested:
-            peer.interested = False
-            if not peer.am_choking:
-                self.choking.slot_freed()
+        if peer.told_interest(False) and not peer.am_choking:
+            self.choking.slot_freed()
 
     def _on_have(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, Have)
         if self.picker.peer_has(peer.key, event.index):
-            self._become_interested(peer)
+            peer.show_interest(True)
         self._note_progress(peer, now)
 
     def _on_bitfield(self, peer: Peer, event: object, now: float) -> None:
@@ -388,7 +377,7 @@ class Swarm:
             peer.idle_bitfields += 1
             if peer.idle_bitfields > self._config.peer.max_idle_bitfields:
                 raise PeerProtocolError("announces the same pieces again and again")
-        self._review_interest(peer, now)
+        self._review_interest(peer)
         self._note_progress(peer, now)
 
     def _on_reject(self, peer: Peer, event: object, now: float) -> None:
@@ -408,28 +397,18 @@ class Swarm:
         """Want these pieces and no others."""
         self._cancel(self.picker.select(wanted))
         for peer in list(self._peers.values()):
-            self._review_interest(peer, now)
+            self._review_interest(peer)
             self.refill(peer, now)
 
     def _note_progress(self, peer: Peer, now: float) -> None:
-        peer.piece_total = self.picker.peer_count(peer.key)
-        peer.is_seed = peer.piece_total == self.geometry.piece_count
+        peer.told_pieces(self.picker.peer_count(peer.key), self.geometry.piece_count)
         if peer.is_seed and self.have.complete:
             peer.part_for_good(now)
 
     # -- interest --------------------------------------------------------------------------------
 
-    def _become_interested(self, peer: Peer) -> None:
-        if not peer.am_interested:
-            peer.am_interested = True
-            peer.tell(Interested())
-
-    def _review_interest(self, peer: Peer, now: float) -> None:
-        if self.picker.interesting(peer.key):
-            self._become_interested(peer)
-        elif peer.am_interested:
-            peer.am_interested = False
-            peer.tell(NotInterested())
+    def _review_interest(self, peer: Peer) -> None:
+        peer.show_interest(self.picker.interesting(peer.key))
 
     def _refill_idle(self, now: float) -> None:
         """Blocks came free: peers with room may ask for them. Peers with enough in flight are
@@ -491,7 +470,7 @@ class Swarm:
                 else:
                     peer.tell(Have(index))
         for peer in list(self._peers.values()):
-            self._review_interest(peer, now)
+            self._review_interest(peer)
         self._on_saved()
 
 

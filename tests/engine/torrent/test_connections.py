@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dht_torrent.config import PeerConfig, TorrentConfig
-from dht_torrent.engine.torrent.peer import PROBE_PAUSE
+from dht_torrent.engine.torrent.liveness import PROBE_PAUSE
 from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.ids import Address
 from dht_torrent.torrent.priority import priority

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent.config import PeerConfig
-from dht_torrent.engine.torrent.peer import OUTBOX_LIMIT
+from dht_torrent.engine.torrent.outbox import OUTBOX_LIMIT
 from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address

@@ -1,0 +1,73 @@
+"""The loop that reads one connection: turns its bytes into events, for as long as they keep coming
+and are within the limits.
+
+The rule: what the events mean is decided at once, while the payloads still lie in the buffer, which
+all connections share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from dht_torrent.config import PeerConfig
+from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.engine.torrent.rate_limits import Line
+from dht_torrent.errors import PeerProtocolError
+from dht_torrent.peer.connection import Event
+from dht_torrent.peer.pace import Pace
+
+OnEvents = Callable[[Peer, list[Event], float], None]
+"""Takes a batch of messages. Raises PeerProtocolError when the peer broke a rule."""
+
+
+async def read(
+    peer: Peer, config: PeerConfig, limit: Line, buffer: memoryview, on_events: OnEvents
+) -> None:
+    """Until the peer closes the connection. Raises PeerProtocolError if it breaks a rule or goes
+    silent."""
+    connection, liveness = peer.connection, peer.liveness
+    receive_into, parse = peer.stream.receive_into, connection.receive
+    heard = progressed = trio.current_time()
+    pace = Pace(config, heard, len(buffer))
+    unheard = 0
+    room = buffer[: pace.room]
+    with liveness.patience as patience:
+        while True:
+            # A message that has begun must end: silence and drip-feeding have different clocks.
+            deadline = heard + config.idle_timeout
+            if connection.mid_message:
+                deadline = min(deadline, progressed + config.message_timeout)
+            patience.deadline = deadline
+            size = await receive_into(room)
+            if size == 0:
+                return
+            heard = trio.current_time()
+            liveness.heard(heard)
+            was_mid_message, downloaded = connection.mid_message, peer.downloaded
+            events = parse(buffer[:size])
+            if events or not (was_mid_message and connection.mid_message):
+                progressed = heard  # a message ended, or one has only just begun
+            on_events(peer, events, heard)
+            messages = len(events) + connection.unheard - unheard
+            unheard = connection.unheard
+            wait = pace.took(size, messages, peer.downloaded + peer.uploaded, heard)
+            events.clear()  # while we wait they would keep the memory they look into
+            if wait:
+                patience.deadline = float("inf")
+                await trio.sleep(wait)
+                heard, progressed = heard + wait, progressed + wait
+            if not limit.limited:
+                if len(room) != pace.room:
+                    room = buffer[: pace.room]
+                continue
+            holds_payload = peer.downloaded != downloaded or connection.mid_message
+            if holds_payload or not limit.charge(size):
+                patience.deadline = float("inf")
+                await limit.pay(peer.key, size)
+                # It is we who were silent: the peer's clocks stood still.
+                waited = trio.current_time() - heard
+                heard, progressed = heard + waited, progressed + waited
+            room = buffer[: min(pace.room, limit.ahead(size))]
+    raise PeerProtocolError("went silent")
