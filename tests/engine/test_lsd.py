@@ -14,10 +14,13 @@ from trio.testing import MockClock
 
 from dht_torrent import Node
 from dht_torrent.config import LsdConfig
+from dht_torrent.engine.faults import Faults
+from dht_torrent.engine.lsd import MAX_SCHEDULES, LocalDiscovery
 from dht_torrent.engine.net.interfaces import Interface
 from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.ids import Address, HostPort, InfoHash
 from dht_torrent.lab.net.multicast import MulticastSocket
+from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.lab.population.dual_stack import DualHost
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.peer.lsd import GROUPS, Announce, Hearing, decode, encode
@@ -411,3 +414,16 @@ async def test_a_bug_of_ours_in_a_datagram_ends_the_hearing_for_a_moment(
         assert stranger.send(announce, GROUPS[0])
         await trio.sleep(0.01)
         assert known(node, torrent.info_hash) == {Address(THIRD, 1234): "lsd"}
+
+
+async def test_what_is_remembered_of_interfaces_that_went_is_bounded() -> None:
+    net = FakeNetwork(random.Random(1))
+    listens = [Address(SEED, PORT)]
+    lsd = LocalDiscovery(
+        net.host(SEED), LsdConfig(), listens, rng=random.Random(1), faults=Faults(fail_fast=True)
+    )
+    schedules = [
+        lsd._schedule(net.lan(f"container{number}").interface(SEED)) for number in range(200)
+    ]
+    assert len(lsd._schedules) == MAX_SCHEDULES
+    assert schedules[-1] in lsd._schedules.values()

@@ -221,3 +221,22 @@ async def test_the_demonstration_sends_nothing_off_the_machine(ends: Cable, tmp_
         await node.get("magnet:?xt=urn:btih:" + "ab" * 20)
         await trio.sleep(2)
         assert sent() > before
+
+
+@pytest.mark.parametrize("off", [(), ("--no-lsd",)], ids=["on", "off"])
+async def test_the_command_line_has_it_on_unless_no_lsd_is_given(
+    ends: Cable, off: tuple[str, ...], tmp_path: Path
+) -> None:
+    content = make_file(tmp_path / "seed" / "film.bin", SIZE)
+    async with our_node(tmp_path / "node") as node:
+        shared = await node.share(content, piece_length=64 * KIB)
+        command = [
+            *(sys.executable, "-m", "dht_torrent", "--bootstrap", "none"),
+            *("--state-dir", str(tmp_path / "state"), "--listen", "0.0.0.0:0", *off),
+            *("get", f"magnet:?xt=urn:btih:{shared.id}", "--output", str(tmp_path / "got")),
+        ]
+        with trio.move_on_after(6 if off else 30) as patience:
+            await trio.run_process(command, capture_stdout=True, capture_stderr=True)
+        assert patience.cancelled_caught == bool(off)
+        if not off:
+            assert differences(content, tmp_path / "got" / "film.bin") == []
