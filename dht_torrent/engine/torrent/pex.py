@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dht_torrent.config import Config
+from dht_torrent.engine.net.protocols import Encryption
 from dht_torrent.engine.torrent.confirming import CONFIRM_AFTER
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.context import TorrentContext
@@ -109,4 +110,9 @@ class PeerExchange(Extension):
 
 
 def _flags(peer: Peer) -> PexFlags:
-    return PexFlags.REACHABLE | (PexFlags.SEED if peer.is_seed else PexFlags(0))
+    flags = PexFlags.REACHABLE
+    if peer.is_seed:
+        flags |= PexFlags.SEED
+    if peer.stream.encryption in (Encryption.MSE, Encryption.RC4):
+        flags |= PexFlags.PREFERS_ENCRYPTION
+    return flags

@@ -16,7 +16,7 @@ from trio.testing import MockClock
 
 from dht_torrent.config import EncryptionPolicy
 from dht_torrent.engine.net.tls import Identity, TlsStream
-from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import InputError, MetainfoError
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.trace import PeerConnected
@@ -617,3 +617,24 @@ async def test_a_port_for_tls_that_is_taken_is_one_clear_line(autojump_clock: Mo
     taken.close()
     async with world.node(SEED, tls_listen=f"{SEED}:{TLS_PORT}") as node:
         assert node.tls_addresses == (Address(SEED, TLS_PORT),)
+
+
+async def test_members_find_each_other_by_exchange_and_meet_by_tls(
+    one: Swarm, autojump_clock: MockClock
+) -> None:
+    world = World()
+    hosts = ("10.0.0.2", "10.0.0.3")
+    async with contextlib.AsyncExitStack() as stack:
+        seed = await stack.enter_async_context(seeding(world, one, limit_up=2000))
+        torrents = []
+        for ip in hosts:
+            node = await stack.enter_async_context(world.node(ip, tls_listen=f"{ip}:{TLS_PORT}"))
+            torrents.append(await node.get(one.metainfo, **member(one, ip)))
+            torrents[-1].add_peers([HostPort(SEED, TLS_PORT)])
+        await trio.sleep(60)
+        for torrent in torrents:
+            assert len(torrent.peers()) == 2
+            assert {peer.encryption for peer in torrent.peers()} == {"tls"}
+        # Those that came to the seed were found to listen for TLS.
+        listening = {peer.listens_at for peer in behind(seed).core.connections.peers.values()}
+        assert listening == {Address(ip, TLS_PORT) for ip in hosts}
