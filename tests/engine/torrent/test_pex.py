@@ -134,6 +134,13 @@ async def test_a_newcomer_is_told_at_once_whom_we_dialled(autojump_clock: MockCl
         assert await next_told(hand, 1) == ({Address(OTHER, PORT): 0x12}, [])
 
 
+async def test_it_is_told_who_is_connected_by_mse(autojump_clock: MockClock) -> None:
+    world = World()
+    async with world.seed(FILM, limit_up=5000), leech(world, SEED, limit_down=5000) as torrent:
+        hand = await partner(world, torrent, THIRD, to=LEECH)
+        assert await next_told(hand, 1) == ({Address(SEED, PORT): 0x13}, [])
+
+
 async def test_what_is_new_is_told_a_minute_later_and_what_is_gone(
     autojump_clock: MockClock,
 ) -> None:
