@@ -136,7 +136,7 @@ async def test_a_newcomer_is_told_at_once_whom_we_dialled(autojump_clock: MockCl
 
 async def test_it_is_told_who_is_connected_by_mse(autojump_clock: MockClock) -> None:
     world = World()
-    async with world.seed(FILM, limit_up=5000), leech(world, SEED, limit_down=5000) as torrent:
+    async with world.seed(FILM, limit_up=5000), leech(world, SEED, encryption="prefer") as torrent:
         hand = await partner(world, torrent, THIRD, to=LEECH)
         assert await next_told(hand, 1) == ({Address(SEED, PORT): 0x13}, [])
 
