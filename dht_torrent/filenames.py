@@ -32,8 +32,13 @@ MAX_EXTENSION = 32
 
 Path = tuple[str, ...]
 
-# C0, C1, and the characters that reorder or hide text: `exe.gpj` shown from right to left.
-_INVISIBLE = "\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+# C0, C1, and all that Unicode calls format characters (Cf), of which some reorder or hide text:
+# `exe.gpj` shown from right to left, or letters that are not seen at all (U+E0020 and after).
+_INVISIBLE = (
+    "\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f"
+)
 _invisible = re.compile(f"[{_INVISIBLE}]")
 # Separators of some system, and what Windows cannot have in a name: `:` opens a stream of another
 # file there, or names a drive.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -219,3 +220,11 @@ def test_every_sanitised_name_can_be_a_file(tmp_path: Path) -> None:
     for path in unique([(name,) for name in sorted(names)]):
         (tmp_path / path[0]).write_bytes(b"")
     assert len(os.listdir(tmp_path)) == len(names)  # noqa: PTH208 - names, not paths
+
+
+def test_no_format_character_is_left_in_a_name_nor_shown() -> None:
+    hidden = [chr(i) for i in range(sys.maxunicode + 1) if unicodedata.category(chr(i)) == "Cf"]
+    assert len(hidden) > 100
+    for character in hidden:
+        assert sanitise(f"a{character}b".encode()) == "ab"
+        assert printable(f"a{character}b") == "ab"
