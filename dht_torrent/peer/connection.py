@@ -26,7 +26,7 @@ from dht_torrent.geometry import bitfield_size, check_bitfield
 from dht_torrent.ids import InfoHash, PeerId, parse_info_hash, parse_peer_id
 from dht_torrent.peer import extensions, messages
 from dht_torrent.peer.extension import ExtensionMessage
-from dht_torrent.peer.extensions import ExtensionHandshake
+from dht_torrent.peer.extensions import DontHave, ExtensionHandshake
 from dht_torrent.peer.messages import (
     BITFIELD,
     CANCEL,
@@ -68,6 +68,7 @@ _SAYS: Final[dict[type, str]] = {
     Reject: "answers for",
     Request: "asks for",
     Cancel: "asks for",
+    DontHave: "has lost",
 }
 """What a peer says of a piece. An index out of range is harmless in the others: BEP 6 asks for
 nothing."""
@@ -436,7 +437,9 @@ class Connection:
         if number != extensions.HANDSHAKE_ID:
             most = self._config.max_metadata
             message = extensions.decode_message(number, payload, max_metadata=most)
-            if message is not None:
+            if isinstance(message, DontHave):
+                self._take_about_pieces(message, events)
+            elif message is not None:
                 events.append(message)
             return
         self._extension_handshakes += 1

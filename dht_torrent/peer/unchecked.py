@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import bitfield_size
+from dht_torrent.peer.extensions import DontHave
 from dht_torrent.peer.messages import (
     MAX_PIECES,
     AllowedFast,
@@ -25,6 +26,8 @@ from dht_torrent.peer.messages import (
 
 MAX_ALLOWED = 32
 """Allowed-fast pieces remembered; BEP 6 suggests to send ten. Further ones are dropped."""
+MAX_LOST = 1024
+"""Pieces a peer may have lost meanwhile."""
 
 AboutPieces = (
     Have
@@ -37,6 +40,7 @@ AboutPieces = (
     | Reject
     | Suggest
     | AllowedFast
+    | DontHave
 )
 """The messages that mean something only for a known number of pieces."""
 
@@ -53,20 +57,32 @@ class Unchecked:
         self._haves = bytearray()  # bits, grown as needed
         self._requests: list[Request | Cancel] = []
         self._allowed: dict[int, None] = {}
+        self._lost: dict[int, None] = {}  # since it told that it has them
 
     def add(self, message: AboutPieces) -> None:
         """Remember it. Raises PeerProtocolError for what can be judged already: an index no torrent
         has, an answer to what cannot have been asked, more requests than anybody would queue."""
         match message:
             case HaveAll() | HaveNone():
+                if isinstance(message, HaveAll):
+                    self._lost.clear()
                 if not isinstance(self._whole, HaveAll):
                     self._whole = message
             case BitfieldMessage(bits):
                 self._unite(bits)
+                for index in [i for i in self._lost if _has(bits, i)]:
+                    del self._lost[index]
             case Have(index):
                 if index >= MAX_PIECES:
                     raise PeerProtocolError(f"has piece {index}, of {MAX_PIECES} at most")
                 self._have(index)
+                self._lost.pop(index, None)
+            case DontHave(index):
+                if index >= MAX_PIECES:
+                    raise PeerProtocolError(f"has lost piece {index}, of {MAX_PIECES} at most")
+                self._lost[index] = None
+                if len(self._lost) > MAX_LOST:
+                    raise PeerProtocolError("loses pieces without end")
             case Request(index) | Cancel(index):
                 if index >= MAX_PIECES:
                     raise PeerProtocolError(f"asks for piece {index}, of {MAX_PIECES} at most")
@@ -91,6 +107,7 @@ class Unchecked:
             told.append(BitfieldMessage(bits))
         if self._whole is not None and (bits is None or isinstance(self._whole, HaveAll)):
             told.append(self._whole)
+        told += map(DontHave, self._lost)
         told += map(AllowedFast, self._allowed)
         told += self._requests
         return told
@@ -121,3 +138,8 @@ class Unchecked:
         if bitfield is not None:
             bits |= int.from_bytes(bitfield.ljust(size, b"\0"))
         return bits.to_bytes(size)
+
+
+def _has(bits: bytes, index: int) -> bool:
+    byte, bit = divmod(index, 8)
+    return byte < len(bits) and bool(bits[byte] & 0x80 >> bit)

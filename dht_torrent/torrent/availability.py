@@ -80,6 +80,15 @@ class Rarity:
         if level + 1 == len(self.ends):
             self.ends.append(last + 1)
 
+    def one_less(self, index: int) -> None:
+        """One peer has it no longer."""
+        listed = not self.stale and self._place[index] >= 0
+        if listed:
+            self.remove(index)
+        self.available[index] -= 1
+        if listed:
+            self.insert(index)
+
     def remove(self, index: int) -> None:
         """Take a piece out of the order: the hole moves up, one swap a bucket."""
         if self.stale:

@@ -207,6 +207,31 @@ class Picker:
         source.interest += 1
         return source.interest == 1
 
+    def peer_lost(self, peer: int, index: int) -> bool:
+        """The peer has this piece no longer (BEP 54): what it was asked of it is free for others,
+        and welcome if it comes after all. False if it was not known to have it. O(pieces) if it had
+        them all."""
+        source = self._peers[peer]
+        if source.all:
+            self._forget_pieces(source)
+            source.bits = Bitfield.full(len(self._state))
+            source.bits.discard(index)
+            source.interest = self._interest_in(source.bits)
+            self._rarity.peer_came(source.bits.flags)
+        elif source.bits.discard(index):
+            self._rarity.one_less(index)
+            if self._state[index] != _HAVE and self._wanted.flags[index]:
+                source.interest -= 1
+        else:
+            return False
+        if source.current is not None and source.current.index == index:
+            self._release_piece(source.current)
+        self._give_back(source, [block for block in source.outstanding if block[0] == index])
+        piece = self._solo.get(index)
+        if piece is not None and piece.solo == peer:
+            self._close(piece)  # nobody else may finish it
+        return True
+
     def peer_count(self, peer: int) -> int:
         """How many pieces the peer has."""
         source = self._peers[peer]

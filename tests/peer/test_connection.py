@@ -16,6 +16,7 @@ from dht_torrent.errors import HandshakeError, LocalProtocolError, PeerProtocolE
 from dht_torrent.ids import parse_info_hash, parse_peer_id
 from dht_torrent.peer.connection import Connection, Event, HandshakeReceived, Sendable
 from dht_torrent.peer.extensions import (
+    DontHave,
     ExtensionHandshake,
     MetadataData,
     MetadataReject,
@@ -875,3 +876,36 @@ def test_an_early_bitfield_and_the_haves_after_it_are_one(count: int) -> None:
     assert receive_all(connection, early) == []
     bits[(count - 1) // 8] |= 0x80 >> (count - 1) % 8
     assert connection.set_piece_count(count) == [BitfieldMessage(bytes(bits))]
+
+
+# -- lost pieces (BEP 54) ---------------------------------------------------------------------
+
+
+def lost(index: int) -> bytes:
+    return message_of(20, b"\x07" + index.to_bytes(4, "big"))
+
+
+def test_a_lost_piece_is_told_and_one_the_torrent_has_not_is_a_fault() -> None:
+    assert connected().receive(lost(PIECES - 1)) == [DontHave(PIECES - 1)]
+    with pytest.raises(PeerProtocolError, match="has lost piece"):
+        connected().receive(lost(PIECES))
+    with pytest.raises(PeerProtocolError, match="has 3 bytes"):
+        connected().receive(message_of(20, b"\x07\0\0\0"))
+
+
+def test_what_was_lost_before_the_number_of_pieces_was_known_comes_after_what_was_had() -> None:
+    connection = connected(pieces=None)
+    assert connection.receive(message_of(14, b"") + lost(1) + lost(2)) == []
+    connection.receive(message_of(4, (2).to_bytes(4, "big")))
+    events = connection.set_piece_count(PIECES)
+    assert events[-1] == DontHave(1)
+    assert DontHave(2) not in events
+    connection = connected(pieces=None)
+    connection.receive(lost(PIECES))
+    with pytest.raises(PeerProtocolError, match="has lost piece"):
+        connection.set_piece_count(PIECES)
+    connection = connected(pieces=None)
+    connection.receive(lost(1) + message_of(14, b""))
+    assert DontHave(1) not in connection.set_piece_count(PIECES)
+    with pytest.raises(PeerProtocolError, match="without end"):
+        connected(pieces=None).receive(b"".join(map(lost, range(2000))))

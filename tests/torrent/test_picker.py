@@ -1117,6 +1117,14 @@ class AnySwarm(RuleBasedStateMachine):
         else:
             self.subject.failed(index, set(piece.senders) if blame else None)
 
+    @precondition(lambda self: self.has)
+    @rule(number=peer_numbers, index=st.integers(0, PIECES - 1))
+    def peer_loses(self, number: int, index: int) -> None:
+        peer = self.peer(number)
+        assert self.subject.peer_lost(peer, index) == (index in self.has[peer])
+        self.has[peer].discard(index)
+        self.asked[peer] = [block for block in self.asked[peer] if block.index != index]
+
     @rule(index=st.integers(0, PIECES - 1))
     def lose(self, index: int) -> None:
         self.subject.lost(index)

@@ -10,6 +10,7 @@ import trio
 
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.context import TorrentContext
+from dht_torrent.engine.torrent.donthave import HearDontHave
 from dht_torrent.engine.torrent.extension import Extension
 from dht_torrent.engine.torrent.metadata import MetadataSharing
 from dht_torrent.engine.torrent.peer import Peer
@@ -23,7 +24,12 @@ from dht_torrent.peer.extensions import OUR_IDS, ExtensionHandshake
 from dht_torrent.peer.identity import client_name
 from dht_torrent.peer.messages import Port
 
-EXTENSIONS: Sequence[type[Extension]] = (MetadataSharing, TellUploadOnly, PeerExchange)
+EXTENSIONS: Sequence[type[Extension]] = (
+    MetadataSharing,
+    TellUploadOnly,
+    PeerExchange,
+    HearDontHave,
+)
 """Those we speak."""
 
 MAX_PORTS = 3

@@ -380,6 +380,20 @@ class Swarm:
         self._review_interest(peer)
         self._note_progress(peer, now)
 
+    def lost(self, peer: Peer, index: int, now: float) -> None:
+        """It has this piece no longer. Raises PeerProtocolError if it stops being a seed again and
+        again, which is much work."""
+        was_seed = peer.is_seed
+        if not self.picker.peer_lost(peer.key, index):
+            return
+        if was_seed:
+            peer.idle_bitfields += 1
+            if peer.idle_bitfields > self._config.peer.max_idle_bitfields:
+                raise PeerProtocolError("changes all the time what it has")
+        self._review_interest(peer)
+        self._note_progress(peer, now)
+        self._choked.set()  # others are asked for what it was asked for
+
     def _on_reject(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, Reject)
         if self.picker.rejected(peer.key, (event.index, event.begin, event.length)):
