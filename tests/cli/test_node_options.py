@@ -12,10 +12,8 @@ from dht_torrent import Config
 from dht_torrent.cli.main import cli
 
 
-@pytest.mark.parametrize(("given", "lsd"), [([], True), (["--no-lsd"], False)])
-def test_the_local_network_is_told_unless_no_lsd_is_given(
-    given: list[str], lsd: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def config_of(given: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Of the node that runs with these options."""
     configs: list[Config] = []
     monkeypatch.setattr(node_of_the_cli, "log_to_stderr", lambda level: None)
 
@@ -23,6 +21,22 @@ def test_the_local_network_is_told_unless_no_lsd_is_given(
         configs.append(config)
 
     monkeypatch.setattr("dht_torrent.daemon.run.run", run)
-    CliRunner().invoke(cli, ["--state-dir", str(tmp_path), *given])
-    assert [config.lsd for config in configs] == [lsd]
+    CliRunner().invoke(cli, ["--state-dir", str(folder), *given])
+    (config,) = configs
+    return config
+
+
+@pytest.mark.parametrize(("given", "lsd"), [([], True), (["--no-lsd"], False)])
+def test_the_local_network_is_told_unless_no_lsd_is_given(
+    given: list[str], lsd: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert config_of(given, tmp_path, monkeypatch).lsd == lsd
     assert not Config().lsd
+
+
+@pytest.mark.parametrize(("given", "pex"), [([], True), (["--no-pex"], False)])
+def test_peers_are_told_of_others_unless_no_pex_is_given(
+    given: list[str], pex: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert config_of(given, tmp_path, monkeypatch).pex == pex
+    assert Config().pex
