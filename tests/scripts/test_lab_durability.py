@@ -14,7 +14,7 @@ from dht_torrent.lab.run import run as run_in_the_lab
 from tests.helpers.scripts import load, rows, run, start
 
 NAME = "lab_durability.py"
-SMALL = "--nodes 12 --lookups 6 --hours 1 --step 30 --median-life 1800 --keepers 0 2 --json"
+SMALL = "--nodes 12 --lookups 16 --hours 1 --step 30 --median-life 1800 --keepers 0 2 --json"
 
 
 def test_values_last_longer_the_more_keep_them_and_the_same_in_every_process(
