@@ -1,15 +1,21 @@
 """What do hostile bytes do to the codecs and to a DHT node that answers, or to a running node?
 
-    python scripts/fuzz.py [--count 200000] [--seed 1]
+    python scripts/fuzz.py [--codec dht] [--count 200000] [--seed 1]
     python scripts/fuzz.py --wire [--minutes 10] [--seed 1]
     python scripts/fuzz.py --costs
 
 With --json what it found is one JSON object on stdout.
 
-Valid messages are cut, spliced, flipped and stretched, and given to bencode, to KRPC and, what
-comes through, to an Answerer, from many sources. Nothing but the codecs' own errors may come out;
-what has a faster way must come out as by the general one; no input may take longer than LIMIT, and
-memory must not grow with their number. Ten million take half an hour or so.
+Valid messages are cut, spliced, flipped and stretched, and given to the codecs. Nothing but the
+codecs' own errors may come out; what has a faster way must come out as by the general one; no input
+may take longer than LIMIT, and memory must not grow with their number. --codec, which may be
+repeated, names one of them; without it each gets --count inputs, one after the other:
+
+    dht  bencode, KRPC and, what comes through, an Answerer, from many sources: ten million take
+         half an hour or so
+    mse  the handshake of the encryption of peer connections, both sides of it, cut anywhere
+    pex  peer exchange, and what is believed of it
+    lsd  the announces of the local network, and what is remembered of them
 
 With --wire a whole node is met on 127.0.0.1 by connections whose bytes are a valid handshake and
 then any messages in any order, some of them spoilt, cut anywhere. It must live, count no fault, log
@@ -25,14 +31,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import json
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,12 +57,14 @@ from dht_torrent.dht.tokens import Tokens
 from dht_torrent.errors import BencodeError, KrpcError
 from dht_torrent.ids import Address, NodeId
 from dht_torrent.lab.run import run
+from dht_torrent.lab.studies.codec_fuzz import Findings, FuzzedCodec, Input, feed, mutated
+from dht_torrent.lab.studies.lsd_fuzz import LsdCodec
+from dht_torrent.lab.studies.mse_fuzz import MseCodec
+from dht_torrent.lab.studies.pex_fuzz import PexCodec
 from dht_torrent.lab.studies.study import exit_code, positive
 from dht_torrent.lab.studies.wire_costs import DEAR, FLOODS, Flood, cost
 from dht_torrent.lab.studies.wire_fuzz import WireFindings, wire
 
-LIMIT = 0.01
-"""Seconds of processor time one input may take."""
 FLAT = 150_000
 """Objects there may be more at the end of a run than in its middle: what a node stores for others
 is bounded (20,000 peers, 1400 items, 10,000 sources), and grows that long."""
@@ -65,21 +72,6 @@ SOURCES = 5000
 
 ID = b"abcdefghij0123456789"
 TARGET = b"mnopqrstuvwxyz123456"
-
-
-@dataclass(slots=True)
-class Findings:
-    """What a run has shown."""
-
-    inputs: int = 0
-    decoded: int = 0
-    """Inputs that were messages still."""
-    answered: int = 0
-    slowest: float = 0.0
-    """Seconds of processor time."""
-    grown: int = 0
-    """Objects more at the end of the run than in its middle."""
-    faults: list[str] = field(default_factory=list)
 
 
 def corpus() -> list[bytes]:
@@ -111,66 +103,6 @@ def corpus() -> list[bytes]:
     made += [krpc.encode(Reply(b"aa", {b"id": ID, **body})) for body in bodies]
     made += [b"d1:eli201e23:A Generic Error Ocurrede1:t2:aa1:y1:ee"]
     return made
-
-
-def _flip(data: bytearray, rng: random.Random) -> None:
-    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-
-
-def _byte(data: bytearray, rng: random.Random) -> None:
-    data[rng.randrange(len(data))] = rng.choice(b"0123456789:ilde-\x00\xff")
-
-
-def _cut(data: bytearray, rng: random.Random) -> None:
-    at = rng.randrange(len(data))
-    del data[at : at + rng.randrange(1, 20)]
-
-
-def _repeat(data: bytearray, rng: random.Random) -> None:
-    at = rng.randrange(len(data))
-    piece = data[at : at + rng.randrange(1, 12)]
-    data[at:at] = piece * rng.randrange(1, 60)
-
-
-def _insert(data: bytearray, rng: random.Random) -> None:
-    at = rng.randrange(len(data))
-    data[at:at] = rng.choice(
-        (
-            b"l" * rng.randrange(1, 200),
-            b"d" * rng.randrange(1, 200),
-            b"0:" * rng.randrange(1, 600),
-            b"i" + b"9" * rng.randrange(1, 900) + b"e",
-            b"i-0e",
-            b"i1_0e",
-            b"99999999999999999999:",
-            b"2147483647:",
-            b"le",
-            b"de",
-            b"i0e",
-            rng.randbytes(rng.randrange(1, 40)),
-        )
-    )
-
-
-_MUTATIONS: tuple[Callable[[bytearray, random.Random], None], ...] = (
-    _flip,
-    _byte,
-    _cut,
-    _repeat,
-    _insert,
-)
-
-
-def mutated(seeds: list[bytes], rng: random.Random) -> bytes:
-    """One hostile input; now and then a valid one."""
-    data = bytearray(rng.choice(seeds))
-    if rng.random() < 0.1:  # the head of one, the tail of another
-        other = rng.choice(seeds)
-        data[rng.randrange(len(data)) :] = other[rng.randrange(len(other)) :]
-    for _ in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 6))):
-        if data:
-            rng.choice(_MUTATIONS)(data, rng)
-    return bytes(data[: rng.choice((2048, 2048, 2048, 4096))])
 
 
 class Target(NamedTuple):
@@ -225,47 +157,37 @@ def _feed(node: Target, data: bytes, source: Address, now: float, found: Finding
             parse_reply(message.body, TARGET)
 
 
-def fuzz(count: int, seed: int) -> Findings:
-    """Feed `count` inputs. The same seed gives the same inputs."""
-    rng = random.Random(seed)
-    seeds = corpus()
-    node = _node(random.Random(seed))
-    found = Findings()
-    middle = 0
-    for number in range(count):
-        if number == count // 2:
-            middle = _objects()
-        data = mutated(seeds, rng)
+class DhtCodec:
+    """Bencode, KRPC, and a node that answers."""
+
+    flat = FLAT
+
+    def __init__(self, seed: int) -> None:
+        self._seeds = corpus()
+        self._node = _node(random.Random(seed))
+
+    def input(self, number: int, rng: random.Random) -> Input:
+        """A packet, and from where."""
+        data = mutated(self._seeds, rng)
         place = rng.randrange(SOURCES)
         source = Address(f"11.{place >> 8}.{place & 255}.7", 1 + rng.randrange(65535))
         now = number * 0.001
         if rng.random() < 0.2:
-            data = _with_token(node, data, source, now)
-        began = time.process_time()
-        try:
-            _feed(node, data, source, now, found)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is what we look for
-            found.faults.append(f"{type(error).__name__}: {error} from {data!r}")
-        took = time.process_time() - began
-        if took > LIMIT:  # once more: a collection of garbage is nobody's fault
-            began = time.process_time()
-            _feed(node, data, source, now, Findings())
-            took = min(took, time.process_time() - began)
-            if took > LIMIT:
-                found.faults.append(f"{took:.3f} s for {data!r}")
-        found.slowest = max(found.slowest, took)
-        found.inputs += 1
-        if len(found.faults) >= 20:
-            break
-    found.grown = _objects() - middle if middle else 0
-    if found.grown > FLAT:
-        found.faults.append(f"{found.grown} objects more at the end than in the middle")
-    return found
+            data = _with_token(self._node, data, source, now)
+        return Input(data, lambda found: _feed(self._node, data, source, now, found))
 
 
-def _objects() -> int:
-    gc.collect()
-    return sys.getallocatedblocks()
+CODECS: Mapping[str, Callable[[int], FuzzedCodec]] = {
+    "dht": DhtCodec,
+    "mse": MseCodec,
+    "pex": PexCodec,
+    "lsd": LsdCodec,
+}
+
+
+def fuzz(count: int, seed: int, name: str = "dht") -> Findings:
+    """Feed `count` inputs to the codec of this name. The same seed gives the same inputs."""
+    return feed(CODECS[name](seed), count, seed)
 
 
 def _with_token(node: Target, data: bytes, source: Address, now: float) -> bytes:
@@ -277,7 +199,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--count", type=positive, default=200_000)
+    parser.add_argument(
+        "--codec", action="append", choices=CODECS, help="which one; may be repeated (default: all)"
+    )
+    parser.add_argument("--count", type=positive, default=200_000, help="inputs for each codec")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--wire", action="store_true", help="talk to a running node")
     parser.add_argument("--minutes", type=minutes, default=10.0, help="of --wire")
@@ -288,7 +213,8 @@ def main() -> int:
         return _costs(FLOODS, as_json=options.json)
     if options.wire:
         return _wire(options.minutes, options.seed, as_json=options.json)
-    return _codecs(options.count, options.seed, as_json=options.json)
+    names = [name for name in CODECS if name in (options.codec or CODECS)]
+    return _codecs(names, options.count, options.seed, as_json=options.json)
 
 
 def minutes(text: str) -> float:
@@ -352,18 +278,25 @@ def _tell_json(found: Mapping[str, object], faults: Sequence[str]) -> int:
     return 1 if faults else 0
 
 
-def _codecs(count: int, seed: int, *, as_json: bool = False) -> int:
-    began = time.monotonic()
-    found = fuzz(count, seed)
-    seconds = time.monotonic() - began
-    if as_json:
-        return _tell_json({**asdict(found), "seconds": seconds}, found.faults)
-    print(
-        f"{found.inputs} inputs in {seconds:.1f} s: {found.decoded} were messages still, "
-        f"{found.answered} were answered; slowest {1000 * found.slowest:.2f} ms, "
-        f"{found.grown} objects grown, {len(found.faults)} faults"
-    )
-    return _tell(found.faults)
+def _codecs(names: Sequence[str], count: int, seed: int, *, as_json: bool = False) -> int:
+    """A line for each codec, and then what is wrong."""
+    faults: list[str] = []
+    told = []
+    for name in names:
+        began = time.monotonic()
+        found = fuzz(count, seed, name)
+        seconds = time.monotonic() - began
+        faults += [f"{name}: {fault}" for fault in found.faults]
+        told.append({"codec": name, **asdict(found), "seconds": seconds})
+        if as_json:
+            continue
+        print(
+            f"{name}: {found.inputs} inputs in {seconds:.1f} s: {found.decoded} were valid still, "
+            f"{found.answered} were answered or believed; slowest {1000 * found.slowest:.2f} ms, "
+            f"{found.grown} objects grown, {len(found.faults)} faults",
+            flush=True,
+        )
+    return _tell_json({"codecs": told, "faults": faults}, faults) if as_json else _tell(faults)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ DECIDERS = ["dht", "peer", "torrent", "storage"]
 UPPER = {
     "engine": [*VALUES, *DECIDERS],
     "daemon": [*VALUES, "engine"],
-    "lab": [*VALUES, "engine", "dht", "storage"],
+    "lab": [*VALUES, "engine", "dht", "peer", "storage"],
     "cli": [*VALUES, "engine", "daemon"],
     "__main__": ["cli"],
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from types import ModuleType
 
@@ -13,7 +15,11 @@ import pytest
 from dht_torrent import Config
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
-from dht_torrent.lab.studies import wire_costs, wire_fuzz
+from dht_torrent.ids import Address
+from dht_torrent.lab.studies import codec_fuzz, pex_fuzz, wire_costs, wire_fuzz
+from dht_torrent.peer import lsd, mse, pex
+from dht_torrent.peer.mse import Method, MseInitiator, MseResponder, Secured
+from dht_torrent.peer.pex import PexHearing
 from dht_torrent.torrent.picker import Picker
 from tests.helpers.scripts import load
 
@@ -21,6 +27,10 @@ from tests.helpers.scripts import load
 @pytest.fixture(scope="module")
 def fuzz() -> ModuleType:
     return load("fuzz.py")
+
+
+def broken(*args: object) -> object:
+    raise IndexError("oops")
 
 
 def test_hostile_bytes_do_no_harm(fuzz: ModuleType) -> None:
@@ -38,9 +48,6 @@ def test_its_corpus_is_valid_and_its_inputs_are_the_same_for_a_seed(fuzz: Module
 
 
 def test_a_crash_is_noticed(fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*args: object) -> None:
-        raise IndexError("oops")
-
     monkeypatch.setattr(Answerer, "answer", broken)
     found = fuzz.fuzz(1000, 7)
     assert len(found.faults) == 20
@@ -58,6 +65,158 @@ def test_slowness_is_noticed(fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(krpc, "decode", slow)
     assert any(" s for " in fault for fault in fuzz.fuzz(20, 7).faults)
+
+
+@pytest.mark.parametrize(
+    ("name", "decoded", "answered"), [("mse", 500, 1000), ("pex", 300, 300), ("lsd", 200, 150)]
+)
+def test_hostile_bytes_do_no_harm_to_the_other_codecs(
+    fuzz: ModuleType, name: str, decoded: int, answered: int
+) -> None:
+    found = fuzz.fuzz(2000, 7, name)
+    assert found.faults == []
+    assert found.inputs == 2000
+    assert decoded < found.decoded < 1800
+    assert found.answered > answered
+
+
+@pytest.mark.parametrize("name", ["mse", "pex", "lsd"])
+def test_inputs_of_the_other_codecs_are_the_same_for_a_seed(fuzz: ModuleType, name: str) -> None:
+    def told() -> list[object]:
+        codec, rng = fuzz.CODECS[name](5), random.Random(5)
+        return [codec.input(number, rng).data for number in range(100)]
+
+    assert told() == told()
+
+
+@pytest.mark.parametrize(
+    ("name", "owner", "attribute"),
+    [
+        ("mse", MseResponder, "_secured"),
+        ("mse", MseInitiator, "_past"),
+        ("pex", pex_fuzz, "decode_pex"),
+        ("pex", PexHearing, "hear"),
+        ("lsd", lsd, "parse_info_hash"),
+        ("lsd", lsd.Hearing, "_is_fresh"),
+    ],
+)
+def test_a_crash_of_the_other_codecs_is_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch, name: str, owner: object, attribute: str
+) -> None:
+    codec = fuzz.CODECS[name](7)  # made before: it talks with itself to have something to spoil
+    monkeypatch.setattr(owner, attribute, broken)
+    found = fuzz.feed(codec, 1000, 7)
+    assert len(found.faults) == 20
+    assert "IndexError: oops from" in found.faults[0]
+
+
+def noticed(fuzz: ModuleType, codec: codec_fuzz.FuzzedCodec, text: str) -> bool:
+    return any(text in fault for fault in fuzz.feed(codec, 400, 7).faults)
+
+
+def test_an_early_refusal_by_the_responder_is_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = fuzz.MseCodec(7)
+
+    def eager(self: MseResponder, data: bytes) -> bytes:
+        self._buffer += data
+        return self._go_on()
+
+    monkeypatch.setattr(MseResponder, "receive", eager)
+    assert noticed(fuzz, codec, "refused after ")
+
+
+def test_a_side_that_waits_for_ever_is_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = fuzz.MseCodec(7)
+
+    def patient(self: mse._Side, mark: bytes) -> Iterator[None]:
+        while (at := self._buffer.find(mark)) < 0:
+            yield
+        del self._buffer[: at + len(mark)]
+
+    monkeypatch.setattr(mse._Side, "_past", patient)
+    assert noticed(fuzz, codec, "waits for more than ")
+
+
+def test_a_valid_handshake_that_is_refused_is_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = fuzz.MseCodec(7)
+    monkeypatch.setattr(mse, "_VC", b"12345678")
+    assert noticed(fuzz, codec, "a valid handshake was refused")
+
+
+def test_payload_that_is_decrypted_wrongly_is_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = fuzz.MseCodec(7)
+    whole = mse._Side._secured
+
+    def wrong(self: mse._Side, method: Method, ciphers: mse.Ciphers, initial: bytes) -> Secured:
+        secured = whole(self, method, ciphers, initial)
+        return Secured(secured.ciphers, bytes(byte ^ 1 for byte in secured.received))
+
+    monkeypatch.setattr(mse._Side, "_secured", wrong)
+    assert noticed(fuzz, codec, "another payload than was sent")
+
+
+def test_too_many_addresses_of_peer_exchange_are_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pex, "MAX_ENTRIES", 300)
+    assert noticed(fuzz, fuzz.PexCodec(7), "too many addresses")
+
+
+def test_addresses_of_nobody_are_noticed(fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = fuzz.PexCodec(7)
+    whole = pex.decode_pex
+
+    def careless(payload: bytes, limit: int) -> pex.PexMessage:
+        message = whole(payload, limit)
+        return pex.PexMessage({**message.added, Address("0.0.0.0", 0): pex.PexFlags(0)})
+
+    monkeypatch.setattr(pex_fuzz, "decode_pex", careless)
+    assert noticed(fuzz, codec, "an address twice, or of nobody")
+
+
+def test_an_announce_without_torrents_is_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lsd, "decode", lambda data: lsd.Announce(6881, ()))
+    assert noticed(fuzz, fuzz.LsdCodec(7), "an announce of nothing")
+
+
+def test_slowness_of_the_other_codecs_is_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = fuzz.LsdCodec(7)
+    whole = lsd.decode
+
+    def slow(data: bytes) -> lsd.Announce:
+        began = time.process_time()
+        while time.process_time() - began < 0.006:
+            pass
+        return whole(data)
+
+    monkeypatch.setattr(lsd, "decode", slow)  # it is called twice
+    assert any(" s for " in fault for fault in fuzz.feed(codec, 20, 7).faults)
+
+
+def test_memory_that_grows_is_noticed(fuzz: ModuleType) -> None:
+    class Keeping:
+        flat = codec_fuzz.HELD
+
+        def __init__(self) -> None:
+            self.kept: list[bytes] = []
+
+        def input(self, number: int, rng: random.Random) -> codec_fuzz.Input:
+            return codec_fuzz.Input(number, lambda found: self.kept.append(rng.randbytes(100)))
+
+    (fault,) = fuzz.feed(Keeping(), 4 * codec_fuzz.HELD, 7).faults
+    assert "objects more at the end" in fault
 
 
 def run_wire(fuzz: ModuleType, capsys: pytest.CaptureFixture[str], minutes: float) -> list[str]:
@@ -104,7 +263,7 @@ def test_what_messages_cost_is_told_and_what_is_dear_is_a_fault(
 @pytest.mark.parametrize(
     ("mode", "tells"),
     [
-        (["--count", "50"], {"inputs", "decoded", "answered", "slowest", "grown", "seconds"}),
+        (["--count", "50"], {"codecs"}),
         (
             ["--wire", "--minutes", "0.02"],
             {"connections", "refused", "sent", "latest", "memory", "seconds"},
@@ -127,6 +286,26 @@ def test_each_mode_can_tell_what_it_found_as_json(
     told = json.loads(capsys.readouterr().out)
     assert told.keys() == tells | {"faults"}
     assert told["faults"] == []
+
+
+def test_the_codecs_that_were_asked_for_are_told_of_in_order(
+    fuzz: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ["fuzz.py", "--count", "20", "--codec", "lsd", "--codec", "mse"]
+    monkeypatch.setattr(sys, "argv", [*argv, "--json"])
+    assert fuzz.main() == 0
+    mse_found, lsd_found = json.loads(capsys.readouterr().out)["codecs"]
+    assert (mse_found["codec"], lsd_found["codec"]) == ("mse", "lsd")
+    assert mse_found.keys() == {
+        *("codec", "inputs", "decoded", "answered", "slowest", "grown", "faults", "seconds")
+    }
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(lsd, "decode", broken)
+    assert fuzz.main() == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("mse: 20 inputs in ")
+    assert told[1].startswith("lsd: 20 inputs in ")
+    assert told[2].startswith("lsd: IndexError: oops from ")
 
 
 def test_a_fault_is_told_as_json_too(
