@@ -283,6 +283,9 @@ class TorrentConfig:
     """A peer's odds of the optimistic slot in its first three rounds (BEP 3)."""
     seed_quota: int = 20
     """Pieces a peer gets from a seed before others take its slot (libtorrent)."""
+    super_seed_patience: float = 30.0
+    """Seconds a super seed waits for what a peer can do at once if it will: begin with a piece that
+    it is offered, or show one that another was given, which took as long. Three choking rounds."""
     max_connections: int = 50
     """Connections of one torrent (Transmission)."""
     dialled_share: float = 0.2

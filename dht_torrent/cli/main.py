@@ -102,6 +102,11 @@ def cli(ctx: click.Context) -> None:
     "--private", is_flag=True, help="Make it private: peers from the DHT are not used (BEP 27)."
 )
 @tls_options(ca=True)
+@click.option(
+    "--super-seed/--no-super-seed",
+    default=None,
+    help="As the first seed, show pieces one by one until all have spread (BEP 16).",
+)
 @node_options
 def share(
     ctx: click.Context,
@@ -112,6 +117,7 @@ def share(
     tls_ca: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    super_seed: bool | None,
 ) -> None:
     """Seed PATH in place and print its magnet link."""
     content = Path(path).absolute()
@@ -124,7 +130,9 @@ def share(
     client = running_node_if_any(ctx)
     if client is not None:
         with client, view.hashing(path):
-            torrent = client.share(content, piece_length=piece_length, private=private, **tls)
+            torrent = client.share(
+                content, piece_length=piece_length, private=private, super_seed=super_seed, **tls
+            )
             if rates:
                 client.limit(torrent["id"], **rates)  # the node's own are not ours to change
             if torrent_out is not None:
@@ -138,7 +146,12 @@ def share(
 
         with view.hashing(path) as progress:
             shared = await node.share(
-                content, piece_length=piece_length, private=private, progress=progress, **tls
+                content,
+                piece_length=piece_length,
+                private=private,
+                super_seed=super_seed,
+                progress=progress,
+                **tls,
             )
         if torrent_out is not None and shared.metainfo is not None:
             write_file(torrent_out, shared.metainfo.to_torrent())

@@ -116,11 +116,18 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
     )
 
 
+def state_text(torrent: Json) -> str:
+    """The state in a word, and how far the pieces of a super seed have spread."""
+    if torrent["state"] != "seeding" or torrent.get("spread") is None:
+        return str(torrent["state"])
+    return f"super-seeding {percent(torrent['spread'])}"
+
+
 def torrents_table(torrents: Sequence[Json]) -> str:
     rows = [
         (
             t["id"][:8],
-            t["state"],
+            state_text(t),
             percent(t["progress"]),
             size(t["size"]),
             rate(t["down_rate"]),
@@ -243,6 +250,14 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
         if reason and torrent["state"] != "seeding":
             lines.append(
                 clean(f"{torrent['id'][:8]} {torrent['name']} ({torrent['state']}): {reason}")
+            )
+        elif torrent["state"] == "seeding" and torrent.get("spread") is not None:
+            share = percent(torrent["spread"])
+            lines.append(
+                clean(
+                    f"{torrent['id'][:8]} {torrent['name']} (super-seeding): "
+                    f"{share} of its pieces were seen at other peers"
+                )
             )
     return "\n".join(lines)
 

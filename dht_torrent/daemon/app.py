@@ -268,6 +268,7 @@ class _Order:
         "overwrite": bool,
         "piece_length": int,
         "private": bool,
+        "super_seed": bool,
         **dict.fromkeys(_TLS, str),
     }
 
@@ -279,6 +280,7 @@ class _Order:
                 Path(body["share"]),
                 piece_length=body.get("piece_length"),
                 private=body.get("private", False),
+                **{key: body[key] for key in ("super_seed",) if key in body},
                 **tls,
             )
         if "tls_ca" in tls:

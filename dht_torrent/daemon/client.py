@@ -162,14 +162,20 @@ class Client:
         *,
         piece_length: int | None = None,
         private: bool = False,
+        super_seed: bool | None = None,
         tls_ca: Path | None = None,
         tls_cert: Path | None = None,
         tls_key: Path | None = None,
     ) -> Json:
         """Seed `path` (absolute) in place, as an SSL torrent if the last three, absolute too, are
-        given. Returns its Summary once it is hashed: that may take
-        minutes, so there is no time limit on the answer."""
-        body: Json = {"share": str(path), "piece_length": piece_length, "private": private}
+        given; for `super_seed` see `Node.share`. Returns its Summary once it is hashed: that may
+        take minutes, so there is no time limit on the answer."""
+        body: Json = {
+            "share": str(path),
+            "piece_length": piece_length,
+            "private": private,
+            "super_seed": super_seed,
+        }
         body |= _paths(tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key)
         patient = httpx.Timeout(TIMEOUT, read=None)
         return cast("Json", self._ask("POST", "torrents", body, timeout=patient))

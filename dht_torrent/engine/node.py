@@ -129,6 +129,7 @@ class Node:
         *,
         piece_length: int | None = None,
         private: bool = False,
+        super_seed: bool | None = None,
         tls_ca: Path | str | None = None,
         tls_cert: Path | str | None = None,
         tls_key: Path | str | None = None,
@@ -136,6 +137,10 @@ class Node:
     ) -> Torrent:
         """Hash a file or folder and seed it where it is. `progress(bytes_done, bytes_total)` may be
         called from a worker thread.
+
+        `super_seed` is for the first seed of something new (BEP 16): pieces are shown one by one,
+        so that each leaves us about once, until all of them were seen at other peers. False ends it
+        for a torrent that is shared already; None leaves that as it is.
 
         With `tls_ca`, a root certificate (PEM), it is an SSL torrent: exchanged in TLS, with those
         who have a certificate that this one signed. `tls_cert` and `tls_key` are ours, read again
@@ -166,7 +171,7 @@ class Node:
         present = self.torrents.get(metainfo.info_hash)
         if present is not None:
             commands = self._registry.supervisors[metainfo.info_hash].commands
-            await commands.share_from(content, metainfo, hashed, identity)
+            await commands.share_from(content, metainfo, hashed, identity, super_seed=super_seed)
             return present
         return await self._registry.add(
             Supervisor(
@@ -177,6 +182,7 @@ class Node:
                 shared=True,
                 hashed=hashed,
                 identity=identity,
+                super_seed=bool(super_seed),
             )
         )
 

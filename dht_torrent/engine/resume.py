@@ -63,6 +63,7 @@ class Resume:
     select: tuple[tuple[int, int], ...] | None = None
     """Inclusive ranges of wanted files; None is all."""
     sequential: bool = False
+    super_seed: bool = False
     paused: bool = False
     downloaded: int = 0
     uploaded: int = 0
@@ -139,6 +140,8 @@ class Resume:
         if self.identity is not None:
             fields[b"tls_cert"] = os.fsencode(self.identity.certificate)
             fields[b"tls_key"] = os.fsencode(self.identity.key)
+        if self.super_seed:
+            fields[b"super_seed"] = 1
         return bencode.encode(fields)
 
 
@@ -180,6 +183,7 @@ def decode_resume(payload: bytes) -> Resume:
             mount=fields.maybe(b"mount", lambda key: os.fsdecode(fields.string(key, 4096))),
             overwrite=fields.maybe(b"overwrite", fields.integer) == 1,
             identity=fields.maybe(b"tls_cert", fields.identity),
+            super_seed=fields.maybe(b"super_seed", fields.integer) == 1,
         )
     except (BencodeError, ValueError) as exc:  # UnicodeDecodeError is a ValueError
         raise StorageError(f"not a resume record: {exc}") from exc

@@ -51,6 +51,10 @@ class Summary:
     limit_down: int | None = None
     warning: str | None = None
     """What is wrong although the torrent works: it cannot be remembered over a restart, say."""
+    super_seed: bool = False
+    """Pieces are shown one by one until all were seen at other peers (BEP 16)."""
+    spread: float | None = None
+    """The share of pieces that were; None while it does not super-seed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,12 @@ async def test_a_path_is_shared(node: Any, tmp_path: Path) -> None:
     async with unix(node) as client:
         body = {"share": str(tmp_path), "piece_length": 32768, "private": True}
         assert (await client.post("torrents", json=body)).status_code == 201
-    assert node.calls == [("share", tmp_path, 32768, True)]
+        body |= {"super_seed": False}
+        assert (await client.post("torrents", json=body)).status_code == 201
+        answer = await client.post("torrents", json=body | {"super_seed": "yes"})
+        assert answer.status_code == 400
+    plain = ("share", tmp_path, 32768, True)
+    assert node.calls == [plain, (*plain, ("super_seed", False))]
 
 
 async def test_the_files_of_an_ssl_torrent_are_passed_on(node: Any, tmp_path: Path) -> None:

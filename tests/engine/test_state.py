@@ -87,6 +87,7 @@ def resumes(draw: st.DrawFn) -> Resume:
         filled=draw(st.binary(max_size=9)),
         mount=draw(st.none() | texts),
         overwrite=draw(st.booleans()),
+        super_seed=draw(st.booleans()),
         identity=draw(st.none() | st.builds(Identity, texts.map(Path), texts.map(Path))),
     )
 

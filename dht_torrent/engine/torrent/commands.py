@@ -115,11 +115,31 @@ class Commands:
         await core.look()  # "it is here" is not said of files that have gone meanwhile
         await self._record.save()
 
+    async def super_seed(self, on: bool) -> None:
+        """See `Torrent.set_super_seed`."""
+        core = self._core
+        if core.super_seed == on:
+            return
+        core.super_seed = on
+        if on:
+            await self._interrupt()  # who is connected knows that we have everything
+            return
+        if isinstance(core.stage, Active):
+            core.stage.swarm.reveal_all(trio.current_time())
+        self._record.changed()
+        await self._record.save()
+
     async def share_from(
-        self, path: Path, metainfo: Metainfo, hashed: Hashed, identity: Identity | None = None
+        self,
+        path: Path,
+        metainfo: Metainfo,
+        hashed: Hashed,
+        identity: Identity | None = None,
+        *,
+        super_seed: bool | None = None,
     ) -> None:
         """All of it lies at `path`, and was just hashed: serve it from there. Raises InputError
-        when it is served from elsewhere already."""
+        when it is served from elsewhere already. `super_seed` None leaves that as it is."""
         core = self._core
         here = core.place.path(core.metainfo)
         failed = isinstance(core.stage, Failed)
@@ -128,6 +148,8 @@ class Commands:
                 if identity is not None:
                     self._identify(identity)
                     await self._record.save()
+                if super_seed is not None:
+                    await self.super_seed(super_seed)
                 return
         elif core.finished.is_set() and not failed:
             raise InputError(f"{core.name} is here already, at {here}")
@@ -135,6 +157,8 @@ class Commands:
         if identity is not None:
             self._identify(identity)
         core.select = None
+        if super_seed is not None:
+            core.super_seed = super_seed
         await self._move_to(Move(path, shared=True, hashed=hashed))
         await self.resume()
         await self._record.save()

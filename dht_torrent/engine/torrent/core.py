@@ -41,6 +41,7 @@ class TorrentCore:
         *,
         select: Selection | None,
         sequential: bool,
+        super_seed: bool = False,
         paused: bool,
     ) -> None:
         self.context = context
@@ -53,6 +54,8 @@ class TorrentCore:
         self.select = tuple(select) if select else None
         """Inclusive ranges of wanted files; None is all."""
         self.sequential = sequential
+        self.super_seed = super_seed
+        """Pieces are to be shown one by one, until all were seen elsewhere."""
         self.paused = paused
         """By its user."""
         self.fault: Failed | None = None

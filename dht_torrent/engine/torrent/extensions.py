@@ -82,7 +82,7 @@ class Extensions:
             extension.on_close(peer, now)
 
     def completed(self, now: float) -> None:
-        """All that is wanted is here."""
+        """All that is wanted is here, and peers may know."""
         for extension in self._by_name.values():
             if self._speaks(extension):
                 extension.on_complete(now)
@@ -120,7 +120,7 @@ class Extensions:
                 port=self._torrent.port(peer.address),
                 request_queue=node.config.peer.max_asked,
                 metadata_size=len(metainfo.info) if metainfo else None,
-                upload_only=self._swarm is not None and self._swarm.picker.done,
+                upload_only=self._swarm is not None and self._swarm.upload_only,
                 your_ip=peer.address.host,
             )
         )

@@ -139,6 +139,7 @@ class ResumeRecord:
             overwrite=place.overwrite or vouched.overwrite,
             select=core.select,
             sequential=core.sequential,
+            super_seed=core.super_seed,
             paused=core.paused,
             downloaded=core.totals.downloaded,
             uploaded=core.totals.uploaded,

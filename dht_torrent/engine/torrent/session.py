@@ -125,6 +125,8 @@ class Session:
             on_event=core.extensions.on_event,
             on_saved=self._on_saved,
             on_fault=core.fail,
+            super_seed=core.super_seed,
+            on_revealed=self._on_revealed,
         )
         swarm.picker.sequential = core.sequential
         swarm.picker.select(wanted)
@@ -165,10 +167,20 @@ class Session:
         if self._record.completed():
             logger.info("%s: complete", core.name)
         now = trio.current_time()
-        core.extensions.completed(now)
+        if isinstance(core.stage, Active) and core.stage.swarm.upload_only:
+            core.extensions.completed(now)
         for peer in list(core.connections.peers.values()):
             if peer.is_seed:
                 peer.part_for_good(now)
+        core.tell()
+
+    def _on_revealed(self) -> None:
+        """Super seeding has done its work, or is wanted no more."""
+        core = self._core
+        core.super_seed = False
+        self._record.changed()
+        core.extensions.completed(trio.current_time())
+        logger.info("%s: super seeding has ended", core.name)
         core.tell()
 
     async def _watch_files(self) -> None:

@@ -48,6 +48,7 @@ class Supervisor:
         resume: Resume | None = None,
         select: Selection | None = None,
         sequential: bool = False,
+        super_seed: bool = False,
         paused: bool = False,
         overwrite: bool = False,
         identity: Identity | None = None,
@@ -68,6 +69,7 @@ class Supervisor:
             place,
             select=select,
             sequential=sequential,
+            super_seed=resume.super_seed if resume else super_seed,
             paused=resume.paused if resume else paused,
         )
         self.record = ResumeRecord(core, resume)

@@ -7,6 +7,7 @@ once. A piece is announced only after its hash was right *and* it was written.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 import trio
 
@@ -44,6 +45,7 @@ from dht_torrent.torrent.parole import Standing
 from dht_torrent.torrent.peer_pieces import FIRST_PAUSE
 from dht_torrent.torrent.picker import Picker, Received
 from dht_torrent.torrent.pieces import Bitfield, Block, Chunk, OpenPiece
+from dht_torrent.torrent.super_seed import SuperSeed
 from dht_torrent.trace import PieceDone
 
 TICK = 1.0
@@ -66,10 +68,13 @@ class Swarm:
         on_event: Callable[[Peer, Event, float], None],
         on_saved: Callable[[], None],
         on_fault: Callable[[StorageError], None],
+        super_seed: bool = False,
+        on_revealed: Callable[[], None] = lambda: None,
     ) -> None:
         """`have` is kept and updated as pieces are verified. `on_event` takes messages that are not
         about pieces. `on_saved` hears of pieces that are verified and on disk, `on_fault` of
-        content that could not be read or written."""
+        content that could not be read or written. `super_seed`: begin with `hiding` what is here,
+        which must be all of it; `on_revealed` hears of its end."""
         self.metainfo = metainfo
         self.geometry = metainfo.geometry
         self.have = have
@@ -83,6 +88,10 @@ class Swarm:
             node.config.torrent,
             node.rng,
         )
+        self.hiding: SuperSeed | None = None
+        """Whom we have shown what, while we super-seed."""
+        if super_seed and have.complete:
+            self.hiding = SuperSeed(metainfo.geometry, self.picker, node.config.torrent, node.rng)
         self.wasted = 0
         """Payload bytes that came twice, unasked, or in a piece that failed."""
 
@@ -95,6 +104,7 @@ class Swarm:
         self._on_event = on_event
         self._on_saved = on_saved
         self._on_fault = on_fault
+        self._on_revealed = on_revealed
         self._banning = Banning(metainfo, connections, self.picker, node.trace)
         self._saving = Saving(content.disk, content.writing, self.picker.spills)
         self._uploads = Uploads(metainfo, node.config.peer, content.disk, have, on_fault)
@@ -140,6 +150,8 @@ class Swarm:
             nursery.start_soon(self._watch_the_clock)
             nursery.start_soon(self._ask_again)
             nursery.start_soon(self._ask_others)
+            if self.hiding is not None:
+                nursery.start_soon(self._reveal_in_time, self.hiding)
 
     def release(self) -> None:
         """The exchange is over, and all its tasks and connections have ended: nothing large waits
@@ -180,6 +192,13 @@ class Swarm:
             self._refill_idle(trio.current_time())
             await trio.sleep(FILL_PAUSE)
 
+    async def _reveal_in_time(self, hiding: SuperSeed) -> None:
+        while self.hiding is hiding:
+            await trio.sleep(TICK)
+            if self._peers and self.hiding is hiding:
+                queued = {p.key for p in self._peers.values() if p.interested and p.am_choking}
+                self._reveal(hiding.tick(trio.current_time(), queued))
+
     def _give_back_late_requests(self, now: float) -> None:
         config = self._config.peer
         # Under a limit it is we who let them wait.
@@ -209,11 +228,12 @@ class Swarm:
         """A peer that just connected takes part: told what we have, in BEP 6's short forms if it
         knows them. Raises PeerProtocolError if what it said before does not fit the torrent."""
         self._let_in(peer, now)
-        if peer.connection.fast and self.have.complete:
+        hidden = self.hiding is not None
+        if peer.connection.fast and self.have.complete and not hidden:
             peer.tell(HaveAll())
-        elif peer.connection.fast and not self.have.count:
+        elif peer.connection.fast and (hidden or not self.have.count):
             peer.tell(HaveNone())
-        elif self.have.count:
+        elif self.have.count and not hidden:
             peer.tell(BitfieldMessage(self.have.to_wire()))
         self._take_part(peer, now)
 
@@ -221,8 +241,9 @@ class Swarm:
         """As `join`, for a peer that connected before the metadata was known: a bitfield may no
         longer be sent, so it is told piece by piece what was found on disk."""
         self._let_in(peer, now)
-        for index in self.have:
-            peer.tell(Have(index))
+        if self.hiding is None:
+            for index in self.have:
+                peer.tell(Have(index))
         self._take_part(peer, now)
 
     def _let_in(self, peer: Peer, now: float) -> None:
@@ -230,10 +251,13 @@ class Swarm:
         self.picker.peer_joined(peer.key)
         self._banning.joined(peer, now)
         peer.serve = self._uploads.read
+        if self.hiding is not None:
+            self.hiding.joined(peer.key, peer.address.place, now)
+            peer.serve = partial(self._serve_hidden, peer)
 
     def _take_part(self, peer: Peer, now: float) -> None:
         self.on_events(peer, peer.connection.set_piece_count(self.geometry.piece_count), now)
-        if peer.interested:
+        if peer.interested and self.hiding is None:
             self._uploads.offer_fast_pieces(peer)
 
     def leave(self, peer: Peer, now: float) -> None:
@@ -242,6 +266,8 @@ class Swarm:
             return  # a fault of ours kept it from joining
         self.picker.peer_left(peer.key)
         self._banning.left(peer)
+        if self.hiding is not None:
+            self.hiding.left(peer.key)
         self._refill_idle(now)
         if not peer.am_choking:
             self.choking.slot_freed()
@@ -251,7 +277,8 @@ class Swarm:
     def on_events(self, peer: Peer, events: Sequence[Event], now: float) -> None:
         """Take a batch of messages. Raises PeerProtocolError when the peer broke a rule."""
         received, key, size = self.picker.received, peer.key, 0
-        shortest, have, max_asked = self._shortest, self.have.flags, self._config.peer.max_asked
+        shortest, max_asked = self._shortest, self._config.peer.max_asked
+        have = self._shown_to(peer).flags
         for event in events:
             if type(event) is Piece:
                 index, begin, data = event
@@ -271,7 +298,7 @@ class Swarm:
                 ):
                     peer.asked.append(event)
                 else:
-                    self._uploads.request(peer, event, now)
+                    self._uploads.request(peer, event, self._shown_to(peer), now)
             else:
                 handler = self._handlers.get(type(event))
                 if handler is not None:
@@ -347,7 +374,8 @@ class Swarm:
 
     def _on_interested(self, peer: Peer, event: object, now: float) -> None:
         if peer.told_interest(True):
-            self._uploads.offer_fast_pieces(peer)
+            if self.hiding is None:
+                self._uploads.offer_fast_pieces(peer)
             self.choking.wanted()
 
     def _on_not_interested(self, peer: Peer, event: object, now: float) -> None:
@@ -356,9 +384,12 @@ class Swarm:
 
     def _on_have(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, Have)
+        known = self.picker.peer_count(peer.key)
         if self.picker.peer_has(peer.key, event.index):
             peer.show_interest(True)
         self._note_progress(peer, now)
+        if self.hiding is not None and self.picker.peer_count(peer.key) > known:
+            self._reveal(self.hiding.shows(peer.key, event.index, now))
 
     def _on_bitfield(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, BitfieldMessage)
@@ -379,6 +410,8 @@ class Swarm:
                 raise PeerProtocolError("announces the same pieces again and again")
         self._review_interest(peer)
         self._note_progress(peer, now)
+        if self.hiding is not None:
+            self._reveal(self.hiding.told(peer.key, now))
 
     def lost(self, peer: Peer, index: int, now: float) -> None:
         """It has this piece no longer. Raises PeerProtocolError if it stops being a seed again and
@@ -418,6 +451,50 @@ class Swarm:
         peer.told_pieces(self.picker.peer_count(peer.key), self.geometry.piece_count)
         if peer.is_seed and self.have.complete:
             peer.part_for_good(now)
+
+    # -- super seeding --------------------------------------------------------------------------
+
+    @property
+    def upload_only(self) -> bool:
+        """Nothing is wanted any more, and peers may know."""
+        return self.picker.done and self.hiding is None
+
+    def reveal_all(self, now: float) -> None:
+        """No super seeding any more: everybody is told of all that it lacks."""
+        hiding, self.hiding = self.hiding, None
+        if hiding is None:
+            return
+        for peer in list(self._peers.values()):
+            if not self.picker.knows(peer.key):
+                continue
+            peer.serve = self._uploads.read
+            shown = hiding.revealed(peer.key).flags
+            for index in self.have:
+                if not shown[index] and not self.picker.peer_has_piece(peer.key, index):
+                    peer.tell_soon(Have(index))
+            peer.flush()
+            if peer.interested:
+                self._uploads.offer_fast_pieces(peer)
+            self._note_progress(peer, now)
+        self._on_revealed()
+
+    def _shown_to(self, peer: Peer) -> Bitfield:
+        """The pieces it may ask for."""
+        return self.have if self.hiding is None else self.hiding.revealed(peer.key)
+
+    def _reveal(self, offers: Iterable[tuple[int, int]]) -> None:
+        for key, index in offers:
+            if key in self._peers:
+                self._peers[key].tell(Have(index))
+        if self.hiding is not None and self.hiding.done:
+            self.reveal_all(trio.current_time())
+
+    async def _serve_hidden(
+        self, peer: Peer, blocks: Sequence[tuple[int, int, int]], into: Sequence[memoryview]
+    ) -> None:
+        await self._uploads.read(blocks, into)
+        if self.hiding is not None:
+            self._reveal(self.hiding.sent(peer.key, blocks, trio.current_time()))
 
     # -- interest --------------------------------------------------------------------------------
 
@@ -469,17 +546,22 @@ class Swarm:
     ) -> None:
         """These pieces are verified and written: only now do others hear of them."""
         indices = []
+        givers: list[set[int]] = []
         for piece in pieces:
+            givers.append(set(piece.senders))
             self._banning.passed(piece, digests.get(piece.index), now)
             self.picker.verified(piece.index)
             indices.append(piece.index)
             self._trace(PieceDone(self._info_hash, piece.index))
         for peer in list(self._peers.values()):
-            for index in indices:
-                if self.picker.peer_has_piece(peer.key, index):
+            for index, gave in zip(indices, givers, strict=True):
+                has = self.picker.peer_has_piece(peer.key, index)
+                if has and (peer.is_seed or peer.key not in gave):
                     continue
-                if peer.interested:
-                    peer.tell_soon(Have(index))  # it knows already why it wants us
+                if has or peer.interested:
+                    # It knows already why it wants us; or it has it, and may be a super seed that
+                    # waits to hear who else has.
+                    peer.tell_soon(Have(index))
                     self._haves_wait.set()
                 else:
                     peer.tell(Have(index))

@@ -151,6 +151,7 @@ class Torrent:
         peers = self._core.connections.peers.values()
         down = sum(peer.down.value(now) for peer in peers)
         left = stage.swarm.picker.bytes_left if isinstance(stage, Active) else 0
+        hiding = stage.swarm.hiding if isinstance(stage, Active) else None
         return Summary(
             id=self.id,
             name=self.name,
@@ -171,6 +172,8 @@ class Torrent:
             limit_up=limits.up.rate,
             limit_down=limits.down.rate,
             warning=self.warning,
+            super_seed=self._core.super_seed,
+            spread=hiding.spread if hiding is not None else None,
         )
 
     def watch(self, *, per_second: float = 2.0, repeat_after: float | None = None) -> Watch:
@@ -232,6 +235,11 @@ class Torrent:
     async def resume(self) -> None:
         """Go on after a pause or an error."""
         await self._commands.resume()
+
+    async def set_super_seed(self, on: bool) -> None:
+        """Show pieces one by one until all were seen at other peers, as `Node.share` tells; or all
+        at once, from now on. Turned on, it closes all connections: they know what is here."""
+        await self._commands.super_seed(on)
 
     async def remove(self, *, delete_data: bool = False) -> Removal:
         """Stop and be forgotten; see `Node.remove`."""

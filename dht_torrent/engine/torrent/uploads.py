@@ -43,14 +43,14 @@ class Uploads:
         self._have = have
         self._on_fault = on_fault
 
-    def request(self, peer: Peer, request: Request, now: float) -> None:
-        """Queue it or refuse it. Raises PeerProtocolError when a peer asks for too much it cannot
-        have."""
+    def request(self, peer: Peer, request: Request, shown: Bitfield, now: float) -> None:
+        """Queue it or refuse it; `shown` are the pieces this peer may know of. Raises
+        PeerProtocolError when a peer asks for too much it cannot have."""
         index, begin, length = request
         in_piece = 0 < length <= BLOCK and begin + length <= self._geometry.piece_size(index)
         if peer.am_choking and not self._serves_choked(peer, index, now):
             _refuse(peer, request)
-        elif not in_piece or not self._have.flags[index]:
+        elif not in_piece or not shown.flags[index]:
             self._invalid_request(peer)
             _refuse(peer, request)
         elif len(peer.asked) >= self._config.max_asked:
