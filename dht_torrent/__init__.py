@@ -67,6 +67,7 @@ To change something
 | how files are written, found and protected | `storage.files`, `storage.owners`, `storage.folder` |
 | what survives a restart | `engine.resume`, `engine.trust`, `engine.state`, `dht.saved` |
 | sockets | `engine.net.sockets`, `engine.net.mmsg` |
+| encryption with MSE | `peer.mse`, `engine.net.encrypted`, `engine.torrent.dialling` |
 | who belongs to an SSL torrent | `peer.certificates`, `engine.authority`; TLS `engine.net.tls` |
 | a command, or how it shows something | `cli.main`, `cli.running`, `cli.view` |
 | the control API | `daemon.app`, `daemon.client`; who may use it `daemon.control` |

@@ -62,6 +62,11 @@ asked for the info dict (`engine.torrent.metadata`, `torrent.metadata`), which i
 SHA-1 is right. `engine.torrent.content` then looks at what is on disk (the stage Checking), and the
 exchange begins (Active) with the peers that are connected already.
 
+*An encrypted connection.* `engine.torrent.dialling` tries the ways to dial that the policy allows,
+`engine.incoming` tells a plain handshake from an MSE one by its first 20 bytes. The handshake is
+`peer.mse`; `engine.net.encrypted` runs it, and wraps the stream in one that torrents cannot tell
+from others. RC4 works in place, in the buffer that is received into and in the one that is sent.
+
 *An SSL torrent.* A peer's connection becomes a stream in TLS (`engine.net.tls`) before anything of
 BitTorrent is said on it: see `engine.incoming` and `engine.torrent.dialling`. Who the other side
 is can be verified only with the root certificate that the metadata holds: a session that began
