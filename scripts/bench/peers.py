@@ -28,6 +28,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -300,11 +301,17 @@ def wait_for_end() -> None:
 # --- libtorrent ------------------------------------------------------------------------------
 
 
-def libtorrent_settings(preset: str) -> Any:
-    """`default` or `high_performance_seed`; on top, only what makes the comparison a fair one."""
+def libtorrent_settings(preset: str, encryption: str = "none") -> Any:
+    """`default` or `high_performance_seed`; on top, only what makes the comparison a fair one.
+
+    `encryption`: `none`, or `rc4`, which encrypts every connection and all of its payload."""
     import libtorrent as lt
 
+    policies = lt.enc_policy
+    policy = int(policies.pe_forced if encryption == "rc4" else policies.pe_disabled)
     settings: dict[str, Any] = {}
+    if encryption == "rc4":
+        settings.update(allowed_enc_level=int(lt.enc_level.pe_rc4), prefer_rc4=True)
     if preset == "high_performance_seed":
         settings.update(lt.high_performance_seed())
     settings.update(
@@ -313,11 +320,11 @@ def libtorrent_settings(preset: str) -> Any:
         enable_lsd=False,
         enable_upnp=False,
         enable_natpmp=False,
-        # TCP only and in the clear on both sides: the comparison is about moving blocks.
+        # TCP only and alike on both sides: the comparison is about moving blocks.
         enable_outgoing_utp=False,
         enable_incoming_utp=False,
-        out_enc_policy=2,
-        in_enc_policy=2,
+        out_enc_policy=policy,
+        in_enc_policy=policy,
         allow_multiple_connections_per_ip=True,
         stop_tracker_timeout=0,
         alert_mask=lt.alert.category_t.status_notification | lt.alert.category_t.error_notification,
@@ -336,11 +343,13 @@ def libtorrent_create(path: Path, piece_length: int) -> bytes:
     return bytes(lt.bencode(made.generate()))
 
 
-def run_libtorrent(torrent: str, folder: str, preset: str, leech: bool) -> None:
+def run_libtorrent(
+    torrent: str, folder: str, preset: str, leech: bool, encryption: str = "none"
+) -> None:
     """Seed or fetch with libtorrent, from a .torrent file (its metadata costs it nothing)."""
     import libtorrent as lt
 
-    session = lt.session(libtorrent_settings(preset))
+    session = lt.session(libtorrent_settings(preset, encryption))
     params = lt.load_torrent_file(torrent)
     params.save_path = folder
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
@@ -379,19 +388,32 @@ def _libtorrent_until(session: Any, torrent: Any, states: set[str]) -> None:
 # --- ours ------------------------------------------------------------------------------------
 
 
-def run_ours(path: str, piece_length: int, folder: str, magnet: str, leech: bool) -> None:
-    """Seed `path` in place, or fetch `magnet` into `folder` from the peers the go names."""
+def run_ours(
+    path: str,
+    piece_length: int,
+    folder: str,
+    magnet: str,
+    leech: bool,
+    encryption: str = "none",
+) -> None:
+    """Seed `path` in place, or fetch `magnet` into `folder` from the peers the go names.
+
+    `encryption`: `none` leaves the payload in the clear, as is the default; `rc4` insists on it."""
     import trio
 
-    trio.run(_ours, Path(path), piece_length, Path(folder), magnet, leech)
+    trio.run(_ours, Path(path), piece_length, Path(folder), magnet, leech, encryption == "rc4")
 
 
-async def _ours(path: Path, piece_length: int, folder: Path, magnet: str, leech: bool) -> None:
+async def _ours(
+    path: Path, piece_length: int, folder: Path, magnet: str, leech: bool, encrypted: bool
+) -> None:
     import trio
 
     from dht_torrent import Config, open_node
 
     config = Config(bootstrap=[], listen="127.0.0.1:0", state_dir=None, download_dir=folder)
+    if encrypted:
+        config = replace(config, encryption="require")
     async with open_node(config) as node:
         if leech:
             say({"event": "ready", "port": node.address.port})

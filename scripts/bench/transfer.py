@@ -1,10 +1,14 @@
 """How fast do bytes move from one seed to one leech, and what does it cost each side?
 
     python scripts/bench/transfer.py --size 1GiB --piece 256KiB --files 1 --rounds 5
+    python scripts/bench/transfer.py --encryption rc4
 
 Contestants take turns (A B C A B C ...), so that a slow minute of the machine hits all of them.
-Every copy is compared byte for byte. Loopback TCP, no encryption, connected by address; libtorrent
-starts from the .torrent, ours from a magnet link, so fetching the metadata is in our time only.
+Every copy is compared byte for byte. Loopback TCP, connected by address; libtorrent starts from the
+.torrent, ours from a magnet link, so fetching the metadata is in our time only.
+
+The payload goes in the clear; with --encryption rc4 every side accepts nothing but MSE with all of
+it encrypted, save the floor, which knows no protocol.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ CONTESTANTS = {
     "floor (no protocol)": ("floor-seed", "floor-leech", "default"),
 }
 BASELINE = "libtorrent->libtorrent"
+MODES = {"none": "payload in the clear", "rc4": "MSE with all payload encrypted by RC4"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Bench:
     size: int
     piece_length: int
     download: Path
+    encryption: str = "none"
 
     def run(self, contestant: str) -> Run:
         seed_role, leech_role, preset = CONTESTANTS[contestant]
@@ -93,13 +99,19 @@ class Bench:
         match role:
             case "lt-seed" | "lt-leech":
                 folder = self.content.parent if role == "lt-seed" else self.download
-                return {"torrent": str(self.torrent), "folder": str(folder), "preset": preset}
+                return {
+                    "torrent": str(self.torrent),
+                    "folder": str(folder),
+                    "preset": preset,
+                    "encryption": self.encryption,
+                }
             case "our-seed" | "our-leech":
                 return {
                     "path": str(self.content),
                     "piece_length": self.piece_length,
                     "folder": str(self.download),
                     "magnet": self.magnet,
+                    "encryption": self.encryption,
                 }
             case "floor-seed":
                 return {"path": str(self.content)}
@@ -149,6 +161,9 @@ def main() -> None:
     parser.add_argument(
         "--only", action="append", help="contestants containing this text; may be repeated"
     )
+    parser.add_argument(
+        "--encryption", choices=MODES, default="none", help="of the payload, on both sides"
+    )
     parser.add_argument("--dir", type=Path, help="where to put the data, as /dev/shm")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     args = parser.parse_args()
@@ -161,7 +176,13 @@ def main() -> None:
         torrent = Path(folder) / "content.torrent"
         torrent.write_bytes(libtorrent_create(content, args.piece))
         bench = Bench(
-            content, torrent, magnet_of(torrent), args.size, args.piece, Path(folder) / "download"
+            content,
+            torrent,
+            magnet_of(torrent),
+            args.size,
+            args.piece,
+            Path(folder) / "download",
+            args.encryption,
         )
         runs = [bench.run(name) for _ in range(args.rounds) for name in names]
     if args.json:
@@ -170,6 +191,7 @@ def main() -> None:
     else:
         print(
             f"{args.size / 1e6:.0f} MB in {args.files} file(s), pieces of {args.piece >> 10} KiB,"
+            f" {MODES[args.encryption]},"
         )
         print(f"median of {args.rounds} rounds, every copy compared byte for byte")
         print(table(runs, args.size))
