@@ -237,7 +237,7 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
         *((name, _dht_line(dht)) for name, dht in networks),
         ("announced", "not yet" if announced is None else f"{duration(announced)} ago"),
         ("peers", f"{status['connections']} connected" + (f" ({sources})" if sources else "")),
-        ("encryption", _encryption_line(status)),
+        ("encrypted", _encryption_line(status)),
         ("rates", f"{rate(status['down_rate'])} down, {rate(status['up_rate'])} up"),
         ("limits", limits_text(status)),
         ("torrents", str(status["torrents"])),
