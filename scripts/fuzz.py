@@ -18,7 +18,8 @@ repeated, names one of them; without it each gets --count inputs, one after the 
     lsd  the announces of the local network, and what is remembered of them
 
 With --wire a whole node is met on 127.0.0.1 by connections whose bytes are a valid handshake and
-then any messages in any order, some of them spoilt, cut anywhere. It must live, count no fault, log
+then any messages in any order, some of them spoilt, cut anywhere; a share of them goes through MSE,
+encrypted by RC4 or not. It must live, count no fault, log
 no traceback, keep its torrents in their states, answer the DHT in time, part with everybody at the
 end, and not grow. Says what it found, and exits 1 if that was anything.
 
@@ -240,8 +241,9 @@ def _wire(length: float, seed: int, *, as_json: bool = False) -> int:
     if as_json:
         return _tell_json({**asdict(found), "seconds": time.monotonic() - began}, found.faults)
     print(
-        f"{found.connections} connections ({found.refused} refused), {found.sent >> 20} MB in "
-        f"{time.monotonic() - began:.0f} s; at most {1000 * found.latest:.0f} ms late, memory "
+        f"{found.connections} connections ({found.refused} refused, {found.encrypted} with MSE), "
+        f"{found.sent >> 20} MB in {time.monotonic() - began:.0f} s; "
+        f"at most {1000 * found.latest:.0f} ms late, memory "
         f"{found.memory[0] >> 20} -> {found.memory[1] >> 20} MB, {len(found.faults)} faults"
     )
     return _tell(found.faults)

@@ -231,6 +231,8 @@ def test_a_running_node_bears_any_messages_in_any_order(
     assert faults == []
     assert int(summary.split()[0]) > 50
     assert "0 faults" in summary
+    encrypted = int(summary.partition(" refused, ")[2].split()[0])
+    assert 10 < encrypted < int(summary.split()[0])
 
 
 def test_a_bug_in_a_running_node_is_noticed(
@@ -266,7 +268,7 @@ def test_what_messages_cost_is_told_and_what_is_dear_is_a_fault(
         (["--count", "50"], {"codecs"}),
         (
             ["--wire", "--minutes", "0.02"],
-            {"connections", "refused", "sent", "latest", "memory", "seconds"},
+            {"connections", "refused", "encrypted", "sent", "latest", "memory", "seconds"},
         ),
         (["--costs"], {"costs"}),
     ],

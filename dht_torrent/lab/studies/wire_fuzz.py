@@ -1,6 +1,6 @@
 """Connections to a running node whose bytes are a valid handshake and then any messages in any
-order, well-formed or not, cut anywhere. The rule: whatever comes, no fault of ours, no torrent
-stopped, memory flat, and everybody else is answered meanwhile.
+order, well-formed or not, cut anywhere; some of them behind an MSE handshake. The rule: whatever
+comes, no fault of ours, no torrent stopped, memory flat, and everybody else is answered meanwhile.
 
 Real sockets on 127.0.0.1, for the node is to be met as the world meets it. Three torrents are there
 to be talked about: one that is shared, one that is being fetched and one whose metadata is missing.
@@ -23,8 +23,10 @@ from dht_torrent.bencode import Value, encode
 from dht_torrent.config import Config
 from dht_torrent.engine.node import Node, open_node
 from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.errors import HandshakeError
 from dht_torrent.ids import Address
 from dht_torrent.metainfo import from_info
+from dht_torrent.peer.mse import Method, MseInitiator
 
 PIECE: Final = 32 * 1024
 AT_ONCE: Final = 20
@@ -37,6 +39,9 @@ FLAT: Final = 24 << 20
 """Bytes of memory there may be more at the end than after the first third."""
 CALM: Final = 30.0
 """Seconds the node gets at the end to part with everybody."""
+ENCRYPTED: Final = 0.4
+"""Share of the connections that begin with a valid MSE handshake."""
+_OFFERS: Final = (Method.PLAIN, Method.RC4, Method.PLAIN | Method.RC4)
 _PATIENCE: Final = 3.0
 _STATES: Final = ["seeding", "downloading", "metadata"]
 
@@ -59,6 +64,8 @@ class WireFindings:
     connections: int = 0
     refused: int = 0
     """Connections that could not be made at all."""
+    encrypted: int = 0
+    """Connections that began with an MSE handshake which succeeded."""
     sent: int = 0
     """Bytes behind the handshakes."""
     latest: float = 0.0
@@ -184,7 +191,8 @@ async def _connect(to: Address, target: Target, rng: random.Random, found: WireF
     talk = b"".join(message(target, rng) for _ in range(rng.randrange(1, 40)))
     if rng.random() < 0.3:
         talk = _flipped(talk, rng)
-    rest = _handshake(target, rng) + talk
+    hello = _handshake(target, rng)
+    offered = rng.choice(_OFFERS) if rng.random() < ENCRYPTED else None
     with trio.move_on_after(_PATIENCE):
         try:
             stream = await trio.open_tcp_stream(to.host, to.port)
@@ -193,6 +201,10 @@ async def _connect(to: Address, target: Target, rng: random.Random, found: WireF
             return
         async with stream:
             try:
+                rest = hello + talk
+                if offered is not None:
+                    rest = await _hidden(stream, target, hello, talk, offered, rng)
+                    found.encrypted += 1
                 while rest:
                     size = rng.choice(
                         [len(rest), 68, rng.randint(1, len(rest)), rng.randint(1, 99)]
@@ -207,6 +219,31 @@ async def _connect(to: Address, target: Target, rng: random.Random, found: WireF
                         pass
             except (OSError, trio.BrokenResourceError):
                 pass  # it has had enough of us
+            except HandshakeError as error:
+                found.fault(f"a valid MSE handshake failed: {error}")
+
+
+async def _hidden(
+    stream: trio.SocketStream,
+    target: Target,
+    hello: bytes,
+    talk: bytes,
+    offered: Method,
+    rng: random.Random,
+) -> bytes:
+    """Do a valid MSE handshake. Returns what is still to be sent, encrypted if that was agreed on;
+    the peer wire's handshake may have gone with it."""
+    initial = hello if rng.random() < 0.5 else b""
+    side = MseInitiator(target.info_hash, initial, rng, offered=offered)
+    await stream.send_all(side.begin())
+    while side.secured is None:
+        if not (data := await stream.receive_some(4096)):
+            raise trio.BrokenResourceError
+        if answer := side.receive(data):
+            await stream.send_all(answer)
+    rest = talk if initial else hello + talk
+    ciphers = side.secured.ciphers
+    return rest if ciphers is None else ciphers.outgoing.update(rest)
 
 
 async def _look_at_the_end(node: Node, torrents: list[Torrent], found: WireFindings) -> None:
