@@ -54,6 +54,10 @@ LIBTORRENT = [
 ]
 
 
+SLOW: dict[str, Any] = {"limit_up": 5_000_000, "limit_down": 5_000_000}
+"""Else a whole transfer could pass between two looks at who is connected."""
+
+
 class Seen:
     """How the connections of a torrent were encrypted, as long as it was watched."""
 
@@ -80,7 +84,7 @@ async def test_we_fetch_from_libtorrent(
     seen = Seen()
     with trio.fail_after(20):
         async with (
-            local_nodes(3, tmp_path / "nodes", encryption=ours) as nodes,
+            local_nodes(3, tmp_path / "nodes", encryption=ours, **SLOW) as nodes,
             open_libtorrent([nodes[0].address], **theirs) as seed,
             trio.open_nursery() as nursery,
         ):
@@ -110,7 +114,7 @@ async def test_libtorrent_fetches_from_us(
     seen = Seen()
     with trio.fail_after(20):
         async with (
-            local_nodes(3, tmp_path / "nodes", encryption=ours) as nodes,
+            local_nodes(3, tmp_path / "nodes", encryption=ours, **SLOW) as nodes,
             trio.open_nursery() as nursery,
         ):
             shared = await nodes[1].share(content, piece_length=64 * KIB)
@@ -126,7 +130,8 @@ async def test_libtorrent_fetches_from_us(
 
 # -- whole clients ---------------------------------------------------------------------------------
 
-clients = pytest.mark.xdist_group("whole clients")  # two at once would only wait for each other
+# Apart from those of test_clients, beside which they may run: both mostly wait for DHTs.
+clients = pytest.mark.xdist_group("whole clients, encrypted")
 
 
 @pytest.fixture
@@ -138,6 +143,12 @@ def network() -> Iterator[None]:
 @pytest.fixture
 def content(tmp_path: Path) -> Path:
     return make_file(tmp_path / "seed" / "film.bin", SIZE)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """For Transmission, which needs seconds for it: the speed is the matter of other tests."""
+    return make_file(tmp_path / "seed" / "film.bin", SIZE // 8)
 
 
 ARIA2 = [
@@ -203,14 +214,14 @@ async def test_we_fetch_from_aria2(
 @clients
 @pytest.mark.parametrize("ours", ["prefer", "require"])
 async def test_transmission_fetches_from_us(
-    network: None, content: Path, tmp_path: Path, ours: EncryptionPolicy
+    network: None, small: Path, tmp_path: Path, ours: EncryptionPolicy
 ) -> None:
     seen = Seen()
     async with (
         local_nodes(NODES, tmp_path / "nodes", listen=f"{OURS}:0", encryption=ours) as nodes,
         trio.open_nursery() as nursery,
     ):
-        shared = await nodes[1].share(content, piece_length=MIB)
+        shared = await nodes[1].share(small, piece_length=MIB)
         nursery.start_soon(seen.watch, shared)
         await announced(nodes)
         entries = [node.address for node in nodes]
@@ -219,7 +230,7 @@ async def test_transmission_fetches_from_us(
             with trio.fail_after(90):
                 await daemon.add(f"magnet:?xt=urn:btih:{shared.id}", tmp_path / "got")
                 await daemon.until(1.0)
-        assert filecmp.cmp(content, tmp_path / "got" / "film.bin", shallow=False)
+        assert filecmp.cmp(small, tmp_path / "got" / "film.bin", shallow=False)
         seen.assert_only("rc4")
         nursery.cancel_scope.cancel()
 
@@ -227,10 +238,10 @@ async def test_transmission_fetches_from_us(
 @clients
 @pytest.mark.parametrize("ours", ["prefer", "require"])
 async def test_we_fetch_from_transmission(
-    network: None, content: Path, tmp_path: Path, ours: EncryptionPolicy
+    network: None, small: Path, tmp_path: Path, ours: EncryptionPolicy
 ) -> None:
     torrent, seen = tmp_path / "film.torrent", Seen()
-    torrent.write_bytes(create(content, MIB))
+    torrent.write_bytes(create(small, MIB))
     async with (
         local_nodes(NODES, tmp_path / "nodes", listen=f"{OURS}:0", encryption=ours) as nodes,
         trio.open_nursery() as nursery,
@@ -242,8 +253,8 @@ async def test_we_fetch_from_transmission(
                 got = await nodes[2].get(magnet_of(torrent.read_bytes()))
                 nursery.start_soon(seen.watch, got)
                 await announced(nodes)  # its own announce comes 5 to 15 s after it has found ours
-                await daemon.add(torrent, content.parent)
+                await daemon.add(torrent, small.parent)
                 path = await got.completed()
-        assert filecmp.cmp(content, path, shallow=False)
+        assert filecmp.cmp(small, path, shallow=False)
         seen.assert_only("rc4")
         nursery.cancel_scope.cancel()
