@@ -2,7 +2,8 @@
 
 BEP 3's choker. Downloading: `unchoke_slots` peers by what they send us; better ones that are not
 interested are unchoked as well, so that they are served the moment they are. Seeding: in turns,
-each until it had its quota, so that a fast peer that throws the data away cannot keep its slot.
+each until it had its quota, so that a fast peer that throws the data away cannot keep its slot, and
+one that asks for nothing cannot either.
 The optimistic slot (or slots) moves every `optimistic_interval`; newcomers have better odds for it.
 """
 
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 from dht_torrent.config import TorrentConfig
 
 MIN_TURN = 60.0
-"""Seconds a seed serves a peer before its quota counts (libtorrent)."""
+"""Seconds a seed serves a peer before its quota counts (libtorrent) ..."""
+IDLE_TURN = 20.0
+"""... and before its slot goes to others because it is idle: time enough to ask for something."""
 NEWCOMER_ROUNDS = 3
 """A peer is a newcomer for this many unchoke intervals (BEP 3)."""
 MAX_OPTIMISTIC = 4
@@ -42,6 +45,8 @@ class PeerView:
     choked_since: float = 0.0
     """When it was last choked, or connected."""
     connected_at: float = 0.0
+    idle: bool = False
+    """It asks us for nothing, and was sent nothing for seconds."""
     snubs_us: bool = False
     """It unchokes us, has requests of ours, and sends nothing."""
 
@@ -128,14 +133,15 @@ class Choker:
 
     def _by_turn(self, interested: list[PeerView], now: float) -> list[PeerView]:
         """libtorrent's round robin: a served peer keeps its slot until it had `seed_quota` pieces
-        and a minute (the fastest first); then come the longest waiting, then those who had theirs,
-        the one unchoked longest ago first."""
+        and a minute, or does not use it (the fastest first); then come the longest waiting, then
+        those who had their turn, the one unchoked longest ago first."""
 
         def turn(peer: PeerView) -> tuple[int, float, float]:
             if not peer.unchoked or peer.key not in self._regular:
                 return (1, peer.choked_since, peer.connected_at)
-            had_time = now - peer.unchoked_since >= MIN_TURN
-            if had_time and peer.pieces_sent >= self._config.seed_quota:
+            served = now - peer.unchoked_since
+            had_quota = peer.pieces_sent >= self._config.seed_quota
+            if (had_quota and served >= MIN_TURN) or (peer.idle and served >= IDLE_TURN):
                 return (2, peer.unchoked_since, peer.connected_at)
             return (0, -peer.rate_up, peer.unchoked_since)
 

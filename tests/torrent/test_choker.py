@@ -335,3 +335,28 @@ def test_a_peer_at_a_seed_keeps_its_slot_though_it_took_nothing_yet() -> None:
     ]
     again = choker.round(views, 15.0, chance, seeding=True)
     assert set(again.unchoke[:4]) == regular(first)
+
+
+def test_a_peer_at_a_seed_that_asks_for_nothing_loses_its_slot_to_those_who_wait() -> None:
+    choker, chance = Choker(CONFIG), rng()
+    first = choker.round(peers(*[0] * 8), 5.0, chance, seeding=True)
+    lazy = min(regular(first))
+    views = [
+        replace(view, unchoked_since=5.0, rate_up=0.0, idle=view.key == lazy)
+        for view in served(peers(*[0] * 8), first)
+    ]
+    kept = choker.round(views, 24.0, chance, seeding=True)
+    assert set(kept.unchoke[:4]) == regular(first), "time enough to ask for something"
+    moved = choker.round(views, 25.0, chance, seeding=True)
+    assert set(moved.unchoke[:4]) & regular(first) == regular(first) - {lazy}
+    assert len(moved.unchoke[:4]) == 4
+
+
+def test_an_idle_peer_at_a_seed_keeps_its_slot_while_no_other_waits() -> None:
+    choker, chance = Choker(CONFIG), rng()
+    first = choker.round(peers(*[0] * 4), 0.0, chance, seeding=True)
+    views = [
+        replace(view, unchoked_since=0.0, idle=True) for view in served(peers(*[0] * 4), first)
+    ]
+    again = choker.round(views, 600.0, chance, seeding=True)
+    assert set(again.unchoke) == {0, 1, 2, 3}

@@ -81,15 +81,17 @@ class Choking:
                 peer.choke(now)
 
     def _view(self, peer: Peer, now: float) -> PeerView:
+        rate_up = peer.up.value(now)
         return PeerView(
             key=peer.key,
             interested=peer.interested,
             unchoked=not peer.am_choking,
             rate_down=peer.down.value(now),
-            rate_up=peer.up.value(now),
+            rate_up=rate_up,
             pieces_sent=peer.uploaded_since_unchoke / self._metainfo.geometry.piece_length,
             unchoked_since=peer.unchoked_at,
             choked_since=peer.choked_at,
             connected_at=peer.connected_at,
+            idle=not peer.asked and not rate_up,
             snubs_us=peer.snubs_us,
         )

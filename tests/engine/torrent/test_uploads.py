@@ -31,6 +31,7 @@ from tests.helpers.engine import (
     REJECT,
     REQUEST,
     UNCHOKE,
+    Hand,
     World,
     drop_reasons,
     entered,
@@ -260,3 +261,31 @@ async def test_a_peer_that_asks_for_two_thousand_blocks_a_second_gets_all_of_the
                     await trio.sleep(0.99)
                     assert len(got) == (asked + 1) * blocks
     assert got == [struct.pack(">II", *place) for place in places] * rounds
+
+
+async def test_peers_that_ask_for_nothing_do_not_keep_the_slots_of_a_seed(
+    autojump_clock: MockClock,
+) -> None:
+    """Else four of them would leave all others the one optimistic slot."""
+    world, torrent_sample = World(), sample(1024 * KIB)
+    async with world.seed(torrent_sample) as torrent, trio.open_nursery() as nursery:
+        for number in range(4):
+            await unchoked(await greeted(world, torrent, f"10.0.1.{number}"))
+        honest = [await greeted(world, torrent, f"10.0.2.{number}") for number in range(2)]
+        heard: list[list[int]] = [[], []]
+
+        async def ask(hand: Hand, kinds: list[int]) -> None:
+            await hand.send(HAVE_NONE)
+            await hand.send(INTERESTED)
+            for second in range(180):
+                kinds += [kind for kind, _ in await hand.heard(1)]
+                if second == 60:
+                    kinds.clear()
+                await hand.send(REQUEST, second % 32, 0, BLOCK)
+
+        for hand, kinds in zip(honest, heard, strict=True):
+            nursery.start_soon(ask, hand, kinds)
+        await trio.sleep(190)
+        for kinds in heard:
+            assert CHOKE not in kinds
+            assert kinds.count(PIECE) >= 118
