@@ -6,6 +6,7 @@ should be done is returned. A `peer` is an int key the caller gives each connect
 - which block: `picker`, with `pieces`, `missing`, `availability`, `peer_pieces` and `selection`;
   `pipeline` and `reach`: how many at a time; `memory`: within which bounds
 - whom: `candidates` to dial, `connection_slots` and `duplicates` for who stays, `choker` to unchoke
+- `super_seed`: which piece a first seed shows to whom
 - whom to blame: `smart_ban`, `parole`, `bans`
 - `metadata`: the info dict from peers; `limits`: rates; `turns`: at what all torrents share
 """

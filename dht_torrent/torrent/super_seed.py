@@ -27,6 +27,9 @@ AT_ONCE = 2
 one before from it. With one alone, eight leeches took a third longer."""
 WINDOW = 1024
 """Fresh pieces, in random order, of which the rarest is taken: bounds the cost of an offer."""
+RESERVED = 10.0
+"""Seconds a piece waits for the one peer it was offered to: a choking round. Or those who ask for
+nothing could keep all pieces from others."""
 MAX_WIDTH = 16
 """Pieces a peer may be offered at once that has no use for those of before: of a torrent of which
 it wants one file, say."""
@@ -52,14 +55,17 @@ class Shown(Protocol):
 class _Offered:
     """A piece that one peer was told of, until it is settled."""
 
+    told_at: float
     at: float
-    """When it was told of it, or last sent some of it."""
+    """When it was told of it, sent some of it, or last waited for its turn."""
     began_at: float | None = None
     """When it was sent the first of it ..."""
     sent_at: float | None = None
     """... and the last."""
     blocks: set[int] = field(default_factory=set)
     """Those it was sent."""
+    reserved: bool = True
+    """Not offered to others as well."""
 
 
 @dataclass(slots=True)
@@ -117,8 +123,10 @@ class SuperSeed:
     def joined(self, peer: int, host: str, now: float) -> None:
         """A connection. It is offered something when it has said what it has (`told`), or at the
         next `tick`."""
-        if len(self._peers) < 2 and self._witnessed_at is not None:
-            self._witnessed_at = now  # whoever comes now may be one who shares
+        if not self._peers and self._witnessed_at is not None:
+            self._witnessed_at = now  # those who come now may be some who share
+        # Peers of one host are no witnesses of each other, so they are one to us: else two that
+        # share what they get would never have all of it from us, and it would never end.
         of_host = (other.got for other in self._peers.values() if other.host == host)
         got = next(of_host, set[int]())
         self._peers[peer] = _Leech(host, got, Bitfield(self._geometry.piece_count), now)
@@ -145,18 +153,20 @@ class SuperSeed:
         """It has just said, for the first time, that it has this piece. Returns what to reveal, to
         those whose waiting that ends."""
         witness, earned = self._peers[peer], []
-        for holder in sorted(self._holders.get(index, ())):
-            leech = self._peers[holder]
-            sent = leech.offers[index].sent_at is not None
-            if holder == peer:
-                if not sent:  # it has it from somebody else
-                    self._withdraw(peer, leech, index)
-                    earned += self._next(peer, leech, now)
-            elif sent and leech.host != witness.host and not witness.revealed.flags[index]:
+        offered = witness.offers.get(index)
+        if offered is not None and offered.sent_at is None:  # it has it from somebody else
+            self._withdraw(peer, witness, index)
+            earned += self._next(peer, witness, now)
+        if witness.revealed.flags[index]:
+            return earned
+        for giver, leech in self._peers.items():
+            if index in leech.got and leech.host != witness.host:
                 self._spread.add(index)
+                self._fresh.pop(index, None)
                 self._witnessed_at = now
-                self._settle(holder, leech, index, now)
-                earned += self._next(holder, leech, now)
+                if index in leech.offers:
+                    self._settle(giver, leech, index, now)
+                    earned += self._next(giver, leech, now)
         return earned
 
     def sent(self, peer: int, blocks: Iterable[tuple[int, int, int]], now: float) -> list[Offer]:
@@ -174,7 +184,8 @@ class SuperSeed:
             leech.width = AT_ONCE
             offered.at = now
             if offered.began_at is None:
-                offered.began_at = now
+                offered.began_at, offered.reserved = now, True
+                self._fresh.pop(index, None)
             size = self._geometry.piece_size(index)
             if begin % BLOCK == 0 and length == min(BLOCK, size - begin):
                 offered.blocks.add(begin // BLOCK)
@@ -197,7 +208,12 @@ class SuperSeed:
                 if offered.sent_at is not None:
                     if self._is_over(peer, leech, index, offered, now):
                         self._settle(peer, leech, index, now)
-                elif peer in queued:
+                    continue
+                waited = now - offered.told_at >= RESERVED
+                if waited and offered.reserved and offered.began_at is None:
+                    offered.reserved = False
+                    self._freshen(index)
+                if peer in queued:
                     offered.at = now
                 elif now - offered.at >= self._patience:
                     # It may still have it, and so may others.
@@ -237,7 +253,7 @@ class SuperSeed:
         """It had all of the piece, and need not wait for it any more."""
         del leech.offers[index]
         self._let_go(peer, index)
-        leech.idle_since = now
+        leech.idle_since, leech.tried = now, -1
         spread, count = self._spread, self._spread.size
         if len(leech.got) + spread.count >= count:
             self._handed_over = self._handed_over or all(
@@ -248,7 +264,14 @@ class SuperSeed:
         """It is not to have the piece from us, or has not passed it on."""
         del leech.offers[index]
         self._let_go(peer, index)
-        if not self._spread.flags[index] and index not in self._holders:
+        leech.tried = -1
+        if index not in self._holders:
+            self._freshen(index)
+
+    def _freshen(self, index: int) -> None:
+        if self._spread.flags[index] or index in self._fresh:
+            return
+        if not any(index in leech.got for leech in self._peers.values()):
             self._fresh[index] = None
             self._news += 1
 
@@ -276,11 +299,14 @@ class SuperSeed:
         return offers
 
     def _offer(self, peer: int, leech: _Leech, index: int, now: float) -> _Offered:
-        self._fresh.pop(index, None)
+        # Of one that takes nothing, others are not to be kept waiting.
+        reserved = leech.width == AT_ONCE
+        if reserved:
+            self._fresh.pop(index, None)
         self._holders.setdefault(index, set()).add(peer)
         leech.revealed.add(index)
         leech.tried = -1
-        leech.offers[index] = offered = _Offered(now)
+        leech.offers[index] = offered = _Offered(now, now, reserved=reserved)
         return offered
 
     def _choose(self, peer: int, leech: _Leech, now: float) -> int | None:

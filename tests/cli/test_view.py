@@ -186,3 +186,12 @@ def test_things_are_counted_in_their_plural_form(number: int, text: str) -> None
         }
     )
     assert f", {text}" in line
+
+
+def test_a_super_seed_tells_how_far_its_pieces_have_spread() -> None:
+    seeding = {**TORRENT, "state": "seeding", "super_seed": True, "spread": 0.25}
+    assert "super-seeding 25.0%" in cli_view.torrents_table([seeding])
+    told = cli_view.status_text(STATUS, [seeding]).splitlines()[-1]
+    assert told.endswith("(super-seeding): 25.0% of its pieces were seen at other peers")
+    over = {**seeding, "super_seed": False, "spread": None}
+    assert "super" not in cli_view.torrents_table([over]) + cli_view.status_text(STATUS, [over])

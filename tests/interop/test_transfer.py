@@ -168,3 +168,24 @@ async def test_we_complete_a_half_finished_download_from_libtorrent(tmp_path: Pa
             assert await got.completed() == half
             assert differences(content, half) == []
             assert got.summary().downloaded == 2 * MIB
+
+
+async def test_libtorrent_fetches_from_our_super_seed(tmp_path: Path) -> None:
+    content = make_file(tmp_path / "seed" / "film.bin", 2 * MIB)
+    with trio.fail_after(60):
+        async with (
+            local_nodes(2, tmp_path / "nodes") as nodes,
+            open_libtorrent([nodes[0].address]) as one,
+            open_libtorrent([nodes[0].address]) as two,
+        ):
+            shared = await nodes[1].share(content, piece_length=64 * KIB, super_seed=True)
+            await announced(nodes)
+            magnet = f"magnet:?xt=urn:btih:{shared.id}"
+            handles = [
+                (peer, peer.add_magnet(magnet, tmp_path / name))
+                for peer, name in ((one, "one"), (two, "two"))
+            ]
+            for peer, handle in handles:
+                await peer.completed(handle, 50)
+            for name in ("one", "two"):
+                assert differences(content, tmp_path / name / "film.bin") == []

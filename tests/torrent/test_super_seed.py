@@ -1,212 +1,344 @@
-"""Which piece a super seed reveals to whom: the decider by itself."""
+"""What a super seed shows to whom, and what peers cannot gain by lying (BEP 16)."""
 
 from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dht_torrent.config import TorrentConfig
-from dht_torrent.geometry import BLOCK, Geometry
-from dht_torrent.torrent.super_seed import AT_ONCE, Offer, SuperSeed
+from dht_torrent.geometry import BLOCK, File, Geometry
+from dht_torrent.torrent.super_seed import AT_ONCE, MAX_WIDTH, STALLED, SuperSeed
 
-CONFIG = TorrentConfig()
-PATIENCE = CONFIG.super_seed_patience
+PATIENCE = TorrentConfig().super_seed_patience
+BLOCKS = 2
+"""In a piece."""
 
 
 class World:
-    """Peers, and what they say that they have."""
+    """A super seed, and peers that do as they are told."""
 
-    def __init__(self, pieces: int, seed: int = 0, *, blocks: int = 2) -> None:
-        self.geometry = Geometry.of(blocks * BLOCK, [(("a",), pieces * blocks * BLOCK)])
+    def __init__(self, pieces: int = 8, seed: int = 1) -> None:
         self.has: dict[int, set[int]] = {}
+        self.shown: dict[int, set[int]] = {}
+        """What each was shown so far."""
+        geometry = Geometry(BLOCKS * BLOCK, (File(("a",), pieces * BLOCKS * BLOCK - 7, 0),))
+        self.pieces = pieces
+        self.geometry = geometry
         self.now = 0.0
-        self.subject = SuperSeed(self.geometry, self, CONFIG, random.Random(seed))
+        self.seed = SuperSeed(geometry, self, TorrentConfig(), random.Random(seed))
 
     def peer_has_piece(self, peer: int, index: int) -> bool:
         return index in self.has[peer]
 
     def availability(self, index: int) -> int:
-        return sum(index in pieces for pieces in self.has.values())
+        return sum(index in has for has in self.has.values())
 
-    def join(self, peer: int, host: str | None = None) -> list[int]:
-        """Returns what it is offered, having said that it has nothing."""
-        self.has[peer] = set()
-        self.subject.joined(peer, host or f"10.0.0.{peer}", self.now)
-        return of(peer, self.subject.told(peer, self.now))
+    def join(self, peer: int, *has: int, host: str | None = None) -> list[int]:
+        """What it is shown at once."""
+        self.has[peer] = set(has)
+        self.shown[peer] = set()
+        self.seed.joined(peer, host or f"10.0.0.{peer}", self.now)
+        return self.take(self.seed.told(peer, self.now)).get(peer, [])
 
-    def send(self, peer: int, index: int) -> list[Offer]:
-        """All of a piece."""
-        size = self.geometry.piece_size(index)
-        blocks = [(index, begin, min(BLOCK, size - begin)) for begin in range(0, size, BLOCK)]
-        return self.subject.sent(peer, blocks, self.now)
+    def leave(self, peer: int) -> None:
+        del self.has[peer]
+        self.seed.left(peer)
 
-    def show(self, peer: int, index: int) -> list[Offer]:
+    def take(self, offers: list[tuple[int, int]]) -> dict[int, list[int]]:
+        told: dict[int, list[int]] = {}
+        for peer, index in offers:
+            assert index not in self.shown[peer], "shown twice"
+            self.shown[peer].add(index)
+            told.setdefault(peer, []).append(index)
+        for peer in self.has:
+            assert set(self.seed.revealed(peer)) == self.shown[peer]
+        return told
+
+    def send(self, peer: int, index: int, blocks: range = range(BLOCKS)) -> dict[int, list[int]]:
+        asked = [(index, n * BLOCK, self.geometry.block_size(index, n * BLOCK)) for n in blocks]
+        return self.take(self.seed.sent(peer, asked, self.now))
+
+    def say(self, peer: int, index: int) -> dict[int, list[int]]:
+        """It says that it has a piece."""
         self.has[peer].add(index)
-        return self.subject.shows(peer, index, self.now)
+        return self.take(self.seed.shows(peer, index, self.now))
+
+    def wait(self, seconds: float, *queued: int) -> dict[int, list[int]]:
+        """What is shown to whom meanwhile."""
+        told: dict[int, list[int]] = {}
+        until = self.now + seconds
+        while self.now < until:
+            self.now += 1
+            for peer, indices in self.take(self.seed.tick(self.now, set(queued))).items():
+                told.setdefault(peer, []).extend(indices)
+        return told
 
 
-def of(peer: int, offers: list[Offer]) -> list[int]:
-    assert all(one == peer for one, _ in offers)
-    return [index for _, index in offers]
+def test_everybody_is_shown_other_pieces_and_no_more_than_a_few() -> None:
+    world = World()
+    shown = [world.join(peer) for peer in range(4)]
+    assert [len(pieces) for pieces in shown] == [AT_ONCE] * 4
+    assert len({index for pieces in shown for index in pieces}) == 4 * AT_ONCE
 
 
-def test_each_peer_is_offered_pieces_that_no_other_was() -> None:
+def test_the_rarest_of_what_was_never_sent_comes_first() -> None:
+    world = World(40)
+    for peer in range(10, 13):
+        world.has[peer] = set(range(38))
+        world.shown[peer] = set()
+        world.seed.joined(peer, f"10.0.1.{peer}", 0.0)
+    assert sorted(world.join(1)) == [38, 39]
+
+
+def test_a_peer_is_not_shown_what_it_has() -> None:
+    world = World(4)
+    assert sorted(world.join(1, 0, 2)) == [1, 3]
+
+
+def test_the_next_piece_is_earned_when_another_peer_shows_one() -> None:
     world = World(20)
-    offered = [index for peer in range(10) for index in world.join(peer)]
-    assert len(offered) == 10 * AT_ONCE
-    assert len(set(offered)) == len(offered)
-    assert all(world.subject.revealed(peer).count == AT_ONCE for peer in range(10))
-
-
-def test_the_rarest_piece_comes_first() -> None:
-    world = World(8)
-    offered = world.join(1)
-    rare = next(index for index in range(8) if index not in offered)
-    world.has[1] = set(range(8)) - {rare}
-    assert rare in world.join(2)
-
-
-def test_a_witness_at_another_host_earns_the_next_piece_and_no_one_else_does() -> None:
-    world = World(20)
-    mine = world.join(1, "10.0.0.1")[0]
-    world.join(2, "10.0.0.1")  # another port of the same host
-    world.join(3, "10.0.0.3")
-    world.join(4, "10.0.0.4")
-    assert world.show(3, mine) == []  # it was not sent yet, so it came from elsewhere
-    assert world.send(1, mine) == []
-    assert world.show(1, mine) == []
-    assert world.show(2, mine) == []
-    assert world.subject.spread == 0
-    (offer,) = world.show(4, mine)
-    assert offer[0] == 1
-    assert world.subject.spread == 1 / 20
-
-
-def test_half_a_piece_is_no_piece() -> None:
-    world = World(20)
-    mine = world.join(1)[0]
+    first, _ = world.join(1)
     world.join(2)
-    world.subject.sent(1, [(mine, 0, BLOCK)], 0.0)
-    world.subject.sent(1, [(mine, 0, BLOCK)], 0.0)  # the same block again
-    assert world.show(2, mine) == []
-    assert world.subject.spread == 0
+    assert world.send(1, first) == {}
+    assert world.say(1, first) == {}, "its own word is worth nothing"
+    earned = world.say(2, first)
+    assert list(earned) == [1]
+    assert len(earned[1]) == 1
+    assert world.seed.spread == 1 / 20
 
 
-def test_without_witnesses_it_is_enough_that_it_was_sent() -> None:
+def test_what_is_said_before_all_of_a_piece_was_sent_earns_nothing() -> None:
+    world = World(20)
+    first, _ = world.join(1)
+    world.join(2)
+    world.join(3)
+    world.send(1, first, range(1))
+    assert world.say(2, first) == {}
+    assert world.send(1, first) == {}, "the third could still show it"
+    assert world.seed.spread == 0
+
+
+def test_a_bitfield_is_nobodys_testimony() -> None:
+    world = World(20)
+    first, _ = world.join(1)
+    world.join(3)
+    world.send(1, first)
+    world.join(2, *range(19))
+    assert world.seed.spread == 0
+
+
+def test_a_second_connection_of_the_same_host_is_no_witness() -> None:
+    world = World(20)
+    first, _ = world.join(1, host="10.9.9.9")
+    world.join(2, host="10.9.9.9")
+    world.join(3)
+    world.send(1, first)
+    assert world.say(2, first) == {}
+    assert world.say(3, first) != {}
+
+
+def test_one_that_was_shown_the_piece_itself_is_no_witness() -> None:
+    world = World(4)
+    first, _ = world.join(1)
+    world.join(2)
+    world.wait(2 * PATIENCE + 2)  # nobody took anything: all is shown to both
+    assert first in world.shown[2]
+    world.send(1, first)
+    world.say(2, first)
+    assert world.seed.spread == 0
+
+
+@pytest.mark.parametrize("claims", [range(40), range(39)])
+def test_liars_neither_end_it_nor_get_more_than_others(claims: range) -> None:
+    world = World(40)
+    honest, _ = world.join(1)
+    world.join(2)
+    for liar in range(10, 20):
+        world.join(liar)
+        for index in claims:
+            world.say(liar, index)
+    world.send(1, honest)
+    assert world.seed.spread == 0
+    assert not world.seed.done
+    assert all(len(world.shown[liar]) <= AT_ONCE + len(claims) for liar in range(10, 20))
+    assert not any(set(world.shown[liar]) - set(range(40)) for liar in range(10, 20))
+
+
+def test_a_lone_peer_gets_everything_without_waiting() -> None:
+    world = World()
+    due = world.join(1)
+    while due:
+        index = due.pop(0)
+        due += world.send(1, index).get(1, [])
+    assert world.now == 0
+    assert world.shown[1] == set(range(world.pieces))
+    assert world.seed.done
+
+
+def test_a_peer_beside_a_seed_is_as_good_as_alone() -> None:
+    world = World()
+    first, _ = world.join(1)
+    world.join(2, *range(world.pieces))
+    assert len(world.send(1, first)[1]) == 1
+
+
+def test_a_lone_peer_gets_what_others_took_away_with_them() -> None:
     world = World(6)
-    waiting, sent = world.join(1), set[int]()
-    while waiting:
-        index = waiting.pop(0)
-        sent.add(index)
-        waiting += of(1, world.send(1, index))
-    assert sent == set(range(6))
-    assert world.subject.done
+    given, _ = world.join(1)
+    world.join(2)
+    world.send(1, given)
+    world.say(2, given)
+    world.leave(1)
+    world.leave(2)
+    due = world.join(3)
+    while due:
+        index = due.pop(0)
+        due += world.send(3, index).get(3, [])
+    assert world.shown[3] == set(range(6))
 
 
 def test_two_peers_of_one_host_that_share_what_they_get_end_it() -> None:
-    """Neither can be the other's witness, and neither gets all of it from us."""
-    world = World(6)
-    waiting = [(peer, index) for peer in (1, 2) for index in world.join(peer, "10.0.0.1")]
+    """Neither can be the other's witness, and neither has all of it from us."""
+    world = World()
+    waiting = [(peer, index) for peer in (1, 2) for index in world.join(peer, host="10.0.0.1")]
     sent: dict[int, set[int]] = {1: set(), 2: set()}
     while waiting:
         peer, index = waiting.pop(0)
+        if index in world.has[peer]:
+            continue  # from the other
         sent[peer].add(index)
-        waiting += world.send(peer, index)
-        for one in (1, 2):
-            waiting += [offer for offer in world.show(one, index) if offer not in waiting]
+        told = [world.send(peer, index), world.say(peer, index), world.say(3 - peer, index)]
+        waiting += [(one, i) for offers in told for one, more in offers.items() for i in more]
     assert sent[1]
     assert sent[2]
-    assert sent[1] | sent[2] == set(range(6))
-    assert world.subject.done
+    assert sent[1] | sent[2] == set(range(world.pieces))
+    assert world.seed.done
 
 
-def test_where_witnesses_say_nothing_patience_ends() -> None:
+def test_patience_with_witnesses_ends() -> None:
     world = World(20)
-    first = world.join(1)
-    world.join(2)
-    for index in first:
-        world.send(1, index)
-    world.now = PATIENCE - 1
-    assert of(1, [o for o in world.subject.tick(world.now, ()) if o[0] == 1]) == []
-    world.now = PATIENCE + 1
-    assert len([o for o in world.subject.tick(world.now, ()) if o[0] == 1]) == AT_ONCE
+    first, _ = world.join(1)
+    second, _ = world.join(2)
+    world.send(1, first)
+    world.send(2, second)
+    assert world.wait(PATIENCE - 1) == {}
+    told = world.wait(2)
+    assert len(told[1]) >= 1
+    assert len(told[2]) >= 1
 
 
-def test_what_a_peer_leaves_undone_is_offered_to_others() -> None:
-    world = World(AT_ONCE)
-    assert sorted(world.join(1)) == list(range(AT_ONCE))
-    world.subject.left(1)
-    del world.has[1]
-    assert sorted(world.join(2)) == list(range(AT_ONCE))
+def test_a_slow_transfer_is_given_as_much_time_to_be_passed_on() -> None:
+    world = World(20)
+    first, other = world.join(1)
+    taken = world.join(2)
+    world.send(1, first, range(1))
+
+    def meanwhile(times: int) -> None:
+        """Something comes all the while, of all but the first."""
+        for _ in range(times):
+            for index in taken:
+                world.send(2, index, range(1))
+            world.send(1, other, range(1))
+            world.wait(PATIENCE / 2)
+
+    for _ in range(5):
+        world.send(1, first, range(1))
+        meanwhile(1)
+    world.send(1, first)
+    meanwhile(4)
+    assert len(world.shown[1]) == AT_ONCE
+    meanwhile(2)
+    assert len(world.shown[1]) == AT_ONCE + 1
 
 
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["join", "left", "send", "show", "tick", "told"]),
-        st.integers(0, 5),
-        st.integers(0, 11),
-    ),
-    max_size=120,
-)
+def test_where_nobody_ever_reaches_anybody_nobody_waits_for_witnesses() -> None:
+    world = World(100)
+    due = {peer: world.join(peer) for peer in (1, 2)}
+    world.send(1, due[1].pop(0))
+    while world.now < STALLED * PATIENCE:
+        for peer, more in world.wait(1).items():
+            due[peer] += more
+        if world.now % 20 == 0:  # too soon to be given up on
+            for peer in due:
+                world.send(peer, due[peer][0], range(1))
+    for peer in due:
+        assert list(world.send(peer, due[peer].pop(0))) == [peer], "at once"
+    # Until somebody shows something after all: then it is worth waiting again.
+    sent = world.shown[1] - set(due[1]) - world.shown[2]
+    world.say(2, min(sent))
+    assert world.seed.spread > 0
+    assert world.send(1, due[1].pop(0)) == {}
 
 
-@given(STEPS, st.integers(0, 5))
-def test_in_any_order_only_what_was_revealed_is_known_and_nothing_is_revealed_twice(
-    steps: list[tuple[str, int, int]], seed: int
-) -> None:
-    world, known = World(12, seed), dict[int, set[int]]()
-
-    def note(offers: list[Offer]) -> None:
-        for peer, index in offers:
-            assert index not in known[peer], "told twice"
-            assert index not in world.has[peer], "it has it"
-            known[peer].add(index)
-
-    for what, peer, index in steps:
-        if what == "join" and peer not in known:
-            known[peer] = set()
-            world.has[peer] = set()
-            world.subject.joined(peer, f"10.0.0.{peer // 2}", world.now)
-            note(world.subject.told(peer, world.now))
-        elif peer not in known:
-            continue
-        elif what == "left":
-            del known[peer]
-            world.subject.left(peer)
-            del world.has[peer]
-        elif what == "send" and index in known[peer]:
-            note(world.send(peer, index))
-        elif what == "show" and index not in world.has[peer]:
-            note(world.show(peer, index))
-        elif what == "told":
-            note(world.subject.told(peer, world.now))
-        elif what == "tick":
-            world.now += index * PATIENCE / 8
-            note(world.subject.tick(world.now, ()))
-        for one, pieces in known.items():
-            assert set(world.subject.revealed(one)) == pieces
-        assert 0 <= world.subject.spread <= 1
+def test_a_piece_nobody_takes_is_offered_to_others_and_its_peer_more() -> None:
+    world = World(64)
+    world.join(1)
+    world.wait(PATIENCE)
+    assert len(world.shown[1]) == AT_ONCE + 2 * AT_ONCE
+    world.wait(PATIENCE)
+    assert len(world.shown[1]) == (1 + 2 + 4) * AT_ONCE
+    world.wait(2 * PATIENCE)
+    assert len(world.shown[1]) == (1 + 2 + 4) * AT_ONCE + 2 * MAX_WIDTH
+    first, *_ = world.join(2)
+    assert world.availability(first) == 0
 
 
-@given(st.integers(0, 1000), st.integers(1, 4))
-def test_honest_peers_complete_whatever_their_number(seed: int, peers: int) -> None:
-    rng, world = random.Random(seed), World(10, seed)
-    for peer in range(peers):
-        world.join(peer)
-    for _ in range(1000):
-        if world.subject.done:
-            break
-        world.now += 1
-        for peer in range(peers):
-            lacks = [i for i in world.subject.revealed(peer) if i not in world.has[peer]]
-            if lacks:
-                index = rng.choice(lacks)
-                world.send(peer, index)
-                world.show(peer, index)
-            others = [i for i in range(10) if world.availability(i) and i not in world.has[peer]]
-            if others:  # from a neighbour
-                world.show(peer, rng.choice(others))
-        world.subject.tick(world.now, ())
-    assert world.subject.done
+def test_the_patience_with_a_peer_that_waits_for_its_turn_does_not_end() -> None:
+    world = World(64)
+    world.join(1)
+    assert world.wait(3 * PATIENCE, 1) == {}
+
+
+def test_the_pieces_of_one_who_leaves_are_offered_again() -> None:
+    world = World(4)
+    gone = world.join(1)
+    assert len(world.join(2)) == 2
+    assert world.join(3) == []
+    world.leave(1)
+    assert sorted(world.wait(1)[3]) == sorted(gone)
+
+
+def test_it_ends_when_every_piece_was_seen_elsewhere() -> None:
+    world = World(6)
+    due = {1: world.join(1), 2: world.join(2)}
+    rounds = 0
+    while any(due.values()):
+        rounds += 1
+        for peer, other in ((1, 2), (2, 1)):
+            if due[peer]:
+                index = due[peer].pop(0)
+                for one, more in (
+                    *world.send(peer, index).items(),
+                    *world.say(other, index).items(),
+                ):
+                    due[one] += more
+    assert world.seed.spread == 1
+    assert world.seed.done
+    assert not world.shown[1] & world.shown[2]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 7)), max_size=200))
+def test_whatever_peers_do_all_is_shown_in_the_end(steps: list[tuple[int, int, int]]) -> None:
+    world = World(8)
+    world.join(9)
+    for action, peer, index in steps:
+        if action == 0 and peer not in world.has:
+            world.join(peer, *range(index))
+        elif peer in world.has:
+            match action:
+                case 1:
+                    world.leave(peer)
+                case 2 if index not in world.has[peer]:
+                    world.say(peer, index)
+                case 3 | 4 if index in world.shown[peer]:
+                    world.send(peer, index, range(action - 2))
+                case 5:
+                    world.wait(index)
+    for _ in range(40):
+        world.wait(PATIENCE)
+        for index in sorted(world.shown[9]):
+            world.send(9, index)
+    assert world.seed.done or world.shown[9] | world.has[9] == set(range(8))

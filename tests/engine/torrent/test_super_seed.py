@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import struct
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -12,10 +11,13 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent import Node
+from dht_torrent.config import DiskConfig
 from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.metainfo import Metainfo
+from dht_torrent.storage import FileStorage, Storage
 from tests.helpers.engine import (
     BITFIELD,
-    HAND,
+    EXTENDED,
     HAVE,
     HAVE_ALL,
     HAVE_NONE,
@@ -26,8 +28,6 @@ from tests.helpers.engine import (
     REJECT,
     REQUEST,
     SEED,
-    UNCHOKE,
-    Hand,
     Sample,
     World,
     content,
@@ -37,13 +37,19 @@ from tests.helpers.engine import (
 )
 
 
+async def hiding(torrent: Torrent) -> None:
+    """Wait until it super-seeds."""
+    with trio.fail_after(5):
+        while torrent.summary().spread is None:
+            await trio.sleep(0.01)
+    assert torrent.summary().super_seed
+
+
 @contextlib.asynccontextmanager
 async def super_seeding(world: World, one: Sample) -> AsyncIterator[Torrent]:
     async with world.seed(one) as torrent:
         await torrent.set_super_seed(True)
-        await trio.sleep(1)  # it begins anew, as those who are connected know that all is here
-        await entered(torrent, "seeding")
-        assert torrent.summary().super_seed
+        await hiding(torrent)
         yield torrent
 
 
@@ -72,92 +78,145 @@ async def test_eight_leeches_complete_while_each_piece_leaves_the_seed_about_onc
         assert len(one.data) <= torrent.uploaded <= 1.2 * len(one.data)
 
 
-def haves(messages: Sequence[tuple[int, bytes]]) -> list[int]:
-    return [struct.unpack(">I", payload)[0] for kind, payload in messages if kind == HAVE]
-
-
-async def newcomer(world: World, torrent: Torrent, ip: str = HAND) -> tuple[Hand, list[int]]:
-    """Says that it has nothing and wants all. Returns what it is told of within seconds."""
-    hand = await greeted(world, torrent, ip)
-    await hand.send(HAVE_NONE)
-    await hand.send(INTERESTED)
-    messages = await hand.heard(3)
-    kinds = [kind for kind, _ in messages]
-    assert HAVE_NONE in kinds
-    assert not {HAVE_ALL, BITFIELD} & set(kinds)
-    assert UNCHOKE in kinds
-    return hand, haves(messages)
-
-
-async def fetched(hand: Hand, index: int, one: Sample) -> None:
-    """The whole piece, block by block."""
-    size = one.metainfo.geometry.piece_size(index)
-    for begin in range(0, size, 16 * KIB):
-        await hand.send(REQUEST, index, begin, min(16 * KIB, size - begin))
-        assert (await hand.expect(PIECE))[8:] == one.block(index, begin)
-
-
-async def test_a_newcomer_is_told_of_two_pieces_and_may_have_no_other(
-    autojump_clock: MockClock,
-) -> None:
-    world, one = World(), sample(1024 * KIB)
-    async with super_seeding(world, one) as torrent:
-        hand, told = await newcomer(world, torrent)
-        assert len(told) == 2
-        hidden = next(index for index in range(32) if index not in told)
-        await hand.send(REQUEST, hidden, 0, 16 * KIB)
-        await hand.expect(REJECT)
-        await fetched(hand, told[0], one)
-
-
-async def test_who_claims_to_have_what_it_was_offered_earns_nothing_by_it(
-    autojump_clock: MockClock,
-) -> None:
-    """And what it claims to have besides is no testimony for anybody."""
-    world, one = World(), sample(1024 * KIB)
-    async with super_seeding(world, one) as torrent:
-        other, _ = await newcomer(world, torrent, LEECH)  # one that can be a witness
-        liar, told = await newcomer(world, torrent)
-        for index in told:
-            await fetched(liar, index, one)
-        assert haves(await liar.heard(5)) == []
-        for index in told:
-            await liar.send(HAVE, index)
-        assert haves(await liar.heard(5)) == []
-        # Seen at another host it counts: the first is given the next piece.
-        await other.send(HAVE, told[0])
-        assert len(haves(await liar.heard(5))) == 1
-
-
-async def test_a_lone_leech_does_not_wait_for_witnesses(autojump_clock: MockClock) -> None:
-    world, one = World(rate=1_000_000, latency=0.02), sample(2048 * KIB)
-    async with super_seeding(world, one) as torrent, world.node(LEECH) as leech:
-        await completed([leech], one, 30)
-        assert content(world.storages[LEECH], len(one.data)) == one.data
-        await trio.sleep(5)
-        assert not torrent.summary().super_seed, "everything is elsewhere: it has ended by itself"
-        assert torrent.state == "seeding"
-
-
-async def test_turned_off_everybody_hears_of_all_that_it_lacks(autojump_clock: MockClock) -> None:
-    world, one = World(), sample(1024 * KIB)
-    async with super_seeding(world, one) as torrent:
-        hand, told = await newcomer(world, torrent)
-        await torrent.set_super_seed(False)
-        rest = haves(await hand.heard(3))
-        assert sorted([*told, *rest]) == list(range(one.metainfo.geometry.piece_count))
+async def test_a_lone_leech_gets_everything_and_then_it_ends(autojump_clock: MockClock) -> None:
+    world, one = World(latency=0.02, rate=1_000_000), sample(1024 * KIB)
+    async with super_seeding(world, one) as torrent, world.node(LEECH) as node:
+        await completed([node], one, 20)
+        assert torrent.uploaded == len(one.data)
         assert not torrent.summary().super_seed
-        await fetched(hand, rest[-1], one)
+        assert torrent.summary().spread is None
 
 
-async def test_it_is_remembered_over_a_restart(autojump_clock: MockClock, tmp_path: Path) -> None:
-    world, one = World(), sample(1024 * KIB)
-    async with world.seed(one, state_dir=tmp_path) as torrent:
+@pytest.mark.parametrize(
+    ("liars", "ask", "seconds"),
+    [(3, True, 120), (5, True, 120), (10, True, 300), (30, False, 120)],
+)
+async def test_liars_do_not_keep_leeches_from_completing(
+    liars: int, ask: bool, seconds: float, autojump_clock: MockClock
+) -> None:
+    world, one = World(latency=0.02, rate=1_000_000), sample(1024 * KIB)
+    async with super_seeding(world, one) as torrent, contextlib.AsyncExitStack() as stack:
+        hands = [await greeted(world, torrent, f"10.0.2.{number}") for number in range(liars)]
+        for number, hand in enumerate(hands):
+            await hand.send(HAVE_NONE)
+            for index in range(one.count):
+                if index % liars != number:
+                    await hand.send(HAVE, index)
+            if ask:
+                await hand.send(INTERESTED)
+        nodes = [await stack.enter_async_context(world.node(host)) for host in LEECHES[:4]]
+        await completed(nodes, one, seconds)
+        assert torrent.uploaded <= 1.5 * len(one.data)
+
+
+def indices(messages: Sequence[tuple[int, bytes]], kind: int) -> list[int]:
+    return [int.from_bytes(payload[:4]) for got, payload in messages if got == kind]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_a_newcomer_sees_a_peer_that_has_a_few_pieces_only(
+    fast: bool, autojump_clock: MockClock
+) -> None:
+    world, one = World(), sample()
+    async with super_seeding(world, one) as torrent:
+        hand = await greeted(world, torrent, fast=fast, extended=True)
+        hello = await hand.expect(EXTENDED)
+        assert b"11:upload_onlyi1e" not in hello
+        await hand.send(BITFIELD, data=b"\0")
+        await hand.send(INTERESTED)
+        heard = await hand.heard(5)
+        assert {kind for kind, _ in heard} & {HAVE_ALL, BITFIELD} == set()
+        shown = indices(heard, HAVE)
+        assert len(shown) == len(set(shown)) == 2
+        hidden = next(index for index in range(one.count) if index not in shown)
+        await hand.send(REQUEST, hidden, 0, 16384)
+        await hand.send(REQUEST, shown[0], 0, 16384)
+        heard = await hand.heard(1)
+        assert indices(heard, PIECE) == [shown[0]]
+        assert indices(heard, REJECT) == ([hidden] if fast else [])
+
+
+async def test_turned_off_everybody_is_told_of_everything(autojump_clock: MockClock) -> None:
+    world, one = World(), sample()
+    async with super_seeding(world, one) as torrent:
+        hand = await greeted(world, torrent)
+        await hand.send(HAVE_NONE)
+        await hand.send(INTERESTED)
+        shown = indices(await hand.heard(5), HAVE)
+        await torrent.set_super_seed(False)
+        assert not torrent.summary().super_seed
+        told = indices(await hand.heard(5), HAVE)
+        assert sorted(shown + told) == list(range(one.count))
+        for index in told:
+            await hand.send(REQUEST, index, 0, 16384)
+        assert sorted(indices(await hand.heard(5), PIECE)) == sorted(told)
+        # Whoever comes now is met as by any seed.
+        assert HAVE_ALL in {
+            kind for kind, _ in await (await greeted(world, torrent, "10.0.0.9")).heard(1)
+        }
+
+
+async def test_turned_on_it_closes_connections_that_know_too_much(
+    autojump_clock: MockClock,
+) -> None:
+    world, one = World(), sample()
+    async with world.seed(one) as torrent:
+        hand = await greeted(world, torrent)
         await torrent.set_super_seed(True)
-        await entered(torrent, "seeding")
-    async with world.node(SEED, state_dir=tmp_path) as node:
+        with trio.fail_after(5):
+            await hand.closed()
+        await hiding(torrent)
+        again = await greeted(world, torrent)
+        assert HAVE_NONE in {kind for kind, _ in await again.heard(1)}
+
+
+async def test_it_is_remembered_until_it_has_ended(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world, one = World(), sample()
+    state = tmp_path / "state"
+    async with world.seed(one, state_dir=state) as torrent:
+        await torrent.set_super_seed(True)
+    async with world.node(SEED, state_dir=state) as node:
+        (torrent,) = node.torrents.values()
+        await hiding(torrent)
+        async with world.node(LEECH) as leech:
+            await completed([leech], one, 60)
+    async with world.node(SEED, state_dir=state) as node:
         (torrent,) = node.torrents.values()
         await entered(torrent, "seeding")
+        assert not torrent.summary().super_seed
+
+
+async def test_the_rest_of_a_selection_does_not_starve_it(autojump_clock: MockClock) -> None:
+    """A peer that has no use for what it is shown is shown more."""
+    world, one = World(), sample(2048 * KIB)
+    async with super_seeding(world, one) as torrent:
+        hand = await greeted(world, torrent)
+        await hand.send(HAVE_NONE)
+        shown: list[int] = []
+        for _ in range(5):
+            shown += indices(await hand.heard(60), HAVE)
+            await hand.raw(bytes(4))
+        assert sorted(shown) == list(range(one.count))
+
+
+def on_disk(metainfo: Metainfo, path: Path, shared: bool) -> Storage:
+    return FileStorage(path.parent, metainfo, DiskConfig(), content=path, writable=not shared)
+
+
+async def test_sharing_with_super_seeding_and_without_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    (tmp_path / "film.bin").write_bytes(sample().data)
+    world = World()
+    async with world.node(SEED, open_storage=on_disk) as node:
+        torrent = await node.share(tmp_path / "film.bin", super_seed=True)
+        await hiding(torrent)
+        assert await node.share(tmp_path / "film.bin") is torrent
         assert torrent.summary().super_seed
-        _, told = await newcomer(world, torrent)
-        assert len(told) == 2
+        await node.share(tmp_path / "film.bin", super_seed=False)
+        assert not torrent.summary().super_seed
+        assert torrent.summary().spread is None
+        await node.share(tmp_path / "film.bin", super_seed=True)
+        await hiding(torrent)
