@@ -7,7 +7,6 @@ once. A piece is announced only after its hash was right *and* it was written.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
 
 import trio
 
@@ -16,6 +15,7 @@ from dht_torrent.engine.torrent.choking import FILL_PAUSE, Choking
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.torrent.hiding import Hiding
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.saving import Saved, Saving
 from dht_torrent.engine.torrent.uploads import Uploads
@@ -88,10 +88,6 @@ class Swarm:
             node.config.torrent,
             node.rng,
         )
-        self.hiding: SuperSeed | None = None
-        """Whom we have shown what, while we super-seed."""
-        if super_seed and have.complete:
-            self.hiding = SuperSeed(metainfo.geometry, self.picker, node.config.torrent, node.rng)
         self.wasted = 0
         """Payload bytes that came twice, unasked, or in a piece that failed."""
 
@@ -108,6 +104,15 @@ class Swarm:
         self._banning = Banning(metainfo, connections, self.picker, node.trace)
         self._saving = Saving(content.disk, content.writing, self.picker.spills)
         self._uploads = Uploads(metainfo, node.config.peer, content.disk, have, on_fault)
+        self.hiding: Hiding | None = None
+        """Whom we have shown what, while we super-seed."""
+        if super_seed and have.complete:
+            self.hiding = Hiding(
+                connections.peers,
+                SuperSeed(metainfo.geometry, self.picker, node.config.torrent, node.rng),
+                self._uploads.read,
+                self.reveal_all,
+            )
         self._info_hash: InfoHash = metainfo.info_hash
         self._shortest = min(
             metainfo.geometry.piece_size(0),
@@ -151,12 +156,13 @@ class Swarm:
             nursery.start_soon(self._ask_again)
             nursery.start_soon(self._ask_others)
             if self.hiding is not None:
-                nursery.start_soon(self._reveal_in_time, self.hiding)
+                nursery.start_soon(self.hiding.run)
 
     def release(self) -> None:
         """The exchange is over, and all its tasks and connections have ended: nothing large waits
         for the garbage collector."""
         self._handlers.clear()  # bound methods: a cycle through this object
+        self.hiding = None
         self.picker.release()
 
     async def _send_haves(self) -> None:
@@ -191,13 +197,6 @@ class Swarm:
             await self._choked.wait()
             self._refill_idle(trio.current_time())
             await trio.sleep(FILL_PAUSE)
-
-    async def _reveal_in_time(self, hiding: SuperSeed) -> None:
-        while self.hiding is hiding:
-            await trio.sleep(TICK)
-            if self._peers and self.hiding is hiding:
-                queued = {p.key for p in self._peers.values() if p.interested and p.am_choking}
-                self._reveal(hiding.tick(trio.current_time(), queued))
 
     def _give_back_late_requests(self, now: float) -> None:
         config = self._config.peer
@@ -252,8 +251,7 @@ class Swarm:
         self._banning.joined(peer, now)
         peer.serve = self._uploads.read
         if self.hiding is not None:
-            self.hiding.joined(peer.key, peer.address.place, now)
-            peer.serve = partial(self._serve_hidden, peer)
+            self.hiding.joined(peer, now)
 
     def _take_part(self, peer: Peer, now: float) -> None:
         self.on_events(peer, peer.connection.set_piece_count(self.geometry.piece_count), now)
@@ -267,7 +265,7 @@ class Swarm:
         self.picker.peer_left(peer.key)
         self._banning.left(peer)
         if self.hiding is not None:
-            self.hiding.left(peer.key)
+            self.hiding.left(peer)
         self._refill_idle(now)
         if not peer.am_choking:
             self.choking.slot_freed()
@@ -389,7 +387,7 @@ class Swarm:
             peer.show_interest(True)
         self._note_progress(peer, now)
         if self.hiding is not None and self.picker.peer_count(peer.key) > known:
-            self._reveal(self.hiding.shows(peer.key, event.index, now))
+            self.hiding.shows(peer, event.index, now)
 
     def _on_bitfield(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, BitfieldMessage)
@@ -411,7 +409,7 @@ class Swarm:
         self._review_interest(peer)
         self._note_progress(peer, now)
         if self.hiding is not None:
-            self._reveal(self.hiding.told(peer.key, now))
+            self.hiding.told(peer, now)
 
     def lost(self, peer: Peer, index: int, now: float) -> None:
         """It has this piece no longer. Raises PeerProtocolError if it stops being a seed again and
@@ -464,11 +462,12 @@ class Swarm:
         hiding, self.hiding = self.hiding, None
         if hiding is None:
             return
+        hiding.end()
         for peer in list(self._peers.values()):
             if not self.picker.knows(peer.key):
                 continue
             peer.serve = self._uploads.read
-            shown = hiding.revealed(peer.key).flags
+            shown = hiding.shown_to(peer).flags
             for index in self.have:
                 if not shown[index] and not self.picker.peer_has_piece(peer.key, index):
                     peer.tell_soon(Have(index))
@@ -480,21 +479,7 @@ class Swarm:
 
     def _shown_to(self, peer: Peer) -> Bitfield:
         """The pieces it may ask for."""
-        return self.have if self.hiding is None else self.hiding.revealed(peer.key)
-
-    def _reveal(self, offers: Iterable[tuple[int, int]]) -> None:
-        for key, index in offers:
-            if key in self._peers:
-                self._peers[key].tell(Have(index))
-        if self.hiding is not None and self.hiding.done:
-            self.reveal_all(trio.current_time())
-
-    async def _serve_hidden(
-        self, peer: Peer, blocks: Sequence[tuple[int, int, int]], into: Sequence[memoryview]
-    ) -> None:
-        await self._uploads.read(blocks, into)
-        if self.hiding is not None:
-            self._reveal(self.hiding.sent(peer.key, blocks, trio.current_time()))
+        return self.have if self.hiding is None else self.hiding.shown_to(peer)
 
     # -- interest --------------------------------------------------------------------------------
 
