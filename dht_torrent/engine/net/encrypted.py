@@ -15,6 +15,7 @@ import trio
 
 from dht_torrent.config import EncryptionPolicy
 from dht_torrent.engine.net.protocols import Encryption, Stream
+from dht_torrent.engine.time_limit import TimeLimit
 from dht_torrent.errors import HandshakeError
 from dht_torrent.ids import Address
 from dht_torrent.peer.mse import Ciphers, Method, MseInitiator, MseResponder, Secured
@@ -139,7 +140,7 @@ class Mse:
         `initial` goes with it. Raises MseError."""
         side = MseInitiator(skey, initial, self._rng, offered=self._methods)
         try:
-            with trio.fail_after(limit):
+            with TimeLimit(limit):
                 await stream.send(await self._in_turn(side.begin))
                 return await self._talk(stream, side, b"")
         except (HandshakeError, OSError, trio.TooSlowError) as error:

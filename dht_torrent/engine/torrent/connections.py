@@ -13,6 +13,7 @@ from typing import Protocol
 
 import trio
 
+from dht_torrent.engine.time_limit import TimeLimit
 from dht_torrent.engine.torrent.admission import CONNECTED, OURSELVES, Admission
 from dht_torrent.engine.torrent.confirming import Confirming
 from dht_torrent.engine.torrent.context import TorrentContext
@@ -228,7 +229,7 @@ class Connections:
         with node.faults.confined(f"answering {new.stream.remote}"):
             try:
                 hello = new.connection.send_handshake(self._info_hash, self.peer_id)
-                with trio.fail_after(node.config.peer.handshake_timeout):
+                with TimeLimit(node.config.peer.handshake_timeout):
                     await new.stream.send(hello)
                 answered = True
             except (OSError, trio.TooSlowError, trio.ClosedResourceError):

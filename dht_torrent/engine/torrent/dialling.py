@@ -10,6 +10,7 @@ import trio
 
 from dht_torrent.engine.net.encrypted import ClosedEarlyError, MseError
 from dht_torrent.engine.net.protocols import Stream
+from dht_torrent.engine.time_limit import TimeLimit
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.handshake import NewConnection, shake_hands
 from dht_torrent.errors import PeerProtocolError
@@ -66,9 +67,9 @@ async def _dial(
     stream: Stream | None = None
     new: NewConnection | None = None
     try:
-        with trio.fail_after(config.connect_timeout):
+        with TimeLimit(config.connect_timeout):
             stream = await node.network.connect(address)
-        with trio.fail_after(config.handshake_timeout):
+        with TimeLimit(config.handshake_timeout):
             stream = await _secured(torrent, stream)
             new = await shake_hands(
                 stream,
