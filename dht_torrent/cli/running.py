@@ -3,10 +3,16 @@ answer."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import click
 
 from dht_torrent.cli import view
 from dht_torrent.cli.node import Options, json_option, parse_rates, running_node, which_node
+
+if TYPE_CHECKING:
+    from dht_torrent.daemon.client import Client, Json
 
 # --- looking at a running node -------------------------------------------------------------------
 
@@ -75,40 +81,35 @@ def rm(ctx: click.Context, torrent_id: str, data: bool, as_json: bool) -> None:
     view.show(removal, as_json, (lambda: text) if text else None)
 
 
-@click.command()
-@click.argument("torrent_id", metavar="ID")
-@json_option
-@which_node
-def pause(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
-    """Pause a torrent until it is resumed, even across restarts."""
-    with running_node(ctx) as client:
-        torrent = client.pause(torrent_id)
-    view.show(torrent, as_json)
-    view.warn(torrent)
+def _steers(name: str, ask: Callable[[Client, str], Json], what: str) -> click.Command:
+    """A command that asks something of one torrent, and shows what became of it."""
+
+    @click.command(name, help=what)
+    @click.argument("torrent_id", metavar="ID")
+    @json_option
+    @which_node
+    def command(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
+        with running_node(ctx) as client:
+            torrent = ask(client, torrent_id)
+        view.show(torrent, as_json)
+        view.warn(torrent)
+
+    return command
 
 
-@click.command()
-@click.argument("torrent_id", metavar="ID")
-@json_option
-@which_node
-def resume(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
-    """Resume a paused torrent."""
-    with running_node(ctx) as client:
-        torrent = client.resume(torrent_id)
-    view.show(torrent, as_json)
-    view.warn(torrent)
-
-
-@click.command()
-@click.argument("torrent_id", metavar="ID")
-@json_option
-@which_node
-def recheck(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
-    """Verify the content on disk again."""
-    with running_node(ctx) as client:
-        torrent = client.recheck(torrent_id)
-    view.show(torrent, as_json)
-    view.warn(torrent)
+pause = _steers(
+    "pause",
+    lambda client, torrent_id: client.pause(torrent_id),
+    "Pause a torrent until it is resumed, even across restarts.",
+)
+resume = _steers(
+    "resume", lambda client, torrent_id: client.resume(torrent_id), "Resume a paused torrent."
+)
+recheck = _steers(
+    "recheck",
+    lambda client, torrent_id: client.recheck(torrent_id),
+    "Verify the content on disk again.",
+)
 
 
 @click.command()

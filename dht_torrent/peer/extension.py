@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 
-class ExtensionMessage:
+class ExtensionMessage(ABC):
     """What travels in an Extended message, the extension handshake apart."""
 
     __slots__ = ()
@@ -14,9 +15,9 @@ class ExtensionMessage:
     extension: ClassVar[str]
     """The name it has in `extensions.EXTENSIONS`."""
 
+    @abstractmethod
     def payload(self) -> bytes:
         """Its bytes, behind the extension's number."""
-        raise NotImplementedError
 
 
 class Codec(NamedTuple):

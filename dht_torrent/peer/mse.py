@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import IntFlag
@@ -79,7 +80,7 @@ class Secured:
 Steps = Generator[None, None, Secured]
 
 
-class _Side:
+class _Side(ABC):
     """What both sides do: take bytes as they come, and go on when there are enough of them."""
 
     def __init__(self, rng: random.Random) -> None:
@@ -91,8 +92,9 @@ class _Side:
         self._out = bytearray()
         self._talk = self._steps()
 
+    @abstractmethod
     def _steps(self) -> Steps:
-        raise NotImplementedError
+        """The handshake: goes on at each `next`, and returns how it ended."""
 
     def _go_on(self) -> bytes:
         """Returns what is to be sent."""
