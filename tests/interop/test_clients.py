@@ -31,7 +31,8 @@ PIECE = MIB
 NODES = 12
 """Transmission looks for nobody before it knows nine of them, and four have answered."""
 
-pytestmark = pytest.mark.xdist_group("whole clients")  # two at once would only wait for each other
+# With --dist loadgroup: two at once would only wait for each other.
+pytestmark = pytest.mark.xdist_group("whole clients")
 
 
 @pytest.fixture

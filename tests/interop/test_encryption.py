@@ -130,9 +130,6 @@ async def test_libtorrent_fetches_from_us(
 
 # -- whole clients ---------------------------------------------------------------------------------
 
-# Apart from those of test_clients, beside which they may run: both mostly wait for DHTs.
-clients = pytest.mark.xdist_group("whole clients, encrypted")
-
 
 @pytest.fixture
 def network() -> Iterator[None]:
@@ -158,7 +155,6 @@ ARIA2 = [
 ]
 
 
-@clients
 @pytest.mark.parametrize(("options", "way"), ARIA2)
 async def test_aria2_fetches_from_us(
     network: None, content: Path, tmp_path: Path, options: list[str], way: str
@@ -188,7 +184,6 @@ async def test_aria2_fetches_from_us(
         nursery.cancel_scope.cancel()
 
 
-@clients
 @pytest.mark.parametrize(("options", "way"), ARIA2)
 async def test_we_fetch_from_aria2(
     network: None, content: Path, tmp_path: Path, options: list[str], way: str
@@ -211,7 +206,6 @@ async def test_we_fetch_from_aria2(
         nursery.cancel_scope.cancel()
 
 
-@clients
 @pytest.mark.parametrize("ours", ["prefer", "require"])
 async def test_transmission_fetches_from_us(
     network: None, small: Path, tmp_path: Path, ours: EncryptionPolicy
@@ -235,7 +229,6 @@ async def test_transmission_fetches_from_us(
         nursery.cancel_scope.cancel()
 
 
-@clients
 @pytest.mark.parametrize("ours", ["prefer", "require"])
 async def test_we_fetch_from_transmission(
     network: None, small: Path, tmp_path: Path, ours: EncryptionPolicy
