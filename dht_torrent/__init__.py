@@ -37,7 +37,8 @@ Imports go only downward (tests/test_layers.py).
 - engine: the only place that waits. `engine.node` owns it all; `engine.net` is the network,
   `engine.dht` a DHT node on it, `engine.torrent` a torrent at work. The last two meet in
   `engine.dht.dual_stack` alone.
-- deciders: `dht`, `peer`, `torrent`, `storage`: plain code that returns what to do
+- deciders: `dht`, `peer`, `torrent`, `search`, `storage`, `catalogue`: plain code that returns
+  what to do
 - values: `errors`, `ids`, `bencode`, `metainfo`, `config`, `trace` and the like
 
 `dht_torrent.engine` has the task tree and how things flow through it.
@@ -139,6 +140,7 @@ if TYPE_CHECKING:
         OurFault,
         PeerProtocolError,
         ProtocolError,
+        SearchFormatError,
         StorageError,
     )
     from dht_torrent.geometry import File, Geometry, Span
@@ -232,6 +234,7 @@ __all__ = [
     "Sample",
     "Scrape",
     "Scratch",
+    "SearchFormatError",
     "Selection",
     "SigningKey",
     "Span",
@@ -275,7 +278,7 @@ _HOME = {
     "errors": (
         "BencodeError ControlError DhtTorrentError HandshakeError InputError KrpcError "
         "MagnetError MetainfoError NoReply OurFault PeerProtocolError ProtocolError "
-        "StorageError"
+        "SearchFormatError StorageError"
     ),
     "geometry": "File Geometry Span",
     "ids": "Address HostPort InfoHash NodeId",

@@ -6,6 +6,7 @@ DhtTorrentError
 |  |- KrpcError          a datagram that is not a KRPC message (BEP 5)
 |  |- PeerProtocolError  a peer broke the peer-wire rules (BEP 3, 6, 9, 10)
 |  |- HandshakeError     the first 68 bytes were wrong, or for a torrent that is not here
+|  |- SearchFormatError  an item of the search index, or a publisher's record, that is malformed
 |- NoReply             a DHT question got no answer, or a refusal (code and text)
 |- InputError          what the user gave: one clear line, exit code 2
 |  |- MagnetError        not a magnet link we can use
@@ -35,6 +36,7 @@ __all__ = [
     "OurFault",
     "PeerProtocolError",
     "ProtocolError",
+    "SearchFormatError",
     "StorageError",
 ]
 
@@ -61,6 +63,10 @@ class PeerProtocolError(ProtocolError):
 
 class HandshakeError(PeerProtocolError):
     """The handshake was malformed, or asked for a torrent that is not here."""
+
+
+class SearchFormatError(ProtocolError):
+    """An item of the search index, or a publisher's record, is malformed or out of bounds."""
 
 
 class NoReply(DhtTorrentError):  # noqa: N818 - the design's word; silence is an outcome, not a fault

@@ -1,0 +1,3 @@
+"""The torrents this node knows of, to be searched in milliseconds. Everything here blocks, on
+purpose.
+"""
