@@ -281,6 +281,8 @@ def _power_of_two(exponent: int) -> int:
     """`pow(2, exponent, PRIME)`, of `_KEY_BITS`, in 0.15 ms instead of 0.4."""
     result = 1
     for row in _powers():
+        if not exponent:
+            break
         result = result * row[exponent & (1 << _WINDOW) - 1] % PRIME
         exponent >>= _WINDOW
     return result

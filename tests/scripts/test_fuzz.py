@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import sys
@@ -65,6 +66,17 @@ def test_slowness_is_noticed(fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(krpc, "decode", slow)
     assert any(" s for " in fault for fault in fuzz.fuzz(20, 7).faults)
+
+
+def test_time_that_the_processor_spends_with_others_is_not_slowness(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count(0.0, 0.5)
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "perf_counter", lambda: next(seconds))
+        found = fuzz.fuzz(50, 7)
+    assert found.faults == []
+    assert 0 < found.slowest <= codec_fuzz.LIMIT
 
 
 @pytest.mark.parametrize(

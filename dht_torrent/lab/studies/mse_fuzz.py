@@ -38,6 +38,18 @@ _ODD_KEYS: Final = tuple(
 )
 
 
+_KEY_BITS: Final = 160
+_SHORT_KEY_BITS: Final = 16
+
+
+class _Dice(random.Random):
+    """Draws short private keys. Nothing that is read depends on their length, and with long ones
+    three quarters of the time would go into powers."""
+
+    def getrandbits(self, k: int, /) -> int:
+        return super().getrandbits(_SHORT_KEY_BITS if k == _KEY_BITS else k)
+
+
 class _Scene(NamedTuple):
     """A handshake as it went between two sides of ours, which draw what they draw from these
     seeds. Each may be met again with what the other said."""
@@ -63,10 +75,10 @@ class _Scene(NamedTuple):
         return Method.PLAIN if both & Method.PLAIN else Method.RC4
 
     def initiator(self) -> MseInitiator:
-        return MseInitiator(_HERE, self.initial, random.Random(self.dice[0]), offered=self.offered)
+        return MseInitiator(_HERE, self.initial, _Dice(self.dice[0]), offered=self.offered)
 
     def responder(self) -> MseResponder:
-        return MseResponder(_FIND, random.Random(self.dice[1]), allowed=self.allowed)
+        return MseResponder(_FIND, _Dice(self.dice[1]), allowed=self.allowed)
 
 
 def _scene(seed: int, number: int) -> _Scene:
@@ -86,7 +98,7 @@ def _scene(seed: int, number: int) -> _Scene:
     last = answering.receive(rest)
     dialled.receive(last)
     # An initiator's private key is the first it draws.
-    private = random.Random(scene.dice[0]).getrandbits(160)
+    private = _Dice(scene.dice[0]).getrandbits(_KEY_BITS)
     theirs = int.from_bytes(answer[: mse.KEY_LENGTH], "big")
     secret = pow(theirs, private, mse.PRIME).to_bytes(mse.KEY_LENGTH, "big")
     streams = (_key_stream(b"keyA", secret), _key_stream(b"keyB", secret))
