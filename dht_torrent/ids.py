@@ -1,4 +1,4 @@
-"""Identities and addresses. An id is 20 raw bytes and is made only by a `parse_*` function,
+"""Identities and addresses. A 20-byte id is raw bytes and is made only by a `parse_*` function,
 so code that holds one never checks it again."""
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ InfoHash = NewType("InfoHash", bytes)
 """SHA-1 of a torrent's info dict, 20 bytes (BEP 3)."""
 PeerId = NewType("PeerId", bytes)
 """What a peer calls itself in a handshake, 20 bytes (BEP 3, BEP 20)."""
+PeerKey = NewType("PeerKey", int)
+"""The number our node gives a connection, never twice in one run; later ones are larger."""
 
 
 def parse_node_id(raw: object) -> NodeId:

@@ -14,7 +14,7 @@ from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.handshake import NewConnection, receive_handshake
 from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.errors import HandshakeError, PeerProtocolError
-from dht_torrent.ids import InfoHash
+from dht_torrent.ids import InfoHash, PeerKey
 from dht_torrent.peer.half_open import HalfOpen
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Incoming:
         self._registry = registry
         self._nursery = nursery
         self._half_open = HalfOpen(context.config)
-        self._handshakes: dict[int, trio.CancelScope] = {}
+        self._handshakes: dict[PeerKey, trio.CancelScope] = {}
 
     async def accept(self, listener: Listener, *, tls: bool = False) -> None:
         """Take in connections until cancelled: plain ones, or those of SSL torrents."""
@@ -58,7 +58,7 @@ class Incoming:
         self,
         stream: Stream,
         receive: Callable[[Stream], Awaitable[Received]],
-        key: int,
+        key: PeerKey,
         patience: trio.CancelScope,
     ) -> None:
         """Hand the connection to the torrent it asks for; close it silently if there is none."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from dht_torrent.config import Config
+from dht_torrent.ids import PeerKey
 
 
 class HalfOpen:
@@ -17,17 +18,17 @@ class HalfOpen:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._places: dict[str, OrderedDict[int, None]] = {}  # keys by place, oldest first
-        self._where: dict[int, str] = {}  # in order of arrival
+        self._places: dict[str, OrderedDict[PeerKey, None]] = {}  # keys by place, oldest first
+        self._where: dict[PeerKey, str] = {}  # in order of arrival
 
     def __len__(self) -> int:
         return len(self._where)
 
-    def came(self, key: int, place: str) -> int | None:
+    def came(self, key: PeerKey, place: str) -> PeerKey | None:
         """A connection was accepted. Returns the key of the one to close for it, if any must be; it
         is forgotten already."""
         here = self._places.setdefault(place, OrderedDict())
-        yields: int | None = None
+        yields: PeerKey | None = None
         if len(here) >= self._config.max_pending_per_host:
             yields = next(iter(here))
         elif len(self._where) >= self._config.max_pending_handshakes:
@@ -40,7 +41,7 @@ class HalfOpen:
             self.ended(yields)
         return yields
 
-    def ended(self, key: int) -> None:
+    def ended(self, key: PeerKey) -> None:
         """Its handshake is done, or it is closed. May be said twice."""
         place = self._where.pop(key, None)
         if place is not None:

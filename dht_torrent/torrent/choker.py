@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dht_torrent.config import TorrentConfig
+from dht_torrent.ids import PeerKey
 
 MIN_TURN = 60.0
 """Seconds a seed serves a peer before its quota counts (libtorrent) ..."""
@@ -29,7 +30,7 @@ MAX_OPTIMISTIC = 4
 class PeerView:
     """What the choker needs to know of a connection."""
 
-    key: int
+    key: PeerKey
     interested: bool
     """It wants something of ours."""
     unchoked: bool = False
@@ -55,9 +56,9 @@ class PeerView:
 class Choices:
     """Everybody not in `unchoke` is to be choked."""
 
-    unchoke: tuple[int, ...]
+    unchoke: tuple[PeerKey, ...]
     """Regular slots, best first, then better but uninterested peers, then optimistic ones."""
-    optimistic: int | None
+    optimistic: PeerKey | None
     """Who of them owes it to chance. While peers snub us there are more; this is the first."""
 
 
@@ -66,8 +67,8 @@ class Choker:
 
     def __init__(self, config: TorrentConfig) -> None:
         self._config = config
-        self._regular: tuple[int, ...] = ()
-        self._optimistic: tuple[int, ...] = ()
+        self._regular: tuple[PeerKey, ...] = ()
+        self._optimistic: tuple[PeerKey, ...] = ()
         self._moved_at = float("-inf")
 
     def round(
@@ -111,7 +112,9 @@ class Choker:
             self._optimistic[0] if self._optimistic else None,
         )
 
-    def _better(self, peers: Sequence[PeerView], regular: Sequence[PeerView]) -> tuple[int, ...]:
+    def _better(
+        self, peers: Sequence[PeerView], regular: Sequence[PeerView]
+    ) -> tuple[PeerKey, ...]:
         """BEP 3: peers that send more than the last regular one but are not interested."""
         full = len(regular) == self._config.unchoke_slots
         least = min(peer.rate_down for peer in regular) if regular and full else 0.0
@@ -155,7 +158,7 @@ class Choker:
         *,
         slots: int,
         due: bool,
-    ) -> tuple[int, ...]:
+    ) -> tuple[PeerKey, ...]:
         """The optimistic peers: those of before until it is time to move, then others by chance."""
         before = self._optimistic
         picked = [] if due else [peer.key for peer in choice if peer.key in before][:slots]

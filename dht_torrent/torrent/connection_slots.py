@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from dht_torrent.config import TorrentConfig
+from dht_torrent.ids import PeerKey
 
 NEVER = float("-inf")
 
@@ -43,7 +44,7 @@ class Use(IntEnum):
 class ConnectionView:
     """What is to be known of a connection here."""
 
-    key: int
+    key: PeerKey
     place: str
     """Its host, or the /64 of an IPv6 one."""
     crowded: bool = False
@@ -88,7 +89,7 @@ class ConnectionSlots:
         place: str | None = None,
         patience: float = 0.0,
         pressed: bool = False,
-    ) -> list[tuple[Use, int]]:
+    ) -> list[tuple[Use, PeerKey]]:
         """The keys of connections that may yield now, each with its use, the least useful first.
 
         `needy`: we lack something of the torrent. `place`: where the one lives that wants the slot.
@@ -102,7 +103,7 @@ class ConnectionSlots:
             now - view.gave_at > config.newcomer_grace + patience for view in views
         )
         paced = not starving and now - self._yielded_at < config.yield_interval
-        found: list[tuple[Use, int]] = []
+        found: list[tuple[Use, PeerKey]] = []
         slow = 0
         for view in ranked[: len(views) - len(views) // 2]:
             use = uses[view.key]
@@ -129,10 +130,10 @@ class ConnectionSlots:
     def _too_many_of_one_place(
         self,
         ranked: Sequence[ConnectionView],
-        uses: dict[int, Use],
+        uses: dict[PeerKey, Use],
         most: int,
         place: str,
-    ) -> list[tuple[Use, int]]:
+    ) -> list[tuple[Use, PeerKey]]:
         """On one machine or network a host may have several connections, but not keep all others
         out: beyond its share it yields to another one, however new it is, unless it trades."""
         share = max(1, int(most * self._config.place_share))

@@ -9,6 +9,7 @@ for, the torrent that was given least goes first (start-time fair queueing, Goya
 from __future__ import annotations
 
 from dht_torrent.geometry import BLOCK
+from dht_torrent.ids import PeerKey
 
 BURST = 0.2
 """Seconds of a rate that may be saved up: 2 % of ten seconds."""
@@ -68,7 +69,7 @@ class Share:
     def __init__(self) -> None:
         self.bucket: TokenBucket | None = None
         """None: no limit of its own."""
-        self.waiting: dict[int, tuple[int, int]] = {}
+        self.waiting: dict[PeerKey, tuple[int, int]] = {}
         """Connections in line, in order: at least and at most how many bytes each wants."""
         self.served = 0.0
         """What it was given, and would have been given had it always asked."""
@@ -108,7 +109,7 @@ class Limiter:
         for other in self._line:
             other.waiting = {key: self._possible(other, *ask) for key, ask in other.waiting.items()}
 
-    def ask(self, share: Share, key: int, least: int, most: int, now: float) -> int:
+    def ask(self, share: Share, key: PeerKey, least: int, most: int, now: float) -> int:
         """What connection `key` may move at once, `least` to `most` bytes (1 <= least <= most).
 
         0: it waits in line, and `turns` names it later. One ask per connection at a time. If
@@ -124,10 +125,10 @@ class Limiter:
             return self._grant(share)[1]
         return 0
 
-    def turns(self, now: float) -> list[tuple[int, int]]:
+    def turns(self, now: float) -> list[tuple[PeerKey, int]]:
         """Connections whose turn it is, and how many bytes each may move. Call at `next_turn`."""
         self._looked_at = now
-        granted: list[tuple[int, int]] = []
+        granted: list[tuple[PeerKey, int]] = []
         while True:
             free = [share for share in self._line if share.is_free(now)]
             if not free:
@@ -153,7 +154,7 @@ class Limiter:
             due = min(due, ready)
         return max(due, self._looked_at + TICK)
 
-    def withdraw(self, share: Share, key: int) -> None:
+    def withdraw(self, share: Share, key: PeerKey) -> None:
         """Connection `key` waits no longer."""
         if share.waiting.pop(key, None) is not None and not share.waiting:
             del self._line[share]
@@ -213,7 +214,7 @@ class Limiter:
         self.bucket.fill(now)
         return self.bucket.level >= size
 
-    def _grant(self, share: Share) -> tuple[int, int]:
+    def _grant(self, share: Share) -> tuple[PeerKey, int]:
         """Let the first of `share` go. Both buckets are filled, and hold what it needs."""
         key, (_, size) = next(iter(share.waiting.items()))
         for bucket in (self.bucket, share.bucket):

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dht_torrent.bounds import MAX_INFO
 from dht_torrent.config import PeerConfig
 from dht_torrent.geometry import BLOCK
-from dht_torrent.ids import InfoHash
+from dht_torrent.ids import InfoHash, PeerKey
 
 MAX_OUTSTANDING = 2
 """Metadata requests in flight to one peer (libtorrent)."""
@@ -44,7 +44,7 @@ class _Assembly:
     def __init__(self, size: int, now: float) -> None:
         self.count = -(-size // BLOCK)
         self.blocks: dict[int, bytes] = {}
-        self.senders: set[int] = set()
+        self.senders: set[PeerKey] = set()
         self.asked: dict[int, float] = {}  # piece -> when last
         self.began_at = self.grew_at = now
         self.held = 0
@@ -80,7 +80,7 @@ class MetadataMemory:
             self._fetches.pop(fetch, None)
 
 
-_Key = tuple[int, int | None]
+_Key = tuple[int, PeerKey | None]
 """Of an assembly: the size claimed, and the peer it comes from if it comes from one alone."""
 
 
@@ -116,13 +116,13 @@ class MetadataAssembly:
         self._info_hash = info_hash
         self._max_size = config.max_metadata
         self._memory = memory or MetadataMemory(config.max_metadata_held)
-        self._too_large: dict[int, int] = {}  # peer -> bytes it says the dict has
-        self._peers: dict[int, _Peer] = {}
+        self._too_large: dict[PeerKey, int] = {}  # peer -> bytes it says the dict has
+        self._peers: dict[PeerKey, _Peer] = {}
         self._assemblies: dict[_Key, _Assembly] = {}
         self._alone: set[int] = set()  # sizes that failed once
-        self._liars: list[int] = []
+        self._liars: list[PeerKey] = []
 
-    def peer_joined(self, peer: int, size: int, now: float) -> None:
+    def peer_joined(self, peer: PeerKey, size: int, now: float) -> None:
         """A peer whose extension handshake said `metadata_size`. With an impossible size it is not
         asked. A repeated handshake may change the size; what was asked before is then forgotten."""
         known = self._peers.get(peer)
@@ -134,7 +134,7 @@ class MetadataAssembly:
         elif size > 0:
             self._too_large[peer] = size
 
-    def peer_left(self, peer: int) -> None:
+    def peer_left(self, peer: PeerKey) -> None:
         self._too_large.pop(peer, None)
         state = self._peers.pop(peer, None)
         if state is None:
@@ -163,7 +163,7 @@ class MetadataAssembly:
             f"but at most {most} ({most / (1 << 20):.4g} MiB) are accepted"
         )
 
-    def want(self, peer: int, now: float) -> int | None:
+    def want(self, peer: PeerKey, now: float) -> int | None:
         """The piece to request from this peer now, counted as requested; None if there is none.
 
         Call it until None: for a peer that joined, for all after every answer, and every second.
@@ -200,7 +200,7 @@ class MetadataAssembly:
         return best
 
     def received(
-        self, peer: int, piece: int, total_size: int, data: bytes | memoryview, now: float
+        self, peer: PeerKey, piece: int, total_size: int, data: bytes | memoryview, now: float
     ) -> bytes | None:
         """A data message. Returns the info dict when this completes it and its SHA-1 is right.
 
@@ -230,12 +230,12 @@ class MetadataAssembly:
             self.drop_least(now)
         return None
 
-    def expects(self, peer: int, piece: int) -> bool:
+    def expects(self, peer: PeerKey, piece: int) -> bool:
         """Whether this peer was asked for this piece, and has not answered yet."""
         state = self._peers.get(peer)
         return state is not None and state.expects(piece)
 
-    def rejected(self, peer: int, piece: int, now: float) -> None:
+    def rejected(self, peer: PeerKey, piece: int, now: float) -> None:
         """The peer will not give this piece (msg_type 2). It is left alone for PAUSE."""
         state = self._peers.get(peer)
         if state is None or not state.expects(piece):
@@ -244,19 +244,19 @@ class MetadataAssembly:
         state.not_before = now + PAUSE
         self._assembly_of(peer, state, now).asked.pop(piece, None)
 
-    def liars(self) -> list[int]:
+    def liars(self) -> list[PeerKey]:
         """Peers to drop, each named once: they alone sent a set with a wrong hash."""
         liars, self._liars = self._liars, []
         return liars
 
-    def _assembly_of(self, peer: int, state: _Peer, now: float) -> _Assembly:
+    def _assembly_of(self, peer: PeerKey, state: _Peer, now: float) -> _Assembly:
         key = (state.size, peer if state.size in self._alone else None)
         assembly = self._assemblies.get(key)
         if assembly is None:
             assembly = self._assemblies[key] = _Assembly(state.size, now)
         return assembly
 
-    def _completed(self, peer: int, state: _Peer, assembly: _Assembly) -> bytes | None:
+    def _completed(self, peer: PeerKey, state: _Peer, assembly: _Assembly) -> bytes | None:
         info = b"".join(assembly.blocks[piece] for piece in range(assembly.count))
         if hashlib.sha1(info).digest() == self._info_hash:
             self.info = info

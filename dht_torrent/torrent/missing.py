@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from itertools import chain, compress, islice
 
 from dht_torrent.config import TorrentConfig
+from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.availability import Rarity
 from dht_torrent.torrent.peer_pieces import PeerPieces
 from dht_torrent.torrent.pieces import Bitfield
@@ -24,7 +25,7 @@ class Missing:
         self, rarity: Rarity, have: Bitfield, config: TorrentConfig, rng: random.Random
     ) -> None:
         """`rarity` is kept up to date as the order of what is here; its counts are the caller's."""
-        self.broken: dict[int, frozenset[int]] = {}
+        self.broken: dict[int, frozenset[PeerKey]] = {}
         """Pieces whose last attempt failed its hash -> who is suspected. They are in no order."""
         self._rarity = rarity
         self._have = have
@@ -47,10 +48,10 @@ class Missing:
         self._cursor = min(self._cursor, index)
         self._rarity.insert(index)
 
-    def add_broken(self, index: int, suspects: frozenset[int]) -> None:
+    def add_broken(self, index: int, suspects: frozenset[PeerKey]) -> None:
         self.broken[index] = suspects
 
-    def remove(self, index: int) -> frozenset[int] | None:
+    def remove(self, index: int) -> frozenset[PeerKey] | None:
         """Returns who is suspected of having broken it; None if nobody did."""
         if index in self.broken:
             return self.broken.pop(index)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum
 
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, PeerKey
 from dht_torrent.torrent.bans import Bans
 
 TURN = 30.0
@@ -46,26 +46,26 @@ class _Turns:
     __slots__ = ("since", "tries", "trying", "waiting")
 
     def __init__(self) -> None:
-        self.waiting: dict[int, float] = {}  # peer -> when it could last have been asked
-        self.trying: int | None = None
+        self.waiting: dict[PeerKey, float] = {}  # peer -> when it could last have been asked
+        self.trying: PeerKey | None = None
         self.since = 0.0
-        self.tries: dict[int, int] = {}
+        self.tries: dict[PeerKey, int] = {}
 
 
 class Parole:
-    """Of one torrent's connections. Peers are int keys, joined before use."""
+    """Of one torrent's connections; peers join before use."""
 
     def __init__(self, bans: Bans) -> None:
         self._bans = bans
-        self._addresses: dict[int, Address] = {}
-        self._proved: set[int] = set()
-        self._pieces: dict[int, set[int]] = {}
+        self._addresses: dict[PeerKey, Address] = {}
+        self._proved: set[PeerKey] = set()
+        self._pieces: dict[PeerKey, set[int]] = {}
         """On parole -> the failed pieces that are held against it."""
         self._turns: dict[str, _Turns] = {}
-        self._by_turns: dict[int, _Turns] = {}
+        self._by_turns: dict[PeerKey, _Turns] = {}
         self._left: dict[str, None] = {}
 
-    def joined(self, peer: int, address: Address, now: float) -> bool:
+    def joined(self, peer: PeerKey, address: Address, now: float) -> bool:
         """A new connection. True: it proved itself before."""
         self._addresses[peer] = address
         if self._bans.trusts(address):
@@ -81,7 +81,7 @@ class Parole:
             self._pieces[peer] = set()
         return False
 
-    def left(self, peer: int) -> None:
+    def left(self, peer: PeerKey) -> None:
         address = self._addresses.pop(peer, None)
         if address is None:
             return
@@ -94,7 +94,7 @@ class Parole:
         self._proved.discard(peer)
         self._end_turn(peer)
 
-    def standing(self, peer: int, now: float) -> Standing | None:
+    def standing(self, peer: PeerKey, now: float) -> Standing | None:
         """What it may be asked for now; None: anything, as usual. To be called when it could be
         asked, and again every second or so: that is how its turn comes."""
         if peer not in self._pieces:
@@ -104,11 +104,11 @@ class Parole:
             return Standing.ALONE
         return Standing.WAITING
 
-    def is_proved(self, peer: int) -> bool:
+    def is_proved(self, peer: PeerKey) -> bool:
         """Did it complete a whole piece alone, and has taken part in no failure since?"""
         return peer in self._proved
 
-    def proved(self, peer: int) -> bool:
+    def proved(self, peer: PeerKey) -> bool:
         """It completed a whole piece alone. True: that is news."""
         if peer in self._proved or peer not in self._addresses:
             return False
@@ -118,7 +118,7 @@ class Parole:
         self._end_turn(peer)
         return True
 
-    def suspect(self, peers: Iterable[int], index: int) -> None:
+    def suspect(self, peers: Iterable[PeerKey], index: int) -> None:
         """They took part in an attempt at this piece that failed."""
         for peer in peers:
             if peer in self._addresses:
@@ -126,7 +126,7 @@ class Parole:
                 self._proved.discard(peer)
                 self._bans.distrust(self._addresses[peer])
 
-    def cleared(self, peers: Iterable[int], index: int) -> None:
+    def cleared(self, peers: Iterable[PeerKey], index: int) -> None:
         """That piece passed, and what they had sent of it was right."""
         for peer in peers:
             held = self._pieces.get(peer)
@@ -135,7 +135,7 @@ class Parole:
                 if not held and peer not in self._by_turns:
                     del self._pieces[peer]
 
-    def convicted(self, peer: int, address: Address, now: float) -> None:
+    def convicted(self, peer: PeerKey, address: Address, now: float) -> None:
         """It is proved to have sent bad data, from this address. Bans it."""
         late = peer in self._by_turns or peer not in self._addresses
         self._bans.convict(address, now, on_parole=late)
@@ -144,7 +144,7 @@ class Parole:
             if other not in self._proved and where.place == place:
                 self._pieces.setdefault(other, set())
 
-    def _has_turn(self, peer: int, turns: _Turns, now: float) -> bool:
+    def _has_turn(self, peer: PeerKey, turns: _Turns, now: float) -> bool:
         if turns.trying != peer:
             turns.waiting[peer] = now
         address = self._addresses[peer]
@@ -163,7 +163,7 @@ class Parole:
         turns.trying, turns.since = peer, now
         return True
 
-    def _end_turn(self, peer: int) -> None:
+    def _end_turn(self, peer: PeerKey) -> None:
         turns = self._by_turns.pop(peer, None)
         if turns is None:
             return

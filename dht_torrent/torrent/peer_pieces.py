@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.pieces import Bitfield, OpenPiece
 
 MAX_LATE = 1024
@@ -35,7 +36,7 @@ class PeerPieces:
         "refused",
     )
 
-    def __init__(self, key: int, bits: Bitfield) -> None:
+    def __init__(self, key: PeerKey, bits: Bitfield) -> None:
         self.key = key
         self.bits = bits
         self.all = False

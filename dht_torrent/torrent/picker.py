@@ -40,6 +40,7 @@ from typing import Literal, NamedTuple
 from dht_torrent.config import TorrentConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
+from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.availability import Rarity
 from dht_torrent.torrent.memory import PieceMemory, TorrentMemory
 from dht_torrent.torrent.missing import Missing
@@ -78,7 +79,7 @@ class Received(NamedTuple):
     piece: OpenPiece | None = None
     """If there is no `chunk`: this block completed it. Verify it, then say `verified` or
     `failed`."""
-    cancels: tuple[tuple[int, Block], ...] = ()
+    cancels: tuple[tuple[PeerKey, Block], ...] = ()
     """Peers that were asked for this block as well; their requests count as given back."""
     chunk: Chunk | None = None
     """Blocks of `piece` to be put on the disk, unverified. Then say
@@ -90,7 +91,7 @@ _UNWANTED = Received("unwanted")
 
 
 class Picker:
-    """Which blocks to ask from whom, for one torrent. Peers are int keys, joined before use."""
+    """Which blocks to ask from whom, for one torrent. Peers join before use."""
 
     def __init__(
         self,
@@ -116,7 +117,7 @@ class Picker:
         self._memory = TorrentMemory(memory or PieceMemory(1 << 62, config.max_open_bytes), config)
         self._state = have.flags.translate(bytes.maketrans(b"\x00\x01", bytes((_MISSING, _HAVE))))
         self._wanted = Bitfield.full(count)
-        self._peers: dict[int, PeerPieces] = {}
+        self._peers: dict[PeerKey, PeerPieces] = {}
         self._open: dict[int, OpenPiece] = {}
         self._pending: dict[int, OpenPiece] = {}
         self._partial: dict[int, OpenPiece] = {}  # open, with free blocks
@@ -138,16 +139,16 @@ class Picker:
 
     # -- peers and what they have ---------------------------------------------------------------
 
-    def peer_joined(self, peer: int) -> None:
+    def peer_joined(self, peer: PeerKey) -> None:
         """A connection that has no piece yet. Its key must be new."""
         assert peer not in self._peers
         self._peers[peer] = PeerPieces(peer, Bitfield(self._geometry.piece_count))
 
-    def knows(self, peer: int) -> bool:
+    def knows(self, peer: PeerKey) -> bool:
         """Has it joined and not left?"""
         return peer in self._peers
 
-    def peer_left(self, peer: int) -> None:
+    def peer_left(self, peer: PeerKey) -> None:
         """Its outstanding blocks are free again, its pieces no longer counted."""
         self.choked(peer)
         for piece in [piece for piece in self._solo.values() if piece.solo == peer]:
@@ -155,7 +156,7 @@ class Picker:
         self._forget_pieces(self._peers[peer])
         del self._peers[peer]
 
-    def peer_bitfield(self, peer: int, bits: Bitfield) -> int:
+    def peer_bitfield(self, peer: PeerKey, bits: Bitfield) -> int:
         """The peer has these as well: pieces never vanish. Returns how many are news. `bits` is
         kept: hand over a fresh one. O(pieces)."""
         if bits.size != self._geometry.piece_count:
@@ -178,7 +179,7 @@ class Picker:
         self._rarity.peer_came(fresh.flags)
         return fresh.count
 
-    def peer_has_all(self, peer: int) -> int:
+    def peer_has_all(self, peer: PeerKey) -> int:
         """BEP 6 have-all, or a bitfield with every bit set. Returns how many pieces are news."""
         source = self._peers[peer]
         if source.all:
@@ -190,7 +191,7 @@ class Picker:
         self._rarity.seeds += 1
         return fresh
 
-    def peer_has(self, peer: int, index: int) -> bool:
+    def peer_has(self, peer: PeerKey, index: int) -> bool:
         """A `have`. Returns True if it made the peer interesting. A repeated one changes nothing.
 
         Raises PeerProtocolError if there is no such piece.
@@ -207,7 +208,7 @@ class Picker:
         source.interest += 1
         return source.interest == 1
 
-    def peer_lost(self, peer: int, index: int) -> bool:
+    def peer_lost(self, peer: PeerKey, index: int) -> bool:
         """The peer has this piece no longer (BEP 54): what it was asked of it is free for others,
         and welcome if it comes after all. False if it was not known to have it. O(pieces) if it had
         them all."""
@@ -232,17 +233,17 @@ class Picker:
             self._close(piece)  # nobody else may finish it
         return True
 
-    def peer_count(self, peer: int) -> int:
+    def peer_count(self, peer: PeerKey) -> int:
         """How many pieces the peer has."""
         source = self._peers[peer]
         return len(self._state) if source.all else source.bits.count
 
-    def peer_has_piece(self, peer: int, index: int) -> bool:
+    def peer_has_piece(self, peer: PeerKey, index: int) -> bool:
         """Does the peer have this piece?"""
         source = self._peers[peer]
         return source.all or source.bits.flags[index] == 1
 
-    def interesting(self, peer: int) -> bool:
+    def interesting(self, peer: PeerKey) -> bool:
         """Has the peer a wanted piece we do not have? May change with `verified` and `select`."""
         source = self._peers[peer]
         return (self.wanted_left if source.all else source.interest) > 0
@@ -270,7 +271,7 @@ class Picker:
         """The selected pieces; not to be changed but by `select`."""
         return self._wanted
 
-    def select(self, wanted: Iterable[int]) -> list[tuple[int, Block]]:
+    def select(self, wanted: Iterable[int]) -> list[tuple[PeerKey, Block]]:
         """Only these pieces are asked for from now on. O(pieces).
 
         Open pieces that are wanted no more are given up; returns their requests, to be cancelled.
@@ -300,7 +301,7 @@ class Picker:
         self._memory.landed(piece.spill, chunk)
         return self._pending.get(piece.index) is piece and not piece.spill.chunks_away
 
-    def not_stored(self, piece: OpenPiece, chunk: Chunk) -> list[tuple[int, Block]]:
+    def not_stored(self, piece: OpenPiece, chunk: Chunk) -> list[tuple[PeerKey, Block]]:
         """The disk could not take these blocks: the piece is missing again. Returns its requests,
         to be cancelled."""
         assert piece.spill is not None
@@ -324,7 +325,7 @@ class Picker:
         self.have.add(index)
         self._count(index, -1)
 
-    def failed(self, index: int, suspects: Iterable[int] | None = None) -> None:
+    def failed(self, index: int, suspects: Iterable[PeerKey] | None = None) -> None:
         """A pending piece is missing again, its buffer back in the pool.
 
         `suspects` (of a broken one; None when it was the disk's fault) do not get it again while
@@ -335,7 +336,7 @@ class Picker:
             piece.avoid = frozenset(suspects)
         self._missing_again(piece)
 
-    def proved(self, peer: int, *, proved: bool = True) -> None:
+    def proved(self, peer: PeerKey, *, proved: bool = True) -> None:
         """The peer completed a whole piece alone; or is suspected again."""
         source = self._peers[peer]
         source.proved = proved
@@ -353,7 +354,7 @@ class Picker:
 
     def next_requests(
         self,
-        peer: int,
+        peer: PeerKey,
         room: int,
         now: float,
         *,
@@ -389,7 +390,7 @@ class Picker:
         return found
 
     def received(
-        self, peer: int, index: int, begin: int, data: bytes | memoryview
+        self, peer: PeerKey, index: int, begin: int, data: bytes | memoryview
     ) -> Received | None:
         """Copies a block into its piece. None means: taken, and nothing else to do.
 
@@ -415,7 +416,7 @@ class Picker:
             return None
         return self._settled(piece, Block(index, begin, size), copies > 1, chunk)
 
-    def rejected(self, peer: int, block: tuple[int, int, int]) -> bool:
+    def rejected(self, peer: PeerKey, block: tuple[int, int, int]) -> bool:
         """BEP 6 reject. For an outstanding request: free again, and this peer is not asked for that
         piece for FIRST_PAUSE, longer each time. For any other, such as one given back by `choked`:
         nothing. Returns whether a request came back."""
@@ -434,7 +435,7 @@ class Picker:
             self._release_piece(piece)
         self._close_if_empty(piece)
 
-    def choked(self, peer: int, *, keep: Collection[int] = ()) -> int:
+    def choked(self, peer: PeerKey, *, keep: Collection[int] = ()) -> int:
         """Gives back all outstanding requests save for pieces in `keep` (allowed fast); returns how
         many. Right with and without the fast extension: rejects that follow change nothing, and
         blocks that come after all are welcome."""
@@ -445,7 +446,7 @@ class Picker:
             source, [block for block in source.outstanding if block[0] not in keep]
         )
 
-    def give_back(self, peer: int, *, keep: int = 0) -> int:
+    def give_back(self, peer: PeerKey, *, keep: int = 0) -> int:
         """For a peer that snubs us: all requests but the `keep` oldest are free for others, and
         welcome if they come after all. Returns how many."""
         source = self._peers[peer]
@@ -453,11 +454,11 @@ class Picker:
             self._release_piece(source.current)
         return self._give_back(source, list(islice(source.outstanding, keep, None)))
 
-    def expire(self, before: float) -> list[tuple[int, Block]]:
+    def expire(self, before: float) -> list[tuple[PeerKey, Block]]:
         """Gives back requests made before then; returns them (to be cancelled, say). They are
         welcome if they come after all, and the peer is not asked for these pieces for
         REFUSAL_PAUSE. O(peers) when there is none."""
-        expired: list[tuple[int, Block]] = []
+        expired: list[tuple[PeerKey, Block]] = []
         for source in self._peers.values():
             old = []
             for block, asked in source.outstanding.items():
@@ -471,12 +472,14 @@ class Picker:
                 expired.append((source.key, Block._make(block)))
         return expired
 
-    def take_away(self, idle: Iterable[tuple[int, bool]], now: float) -> list[tuple[int, Block]]:
+    def take_away(
+        self, idle: Iterable[tuple[PeerKey, bool]], now: float
+    ) -> list[tuple[PeerKey, Block]]:
         """Nobody may hold up the download with a piece that others are not let near. `idle`: peers
         that could be asked and have nothing to do, each with whether it is on parole. A solo piece
         that is not done after SOLO_PATIENCE is given to one that can have it, to be begun anew; to
         one on parole, which may not help out, any piece is. Returns requests, to be cancelled."""
-        cancels: list[tuple[int, Block]] = []
+        cancels: list[tuple[PeerKey, Block]] = []
         for key, alone in idle:
             source = self._peers[key]
             if source.lost:
@@ -496,11 +499,11 @@ class Picker:
                     break
         return cancels
 
-    def outstanding(self, peer: int) -> int:
+    def outstanding(self, peer: PeerKey) -> int:
         """Requests the peer has not answered."""
         return len(self._peers[peer].outstanding)
 
-    def oldest_request(self, peer: int) -> float | None:
+    def oldest_request(self, peer: PeerKey) -> float | None:
         """When the oldest unanswered request was made; None if there is none."""
         return next(iter(self._peers[peer].outstanding.values()), None)
 
@@ -593,7 +596,7 @@ class Picker:
             if source is not None and source.alone == piece.index:
                 source.alone = None
 
-    def _take_away(self, piece: OpenPiece) -> list[tuple[int, Block]]:
+    def _take_away(self, piece: OpenPiece) -> list[tuple[PeerKey, Block]]:
         holders = {sender for sender in piece.senders if sender != NOBODY}
         withdrawn = self._withdraw(piece)
         slow = {key for key, _ in withdrawn} | (
@@ -810,7 +813,7 @@ class Picker:
             if piece.free == 1:
                 self._partial[piece.index] = self._released[piece.index] = piece
 
-    def _withdraw(self, piece: OpenPiece) -> list[tuple[int, Block]]:
+    def _withdraw(self, piece: OpenPiece) -> list[tuple[PeerKey, Block]]:
         """Gives back every request for `piece`, whoever has it."""
         withdrawn = []
         for source in self._peers.values():

@@ -12,12 +12,13 @@ from itertools import compress
 from typing import NamedTuple
 
 from dht_torrent.geometry import BLOCK, check_bitfield
+from dht_torrent.ids import PeerKey
 
 _BIT_TO_FLAG = bytes.maketrans(b"01", b"\x00\x01")
 _FLAG_TO_BIT = bytes.maketrans(b"\x00\x01", b"01")
 _INVERT = bytes.maketrans(b"\x00\x01", b"\x01\x00")
 
-NOBODY = -1
+NOBODY = PeerKey(-1)
 """In `OpenPiece.senders`: no block came yet. Peer keys are never negative."""
 RECEIVED = 255
 """In `OpenPiece.blocks`: the block is here. Smaller values count the peers it was asked from."""
@@ -244,11 +245,11 @@ class OpenPiece:
         """Blocks not received."""
         self.free = count
         """Blocks neither received nor requested."""
-        self.owner: int | None = None
+        self.owner: PeerKey | None = None
         """The peer that takes this piece's free blocks, in order, before others do."""
-        self.avoid: frozenset[int] | None = None
+        self.avoid: frozenset[PeerKey] | None = None
         """Suspects of an earlier broken attempt; None if there was none."""
-        self.solo: int | None = None
+        self.solo: PeerKey | None = None
         """The only peer that may send any of it, so that its hash judges that peer alone."""
         self.opened_at = 0.0
 

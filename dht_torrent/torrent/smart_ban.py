@@ -17,7 +17,7 @@ import hashlib
 from typing import NamedTuple
 
 from dht_torrent.geometry import BLOCK
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, PeerKey
 from dht_torrent.torrent.pieces import NOBODY, OpenPiece
 
 MAX_BLOCKS = 1 << 16
@@ -31,16 +31,16 @@ _DIGEST = 20
 
 class _Attempt(NamedTuple):
     digests: bytes
-    senders: list[int]
-    addresses: dict[int, Address]
+    senders: list[PeerKey]
+    addresses: dict[PeerKey, Address]
 
 
 class Passed(NamedTuple):
     """What a piece that passed tells of earlier attempts at it."""
 
-    liars: dict[int, Address]
+    liars: dict[PeerKey, Address]
     """Proved to have sent bad blocks, and where they were seen."""
-    cleared: list[int]
+    cleared: list[PeerKey]
     """Took part, and sent what was right."""
 
 
@@ -48,16 +48,16 @@ class SmartBan:
     """Who sent what in pieces that failed, and whom that convicts."""
 
     def __init__(self) -> None:
-        self._here: dict[int, Address] = {}
-        self._gone: dict[int, Address] = {}  # the last ones that left; the oldest first
+        self._here: dict[PeerKey, Address] = {}
+        self._gone: dict[PeerKey, Address] = {}  # the last ones that left; the oldest first
         self._attempts: dict[int, list[_Attempt]] = {}
         self._blocks = 0
 
-    def joined(self, peer: int, address: Address) -> None:
+    def joined(self, peer: PeerKey, address: Address) -> None:
         """`address` is where its connection was seen to come from, or to lead to."""
         self._here[peer] = address
 
-    def left(self, peer: int) -> None:
+    def left(self, peer: PeerKey) -> None:
         """It can be convicted for what it sent all the same: what it sent may still be at the disk,
         and an attempt that failed keeps the addresses of its senders."""
         if peer in self._here:
@@ -65,11 +65,11 @@ class SmartBan:
             if len(self._gone) > MAX_GONE:
                 del self._gone[next(iter(self._gone))]
 
-    def address(self, peer: int) -> Address | None:
+    def address(self, peer: PeerKey) -> Address | None:
         """Where that peer is or was; None if it is forgotten."""
         return self._here.get(peer) or self._gone.get(peer)
 
-    def suspects(self, index: int) -> frozenset[int]:
+    def suspects(self, index: int) -> frozenset[PeerKey]:
         """Who took part in failed attempts at this piece."""
         attempts = self._attempts.get(index, ())
         return frozenset(sender for attempt in attempts for sender in attempt.senders)
@@ -79,7 +79,7 @@ class SmartBan:
         `passed` will ask for the digests of its blocks."""
         return index in self._attempts
 
-    def failed(self, piece: OpenPiece, digests: bytes) -> list[int]:
+    def failed(self, piece: OpenPiece, digests: bytes) -> list[PeerKey]:
         """The piece, whose blocks' digests are `digests_of`, did not match its hash. Returns the
         guilty: the only sender. If there were several, that will be told when the piece passes."""
         senders = senders_of(piece)
@@ -96,8 +96,8 @@ class SmartBan:
             return None
         assert digests is not None
         good = digests
-        liars: dict[int, Address] = {}
-        involved: set[int] = set()
+        liars: dict[PeerKey, Address] = {}
+        involved: set[PeerKey] = set()
         for bad, senders, addresses in attempts:
             self._blocks -= len(senders)
             involved.update(addresses)
@@ -106,7 +106,7 @@ class SmartBan:
                     liars[sender] = addresses[sender]
         return Passed(liars, sorted(involved.difference(liars)))
 
-    def _remember(self, piece: OpenPiece, senders: list[int], digests: bytes) -> None:
+    def _remember(self, piece: OpenPiece, senders: list[PeerKey], digests: bytes) -> None:
         count = len(piece.senders)
         if self._blocks and self._blocks + count > MAX_BLOCKS:
             return
@@ -117,7 +117,7 @@ class SmartBan:
         self._blocks += count
 
 
-def senders_of(piece: OpenPiece) -> list[int]:
+def senders_of(piece: OpenPiece) -> list[PeerKey]:
     """Who sent the blocks that are in it, each once."""
     return sorted(set(piece.senders) - {NOBODY})
 

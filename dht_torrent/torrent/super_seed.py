@@ -20,6 +20,7 @@ from typing import Protocol
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.geometry import BLOCK, Geometry
+from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.pieces import Bitfield
 
 AT_ONCE = 2
@@ -37,14 +38,14 @@ STALLED = 3
 """Times `super_seed_patience` without a witness, after which peers are taken not to reach each
 other at all: then nobody waits for witnesses."""
 
-Offer = tuple[int, int]
+Offer = tuple[PeerKey, int]
 """A peer, and the piece to reveal to it."""
 
 
 class Shown(Protocol):
     """What peers say that they have."""
 
-    def peer_has_piece(self, peer: int, index: int) -> bool: ...
+    def peer_has_piece(self, peer: PeerKey, index: int) -> bool: ...
 
     def availability(self, index: int) -> int:
         """Connected peers that have the piece."""
@@ -95,8 +96,8 @@ class SuperSeed:
         rng.shuffle(order)
         self._fresh = dict.fromkeys(order)
         self._spread = Bitfield(count)
-        self._peers: dict[int, _Leech] = {}
-        self._holders: dict[int, set[int]] = {}  # piece -> peers it is offered to
+        self._peers: dict[PeerKey, _Leech] = {}
+        self._holders: dict[int, set[PeerKey]] = {}  # piece -> peers it is offered to
         self._news = 0  # times a piece became fresh, or a peer left
         self._witnessed_at: float | None = None
         self._handed_over = False
@@ -116,11 +117,11 @@ class SuperSeed:
         """The share of pieces that were seen elsewhere."""
         return self._spread.count / self._spread.size if self._spread.size else 1.0
 
-    def revealed(self, peer: int) -> Bitfield:
+    def revealed(self, peer: PeerKey) -> Bitfield:
         """What this peer has been told of, and may ask for. Not to be changed."""
         return self._peers[peer].revealed
 
-    def joined(self, peer: int, host: str, now: float) -> None:
+    def joined(self, peer: PeerKey, host: str, now: float) -> None:
         """A connection. It is offered something when it has said what it has (`told`), or at the
         next `tick`."""
         if not self._peers and self._witnessed_at is not None:
@@ -131,7 +132,7 @@ class SuperSeed:
         got = next(of_host, set[int]())
         self._peers[peer] = _Leech(host, got, Bitfield(self._geometry.piece_count), now)
 
-    def left(self, peer: int) -> None:
+    def left(self, peer: PeerKey) -> None:
         """Its pieces are fresh again, unless somebody has shown them. What that changes for others
         is told by the next `tick`."""
         leech = self._peers.pop(peer, None)
@@ -140,7 +141,7 @@ class SuperSeed:
             for index in list(leech.offers):
                 self._withdraw(peer, leech, index)
 
-    def told(self, peer: int, now: float) -> list[Offer]:
+    def told(self, peer: PeerKey, now: float) -> list[Offer]:
         """It has said what it has, all at once. That is nobody's testimony: it may have had it
         before we were here."""
         leech = self._peers[peer]
@@ -149,7 +150,7 @@ class SuperSeed:
                 self._withdraw(peer, leech, index)
         return self._next(peer, leech, now)
 
-    def shows(self, peer: int, index: int, now: float) -> list[Offer]:
+    def shows(self, peer: PeerKey, index: int, now: float) -> list[Offer]:
         """It has just said, for the first time, that it has this piece. Returns what to reveal, to
         those whose waiting that ends."""
         witness, earned = self._peers[peer], []
@@ -169,7 +170,9 @@ class SuperSeed:
                     earned += self._next(giver, leech, now)
         return earned
 
-    def sent(self, peer: int, blocks: Iterable[tuple[int, int, int]], now: float) -> list[Offer]:
+    def sent(
+        self, peer: PeerKey, blocks: Iterable[tuple[int, int, int]], now: float
+    ) -> list[Offer]:
         """These blocks (index, begin, length) go to this peer now."""
         leech = self._peers.get(peer)
         if leech is None:
@@ -199,7 +202,7 @@ class SuperSeed:
                     earned += self._next(peer, leech, now)
         return earned
 
-    def tick(self, now: float, queued: Collection[int]) -> list[Offer]:
+    def tick(self, now: float, queued: Collection[PeerKey]) -> list[Offer]:
         """Who has waited long enough? `queued` are those who want something and wait for us to
         unchoke them. Call every second or so."""
         earned = []
@@ -225,7 +228,9 @@ class SuperSeed:
 
     # -- who waits for whom ---------------------------------------------------------------------
 
-    def _is_over(self, peer: int, leech: _Leech, index: int, offered: _Offered, now: float) -> bool:
+    def _is_over(
+        self, peer: PeerKey, leech: _Leech, index: int, offered: _Offered, now: float
+    ) -> bool:
         """All of it was sent: need no witness be waited for any longer?"""
         sent_at, began_at = offered.sent_at, offered.began_at
         assert sent_at is not None
@@ -241,7 +246,7 @@ class SuperSeed:
             for key, other in self._others(leech)
         )
 
-    def _others(self, leech: _Leech) -> Iterator[tuple[int, _Leech]]:
+    def _others(self, leech: _Leech) -> Iterator[tuple[PeerKey, _Leech]]:
         """Those who might take from it what it was given."""
         return (
             (key, other)
@@ -249,7 +254,7 @@ class SuperSeed:
             if other.host != leech.host and other.width == AT_ONCE
         )
 
-    def _settle(self, peer: int, leech: _Leech, index: int, now: float) -> None:
+    def _settle(self, peer: PeerKey, leech: _Leech, index: int, now: float) -> None:
         """It had all of the piece, and need not wait for it any more."""
         del leech.offers[index]
         self._let_go(peer, index)
@@ -260,7 +265,7 @@ class SuperSeed:
                 spread.flags[index] or index in leech.got for index in range(count)
             )
 
-    def _withdraw(self, peer: int, leech: _Leech, index: int) -> None:
+    def _withdraw(self, peer: PeerKey, leech: _Leech, index: int) -> None:
         """It is not to have the piece from us, or has not passed it on."""
         del leech.offers[index]
         self._let_go(peer, index)
@@ -275,7 +280,7 @@ class SuperSeed:
             self._fresh[index] = None
             self._news += 1
 
-    def _let_go(self, peer: int, index: int) -> None:
+    def _let_go(self, peer: PeerKey, index: int) -> None:
         holders = self._holders[index]
         holders.discard(peer)
         if not holders:
@@ -283,7 +288,7 @@ class SuperSeed:
 
     # -- what is offered ------------------------------------------------------------------------
 
-    def _next(self, peer: int, leech: _Leech, now: float) -> list[Offer]:
+    def _next(self, peer: PeerKey, leech: _Leech, now: float) -> list[Offer]:
         offers: list[Offer] = []
         if leech.tried == self._news and now < leech.try_at:
             return offers
@@ -298,7 +303,7 @@ class SuperSeed:
             offers.append((peer, index))
         return offers
 
-    def _offer(self, peer: int, leech: _Leech, index: int, now: float) -> _Offered:
+    def _offer(self, peer: PeerKey, leech: _Leech, index: int, now: float) -> _Offered:
         # Of one that takes nothing, others are not to be kept waiting.
         reserved = leech.width == AT_ONCE
         if reserved:
@@ -309,7 +314,7 @@ class SuperSeed:
         leech.offers[index] = offered = _Offered(now, now, reserved=reserved)
         return offered
 
-    def _choose(self, peer: int, leech: _Leech, now: float) -> int | None:
+    def _choose(self, peer: PeerKey, leech: _Leech, now: float) -> int | None:
         shown, revealed = self._shown, leech.revealed.flags
         lacks = (
             index
@@ -326,7 +331,7 @@ class SuperSeed:
             return found
         return None
 
-    def _lacking(self, peer: int, leech: _Leech) -> Iterator[int]:
+    def _lacking(self, peer: PeerKey, leech: _Leech) -> Iterator[int]:
         """What has not been revealed to it, and it does not show; beginning anywhere."""
         shown, revealed = self._shown, leech.revealed.flags
         count = self._geometry.piece_count

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dht_torrent.config import TorrentConfig
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, PeerKey
 from dht_torrent.torrent.candidates import (
     PEX_SHARE,
     USELESS_PAUSE,
@@ -19,6 +19,8 @@ from dht_torrent.torrent.candidates import (
 )
 from dht_torrent.torrent.parole import Parole
 from dht_torrent.torrent.priority import priority
+
+P1, P2 = map(PeerKey, (1, 2))
 
 CONFIG = TorrentConfig(reconnect_delay=60.0, local_reconnect_delay=2.0, max_dial_fails=3)
 FAR = Address("8.8.4.4", 6881)
@@ -647,23 +649,23 @@ def test_who_proved_itself_is_met_again_whatever_others_of_its_host_did() -> Non
     subject.add(FAR, "dht", 0.0)
     assert subject.take(0.0) == FAR
     subject.connected(FAR, 0.0)
-    parole.joined(1, FAR, 0.0)
-    parole.proved(1)
-    parole.left(1)
+    parole.joined(P1, FAR, 0.0)
+    parole.proved(P1)
+    parole.left(P1)
     subject.disconnected(FAR, 0.0, useful=True)
     for number in range(10):
         liar = FAR._replace(port=1 + number)
-        parole.convicted(100 + number, liar, 0.0)
+        parole.convicted(PeerKey(100 + number), liar, 0.0)
         subject.convicted(liar, 0.0)
     stranger = FAR._replace(port=999)
     for incoming in (False, True):
         assert not subject.is_resting(FAR, 0.0, incoming=incoming)
         assert subject.is_resting(stranger, 599.0, incoming=incoming)
     assert subject.take(0.0) == FAR
-    assert parole.joined(2, FAR, 60.0)
-    assert parole.standing(2, 60.0) is None
+    assert parole.joined(P2, FAR, 60.0)
+    assert parole.standing(P2, 60.0) is None
     # No longer than it deserves.
-    parole.suspect([2], 7)
+    parole.suspect([P2], 7)
     subject.disconnected(FAR, 60.0, useful=True)
     assert subject.is_resting(FAR, 60.0, incoming=False)
     assert subject.next_time(60.0) == 600.0

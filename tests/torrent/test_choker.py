@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dht_torrent.config import TorrentConfig
+from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.choker import MAX_OPTIMISTIC, Choices, Choker, PeerView
+
+P4, P5 = map(PeerKey, (4, 5))
 
 CONFIG = TorrentConfig()
 
@@ -19,13 +22,13 @@ CONFIG = TorrentConfig()
 def peers(*rates: float, interested: bool = True) -> list[PeerView]:
     """Old acquaintances, keyed 0, 1, ..., by what they send us."""
     return [
-        PeerView(key=key, interested=interested, rate_down=rate, connected_at=-1000.0)
+        PeerView(key=PeerKey(key), interested=interested, rate_down=rate, connected_at=-1000.0)
         for key, rate in enumerate(rates)
     ]
 
 
-def regular(choices: Choices) -> set[int]:
-    return set(choices.unchoke) - {choices.optimistic}
+def regular(choices: Choices) -> set[PeerKey]:
+    return {key for key in choices.unchoke if key != choices.optimistic}
 
 
 def rng() -> random.Random:
@@ -41,8 +44,8 @@ def test_four_slots_go_to_those_we_get_most_from_and_one_to_chance() -> None:
 
 def test_a_better_peer_without_interest_is_unchoked_as_well() -> None:
     views = peers(5, 4, 3, 2, 1)
-    views.append(PeerView(key=10, interested=False, rate_down=6))
-    views.append(PeerView(key=11, interested=False, rate_down=1.5))
+    views.append(PeerView(key=PeerKey(10), interested=False, rate_down=6))
+    views.append(PeerView(key=PeerKey(11), interested=False, rate_down=1.5))
     choices = Choker(CONFIG).round(views, 0.0, rng(), seeding=False)
     assert 10 in choices.unchoke
     assert 11 not in choices.unchoke
@@ -71,8 +74,8 @@ def test_a_newcomer_is_three_times_as_likely() -> None:
         Choker(CONFIG).round(views, 5.0, random.Random(seed), seeding=False).optimistic
         for seed in range(2000)
     )
-    assert 0.70 < luck[5] / 2000 < 0.80
-    assert luck[4] + luck[5] == 2000
+    assert 0.70 < luck[P5] / 2000 < 0.80
+    assert luck[P4] + luck[P5] == 2000
 
 
 def test_without_other_slots_chance_alone_decides() -> None:
@@ -130,7 +133,7 @@ def test_a_seed_serves_in_turns() -> None:
     choker, chance = Choker(CONFIG), rng()
     views = {
         key: PeerView(key=key, interested=True, connected_at=-1000.0, choked_since=key / 100)
-        for key in range(12)
+        for key in map(PeerKey, range(12))
     }
     served: Counter[int] = Counter()
     for turn in range(720):
@@ -149,7 +152,7 @@ def test_a_seed_serves_in_turns() -> None:
             elif view.unchoked:
                 views[key] = replace(view, unchoked=False, rate_up=0.0, choked_since=now)
     fair = sum(served.values()) / 12
-    assert min(served[key] for key in range(3, 12)) >= 0.7 * fair
+    assert min(served[key] for key in map(PeerKey, range(3, 12))) >= 0.7 * fair
 
 
 def test_a_seed_keeps_a_peer_until_it_had_its_quota_and_a_minute() -> None:
@@ -279,13 +282,13 @@ def simulate(gives: Callable[[int], bool], count: int, rounds: int) -> list[floa
                     unchoked=flow[me][other] > 0,
                     connected_at=-1000.0,
                 )
-                for other in range(count)
+                for other in map(PeerKey, range(count))
                 if other != me
             ]
             choices = chokers[me].round(views, turn * 10.0, chance, seeding=False)
             unchoked.append(choices.unchoke if gives(me) else ())
         for me in range(count):
-            for other in range(count):
+            for other in map(PeerKey, range(count)):
                 flow[me][other] = 1 / len(unchoked[me]) if other in unchoked[me] else 0.0
                 rate[me][other] = (rate[me][other] + flow[me][other]) / 2
                 got[other] += flow[me][other]
@@ -302,8 +305,8 @@ def test_free_riders_get_at_most_a_third_of_what_honest_peers_get() -> None:
 
 def test_without_interest_it_is_enough_to_send_more_than_the_last_regular_one() -> None:
     views = peers(9, 8, 7, 6)
-    views.append(PeerView(key=10, interested=False, rate_down=6.5))
-    views.append(PeerView(key=11, interested=False, rate_down=6))
+    views.append(PeerView(key=PeerKey(10), interested=False, rate_down=6.5))
+    views.append(PeerView(key=PeerKey(11), interested=False, rate_down=6))
     choices = Choker(CONFIG).round(views, 0.0, rng(), seeding=False)
     assert choices.unchoke == (0, 1, 2, 3, 10)
 

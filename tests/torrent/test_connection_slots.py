@@ -9,14 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dht_torrent.config import TorrentConfig
+from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.connection_slots import NEVER, ConnectionSlots, ConnectionView, Use
+
+P1, P2, P3, P4, P5, P6, P8 = map(PeerKey, (1, 2, 3, 4, 5, 6, 8))
 
 CONFIG = TorrentConfig(dialled_share=0.2, place_share=0.5)
 NOW = 1000.0
 OLD = NOW - 500
 
 
-def view(key: int, **facts: Any) -> ConnectionView:
+def view(key: PeerKey, **facts: Any) -> ConnectionView:
     known: dict[str, Any] = {"place": f"9.0.0.{key}", "connected_at": OLD + key / 100}
     return ConnectionView(key=key, **(known | facts))
 
@@ -28,20 +31,20 @@ def keys(
     return [key for _, key in ConnectionSlots(CONFIG).yielding(views, now, needy=needy, **how)]
 
 
-GIVER = view(90, gave_at=NOW - 1)
-TAKER = view(91, took_at=NOW - 1)
+GIVER = view(PeerKey(90), gave_at=NOW - 1)
+TAKER = view(PeerKey(91), took_at=NOW - 1)
 
 
 def test_the_least_useful_yields_first() -> None:
     kinds = [
-        view(6, gave_at=OLD),
-        view(5, interesting=True),
-        view(4, wants=True),
-        view(3),
-        view(2, stalls=True, interesting=True),
-        view(1, parting=True, took_at=NOW),
+        view(P6, gave_at=OLD),
+        view(P5, interesting=True),
+        view(P4, wants=True),
+        view(P3),
+        view(P2, stalls=True, interesting=True),
+        view(P1, parting=True, took_at=NOW),
     ]
-    useful = [view(50 + number, took_at=NOW - 50) for number in range(6)]
+    useful = [view(PeerKey(50 + number), took_at=NOW - 50) for number in range(6)]
     assert keys([*useful, *kinds]) == [1, 2, 3, 4, 5, 6]
 
 
@@ -49,31 +52,31 @@ def test_who_gives_or_takes_never_yields() -> None:
     assert keys([GIVER, TAKER]) == []
     assert keys([GIVER, TAKER], needy=False, pressed=True) == []
     late = NOW + CONFIG.use_window
-    assert keys([view(1, gave_at=NOW - 1), view(2, gave_at=NOW + 1)], now=late) == [1]
-    assert keys([view(1, gave_at=NOW - 1), view(2, gave_at=NOW + 1)], now=late, patience=5) == []
+    assert keys([view(P1, gave_at=NOW - 1), view(P2, gave_at=NOW + 1)], now=late) == [1]
+    assert keys([view(P1, gave_at=NOW - 1), view(P2, gave_at=NOW + 1)], now=late, patience=5) == []
 
 
 def test_a_newcomer_has_time_to_show_what_it_is_good_for() -> None:
     new = NOW - CONFIG.newcomer_grace
-    assert keys([GIVER, view(1, connected_at=new + 1)]) == []
-    assert keys([GIVER, view(1, connected_at=new)]) == [1]
-    assert keys([GIVER, view(1, connected_at=new)], patience=1) == []
+    assert keys([GIVER, view(P1, connected_at=new + 1)]) == []
+    assert keys([GIVER, view(P1, connected_at=new)]) == [1]
+    assert keys([GIVER, view(P1, connected_at=new)], patience=1) == []
 
 
 @pytest.mark.parametrize("facts", [{}, {"interesting": True}, {"wants": True}])
 def test_the_better_half_stays_and_of_equals_the_older(facts: dict[str, bool]) -> None:
-    views = [view(number, **facts) for number in range(10)]
+    views = [view(number, **facts) for number in map(PeerKey, range(10))]
     assert keys(views) == [9, 8, 7, 6, 5]
     assert keys(views[:1]) == [0]
 
 
 def test_while_others_give_who_may_be_useful_yet_yields_one_at_a_time() -> None:
     slots = ConnectionSlots(CONFIG)
-    busy = [view(number, interesting=True) for number in range(5)]
+    busy = [view(number, interesting=True) for number in map(PeerKey, range(5))]
     views = [GIVER, *busy]
 
-    def yielding(now: float) -> list[tuple[Use, int]]:
-        giving = view(90, gave_at=now - 1)
+    def yielding(now: float) -> list[tuple[Use, PeerKey]]:
+        giving = view(PeerKey(90), gave_at=now - 1)
         return slots.yielding([giving, *busy], now, most=6, needy=True)
 
     assert slots.yielding(views, NOW, most=6, needy=True) == [(Use.WAITS, 4)]
@@ -87,25 +90,25 @@ def test_while_others_give_who_may_be_useful_yet_yields_one_at_a_time() -> None:
 
 def test_the_silent_need_no_pause_between_them() -> None:
     slots = ConnectionSlots(CONFIG)
-    views = [GIVER, *(view(number) for number in range(5))]
+    views = [GIVER, *(view(number) for number in map(PeerKey, range(5)))]
     slots.yielded(Use.SILENT, NOW)
     slots.yielded(Use.WAITS, NOW)
     assert len(slots.yielding(views, NOW, most=6, needy=True)) == 3
 
 
 def test_at_a_seed_only_who_wants_nothing_or_takes_nothing_yields() -> None:
-    lets_it_go_by = view(1, wants=True, served_since=NOW - 61)
-    served = view(2, wants=True, served_since=NOW - 59)
-    waiting = view(3, wants=True)
-    views = [waiting, served, lets_it_go_by, view(4), TAKER, view(5, wants=True)]
+    lets_it_go_by = view(P1, wants=True, served_since=NOW - 61)
+    served = view(P2, wants=True, served_since=NOW - 59)
+    waiting = view(P3, wants=True)
+    views = [waiting, served, lets_it_go_by, view(P4), TAKER, view(P5, wants=True)]
     assert keys(views, needy=False) == [1, 4]
     assert keys(views, needy=False, pressed=True) == [1, 4, 5]
 
 
 def test_places_for_those_we_dial_are_kept_until_they_are_taken() -> None:
     slots = ConnectionSlots(CONFIG)
-    incoming = [view(number) for number in range(30)]
-    dialled = [view(number, dialled=True) for number in range(7)]
+    incoming = [view(number) for number in map(PeerKey, range(30))]
+    dialled = [view(number, dialled=True) for number in map(PeerKey, range(7))]
     assert slots.kept(incoming, 50) == 10
     assert slots.kept(incoming + dialled, 50) == 3
     assert slots.kept(dialled * 2, 50) == 0
@@ -113,14 +116,14 @@ def test_places_for_those_we_dial_are_kept_until_they_are_taken() -> None:
 
 
 def test_a_crowded_place_yields_beyond_its_share_to_other_places_only() -> None:
-    here = [view(n, place="10.0.0.1", crowded=True, wants=True) for n in range(8)]
-    other = [view(8, place="10.0.0.2", crowded=True, wants=True), TAKER]
+    here = [view(n, place="10.0.0.1", crowded=True, wants=True) for n in map(PeerKey, range(8))]
+    other = [view(P8, place="10.0.0.2", crowded=True, wants=True), TAKER]
     how: dict[str, Any] = {"needy": False, "most": 10}
     assert keys([*here, *other], place="10.0.0.3", **how)[0] == 7
     assert keys([*here, *other], place="10.0.0.1", **how) == []
     assert keys([*here, *other], **how) == []
     assert keys([*here[:5], *other], place="10.0.0.3", **how) == []
-    trading = [view(n, place="10.0.0.1", crowded=True, took_at=NOW) for n in range(8)]
+    trading = [view(n, place="10.0.0.1", crowded=True, took_at=NOW) for n in map(PeerKey, range(8))]
     assert keys(trading, place="10.0.0.3", **how) == []
 
 
@@ -141,7 +144,7 @@ facts = st.fixed_dictionaries(
 def test_never_more_than_half_yield_nor_anybody_who_is_new_or_of_use(
     drawn: list[dict[str, Any]], needy: bool, pressed: bool
 ) -> None:
-    views = {number: view(number, **one) for number, one in enumerate(drawn)}
+    views = {number: view(PeerKey(number), **one) for number, one in enumerate(drawn)}
     found = ConnectionSlots(CONFIG).yielding(
         list(views.values()), NOW, most=50, needy=needy, pressed=pressed
     )
@@ -157,7 +160,7 @@ def test_never_more_than_half_yield_nor_anybody_who_is_new_or_of_use(
 
 def test_only_who_may_be_of_use_yet_paces_those_that_yield_after_it() -> None:
     slots = ConnectionSlots(CONFIG)
-    views = [GIVER, *(view(number, interesting=True) for number in range(5))]
+    views = [GIVER, *(view(number, interesting=True) for number in map(PeerKey, range(5)))]
     slots.yielded(Use.SILENT, NOW)
     assert slots.yielding(views, NOW, most=6, needy=True) == [(Use.WAITS, 4)]
     slots.yielded(Use.WANTS, NOW)
@@ -165,15 +168,17 @@ def test_only_who_may_be_of_use_yet_paces_those_that_yield_after_it() -> None:
 
 
 def test_who_gave_is_waited_for_longer_under_a_limit_on_rates() -> None:
-    gave = view(90, gave_at=NOW - CONFIG.newcomer_grace - 20)
-    views = [gave, *(view(number, interesting=True) for number in range(5))]
+    gave = view(PeerKey(90), gave_at=NOW - CONFIG.newcomer_grace - 20)
+    views = [gave, *(view(number, interesting=True) for number in map(PeerKey, range(5)))]
     assert len(keys(views)) == 3  # nobody gives any more: there is nothing to lose
     assert len(keys(views, patience=25)) == 1
 
 
 def test_every_crowded_place_may_have_one_connection() -> None:
-    one = [view(n, place=f"10.0.0.{n}", crowded=True, wants=True) for n in range(1, 3)]
-    two = [view(n, place="10.0.0.9", crowded=True, wants=True) for n in range(3, 5)]
+    one = [
+        view(n, place=f"10.0.0.{n}", crowded=True, wants=True) for n in map(PeerKey, range(1, 3))
+    ]
+    two = [view(n, place="10.0.0.9", crowded=True, wants=True) for n in map(PeerKey, range(3, 5))]
     how: dict[str, Any] = {"needy": False, "most": 1}
     assert keys(one, place="10.0.0.3", **how) == []
     assert keys([*one, *two], place="10.0.0.3", **how) == [4, 3]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dht_torrent.bounds import MAX_INFO
 from dht_torrent.config import PeerConfig
 from dht_torrent.geometry import BLOCK
-from dht_torrent.ids import parse_info_hash
+from dht_torrent.ids import PeerKey, parse_info_hash
 from dht_torrent.torrent.metadata import (
     ASK_AGAIN,
     PAUSE,
@@ -21,6 +21,8 @@ from dht_torrent.torrent.metadata import (
     MetadataMemory,
     metadata_block,
 )
+
+P1, P2, P3, P9 = map(PeerKey, (1, 2, 3, 9))
 
 INFO = random.Random(3).randbytes(4 * BLOCK + 100)
 NOWHERE = parse_info_hash(bytes(20))
@@ -31,7 +33,7 @@ def fetch(info: bytes = INFO) -> MetadataAssembly:
     return MetadataAssembly(parse_info_hash(hashlib.sha1(info).digest()), PeerConfig())
 
 
-def wants(subject: MetadataAssembly, peer: int, now: float = 0.0) -> list[int]:
+def wants(subject: MetadataAssembly, peer: PeerKey, now: float = 0.0) -> list[int]:
     found = []
     while (piece := subject.want(peer, now)) is not None:
         found.append(piece)
@@ -39,7 +41,7 @@ def wants(subject: MetadataAssembly, peer: int, now: float = 0.0) -> list[int]:
 
 
 def answer(
-    subject: MetadataAssembly, peer: int, piece: int, info: bytes = INFO, now: float = 0.0
+    subject: MetadataAssembly, peer: PeerKey, piece: int, info: bytes = INFO, now: float = 0.0
 ) -> bytes | None:
     data = metadata_block(info, piece)
     assert data is not None
@@ -57,95 +59,95 @@ def test_the_info_dict_is_served_in_blocks() -> None:
 def test_one_honest_peer_gives_all_of_it(size: int) -> None:
     info = bytes(size)
     subject = fetch(info)
-    subject.peer_joined(1, size, 0.0)
+    subject.peer_joined(P1, size, 0.0)
     got = None
     while got is None:
-        asked = wants(subject, 1)
+        asked = wants(subject, P1)
         assert 1 <= len(asked) <= 2
         for piece in asked:
-            got = answer(subject, 1, piece, info)
+            got = answer(subject, P1, piece, info)
     assert got == info == subject.info
-    assert wants(subject, 1) == []
+    assert wants(subject, P1) == []
 
 
 def test_several_peers_share_the_work() -> None:
     subject = fetch()
-    for peer in (1, 2, 3):
+    for peer in map(PeerKey, (1, 2, 3)):
         subject.peer_joined(peer, len(INFO), 0.0)
-    assert [wants(subject, peer) for peer in (1, 2, 3)] == [[0, 1], [2, 3], [4]]
+    assert [wants(subject, peer) for peer in map(PeerKey, (1, 2, 3))] == [[0, 1], [2, 3], [4]]
 
 
 def test_an_unanswered_piece_is_asked_of_another_after_three_seconds() -> None:
     subject = fetch(INFO[:BLOCK])
-    subject.peer_joined(1, BLOCK, 0.0)
-    subject.peer_joined(2, BLOCK, 0.0)
-    assert wants(subject, 1) == [0]
-    assert wants(subject, 2, ASK_AGAIN - 0.1) == []
-    assert wants(subject, 2, ASK_AGAIN) == [0]
-    assert answer(subject, 2, 0, INFO[:BLOCK], ASK_AGAIN) == INFO[:BLOCK]
+    subject.peer_joined(P1, BLOCK, 0.0)
+    subject.peer_joined(P2, BLOCK, 0.0)
+    assert wants(subject, P1) == [0]
+    assert wants(subject, P2, ASK_AGAIN - 0.1) == []
+    assert wants(subject, P2, ASK_AGAIN) == [0]
+    assert answer(subject, P2, 0, INFO[:BLOCK], ASK_AGAIN) == INFO[:BLOCK]
 
 
 def test_a_slow_peer_is_heard_after_its_time_too() -> None:
     subject = fetch(INFO[:BLOCK])
-    subject.peer_joined(1, BLOCK, 0.0)
-    assert wants(subject, 1) == [0]
-    assert wants(subject, 1, ASK_AGAIN) == []  # others would have their turn
-    assert answer(subject, 1, 0, INFO[:BLOCK], ASK_AGAIN + 1) == INFO[:BLOCK]
+    subject.peer_joined(P1, BLOCK, 0.0)
+    assert wants(subject, P1) == [0]
+    assert wants(subject, P1, ASK_AGAIN) == []  # others would have their turn
+    assert answer(subject, P1, 0, INFO[:BLOCK], ASK_AGAIN + 1) == INFO[:BLOCK]
 
 
 def test_what_a_leaving_peer_was_asked_for_is_free_at_once() -> None:
     subject = fetch()
-    for peer in (1, 2):
+    for peer in map(PeerKey, (1, 2)):
         subject.peer_joined(peer, len(INFO), 0.0)
-    wants(subject, 1)
-    subject.peer_left(1)
-    assert wants(subject, 2) == [0, 1]
-    subject.peer_left(1)
-    assert wants(subject, 1) == []
+    wants(subject, P1)
+    subject.peer_left(P1)
+    assert wants(subject, P2) == [0, 1]
+    subject.peer_left(P1)
+    assert wants(subject, P1) == []
 
 
 def test_what_a_leaving_peer_gave_is_kept_while_somebody_claims_the_same_size() -> None:
     memory = MetadataMemory(1 << 20)
     info_hash = parse_info_hash(hashlib.sha1(INFO).digest())
     subject = MetadataAssembly(info_hash, PeerConfig(), memory)
-    for peer in (1, 2):
+    for peer in map(PeerKey, (1, 2)):
         subject.peer_joined(peer, len(INFO), 0.0)
-    subject.peer_joined(3, len(INFO) + 1, 0.0)
-    assert wants(subject, 1) == [0, 1]
-    answer(subject, 1, 0)
-    subject.peer_left(1)
-    asked = wants(subject, 2)
+    subject.peer_joined(P3, len(INFO) + 1, 0.0)
+    assert wants(subject, P1) == [0, 1]
+    answer(subject, P1, 0)
+    subject.peer_left(P1)
+    asked = wants(subject, P2)
     assert 0 not in asked
     for piece in asked:
-        answer(subject, 2, piece)
+        answer(subject, P2, piece)
     assert memory.held > 0
-    subject.peer_left(2)
+    subject.peer_left(P2)
     assert memory.held == 0
 
 
 def test_a_peer_that_rejects_is_left_alone_for_a_while() -> None:
     subject = fetch()
-    for peer in (1, 2):
+    for peer in map(PeerKey, (1, 2)):
         subject.peer_joined(peer, len(INFO), 0.0)
-    wants(subject, 1)
+    wants(subject, P1)
     for piece in (0, 1, 77):
-        subject.rejected(1, piece, 0.0)
-    assert wants(subject, 1, PAUSE - 1) == []
-    assert wants(subject, 2) == [0, 1]
-    assert wants(subject, 1, PAUSE) != []
+        subject.rejected(P1, piece, 0.0)
+    assert wants(subject, P1, PAUSE - 1) == []
+    assert wants(subject, P2) == [0, 1]
+    assert wants(subject, P1, PAUSE) != []
 
 
 @pytest.mark.parametrize("size", [0, -1, MAX_INFO + 1, 2**40])
 def test_a_peer_with_an_impossible_size_is_not_asked(size: int) -> None:
     subject = fetch()
-    subject.peer_joined(1, size, 0.0)
-    assert wants(subject, 1) == []
+    subject.peer_joined(P1, size, 0.0)
+    assert wants(subject, P1) == []
 
 
 def test_a_claimed_size_alone_costs_no_memory() -> None:
     tracemalloc.start()
     subject = fetch()
-    for peer in range(50):
+    for peer in map(PeerKey, range(50)):
         subject.peer_joined(peer, 4 * 1024 * 1024 - peer, 0.0)
         wants(subject, peer)
     used, _ = tracemalloc.get_traced_memory()
@@ -170,36 +172,36 @@ def test_an_answer_that_is_not_exactly_what_was_asked_is_ignored(
     piece: int, total: int, length: int
 ) -> None:
     subject = fetch()
-    subject.peer_joined(1, len(INFO), 0.0)
-    assert subject.want(1, 0.0) == 0
-    assert subject.received(1, piece, total, bytes(length), 0.0) is None
+    subject.peer_joined(P1, len(INFO), 0.0)
+    assert subject.want(P1, 0.0) == 0
+    assert subject.received(P1, piece, total, bytes(length), 0.0) is None
     assert subject._assemblies[len(INFO), None].blocks == {}
 
 
 def test_a_stranger_is_ignored() -> None:
-    assert answer(fetch(), 1, 0) is None
+    assert answer(fetch(), P1, 0) is None
 
 
 def test_who_alone_sent_a_wrong_set_is_named_once() -> None:
     subject = fetch()
-    subject.peer_joined(1, len(JUNK), 0.0)
+    subject.peer_joined(P1, len(JUNK), 0.0)
     for _ in range(3):
-        for piece in wants(subject, 1):
-            answer(subject, 1, piece, JUNK)
+        for piece in wants(subject, P1):
+            answer(subject, P1, piece, JUNK)
     assert subject.liars() == [1]
     assert subject.liars() == []
-    assert wants(subject, 1) == []
+    assert wants(subject, P1) == []
 
 
 def test_liars_about_the_size_do_not_hold_up_the_honest() -> None:
     subject = fetch()
-    for peer in range(9):
+    for peer in map(PeerKey, range(9)):
         subject.peer_joined(peer, 1000 + peer * BLOCK, 0.0)
         wants(subject, peer)
-    subject.peer_joined(9, len(INFO), 0.0)
+    subject.peer_joined(P9, len(INFO), 0.0)
     for _ in range(3):
-        for piece in wants(subject, 9):
-            answer(subject, 9, piece)
+        for piece in wants(subject, P9):
+            answer(subject, P9, piece)
     assert subject.info == INFO
 
 
@@ -207,11 +209,12 @@ def swarm(answers: dict[int, bytes | None]) -> tuple[MetadataAssembly, int]:
     """Thirty seconds with peers that all claim the true size; None never answers. Returns how often
     an honest one was blamed as well."""
     subject, honest_blamed = fetch(), 0
-    for peer in answers:
+    for peer in map(PeerKey, answers):
         subject.peer_joined(peer, len(INFO), 0.0)
     for now in range(30):
         for _ in range(3):
-            for peer, info in answers.items():
+            for number, info in answers.items():
+                peer = PeerKey(number)
                 for piece in wants(subject, peer, float(now)):
                     if info is not None:
                         answer(subject, peer, piece, info, float(now))
@@ -232,7 +235,7 @@ def test_one_honest_peer_among_nine_is_enough(kinds: list[str]) -> None:
     assert honest_blamed == 0
 
 
-def feed(subject: MetadataAssembly, peer: int, size: int, blocks: int, now: float) -> None:
+def feed(subject: MetadataAssembly, peer: PeerKey, size: int, blocks: int, now: float) -> None:
     """`peer`, which claims `size` bytes, gives the next few blocks, if it is asked."""
     subject.peer_joined(peer, size, now)
     while blocks > 0 and (asked := wants(subject, peer, now)):
@@ -251,7 +254,9 @@ def test_what_is_held_unverified_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     memory = MetadataMemory(100 << 20)
     subject = MetadataAssembly(NOWHERE, PeerConfig(), memory)
     size = 2 << 20
-    for peer in range(12):  # each stalls after 60 blocks, and the next comes long after
+    for peer in map(
+        PeerKey, range(12)
+    ):  # each stalls after 60 blocks, and the next comes long after
         feed(subject, peer, size - peer, 60, 100.0 * peer)
         assert held(subject) == memory.held <= 8 << 20
     assert held(subject) > 4 << 20
@@ -265,11 +270,11 @@ def test_all_torrents_together_hold_no_more_than_the_node_allows() -> None:
     memory = MetadataMemory(1 << 20)
     many = [MetadataAssembly(NOWHERE, PeerConfig(), memory) for _ in range(20)]
     for number, subject in enumerate(many):
-        feed(subject, 1, 30 << 20, 10, float(number))
+        feed(subject, P1, 30 << 20, 10, float(number))
         assert memory.held <= 1 << 20
     assert sum(map(held, many)) == memory.held > 1 << 19
     for subject in many:
-        subject.peer_left(1)
+        subject.peer_left(P1)
     assert memory.held == 0
 
 
@@ -278,16 +283,16 @@ def test_when_memory_is_full_what_began_first_comes_to_its_end() -> None:
     memory = MetadataMemory(64 * BLOCK)
     first = MetadataAssembly(parse_info_hash(hashlib.sha1(info).digest()), PeerConfig(), memory)
     later = MetadataAssembly(NOWHERE, PeerConfig(), memory)
-    first.peer_joined(1, len(info), 0.0)
-    later.peer_joined(1, 30 << 20, 0.5)
+    first.peer_joined(P1, len(info), 0.0)
+    later.peer_joined(P1, 30 << 20, 0.5)
     now = 0.0
     while first.info is None:
         now += 0.1
         assert now < 60
-        for piece in wants(first, 1, now):
-            answer(first, 1, piece, info, now)
-        for piece in wants(later, 1, now):
-            later.received(1, piece, 30 << 20, bytes(BLOCK), now)
+        for piece in wants(first, P1, now):
+            answer(first, P1, piece, info, now)
+        for piece in wants(later, P1, now):
+            later.received(P1, piece, 30 << 20, bytes(BLOCK), now)
         assert memory.held <= 64 * BLOCK
 
 
@@ -295,41 +300,41 @@ def test_who_drip_feeds_when_memory_is_full_makes_room() -> None:
     info = random.Random(5).randbytes(60 * BLOCK)
     memory = MetadataMemory(64 * BLOCK)
     dripping = MetadataAssembly(NOWHERE, PeerConfig(), memory)
-    feed(dripping, 1, 30 << 20, 40, 0.0)
+    feed(dripping, P1, 30 << 20, 40, 0.0)
     for second in range(0, 120, 10):
-        feed(dripping, 1, 30 << 20, 1, float(second))
+        feed(dripping, P1, 30 << 20, 1, float(second))
     honest = MetadataAssembly(parse_info_hash(hashlib.sha1(info).digest()), PeerConfig(), memory)
-    honest.peer_joined(1, len(info), 110.0)
+    honest.peer_joined(P1, len(info), 110.0)
     while honest.info is None:
-        asked = wants(honest, 1, 110.0)
+        asked = wants(honest, P1, 110.0)
         assert asked
         for piece in asked:
-            answer(honest, 1, piece, info, 110.0)
+            answer(honest, P1, piece, info, 110.0)
     assert held(dripping) == memory.held == 0
 
 
 def test_metadata_that_is_too_large_is_told_of() -> None:
     subject = fetch()
     assert subject.trouble() is None
-    subject.peer_joined(1, PeerConfig().max_metadata + 1, 0.0)
-    assert wants(subject, 1) == []
+    subject.peer_joined(P1, PeerConfig().max_metadata + 1, 0.0)
+    assert wants(subject, P1) == []
     trouble = subject.trouble()
     assert trouble is not None
     assert "31457281 bytes" in trouble
     assert "31457280 (30 MiB)" in trouble
-    subject.peer_joined(2, len(INFO), 0.0)  # somebody says otherwise
+    subject.peer_joined(P2, len(INFO), 0.0)  # somebody says otherwise
     assert subject.trouble() is None
-    subject.peer_left(2)
+    subject.peer_left(P2)
     assert subject.trouble() is not None
-    subject.peer_left(1)
+    subject.peer_left(P1)
     assert subject.trouble() is None
 
 
 def test_a_repeated_handshake_may_correct_the_size() -> None:
     subject = fetch()
-    subject.peer_joined(1, 5, 0.0)
-    wants(subject, 1)
-    subject.peer_joined(1, len(INFO), 0.0)
-    assert wants(subject, 1) == [0, 1]
-    subject.peer_joined(1, len(INFO), 0.0)
-    assert wants(subject, 1) == []
+    subject.peer_joined(P1, 5, 0.0)
+    wants(subject, P1)
+    subject.peer_joined(P1, len(INFO), 0.0)
+    assert wants(subject, P1) == [0, 1]
+    subject.peer_joined(P1, len(INFO), 0.0)
+    assert wants(subject, P1) == []

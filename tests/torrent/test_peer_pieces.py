@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.peer_pieces import (
     FIRST_PAUSE,
     MAX_LATE,
@@ -11,9 +12,11 @@ from dht_torrent.torrent.peer_pieces import (
 )
 from dht_torrent.torrent.pieces import Bitfield
 
+P1 = PeerKey(1)
+
 
 def peer(*pieces: int) -> PeerPieces:
-    return PeerPieces(1, Bitfield(5000, pieces))
+    return PeerPieces(P1, Bitfield(5000, pieces))
 
 
 def test_a_peer_may_be_asked_for_what_it_has() -> None:

@@ -15,11 +15,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
+from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.availability import Rarity
 from dht_torrent.torrent.memory import PieceMemory
 from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE
 from dht_torrent.torrent.picker import ENDGAME_DEPTH, SOLO_PATIENCE, Picker, Received, State
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, Chunk, OpenPiece
+
+P1, P2, P3, P4 = map(PeerKey, (1, 2, 3, 4))
 
 ROOM = 10_000
 
@@ -46,12 +49,12 @@ def picker(
 
 
 def seeds(subject: Picker, *peers: int) -> None:
-    for peer in peers:
+    for peer in map(PeerKey, peers):
         subject.peer_joined(peer)
         subject.peer_has_all(peer)
 
 
-def partial(subject: Picker, peer: int, *pieces: int) -> None:
+def partial(subject: Picker, peer: PeerKey, *pieces: int) -> None:
     subject.peer_joined(peer)
     subject.peer_bitfield(peer, Bitfield(len(subject.have.flags), pieces))
 
@@ -60,16 +63,16 @@ def payload(block: Block) -> bytes:
     return bytes([block.index % 251, block.begin // BLOCK % 251]) + bytes(block.length - 2)
 
 
-def give(subject: Picker, peer: int, block: Block) -> Received | None:
+def give(subject: Picker, peer: PeerKey, block: Block) -> Received | None:
     return subject.received(peer, block.index, block.begin, memoryview(payload(block)))
 
 
-def deliver(subject: Picker, peer: int, blocks: list[Block]) -> list[OpenPiece]:
+def deliver(subject: Picker, peer: PeerKey, blocks: list[Block]) -> list[OpenPiece]:
     outcomes = [give(subject, peer, block) for block in blocks]
     return [outcome.piece for outcome in outcomes if outcome is not None and outcome.piece]
 
 
-def ask(subject: Picker, peer: int, room: int = ROOM, now: float = 0.0) -> list[Block]:
+def ask(subject: Picker, peer: PeerKey, room: int = ROOM, now: float = 0.0) -> list[Block]:
     return subject.next_requests(peer, room, now)
 
 
@@ -83,7 +86,7 @@ def pieces_of(blocks: list[Block]) -> list[int]:
 def test_every_block_is_asked_once_and_has_the_right_length() -> None:
     subject = picker(3, 2, short=BLOCK + 5)
     seeds(subject, 1)
-    blocks = ask(subject, 1)
+    blocks = ask(subject, P1)
     assert sorted(blocks) == [
         (0, 0, BLOCK),
         (0, BLOCK, BLOCK),
@@ -91,18 +94,18 @@ def test_every_block_is_asked_once_and_has_the_right_length() -> None:
         (1, BLOCK, BLOCK),
         (2, 0, BLOCK - 5),
     ]
-    assert subject.outstanding(1) == 5
-    assert ask(subject, 1) == []
+    assert subject.outstanding(P1) == 5
+    assert ask(subject, P1) == []
 
 
 def test_a_piece_goes_from_missing_to_open_to_pending_to_have() -> None:
     subject = picker(1, 2)
     seeds(subject, 1)
     assert subject.state(0) is State.MISSING
-    first, second = ask(subject, 1)
+    first, second = ask(subject, P1)
     assert subject.state(0) is State.OPEN
-    assert give(subject, 1, first) is None
-    outcome = give(subject, 1, second)
+    assert give(subject, P1, first) is None
+    outcome = give(subject, P1, second)
     assert outcome is not None
     assert outcome.piece is not None
     assert bytes(outcome.piece.buffer) == payload(first) + payload(second)
@@ -126,8 +129,8 @@ def test_a_released_picker_has_given_back_every_buffer() -> None:
         memory=memory,
     )
     seeds(subject, 1)
-    blocks = ask(subject, 1)
-    assert deliver(subject, 1, blocks[:3])  # one piece is at the disk, the others are open
+    blocks = ask(subject, P1)
+    assert deliver(subject, P1, blocks[:3])  # one piece is at the disk, the others are open
     assert memory.spare.held == 0
     subject.release()
     assert memory.spare.held == 8 * BLOCK
@@ -137,11 +140,11 @@ def test_a_released_picker_has_given_back_every_buffer() -> None:
 def test_a_failed_piece_is_asked_for_again() -> None:
     subject = picker(1, 2)
     seeds(subject, 1)
-    (piece,) = deliver(subject, 1, ask(subject, 1))
+    (piece,) = deliver(subject, P1, ask(subject, P1))
     subject.failed(piece.index)
     assert subject.state(0) is State.MISSING
     assert subject.open_bytes == 0
-    assert len(ask(subject, 1)) == 2
+    assert len(ask(subject, P1)) == 2
 
 
 def test_the_buffer_of_a_piece_is_used_again_when_the_piece_is_done_with() -> None:
@@ -150,16 +153,16 @@ def test_the_buffer_of_a_piece_is_used_again_when_the_piece_is_done_with() -> No
     seeds(subject, 1)
     buffers: list[bytearray] = []
     for settle in (subject.verified, subject.failed, subject.verified):
-        (piece,) = deliver(subject, 1, ask(subject, 1, 2))
+        (piece,) = deliver(subject, P1, ask(subject, P1, 2))
         buffers.append(piece.storage)
         settle(piece.index)
         assert not piece.buffer
         assert piece.storage is not buffers[-1]
         assert subject._memory._node.spare.held == 2 * BLOCK
     assert buffers[0] is buffers[1] is buffers[2]
-    first, _ = ask(subject, 1, 2)
+    first, _ = ask(subject, P1, 2)
     open_piece = subject._open[first.index]
-    subject.choked(1)  # given up with nothing in it
+    subject.choked(P1)  # given up with nothing in it
     assert not open_piece.buffer
     assert subject._memory._node.spare.held == 2 * BLOCK
 
@@ -167,10 +170,10 @@ def test_the_buffer_of_a_piece_is_used_again_when_the_piece_is_done_with() -> No
 def test_who_rejects_a_block_is_not_asked_for_that_piece_and_others_are_first() -> None:
     subject = picker(4, 4)
     seeds(subject, 1, 2)
-    first = ask(subject, 1, 2)
-    subject.rejected(1, first[0])
-    assert pieces_of(ask(subject, 1, 2)) != pieces_of(first)
-    rest = ask(subject, 2, 3)
+    first = ask(subject, P1, 2)
+    subject.rejected(P1, first[0])
+    assert pieces_of(ask(subject, P1, 2)) != pieces_of(first)
+    rest = ask(subject, P2, 3)
     assert pieces_of(rest) == pieces_of(first)
     assert first[0] in rest
 
@@ -178,31 +181,31 @@ def test_who_rejects_a_block_is_not_asked_for_that_piece_and_others_are_first() 
 def test_a_lost_piece_is_asked_for_again() -> None:
     subject = picker(2, 1)
     seeds(subject, 1)
-    partial(subject, 2, 0)
-    for piece in deliver(subject, 1, ask(subject, 1)):
+    partial(subject, P2, 0)
+    for piece in deliver(subject, P1, ask(subject, P1)):
         subject.verified(piece.index)
-    assert not subject.interesting(2)
+    assert not subject.interesting(P2)
     subject.lost(0)
     assert subject.bytes_left == BLOCK
-    assert subject.interesting(1)
-    assert subject.interesting(2)
-    assert pieces_of(ask(subject, 1)) == [0]
+    assert subject.interesting(P1)
+    assert subject.interesting(P2)
+    assert pieces_of(ask(subject, P1)) == [0]
 
 
 def test_nothing_is_asked_of_a_peer_for_a_piece_it_lacks() -> None:
     subject = picker(4, 1)
-    partial(subject, 1, 2)
-    assert pieces_of(ask(subject, 1)) == [2]
-    subject.peer_has(1, 3)
-    assert pieces_of(ask(subject, 1)) == [3]
+    partial(subject, P1, 2)
+    assert pieces_of(ask(subject, P1)) == [2]
+    subject.peer_has(P1, 3)
+    assert pieces_of(ask(subject, P1)) == [3]
 
 
 def test_the_room_given_is_never_exceeded() -> None:
     subject = picker(4, 4)
     seeds(subject, 1, 2)
-    assert len(ask(subject, 1, 3)) == 3
-    assert ask(subject, 1, 0) == []
-    assert len(ask(subject, 2, 6)) == 6
+    assert len(ask(subject, P1, 3)) == 3
+    assert ask(subject, P1, 0) == []
+    assert len(ask(subject, P2, 6)) == 6
 
 
 # -- which piece --------------------------------------------------------------------------------
@@ -211,44 +214,44 @@ def test_the_room_given_is_never_exceeded() -> None:
 def test_the_rarest_piece_comes_first_once_a_few_are_here() -> None:
     subject = picker(6, 1, random_first_pieces=0)
     seeds(subject, 1)
-    partial(subject, 2, 0, 1, 2, 4, 5)
-    partial(subject, 3, 0, 2, 4, 5)
-    partial(subject, 4, 0, 2, 5)
-    assert pieces_of(ask(subject, 1, 3)) == [3, 1, 4]
+    partial(subject, P2, 0, 1, 2, 4, 5)
+    partial(subject, P3, 0, 2, 4, 5)
+    partial(subject, P4, 0, 2, 5)
+    assert pieces_of(ask(subject, P1, 3)) == [3, 1, 4]
 
 
 def test_a_have_moves_a_piece_in_the_order_of_rarity() -> None:
     subject = picker(3, 1, random_first_pieces=0)
     seeds(subject, 1)
-    subject.peer_joined(2)
-    ask(subject, 2)  # sorts the order, so that what follows changes it in place
+    subject.peer_joined(P2)
+    ask(subject, P2)  # sorts the order, so that what follows changes it in place
     for index in (0, 2):
-        subject.peer_has(2, index)
-    assert pieces_of(ask(subject, 1, 1)) == [1]
+        subject.peer_has(P2, index)
+    assert pieces_of(ask(subject, P1, 1)) == [1]
 
 
 def test_a_sequential_torrent_opens_the_first_piece_missing() -> None:
     subject = picker(8, 2)
     subject.sequential = True
     seeds(subject, 1)
-    partial(subject, 2, 5, 1)
-    assert pieces_of(ask(subject, 1, 2)) == [0]
-    assert pieces_of(ask(subject, 2, 2)) == [1]
-    assert pieces_of(ask(subject, 1, 4)) == [2, 3]
+    partial(subject, P2, 5, 1)
+    assert pieces_of(ask(subject, P1, 2)) == [0]
+    assert pieces_of(ask(subject, P2, 2)) == [1]
+    assert pieces_of(ask(subject, P1, 4)) == [2, 3]
 
 
 def test_two_peers_work_on_a_piece_each() -> None:
     subject = picker(4, 4)
     seeds(subject, 1, 2)
-    one, two = ask(subject, 1, 2), ask(subject, 2, 2)
+    one, two = ask(subject, P1, 2), ask(subject, P2, 2)
     assert pieces_of(one) != pieces_of(two)
-    assert pieces_of(one + ask(subject, 1, 2)) == pieces_of(one)
+    assert pieces_of(one + ask(subject, P1, 2)) == pieces_of(one)
 
 
 def test_a_piece_is_shared_when_no_other_may_be_opened() -> None:
     subject = picker(4, 4, max_open_bytes=8 * BLOCK)
     seeds(subject, 1, 2, 3)
-    one, two, three = ask(subject, 1, 2), ask(subject, 2, 3), ask(subject, 3)
+    one, two, three = ask(subject, P1, 2), ask(subject, P2, 3), ask(subject, P3)
     assert set(pieces_of(three)) == {one[0].index, two[0].index}
     assert len(set(one + two + three)) == 8
 
@@ -256,10 +259,10 @@ def test_a_piece_is_shared_when_no_other_may_be_opened() -> None:
 def test_a_released_piece_is_finished_before_a_new_piece_is_opened() -> None:
     subject = picker(4, 4)
     seeds(subject, 1, 2)
-    first = ask(subject, 1, 2)
-    give(subject, 1, first[0])
-    subject.peer_left(1)
-    rest = ask(subject, 2, 3)
+    first = ask(subject, P1, 2)
+    give(subject, P1, first[0])
+    subject.peer_left(P1)
+    rest = ask(subject, P2, 3)
     assert pieces_of(rest) == pieces_of(first)
     assert first[0] not in rest
 
@@ -267,8 +270,8 @@ def test_a_released_piece_is_finished_before_a_new_piece_is_opened() -> None:
 def test_a_piece_nothing_came_of_is_closed_when_its_peer_leaves() -> None:
     subject = picker(4, 4)
     seeds(subject, 1)
-    (index,) = pieces_of(ask(subject, 1, 3))
-    subject.peer_left(1)
+    (index,) = pieces_of(ask(subject, P1, 3))
+    subject.peer_left(P1)
     assert subject.state(index) is State.MISSING
     assert subject.open_bytes == 0
 
@@ -276,30 +279,30 @@ def test_a_piece_nothing_came_of_is_closed_when_its_peer_leaves() -> None:
 def test_open_and_pending_pieces_stay_below_the_memory_bound() -> None:
     subject = picker(10, 2, max_open_bytes=7 * BLOCK)
     seeds(subject, 1)
-    blocks = ask(subject, 1)
+    blocks = ask(subject, P1)
     assert len(pieces_of(blocks)) == 3
-    done = deliver(subject, 1, blocks)
-    assert ask(subject, 1) == []  # a slow disk slows the asking
+    done = deliver(subject, P1, blocks)
+    assert ask(subject, P1) == []  # a slow disk slows the asking
     subject.verified(done[0].index)
-    assert len(pieces_of(ask(subject, 1))) == 1
+    assert len(pieces_of(ask(subject, P1))) == 1
 
 
 def test_two_pieces_may_be_open_however_large_they_are() -> None:
     subject = picker(3, 4, max_open_bytes=1)
     seeds(subject, 1)
-    assert len(pieces_of(ask(subject, 1))) == 2
+    assert len(pieces_of(ask(subject, P1))) == 2
 
 
 def test_released_pieces_that_no_peer_can_finish_make_way() -> None:
     subject = picker(4, 4, max_open_bytes=1)
-    partial(subject, 1, 0, 1)
+    partial(subject, P1, 0, 1)
     for piece in (0, 1):
-        block = ask(subject, 1, 4)[0]
-        give(subject, 1, block)
+        block = ask(subject, P1, 4)[0]
+        give(subject, P1, block)
         assert subject.open_bytes == (piece + 1) * 4 * BLOCK
-    subject.peer_left(1)
-    partial(subject, 2, 2, 3)
-    assert len(pieces_of(ask(subject, 2))) == 1
+    subject.peer_left(P1)
+    partial(subject, P2, 2, 3)
+    assert len(pieces_of(ask(subject, P2))) == 1
     assert subject.open_bytes == 8 * BLOCK
 
 
@@ -309,139 +312,139 @@ def test_released_pieces_that_no_peer_can_finish_make_way() -> None:
 def test_a_block_nobody_asked_for_is_not_taken() -> None:
     subject = picker(2, 2)
     seeds(subject, 1, 2)
-    (asked,) = ask(subject, 1, 1)
+    (asked,) = ask(subject, P1, 1)
     lies = [
-        (2, asked),  # asked of another peer
-        (1, Block(1 - asked.index, 0, BLOCK)),
-        (1, Block(99, 0, BLOCK)),
-        (1, Block(-1, 0, BLOCK)),
-        (1, Block(asked.index, 2 * BLOCK, BLOCK)),  # would be the next piece's first
-        (1, Block(asked.index, -BLOCK, BLOCK)),
-        (1, Block(asked.index, 1, BLOCK)),
+        (P2, asked),  # asked of another peer
+        (P1, Block(1 - asked.index, 0, BLOCK)),
+        (P1, Block(99, 0, BLOCK)),
+        (P1, Block(-1, 0, BLOCK)),
+        (P1, Block(asked.index, 2 * BLOCK, BLOCK)),  # would be the next piece's first
+        (P1, Block(asked.index, -BLOCK, BLOCK)),
+        (P1, Block(asked.index, 1, BLOCK)),
     ]
     for peer, block in lies:
         assert give(subject, peer, block) == Received("unwanted")
-    assert give(subject, 1, asked) is None
+    assert give(subject, P1, asked) is None
 
 
 @pytest.mark.parametrize("wrong", [-1, 1, -BLOCK + 2])
 def test_a_block_of_a_wrong_length_is_not_taken_and_is_asked_for_again(wrong: int) -> None:
     subject = picker(1, 2)
     seeds(subject, 1, 2)
-    (asked,) = ask(subject, 1, 1)
-    assert give(subject, 1, asked._replace(length=BLOCK + wrong)) == Received("unwanted")
-    assert subject.outstanding(1) == 0
-    assert asked in ask(subject, 2)
+    (asked,) = ask(subject, P1, 1)
+    assert give(subject, P1, asked._replace(length=BLOCK + wrong)) == Received("unwanted")
+    assert subject.outstanding(P1) == 0
+    assert asked in ask(subject, P2)
 
 
 def test_a_block_that_came_already_is_a_duplicate_only_if_it_was_asked_for() -> None:
     subject = picker(1, 2)
     seeds(subject, 1)
-    first, _ = ask(subject, 1)
-    give(subject, 1, first)
-    assert give(subject, 1, first) == Received("unwanted")
+    first, _ = ask(subject, P1)
+    give(subject, P1, first)
+    assert give(subject, P1, first) == Received("unwanted")
 
 
 def test_a_late_block_is_welcome_while_it_is_missing_and_cancels_the_other_request() -> None:
     subject = picker(1, 4)
     seeds(subject, 1, 2)
-    late, kept = ask(subject, 1, 2)
-    give(subject, 1, kept)
+    late, kept = ask(subject, P1, 2)
+    give(subject, P1, kept)
     assert subject.expire(before=1.0) == [(1, late)]
-    other = ask(subject, 2, 1)
+    other = ask(subject, P2, 1)
     assert other == [late]
-    assert give(subject, 1, late) == Received("accepted", None, ((2, late),))
-    assert subject.outstanding(2) == 0
-    assert give(subject, 2, late) == Received("duplicate")  # it was under way already
-    assert give(subject, 2, late) == Received("unwanted")  # and only once
-    assert len(ask(subject, 2)) == 2  # what nobody was asked for is still free
+    assert give(subject, P1, late) == Received("accepted", None, ((P2, late),))
+    assert subject.outstanding(P2) == 0
+    assert give(subject, P2, late) == Received("duplicate")  # it was under way already
+    assert give(subject, P2, late) == Received("unwanted")  # and only once
+    assert len(ask(subject, P2)) == 2  # what nobody was asked for is still free
 
 
 def test_a_late_block_that_nobody_else_was_asked_for_counts_as_taken() -> None:
     subject = picker(1, 3)
     seeds(subject, 1, 2, 3)
-    late, kept = ask(subject, 1, 2)
-    give(subject, 1, kept)
+    late, kept = ask(subject, P1, 2)
+    give(subject, P1, kept)
     subject.expire(before=1.0)
-    assert give(subject, 1, late) is None  # nothing to do about it
-    last = ask(subject, 2)
+    assert give(subject, P1, late) is None  # nothing to do about it
+    last = ask(subject, P2)
     assert len(last) == 1
     assert last[0] not in (late, kept)
-    assert ask(subject, 3) == last  # all is requested, so the endgame has begun
+    assert ask(subject, P3) == last  # all is requested, so the endgame has begun
 
 
 def test_only_requests_made_before_expire() -> None:
     subject = picker(4, 1)
     seeds(subject, 1)
-    old, new = ask(subject, 1, 1, now=1.0), ask(subject, 1, 1, now=2.0)
-    assert subject.oldest_request(1) == 1.0
+    old, new = ask(subject, P1, 1, now=1.0), ask(subject, P1, 1, now=2.0)
+    assert subject.oldest_request(P1) == 1.0
     assert subject.expire(before=2.0) == [(1, old[0])]
-    assert subject.oldest_request(1) == 2.0
-    assert subject.outstanding(1) == len(new) == 1
+    assert subject.oldest_request(P1) == 2.0
+    assert subject.outstanding(P1) == len(new) == 1
 
 
 def test_a_peer_that_let_a_block_expire_is_not_asked_for_that_piece_for_a_while() -> None:
     subject = picker(1, 2)
     seeds(subject, 1)
-    ask(subject, 1)
+    ask(subject, P1)
     subject.expire(before=60.0)
-    assert ask(subject, 1, now=60.0) == []
-    assert len(ask(subject, 1, now=60.0 + REFUSAL_PAUSE)) == 2
+    assert ask(subject, P1, now=60.0) == []
+    assert len(ask(subject, P1, now=60.0 + REFUSAL_PAUSE)) == 2
 
 
 def test_a_peer_that_rejects_all_it_is_asked_for_costs_one_round_each_pause() -> None:
     subject = picker(4, 4)
     seeds(subject, 1)
     for _ in range(10):
-        for block in ask(subject, 1):
-            subject.rejected(1, block)
-    assert ask(subject, 1) == []
+        for block in ask(subject, P1):
+            subject.rejected(P1, block)
+    assert ask(subject, P1) == []
     assert subject.open_bytes == 0
-    assert len(ask(subject, 1, now=REFUSAL_PAUSE)) == 16
+    assert len(ask(subject, P1, now=REFUSAL_PAUSE)) == 16
 
 
 def test_a_reject_of_what_was_never_asked_changes_nothing() -> None:
     subject = picker(2, 2)
     seeds(subject, 1)
-    subject.rejected(1, Block(0, 0, BLOCK))
-    subject.rejected(1, Block(99, -5, 7))
-    assert len(ask(subject, 1)) == 4
+    subject.rejected(P1, Block(0, 0, BLOCK))
+    subject.rejected(P1, Block(99, -5, 7))
+    assert len(ask(subject, P1)) == 4
 
 
 def test_a_choke_gives_everything_back_at_once_and_later_rejects_change_nothing() -> None:
     subject = picker(2, 2)
     seeds(subject, 1, 2)
-    blocks = ask(subject, 1)
-    give(subject, 1, blocks[0])
-    assert subject.choked(1) == 3
+    blocks = ask(subject, P1)
+    give(subject, P1, blocks[0])
+    assert subject.choked(P1) == 3
     for block in blocks[1:]:
-        subject.rejected(1, block)
-    assert subject.outstanding(1) == 0
-    assert sorted([*ask(subject, 2), blocks[0]]) == sorted(blocks)
+        subject.rejected(P1, block)
+    assert subject.outstanding(P1) == 0
+    assert sorted([*ask(subject, P2), blocks[0]]) == sorted(blocks)
 
 
 def test_a_choke_keeps_requests_for_allowed_fast_pieces() -> None:
     subject = picker(2, 2)
     seeds(subject, 1)
-    ask(subject, 1)
-    assert subject.choked(1, keep={1}) == 2
-    assert subject.outstanding(1) == 2
+    ask(subject, P1)
+    assert subject.choked(P1, keep={1}) == 2
+    assert subject.outstanding(P1) == 2
 
 
 def test_a_snubbing_peer_keeps_only_its_oldest_request() -> None:
     subject = picker(2, 4)
     seeds(subject, 1, 2)
-    blocks = ask(subject, 1, 6)
-    assert subject.give_back(1, keep=1) == 5
-    assert subject.outstanding(1) == 1
-    assert set(blocks[1:]) <= set(ask(subject, 2))
-    assert give(subject, 1, blocks[3]) == Received("accepted", None, ((2, blocks[3]),))
+    blocks = ask(subject, P1, 6)
+    assert subject.give_back(P1, keep=1) == 5
+    assert subject.outstanding(P1) == 1
+    assert set(blocks[1:]) <= set(ask(subject, P2))
+    assert give(subject, P1, blocks[3]) == Received("accepted", None, ((P2, blocks[3]),))
 
 
 def test_a_choked_peer_is_asked_only_for_allowed_pieces() -> None:
     subject = picker(6, 2)
-    partial(subject, 1, 0, 1, 2)
-    allowed = subject.next_requests(1, ROOM, 0.0, allowed=(1, 5, 99, -1))
+    partial(subject, P1, 0, 1, 2)
+    allowed = subject.next_requests(P1, ROOM, 0.0, allowed=(1, 5, 99, -1))
     assert pieces_of(allowed) == [1]
     assert len(allowed) == 2
 
@@ -452,46 +455,48 @@ def test_a_choked_peer_is_asked_only_for_allowed_pieces() -> None:
 def test_the_endgame_begins_only_when_every_block_is_requested() -> None:
     subject = picker(2, 2)
     seeds(subject, 1, 2)
-    one = ask(subject, 1, 2)
-    two = ask(subject, 2, 1)
+    one = ask(subject, P1, 2)
+    two = ask(subject, P2, 1)
     assert pieces_of(one) != pieces_of(two)
-    assert len(ask(subject, 2)) == 1 + 2  # the rest of its own, then the other's
+    assert len(ask(subject, P2)) == 1 + 2  # the rest of its own, then the other's
 
 
 def test_the_endgame_too_asks_for_no_more_than_there_is_room_for() -> None:
     subject = picker(2, 2)
     seeds(subject, 1, 2)
-    ask(subject, 1, 3)
-    assert len(ask(subject, 2, 2)) == 2  # what nobody was asked for yet, and one copy
+    ask(subject, P1, 3)
+    assert len(ask(subject, P2, 2)) == 2  # what nobody was asked for yet, and one copy
 
 
 def test_the_endgame_asks_for_what_was_requested_longest_ago() -> None:
     subject = picker(3, 1)
     seeds(subject, 1, 2)
-    blocks = [ask(subject, 1, 1, now)[0] for now in (1.0, 2.0, 3.0)]
-    assert ask(subject, 2, 2, now=4.0) == blocks[:2]
+    blocks = [ask(subject, P1, 1, now)[0] for now in (1.0, 2.0, 3.0)]
+    assert ask(subject, P2, 2, now=4.0) == blocks[:2]
 
 
 def test_a_block_is_asked_in_few_places_and_never_twice_of_one_peer() -> None:
     subject = picker(1, 1, endgame_copies=3)
     seeds(subject, *range(6))
-    asked = [ask(subject, peer) for peer in range(6)] + [ask(subject, peer) for peer in range(6)]
+    asked = [ask(subject, peer) for peer in map(PeerKey, range(6))] + [
+        ask(subject, peer) for peer in map(PeerKey, range(6))
+    ]
     assert [len(blocks) for blocks in asked] == [1, 1, 1, 0, 0, 0] + [0] * 6
 
 
 def test_a_peer_takes_part_in_the_endgame_with_few_requests() -> None:
     subject = picker(4, 100)
     seeds(subject, 1, 2)
-    assert len(ask(subject, 1)) == 400
-    assert len(ask(subject, 2)) == ENDGAME_DEPTH
-    assert ask(subject, 2) == []
+    assert len(ask(subject, P1)) == 400
+    assert len(ask(subject, P2)) == ENDGAME_DEPTH
+    assert ask(subject, P2) == []
 
 
 def test_what_is_left_of_the_room_goes_to_the_endgame() -> None:
     subject = picker(1, 4)
     seeds(subject, 1, 2)
-    asked = ask(subject, 1, 3)
-    blocks = ask(subject, 2, 2)
+    asked = ask(subject, P1, 3)
+    blocks = ask(subject, P2, 2)
     assert len(blocks) == 2
     assert len(set(blocks) - set(asked)) == 1
 
@@ -499,37 +504,37 @@ def test_what_is_left_of_the_room_goes_to_the_endgame() -> None:
 def test_the_first_copy_that_comes_cancels_the_others() -> None:
     subject = picker(1, 1)
     seeds(subject, 1, 2, 3)
-    ((block,), _, _) = (ask(subject, peer) for peer in (1, 2, 3))
-    outcome = give(subject, 2, block)
+    ((block,), _, _) = (ask(subject, peer) for peer in map(PeerKey, (1, 2, 3)))
+    outcome = give(subject, P2, block)
     assert outcome is not None
     assert outcome.cancels == ((1, block), (3, block))
     assert outcome.piece is not None
     assert outcome.piece.senders == [2]
-    assert give(subject, 1, block) == Received("duplicate")
+    assert give(subject, P1, block) == Received("duplicate")
 
 
 def test_pieces_nobody_has_do_not_hold_up_the_endgame() -> None:
     subject = picker(3, 1)
-    partial(subject, 1, 0)
-    partial(subject, 2, 0)
-    assert ask(subject, 1) == ask(subject, 2) != []
+    partial(subject, P1, 0)
+    partial(subject, P2, 0)
+    assert ask(subject, P1) == ask(subject, P2) != []
 
 
 def test_a_staller_with_the_last_block_does_not_stop_the_download() -> None:
     subject = picker(2, 8)
     seeds(subject, 1, 2)
-    ask(subject, 1, 3)  # and never answers
+    ask(subject, P1, 3)  # and never answers
     for _ in range(20):
-        for piece in deliver(subject, 2, ask(subject, 2)):
+        for piece in deliver(subject, P2, ask(subject, P2)):
             subject.verified(piece.index)
     assert subject.done
-    assert subject.outstanding(1) == 0
+    assert subject.outstanding(P1) == 0
 
 
 # -- suspects, selection, availability ------------------------------------------------------------
 
 
-def broken(subject: Picker, *suspects: int) -> int:
+def broken(subject: Picker, *suspects: PeerKey) -> int:
     """A piece of which two suspects sent a part each, and that failed."""
     one, two = suspects
     (index,) = pieces_of(first := ask(subject, one, 1))
@@ -546,92 +551,92 @@ def broken(subject: Picker, *suspects: int) -> int:
 def test_a_broken_piece_goes_first_to_whoever_has_proved_itself() -> None:
     subject = picker(4, 2)
     seeds(subject, 1, 2, 3)
-    index = broken(subject, 1, 2)
-    assert index not in pieces_of(ask(subject, 3, 2))
-    subject.proved(1)  # though it was suspected before that
-    assert pieces_of(ask(subject, 1, 1)) == [index]
+    index = broken(subject, P1, P2)
+    assert index not in pieces_of(ask(subject, P3, 2))
+    subject.proved(P1)  # though it was suspected before that
+    assert pieces_of(ask(subject, P1, 1)) == [index]
 
 
 def test_without_proof_a_broken_piece_goes_to_a_peer_that_is_not_suspected() -> None:
     subject = picker(2, 2)
     seeds(subject, 1, 2, 3)
-    index = broken(subject, 1, 2)
-    assert index not in pieces_of(ask(subject, 1, 2))
-    assert pieces_of(ask(subject, 3, 2)) == [index]
+    index = broken(subject, P1, P2)
+    assert index not in pieces_of(ask(subject, P1, 2))
+    assert pieces_of(ask(subject, P3, 2)) == [index]
 
 
 def test_a_suspect_gets_the_broken_piece_when_nobody_else_takes_it() -> None:
     subject = picker(1, 2)
     seeds(subject, 1)
-    deliver(subject, 1, ask(subject, 1))
-    subject.failed(0, suspects={1})
-    assert pieces_of(ask(subject, 1)) == [0]
+    deliver(subject, P1, ask(subject, P1))
+    subject.failed(0, suspects={P1})
+    assert pieces_of(ask(subject, P1)) == [0]
 
 
 def test_only_selected_pieces_are_asked_for() -> None:
     subject = picker(6, 1)
     seeds(subject, 1)
-    partial(subject, 2, 0, 1)
+    partial(subject, P2, 0, 1)
     subject.select({2, 4})
     assert (subject.wanted_left, subject.bytes_left) == (2, 2 * BLOCK)
-    assert not subject.interesting(2)
-    for piece in deliver(subject, 1, ask(subject, 1)):
+    assert not subject.interesting(P2)
+    for piece in deliver(subject, P1, ask(subject, P1)):
         subject.verified(piece.index)
     assert list(subject.have) == [2, 4]
     assert subject.done
     subject.select(range(6))
     assert not subject.done
-    assert len(ask(subject, 1)) == 4
+    assert len(ask(subject, P1)) == 4
 
 
 def test_what_is_deselected_is_cancelled_and_its_memory_free() -> None:
     subject = picker(4, 2)
     seeds(subject, 1)
     subject.select({0})
-    blocks = ask(subject, 1)
-    give(subject, 1, blocks[0])
+    blocks = ask(subject, P1)
+    give(subject, P1, blocks[0])
     assert subject.select({1}) == [(1, blocks[1])]
     assert subject.open_bytes == 0
-    assert give(subject, 1, blocks[1]) == Received("duplicate")
-    assert pieces_of(ask(subject, 1)) == [1]
+    assert give(subject, P1, blocks[1]) == Received("duplicate")
+    assert pieces_of(ask(subject, P1)) == [1]
 
 
 def test_availability_returns_to_its_start_when_a_peer_leaves() -> None:
     subject = picker(9, 1)
     seeds(subject, 1)
-    partial(subject, 2, 1, 2)
-    assert subject.peer_bitfield(2, Bitfield(9, [2, 3])) == 1  # said again: adds
+    partial(subject, P2, 1, 2)
+    assert subject.peer_bitfield(P2, Bitfield(9, [2, 3])) == 1  # said again: adds
     assert [subject.availability(i) for i in range(5)] == [1, 2, 2, 2, 1]
     assert subject.distributed_copies() == pytest.approx(1 + 3 / 9)
-    subject.peer_left(2)
+    subject.peer_left(P2)
     assert [subject.availability(i) for i in range(9)] == [1] * 9
-    subject.peer_left(1)
+    subject.peer_left(P1)
     assert subject.distributed_copies() == 0
 
 
 def test_a_flood_of_haves_counts_once() -> None:
     subject = picker(2, 1)
-    subject.peer_joined(1)
-    answers = [subject.peer_has(1, 1) for _ in range(1000)]
+    subject.peer_joined(P1)
+    answers = [subject.peer_has(P1, 1) for _ in range(1000)]
     assert answers == [True] + [False] * 999
     assert subject.availability(1) == 1
-    assert subject.peer_count(1) == 1
-    assert subject.peer_has_piece(1, 1)
+    assert subject.peer_count(P1) == 1
+    assert subject.peer_has_piece(P1, 1)
 
 
 @pytest.mark.parametrize("index", [-1, 2, 2**31 - 1])
 def test_a_have_for_no_piece_is_a_protocol_error(index: int) -> None:
     subject = picker(2, 1)
-    subject.peer_joined(1)
+    subject.peer_joined(P1)
     with pytest.raises(PeerProtocolError):
-        subject.peer_has(1, index)
+        subject.peer_has(P1, index)
 
 
 def test_a_bitfield_of_another_size_is_a_protocol_error() -> None:
     subject = picker(2, 1)
-    subject.peer_joined(1)
+    subject.peer_joined(P1)
     with pytest.raises(PeerProtocolError):
-        subject.peer_bitfield(1, Bitfield(3))
+        subject.peer_bitfield(P1, Bitfield(3))
 
 
 def test_bitfields_with_little_news_sort_nothing_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -644,13 +649,13 @@ def test_bitfields_with_little_news_sort_nothing_afresh(monkeypatch: pytest.Monk
         whole(rarity, listed)
 
     monkeypatch.setattr(Rarity, "sort", counted)
-    partial(subject, 1, *range(500))
-    partial(subject, 2, 999)
-    subject.next_requests(1, 1, 0.0)
+    partial(subject, P1, *range(500))
+    partial(subject, P2, 999)
+    subject.next_requests(P1, 1, 0.0)
     before = sorts
     for index in range(100):
-        assert subject.peer_bitfield(2, Bitfield(1000, [index, 999])) == 1
-        assert len(subject.next_requests(1, 1, 0.0)) == 1
+        assert subject.peer_bitfield(P2, Bitfield(1000, [index, 999])) == 1
+        assert len(subject.next_requests(P1, 1, 0.0)) == 1
     assert (before, sorts) == (1, 1)
     assert [subject.availability(index) for index in (0, 99, 100, 500, 999)] == [2, 2, 1, 0, 1]
 
@@ -658,120 +663,120 @@ def test_bitfields_with_little_news_sort_nothing_afresh(monkeypatch: pytest.Monk
 # -- suspicion -----------------------------------------------------------------------------------
 
 
-def alone(subject: Picker, peer: int, room: int = ROOM, now: float = 0.0) -> list[Block]:
+def alone(subject: Picker, peer: PeerKey, room: int = ROOM, now: float = 0.0) -> list[Block]:
     return subject.next_requests(peer, room, now, alone=True)
 
 
 def test_a_peer_on_parole_gets_one_whole_piece_and_the_next_when_that_is_settled() -> None:
     subject = picker(4, 4)
     seeds(subject, 1)
-    first, rest = alone(subject, 1, 1), alone(subject, 1)
+    first, rest = alone(subject, P1, 1), alone(subject, P1)
     assert len(first + rest) == 4
     assert len(pieces_of(first + rest)) == 1
-    assert alone(subject, 1) == []
-    (piece,) = deliver(subject, 1, first + rest)
-    assert alone(subject, 1) == []  # it is not known yet whether it lied
+    assert alone(subject, P1) == []
+    (piece,) = deliver(subject, P1, first + rest)
+    assert alone(subject, P1) == []  # it is not known yet whether it lied
     subject.verified(piece.index)
-    assert len(alone(subject, 1)) == 4
+    assert len(alone(subject, P1)) == 4
 
 
 def test_a_peer_on_parole_is_asked_for_nothing_while_it_chokes_us() -> None:
     subject = picker(4, 4)
     seeds(subject, 1)
-    assert subject.next_requests(1, ROOM, 0.0, allowed={0, 1}, alone=True) == []
+    assert subject.next_requests(P1, ROOM, 0.0, allowed={0, 1}, alone=True) == []
 
 
 def test_nobody_takes_part_in_the_piece_of_a_peer_on_parole() -> None:
     subject = picker(2, 4, max_open_bytes=1)
     seeds(subject, 1, 2, 3)
-    mine = alone(subject, 1, 2)
-    others = ask(subject, 2) + ask(subject, 3)
+    mine = alone(subject, P1, 2)
+    others = ask(subject, P2) + ask(subject, P3)
     assert not set(pieces_of(mine)) & set(pieces_of(others))
-    assert subject.next_requests(3, ROOM, 0.0, allowed=set(pieces_of(mine))) == []
+    assert subject.next_requests(P3, ROOM, 0.0, allowed=set(pieces_of(mine))) == []
 
 
 def test_who_comes_on_parole_keeps_the_piece_that_is_all_its_own() -> None:
     subject = picker(4, 4)
     seeds(subject, 1)
-    first = ask(subject, 1, 2)
-    give(subject, 1, first[0])
-    rest = alone(subject, 1, 1)
+    first = ask(subject, P1, 2)
+    give(subject, P1, first[0])
+    rest = alone(subject, P1, 1)
     assert pieces_of(rest) == pieces_of(first)
     subject.sequential = True
     seeds(subject, 2)
-    assert first[0].index not in pieces_of(ask(subject, 2))
-    rest += alone(subject, 1)
+    assert first[0].index not in pieces_of(ask(subject, P2))
+    rest += alone(subject, P1)
     assert len(rest) == 2
-    deliver(subject, 1, [first[1], *rest])
+    deliver(subject, P1, [first[1], *rest])
     assert subject.state(first[0].index) is State.PENDING
-    assert alone(subject, 1) == []
+    assert alone(subject, P1) == []
 
 
 @pytest.mark.parametrize("came", [True, False])
 def test_who_comes_on_parole_begins_anew_if_others_have_a_part_in_its_piece(came: bool) -> None:
     subject = picker(2, 8, max_open_bytes=1)
     seeds(subject, 1, 2, 3)
-    one, two, three = ask(subject, 1, 2), ask(subject, 2, 8), ask(subject, 3, 2)
+    one, two, three = ask(subject, P1, 2), ask(subject, P2, 8), ask(subject, P3, 2)
     (index,) = pieces_of(one)
     assert pieces_of(three) == [index]
     assert len(two) == 8
     if came:
-        deliver(subject, 3, three)
-    assert alone(subject, 1) == []
-    deliver(subject, 1, one)
+        deliver(subject, P3, three)
+    assert alone(subject, P1) == []
+    deliver(subject, P1, one)
     if not came:
-        assert alone(subject, 1) == []  # that of others is still under way
-        deliver(subject, 3, three)
-    assert alone(subject, 1) == [Block(index, number * BLOCK, BLOCK) for number in range(8)]
+        assert alone(subject, P1) == []  # that of others is still under way
+        deliver(subject, P3, three)
+    assert alone(subject, P1) == [Block(index, number * BLOCK, BLOCK) for number in range(8)]
 
 
 def test_a_broken_piece_comes_from_one_peer_alone_and_of_another_from_its_beginning() -> None:
     subject = picker(2, 4, max_open_bytes=1)
     seeds(subject, 1, 2, 3, 4)
-    index = broken(subject, 1, 2)
-    for key in (1, 2):
+    index = broken(subject, P1, P2)
+    for key in map(PeerKey, (1, 2)):
         subject.peer_left(key)
-    subject.proved(3)
-    (first, *_) = part = ask(subject, 3, 2)
+    subject.proved(P3)
+    (first, *_) = part = ask(subject, P3, 2)
     assert pieces_of(part) == [index]
-    give(subject, 3, first)
-    assert index not in pieces_of(ask(subject, 4))
-    deliver(subject, 4, [Block(1 - index, begin * BLOCK, BLOCK) for begin in range(4)])
+    give(subject, P3, first)
+    assert index not in pieces_of(ask(subject, P4))
+    deliver(subject, P4, [Block(1 - index, begin * BLOCK, BLOCK) for begin in range(4)])
     subject.verified(1 - index)
-    assert ask(subject, 4) == []  # not for the endgame either
-    subject.give_back(3)
-    assert ask(subject, 4) == [Block(index, begin * BLOCK, BLOCK) for begin in range(4)]
-    assert give(subject, 3, part[1]) == Received("duplicate")  # late, and not wanted in there
+    assert ask(subject, P4) == []  # not for the endgame either
+    subject.give_back(P3)
+    assert ask(subject, P4) == [Block(index, begin * BLOCK, BLOCK) for begin in range(4)]
+    assert give(subject, P3, part[1]) == Received("duplicate")  # late, and not wanted in there
     assert subject._open[index].senders == [NOBODY] * 4
 
 
 def test_a_solo_piece_does_not_hold_up_the_endgame_of_others() -> None:
     subject = picker(2, 4)
     seeds(subject, 1, 2, 3)
-    mine = alone(subject, 1, 2)  # and two blocks of it nobody is asked for
-    theirs = ask(subject, 2)
+    mine = alone(subject, P1, 2)  # and two blocks of it nobody is asked for
+    theirs = ask(subject, P2)
     assert len(theirs) == 4
-    assert ask(subject, 3) == theirs
+    assert ask(subject, P3) == theirs
     assert mine[0].index not in pieces_of(theirs)
 
 
 def test_who_was_interrupted_in_a_solo_piece_goes_on_with_it() -> None:
     subject = picker(1, 4)
     seeds(subject, 1)
-    first = alone(subject, 1, 2)
-    give(subject, 1, first[0])
-    subject.choked(1)
-    assert alone(subject, 1) == [Block(0, begin * BLOCK, BLOCK) for begin in range(1, 4)]
+    first = alone(subject, P1, 2)
+    give(subject, P1, first[0])
+    subject.choked(P1)
+    assert alone(subject, P1) == [Block(0, begin * BLOCK, BLOCK) for begin in range(1, 4)]
 
 
 def test_a_disk_that_fails_takes_no_suspicion_away() -> None:
     subject = picker(2, 2)
     seeds(subject, 1, 2, 3)
-    index = broken(subject, 1, 2)
-    subject.proved(3)
-    (piece,) = deliver(subject, 3, [b for b in ask(subject, 3, 2) if b.index == index])
+    index = broken(subject, P1, P2)
+    subject.proved(P3)
+    (piece,) = deliver(subject, P3, [b for b in ask(subject, P3, 2) if b.index == index])
     subject.failed(index)
-    ask(subject, 3, 1)
+    ask(subject, P3, 1)
     assert subject._open[piece.index].solo == 3
 
 
@@ -779,8 +784,8 @@ def test_a_solo_piece_is_taken_away_for_who_has_nothing_to_do_and_each_time_late
     subject = picker(1, 2)
     seeds(subject, *range(5))
     now = 0.0
-    for holder in range(4):
-        idle = holder + 1
+    for holder in map(PeerKey, range(4)):
+        idle = PeerKey(holder + 1)
         blocks = alone(subject, holder, now=now)
         assert len(blocks) == 2
         patience = SOLO_PATIENCE * 2**holder
@@ -796,61 +801,61 @@ def test_a_solo_piece_is_taken_away_for_who_has_nothing_to_do_and_each_time_late
 def test_who_held_up_a_piece_takes_none_from_others_before_it_proves_itself() -> None:
     subject = picker(1, 2)
     seeds(subject, 1, 2)
-    alone(subject, 1)
-    subject.take_away([(2, True)], SOLO_PATIENCE)
-    assert len(alone(subject, 2, now=SOLO_PATIENCE)) == 2
-    assert subject.take_away([(1, True)], 1000.0) == []
-    subject.proved(1)
-    assert len(subject.take_away([(1, True)], 1000.0)) == 2
+    alone(subject, P1)
+    subject.take_away([(P2, True)], SOLO_PATIENCE)
+    assert len(alone(subject, P2, now=SOLO_PATIENCE)) == 2
+    assert subject.take_away([(P1, True)], 1000.0) == []
+    subject.proved(P1)
+    assert len(subject.take_away([(P1, True)], 1000.0)) == 2
 
 
 def test_from_whom_a_piece_was_taken_away_gets_it_last() -> None:
     """Also who is asked for none of it at the moment, and who was suspected before."""
     subject = picker(2, 4, max_open_bytes=1)
     seeds(subject, 1, 2, 3)
-    index = broken(subject, 1, 2)
-    subject.proved(3)
-    blocks = [block for block in ask(subject, 3, 2) if block.index == index]
-    give(subject, 3, blocks[0])
-    subject.give_back(3)
-    subject.give_back(1)
-    assert subject.take_away([(1, True)], SOLO_PATIENCE) == []
+    index = broken(subject, P1, P2)
+    subject.proved(P3)
+    blocks = [block for block in ask(subject, P3, 2) if block.index == index]
+    give(subject, P3, blocks[0])
+    subject.give_back(P3)
+    subject.give_back(P1)
+    assert subject.take_away([(P1, True)], SOLO_PATIENCE) == []
     assert subject._open[index].avoid == frozenset({1, 2, 3})
     assert subject._open[index].solo == 1
-    assert index not in pieces_of(ask(subject, 3, now=SOLO_PATIENCE))
+    assert index not in pieces_of(ask(subject, P3, now=SOLO_PATIENCE))
 
 
 def test_a_solo_piece_is_not_begun_anew_while_its_peer_is_asked_for_the_rest() -> None:
     subject = picker(1, 4)
     seeds(subject, 1, 2)
-    blocks = alone(subject, 1)
-    subject.rejected(1, blocks[0])
-    assert ask(subject, 2) == []
-    assert alone(subject, 2) == []
-    assert deliver(subject, 1, blocks[1:]) == []
-    assert len(ask(subject, 2)) == 4
+    blocks = alone(subject, P1)
+    subject.rejected(P1, blocks[0])
+    assert ask(subject, P2) == []
+    assert alone(subject, P2) == []
+    assert deliver(subject, P1, blocks[1:]) == []
+    assert len(ask(subject, P2)) == 4
 
 
 def test_a_shared_piece_is_taken_away_only_for_who_may_not_help_with_it() -> None:
     subject = picker(1, 2)
     seeds(subject, 1, 2)
-    blocks = ask(subject, 1)
-    assert subject.take_away([(2, False)], 1000.0) == []
-    assert subject.take_away([(2, True)], 1000.0) == [(1, block) for block in blocks]
-    assert len(alone(subject, 2, now=1000.0)) == 2
+    blocks = ask(subject, P1)
+    assert subject.take_away([(P2, False)], 1000.0) == []
+    assert subject.take_away([(P2, True)], 1000.0) == [(P1, block) for block in blocks]
+    assert len(alone(subject, P2, now=1000.0)) == 2
 
 
 def test_what_a_peer_on_parole_left_is_missing_again() -> None:
     subject = picker(1, 2)
     seeds(subject, 1)
-    first, _ = alone(subject, 1)
-    give(subject, 1, first)
-    subject.peer_left(1)
+    first, _ = alone(subject, P1)
+    give(subject, P1, first)
+    subject.peer_left(P1)
     assert subject.state(0) is State.MISSING
     assert (subject.open_bytes, subject._solo) == (0, {})
 
 
-def orphan(subject: Picker, peer: int, piece: int, came: int) -> None:
+def orphan(subject: Picker, peer: PeerKey, piece: int, came: int) -> None:
     """Has a peer leave when so many blocks of a piece have come from it."""
     partial(subject, peer, piece)
     for block in ask(subject, peer)[:came]:
@@ -861,54 +866,54 @@ def orphan(subject: Picker, peer: int, piece: int, came: int) -> None:
 def test_of_released_pieces_that_make_way_the_one_with_the_least_in_it_goes() -> None:
     for most in (0, 1):
         subject = picker(3, 4, max_open_bytes=1)
-        orphan(subject, 1, 0, came=3 if most == 0 else 1)
-        orphan(subject, 2, 1, came=3 if most == 1 else 1)
-        partial(subject, 3, 2)
-        assert pieces_of(ask(subject, 3)) == [2]
+        orphan(subject, P1, 0, came=3 if most == 0 else 1)
+        orphan(subject, P2, 1, came=3 if most == 1 else 1)
+        partial(subject, P3, 2)
+        assert pieces_of(ask(subject, P3)) == [2]
         assert sorted(subject._open) == [most, 2]
 
 
 def test_a_released_piece_that_no_peer_has_makes_way_before_one_that_can_be_finished() -> None:
     subject = picker(3, 4, max_open_bytes=1)
-    orphan(subject, 1, 0, came=1)
-    orphan(subject, 2, 1, came=3)
-    partial(subject, 4, 0)
-    partial(subject, 3, 2)
-    assert pieces_of(ask(subject, 3)) == [2]
+    orphan(subject, P1, 0, came=1)
+    orphan(subject, P2, 1, came=3)
+    partial(subject, P4, 0)
+    partial(subject, P3, 2)
+    assert pieces_of(ask(subject, P3)) == [2]
     assert sorted(subject._open) == [0, 2]
 
 
 def test_no_released_piece_makes_way_while_the_disk_is_about_to_make_room() -> None:
     subject = picker(3, 4, max_open_bytes=1)
-    partial(subject, 1, 0)
-    (done,) = deliver(subject, 1, ask(subject, 1))
-    orphan(subject, 2, 1, came=1)
-    partial(subject, 3, 2)
-    assert ask(subject, 3) == []
+    partial(subject, P1, 0)
+    (done,) = deliver(subject, P1, ask(subject, P1))
+    orphan(subject, P2, 1, came=1)
+    partial(subject, P3, 2)
+    assert ask(subject, P3) == []
     assert subject.state(1) is State.OPEN
     subject.verified(done.index)
-    assert pieces_of(ask(subject, 3)) == [2]
+    assert pieces_of(ask(subject, P3)) == [2]
     assert subject.state(1) is State.OPEN
 
 
 def test_a_peer_on_parole_begins_the_idle_piece_anew_that_has_the_least_in_it() -> None:
     for least in (0, 1):
         subject = picker(2, 4)
-        orphan(subject, 1, 0, came=1 if least == 0 else 3)
-        orphan(subject, 2, 1, came=1 if least == 1 else 3)
+        orphan(subject, P1, 0, came=1 if least == 0 else 3)
+        orphan(subject, P2, 1, came=1 if least == 1 else 3)
         seeds(subject, 3)
-        assert alone(subject, 3) == [Block(least, begin * BLOCK, BLOCK) for begin in range(4)]
+        assert alone(subject, P3) == [Block(least, begin * BLOCK, BLOCK) for begin in range(4)]
 
 
 def test_nobody_takes_a_solo_piece_whose_peer_went_on_with_it() -> None:
     subject = picker(1, 4)
     seeds(subject, 1, 2)
-    give(subject, 1, alone(subject, 1, 1)[0])
-    subject.choked(1)
-    give(subject, 1, alone(subject, 1, 1)[0])  # nothing is outstanding now
-    assert alone(subject, 2) == []
-    assert ask(subject, 2) == []
-    assert len(alone(subject, 1)) == 2
+    give(subject, P1, alone(subject, P1, 1)[0])
+    subject.choked(P1)
+    give(subject, P1, alone(subject, P1, 1)[0])  # nothing is outstanding now
+    assert alone(subject, P2) == []
+    assert ask(subject, P2) == []
+    assert len(alone(subject, P1)) == 2
 
 
 # -- anything at all -----------------------------------------------------------------------------
@@ -943,15 +948,15 @@ class AnySwarm(RuleBasedStateMachine):
         self.on_disk: dict[OpenPiece, int] = {}  # blocks
         self.now = 0.0
         self.key = 0
-        self.has: dict[int, set[int]] = {}  # peer -> pieces
-        self.asked: dict[int, list[Block]] = {}  # outstanding, as the peers see it
+        self.has: dict[PeerKey, set[int]] = {}  # peer -> pieces
+        self.asked: dict[PeerKey, list[Block]] = {}  # outstanding, as the peers see it
         self.pending: dict[int, OpenPiece] = {}
         self.wanted = set(range(PIECES))
 
-    def peer(self, number: int) -> int:
+    def peer(self, number: int) -> PeerKey:
         return list(self.has)[number % len(self.has)]
 
-    def note_cancels(self, cancels: tuple[tuple[int, Block], ...]) -> None:
+    def note_cancels(self, cancels: tuple[tuple[PeerKey, Block], ...]) -> None:
         for peer, block in cancels:
             self.asked[peer].remove(block)
 
@@ -960,13 +965,14 @@ class AnySwarm(RuleBasedStateMachine):
         if len(self.has) == 5:
             return
         self.key += 1
-        self.subject.peer_joined(self.key)
+        key = PeerKey(self.key)
+        self.subject.peer_joined(key)
         if pieces is None:
-            self.subject.peer_has_all(self.key)
+            self.subject.peer_has_all(key)
         else:
-            self.subject.peer_bitfield(self.key, Bitfield(PIECES, pieces))
-        self.has[self.key] = set(range(PIECES)) if pieces is None else set(pieces)
-        self.asked[self.key] = []
+            self.subject.peer_bitfield(key, Bitfield(PIECES, pieces))
+        self.has[key] = set(range(PIECES)) if pieces is None else set(pieces)
+        self.asked[key] = []
 
     @precondition(lambda self: self.has)
     @rule(number=peer_numbers)
@@ -1242,8 +1248,8 @@ class AnySwarm(RuleBasedStateMachine):
                 self.subject.verified(piece.index)
         seeds(self.subject, 1000)
         for _ in range(PIECES * BLOCKS):
-            for block in ask(self.subject, 1000, now=self.now):
-                outcome = give(self.subject, 1000, block)
+            for block in ask(self.subject, PeerKey(1000), now=self.now):
+                outcome = give(self.subject, PeerKey(1000), block)
                 if outcome is None or outcome.piece is None:
                     continue
                 if outcome.chunk is None or self.subject.stored(outcome.piece, outcome.chunk):
@@ -1297,14 +1303,16 @@ told = st.one_of(
 )
 
 
-@given(st.lists(st.tuples(st.integers(1, 3), st.booleans(), told), max_size=30), st.data())
+@given(
+    st.lists(st.tuples(st.sampled_from([P1, P2, P3]), st.booleans(), told), max_size=30), st.data()
+)
 def test_whatever_way_peers_tell_what_they_have_it_adds_up(
-    news: list[tuple[int, bool, set[int]]], data: st.DataObject
+    news: list[tuple[PeerKey, bool, set[int]]], data: st.DataObject
 ) -> None:
     """Have, bitfields and have-all in any order, again and late: counts, availability and interest
     are those of the union, and no piece vanishes."""
     subject = picker(12, 1)
-    has: dict[int, set[int]] = {1: set(), 2: set(), 3: set()}
+    has: dict[PeerKey, set[int]] = {P1: set(), P2: set(), P3: set()}
     for peer in has:
         subject.peer_joined(peer)
     for peer, as_bitfield, indices in news:
@@ -1323,7 +1331,7 @@ def test_whatever_way_peers_tell_what_they_have_it_adds_up(
             assert {i for i in range(12) if subject.peer_has_piece(other, i)} == owned
         for index in range(12):
             assert subject.availability(index) == sum(index in owned for owned in has.values())
-    for peer in data.draw(st.permutations([1, 2, 3])):
+    for peer in data.draw(st.permutations([P1, P2, P3])):
         subject.peer_left(peer)
         del has[peer]
         for index in range(12):

@@ -8,7 +8,7 @@ import pytest
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.geometry import BLOCK, Geometry
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, PeerKey
 from dht_torrent.torrent import smart_ban as smart_ban_module
 from dht_torrent.torrent.bans import Bans
 from dht_torrent.torrent.parole import Parole, Standing
@@ -23,21 +23,23 @@ from dht_torrent.torrent.smart_ban import (
     senders_of,
 )
 
+P1, P2, P3, P9 = map(PeerKey, (1, 2, 3, 9))
+
 CONFIG = TorrentConfig()
 
 
-def where(peer: int) -> Address:
+def where(peer: PeerKey) -> Address:
     return Address("127.0.0.1", 1000 + peer)
 
 
-def smart_ban(*peers: int) -> SmartBan:
+def smart_ban(*peers: PeerKey) -> SmartBan:
     subject = SmartBan()
-    for peer in peers or range(1, 10):
+    for peer in peers or map(PeerKey, range(1, 10)):
         subject.joined(peer, where(peer))
     return subject
 
 
-def failed(subject: SmartBan, piece: OpenPiece) -> list[int]:
+def failed(subject: SmartBan, piece: OpenPiece) -> list[PeerKey]:
     return subject.failed(piece, digests_of(piece.buffer))
 
 
@@ -45,7 +47,7 @@ def passed(subject: SmartBan, piece: OpenPiece) -> Passed | None:
     return subject.passed(piece, digests_of(piece.buffer) if subject.doubts(piece.index) else None)
 
 
-def liars(subject: SmartBan, piece: OpenPiece) -> list[int]:
+def liars(subject: SmartBan, piece: OpenPiece) -> list[PeerKey]:
     found = passed(subject, piece)
     assert found is not None
     assert all(address == where(peer) for peer, address in found.liars.items())
@@ -56,7 +58,7 @@ def piece(senders: list[int], *, bad: tuple[int, ...] = (), index: int = 0) -> O
     """An assembled piece; the blocks numbered in `bad` are not what they should be."""
     size = len(senders) * BLOCK
     made = OpenPiece(index, size, bytearray(size))
-    made.senders[:] = senders
+    made.senders[:] = map(PeerKey, senders)
     for number in bad:
         made.buffer[number * BLOCK] = 1
     return made
@@ -74,7 +76,7 @@ def test_of_several_nobody_is_guilty_until_the_piece_passes_and_then_exactly_the
     assert subject.suspects(0) == {1, 2, 3}
     found = passed(subject, piece([4, 4, 4, 4]))
     assert found is not None
-    assert found.liars == {2: where(2)}
+    assert found.liars == {2: where(P2)}
     assert found.cleared == [1, 3]
     assert subject.suspects(0) == frozenset()
     assert passed(subject, piece([4, 4, 4, 4])) is None
@@ -102,28 +104,28 @@ def test_a_liar_that_sends_the_right_block_the_second_time_is_found_all_the_same
 def test_a_liar_is_found_after_it_left_and_thousands_after_it() -> None:
     subject = smart_ban()
     failed(subject, piece([1, 2], bad=(0,)))
-    for peer in range(1, 9):
+    for peer in map(PeerKey, range(1, 9)):
         subject.left(peer)
-    for peer in range(100, 100 + 2 * MAX_GONE):
-        subject.joined(peer, where(1))
+    for peer in map(PeerKey, range(100, 100 + 2 * MAX_GONE)):
+        subject.joined(peer, where(P1))
         subject.left(peer)
-    assert subject.address(1) is None
-    assert subject.address(9) == where(9)
+    assert subject.address(P1) is None
+    assert subject.address(P9) == where(P9)
     assert len(subject._gone) == MAX_GONE
     assert liars(subject, piece([9, 9])) == [1]
 
 
 def test_who_left_before_its_piece_was_hashed_is_still_known() -> None:
     subject = smart_ban()
-    subject.left(3)
+    subject.left(P3)
     assert failed(subject, piece([3, 3], bad=(1,))) == [3]
-    assert subject.address(3) == where(3)
+    assert subject.address(P3) == where(P3)
     failed(subject, piece([3, 4], bad=(0,)))
     assert liars(subject, piece([5, 5])) == [3]
 
 
 def test_an_unknown_peer_has_no_address() -> None:
-    assert SmartBan().address(1) is None
+    assert SmartBan().address(P1) is None
 
 
 def test_a_piece_without_senders_blames_nobody() -> None:
@@ -171,7 +173,7 @@ def poisoned_run(seed: int, *, pieces: int, blocks: int, honest: int) -> tuple[s
         rng,
     )
     smart_ban, parole = SmartBan(), Parole(Bans(config))
-    alive = list(range(honest + 1))
+    alive = [PeerKey(number) for number in range(honest + 1)]
     for peer in alive:
         picker.peer_joined(peer)
         picker.peer_has_all(peer)
@@ -179,13 +181,16 @@ def poisoned_run(seed: int, *, pieces: int, blocks: int, honest: int) -> tuple[s
         parole.joined(peer, where(peer), 0.0)
     banned: set[int] = set()
     failures = 0
-    queues: dict[int, list[Block]] = {peer: [] for peer in alive}
+    queues: dict[PeerKey, list[Block]] = {peer: [] for peer in alive}
     good, bad = bytes(BLOCK), b"\x01" + bytes(BLOCK - 1)
     while not picker.done:
         peer = rng.choice(alive)
         standing = parole.standing(peer, 0.0)
         queues[peer] += picker.next_requests(
-            peer, 2 - picker.outstanding(peer), 0.0, alone=standing is Standing.ALONE
+            peer,
+            2 - picker.outstanding(peer),
+            0.0,
+            alone=standing is Standing.ALONE,
         )
         if not queues[peer]:
             continue

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.geometry import BLOCK, File, Geometry
+from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.super_seed import AT_ONCE, MAX_WIDTH, STALLED, SuperSeed
+
+P1, P2, P3, P9 = map(PeerKey, (1, 2, 3, 9))
 
 PATIENCE = TorrentConfig().super_seed_patience
 BLOCKS = 2
@@ -21,8 +24,8 @@ class World:
     """A super seed, and peers that do as they are told."""
 
     def __init__(self, pieces: int = 8, seed: int = 1) -> None:
-        self.has: dict[int, set[int]] = {}
-        self.shown: dict[int, set[int]] = {}
+        self.has: dict[PeerKey, set[int]] = {}
+        self.shown: dict[PeerKey, set[int]] = {}
         """What each was shown so far."""
         geometry = Geometry(BLOCKS * BLOCK, (File(("a",), pieces * BLOCKS * BLOCK - 7, 0),))
         self.pieces = pieces
@@ -30,25 +33,25 @@ class World:
         self.now = 0.0
         self.seed = SuperSeed(geometry, self, TorrentConfig(), random.Random(seed))
 
-    def peer_has_piece(self, peer: int, index: int) -> bool:
+    def peer_has_piece(self, peer: PeerKey, index: int) -> bool:
         return index in self.has[peer]
 
     def availability(self, index: int) -> int:
         return sum(index in has for has in self.has.values())
 
-    def join(self, peer: int, *has: int, host: str | None = None) -> list[int]:
+    def join(self, peer: PeerKey, *has: int, host: str | None = None) -> list[int]:
         """What it is shown at once."""
         self.has[peer] = set(has)
         self.shown[peer] = set()
         self.seed.joined(peer, host or f"10.0.0.{peer}", self.now)
         return self.take(self.seed.told(peer, self.now)).get(peer, [])
 
-    def leave(self, peer: int) -> None:
+    def leave(self, peer: PeerKey) -> None:
         del self.has[peer]
         self.seed.left(peer)
 
-    def take(self, offers: list[tuple[int, int]]) -> dict[int, list[int]]:
-        told: dict[int, list[int]] = {}
+    def take(self, offers: list[tuple[PeerKey, int]]) -> dict[PeerKey, list[int]]:
+        told: dict[PeerKey, list[int]] = {}
         for peer, index in offers:
             assert index not in self.shown[peer], "shown twice"
             self.shown[peer].add(index)
@@ -57,18 +60,20 @@ class World:
             assert set(self.seed.revealed(peer)) == self.shown[peer]
         return told
 
-    def send(self, peer: int, index: int, blocks: range = range(BLOCKS)) -> dict[int, list[int]]:
+    def send(
+        self, peer: PeerKey, index: int, blocks: range = range(BLOCKS)
+    ) -> dict[PeerKey, list[int]]:
         asked = [(index, n * BLOCK, self.geometry.block_size(index, n * BLOCK)) for n in blocks]
         return self.take(self.seed.sent(peer, asked, self.now))
 
-    def say(self, peer: int, index: int) -> dict[int, list[int]]:
+    def say(self, peer: PeerKey, index: int) -> dict[PeerKey, list[int]]:
         """It says that it has a piece."""
         self.has[peer].add(index)
         return self.take(self.seed.shows(peer, index, self.now))
 
-    def wait(self, seconds: float, *queued: int) -> dict[int, list[int]]:
+    def wait(self, seconds: float, *queued: PeerKey) -> dict[PeerKey, list[int]]:
         """What is shown to whom meanwhile."""
-        told: dict[int, list[int]] = {}
+        told: dict[PeerKey, list[int]] = {}
         until = self.now + seconds
         while self.now < until:
             self.now += 1
@@ -79,185 +84,191 @@ class World:
 
 def test_everybody_is_shown_other_pieces_and_no_more_than_a_few() -> None:
     world = World()
-    shown = [world.join(peer) for peer in range(4)]
+    shown = [world.join(peer) for peer in map(PeerKey, range(4))]
     assert [len(pieces) for pieces in shown] == [AT_ONCE] * 4
     assert len({index for pieces in shown for index in pieces}) == 4 * AT_ONCE
 
 
 def test_the_rarest_of_what_was_never_sent_comes_first() -> None:
     world = World(40)
-    for peer in range(10, 13):
+    for peer in map(PeerKey, range(10, 13)):
         world.has[peer] = set(range(38))
         world.shown[peer] = set()
         world.seed.joined(peer, f"10.0.1.{peer}", 0.0)
-    assert sorted(world.join(1)) == [38, 39]
+    assert sorted(world.join(P1)) == [38, 39]
 
 
 def test_a_peer_is_not_shown_what_it_has() -> None:
     world = World(4)
-    assert sorted(world.join(1, 0, 2)) == [1, 3]
+    assert sorted(world.join(P1, 0, 2)) == [1, 3]
 
 
 def test_the_next_piece_is_earned_when_another_peer_shows_one() -> None:
     world = World(20)
-    first, _ = world.join(1)
-    world.join(2)
-    assert world.send(1, first) == {}
-    assert world.say(1, first) == {}, "its own word is worth nothing"
-    earned = world.say(2, first)
+    first, _ = world.join(P1)
+    world.join(P2)
+    assert world.send(P1, first) == {}
+    assert world.say(P1, first) == {}, "its own word is worth nothing"
+    earned = world.say(P2, first)
     assert list(earned) == [1]
-    assert len(earned[1]) == 1
+    assert len(earned[P1]) == 1
     assert world.seed.spread == 1 / 20
 
 
 def test_what_is_said_before_all_of_a_piece_was_sent_earns_nothing() -> None:
     world = World(20)
-    first, _ = world.join(1)
-    world.join(2)
-    world.join(3)
-    world.send(1, first, range(1))
-    assert world.say(2, first) == {}
-    assert world.send(1, first) == {}, "the third could still show it"
+    first, _ = world.join(P1)
+    world.join(P2)
+    world.join(P3)
+    world.send(P1, first, range(1))
+    assert world.say(P2, first) == {}
+    assert world.send(P1, first) == {}, "the third could still show it"
     assert world.seed.spread == 0
 
 
 def test_a_bitfield_is_nobodys_testimony() -> None:
     world = World(20)
-    first, _ = world.join(1)
-    world.join(3)
-    world.send(1, first)
-    world.join(2, *range(19))
+    first, _ = world.join(P1)
+    world.join(P3)
+    world.send(P1, first)
+    world.join(P2, *range(19))
     assert world.seed.spread == 0
 
 
 def test_a_second_connection_of_the_same_host_is_no_witness() -> None:
     world = World(20)
-    first, _ = world.join(1, host="10.9.9.9")
-    world.join(2, host="10.9.9.9")
-    world.join(3)
-    world.send(1, first)
-    assert world.say(2, first) == {}
-    assert world.say(3, first) != {}
+    first, _ = world.join(P1, host="10.9.9.9")
+    world.join(P2, host="10.9.9.9")
+    world.join(P3)
+    world.send(P1, first)
+    assert world.say(P2, first) == {}
+    assert world.say(P3, first) != {}
 
 
 def test_one_that_was_shown_the_piece_itself_is_no_witness() -> None:
     world = World(4)
-    first, _ = world.join(1)
-    world.join(2)
+    first, _ = world.join(P1)
+    world.join(P2)
     world.wait(2 * PATIENCE + 2)  # nobody took anything: all is shown to both
-    assert first in world.shown[2]
-    world.send(1, first)
-    world.say(2, first)
+    assert first in world.shown[P2]
+    world.send(P1, first)
+    world.say(P2, first)
     assert world.seed.spread == 0
 
 
 @pytest.mark.parametrize("claims", [range(40), range(39)])
 def test_liars_neither_end_it_nor_get_more_than_others(claims: range) -> None:
     world = World(40)
-    honest, _ = world.join(1)
-    world.join(2)
-    for liar in range(10, 20):
+    honest, _ = world.join(P1)
+    world.join(P2)
+    for liar in map(PeerKey, range(10, 20)):
         world.join(liar)
         for index in claims:
             world.say(liar, index)
-    world.send(1, honest)
+    world.send(P1, honest)
     assert world.seed.spread == 0
     assert not world.seed.done
-    assert all(len(world.shown[liar]) <= AT_ONCE + len(claims) for liar in range(10, 20))
-    assert not any(set(world.shown[liar]) - set(range(40)) for liar in range(10, 20))
+    assert all(
+        len(world.shown[liar]) <= AT_ONCE + len(claims) for liar in map(PeerKey, range(10, 20))
+    )
+    assert not any(set(world.shown[liar]) - set(range(40)) for liar in map(PeerKey, range(10, 20)))
 
 
 def test_a_lone_peer_gets_everything_without_waiting() -> None:
     world = World()
-    due = world.join(1)
+    due = world.join(P1)
     while due:
         index = due.pop(0)
-        due += world.send(1, index).get(1, [])
+        due += world.send(P1, index).get(P1, [])
     assert world.now == 0
-    assert world.shown[1] == set(range(world.pieces))
+    assert world.shown[P1] == set(range(world.pieces))
     assert world.seed.done
 
 
 def test_a_peer_beside_a_seed_is_as_good_as_alone() -> None:
     world = World()
-    first, _ = world.join(1)
-    world.join(2, *range(world.pieces))
-    assert len(world.send(1, first)[1]) == 1
+    first, _ = world.join(P1)
+    world.join(P2, *range(world.pieces))
+    assert len(world.send(P1, first)[P1]) == 1
 
 
 def test_a_lone_peer_gets_what_others_took_away_with_them() -> None:
     world = World(6)
-    given, _ = world.join(1)
-    world.join(2)
-    world.send(1, given)
-    world.say(2, given)
-    world.leave(1)
-    world.leave(2)
-    due = world.join(3)
+    given, _ = world.join(P1)
+    world.join(P2)
+    world.send(P1, given)
+    world.say(P2, given)
+    world.leave(P1)
+    world.leave(P2)
+    due = world.join(P3)
     while due:
         index = due.pop(0)
-        due += world.send(3, index).get(3, [])
-    assert world.shown[3] == set(range(6))
+        due += world.send(P3, index).get(P3, [])
+    assert world.shown[P3] == set(range(6))
 
 
 def test_two_peers_of_one_host_that_share_what_they_get_end_it() -> None:
     """Neither can be the other's witness, and neither has all of it from us."""
     world = World()
-    waiting = [(peer, index) for peer in (1, 2) for index in world.join(peer, host="10.0.0.1")]
-    sent: dict[int, set[int]] = {1: set(), 2: set()}
+    waiting = [(peer, index) for peer in (P1, P2) for index in world.join(peer, host="10.0.0.1")]
+    sent: dict[PeerKey, set[int]] = {P1: set(), P2: set()}
     while waiting:
         peer, index = waiting.pop(0)
         if index in world.has[peer]:
             continue  # from the other
         sent[peer].add(index)
-        told = [world.send(peer, index), world.say(peer, index), world.say(3 - peer, index)]
+        told = [
+            world.send(peer, index),
+            world.say(peer, index),
+            world.say(PeerKey(3 - peer), index),
+        ]
         waiting += [(one, i) for offers in told for one, more in offers.items() for i in more]
-    assert sent[1]
-    assert sent[2]
-    assert sent[1] | sent[2] == set(range(world.pieces))
+    assert sent[P1]
+    assert sent[P2]
+    assert sent[P1] | sent[P2] == set(range(world.pieces))
     assert world.seed.done
 
 
 def test_patience_with_witnesses_ends() -> None:
     world = World(20)
-    first, _ = world.join(1)
-    second, _ = world.join(2)
-    world.send(1, first)
-    world.send(2, second)
+    first, _ = world.join(P1)
+    second, _ = world.join(P2)
+    world.send(P1, first)
+    world.send(P2, second)
     assert world.wait(PATIENCE - 1) == {}
     told = world.wait(2)
-    assert len(told[1]) >= 1
-    assert len(told[2]) >= 1
+    assert len(told[P1]) >= 1
+    assert len(told[P2]) >= 1
 
 
 def test_a_slow_transfer_is_given_as_much_time_to_be_passed_on() -> None:
     world = World(20)
-    first, other = world.join(1)
-    taken = world.join(2)
-    world.send(1, first, range(1))
+    first, other = world.join(P1)
+    taken = world.join(P2)
+    world.send(P1, first, range(1))
 
     def meanwhile(times: int) -> None:
         """Something comes all the while, of all but the first."""
         for _ in range(times):
             for index in taken:
-                world.send(2, index, range(1))
-            world.send(1, other, range(1))
+                world.send(P2, index, range(1))
+            world.send(P1, other, range(1))
             world.wait(PATIENCE / 2)
 
     for _ in range(5):
-        world.send(1, first, range(1))
+        world.send(P1, first, range(1))
         meanwhile(1)
-    world.send(1, first)
+    world.send(P1, first)
     meanwhile(4)
-    assert len(world.shown[1]) == AT_ONCE
+    assert len(world.shown[P1]) == AT_ONCE
     meanwhile(2)
-    assert len(world.shown[1]) == AT_ONCE + 1
+    assert len(world.shown[P1]) == AT_ONCE + 1
 
 
 def test_where_nobody_ever_reaches_anybody_nobody_waits_for_witnesses() -> None:
     world = World(100)
-    due = {peer: world.join(peer) for peer in (1, 2)}
-    world.send(1, due[1].pop(0))
+    due = {peer: world.join(peer) for peer in (P1, P2)}
+    world.send(P1, due[P1].pop(0))
     while world.now < STALLED * PATIENCE:
         for peer, more in world.wait(1).items():
             due[peer] += more
@@ -267,47 +278,47 @@ def test_where_nobody_ever_reaches_anybody_nobody_waits_for_witnesses() -> None:
     for peer in due:
         assert list(world.send(peer, due[peer].pop(0))) == [peer], "at once"
     # Until somebody shows something after all: then it is worth waiting again.
-    sent = world.shown[1] - set(due[1]) - world.shown[2]
-    world.say(2, min(sent))
+    sent = world.shown[P1] - set(due[P1]) - world.shown[P2]
+    world.say(P2, min(sent))
     assert world.seed.spread > 0
-    assert world.send(1, due[1].pop(0)) == {}
+    assert world.send(P1, due[P1].pop(0)) == {}
 
 
 def test_a_piece_nobody_takes_is_offered_to_others_and_its_peer_more() -> None:
     world = World(64)
-    world.join(1)
+    world.join(P1)
     world.wait(PATIENCE)
-    assert len(world.shown[1]) == AT_ONCE + 2 * AT_ONCE
+    assert len(world.shown[P1]) == AT_ONCE + 2 * AT_ONCE
     world.wait(PATIENCE)
-    assert len(world.shown[1]) == (1 + 2 + 4) * AT_ONCE
+    assert len(world.shown[P1]) == (1 + 2 + 4) * AT_ONCE
     world.wait(2 * PATIENCE)
-    assert len(world.shown[1]) == (1 + 2 + 4) * AT_ONCE + 2 * MAX_WIDTH
-    first, *_ = world.join(2)
+    assert len(world.shown[P1]) == (1 + 2 + 4) * AT_ONCE + 2 * MAX_WIDTH
+    first, *_ = world.join(P2)
     assert world.availability(first) == 0
 
 
 def test_the_patience_with_a_peer_that_waits_for_its_turn_does_not_end() -> None:
     world = World(64)
-    world.join(1)
-    assert world.wait(3 * PATIENCE, 1) == {}
+    world.join(P1)
+    assert world.wait(3 * PATIENCE, P1) == {}
 
 
 def test_the_pieces_of_one_who_leaves_are_offered_again() -> None:
     world = World(4)
-    gone = world.join(1)
-    assert len(world.join(2)) == 2
-    assert world.join(3) == []
-    world.leave(1)
-    assert sorted(world.wait(1)[3]) == sorted(gone)
+    gone = world.join(P1)
+    assert len(world.join(P2)) == 2
+    assert world.join(P3) == []
+    world.leave(P1)
+    assert sorted(world.wait(1)[P3]) == sorted(gone)
 
 
 def test_it_ends_when_every_piece_was_seen_elsewhere() -> None:
     world = World(6)
-    due = {1: world.join(1), 2: world.join(2)}
+    due = {P1: world.join(P1), P2: world.join(P2)}
     rounds = 0
     while any(due.values()):
         rounds += 1
-        for peer, other in ((1, 2), (2, 1)):
+        for peer, other in ((P1, P2), (P2, P1)):
             if due[peer]:
                 index = due[peer].pop(0)
                 for one, more in (
@@ -317,14 +328,15 @@ def test_it_ends_when_every_piece_was_seen_elsewhere() -> None:
                     due[one] += more
     assert world.seed.spread == 1
     assert world.seed.done
-    assert not world.shown[1] & world.shown[2]
+    assert not world.shown[P1] & world.shown[P2]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 7)), max_size=200))
 def test_whatever_peers_do_all_is_shown_in_the_end(steps: list[tuple[int, int, int]]) -> None:
     world = World(8)
-    world.join(9)
-    for action, peer, index in steps:
+    world.join(P9)
+    for action, number, index in steps:
+        peer = PeerKey(number)
         if action == 0 and peer not in world.has:
             world.join(peer, *range(index))
         elif peer in world.has:
@@ -339,6 +351,6 @@ def test_whatever_peers_do_all_is_shown_in_the_end(steps: list[tuple[int, int, i
                     world.wait(index)
     for _ in range(40):
         world.wait(PATIENCE)
-        for index in sorted(world.shown[9]):
-            world.send(9, index)
-    assert world.seed.done or world.shown[9] | world.has[9] == set(range(8))
+        for index in sorted(world.shown[P9]):
+            world.send(P9, index)
+    assert world.seed.done or world.shown[P9] | world.has[P9] == set(range(8))

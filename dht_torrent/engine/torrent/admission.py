@@ -14,7 +14,7 @@ from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.room import TorrentRoom
-from dht_torrent.ids import PeerId
+from dht_torrent.ids import PeerId, PeerKey
 from dht_torrent.torrent.candidates import Candidates
 from dht_torrent.torrent.duplicates import Claim, Duplicates, Verdict
 
@@ -40,7 +40,7 @@ class Admission:
         self,
         torrent: TorrentContext,
         peer_id: PeerId,
-        peers: Mapping[int, Peer],
+        peers: Mapping[PeerKey, Peer],
         candidates: Candidates,
         room: TorrentRoom,
         *,

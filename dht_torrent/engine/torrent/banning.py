@@ -10,7 +10,7 @@ import logging
 
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.peer import Peer
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, PeerKey
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.torrent.parole import Parole, Standing
 from dht_torrent.torrent.picker import Picker
@@ -65,7 +65,7 @@ class Banning:
             for key, address in found.liars.items():
                 self._ban(key, address, now)
 
-    def failed(self, piece: OpenPiece, digests: bytes, now: float) -> frozenset[int]:
+    def failed(self, piece: OpenPiece, digests: bytes, now: float) -> frozenset[PeerKey]:
         """The piece did not match its hash; `digests` are those of its blocks. Returns who is best
         not asked for it next."""
         guilty = self._smart_ban.failed(piece, digests)
@@ -83,7 +83,7 @@ class Banning:
                     self._picker.proved(key, proved=False)
         return self._smart_ban.suspects(piece.index) | frozenset(senders)
 
-    def take_away(self, now: float) -> list[tuple[int, Block]]:
+    def take_away(self, now: float) -> list[tuple[PeerKey, Block]]:
         """Pieces that a peer holds up are given to those who have nothing to do. Returns requests
         that are given back. Call every second or so."""
         idle = [
@@ -102,7 +102,7 @@ class Banning:
         proved = [one for one in idle if self._parole.is_proved(one[0])]
         return self._picker.take_away(proved or idle, now)
 
-    def _ban(self, key: int, address: Address, now: float) -> None:
+    def _ban(self, key: PeerKey, address: Address, now: float) -> None:
         if self._candidates.is_banned(address, now):
             return
         self._parole.convicted(key, address, now)

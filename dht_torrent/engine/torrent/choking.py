@@ -10,6 +10,7 @@ import trio
 from dht_torrent.config import TorrentConfig
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.wakeup import AutoResetEvent
+from dht_torrent.ids import PeerKey
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.torrent.choker import Choker, PeerView
 from dht_torrent.torrent.picker import Picker
@@ -23,7 +24,7 @@ class Choking:
 
     def __init__(
         self,
-        peers: Mapping[int, Peer],
+        peers: Mapping[PeerKey, Peer],
         picker: Picker,
         metainfo: Metainfo,
         config: TorrentConfig,

@@ -17,7 +17,7 @@ from dht_torrent.engine.torrent.dialling import DialError, dial
 from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.wakeup import AutoResetEvent
-from dht_torrent.ids import PeerId
+from dht_torrent.ids import PeerId, PeerKey
 from dht_torrent.torrent.candidates import Candidates
 from dht_torrent.torrent.duplicates import CROSSING
 
@@ -42,7 +42,7 @@ class Confirming:
         self,
         torrent: TorrentContext,
         peer_id: PeerId,
-        peers: Mapping[int, Peer],
+        peers: Mapping[PeerKey, Peer],
         candidates: Candidates,
         adopt: Callable[[NewConnection], Awaitable[None]],
     ) -> None:

@@ -25,7 +25,7 @@ from dht_torrent.engine.torrent.room import TorrentRoom
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.engine.weak import weakly
 from dht_torrent.errors import PeerProtocolError
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, PeerKey
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.identity import client_name, make_peer_id
 from dht_torrent.torrent.candidates import USELESS_PAUSE, Candidates, Trouble
@@ -70,7 +70,7 @@ class Connections:
         node = torrent.node
         self.handler: PeerHandler | None = None
         """The stage the torrent is in; set it before `run`, and whenever it changes."""
-        self.peers: dict[int, Peer] = {}
+        self.peers: dict[PeerKey, Peer] = {}
         self.candidates = Candidates(node.config.torrent, node.rng)
         self.limits = node.limits.torrent()
         self.downloaded = 0

@@ -25,7 +25,7 @@ from dht_torrent.engine.torrent.rate_limits import Limits
 from dht_torrent.engine.torrent.room import NodeRoom
 from dht_torrent.engine.torrent.turns import Queue
 from dht_torrent.engine.views import Removal
-from dht_torrent.ids import Address, InfoHash
+from dht_torrent.ids import Address, InfoHash, PeerKey
 from dht_torrent.metainfo import Magnet, Metainfo
 from dht_torrent.storage import Descriptors, Storage
 from dht_torrent.storage.owners import Owners
@@ -93,10 +93,10 @@ class NodeContext:
         self.room = NodeRoom(self.config)
         self.lookups = Queue(self.config.torrent.hungry_lookups)
 
-    def peer_key(self) -> int:
+    def peer_key(self) -> PeerKey:
         """A name for a connection, never used twice."""
         self._last_key += 1
-        return self._last_key
+        return PeerKey(self._last_key)
 
     @asynccontextmanager
     async def dialing(self) -> AsyncIterator[None]:

@@ -8,6 +8,7 @@ from functools import partial
 import trio
 
 from dht_torrent.engine.torrent.peer import Peer, Serve
+from dht_torrent.ids import PeerKey
 from dht_torrent.peer.messages import Have
 from dht_torrent.torrent.pieces import Bitfield
 from dht_torrent.torrent.super_seed import Offer, SuperSeed
@@ -22,7 +23,7 @@ class Hiding:
 
     def __init__(
         self,
-        peers: Mapping[int, Peer],
+        peers: Mapping[PeerKey, Peer],
         super_seed: SuperSeed,
         read: Serve,
         on_done: Callable[[float], None],

@@ -18,7 +18,7 @@ from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.liveness import Liveness
 from dht_torrent.engine.torrent.outbox import Outbox
 from dht_torrent.engine.views import PeerInfo
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, PeerKey
 from dht_torrent.peer.connection import Sendable
 from dht_torrent.peer.extensions import MetadataRequest
 from dht_torrent.peer.messages import (
@@ -45,7 +45,7 @@ class Peer:
 
     def __init__(
         self,
-        key: int,
+        key: PeerKey,
         new: NewConnection,
         config: PeerConfig,
         now: float,

@@ -17,7 +17,7 @@ from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.extension import Extension
 from dht_torrent.engine.torrent.peer import Peer
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, PeerKey
 from dht_torrent.peer.extension import ExtensionMessage
 from dht_torrent.peer.pex import UT_PEX, PexFlags, PexHearing, PexMessage, PexTelling
 from dht_torrent.torrent.candidates import PEX
@@ -44,7 +44,7 @@ class PeerExchange(Extension):
 
     def __init__(self, torrent: TorrentContext, connections: Connections) -> None:
         super().__init__(torrent, connections)
-        self._partners: dict[int, _Partner] = {}
+        self._partners: dict[PeerKey, _Partner] = {}
 
     @classmethod
     def is_on(cls, config: Config) -> bool:

@@ -17,6 +17,7 @@ from types import EllipsisType
 import trio
 
 from dht_torrent.errors import InputError
+from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.limits import Limiter, Share
 
 MAX_RATE = 10**12
@@ -54,7 +55,7 @@ class Direction:
         self._look_again()
 
     def ask(
-        self, share: Share, key: int, least: int, most: int, wake: Callable[[int], None]
+        self, share: Share, key: PeerKey, least: int, most: int, wake: Callable[[int], None]
     ) -> int:
         """As `Limiter.ask`; if it must wait, `wake` is called with the bytes later."""
         granted = self.limiter.ask(share, key, least, most, trio.current_time())
@@ -63,7 +64,7 @@ class Direction:
             self._look_again()
         return granted
 
-    def withdraw(self, share: Share, key: int) -> None:
+    def withdraw(self, share: Share, key: PeerKey) -> None:
         """Connection `key` waits no longer."""
         if self._wake.pop(key, None) is not None:
             self.limiter.withdraw(share, key)
@@ -109,12 +110,12 @@ class Line:
     def set_rate(self, rate: Rate) -> None:
         self._direction.set_rate(rate, self._share)
 
-    def ask(self, key: int, least: int, most: int, wake: Callable[[int], None]) -> int:
+    def ask(self, key: PeerKey, least: int, most: int, wake: Callable[[int], None]) -> int:
         """Bytes connection `key` may send now, `least` to `most`. 0: `wake` will be called with
         them when it is its turn; until then, or `withdraw`, it must not ask again."""
         return self._direction.ask(self._share, key, least, most, wake)
 
-    def withdraw(self, key: int) -> None:
+    def withdraw(self, key: PeerKey) -> None:
         """Connection `key` waits no longer."""
         self._direction.withdraw(self._share, key)
 
@@ -127,7 +128,7 @@ class Line:
         not counted."""
         return self._limiter.charge(self._share, size, trio.current_time())
 
-    async def pay(self, key: int, size: int) -> None:
+    async def pay(self, key: PeerKey, size: int) -> None:
         """Wait until `size` bytes that were received are within the limit."""
         size = min(size, self._limiter.most_ahead(self._share))  # the rest came before the limit
         paid = trio.Event()
@@ -170,7 +171,7 @@ class TorrentLimits:
         self.up.set_rate(min(up, MAX_RATE) if up else None)
         self.down.set_rate(min(down, MAX_RATE) if down else None)
 
-    def leave(self, key: int) -> None:
+    def leave(self, key: PeerKey) -> None:
         """Connection `key` has ended."""
         self.up.withdraw(key)
         self.down.withdraw(key)

@@ -11,7 +11,7 @@ from dht_torrent.config import Config
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.rate_limits import TorrentLimits
 from dht_torrent.geometry import BLOCK
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, PeerKey
 from dht_torrent.torrent.connection_slots import NEVER, ConnectionSlots, ConnectionView, Use
 
 LOOK_AGAIN = 1.0
@@ -26,7 +26,7 @@ class NodeRoom:
         self.config = config
         self.torrents: dict[int, TorrentRoom] = {}
         """Those that exchange now, by a number of their own."""
-        self._open: dict[int, bool] = {}  # connections by key, and whether we dialled
+        self._open: dict[PeerKey, bool] = {}  # connections by key, and whether we dialled
         self._dialled = 0
         self._none_until = NEVER
 
@@ -35,11 +35,11 @@ class NodeRoom:
         """Open ones, without those that were told to yield."""
         return len(self._open)
 
-    def opened(self, key: int, *, dialled: bool) -> None:
+    def opened(self, key: PeerKey, *, dialled: bool) -> None:
         self._open[key] = dialled
         self._dialled += dialled
 
-    def closed(self, key: int) -> None:
+    def closed(self, key: PeerKey) -> None:
         """It has ended, or will at once. May be said twice."""
         self._dialled -= self._open.pop(key, False)
 
@@ -54,7 +54,7 @@ class NodeRoom:
 
     def least_useful(
         self, asking: TorrentRoom, now: float, place: str | None, *, dialling: bool
-    ) -> tuple[TorrentRoom, Use, int] | None:
+    ) -> tuple[TorrentRoom, Use, PeerKey] | None:
         """Who yields, of which torrent, when none of `asking`'s own must; None when nobody does."""
         # A starving download may dial some peers even if all others are busy seeding.
         share = int(self.config.max_connections * self.config.torrent.dialled_share)
@@ -81,7 +81,7 @@ class TorrentRoom:
     def __init__(
         self,
         node: NodeRoom,
-        peers: Mapping[int, Peer],
+        peers: Mapping[PeerKey, Peer],
         limits: TorrentLimits,
         needy: Callable[[], bool],
     ) -> None:
@@ -126,7 +126,7 @@ class TorrentRoom:
 
     def yielding(
         self, now: float, place: str | None, *, pressed: bool = False
-    ) -> list[tuple[Use, int]]:
+    ) -> list[tuple[Use, PeerKey]]:
         """Who may yield now, the least useful first."""
         return self._slots.yielding(
             self._views(),
@@ -156,7 +156,7 @@ class TorrentRoom:
     def _views(self) -> list[ConnectionView]:
         return [_view(peer) for peer in self.peers.values() if not peer.is_dropped]
 
-    def _close(self, use: Use, key: int, now: float) -> None:
+    def _close(self, use: Use, key: PeerKey, now: float) -> None:
         peer = self.peers[key]
         peer.yields = True
         peer.drop("made room for another")

@@ -22,7 +22,7 @@ from dht_torrent.engine.torrent.uploads import Uploads
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import PeerProtocolError, StorageError
 from dht_torrent.geometry import BLOCK
-from dht_torrent.ids import InfoHash
+from dht_torrent.ids import InfoHash, PeerKey
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.messages import (
@@ -521,7 +521,7 @@ class Swarm:
             self._on_fault(outcome.error)
         self._refill_idle(now)
 
-    def _cancel(self, requests: Iterable[tuple[int, Block]]) -> None:
+    def _cancel(self, requests: Iterable[tuple[PeerKey, Block]]) -> None:
         for key, block in requests:
             if key in self._peers:
                 self._peers[key].tell(Cancel(*block))
@@ -531,7 +531,7 @@ class Swarm:
     ) -> None:
         """These pieces are verified and written: only now do others hear of them."""
         indices = []
-        givers: list[set[int]] = []
+        givers: list[set[PeerKey]] = []
         for piece in pieces:
             givers.append(set(piece.senders))
             self._banning.passed(piece, digests.get(piece.index), now)

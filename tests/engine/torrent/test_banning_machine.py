@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from dht_torrent.config import TorrentConfig
 from dht_torrent.engine.torrent.banning import Banning
 from dht_torrent.geometry import BLOCK, Geometry
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, PeerKey
 from dht_torrent.torrent.candidates import Candidates
 from dht_torrent.torrent.parole import Standing
 from dht_torrent.torrent.picker import Picker
@@ -34,7 +34,7 @@ GOOD, BAD = bytes(BLOCK), b"\x01" + bytes(BLOCK - 1)
 class Other:
     """As much of a peer as banning looks at, and what it is like."""
 
-    key: int
+    key: PeerKey
     address: Address
     liar: str = ""
     """Empty for the honest; else "spoils", "company" (spoils where others take part), "stalls" or
@@ -78,7 +78,7 @@ class Siege:
 
     def join(self, host: str, liar: str = "", pieces: set[int] | None = None) -> Other:
         self.key += 1
-        other = Other(self.key, Address(host, 1000 + self.key), liar)
+        other = Other(PeerKey(self.key), Address(host, 1000 + self.key), liar)
         self.peers[self.key] = other
         self.picker.peer_joined(other.key)
         if pieces is None:
