@@ -68,7 +68,7 @@ class VirtualNetwork:
     ) -> None:
         if not 1 < size <= MOST:
             raise ValueError(f"from 2 to {MOST} nodes")
-        self.prefixes = _sorted_prefixes(size, random.Random(f"ids {seed}"))
+        self.prefixes = sorted_prefixes(size, random.Random(f"ids {seed}"))
         """The first 64 bits of all ids, in order: a node's place here is its number."""
         self.config = config or DhtConfig()
         self._latency = latency
@@ -208,7 +208,7 @@ class VirtualNetwork:
         return [self.info(number) for number in best]
 
 
-def _sorted_prefixes(size: int, rng: random.Random) -> array[int]:
+def sorted_prefixes(size: int, rng: random.Random) -> array[int]:
     """So many different numbers of 64 bits at random, in order.
 
     Sorting ten million Python integers takes 400 MB. The sums of exponential variates, divided by
