@@ -27,7 +27,9 @@ running program. *piece*: has a hash; *block*: 16 KiB of it. *query*: one KRPC q
 *lookup*: an iterative search in the DHT, along one or several disjoint *paths*; *referrer*: a node
 that named another to us. *announce*: tell the DHT that we hold a torrent. *item*: a BEP 44 value.
 *record*: a trace entry. *entry point*: a bootstrap node, or a contact saved by an earlier run.
-*dual stack*: our DHT nodes of IPv4 and IPv6.
+*dual stack*: our DHT nodes of IPv4 and IPv6. *index*: what can be searched, trees whose nodes are
+items of the DHT; *slot*: the place of one of these nodes; *publisher's record*: the signed item
+that says what a torrent is called; *catalogue*: the torrents that this node knows of.
 
 Floors
 ------
@@ -64,6 +66,8 @@ To change something
 | which peers are dialled, and which give way | `torrent.candidates`, `torrent.connection_slots` |
 | who is banned for bad data | `torrent.smart_ban`, `torrent.parole`, `torrent.bans` |
 | what users are told of a download | `engine.views`, `engine.torrent.stages` |
+| what a search does, and what it shows | `engine.search.searching`, `engine.search.views` |
+| what is published, when, and how often | `engine.search.publisher`, `search.choice` |
 | rate limits | `torrent.limits`, `engine.torrent.rate_limits` |
 | how files are written, found and protected | `storage.files`, `storage.owners`, `storage.folder` |
 | what survives a restart | `engine.resume`, `engine.trust`, `engine.state`, `dht.saved` |
@@ -114,6 +118,15 @@ if TYPE_CHECKING:
         Stream,
     )
     from dht_torrent.engine.node import Node, open_node
+    from dht_torrent.engine.search.results import SearchResults
+    from dht_torrent.engine.search.views import (
+        ResultSource,
+        ResultTrust,
+        SearchOptions,
+        SearchQuery,
+        SearchResult,
+        SearchStatus,
+    )
     from dht_torrent.engine.torrent.context import OpenStorage
     from dht_torrent.engine.torrent.rate_limits import NewRate
     from dht_torrent.engine.torrent.torrent import Torrent
@@ -231,10 +244,17 @@ __all__ = [
     "Record",
     "Removal",
     "Reply",
+    "ResultSource",
+    "ResultTrust",
     "Sample",
     "Scrape",
     "Scratch",
     "SearchFormatError",
+    "SearchOptions",
+    "SearchQuery",
+    "SearchResult",
+    "SearchResults",
+    "SearchStatus",
     "Selection",
     "SigningKey",
     "Span",
@@ -270,6 +290,10 @@ _HOME = {
     "engine.net.interfaces": "Interface",
     "engine.net.protocols": "DatagramSocket Encryption Listener Network OnDatagrams Stream",
     "engine.node": "Node open_node",
+    "engine.search.results": "SearchResults",
+    "engine.search.views": (
+        "ResultSource ResultTrust SearchOptions SearchQuery SearchResult SearchStatus"
+    ),
     "engine.torrent.context": "OpenStorage",
     "engine.torrent.rate_limits": "NewRate",
     "engine.torrent.torrent": "Torrent",

@@ -151,7 +151,9 @@ def share(
                 private=private,
                 super_seed=super_seed,
                 progress=progress,
-                **tls,
+                tls_ca=tls_ca,
+                tls_cert=tls_cert,
+                tls_key=tls_key,
             )
         if torrent_out is not None and shared.metainfo is not None:
             write_file(torrent_out, shared.metainfo.to_torrent())

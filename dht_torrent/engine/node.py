@@ -13,8 +13,10 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import trio
 
@@ -34,6 +36,9 @@ from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.engine.net.tls import Identity, check_files, read_root
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.resume import Resume
+from dht_torrent.engine.search.results import SearchResults
+from dht_torrent.engine.search.service import SearchService, why_not
+from dht_torrent.engine.search.views import SearchOptions, SearchQuery
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.tls_listening import TlsListening
 from dht_torrent.engine.torrent.context import NodeContext, OpenStorage
@@ -74,6 +79,7 @@ class Node:
         registry: Registry,
         incoming: Incoming,
         saving: DhtSaving,
+        search: SearchService,
         warnings: Sequence[str],
     ) -> None:
         self.config = context.config
@@ -87,6 +93,7 @@ class Node:
         self._registry = registry
         self._incoming = incoming
         self._saving = saving
+        self._search = search
         self._warnings = list(warnings)
         self._started = trio.current_time()
 
@@ -133,10 +140,16 @@ class Node:
         tls_ca: Path | str | None = None,
         tls_cert: Path | str | None = None,
         tls_key: Path | str | None = None,
+        publish: bool = False,
+        tags: Sequence[str] = (),
         progress: Callable[[int, int], None] | None = None,
     ) -> Torrent:
         """Hash a file or folder and seed it where it is. `progress(bytes_done, bytes_total)` may be
         called from a worker thread.
+
+        `publish` puts it into the index that everybody searches, as `Node.publish` does, if it may
+        be there: a private or SSL torrent, or one that was fetched, is shared without.
+        `Torrent.published` tells.
 
         `super_seed` is for the first seed of something new (BEP 16): pieces are shown one by one,
         so that each leaves us about once, until all of them were seen at other peers. False ends it
@@ -172,19 +185,24 @@ class Node:
         if present is not None:
             commands = self._registry.supervisors[metainfo.info_hash].commands
             await commands.share_from(content, metainfo, hashed, identity, super_seed=super_seed)
-            return present
-        return await self._registry.add(
-            Supervisor(
-                self._context,
-                metainfo.magnet(),
-                content,
-                metainfo=metainfo,
-                shared=True,
-                hashed=hashed,
-                identity=identity,
-                super_seed=bool(super_seed),
+            torrent = present
+        else:
+            torrent = await self._registry.add(
+                Supervisor(
+                    self._context,
+                    metainfo.magnet(),
+                    content,
+                    metainfo=metainfo,
+                    shared=True,
+                    hashed=hashed,
+                    identity=identity,
+                    super_seed=bool(super_seed),
+                )
             )
-        )
+        supervisor = self._registry.supervisors.get(torrent.info_hash)
+        if publish and supervisor is not None and why_not(supervisor.core) is None:
+            await self._search.publish(supervisor, tags)
+        return torrent
 
     async def get(
         self,
@@ -278,6 +296,46 @@ class Node:
         begins with the configuration's again. Raises InputError."""
         self._context.limits.set(up, down)
 
+    # -- search ---------------------------------------------------------------------------------
+
+    def search(self, query: SearchQuery | str, **options: Unpack[SearchOptions]) -> SearchResults:
+        """Search for torrents by words of their titles, size and date: what this node knows comes
+        at once, what the DHT's index has as it is found and checked. `options` are fields of
+        `SearchQuery`. For `async for`, which may be left at any time. Raises InputError."""
+        if isinstance(query, SearchQuery):
+            return self._search.search(replace(query, **options))
+        return self._search.search(SearchQuery(text=query, **options))
+
+    async def publish(self, torrent: Torrent, tags: Sequence[str] = ()) -> None:
+        """Put a torrent that is shared here into the index that everybody searches, under its name
+        and `tags`, and keep it there until `unpublish` or its removal, restarts included. Returns
+        when that is noted; the DHT hears of it within minutes.
+
+        All that one node publishes is signed with one key (`SearchStatus.publisher`), so that
+        everybody can tell that it comes from one node. Raises InputError for what is not to be
+        published: a private or SSL torrent, and what was fetched from others."""
+        await self._search.publish(self._supervisor(torrent), tags)
+
+    async def unpublish(self, torrent: Torrent) -> bool:
+        """Publish it no more. What other nodes hold of it expires within a day. False: it was not
+        published."""
+        return await self._search.unpublish(self._supervisor(torrent))
+
+    async def trust(self, publisher: str, on: bool = True) -> None:
+        """Rank what this key (64 hex digits) has published above the rest; `on` False takes that
+        back. Who was blocked is not any more. Raises InputError."""
+        await self._search.judge(publisher, trusted=on)
+
+    async def block(self, publisher: str, on: bool = True) -> None:
+        """Never show what only this key (64 hex digits) has published; `on` False takes that back.
+        Who was trusted is not any more. Raises InputError."""
+        await self._search.judge(publisher, blocked=on)
+
+    def _supervisor(self, torrent: Torrent) -> Supervisor:
+        if self.torrents.get(torrent.info_hash) is not torrent:
+            raise InputError(f"no such torrent: {torrent.id}")
+        return self._registry.supervisors[torrent.info_hash]
+
     # -- what users see -------------------------------------------------------------------------
 
     def status(self) -> NodeStatus:
@@ -316,6 +374,7 @@ class Node:
             faults=self.faults.count,
             last_fault=self.faults.last,
             tls_listen=tuple(map(str, self.tls_addresses)),
+            search=self._search.status(),
         )
 
     def _unsaved(self) -> list[str]:
@@ -436,7 +495,8 @@ async def open_node(
             tls = TlsListening(context, incoming, nursery, opened)
             context.open_tls = tls.open
             saving = DhtSaving(context)
-            node = Node(context, registry, incoming, saving, warnings)
+            search = SearchService(context, nursery.start_soon)
+            node = Node(context, registry, incoming, saving, search, warnings)
             if config.dht.unlimited:
                 logger.warning("the DHT's rate limits are lifted, which is for labs only")
             for dht in dhts:

@@ -32,6 +32,9 @@ MAX_PEERS = 200
 MAX_BANNED = 1000
 """Banned addresses kept."""
 
+MAX_TAGS = 16
+"""Tags a torrent is published with."""
+
 _STAMP = struct.Struct(">qq")
 _MAX_HAVE = MAX_PIECES // 8
 _MAX_MADE = -(-MAX_FILES // 8)
@@ -93,6 +96,9 @@ class Resume:
     identity: Identity | None = None
     """Of an SSL torrent: where our certificate and its private key lie. What is in them is not
     remembered."""
+    published: tuple[str, ...] | None = None
+    """It is to be in the index that everybody searches, with these tags; None, as in records of
+    older versions: it is not."""
 
     def encode(self) -> bytes:
         """The payload of a record; `decode_resume` is the inverse."""
@@ -142,6 +148,8 @@ class Resume:
             fields[b"tls_key"] = os.fsencode(self.identity.key)
         if self.super_seed:
             fields[b"super_seed"] = 1
+        if self.published is not None:
+            fields[b"published"] = [tag.encode() for tag in self.published]
         return bencode.encode(fields)
 
 
@@ -184,6 +192,7 @@ def decode_resume(payload: bytes) -> Resume:
             overwrite=fields.maybe(b"overwrite", fields.integer) == 1,
             identity=fields.maybe(b"tls_cert", fields.identity),
             super_seed=fields.maybe(b"super_seed", fields.integer) == 1,
+            published=fields.maybe(b"published", fields.tags),
         )
     except (BencodeError, ValueError) as exc:  # UnicodeDecodeError is a ValueError
         raise StorageError(f"not a resume record: {exc}") from exc
@@ -249,6 +258,9 @@ class _Fields:
         if len(found) > limit or len(found) != len(self.items(key)):
             raise ValueError(f"{key.decode()} is too long or not all strings")
         return found
+
+    def tags(self, key: bytes) -> tuple[str, ...]:
+        return tuple(raw.decode() for raw in self.strings(key, MAX_TAGS))
 
     def stamps(self, key: bytes) -> tuple[FileStamp | None, ...]:
         raw = self.string(key, MAX_RECORD)

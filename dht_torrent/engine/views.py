@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dht_torrent.engine.dht.views import DhtStatus
+from dht_torrent.engine.search.views import SearchStatus
 
 State = Literal["metadata", "checking", "downloading", "seeding", "paused", "error"]
 
@@ -55,6 +56,8 @@ class Summary:
     """Pieces are shown one by one until all were seen at other peers (BEP 16)."""
     spread: float | None = None
     """The share of pieces that were; None while it does not super-seed."""
+    published: bool = False
+    """It is in the index that everybody searches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +151,5 @@ class NodeStatus:
     """... and the last of them in a line; the log has the tracebacks."""
     tls_listen: tuple[str, ...] = ()
     """Where we listen for the peers of SSL torrents: nowhere, or once in each family."""
+    search: SearchStatus | None = None
+    """Publishing and searching."""

@@ -88,6 +88,7 @@ def resumes(draw: st.DrawFn) -> Resume:
         mount=draw(st.none() | texts),
         overwrite=draw(st.booleans()),
         super_seed=draw(st.booleans()),
+        published=draw(st.none() | st.lists(st.text(max_size=8), max_size=16).map(tuple)),
         identity=draw(st.none() | st.builds(Identity, texts.map(Path), texts.map(Path))),
     )
 

@@ -56,6 +56,8 @@ class TorrentCore:
         self.sequential = sequential
         self.super_seed = super_seed
         """Pieces are to be shown one by one, until all were seen elsewhere."""
+        self.published: tuple[str, ...] | None = None
+        """Its user wants it in the index, with these tags; None: not there."""
         self.paused = paused
         """By its user."""
         self.fault: Failed | None = None

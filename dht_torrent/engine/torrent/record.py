@@ -150,4 +150,5 @@ class ResumeRecord:
             limit_up=limits.up.rate,
             limit_down=limits.down.rate,
             identity=core.context.identity,
+            published=core.published,
         )

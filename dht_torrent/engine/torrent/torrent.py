@@ -55,6 +55,11 @@ class Torrent:
         return self._record.warning
 
     @property
+    def published(self) -> bool:
+        """It is in the index that everybody searches, or on its way there: `Node.publish`."""
+        return self._core.published is not None
+
+    @property
     def magnet(self) -> Magnet:
         """The link that others fetch it by; `str` gives its text."""
         return self._core.context.magnet
@@ -174,6 +179,7 @@ class Torrent:
             warning=self.warning,
             super_seed=self._core.super_seed,
             spread=hiding.spread if hiding is not None else None,
+            published=self.published,
         )
 
     def watch(self, *, per_second: float = 2.0, repeat_after: float | None = None) -> Watch:

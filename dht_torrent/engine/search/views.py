@@ -1,0 +1,153 @@
+"""What users see of search: a query, its results, and how publishing is getting on. Frozen values,
+ready for `dataclasses.asdict` and JSON, as those of `engine.views`.
+
+The rule: a text in here that came from a stranger was made fit to be shown (`filenames.printable`),
+and a name counts as its publisher's only where `trust` says so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from dht_torrent.errors import InputError
+from dht_torrent.ids import InfoHash, parse_info_hash
+
+MAX_TEXT = 1000
+"""Characters of a query."""
+MAX_RESULTS = 1000
+"""Results one search may ask for."""
+MAX_PATIENCE = 600.0
+"""Seconds a search may take."""
+
+ResultTrust = Literal["unverified", "verified", "strong"]
+"""What stands behind a result's name. `unverified`: nothing but an entry that anybody may write.
+`verified`: its publisher signed a record of this infohash and name. `strong`: the torrent's own
+info dict, which the infohash is the hash of, agrees."""
+ResultSource = Literal["local", "network"]
+"""Where a result is from: our own catalogue, or the index in the DHT."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchQuery:
+    """What is searched for. Raises InputError when made with something that cannot be."""
+
+    text: str = ""
+    """Words that all must be in the title. Without any, `since` or a size must be given."""
+    prefix: bool = False
+    """The last word may be the beginning of one."""
+    min_size: int | None = None
+    """Bytes ..."""
+    max_size: int | None = None
+    """... both included."""
+    since: float | None = None
+    """Only what was published at this Unix time or later."""
+    limit: int = 50
+    """Results at most."""
+    patience: float = 3.0
+    """Seconds that the network gets. Results of our own catalogue are there at once."""
+    network: bool = True
+    """Ask the DHT as well, not our own catalogue alone."""
+
+    def __post_init__(self) -> None:
+        if len(self.text) > MAX_TEXT:
+            raise InputError(f"a query has at most {MAX_TEXT} characters")
+        for size in (self.min_size, self.max_size):
+            if size is not None and size < 0:
+                raise InputError("a size is not negative")
+        if (
+            self.min_size is not None
+            and self.max_size is not None
+            and self.min_size > self.max_size
+        ):
+            raise InputError("the least size is above the largest")
+        if self.since is not None and not math.isfinite(self.since):
+            raise InputError("`since` is a Unix time")
+        if not 1 <= self.limit <= MAX_RESULTS:
+            raise InputError(f"a search has from 1 to {MAX_RESULTS} results")
+        if not 0 < self.patience <= MAX_PATIENCE:
+            raise InputError(f"the network gets up to {MAX_PATIENCE:.0f} s")
+
+
+class SearchOptions(TypedDict, total=False):
+    """The fields of `SearchQuery` besides its text, as `Node.search` takes them."""
+
+    prefix: bool
+    min_size: int | None
+    max_size: int | None
+    since: float | None
+    limit: int
+    patience: float
+    network: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """One torrent that was found."""
+
+    id: str
+    """The infohash, 40 hex digits (as `Summary.id`)."""
+    name: str
+    """Fit to be shown: no control or direction characters."""
+    size: int | None
+    """Bytes; about, while `trust` is `unverified`. None: not known."""
+    files: int | None
+    """How many; None while `trust` is `unverified`."""
+    published: float | None
+    """Unix time at which it was last published, as its publisher says."""
+    trust: ResultTrust
+    publisher: str | None
+    """The public key that signed its record, 64 hex digits; the first, where there are several."""
+    publishers: int
+    """How many keys have signed a record of it, or are said to have while it is unverified."""
+    peers: int | None
+    """Who shares it, seeds included, as seen by us; None: nobody looked."""
+    seeds: int | None
+    """Of these, who has all of it; None: not known."""
+    peers_how: str | None
+    """How they were seen: `joined` (we are connected to them), `bep33` (an estimate that nodes of
+    the DHT gave) or `get_peers` (the addresses they named) ..."""
+    peers_at: float | None
+    """... and when, in Unix time."""
+    source: ResultSource
+    magnet: str
+    trusted: bool = False
+    """Its publisher is one that the user trusts (`Node.trust`)."""
+    score: float = 0.0
+    """How well it fits, 0 to 1: results come as they are found, and this is to sort them by."""
+
+    @property
+    def info_hash(self) -> InfoHash:
+        """`id` as bytes."""
+        return parse_info_hash(bytes.fromhex(self.id))
+
+    @property
+    def verified(self) -> bool:
+        """Its publisher signed this name, or the torrent itself bears it."""
+        return self.trust != "unverified"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchStatus:
+    """How publishing and searching are getting on."""
+
+    publisher: str | None
+    """The public key we publish under, 64 hex digits; None as long as nothing was published."""
+    published: int
+    """Torrents that we publish ..."""
+    entries: int
+    """... in so many places of the index ..."""
+    due: int
+    """... of which so many are to be written, or written again, by now."""
+    gets_hour: int
+    """Lookups for slots and records within the last hour ..."""
+    puts_hour: int
+    """... rounds of puts (of up to eight datagrams) ..."""
+    puts_hour_most: int
+    """... and how many of these there may be."""
+    refused: int
+    """Slots found since the start that held something malformed, or from the future: vandalism, as
+    far as it was seen."""
+    trouble: str | None
+    """Why publishing does not go well, in a line; None when all is well."""
