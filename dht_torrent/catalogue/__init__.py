@@ -1,3 +1,46 @@
 """The torrents this node knows of, to be searched in milliseconds. Everything here blocks, on
-purpose.
+purpose: `engine.search.catalogue` calls it in threads.
+
+The rule: who puts something in says how well it was checked, and less never replaces more; what is
+ours stays until we remove it. Text arrives *normalised* (words between spaces, as `search.words`
+makes them), for what is stored and for what is asked: a catalogue knows nothing of languages.
+
+- `entries`: what is stored, and the bounds that everything from strangers is brought into
+- `protocol`: what a catalogue can do; there is no SQL in it
+- `sqlite`, `schema`: the one that is a file, with SQLite's full-text index (FTS5)
+- `lines`: export and import as JSON lines, for any catalogue
 """
+
+from dht_torrent.catalogue.entries import (
+    CatalogueQuery,
+    CatalogueSummary,
+    Entry,
+    KnownPublisher,
+    ListedFile,
+    OutboxEntry,
+    Proof,
+    PublisherTrust,
+    PutResult,
+    Source,
+    SwarmHealth,
+    TitleClaim,
+)
+from dht_torrent.catalogue.protocol import Catalogue
+from dht_torrent.catalogue.sqlite import SqliteCatalogue
+
+__all__ = [
+    "Catalogue",
+    "CatalogueQuery",
+    "CatalogueSummary",
+    "Entry",
+    "KnownPublisher",
+    "ListedFile",
+    "OutboxEntry",
+    "Proof",
+    "PublisherTrust",
+    "PutResult",
+    "Source",
+    "SqliteCatalogue",
+    "SwarmHealth",
+    "TitleClaim",
+]
