@@ -17,7 +17,7 @@ def infohash(number: int) -> bytes:
 
 def entry(number: int, title: str = "Some title", **fields: Any) -> Entry:
     """The words are those of the title in small letters, unless they are given."""
-    given = {"words": title.lower(), "sources": Source.NETWORK} | fields
+    given: dict[str, Any] = {"words": title.lower(), "sources": Source.NETWORK, **fields}
     return Entry(infohash=infohash(number), title=title, **given)
 
 
