@@ -1,0 +1,230 @@
+"""A publisher's record: what one key holder says of one torrent, as the value of a mutable item
+(BEP 44) under that key. The rule: only what the signature covers is shown as verified, and only
+when it is about the torrent that was found.
+
+The dict has `ih`, so that the item is one of BEP 46 as well, and `n`, `z`, `f`, `t`, and perhaps
+`ty` and `k`. Keys of later versions are ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from dht_torrent import bencode
+from dht_torrent.bencode import Value
+from dht_torrent.bounds import LAST_DATE, MAX_FILES, MAX_TOTAL
+from dht_torrent.errors import BencodeError, InputError, SearchFormatError
+from dht_torrent.search.titles import clean_title, cut
+from dht_torrent.search.words import title_words
+
+MAX_RECORD: Final = 1000
+"""Bytes, bencoded (BEP 44)."""
+MAX_TITLE: Final = 160
+"""Bytes of UTF-8."""
+MAX_TAGS: Final = 100
+"""Bytes of UTF-8 of all tags, with spaces between them."""
+MAX_KIND: Final = 255
+INFOHASH_SIZE: Final = 20
+
+
+class TitleTrust(Enum):
+    """Who vouches for the title of a result."""
+
+    DIFFERS = "differs"
+    """The torrent's own info dict has a name which lacks words of the title."""
+    UNVERIFIED = "unverified"
+    """Whoever wrote into the index, and nobody else."""
+    VERIFIED = "verified"
+    """A publisher signed it."""
+    STRONG = "strong"
+    """A publisher signed it, and the torrent's own info dict agrees."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherRecord:
+    """Made by `make_record`, or read by `parse_record` and `decode_record`: within the bounds."""
+
+    infohash: bytes
+    """20 bytes; of a torrent of version 2 alone, the truncated hash."""
+    title: str
+    """Clean, and not empty."""
+    size: int
+    """Bytes of content."""
+    files: int
+    published: int
+    """Unix seconds."""
+    kind: int = 0
+    """Of what kind the content is. 0: not said."""
+    tags: str = ""
+    """More words to be found by, with spaces between them. Clean."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All words it can be found by. A result that lacks a word of the query is not one."""
+        return tuple(dict.fromkeys(title_words(self.title) + title_words(self.tags)))
+
+
+def make_record(
+    infohash: bytes,
+    title: str,
+    *,
+    size: int,
+    files: int,
+    published: int,
+    kind: int = 0,
+    tags: Iterable[str] = (),
+) -> PublisherRecord:
+    """A record of our own. The title is cleaned, and cut if it is too long.
+
+    Raises InputError for a title or tags without a word, or tags that are too long.
+    """
+    if len(infohash) != INFOHASH_SIZE:
+        raise ValueError("an infohash in a record has 20 bytes")
+    shown = cut(clean_title(title), MAX_TITLE)
+    if not title_words(shown):
+        raise InputError(f"nothing can be found by this title: {shown!r}")
+    joined = []
+    for tag in tags:
+        if not title_words(clean := clean_title(tag)):
+            raise InputError(f"nothing can be found by this tag: {clean!r}")
+        joined.append(clean)
+    all_tags = " ".join(joined)
+    if len(all_tags.encode()) > MAX_TAGS:
+        raise InputError(f"all tags together have at most {MAX_TAGS} bytes")
+    for value, name, largest in [
+        (size, "size", MAX_TOTAL),
+        (files, "files", MAX_FILES),
+        (published, "published", LAST_DATE),
+        (kind, "kind", MAX_KIND),
+    ]:
+        if not 0 <= value <= largest:
+            raise ValueError(f"{name} is from 0 to {largest}")
+    return PublisherRecord(infohash, shown, size, files, published, kind, all_tags)
+
+
+def record_value(record: PublisherRecord) -> dict[bytes, Value]:
+    """What is put: less than `MAX_RECORD` bytes."""
+    value: dict[bytes, Value] = {
+        b"f": record.files,
+        b"ih": record.infohash,
+        b"n": record.title.encode(),
+        b"t": record.published,
+        b"z": record.size,
+    }
+    if record.tags:
+        value[b"k"] = record.tags.encode()
+    if record.kind:
+        value[b"ty"] = record.kind
+    return value
+
+
+def encode_record(record: PublisherRecord) -> bytes:
+    """The same bencoded."""
+    return bencode.encode(record_value(record))
+
+
+def parse_record(value: Value) -> PublisherRecord:
+    """Reads what an item holds. Raises SearchFormatError."""
+    if not isinstance(value, dict):
+        raise SearchFormatError("a record is a dict")
+    infohash = value.get(b"ih")
+    if not isinstance(infohash, bytes) or len(infohash) != INFOHASH_SIZE:
+        raise SearchFormatError("a record has an infohash of 20 bytes")
+    title = _text(value, b"n", MAX_TITLE)
+    if not title:
+        raise SearchFormatError("a record's title shows nothing")
+    return PublisherRecord(
+        infohash,
+        title,
+        size=_number(value, b"z", MAX_TOTAL),
+        files=_number(value, b"f", MAX_FILES),
+        published=_number(value, b"t", LAST_DATE),
+        kind=_number(value, b"ty", MAX_KIND) if b"ty" in value else 0,
+        tags=_text(value, b"k", MAX_TAGS) if b"k" in value else "",
+    )
+
+
+def decode_record(raw: bytes) -> PublisherRecord:
+    """As `parse_record`, of what is still bencoded. Raises SearchFormatError."""
+    try:
+        value = bencode.decode(raw, max_depth=8, max_tokens=200, max_size=MAX_RECORD)
+    except BencodeError as exc:
+        raise SearchFormatError(f"a record is not bencoded: {exc}") from None
+    return parse_record(value)
+
+
+def record_salt(infohash: bytes) -> bytes:
+    """The salt of the item, under the publisher's key."""
+    return b"r" + infohash
+
+
+def record_target(key: bytes, infohash: bytes) -> bytes:
+    """Where the DHT has the record of this torrent by this key."""
+    return hashlib.sha1(key + record_salt(infohash)).digest()
+
+
+def is_verified(
+    record: PublisherRecord,
+    *,
+    infohash: bytes,
+    preview: str,
+    key: bytes,
+    salt: bytes,
+    target: bytes,
+) -> bool:
+    """Whether an index entry says what the record says that it points to.
+
+    `infohash`, `preview` and `target` are the entry's; `key` and `salt` those of the item that was
+    found, whose signature was checked.
+    """
+    seen = clean_title(preview)
+    return (
+        record.infohash == infohash
+        and salt == record_salt(infohash)
+        and target == record_target(key, infohash)
+        and seen != ""
+        and record.title.startswith(seen)
+    )
+
+
+def agrees_with_name(title: str, name: str) -> bool:
+    """Whether the name in a torrent's info dict has all words of a record's title: by whichever
+    word it was found, the torrent itself bears it."""
+    own = clean_title(name)
+    if title == cut(own, MAX_TITLE):  # perhaps in the middle of a word
+        return True
+    words = set(title_words(title))
+    return bool(words) and words <= set(title_words(own))
+
+
+def trust_in(title: str, *, verified: bool, name: str | None) -> TitleTrust:
+    """`name` is what the info dict has, once it is known.
+
+    When it DIFFERS, the name is what is to be shown: the infohash vouches for that.
+    """
+    if name is not None and not agrees_with_name(title, name):
+        return TitleTrust.DIFFERS
+    if not verified:
+        return TitleTrust.UNVERIFIED
+    return TitleTrust.VERIFIED if name is None else TitleTrust.STRONG
+
+
+def _text(value: Mapping[bytes, Value], key: bytes, size: int) -> str:
+    raw = value.get(key)
+    if not isinstance(raw, bytes) or len(raw) > size:
+        raise SearchFormatError(f"a record's {key.decode()!r} has at most {size} bytes")
+    try:
+        return clean_title(raw.decode())
+    except UnicodeDecodeError:
+        raise SearchFormatError(f"a record's {key.decode()!r} is not UTF-8") from None
+
+
+def _number(value: Mapping[bytes, Value], key: bytes, largest: int) -> int:
+    number = value.get(key)
+    if not isinstance(number, int) or not 0 <= number <= largest:
+        raise SearchFormatError(f"a record's {key.decode()!r} is a number up to {largest}")
+    return number
