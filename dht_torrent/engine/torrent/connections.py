@@ -21,7 +21,8 @@ from dht_torrent.engine.torrent.dialling import DialError, Dialled, dial
 from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.peer_loops import run_peer
-from dht_torrent.engine.torrent.room import TorrentRoom
+from dht_torrent.engine.torrent.referring import Referring
+from dht_torrent.engine.torrent.room import ENOUGH_CONNECTIONS, ENOUGH_PEERS, TorrentRoom
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.engine.weak import weakly
 from dht_torrent.errors import PeerProtocolError
@@ -98,6 +99,7 @@ class Connections:
         self.confirming = Confirming(
             torrent, self.peer_id, self.peers, self.candidates, adopt=weakly(self._adopt)
         )
+        self._referring = Referring(torrent, self.peers)
         self._woken = AutoResetEvent()
         self._arrivals: trio.MemorySendChannel[NewConnection] | None = None
         """Where incoming connections go while `run` is there to take them in."""
@@ -301,6 +303,8 @@ class Connections:
         if refusal is None:
             return True
         address = new.stream.remote
+        if incoming and refusal in (ENOUGH_PEERS, ENOUGH_CONNECTIONS):
+            await self._referring.refer(new)
         new.stream.close()
         if not incoming:
             if refusal == OURSELVES:

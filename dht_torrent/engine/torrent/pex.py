@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dht_torrent.config import Config
-from dht_torrent.engine.net.protocols import Encryption
 from dht_torrent.engine.torrent.confirming import CONFIRM_AFTER
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.extension import Extension
 from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.engine.torrent.referring import reached
 from dht_torrent.ids import Address, PeerKey
 from dht_torrent.peer.extension import ExtensionMessage
 from dht_torrent.peer.pex import UT_PEX, PexFlags, PexHearing, PexMessage, PexTelling
@@ -55,7 +55,7 @@ class PeerExchange(Extension):
         # A host is one referrer, whatever ports it comes from; on a local one live many peers.
         source = f"{PEX} {address if address.is_local else address.place}"
         self._partners[peer.key] = _Partner(source, PexHearing(address), PexTelling(address))
-        self._tell(peer, self._reached(), now)
+        self._tell(peer, reached(self.connections.peers), now)
 
     def on_message(self, peer: Peer, message: ExtensionMessage, now: float) -> None:
         partner = self._partners.get(peer.key)
@@ -81,38 +81,21 @@ class PeerExchange(Extension):
 
     def tick(self, now: float) -> None:
         peers = self.connections.peers
-        reached = self._reached()
+        connected = reached(peers)
         for key, partner in self._partners.items():
             if partner.telling.is_due(now):
-                self._tell(peers[key], reached, now)
+                self._tell(peers[key], connected, now)
         if len(self._partners) > 1:  # there is somebody to tell
             for peer in peers.values():
                 if now - peer.connected_at >= CONFIRM_AFTER:
                     self.connections.confirming.ask(peer)
 
-    def _reached(self) -> Reached:
-        """Those we are connected with at an address that we have dialled."""
-        return {
-            peer.listens_at: _flags(peer)
-            for peer in self.connections.peers.values()
-            if peer.listens_at is not None and not peer.is_dropped
-        }
-
-    def _tell(self, peer: Peer, reached: Reached, now: float) -> None:
+    def _tell(self, peer: Peer, connected: Reached, now: float) -> None:
         if self.torrent.metainfo is None or peer.is_dropped:
             return  # it may turn out to be private
         but = {one for one in (peer.address, peer.listens_at, peer.claims) if one is not None}
         if peer.is_seed:
-            but |= {address for address, flags in reached.items() if PexFlags.SEED in flags}
-        news = self._partners[peer.key].telling.next(reached, now, but=but)
+            but |= {address for address, flags in connected.items() if PexFlags.SEED in flags}
+        news = self._partners[peer.key].telling.next(connected, now, but=but)
         if news is not None:
             peer.tell(news)
-
-
-def _flags(peer: Peer) -> PexFlags:
-    flags = PexFlags.REACHABLE
-    if peer.is_seed:
-        flags |= PexFlags.SEED
-    if peer.stream.encryption in (Encryption.MSE, Encryption.RC4):
-        flags |= PexFlags.PREFERS_ENCRYPTION
-    return flags

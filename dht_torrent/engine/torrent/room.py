@@ -14,6 +14,8 @@ from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address, PeerKey
 from dht_torrent.torrent.connection_slots import NEVER, ConnectionSlots, ConnectionView, Use
 
+ENOUGH_PEERS = "enough peers"
+ENOUGH_CONNECTIONS = "enough connections"
 LOOK_AGAIN = 1.0
 """Seconds for which it is believed that nobody in the whole node yields: a look costs as much as
 there are torrents, and each of them looks."""
@@ -26,6 +28,8 @@ class NodeRoom:
         self.config = config
         self.torrents: dict[int, TorrentRoom] = {}
         """Those that exchange now, by a number of their own."""
+        self.guests: set[str] = set()
+        """Hosts, or local addresses, that are told of others and take no place: see `referring`."""
         self._open: dict[PeerKey, bool] = {}  # connections by key, and whether we dialled
         self._dialled = 0
         self._none_until = NEVER
@@ -114,12 +118,12 @@ class TorrentRoom:
         if free <= 0:
             may = self.yielding(now, address.place)
             if not may:
-                return "enough peers"
+                return ENOUGH_PEERS
             self._close(*may[0], now)
         elif not self._node.has_place(incoming=incoming):
             found = self._node.least_useful(self, now, address.place, dialling=not incoming)
             if found is None:
-                return "enough connections"
+                return ENOUGH_CONNECTIONS
             room, use, key = found
             room._close(use, key, now)
         return None
