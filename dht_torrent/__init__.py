@@ -96,6 +96,7 @@ if TYPE_CHECKING:
         EncryptionPolicy,
         LsdConfig,
         PeerConfig,
+        SearchConfig,
         TorrentConfig,
     )
     from dht_torrent.daemon.client import Client, Json, NoNode, NotRunning, connect
@@ -249,6 +250,7 @@ __all__ = [
     "Sample",
     "Scrape",
     "Scratch",
+    "SearchConfig",
     "SearchFormatError",
     "SearchOptions",
     "SearchQuery",
@@ -276,7 +278,10 @@ __all__ = [
 
 _HOME = {
     "bencode": "Value",
-    "config": "Config DhtConfig DiskConfig EncryptionPolicy LsdConfig PeerConfig TorrentConfig",
+    "config": (
+        "Config DhtConfig DiskConfig EncryptionPolicy LsdConfig PeerConfig SearchConfig "
+        "TorrentConfig"
+    ),
     "daemon.client": "Client Json NoNode NotRunning connect",
     "daemon.control": "Control",
     "dht.items": "ImmutableItem Item MutableItem SigningKey",

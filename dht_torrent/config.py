@@ -424,6 +424,73 @@ class CatalogueConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConfig:
+    """The index in the DHT: publishing into it, and asking it."""
+
+    publish_rate: float = 2.0
+    """Operations (a lookup, or a round of puts) a second that publishing takes: some fifty datagrams
+    a second, as long as there is something to do ..."""
+    publish_burst: float = 10.0
+    """... and so many at once."""
+    max_puts_per_hour: int = 3600
+    """Rounds of puts, of up to eight datagrams; publishing waits when they are used up. A hundred
+    torrents with seventeen entries each, put once an hour, are half of that."""
+    search_rate: float = 20.0
+    """Operations a second that searches take, all together; a search is some ten ..."""
+    search_burst: float = 200.0
+    """... and so many at once: those of two searches that enumerate as much as they may."""
+    max_searches: int = 16
+    """Searches at the same time; further ones wait."""
+    max_gets: int = 24
+    """Slots that one search reads to enumerate a tree: from here on each finds less than it
+    costs."""
+    gets_at_once: int = 8
+    """Of these, so many at a time."""
+    record_patience: float = 2.0
+    """Seconds a result waits for its publisher's record, at most: a lookup takes one or two."""
+    records_at_once: int = 16
+    """Records looked up at a time by one search."""
+    peers_looked_up: int = 3
+    """Results of one search whose swarms are looked at, as long as there is time; each costs a
+    lookup."""
+    lookups_at_once: int = 4
+    """Entries that are published or checked at a time."""
+    check_interval: float = 3600.0
+    """Between two looks at an entry of ours: nodes forget what was not put for two hours."""
+    check_spread: float = 0.15
+    """It is drawn from so much less to so much more, so that not all come at once."""
+    fresh_time: float = 45 * 60.0
+    """A slot put within this time, by anybody, is not put again."""
+    renew_interval: float = 8 * 3600.0
+    """Between two renewals of an entry's time: readers drop one that is a day old."""
+    parent_share: float = 0.25
+    """The share of checks in which the slots above an entry's are kept alive as well, for each
+    level: an interior slot has dozens of publishers below it."""
+    retry_interval: float = 5 * 60.0
+    """Before an entry that could not be written is tried again; doubles with each failure, up to
+    `check_interval`."""
+    day_entries: int = 30
+    """Days for which a torrent is in the index of its day."""
+    max_published: int = 10_000
+    """Torrents one node publishes."""
+    slot_cache_time: float = 600.0
+    """A slot that was read is not read again by searches for this long ..."""
+    slot_cache: int = 4000
+    """... of so many slots; the one read longest ago is forgotten. Some 3 kB each."""
+    clock_skew: float = 600.0
+    """A slot signed further in the future than this is vandalism, and ignored."""
+    enough_copies: int = 5
+    """Of eight: a write that reached fewer nodes did not succeed, and a slot that fewer have is
+    repaired by publishers who read it."""
+    write_retries: int = 3
+    """After somebody else wrote at the same time ..."""
+    retry_least: float = 0.2
+    """... each after a random pause, from so many seconds ..."""
+    retry_most: float = 2.0
+    """... to so many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One node. Every path, port and socket belongs to one node; many nodes live in one process."""
 
@@ -480,6 +547,7 @@ class Config:
     torrent: TorrentConfig = field(default_factory=TorrentConfig)
     disk: DiskConfig = field(default_factory=DiskConfig)
     lsd_limits: LsdConfig = field(default_factory=LsdConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
 
     def bootstrap_points(self) -> list[HostPort]:
         """`bootstrap`, parsed. Raises InputError naming the entry that is wrong."""

@@ -201,9 +201,12 @@ class DualStack:
             await self._all(one)
         return max(items, key=seq_of) if items else None
 
-    async def get_all(self, target: bytes, *, salt: bytes = b"") -> ItemSurvey:
-        """As `Items.get_all`: of both networks, one after the other."""
-        found = await self._all(lambda dht: dht.items.get_all(target, salt=salt))
+    async def get_all(
+        self, target: bytes, *, salt: bytes = b"", enough: Callable[[Item], bool] | None = None
+    ) -> ItemSurvey:
+        """As `Items.get_all`: of both networks, one after the other. With `enough`, each network is
+        looked through until it is: they hold different copies."""
+        found = await self._all(lambda dht: dht.items.get_all(target, salt=salt, enough=enough))
         own = [survey.own for survey in found if survey.own is not None]
         return ItemSurvey(
             target,

@@ -99,19 +99,28 @@ class Items:
         target that is not 20 bytes long."""
         if seq is not None:
             check_seq(seq)
-        survey = await self._survey(target, salt, seq, first=first)
+        enough = _any if first else _immutable_one
+        survey = await self._survey(target, salt, seq, enough=enough)
         known = seq is not None and survey.is_known(seq)
         if survey.newest is None and not known and self._config.paths > 1:
             # It may not exist, or liars were on the path: they would have to be on all of these.
             paths = self._config.retry_paths * self._config.paths
-            survey = await self._survey(target, salt, seq, first=first, paths=paths)
+            survey = await self._survey(target, salt, seq, enough=enough, paths=paths)
         return survey.newest
 
-    async def get_all(self, target: bytes, *, salt: bytes = b"") -> ItemSurvey:
+    async def get_all(
+        self, target: bytes, *, salt: bytes = b"", enough: Callable[[Item], bool] | None = None
+    ) -> ItemSurvey:
         """All that the closest nodes have under `target`: which node has which item, at which
-        `seq`, and with which token something could be put there. Raises InputError for a target
-        that is not 20 bytes long."""
-        return await self._survey(target, salt, None, stores=True, thorough=True)
+        `seq`, and with which token something could be put there.
+
+        With `enough`, only what they have until one of them names an item of which it is true, to
+        be read and not to be written: it takes one path, and no second try when nothing is found.
+        What we hold ourselves is not enough, as anybody may have put it here. Raises InputError
+        for a target that is not 20 bytes long."""
+        if enough is not None:
+            return await self._survey(target, salt, None, enough=enough, own_is_enough=False)
+        return await self._survey(target, salt, None, stores=True)
 
     async def put(self, item: Item, *, cas: int | None = None, keep: bool = True) -> Stored:
         """Put an item on the closest nodes, and with `keep` put it again every `item_republish`
@@ -196,7 +205,7 @@ class Items:
         lost = False
         try:
             salt = item.salt if isinstance(item, MutableItem) else b""
-            survey = await self._survey(target, salt, None, stores=True, thorough=True)
+            survey = await self._survey(target, salt, None, stores=True)
             if own is not None and put_at is not None:
                 have = {holder.contact.id for holder in survey.holders if holder.item is not None}
                 kept = sum(holder in have for holder in own.holders)
@@ -244,14 +253,15 @@ class Items:
         salt: bytes,
         seq: int | None,
         *,
-        first: bool = False,
+        enough: Callable[[Item], bool] | None = None,
+        own_is_enough: bool = True,
         stores: bool = False,
-        thorough: bool = False,
         paths: int = 1,
     ) -> ItemSurvey:
+        """Ends with the first item that is `enough`; None: when all were asked."""
         holders: dict[NodeInfo, Holder] = {}
         own = self._held_here(target, salt, seq)
-        found = own is not None and (first or isinstance(own, ImmutableItem))
+        found = own_is_enough and enough is not None and own is not None and enough(own)
 
         def on_reply(contact: NodeInfo, reply: Reply) -> None:
             nonlocal found
@@ -265,16 +275,20 @@ class Items:
             holders[contact] = Holder(
                 contact, reply.token, item, said if isinstance(said, int) else None
             )
-            # One who has the value under its hash needs no second opinion.
-            found = found or (item is not None and (first or isinstance(item, ImmutableItem)))
+            found = found or (enough is not None and item is not None and enough(item))
 
         args: dict[bytes, Value] = {b"target": target}
         if seq is not None:
             args[b"seq"] = seq
-        enough: Callable[[], bool] | None = None if thorough else lambda: found
         paths = self._config.paths if stores else paths
         lookup = await self._core.lookups.run(
-            target, krpc.GET, args, on_reply, stores=stores, paths=paths, enough=enough
+            target,
+            krpc.GET,
+            args,
+            on_reply,
+            stores=stores,
+            paths=paths,
+            enough=(lambda: found) if enough is not None else None,
         )
         number = int.from_bytes(target, "big")
         ordered = sorted(
@@ -331,6 +345,15 @@ class Items:
             while silent:
                 await news.wait()
         return Stored(item.target, tuple(stored), refused, silent)
+
+
+def _any(item: Item) -> bool:
+    return True
+
+
+def _immutable_one(item: Item) -> bool:
+    """One who has the value under its hash needs no second opinion."""
+    return isinstance(item, ImmutableItem)
 
 
 async def sign_next(

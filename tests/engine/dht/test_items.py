@@ -12,6 +12,7 @@ from dht_torrent import bencode
 from dht_torrent.bencode import Value
 from dht_torrent.dht.items import (
     ImmutableItem,
+    Item,
     MutableItem,
     SigningKey,
     immutable,
@@ -429,3 +430,46 @@ async def test_public_nodes_whose_id_does_not_fit_their_ip_are_stored_on_by_nobo
         await lax.ping(Address(f"12.0.{sybil}.1", 6881))
     await lax.items.put(ImmutableItem(item.encoded), keep=False)
     assert taken  # so it was the rule that kept them out
+
+
+async def test_a_survey_may_end_with_the_first_item_that_is_enough(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    nodes = await lab.nodes(20)
+    stored = await nodes[3].items.put_mutable(KEY, b"", b"value", 4)
+    outside = next(dht for dht in nodes if dht.node_id not in {one.id for one in stored.stored})
+    whole = await outside.items.get_all(TARGET)
+    asked: list[Item] = []
+
+    def enough(item: Item) -> bool:
+        asked.append(item)
+        return True
+
+    begun = trio.current_time()
+    survey = await outside.items.get_all(TARGET, enough=enough)
+    assert trio.current_time() - begun < 1
+    assert asked[0] == survey.newest
+    assert (
+        1
+        <= len([h for h in survey.holders if h.item is not None])
+        < len([h for h in whole.holders if h.item is not None])
+    )
+
+
+async def test_a_survey_goes_on_while_nothing_is_enough(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    nodes = await lab.nodes(20)
+    await nodes[3].items.put_mutable(KEY, b"", b"value", 4)
+    survey = await nodes[9].items.get_all(TARGET, enough=lambda item: False)
+    assert len([h for h in survey.holders if h.item is not None]) >= 8
+
+
+async def test_what_was_put_on_us_is_not_enough_of_a_survey(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    nodes = await lab.nodes(3)
+    await nodes[0].items.put_mutable(KEY, b"", b"value", 4)
+    survey = await nodes[1].items.get_all(TARGET, enough=lambda item: True)
+    assert survey.own is not None
+    assert any(holder.item is not None for holder in survey.holders)
