@@ -428,8 +428,8 @@ class SearchConfig:
     """The index in the DHT: publishing into it, and asking it."""
 
     publish_rate: float = 2.0
-    """Operations (a lookup, or a round of puts) a second that publishing takes: some fifty datagrams
-    a second, as long as there is something to do ..."""
+    """Operations (a lookup, or a round of puts) a second that publishing takes: some fifty
+    datagrams, as long as there is something to do ..."""
     publish_burst: float = 10.0
     """... and so many at once."""
     max_puts_per_hour: int = 3600
