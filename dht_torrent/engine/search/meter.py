@@ -55,7 +55,7 @@ class HourCount:
         return (minute + 1) * GRAIN + HOUR
 
 
-class Turns:
+class _Turns:
     """Turns at one rate, first come, first served; as many at once as were saved up."""
 
     def __init__(self, rate: float, burst: float) -> None:
@@ -77,8 +77,8 @@ class Meter:
         self.gets = HourCount()
         self.puts = HourCount()
         self._config = config
-        self._publishing = Turns(config.publish_rate, config.publish_burst)
-        self._searching = Turns(config.search_rate, config.search_burst)
+        self._publishing = _Turns(config.publish_rate, config.publish_burst)
+        self._searching = _Turns(config.search_rate, config.search_burst)
         self._putting = trio.Lock()
 
     async def get(self, *, searching: bool) -> None:
