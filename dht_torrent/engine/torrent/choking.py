@@ -74,7 +74,7 @@ class Choking:
             views, now, self._rng, seeding=self._picker.done, only_free_slots=only_free_slots
         )
         for peer in list(self._peers.values()):
-            peer.optimistic = peer.key == choices.optimistic
+            peer.hold_optimistic_slot(peer.key == choices.optimistic)
             unchoke = peer.key in choices.unchoke
             if unchoke and peer.am_choking:
                 peer.unchoke(now)

@@ -57,7 +57,7 @@ class Confirming:
         self._changed = AutoResetEvent()
 
     def ask(self, peer: Peer) -> None:
-        """Find out where this peer listens, once. Sets its `listens_at`."""
+        """Find out where this peer listens, once: `Peer.listens_at` will say."""
         if (
             peer.claims is None
             or peer.listens_at is not None
@@ -67,7 +67,7 @@ class Confirming:
             or len(self._waiting) >= MAX_WAITING
         ):
             return
-        peer.confirming = True
+        peer.begin_confirming()
         self._waiting.append(peer)
         self._changed.set()
 
@@ -77,7 +77,7 @@ class Confirming:
         address, now = new.stream.remote, trio.current_time()
         for peer in self._peers.values():
             if peer.claims == address and peer.listens_at is None:
-                peer.listens_at = address
+                peer.confirm()
                 self._candidates.confirmed(address, now)
 
     async def run(self) -> None:

@@ -28,7 +28,7 @@ from dht_torrent.engine.weak import weakly
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address, PeerKey
 from dht_torrent.peer.connection import Event
-from dht_torrent.peer.identity import client_name, make_peer_id
+from dht_torrent.peer.identity import make_peer_id
 from dht_torrent.torrent.candidates import USELESS_PAUSE, Candidates, Trouble
 from dht_torrent.trace import PeerConnected, PeerDropped
 
@@ -270,7 +270,6 @@ class Connections:
                 self.peers[peer.key] = peer
                 self.candidates.arrived(address)
                 node.room.opened(peer.key, dialled=not incoming)
-                peer.client = client_name(peer.peer_id, None)
                 if not incoming:
                     self.candidates.connected(address, now)
                 node.trace(PeerConnected(self._info_hash, address, incoming))

@@ -21,7 +21,6 @@ from dht_torrent.ids import Address
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.extension import ExtensionMessage
 from dht_torrent.peer.extensions import OUR_IDS, ExtensionHandshake
-from dht_torrent.peer.identity import client_name
 from dht_torrent.peer.messages import Port
 
 EXTENSIONS: Sequence[type[Extension]] = (
@@ -72,10 +71,8 @@ class Extensions:
                 extension.on_message(peer, event, now)
         elif isinstance(event, ExtensionHandshake):
             self._on_handshake(peer, event, now)
-        elif isinstance(event, Port):
-            peer.ports += 1
-            if peer.ports <= MAX_PORTS:
-                self._torrent.node.dht.maybe_contact(Address(peer.address.host, event.port))
+        elif isinstance(event, Port) and peer.told_dht_port() <= MAX_PORTS:
+            self._torrent.node.dht.maybe_contact(Address(peer.address.host, event.port))
 
     def closed(self, peer: Peer, now: float) -> None:
         for extension in self._open.pop(peer.key, ()):
@@ -129,11 +126,11 @@ class Extensions:
         """What a peer says of itself. The port it claims is a name for later, and nothing else:
         nobody is banned, taken for connected, or dialled later for what somebody else claims."""
         if handshake.client:
-            peer.client = client_name(peer.peer_id, handshake.client)
+            peer.told_client(handshake.client)
         peer.pipeline.peer_limit(handshake.request_queue)
-        if handshake.port is not None and peer.incoming and peer.claims is None:
-            peer.claims = Address(peer.address.host, handshake.port)
-            self._connections.candidates.claimed(peer.claims, now)
+        claimed = peer.told_port(handshake.port) if handshake.port is not None else None
+        if claimed is not None:
+            self._connections.candidates.claimed(claimed, now)
         opened = self._open.setdefault(peer.key, [])
         for name, extension in self._by_name.items():
             speaks = self._speaks(extension) and peer.connection.supports(name)

@@ -46,11 +46,11 @@ class Hiding:
     def joined(self, peer: Peer, now: float) -> None:
         """It is shown something when it has told what it has, or at the next look."""
         self._super_seed.joined(peer.key, peer.address.place, now)
-        peer.serve = partial(self._serve, peer)
+        peer.serve_with(partial(self._serve, peer))
 
     def left(self, peer: Peer) -> None:
         self._super_seed.left(peer.key)
-        peer.serve = None  # which holds on to the peer
+        peer.serve_with(None)  # which holds on to the peer
 
     def shown_to(self, peer: Peer) -> Bitfield:
         """The pieces it was told of, and may ask for. Not to be changed."""

@@ -54,7 +54,7 @@ class MetadataFetch:
     def offered(self, peer: Peer, size: int | None, now: float) -> None:
         """A peer says that it has the dict, and how many bytes it is; None: it does not."""
         if size is not None and peer.connection.supports(UT_METADATA):
-            peer.offers_info = True
+            peer.offered_metadata()
             self._fetch.peer_joined(peer.key, size, now)
             self._ask(now)
             self._news.set()

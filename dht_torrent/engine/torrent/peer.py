@@ -1,8 +1,9 @@
 """The other end of a connection: what both sides have told each other, and what it gave and took.
 
-The rule: read by many, changed in one place. What a peer does or is told has a method here, which
-the loops (`reader` and `writer`) and those who decide what it means call. What one module alone
-keeps account of, as `uploads` of requests or `confirming` of addresses, that module sets.
+The rule: read by many, changed in one place. What a peer does or is told has a method here, called
+by the loops (`reader` and `writer`) and by the modules that decide what it means; none of them sets
+a field (tests/engine/torrent/test_peer_fields.py). The one exception is the queue `asked`, where
+the swarm puts blocks in and the writer takes them out: a call for each would cost both.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from dht_torrent.engine.views import PeerInfo
 from dht_torrent.ids import Address, PeerKey
 from dht_torrent.peer.connection import Sendable
 from dht_torrent.peer.extensions import MetadataRequest
+from dht_torrent.peer.identity import client_name
 from dht_torrent.peer.messages import (
+    AllowedFast,
     Choke,
     Interested,
     KeepAlive,
@@ -31,13 +34,15 @@ from dht_torrent.peer.messages import (
     encode_requests,
 )
 from dht_torrent.torrent.peer_pieces import FIRST_PAUSE, REFUSAL_PAUSE
+from dht_torrent.torrent.pieces import Bitfield
 from dht_torrent.torrent.pipeline import Pipeline, SpeedMeter
+from dht_torrent.torrent.requests import Asked, take_back
 
 REJECTS_IN_ROW = 4
 """Times a peer may reject what it is asked for before it is left alone for a while."""
 
-Serve = Callable[[Sequence[tuple[int, int, int]], Sequence[memoryview]], Awaitable[None]]
-"""Reads blocks (index, begin, length) that a peer asked for, each into its buffer."""
+Serve = Callable[[Sequence[Asked], Sequence[memoryview]], Awaitable[None]]
+"""Reads blocks that a peer asked for, each into its buffer."""
 
 
 class Peer:
@@ -61,12 +66,12 @@ class Peer:
         self.listens_at: Address | None = None if incoming else self.address
         """Where we dialled it; None if it came to us and was not dialled there since."""
         self.claims: Address | None = None
-        """Where it says it listens (BEP 10's `p`), if it came to us: to be believed by nobody."""
+        """Where it says it listens (BEP 10's `p`), if it came to us: a claim, not a fact."""
         self.confirming = False
         """It is, or was, dialled at that address to see whether it is there."""
         self.source = source
         self.incoming = incoming
-        self.client = ""
+        self.client = client_name(self.peer_id, None)
         self.connected_at = now
 
         self.am_choking = True
@@ -115,11 +120,11 @@ class Peer:
         self.downloaded = 0
         self.uploaded = 0
 
-        self.asked: deque[tuple[int, int, int]] = deque()
+        self.asked: deque[Asked] = deque()
         """Blocks the peer wants, in order; not in the socket buffer, so a choke can drop them."""
-        self.cancels: list[tuple[tuple[int, int, int], int]] = []
+        self.cancels: list[tuple[Asked, int]] = []
         """Of this turn: a block, and how many were in `asked` when the peer took it back."""
-        self.ports = 0
+        self.dht_ports = 0
         """Times it told where its DHT node listens."""
         self.serve: Serve | None = None
         self.why = "closed by the peer"
@@ -174,7 +179,52 @@ class Peer:
             self.am_interested = interested
             self.tell(Interested() if interested else NotInterested())
 
+    def allow_fast(self, pieces: list[int], have: Bitfield) -> None:
+        """Let it ask for those of `pieces` that we `have` while it is choked (BEP 6)."""
+        self.fast_set = pieces
+        self.allowed_by_us = frozenset(index for index in pieces if index in have)
+        for index in pieces:
+            if index in self.allowed_by_us:
+                self.tell(AllowedFast(index))
+
+    def serve_with(self, serve: Serve | None) -> None:
+        """Its blocks are read by `serve` from now on; None: not served any more."""
+        self.serve = serve
+
+    def hold_optimistic_slot(self, holds: bool) -> None:
+        """Whether it is unchoked by chance."""
+        self.optimistic = holds
+
+    def begin_confirming(self) -> None:
+        """It is dialled where it claims to listen, once."""
+        self.confirming = True
+
+    def confirm(self) -> None:
+        """It does listen where it claims to."""
+        self.listens_at = self.claims
+
     # -- what the peer does ---------------------------------------------------------------------
+
+    def told_client(self, client: str) -> None:
+        """It says which program it is."""
+        self.client = client_name(self.peer_id, client)
+
+    def told_port(self, port: int) -> Address | None:
+        """It says at which port it listens. Returns the address it claims by that, if it came to us
+        and has not claimed one before."""
+        if not self.incoming or self.claims is not None:
+            return None
+        self.claims = Address(self.address.host, port)
+        return self.claims
+
+    def told_dht_port(self) -> int:
+        """It says where its DHT node listens. Returns how often it did."""
+        self.dht_ports += 1
+        return self.dht_ports
+
+    def offered_metadata(self) -> None:
+        """It says that it has the metadata."""
+        self.offers_info = True
 
     def choked_us(self) -> None:
         self.chokes_us = True
@@ -188,6 +238,24 @@ class Peer:
         """It says whether it wants what we have. False if it had said so before."""
         was, self.interested = self.interested, interested
         return was != interested
+
+    def cancelled(self, block: Asked) -> None:
+        """It takes a request back, of those it has made so far; see `take_back`."""
+        self.cancels.append((block, len(self.asked)))
+
+    def take_back(self) -> list[Asked]:
+        """What it cancelled in this turn leaves the queue. Returns what was in it; the rest is on
+        its way already."""
+        cancels, self.cancels = self.cancels, []
+        return take_back(self.asked, cancels)
+
+    def allowed_fast(self, index: int) -> None:
+        """We may ask for this piece while it chokes us (BEP 6)."""
+        self.allowed_to_us.add(index)
+
+    def refused_fast(self, index: int) -> None:
+        """We may not, after all."""
+        self.allowed_to_us.discard(index)
 
     def gave_metadata(self, now: float) -> None:
         """It sent a part of the metadata that it was asked for."""
@@ -227,12 +295,43 @@ class Peer:
         if doublings >= 0:
             self.rests_until = now + min(FIRST_PAUSE * 2.0 ** min(doublings, 10), REFUSAL_PAUSE)
 
+    # -- what is held against it: each returns how often it did so ------------------------------
+
+    def drew_fast_block(self, index: int) -> int:
+        """It asked, choked, for a block of this piece, which it is allowed."""
+        self.fast_blocks_served[index] = count = self.fast_blocks_served.get(index, 0) + 1
+        return count
+
+    def made_invalid_request(self) -> int:
+        """It asked for what it cannot have."""
+        self.invalid_requests += 1
+        return self.invalid_requests
+
+    def sent_unwanted_block(self) -> int:
+        """It sent a block it was not asked for."""
+        self.unwanted_blocks += 1
+        return self.unwanted_blocks
+
+    def told_nothing_new(self) -> int:
+        """It told what it has, at the cost of looking at all of it, and none of it was news."""
+        self.idle_bitfields += 1
+        return self.idle_bitfields
+
     # -- its end --------------------------------------------------------------------------------
 
     def drop(self, why: str) -> None:
         """Close the connection; its tasks end and its blocks go back."""
         self.why = why
         self.scope.cancel()
+
+    def make_room(self) -> None:
+        """Close the connection in favour of another one."""
+        self.yields = True
+        self.drop("made room for another")
+
+    def failed(self, why: str) -> None:
+        """The connection has ended, by the other side's doing."""
+        self.why = why
 
     def probe(self, now: float, *, urgent: bool = False) -> trio.Event:
         """Ask for a sign of life; the event is set when there is one, or when it is over.

@@ -39,7 +39,7 @@ async def run_peer(
         trio.BrokenResourceError,
         trio.ClosedResourceError,
     ) as group:
-        peer.why = _first_reason(group)
+        peer.failed(_first_reason(group))
     finally:
         limits.leave(peer.key)
         peer.stream.close()

@@ -162,8 +162,7 @@ class TorrentRoom:
 
     def _close(self, use: Use, key: PeerKey, now: float) -> None:
         peer = self.peers[key]
-        peer.yields = True
-        peer.drop("made room for another")
+        peer.make_room()
         self._node.closed(key)
         self._slots.yielded(use, now)
 

@@ -249,7 +249,7 @@ class Swarm:
         """Before anything can go wrong: all that is done with peers here takes them to be known."""
         self.picker.peer_joined(peer.key)
         self._banning.joined(peer, now)
-        peer.serve = self._uploads.read
+        peer.serve_with(self._uploads.read)
         if self.hiding is not None:
             self.hiding.joined(peer, now)
 
@@ -351,10 +351,9 @@ class Swarm:
         self._cancel(outcome.cancels)
         if outcome.kind != "accepted":
             self.wasted += len(event.data)
-            if outcome.kind == "unwanted":
-                peer.unwanted_blocks += 1
-                if peer.unwanted_blocks > self._config.peer.max_unwanted_blocks:
-                    raise PeerProtocolError("sends blocks that were not requested")
+            most = self._config.peer.max_unwanted_blocks
+            if outcome.kind == "unwanted" and peer.sent_unwanted_block() > most:
+                raise PeerProtocolError("sends blocks that were not requested")
         if outcome.piece is not None:
             self._save(outcome.piece, outcome.chunk)
 
@@ -402,10 +401,8 @@ class Swarm:
 
     def _told(self, peer: Peer, fresh: int, now: float) -> None:
         """It has told what it has, of which so many pieces are news."""
-        if not fresh:
-            peer.idle_bitfields += 1
-            if peer.idle_bitfields > self._config.peer.max_idle_bitfields:
-                raise PeerProtocolError("announces the same pieces again and again")
+        if not fresh and peer.told_nothing_new() > self._config.peer.max_idle_bitfields:
+            raise PeerProtocolError("announces the same pieces again and again")
         self._review_interest(peer)
         self._note_progress(peer, now)
         if self.hiding is not None:
@@ -417,10 +414,8 @@ class Swarm:
         was_seed = peer.is_seed
         if not self.picker.peer_lost(peer.key, index):
             return
-        if was_seed:
-            peer.idle_bitfields += 1
-            if peer.idle_bitfields > self._config.peer.max_idle_bitfields:
-                raise PeerProtocolError("changes all the time what it has")
+        if was_seed and peer.told_nothing_new() > self._config.peer.max_idle_bitfields:
+            raise PeerProtocolError("changes all the time what it has")
         self._review_interest(peer)
         self._note_progress(peer, now)
         self._choked.set()  # others are asked for what it was asked for
@@ -431,12 +426,12 @@ class Swarm:
             self._came_free = True
             self._rejected.set()
         if peer.chokes_us:
-            peer.allowed_to_us.discard(event.index)
+            peer.refused_fast(event.index)
 
     def _on_allowed_fast(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, AllowedFast)
         if len(peer.allowed_to_us) < 64 and event.index < self.geometry.piece_count:
-            peer.allowed_to_us.add(event.index)
+            peer.allowed_fast(event.index)
 
     def select(self, wanted: Iterable[int], now: float) -> None:
         """Want these pieces and no others."""
@@ -466,7 +461,7 @@ class Swarm:
         for peer in list(self._peers.values()):
             if not self.picker.knows(peer.key):
                 continue
-            peer.serve = self._uploads.read
+            peer.serve_with(self._uploads.read)
             shown = hiding.shown_to(peer).flags
             for index in self.have:
                 if not shown[index] and not self.picker.peer_has_piece(peer.key, index):
@@ -557,7 +552,7 @@ class Swarm:
 
 def _note_cancel(peer: Peer, event: object, now: float) -> None:
     assert isinstance(event, Cancel)
-    peer.cancels.append(((event.index, event.begin, event.length), len(peer.asked)))
+    peer.cancelled((event.index, event.begin, event.length))
 
 
 def _ignore(peer: Peer, event: object, now: float) -> None:

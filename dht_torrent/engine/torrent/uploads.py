@@ -4,8 +4,7 @@ for a choked newcomer (BEP 6). All else is refused; asking for it too often ends
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from dht_torrent.config import PeerConfig
 from dht_torrent.engine.torrent.disk import TorrentDisk
@@ -14,14 +13,12 @@ from dht_torrent.errors import PeerProtocolError, StorageError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.peer.fast import allowed_fast_set
-from dht_torrent.peer.messages import AllowedFast, Reject, Request
+from dht_torrent.peer.messages import Reject, Request
 from dht_torrent.torrent.pieces import Bitfield
+from dht_torrent.torrent.requests import Asked
 
 FAST_COPIES = 3
 """Times each block of an allowed-fast piece is served to a choked peer."""
-
-Asked = tuple[int, int, int]
-"""A request: index, begin and length."""
 
 
 class Uploads:
@@ -61,13 +58,7 @@ class Uploads:
     def cancel(self, peer: Peer) -> None:
         """Requests are taken back, all those of one turn in one pass: with BEP 6 each is confirmed.
         What is not in the queue is already on its way."""
-        cancels, peer.cancels = peer.cancels, []
-        if len(cancels) == 1:  # as in an endgame: no need to look at what comes behind
-            ((block, before),) = cancels
-            taken = _take_one(peer.asked, block, before)
-        else:
-            peer.asked, taken = without(peer.asked, cancels)
-        for block in taken:
+        for block in peer.take_back():
             _refuse(peer, block)
 
     def offer_fast_pieces(self, peer: Peer) -> None:
@@ -76,18 +67,14 @@ class Uploads:
         count = min(config.allowed_fast, config.allowed_fast_bytes // self._geometry.piece_length)
         if not peer.connection.fast or peer.allowed_by_us or peer.piece_total >= count:
             return
-        if peer.fast_set is None:
-            peer.fast_set = allowed_fast_set(
+        pieces = peer.fast_set
+        if pieces is None:
+            pieces = allowed_fast_set(
                 peer.address.host, self._info_hash, self._geometry.piece_count, count
             )
-        peer.allowed_by_us = frozenset(p for p in peer.fast_set if p in self._have)
-        for index in peer.fast_set:
-            if index in peer.allowed_by_us:
-                peer.tell(AllowedFast(index))
+        peer.allow_fast(pieces, self._have)
 
-    async def read(
-        self, blocks: Sequence[tuple[int, int, int]], into: Sequence[memoryview]
-    ) -> None:
+    async def read(self, blocks: Sequence[Asked], into: Sequence[memoryview]) -> None:
         """Blocks for a peer. What cannot be read stops the torrent, and with it the peer."""
         try:
             await self._disk.read(blocks, into)
@@ -102,48 +89,15 @@ class Uploads:
             if now - peer.choked_at > self._config.choked_grace:
                 self._invalid_request(peer)
             return False
-        served = peer.fast_blocks_served.get(index, 0) + 1
-        peer.fast_blocks_served[index] = served
-        if served > FAST_COPIES * self._geometry.block_count(index):
+        if peer.drew_fast_block(index) > FAST_COPIES * self._geometry.block_count(index):
             raise PeerProtocolError("drains an allowed-fast piece")
         return True
 
     def _invalid_request(self, peer: Peer) -> None:
-        peer.invalid_requests += 1
-        if peer.invalid_requests > self._config.max_invalid_requests:
+        if peer.made_invalid_request() > self._config.max_invalid_requests:
             raise PeerProtocolError("asks for what it cannot have")
 
 
-def without(
-    asked: Iterable[Asked], cancels: Iterable[tuple[Asked, int]]
-) -> tuple[deque[Asked], list[Asked]]:
-    """What is left of a queue of requests, and what was taken from it, both in order. A cancel,
-    which comes with the length the queue had then, takes the first of its requests before that."""
-    wanted: dict[Asked, deque[int]] = {}
-    for block, before in cancels:
-        wanted.setdefault(block, deque()).append(before)
-    left: deque[Asked] = deque()
-    taken: list[Asked] = []
-    for at, block in enumerate(asked):
-        found = wanted.get(block)
-        while found and found[0] <= at:
-            found.popleft()  # there was nothing for it to take
-        if found:
-            found.popleft()
-            taken.append(block)
-        else:
-            left.append(block)
-    return left, taken
-
-
-def _take_one(asked: deque[Asked], block: Asked, before: int) -> list[Asked]:
-    try:
-        del asked[asked.index(block, 0, before)]
-    except ValueError:
-        return []
-    return [block]
-
-
-def _refuse(peer: Peer, request: tuple[int, int, int]) -> None:
+def _refuse(peer: Peer, request: Asked) -> None:
     if peer.connection.fast:
         peer.tell(Reject(*request))

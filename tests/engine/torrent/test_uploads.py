@@ -8,14 +8,11 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from dht_torrent.config import PeerConfig
 from dht_torrent.engine.torrent import uploads
 from dht_torrent.engine.torrent.torrent import behind
-from dht_torrent.engine.torrent.uploads import without
 from dht_torrent.geometry import BLOCK
 from tests.helpers.engine import (
     ALLOWED_FAST,
@@ -183,29 +180,6 @@ async def test_a_choked_newcomer_may_have_a_few_pieces_but_not_for_ever(
         await hand.send(REQUEST, allowed[0], 0, BLOCK)
         await hand.closed()
         assert await drop_reasons(world) == ["drains an allowed-fast piece"]
-
-
-BLOCKS = [(0, 0, BLOCK), (0, BLOCK, BLOCK), (1, 0, BLOCK)]
-
-
-@given(st.lists(st.tuples(st.booleans(), st.sampled_from(BLOCKS)), max_size=40))
-def test_cancels_of_a_turn_take_together_what_each_would_take_alone(
-    said: list[tuple[bool, tuple[int, int, int]]],
-) -> None:
-    at_once: list[tuple[int, int, int]] = []
-    asked: list[tuple[int, int, int]] = []
-    cancels = []
-    for is_cancel, block in said:
-        if not is_cancel:
-            at_once.append(block)
-            asked.append(block)
-        else:
-            cancels.append((block, len(asked)))
-            if block in at_once:
-                at_once.remove(block)
-    left, taken = without(asked, cancels)
-    assert list(left) == at_once
-    assert sorted([*left, *taken]) == sorted(asked)
 
 
 async def test_interest_that_comes_and_goes_has_its_allowed_fast_pieces_computed_once(
