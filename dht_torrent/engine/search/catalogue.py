@@ -1,0 +1,198 @@
+"""The catalogue from Trio: one call writes at a time, a few read beside it, all in threads.
+
+Threads are never abandoned: a cancelled call ends when its thread has, so a visit to one is short,
+however much is stored, imported or exported. In a lab, whose time is virtual, the work is done in
+the calling task (`CatalogueConfig.inline`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, ParamSpec, TypeVar
+
+import trio
+
+from dht_torrent.catalogue import (
+    Catalogue,
+    CatalogueQuery,
+    CatalogueSummary,
+    Entry,
+    KnownPublisher,
+    OutboxEntry,
+    PublisherTrust,
+    PutResult,
+    Source,
+    SqliteCatalogue,
+    SwarmHealth,
+)
+from dht_torrent.catalogue.lines import ImportSummary, LineImport, Normalise, export_lines
+from dht_torrent.config import CatalogueConfig
+
+logger = logging.getLogger(__name__)
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_PUT_BATCH = 2000
+"""Entries stored in one visit to a thread: at most a tenth of a second."""
+
+
+@asynccontextmanager
+async def open_catalogue(
+    path: Path | str | None, config: CatalogueConfig
+) -> AsyncIterator[LocalCatalogue]:
+    """The catalogue in this file, or in memory, for the length of the block. Raises StorageError if
+    it cannot be opened: a node then goes on without."""
+    if config.inline:
+        await trio.lowlevel.checkpoint()
+        store = SqliteCatalogue(path, config)
+    else:
+        store = await trio.to_thread.run_sync(SqliteCatalogue, path, config)
+    catalogue = LocalCatalogue(store, config)
+    try:
+        yield catalogue
+    finally:
+        with trio.CancelScope(shield=True):  # for as long as what was begun takes, and no longer
+            await catalogue.aclose()
+
+
+class LocalCatalogue:
+    """A `Catalogue`, method for method. `aclose` when nobody uses it any more."""
+
+    def __init__(self, catalogue: Catalogue, config: CatalogueConfig) -> None:
+        self._catalogue = catalogue
+        self._inline = config.inline
+        self._writers = trio.CapacityLimiter(1)
+        self._readers = trio.CapacityLimiter(config.readers)
+        self._tell()
+
+    async def aclose(self) -> None:
+        """Idempotent."""
+        await self._write(self._catalogue.close)
+
+    # -- torrents -------------------------------------------------------------------------------
+
+    async def put(self, entries: Iterable[Entry], now: int) -> PutResult:
+        """A large number is stored in batches, others' calls between them: each batch is stored
+        wholly or not at all."""
+        total = PutResult()
+        left = iter(entries)
+        while batch := list(itertools.islice(left, _PUT_BATCH)):
+            stored = await self._write(self._catalogue.put, batch, now)
+            total = PutResult(*map(sum, zip(total, stored, strict=True)))
+        return total
+
+    async def get(self, infohash: bytes) -> Entry | None:
+        return await self._read(self._catalogue.get, infohash)
+
+    async def search(self, query: CatalogueQuery) -> list[Entry]:
+        return await self._read(self._catalogue.search, query)
+
+    async def page(
+        self, after: int = 0, limit: int = 1000, source: Source = Source.NONE
+    ) -> tuple[list[Entry], int]:
+        return await self._read(self._catalogue.page, after, limit, source)
+
+    async def forget(self, infohashes: Iterable[bytes], source: Source) -> int:
+        return await self._write(self._catalogue.forget, list(infohashes), source)
+
+    async def set_health(self, health: Mapping[bytes, SwarmHealth]) -> None:
+        await self._write(self._catalogue.set_health, health)
+
+    async def summary(self) -> CatalogueSummary:
+        return await self._read(self._catalogue.summary)
+
+    # -- publishers -----------------------------------------------------------------------------
+
+    async def set_trust(self, key: bytes, trust: PublisherTrust, now: int, name: str = "") -> int:
+        return await self._write(self._catalogue.set_trust, key, trust, now, name)
+
+    async def publishers(self) -> list[KnownPublisher]:
+        return await self._read(self._catalogue.publishers)
+
+    async def trust(self, keys: Collection[bytes]) -> dict[bytes, PublisherTrust]:
+        return await self._read(self._catalogue.trust, keys)
+
+    async def claimed(self, keys: Collection[bytes], since: int) -> dict[bytes, int]:
+        return await self._read(self._catalogue.claimed, keys, since)
+
+    # -- the outbox -----------------------------------------------------------------------------
+
+    async def put_outbox(self, entries: Iterable[OutboxEntry]) -> None:
+        await self._write(self._catalogue.put_outbox, list(entries))
+
+    async def due(self, now: int, limit: int = 100) -> list[OutboxEntry]:
+        return await self._read(self._catalogue.due, now, limit)
+
+    async def outbox(self, infohash: bytes) -> list[OutboxEntry]:
+        return await self._read(self._catalogue.outbox, infohash)
+
+    async def remove_outbox(self, infohash: bytes, keep: Sequence[tuple[str, bytes]] = ()) -> None:
+        await self._write(self._catalogue.remove_outbox, infohash, keep)
+
+    # -- how common words are -------------------------------------------------------------------
+
+    async def remember_counts(self, counts: Mapping[bytes, int], now: int) -> None:
+        await self._write(self._catalogue.remember_counts, counts, now)
+
+    async def counts(self, words: Collection[bytes], since: int) -> dict[bytes, int]:
+        return await self._read(self._catalogue.counts, words, since)
+
+    # -- JSON lines -----------------------------------------------------------------------------
+
+    async def import_lines(
+        self,
+        file: BinaryIO,
+        normalise: Normalise,
+        now: int,
+        progress: Callable[[ImportSummary], object] = lambda summary: None,
+    ) -> ImportSummary:
+        """Store what makes sense in a file of JSON lines, others' calls between its batches.
+        `progress` is called after each. Raises StorageError and OSError."""
+        job = LineImport(self._catalogue, file, normalise, now)
+        more = True
+        while more:
+            more = await self._write(job.step)
+            progress(job.summary)
+        return job.summary
+
+    async def export_lines(self, source: Source = Source.NONE) -> AsyncGenerator[bytes, None]:
+        """All torrents, or those of a source, some lines at a time. Close it (`aclosing`) when not
+        all are wanted."""
+        parts = export_lines(self._catalogue, source)
+        while part := await self._read(partial(next, parts, b"")):
+            yield part
+
+    # -- threads --------------------------------------------------------------------------------
+
+    async def _write(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return await self._run(self._writers, partial(work, *args, **kwargs))
+
+    async def _read(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return await self._run(self._readers, partial(work, *args, **kwargs))
+
+    async def _run(self, limiter: trio.CapacityLimiter, work: Callable[[], _T]) -> _T:
+        try:
+            if self._inline:
+                await trio.lowlevel.checkpoint()
+                return work()
+            return await trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=False)
+        finally:
+            self._tell()
+
+    def _tell(self) -> None:
+        for warning in self._catalogue.warnings():
+            logger.warning("%s", warning)
