@@ -398,22 +398,25 @@ def run_ours(
 ) -> None:
     """Seed `path` in place, or fetch `magnet` into `folder` from the peers the go names.
 
-    `encryption`: `none` leaves the payload in the clear, as is the default; `rc4` insists on it."""
+    `encryption`: `none` leaves the payload in the clear, as is the default; `rc4` insists on it;
+    `off` does without MSE."""
     import trio
 
-    trio.run(_ours, Path(path), piece_length, Path(folder), magnet, leech, encryption == "rc4")
+    trio.run(_ours, Path(path), piece_length, Path(folder), magnet, leech, encryption)
 
 
 async def _ours(
-    path: Path, piece_length: int, folder: Path, magnet: str, leech: bool, encrypted: bool
+    path: Path, piece_length: int, folder: Path, magnet: str, leech: bool, encryption: str
 ) -> None:
     import trio
 
     from dht_torrent import Config, open_node
 
     config = Config(bootstrap=[], listen="127.0.0.1:0", state_dir=None, download_dir=folder)
-    if encrypted:
+    if encryption == "rc4":
         config = replace(config, encryption="require")
+    elif encryption == "off":
+        config = replace(config, encryption="off")
     async with open_node(config) as node:
         if leech:
             say({"event": "ready", "port": node.address.port})
