@@ -121,12 +121,16 @@ if TYPE_CHECKING:
     from dht_torrent.engine.node import Node, open_node
     from dht_torrent.engine.search.results import SearchResults
     from dht_torrent.engine.search.views import (
+        CatalogueImport,
+        CatalogueStatus,
+        PublisherView,
         ResultSource,
         ResultTrust,
         SearchOptions,
         SearchQuery,
         SearchResult,
         SearchStatus,
+        Verdict,
     )
     from dht_torrent.engine.torrent.context import OpenStorage
     from dht_torrent.engine.torrent.rate_limits import NewRate
@@ -179,6 +183,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Address",
     "BencodeError",
+    "CatalogueImport",
+    "CatalogueStatus",
     "Client",
     "Config",
     "ContactView",
@@ -242,6 +248,7 @@ __all__ = [
     "PieceFailed",
     "Place",
     "ProtocolError",
+    "PublisherView",
     "Record",
     "Removal",
     "Reply",
@@ -270,6 +277,7 @@ __all__ = [
     "TorrentConfig",
     "Trace",
     "Value",
+    "Verdict",
     "Watch",
     "connect",
     "open_node",
@@ -297,7 +305,8 @@ _HOME = {
     "engine.node": "Node open_node",
     "engine.search.results": "SearchResults",
     "engine.search.views": (
-        "ResultSource ResultTrust SearchOptions SearchQuery SearchResult SearchStatus"
+        "CatalogueImport CatalogueStatus PublisherView ResultSource ResultTrust SearchOptions "
+        "SearchQuery SearchResult SearchStatus Verdict"
     ),
     "engine.torrent.context": "OpenStorage",
     "engine.torrent.rate_limits": "NewRate",

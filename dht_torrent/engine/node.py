@@ -38,7 +38,13 @@ from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.search.results import SearchResults
 from dht_torrent.engine.search.service import SearchService, why_not
-from dht_torrent.engine.search.views import SearchOptions, SearchQuery
+from dht_torrent.engine.search.views import (
+    CatalogueImport,
+    CatalogueStatus,
+    PublisherView,
+    SearchOptions,
+    SearchQuery,
+)
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.tls_listening import TlsListening
 from dht_torrent.engine.torrent.context import NodeContext, OpenStorage
@@ -330,6 +336,24 @@ class Node:
         """Never show what only this key (64 hex digits) has published; `on` False takes that back.
         Who was trusted is not any more. Raises InputError."""
         await self._search.judge(publisher, blocked=on)
+
+    async def publishers(self) -> list[PublisherView]:
+        """Whom the user trusts or has blocked."""
+        return await self._search.publishers()
+
+    async def catalogue_status(self) -> CatalogueStatus:
+        """How much this node knows of what there is. Raises StorageError."""
+        return await self._search.catalogue_status()
+
+    def export_catalogue(self) -> AsyncIterator[bytes]:
+        """All that the catalogue knows, as JSON lines: some whole lines at a time. Raises
+        StorageError."""
+        return self._search.export_catalogue()
+
+    async def import_catalogue(self, lines: bytes) -> CatalogueImport:
+        """Add what some JSON lines tell, such as `export_catalogue` gave; none of it counts as
+        verified. Raises StorageError."""
+        return await self._search.import_catalogue(lines)
 
     def _supervisor(self, torrent: Torrent) -> Supervisor:
         if self.torrents.get(torrent.info_hash) is not torrent:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from dht_torrent.engine.search.results import Emit, SearchResults, Spawn
-from dht_torrent.engine.search.views import SearchQuery, SearchStatus
+from dht_torrent.engine.search.views import (
+    CatalogueImport,
+    CatalogueStatus,
+    PublisherView,
+    SearchQuery,
+    SearchStatus,
+)
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.supervisor import Supervisor
@@ -50,6 +56,23 @@ class SearchService:
 
     async def judge(self, publisher: str, *, trusted: bool = False, blocked: bool = False) -> None:
         """See `Node.trust` and `Node.block`."""
+        raise InputError(NOT_YET)
+
+    async def publishers(self) -> list[PublisherView]:
+        """See `Node.publishers`."""
+        raise InputError(NOT_YET)
+
+    async def catalogue_status(self) -> CatalogueStatus:
+        """See `Node.catalogue_status`."""
+        raise InputError(NOT_YET)
+
+    async def export_catalogue(self) -> AsyncIterator[bytes]:
+        """See `Node.export_catalogue`."""
+        raise InputError(NOT_YET)
+        yield b""
+
+    async def import_catalogue(self, lines: bytes) -> CatalogueImport:
+        """See `Node.import_catalogue`."""
         raise InputError(NOT_YET)
 
     def status(self) -> SearchStatus | None:

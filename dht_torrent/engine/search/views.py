@@ -28,6 +28,9 @@ info dict, which the infohash is the hash of, agrees."""
 ResultSource = Literal["local", "network"]
 """Where a result is from: our own catalogue, or the index in the DHT."""
 
+Verdict = Literal["trusted", "blocked"]
+"""What the user thinks of a publisher."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchQuery:
@@ -151,3 +154,44 @@ class SearchStatus:
     far as it was seen."""
     trouble: str | None
     """Why publishing does not go well, in a line; None when all is well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherView:
+    """A publisher whom the user trusts or has blocked."""
+
+    key: str
+    """64 hex digits."""
+    trust: Verdict
+    since: float
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueStatus:
+    """The local catalogue."""
+
+    torrents: int
+    """All that it knows of ..."""
+    own: int
+    """... and those that this node shares, which are never forgotten."""
+    bytes: int
+    """Of its database ..."""
+    bytes_most: int
+    """... and how many there may be, before what nobody has seen for longest is forgotten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueImport:
+    """What became of JSON lines that were imported."""
+
+    lines: int
+    added: int
+    known: int
+    """Were there already; what the lines have besides was added to them."""
+    refused: int
+    """Named only publishers whom the user has blocked."""
+    skipped: dict[str, int]
+    """How many could not be used, by the reason ..."""
+    first_skipped: dict[str, int]
+    """... and the number of the first such line, from 1."""
