@@ -8,7 +8,7 @@ import random
 import pytest
 
 from dht_torrent.config import DhtConfig
-from dht_torrent.dht.density import Density
+from dht_torrent.dht.density import REMEMBERED, Density
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.ids import Address, NodeId, distance
 from tests.helpers.dht_world import CONFIG as WORLD
@@ -198,3 +198,34 @@ def test_behind_an_eclipse_the_honest_holders_are_found(sybils: int) -> None:
         retrieved += len({info.id for info in lookup.closest()} & honest_near) >= 4
     assert alarms >= 38
     assert retrieved >= 36
+
+
+def test_only_so_many_lookups_are_remembered_and_the_oldest_is_forgotten() -> None:
+    density = Density(CONFIG)
+    density.note(bytes(20), [bytes(19) + bytes([9])] * 8)  # one lookup that says: very many nodes
+    many = density.size
+    assert many is not None
+    for number in range(REMEMBERED):
+        target = bytes([1]) + number.to_bytes(19, "big")
+        density.note(target, [bytes([64]) + bytes(19)] * 8)
+    assert density.size is not None
+    assert density.size < 1000 < many
+    assert len(density._sizes) == REMEMBERED
+
+
+def test_the_radius_holds_about_as_many_nodes_as_asked() -> None:
+    ids = Ids(2000)
+    density = ids.learned()
+    inside = []
+    for _ in range(50):
+        target = ids.rng.randbytes(20)
+        radius = density.radius(16)
+        inside.append(sum(distance(one, target) <= radius for one in ids.ids))
+    assert 12 < sum(inside) / len(inside) < 21
+
+
+def test_in_a_network_of_few_nodes_the_radius_is_the_whole_space() -> None:
+    density = Ids(10).learned()
+    assert density.radius(1000) >= 2**160 - 1
+    assert density.is_small
+    assert not Ids(1000).learned().is_small

@@ -555,3 +555,180 @@ def test_who_is_removed_is_told_of_no_more() -> None:
     assert node_id(0) not in ids(table)
     assert node_id(0) not in told(table)
     assert everybody - {node_id(0)} <= told(table)
+
+
+# -- what a silence, a recovery or a removal changes ------------------------------------------------
+
+
+def test_a_contact_is_good_for_exactly_fifteen_minutes_and_while_it_answers() -> None:
+    table = filled()
+    contact = table.at(public(0))
+    assert contact is not None
+    assert table.is_good(contact, CONFIG.good_for)
+    assert not table.is_good(contact, CONFIG.good_for + 1)
+    for second in range(CONFIG.max_fails):
+        assert table.is_good(contact, second)
+        table.replied(node_id(1), public(1), second)
+        table.failed(public(0), second, second)
+    assert not table.is_good(contact, CONFIG.max_fails)
+    assert table.counts(CONFIG.max_fails) == (8, 0, 1)
+
+
+def test_a_waiting_contact_that_does_not_answer_is_forgotten_at_once() -> None:
+    table = filled()
+    table.replied(node_id(100), public(100), 1)
+    assert table.at(public(100)) is not None
+    table.replied(node_id(1), public(1), 3)
+    assert table.failed(public(100), 2, 17) is None
+    assert table.at(public(100)) is None
+    assert len(table) == 9
+
+
+def test_a_silent_contact_is_pinged_again_only_if_another_waits_for_its_place() -> None:
+    table = filled()
+    table.replied(node_id(1), public(1), 1)
+    assert table.failed(public(0), 1, 2) is None
+    table.replied(node_id(100), public(100), 3)
+    table.replied(node_id(1), public(1), 4)
+    assert table.failed(public(0), 4, 5) is table.at(public(0))
+
+
+def test_of_several_doubtful_contacts_the_one_asked_longest_ago_comes_first() -> None:
+    table = filled()
+    for number, asked in ((3, 50.0), (5, 40.0), (7, 45.0)):
+        table.asked(public(number), asked)
+    for number in (0, 1, 2, 4, 6):
+        table.asked(public(number), 60.0)
+    table.asked(public(999), 60.0)
+    named = []
+    now = 16 * MINUTE
+    while (contact := table.doubtful(now)) is not None:
+        named.append(contact.address)
+        table.asked(contact.address, now)
+    assert named[:3] == [public(5), public(7), public(3)]
+
+
+def test_a_contact_that_asked_us_lately_is_not_doubtful_and_a_failing_one_is() -> None:
+    table = filled()
+    for number in range(1, 8):
+        table.queried(node_id(number), public(number), 14 * MINUTE)
+    table.replied(NodeId(b"\0" * 19 + b"\1"), public(999), 14 * MINUTE)
+    doubtful = table.doubtful(16 * MINUTE)
+    assert doubtful is not None
+    assert doubtful.id == node_id(0)
+    table.replied(node_id(0), public(0), 16 * MINUTE)
+    assert table.doubtful(16 * MINUTE) is None
+    table.replied(node_id(1), public(1), 16 * MINUTE + 1)
+    table.failed(public(0), 16 * MINUTE, 16 * MINUTE + 2)
+    failing = table.doubtful(16 * MINUTE + 3)
+    assert failing is not None
+    assert failing.id == node_id(0)
+
+
+def test_the_next_refresh_is_due_when_the_bucket_unchanged_longest_is() -> None:
+    table = filled()
+    assert table.refresh_at() == CONFIG.refresh_interval
+    table.replied(NodeId(b"\0" * 19 + b"\1"), public(999), 10 * MINUTE)
+    assert table.refresh_at() == CONFIG.refresh_interval
+    table.replied(node_id(0), public(0), 11 * MINUTE)
+    assert table.refresh_at() == 10 * MINUTE + CONFIG.refresh_interval
+
+
+def test_the_clock_of_a_table_begins_when_it_is_known() -> None:
+    table = Table(OWN, CONFIG, 0)
+    table.begin(1000.0)
+    assert table.refresh_at() == 1000.0 + CONFIG.refresh_interval
+
+
+def test_refreshing_looks_up_ids_of_the_whole_range_of_a_bucket_and_of_no_other() -> None:
+    table = Table(OWN, replace(CONFIG, k=1, max_buckets=160), 0)
+    for bit in range(159, -1, -1):
+        table.replied(NodeId((1 << bit).to_bytes(20, "big")), public(bit), 0)
+    seen: dict[tuple[int, int], set[int]] = {bucket.range: set() for bucket in table.buckets}
+    rng = random.Random(4)
+    for turn in range(1, 60):
+        for target in table.refresh_targets(turn * CONFIG.refresh_interval, rng):
+            number = int.from_bytes(target, "big")
+            (hit,) = [low_high for low_high in seen if low_high[0] <= number <= low_high[1]]
+            seen[hit].add(number)
+    for (low, high), numbers in seen.items():
+        assert len(numbers) >= min(high - low + 1, 4)  # also the last id of a small bucket
+
+
+def test_a_removal_and_an_arrival_count_as_changes_of_their_bucket() -> None:
+    table = filled()
+    (far,) = [bucket for bucket in table.buckets if len(bucket) == 8]
+    table.replied(node_id(100), public(100), 1)  # waits
+    before = table.additions
+    table.replied(NodeId(b"\0" * 19 + b"\2"), public(0), 5 * MINUTE)  # node 0 has another id now
+    assert node_id(100) in far.nodes
+    assert far.changed == 5 * MINUTE
+    assert table.additions == before + 2  # the one that waited, and the new id
+    empty = Table(OWN, CONFIG, 0)
+    empty.replied(node_id(1), public(1), 7.0)
+    assert empty.buckets[0].changed == 7.0
+    assert empty.additions == 1
+
+
+def test_a_removal_that_nobody_can_replace_adds_nobody() -> None:
+    table = filled()
+    before = table.additions
+    table.replied(NodeId(b"\0" * 19 + b"\2"), public(0), 1)
+    assert len(table) == 9
+    assert table.additions == before + 1  # the new id alone
+
+
+def test_an_id_that_changes_puts_only_those_in_doubt_who_have_not_answered_for_minutes() -> None:
+    table = filled()
+    for number in range(1, 5):
+        table.replied(node_id(number), public(number), 2 * MINUTE)
+    suspects = table.replied(node_id(200), public(0), 6 * MINUTE)
+    assert {contact.id for contact in suspects} == {node_id(n) for n in range(5, 8)}
+
+
+def test_the_contact_unheard_of_longest_is_pinged_for_a_newcomer() -> None:
+    table = filled()
+    for number in range(8):
+        if number != 4:
+            table.replied(node_id(number), public(number), MINUTE + number)
+    (doubtful,) = table.replied(node_id(100), public(100), 30 * MINUTE)
+    assert doubtful.id == node_id(4)
+
+
+def test_of_those_that_wait_the_one_heard_from_last_gets_the_place() -> None:
+    table = filled()
+    table.replied(node_id(100), public(100), 1)
+    table.replied(node_id(101), public(101), 2)
+    table.replied(node_id(100), public(100), 3)
+    table.replied(NodeId(b"\0" * 19 + b"\2"), public(0), 4)
+    assert node_id(100) in ids(table)
+    assert node_id(101) not in ids(table)
+
+
+def test_few_contacts_are_known_until_there_are_sixteen() -> None:
+    table = Table(OWN, CONFIG, 0)
+    for number in range(15):
+        table.replied(NodeId((1 << 159 - number).to_bytes(20, "big")), public(number), 0)
+    assert table.knows_few
+    assert len(table) == 15
+    table.replied(NodeId(b"\0" * 19 + b"\1"), public(999), 0)
+    assert not table.knows_few
+
+
+def test_an_asker_is_not_told_of_itself_nor_an_outsider_of_our_own_network() -> None:
+    table = filled()
+    everybody = {node_id(number) for number in range(8)}
+    assert told_to(table, public(0)) == everybody - {node_id(0)} | {NodeId(b"\0" * 19 + b"\1")}
+    mixed = Table(OWN, CONFIG, 0)
+    for number in range(8):
+        mixed.replied(node_id(number), local(number) if number % 2 else public(number), 0)
+    odd = {node_id(number) for number in range(1, 8, 2)}
+    assert told_to(mixed, OUTSIDER) == {node_id(n) for n in range(8)} - odd
+    assert told_to(mixed, Address("127.0.0.1", 77)) == {node_id(n) for n in range(8)}
+    assert told_to(mixed, local(1)) == {node_id(n) for n in range(8)} - {node_id(1)}
+
+
+def told_to(table: Table, asker: Address) -> set[bytes]:
+    compact = table.told(node_id(0), asker, 8)
+    assert len(compact) <= 8 * 26
+    return {compact[at : at + 20] for at in range(0, len(compact), 26)}

@@ -169,3 +169,27 @@ def test_a_table_is_as_deep_as_the_network_allows() -> None:
         depth = len(table.buckets) - 1
         assert sum(one >= depth for one in shared) <= CONFIG.k
         assert len(table) >= 5 * CONFIG.k
+
+
+def test_what_is_asked_for_lies_in_the_half_that_would_split_the_bucket() -> None:
+    """All eight are on one side: only ids of the other side would find a place."""
+    low = Table(NodeId(b"\x7f" * 20), CONFIG, 0)
+    for place, number in enumerate(range(1, 9)):
+        known = info(number, place)
+        low.replied(known.id, known.address, 0)
+    assert len(low.buckets) == 1
+    assert {number >= HALF for _, _, number in questions(low, 7200)} == {True}
+    high = Table(NodeId(b"\x7f" * 20), CONFIG, 0)
+    for place, number in enumerate(range(1, 9)):
+        known = info(HALF + number, place)
+        high.replied(known.id, known.address, 0)
+    assert {number < HALF for _, _, number in questions(high, 7200)} == {True}
+
+
+def test_nothing_is_asked_for_when_there_may_be_no_more_buckets() -> None:
+    table = Table(OWN, DhtConfig(secure_ids=False, k=2, max_buckets=1), 0)
+    for place, number in enumerate((1, HALF + 1)):
+        known = info(number, place)
+        table.replied(known.id, known.address, 0)
+    assert len(table.buckets) == 1
+    assert questions(table, 3600) == []
