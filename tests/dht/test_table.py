@@ -557,7 +557,7 @@ def test_who_is_removed_is_told_of_no_more() -> None:
     assert everybody - {node_id(0)} <= told(table)
 
 
-# -- what a silence, a recovery or a removal changes ------------------------------------------------
+# -- what a silence, a recovery or a removal changes -----------------------------------------------
 
 
 def test_a_contact_is_good_for_exactly_fifteen_minutes_and_while_it_answers() -> None:
