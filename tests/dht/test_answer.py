@@ -351,3 +351,67 @@ def test_nodes_of_the_wanted_families_are_told() -> None:
 def test_a_node_of_one_family_tells_nothing_of_the_other() -> None:
     reply = ask(with_contacts(), b"find_node", target=HASH, want=[b"n6"])
     assert reply.body.keys() == {b"id"}
+
+
+# --- what the asker has, and what fits -----------------------------------------------------------
+
+
+def test_an_item_the_asker_has_already_is_not_told_again() -> None:
+    it = with_contacts()
+    item = sign(KEY, b"v", 7)
+    it.items.put(Put(item, None), LOCAL, OWN, 0)
+    for seq, told in ((6, True), (7, False), (8, False)):
+        body = ask(it, b"get", target=item.target, seq=seq).body
+        assert body[b"seq"] == 7
+        assert (b"v" in body) == told
+        assert {b"nodes", b"token"} <= body.keys()
+
+
+def test_the_number_of_a_mutable_item_is_told_to_those_who_get_no_value() -> None:
+    it = with_contacts()
+    item = sign(KEY, b"x" * 990, 7)
+    it.items.put(Put(item, None), LOCAL, OWN, 0)
+    bodies = [ask(it, b"get", target=item.target).body for _ in range(20)]
+    assert b"v" not in bodies[-1]
+    assert {body[b"seq"] for body in bodies} == {7}
+
+
+def test_room_for_an_item_is_made_by_the_farthest_nodes_of_the_longer_kind_first() -> None:
+    it = with_contacts()
+    it.other_table = with_contacts6()
+    args: dict[bytes, Value] = {b"id": ASKER, b"want": [b"n4", b"n6"]}
+    kept = []
+    for size in (10, 400, 700, 800, 996):
+        item = immutable(b"x" * size)
+        it.items.put(Put(item, None), LOCAL, OWN, 0)
+        reply = it.answer(Query(b"tt", b"get", {**args, b"target": item.target}), LOCAL, 0)
+        assert isinstance(reply, Reply)
+        assert reply.body[b"v"] == b"x" * size
+        encoded = krpc.encode(reply)
+        assert len(encoded) <= CONFIG.max_reply
+        counts = [
+            len(value)
+            for key in (b"nodes6", b"nodes")
+            if isinstance(value := reply.body[key], bytes)
+        ]
+        kept.append((counts[0] // 38, counts[1] // 26))
+        assert counts[0] % 38 == counts[1] % 26 == 0
+        full = counts[0] == 8 * 38
+        assert full or CONFIG.max_reply - len(encoded) < 38 + 60  # no more is left out than need be
+    assert kept[0] == (8, 8)
+    assert kept[-1][0] < 8
+    assert all(four == 8 or six == 0 for six, four in kept)
+
+
+def test_samples_are_as_many_as_fit_and_cost_the_unproven_their_share() -> None:
+    it = with_contacts()
+    for number in range(100):
+        it.store.add(InfoHash(bytes([number]) * 20), Address(f"14.0.{number}.1", 1), 0)
+    sizes = []
+    for _ in range(40):
+        samples = ask(it, b"sample_infohashes", target=HASH).body[b"samples"]
+        assert isinstance(samples, bytes)
+        sizes.append(len(samples))
+    assert sizes[0] == 400
+    assert sizes[-1] == 0
+    assert 6000 <= sum(sizes) <= 8000

@@ -128,3 +128,27 @@ def test_local_nodes_have_no_vote() -> None:
     votes = Votes(CONFIG)
     for number in range(100):
         assert votes.vote(OURS, Address("127.0.0.1", 1 + number), number * 100) is None
+
+
+@pytest.mark.parametrize(("ours", "rival", "elected"), [(30, 20, None), (31, 19, OURS)])
+def test_the_winner_needs_more_than_half_as_many_votes_again(
+    ours: int, rival: int, elected: str | None
+) -> None:
+    votes = Votes(CONFIG)
+    ballots = [OURS] * ours + ["66.6.6.6"] * rival
+    results = [votes.vote(host, voter(number), 1) for number, host in enumerate(ballots)]
+    assert results[-1] == elected
+
+
+def test_the_rival_of_the_winner_is_the_second_and_not_the_third() -> None:
+    votes = Votes(CONFIG)
+    ballots = [OURS] * 26 + ["66.6.6.6"] * 20 + ["66.6.6.7"] * 4
+    for number, host in enumerate(ballots):
+        votes.vote(host, voter(number), 1)
+    assert votes.elected is None
+
+
+def test_every_last_byte_and_every_free_bit_of_an_id_occurs() -> None:
+    made = [make_id(OURS, random.Random(seed)) for seed in range(4000)]
+    assert {one[19] for one in made} == set(range(256))
+    assert len({one[2] & 7 for one in made}) == 8

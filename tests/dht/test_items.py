@@ -450,3 +450,75 @@ def test_no_arguments_make_a_put_fail_but_by_refusal(args: dict[bytes, Value]) -
 def test_no_reply_fails_but_by_its_own_error(body: dict[bytes, Value]) -> None:
     with contextlib.suppress(KrpcError):
         assert parse_reply(body, bytes(20)) is None
+
+
+# -- edges ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seq", [0, 2**63 - 1])
+def test_the_lowest_and_the_highest_seq_are_put_stored_and_got(seq: int) -> None:
+    item = sign(KEY, b"v", seq)
+    parsed = parse_put({**item.fields(), b"token": b"t"})
+    assert isinstance(parsed, Put)
+    assert parsed.target == item.target
+    it = store()
+    assert put(it, item) is None
+    assert parse_reply(item.fields(), item.target) == item
+
+
+def test_a_reply_with_a_value_of_exactly_a_thousand_bytes_is_taken() -> None:
+    longest = immutable(b"x" * 996)
+    assert len(longest.encoded) == 1000
+    assert parse_reply(longest.fields(), longest.target) == longest
+
+
+def test_a_key_or_a_signature_of_another_length_verifies_nothing() -> None:
+    good = KEY.sign(b"message")
+    assert verify(KEY.public, good, b"message")
+    assert not verify(KEY.public[:31], good, b"message")
+    assert not verify(KEY.public + b"\0", good, b"message")
+    assert not verify(KEY.public, good[:63], b"message")
+    assert not verify(KEY.public, good + b"\0", b"message")
+
+
+def test_what_was_put_again_outlives_what_was_put_between() -> None:
+    it = store()
+    first, second = immutable(b"first"), immutable(b"second")
+    put(it, first, now=0)
+    put(it, second, now=10)
+    put(it, first, now=20)
+    it.expire(CONFIG.item_ttl + 15)
+    assert len(it) == 1
+    assert it.get(first.target, CONFIG.item_ttl + 15) == first
+    assert it.get(first.target, CONFIG.item_ttl + 20) is None
+
+
+def test_expired_items_make_room_for_new_ones() -> None:
+    it = store(max_items=3)
+    near = sorted((immutable(b"%d" % n) for n in range(300)), key=lambda item: item.target)
+    for item in near[:3]:
+        assert put(it, item, LOCAL) is None
+    far = near[-1]
+    assert put(it, far, LOCAL, now=1) == 202
+    assert put(it, far, LOCAL, now=CONFIG.item_ttl) is None
+
+
+def test_an_item_put_by_many_hosts_outlasts_a_nearer_one_put_by_one() -> None:
+    """Each host counts once, however often it puts."""
+    rng = random.Random(8)
+    items = sorted((immutable(rng.randbytes(8)) for _ in range(100)), key=lambda item: item.target)
+    near, far = items[0], items[-1]
+    for hosts, stays in ((1, False), (400, True)):
+        it = store(max_items=1)
+        for turn in range(400):
+            put(it, far, Address(f"13.{turn % hosts >> 8}.{turn % hosts & 255}.1", 5))
+        assert put(it, near, Address("14.1.1.1", 5)) == (202 if stays else None)
+
+
+def test_the_right_to_verify_grows_back_with_time_and_no_further_than_a_second() -> None:
+    it = store(item_verify_rate=5.0)
+    forged = [replace(sign(KEY, b"v", n), signature=bytes(64)) for n in range(40)]
+    assert [put(it, item) for item in forged[:6]] == [206] * 5 + [202]
+    assert [put(it, item, now=0.5) for item in forged[:3]] == [206, 206, 202]
+    assert [put(it, item, now=0.75) for item in forged[:2]] == [206, 202]
+    assert [put(it, item, now=100.0) for item in forged[:6]] == [206] * 5 + [202]

@@ -218,3 +218,52 @@ def test_a_sample_of_everything_grows_with_the_store() -> None:
     for number in range(25):
         assert len(it.sample(number, random.Random(1))) == min(number, 20)
         it.add(InfoHash(number.to_bytes(20, "big")), Address(f"14.0.{number}.1", 1), 0)
+
+
+def test_who_wants_no_seeds_gets_the_others_for_an_asker_too() -> None:
+    store = PeerStore(CONFIG)
+    store.add(HASH, public(1), 0, seed=True)
+    store.add(HASH, public(2), 0)
+    asker = public(9)
+    assert store.peers(HASH, 0, RNG, 50, asker=asker, seeds=False) == [public(2)]
+    assert set(store.peers(HASH, 0, RNG, 50, asker=asker)) == {public(1), public(2)}
+
+
+def test_a_peer_that_has_become_a_seed_is_told_as_one_at_once() -> None:
+    store = PeerStore(CONFIG)
+    store.add(HASH, public(1), 0)
+    asker = public(9)
+    assert store.peers(HASH, 0, RNG, 50, asker=asker, seeds=False) == [public(1)]
+    store.add(HASH, public(1), 1, seed=True)
+    assert store.peers(HASH, 1, RNG, 50, asker=asker, seeds=False) == []
+
+
+def test_a_peer_that_has_expired_is_told_to_no_asker() -> None:
+    store = PeerStore(CONFIG)
+    store.add(HASH, public(1), 0)
+    store.add(HASH, public(2), 100)
+    asker = public(9)
+    assert len(store.peers(HASH, TTL - 1, RNG, 50, asker=asker)) == 2
+    assert store.peers(HASH, TTL, RNG, 50, asker=asker) == [public(2)]
+    assert store.peers(HASH, TTL + 99, RNG, 50, asker=asker) == [public(2)]
+    assert store.peers(HASH, TTL + 100, RNG, 50, asker=asker) == []
+
+
+def test_peers_as_they_are_sent_are_those_told_and_as_many_as_fit() -> None:
+    store = PeerStore(CONFIG)
+    for number in range(20):
+        store.add(HASH, public(number), 0)
+    asker = public(99)
+    assert store.encoded_peers(info_hash(7), 0, RNG, 50, 1000, asker) is None
+    whole = store.encoded_peers(HASH, 0, RNG, 50, 1000, asker)
+    told = store.compact_peers(HASH, 0, RNG, 50, asker=asker)
+    assert whole == b"".join(b"6:" + peer for peer in told)
+    assert len(told) == 20
+    assert whole is not None
+    # Nine bytes are counted for each, though one of IPv4 takes eight.
+    for room, fit in ((180, 20), (179, 19), (9, 1), (8, 0), (0, 0), (-5, 0)):
+        assert store.encoded_peers(HASH, 0, RNG, 50, room, asker) == whole[: 8 * fit]
+    some = store.encoded_peers(HASH, 0, random.Random(4), 5, 1000, asker)
+    sample = store.compact_peers(HASH, 0, random.Random(4), 5, asker=asker)
+    assert some == b"".join(b"6:" + peer for peer in sample)
+    assert len(sample) == 5

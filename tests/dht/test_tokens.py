@@ -76,3 +76,16 @@ def test_age_alone_decides(turns: list[float], age: float) -> None:
         assert accepted
     if age > 600:
         assert not accepted
+
+
+def test_a_secret_turns_exactly_when_its_time_is_up() -> None:
+    made = tokens(100.0)
+    first = made.make(ALICE, TARGET, 100.0)
+    assert made.make(ALICE, TARGET, 100.0 + 5 * MINUTE - 1) == first
+    second = made.make(ALICE, TARGET, 100.0 + 5 * MINUTE)
+    assert second != first
+    # A check turns it as well, and a node that comes back late takes no secret for a fresh one.
+    assert made.accepts(first, ALICE, TARGET, 100.0 + 10 * MINUTE - 1)
+    assert not made.accepts(first, ALICE, TARGET, 100.0 + 10 * MINUTE)
+    assert made.accepts(second, ALICE, TARGET, 100.0 + 10 * MINUTE)
+    assert not made.accepts(second, ALICE, TARGET, 100.0 + 20 * MINUTE)
