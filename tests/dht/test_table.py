@@ -732,3 +732,16 @@ def told_to(table: Table, asker: Address) -> set[bytes]:
     compact = table.told(node_id(0), asker, 8)
     assert len(compact) <= 8 * 26
     return {compact[at : at + 20] for at in range(0, len(compact), 26)}
+
+
+def test_a_known_address_that_asks_under_a_new_id_is_worth_a_ping() -> None:
+    table = filled()
+    assert not table.queried(node_id(0), public(0), MINUTE)
+    assert table.queried(node_id(500), public(0), MINUTE)
+    assert not table.queried(node_id(500), Address(public(0).host, 7777), MINUTE)
+
+
+def test_whether_a_node_we_ask_is_known() -> None:
+    table = filled()
+    assert table.asked(public(0), MINUTE)
+    assert not table.asked(public(77), MINUTE)
