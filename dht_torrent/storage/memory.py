@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import Geometry
-from dht_torrent.storage.owners import NEW, OWN, may_write
+from dht_torrent.storage.owners import CLOSED, NEW, OWN, may_write
 from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Scratch
 
 
@@ -71,7 +71,9 @@ class MemoryStorage:
             else:
                 name = "/".join(self._geometry.files[span.file].path)
                 held = max(0, min((size or 0) - span.offset, span.length))
-                may_write(access, name, self._data[at : at + held], bytes(part))
+                old = b"" if access == CLOSED else self._data[at : at + held]
+                if not may_write(access, name, old, bytes(part)):
+                    continue
             fits = span.length if self.space is None else min(span.length, self.space)
             self._data[at : at + fits] = part[:fits]
             if fits or not span.length:

@@ -10,9 +10,10 @@ import libtorrent as lt
 import pytest
 
 from dht_torrent import bencode
+from dht_torrent.bounds import MAX_MADE_PIECE, MIN_MADE_PIECE
 from dht_torrent.errors import InputError
 from dht_torrent.metainfo import Magnet, Metainfo, from_info, parse_torrent
-from dht_torrent.storage.making import make
+from dht_torrent.storage.making import choose_piece_length, make
 
 PIECE = 16 * 1024
 NESTED = {
@@ -268,3 +269,37 @@ def test_the_current_folder_can_be_shared(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(root / "sub")
     assert make(Path()).name == "sub"
     assert make(Path("..")).name == "here"
+
+
+@pytest.mark.parametrize(
+    ("total", "length"),
+    [
+        (1, 256 * 1024),
+        (2000 * 256 * 1024, 256 * 1024),
+        (2000 * 256 * 1024 + 1, 512 * 1024),
+        (2000 * 8 * 1024 * 1024 + 1, 16 * 1024 * 1024),
+        (10**15, 16 * 1024 * 1024),
+    ],
+)
+def test_content_is_cut_into_two_thousand_pieces_at_most_while_they_are_short_enough(
+    total: int, length: int
+) -> None:
+    assert choose_piece_length(total) == length
+
+
+@pytest.mark.parametrize("length", [MIN_MADE_PIECE // 2, MAX_MADE_PIECE * 2])
+def test_a_piece_length_out_of_bounds_is_refused_and_the_bounds_are_not(
+    tmp_path: Path, length: int
+) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    with pytest.raises(InputError, match="the piece length must be"):
+        make(tmp_path / "file", piece_length=length)
+    for bound in (MIN_MADE_PIECE, MAX_MADE_PIECE):
+        assert make(tmp_path / "file", piece_length=bound).geometry.piece_length == bound
+
+
+def test_a_root_certificate_goes_into_the_info_dict(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    plain, secured = make(tmp_path / "file"), make(tmp_path / "file", ssl_cert=b"PEM")
+    assert b"8:ssl-cert3:PEM" in secured.info
+    assert b"ssl-cert" not in plain.info

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dht_torrent.errors import StorageError
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import FileStorage, MemoryStorage, Storage
+from dht_torrent.storage.owners import CLOSED, FILL, KEEP, NEW, OWN
 from tests.helpers.content import read_tree
 from tests.helpers.storages import ALBUM, CONTENT, opened, quickly, single, torrent
 
@@ -102,4 +103,126 @@ def test_holes_are_stepped_over(make: Callable[[Metainfo], Storage]) -> None:
     if isinstance(storage, FileStorage):
         assert storage.next_data(0, total) == (at, at + 4096)
         assert storage.next_data(0, at + 9) == (at, at + 9)
+    storage.close()
+
+
+def test_what_is_written_is_the_torrents_own_and_may_be_written_again(
+    make: Callable[[Metainfo], Storage],
+) -> None:
+    storage = make(ALBUM)
+    storage.create()
+    assert list(storage.access) == [NEW, NEW, OWN, NEW, NEW]  # the empty file has been made
+    assert [stamp is not None for stamp in storage.stamps()] == [False, False, True, False, False]
+    storage.write(5, b"x" * 10)
+    assert list(storage.access) == [OWN, OWN, OWN, NEW, NEW]
+    storage.write(0, b"y" * 10)
+    assert storage.read(0, 15) == b"y" * 10 + b"x" * 5
+    storage.close()
+
+
+@pytest.mark.parametrize(
+    ("access", "data", "refused"),
+    [
+        (KEEP, b"held", False),
+        (KEEP, b"diff", True),
+        (FILL, b"held", False),
+        (FILL, b"diff", True),
+        (OWN, b"diff", False),
+        (CLOSED, b"held", True),
+    ],
+)
+def test_a_file_that_was_there_is_written_only_as_its_owner_allows(
+    make: Callable[[Metainfo], Storage], access: int, data: bytes, refused: bool
+) -> None:
+    storage = make(single(100))
+    storage.write(0, b"held" + bytes(4) + b"tail")
+    storage.access[0] = access
+    if refused:
+        with pytest.raises(StorageError):
+            storage.write(0, data)
+        assert storage.read(0, 12) == b"held" + bytes(4) + b"tail"
+    else:
+        storage.write(0, data)
+        assert storage.read(0, 4) == data
+    if access == FILL:
+        storage.write(4, b"fill")
+        storage.write(8, b"tailmore")  # beyond the end, too
+        assert storage.read(0, 16) == b"heldfilltailmore"
+    storage.close()
+
+
+def test_a_file_is_blank_where_it_has_only_zeros(make: Callable[[Metainfo], Storage]) -> None:
+    meta = torrent(("first", 50), ("second", 100), ("third", 50))
+    storage = make(meta)
+    assert storage.blank(1, 0, 100)
+    storage.write(0, b"x" * 50)
+    storage.write(60, b"y")
+    storage.write(150, b"z" * 50)
+    assert storage.blank(1, 0, 10)
+    assert not storage.blank(1, 0, 11)
+    assert not storage.blank(1, 10, 11)
+    assert storage.blank(1, 11, 100)
+    assert not storage.blank(2, 0, 1)
+    storage.close()
+
+
+def test_files_are_present_when_all_of_them_are(make: Callable[[Metainfo], Storage]) -> None:
+    storage = make(ALBUM)
+    storage.write(0, b"x" * 10)
+    storage.write(20010, b"x" * 5)
+    assert storage.present([0, 3])
+    assert storage.present([])
+    assert not storage.present([0, 1])
+    assert not storage.present([4])
+    survey = storage.survey()
+    assert survey.stamps == storage.stamps()
+    assert survey.odd == frozenset()
+    storage.close()
+
+
+def test_deleted_files_are_gone_and_may_be_made_anew(
+    make: Callable[[Metainfo], Storage],
+) -> None:
+    storage = make(ALBUM)
+    storage.create()
+    storage.write(0, CONTENT)
+    storage.delete([0, 3])
+    assert [stamp is not None for stamp in storage.stamps()] == [False, True, True, False, True]
+    assert list(storage.access) == [NEW, OWN, OWN, NEW, OWN]
+    assert storage.read(10, 20000) == CONTENT[10:20010]
+    with pytest.raises(StorageError):
+        storage.read(0, 10)
+    storage.write(3, b"abc")
+    assert storage.read(3, 3) == b"abc"
+    assert storage.read(0, 3) == bytes(3)  # nothing of what was there before
+    storage.close()
+
+
+def test_a_change_of_a_file_changes_its_stamp_and_no_other(
+    make: Callable[[Metainfo], Storage],
+) -> None:
+    storage = make(ALBUM)
+    storage.write(0, CONTENT)
+    before = storage.stamps()
+    assert storage.stamps() == before
+    storage.write(20015, CONTENT[20015:20025] + b"changed")
+    after = storage.stamps()
+    assert [one == other for one, other in zip(before, after, strict=True)][:4] == [True] * 4
+    assert before[4] != after[4]
+    storage.close()
+
+
+def test_pads_are_zeros_in_a_buffer_that_held_something_else(
+    make: Callable[[Metainfo], Storage],
+) -> None:
+    meta = torrent(("a", 10), (".pad/6", 6), ("b", 5), pads=[1])
+    storage = make(meta)
+    storage.write(0, b"z" * 21)
+    for offset, length in ((0, 21), (10, 6), (12, 3), (9, 8)):
+        buffer = bytearray(b"\xff" * length)
+        storage.read_into(offset, memoryview(buffer))
+        assert buffer == (b"z" * 10 + bytes(6) + b"z" * 5)[offset : offset + length]
+        several = [bytearray(b"\xff" * length) for _ in range(1)]
+        if storage.try_read_into(offset, *map(memoryview, several)):
+            assert several[0] == buffer
     storage.close()
