@@ -222,7 +222,7 @@ def test_pads_are_zeros_in_a_buffer_that_held_something_else(
         buffer = bytearray(b"\xff" * length)
         storage.read_into(offset, memoryview(buffer))
         assert buffer == (b"z" * 10 + bytes(6) + b"z" * 5)[offset : offset + length]
-        several = [bytearray(b"\xff" * length) for _ in range(1)]
-        if storage.try_read_into(offset, *map(memoryview, several)):
-            assert several[0] == buffer
+        other = bytearray(b"\xff" * length)
+        if storage.try_read_into(offset, memoryview(other)):
+            assert other == buffer
     storage.close()
