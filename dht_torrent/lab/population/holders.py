@@ -17,7 +17,7 @@ import heapq
 import random
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -125,6 +125,15 @@ class Holders:
                 del held[prefix]
         self._closest.clear()
 
+    def until(self, answers: list[Holder], enough: Callable[[Item], bool]) -> list[Holder]:
+        """Those that have answered, nearest first, when the first has one that is `enough`."""
+        order = self._rng.sample(range(len(answers)), len(answers))
+        for count, place in enumerate(order, 1):
+            item = answers[place].item
+            if item is not None and enough(item):
+                return [answers[one] for one in sorted(order[:count])]
+        return answers
+
     def is_lost(self, share: float = 1.0) -> bool:
         """Whether the next query comes to nothing, at `share` of the usual odds."""
         return bool(self.loss) and self._rng.random() < self.loss * share
@@ -176,8 +185,10 @@ class ModelItems:
             return None
         return newest
 
-    async def get_all(self, target: bytes, *, salt: bytes = b"") -> ItemSurvey:
-        """As `Items.get_all`."""
+    async def get_all(
+        self, target: bytes, *, salt: bytes = b"", enough: Callable[[Item], bool] | None = None
+    ) -> ItemSurvey:
+        """As `Items.get_all`. With `enough`, the k answer in an order that is drawn."""
         self.gets += 1
         if self.get_seconds:
             await trio.sleep(self.get_seconds)
@@ -195,6 +206,8 @@ class ModelItems:
             answers.append(Holder(model.info(prefix), _TOKEN, item, seq))
             if len(answers) == k:
                 break
+        if enough is not None:
+            answers = model.until(answers, enough)
         return ItemSurvey(target, tuple(answers), tuple(answer.contact for answer in answers))
 
     async def put_to(

@@ -1,0 +1,302 @@
+"""Slots of the index on items of the DHT (BEP 44). The rule: a slot is whatever its closest nodes
+hold, taken together. No copy is believed that is malformed or from the future, and none is
+overwritten that was not read: each node is given, as `cas`, the sequence number that it told, and 0
+if it had nothing.
+
+Sequence numbers are milliseconds of Unix time, or one more than what was there. So they tell when a
+slot was last put, by whomever; and one is never used for two values, because some nodes would
+silently keep the first. A copy from the future is vandalism: it cannot be replaced before its node
+forgets it, so that node counts as if it were not there.
+
+A search reads with `first`: what it gets is kept for a while, is not for writing, and waits for its
+turn as searches do. A publisher's read asks all of the closest nodes. It is the publishers, too,
+who repair a slot that too few nodes have (`keep`): a search that ends early cannot tell.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Final, Protocol
+
+import trio
+
+from dht_torrent import bencode
+from dht_torrent.config import SearchConfig
+from dht_torrent.dht import krpc
+from dht_torrent.dht.items import MAX_SEQ, Item, MutableItem, SigningKey, mutable_target, sign
+from dht_torrent.engine.dht.surveys import Holder, ItemSurvey, Stored
+from dht_torrent.engine.search.meter import Meter
+from dht_torrent.engine.search.tree import Seen
+from dht_torrent.errors import NoReply, SearchFormatError
+from dht_torrent.ids import NodeId
+from dht_torrent.search.label import Label, epochs_of, salt_of, seed_of
+from dht_torrent.search.node import (
+    TrieNode,
+    decode,
+    encode,
+    fits,
+    fresh,
+    join,
+    minutes_at,
+    storable,
+)
+
+MAX_KNOWN_KEYS: Final = 2000
+"""Slots whose key pair, and last sequence number of ours, are remembered: 65 us each."""
+_CONFLICTS: Final = (krpc.CAS_MISMATCH, krpc.SEQUENCE_TOO_LOW)
+
+
+class SlotItems(Protocol):
+    """The items, as `DualStack` has them, and the lab's model of one."""
+
+    async def get_all(
+        self, target: bytes, *, salt: bytes = b"", enough: Callable[[Item], bool] | None = None
+    ) -> ItemSurvey: ...
+
+    async def put_to(
+        self, holders: Sequence[Holder], item: Item, *, cas: Mapping[NodeId, int] | None = None
+    ) -> Stored: ...
+
+
+class SlotCache:
+    """Nodes that were read a short while ago."""
+
+    def __init__(self, config: SearchConfig) -> None:
+        self._config = config
+        self._seen: OrderedDict[Label, tuple[float, Seen]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def get(self, label: Label, now: float) -> Seen | None:
+        """What was last seen there, if that is not long ago. `now` is on Trio's clock."""
+        at, seen = self._seen.get(label, (float("-inf"), None))
+        return seen if now - at < self._config.slot_cache_time else None
+
+    def put(self, seen: Seen, now: float) -> None:
+        """Remember it, unless nothing was there: that may change at any moment, and somebody who
+        has just published something looks for it."""
+        self._seen.pop(seen.label, None)
+        if seen.node is None:
+            return
+        self._seen[seen.label] = now, Seen(seen.label, seen.node)
+        while len(self._seen) > self._config.slot_cache:
+            self._seen.popitem(last=False)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A label in an epoch."""
+
+    key: SigningKey
+    salt: bytes
+    target: bytes
+    last: int = 0
+    """The highest sequence number that we have used here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """What a write needs to know: who has what in the slot of the current epoch."""
+
+    slot: _Slot
+    targets: tuple[Holder, ...]
+    """The closest nodes, without those that a vandal has burned."""
+    highest: int
+    """Sequence number among what they have; -1: they have nothing."""
+    newest: int
+    """The same among their valid copies ..."""
+    copies: int
+    """... and how many of them have that one."""
+
+
+class DhtSlots:
+    """`engine.search.tree.Slots` on the DHT."""
+
+    def __init__(
+        self,
+        items: SlotItems,
+        config: SearchConfig,
+        meter: Meter,
+        *,
+        rng: random.Random,
+        clock: Callable[[], float],
+    ) -> None:
+        """`clock` gives Unix time."""
+        self.cache = SlotCache(config)
+        self.refused = 0
+        """Copies that were malformed or from the future."""
+        self._items = items
+        self._config = config
+        self._meter = meter
+        self._rng = rng
+        self._clock = clock
+        self._slots: OrderedDict[tuple[Label, int], _Slot] = OrderedDict()
+
+    async def read(self, label: Label, *, first: bool = False) -> Seen:
+        """See `Slots.read`."""
+        if first and (known := self.cache.get(label, trio.current_time())) is not None:
+            await trio.lowlevel.checkpoint()
+            return known
+        epochs = epochs_of(label, self._clock())
+        slots = [self._slot(label, epoch) for epoch in epochs]
+        surveys: dict[int, ItemSurvey] = {}
+
+        async def one(number: int) -> None:
+            surveys[number] = await self._survey(label, slots[number], first=first)
+
+        if len(slots) == 1:
+            await one(0)
+        else:
+            async with trio.open_nursery() as nursery:
+                for number in range(len(slots)):
+                    nursery.start_soon(one, number)
+        found = [surveys[number] for number in range(len(slots))]
+        if not any(survey.holders or survey.own for survey in found):
+            raise NoReply(f"nobody could be asked for a slot of the index ({label.index.name})")
+        versions = [node for survey in found for node in self._versions(label, survey)]
+        state = None if first else self._state(label, slots[0], found[0])
+        seen = Seen(label, self._join(versions), state)
+        self.cache.put(seen, trio.current_time())
+        return seen
+
+    async def write(self, seen: Seen, node: TrieNode) -> tuple[Seen, bool]:
+        """See `Slots.write`."""
+        label, survey = seen.label, seen.state
+        if not isinstance(survey, _Survey):
+            again = await self.read(label)
+            survey = again.state
+            assert isinstance(survey, _Survey)
+            node = join(node, again.node) if again.node is not None else node
+        met = node
+        for attempt in range(self._config.write_retries + 1):
+            wanted = storable(label, met)
+            if not fits(wanted):
+                return Seen(label, met, survey), False
+            stored, survey = await self._put(survey, wanted)
+            copies = len(stored.stored)
+            enough = 0 < copies >= min(self._config.enough_copies, len(survey.targets))
+            conflict = any(code in _CONFLICTS for code in stored.refused.values())
+            if enough or not conflict or attempt == self._config.write_retries:
+                break
+            # Somebody else wrote since we read. Not at once again, or so does everybody.
+            least, most = self._config.retry_least, self._config.retry_most
+            await trio.sleep(self._rng.uniform(least, most))
+            slot = survey.slot
+            found = await self._survey(label, slot, first=False)
+            survey = self._state(label, slot, found)
+            now = self._join(self._versions(label, found))
+            met = join(met, now) if now is not None else met
+        after = Seen(label, met, survey)
+        if enough:
+            self.cache.put(after, trio.current_time())
+        return after, enough
+
+    async def keep(self, seen: Seen) -> bool:
+        """Put what was read once more, for its nodes not to forget it, unless somebody did so a
+        short while ago and enough of them have it. True when enough have it afterwards."""
+        survey = seen.state
+        if seen.node is None or not isinstance(survey, _Survey):
+            raise ValueError("only what was read, and not in haste, can be kept")
+        age = self._clock() - survey.newest / 1000
+        enough = min(self._config.enough_copies, len(survey.targets))
+        if age < self._config.fresh_time and 0 < survey.copies >= enough:
+            return True
+        _, kept = await self.write(seen, seen.node)
+        return kept
+
+    # -- within ---------------------------------------------------------------------------------
+
+    def _slot(self, label: Label, epoch: int) -> _Slot:
+        place = label, epoch
+        slot = self._slots.get(place)
+        if slot is None:
+            key, salt = SigningKey(seed_of(label, epoch)), salt_of(label)
+            slot = self._slots[place] = _Slot(key, salt, mutable_target(key.public, salt))
+            if len(self._slots) > MAX_KNOWN_KEYS:
+                self._slots.popitem(last=False)
+        else:
+            self._slots.move_to_end(place)
+        return slot
+
+    async def _survey(self, label: Label, slot: _Slot, *, first: bool) -> ItemSurvey:
+        await self._meter.get(searching=first)
+
+        def enough(item: Item) -> bool:
+            node = self._read(label, item)
+            return node is not None and bool(node.packed or node.children)
+
+        return await self._items.get_all(
+            slot.target, salt=slot.salt, enough=enough if first else None
+        )
+
+    def _versions(self, label: Label, survey: ItemSurvey) -> list[TrieNode]:
+        found: list[TrieNode] = []
+        for item in survey.variants():
+            node = self._read(label, item)
+            if node is None:
+                self.refused += 1
+            else:
+                found.append(node)
+        return found
+
+    def _read(self, label: Label, item: Item) -> TrieNode | None:
+        """What a copy says; None when it says nothing."""
+        if not isinstance(item, MutableItem) or self._is_future(item.seq):
+            return None
+        try:
+            node = decode(item.encoded, label)
+        except SearchFormatError:
+            return None
+        return fresh(node, minutes_at(self._clock()))
+
+    def _is_future(self, seq: int) -> bool:
+        return seq > (self._clock() + self._config.clock_skew) * 1000
+
+    @staticmethod
+    def _join(versions: Sequence[TrieNode]) -> TrieNode | None:
+        return reduce(join, versions) if versions else None
+
+    def _state(self, label: Label, slot: _Slot, survey: ItemSurvey) -> _Survey:
+        targets = tuple(one for one in survey.targets() if not self._is_future(_seq(one)))
+        copies = [
+            one.item.seq
+            for one in targets
+            if isinstance(one.item, MutableItem) and self._read(label, one.item) is not None
+        ]
+        newest = max(copies, default=-1)
+        highest = max(map(_seq, targets), default=-1)
+        return _Survey(slot, targets, highest, newest, copies.count(newest))
+
+    async def _put(self, survey: _Survey, node: TrieNode) -> tuple[Stored, _Survey]:
+        """Put it on all of them; and what they hold after that."""
+        slot = survey.slot
+        if not survey.targets:
+            return Stored(slot.target, ()), survey
+        await self._meter.put()
+        seq = max(survey.highest + 1, slot.last + 1, int(self._clock() * 1000))
+        slot.last = seq
+        item = sign(slot.key, bencode.decode(encode(node)), min(seq, MAX_SEQ), slot.salt)
+        # With `cas`, a node that had nothing stores as well, unless it has something by now: then
+        # no number fits but that one.
+        cas = {one.contact.id: max(_seq(one), 0) for one in survey.targets}
+        stored = await self._items.put_to(survey.targets, item, cas=cas)
+        took = {info.id for info in stored.stored}
+        after = tuple(
+            Holder(one.contact, one.token, item, seq) if one.contact.id in took else one
+            for one in survey.targets
+        )
+        return stored, _Survey(slot, after, seq, seq, len(took))
+
+
+def _seq(holder: Holder) -> int:
+    """The sequence number of what a node has, as far as it tells; -1: nothing."""
+    if isinstance(holder.item, MutableItem):
+        return holder.item.seq
+    if holder.seq is not None and 0 <= holder.seq <= MAX_SEQ:
+        return holder.seq
+    return -1
