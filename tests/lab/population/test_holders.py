@@ -126,6 +126,30 @@ def test_each_holder_is_asked_its_own_cas() -> None:
     assert run(main) == (3, 5)
 
 
+def test_a_get_ends_with_the_first_that_is_enough() -> None:
+    async def main(rng: random.Random) -> None:
+        model = Holders(300, rng, config=CONFIG)
+        one = ModelItems(model)
+        survey = await one.get_all(item(1).target, salt=b"salt")
+        await one.put_to(survey.holders[:4], item(1))
+        await one.put_to(survey.holders[4:], item(2))
+
+        async def seen(least: int) -> list[int | None]:
+            survey = await one.get_all(
+                item(1).target,
+                salt=b"salt",
+                enough=lambda item: isinstance(item, MutableItem) and item.seq >= least,
+            )
+            return [holder.seq for holder in survey.holders]
+
+        assert {tuple(await seen(1)) for _ in range(50)} == {(1,), (2,)}
+        counts = {len(await seen(2)) for _ in range(200)}
+        assert counts == {1, 2, 3, 4, 5}
+        assert await seen(3) == [1] * 4 + [2] * 4
+
+    run(main)
+
+
 def test_a_put_with_the_wrong_cas_is_not_tried() -> None:
     async def main(rng: random.Random) -> tuple[int, int]:
         one = ModelItems(Holders(300, rng, config=CONFIG))
