@@ -143,7 +143,7 @@ def test_a_get_ends_with_the_first_that_is_enough() -> None:
             return [holder.seq for holder in survey.holders]
 
         assert {tuple(await seen(1)) for _ in range(50)} == {(1,), (2,)}
-        counts = {len(await seen(2)) for _ in range(200)}
+        counts = {len(await seen(2)) for _ in range(1000)}
         assert counts == {1, 2, 3, 4, 5}
         assert await seen(3) == [1] * 4 + [2] * 4
 
