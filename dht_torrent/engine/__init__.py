@@ -48,9 +48,10 @@ address, and wakes the task that asked. Either way `dht.table` learns that the c
 *A block.* `engine.torrent.reader` receives into a buffer that all connections share;
 `peer.connection` turns bytes into events. The stage of the torrent (`engine.torrent.stages`) takes
 the batch: `engine.torrent.swarm` gives blocks to `torrent.picker`, which copies each once into its
-piece and then says what to request next, in one message for the whole batch. A complete piece goes
-to `engine.torrent.disk`, is hashed and written in a thread, and then announced to all peers. One
-whose hash is wrong goes to `torrent.smart_ban` and is fetched again.
+piece. `engine.torrent.downloads` then has the picker choose what to request next, in one message
+for the whole batch. A complete piece goes to `engine.torrent.disk`, is hashed and written in a
+thread, and then announced to all peers. One whose hash is wrong goes to `torrent.smart_ban` and is
+fetched again.
 
 *An upload.* `engine.torrent.uploads` judges a request and queues it at the peer.
 `engine.torrent.writer` takes a batch within the rate limit, reads it at once if the system has it

@@ -213,7 +213,7 @@ class Commands:
                 await self._extend(content, pieces, wanted_empty(wanted, geometry), overwrite)
             if isinstance(core.stage, Active):
                 now = trio.current_time()
-                core.stage.swarm.select(pieces, now)
+                core.stage.swarm.downloads.select(pieces, now)
                 if not core.stage.complete:
                     core.unfinished()
                     core.connections.candidates.need_seeds(now)

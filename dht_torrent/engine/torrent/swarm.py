@@ -6,15 +6,16 @@ once. A piece is announced only after its hash was right *and* it was written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import trio
 
 from dht_torrent.engine.torrent.banning import Banning
-from dht_torrent.engine.torrent.choking import FILL_PAUSE, Choking
+from dht_torrent.engine.torrent.choking import Choking
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.torrent.downloads import Downloads
 from dht_torrent.engine.torrent.hiding import Hiding
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.saving import Saved, Saving
@@ -26,30 +27,22 @@ from dht_torrent.ids import InfoHash, PeerKey
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.messages import (
-    AllowedFast,
     BitfieldMessage,
     Cancel,
-    Choke,
     Have,
     HaveAll,
     HaveNone,
     Interested,
     NotInterested,
     Piece,
-    Reject,
     Request,
     Suggest,
-    Unchoke,
 )
-from dht_torrent.torrent.parole import Standing
-from dht_torrent.torrent.peer_pieces import FIRST_PAUSE
 from dht_torrent.torrent.picker import Picker, Received
-from dht_torrent.torrent.pieces import Bitfield, Block, Chunk, OpenPiece
+from dht_torrent.torrent.pieces import Bitfield, Chunk, OpenPiece
 from dht_torrent.torrent.super_seed import SuperSeed
 from dht_torrent.trace import PieceDone
 
-TICK = 1.0
-"""Seconds between two looks at late requests and snubbing peers, while a download runs."""
 HAVE_PAUSE = 0.1
 """Seconds a Have may wait for company, towards a peer that is interested in us anyway."""
 
@@ -92,7 +85,6 @@ class Swarm:
         """Payload bytes that came twice, unasked, or in a piece that failed."""
 
         self._peers = connections.peers
-        self._down = connections.limits.down
         self._config = node.config
         self._rng = node.rng
         self._trace = node.trace
@@ -102,6 +94,9 @@ class Swarm:
         self._on_fault = on_fault
         self._on_revealed = on_revealed
         self._banning = Banning(metainfo, connections, self.picker, node.trace)
+        self.downloads = Downloads(
+            connections.peers, self.picker, self._banning, connections.limits.down, node.config
+        )
         self._saving = Saving(content.disk, content.writing, self.picker.spills)
         self._uploads = Uploads(metainfo, node.config.peer, content.disk, have, on_fault)
         self.hiding: Hiding | None = None
@@ -120,17 +115,8 @@ class Swarm:
         )
         """A range below this lies in any piece."""
         self._haves_wait = AutoResetEvent()
-        self._in_flight = AutoResetEvent()
-        self._rejected = AutoResetEvent()
-        self._choked = AutoResetEvent()
-        self._came_free = False
-        self._share = self._most = max(
-            node.config.peer.near_window, node.config.torrent.max_open_bytes * 2 // 3
-        )
-        """Bytes one peer may have in flight: the memory for open pieces is shared by all."""
         self._handlers: dict[type, Callable[[Peer, object, float], None]] = {
-            Choke: self._on_choke,
-            Unchoke: self._on_unchoke,
+            **self.downloads.handlers(),
             Interested: self._on_interested,
             NotInterested: self._on_not_interested,
             Have: self._on_have,
@@ -138,8 +124,6 @@ class Swarm:
             HaveAll: self._on_have_all,
             HaveNone: self._on_have_none,
             Cancel: _note_cancel,
-            Reject: self._on_reject,
-            AllowedFast: self._on_allowed_fast,
             Suggest: _ignore,
         }
 
@@ -152,9 +136,7 @@ class Swarm:
             nursery.start_soon(self._send_haves)
             nursery.start_soon(self.choking.run_rounds)
             nursery.start_soon(self.choking.fill_slots)
-            nursery.start_soon(self._watch_the_clock)
-            nursery.start_soon(self._ask_again)
-            nursery.start_soon(self._ask_others)
+            nursery.start_soon(self.downloads.run)
             if self.hiding is not None:
                 nursery.start_soon(self.hiding.run)
 
@@ -173,53 +155,6 @@ class Swarm:
             self._haves_wait.clear()  # what came meanwhile goes along
             for peer in list(self._peers.values()):
                 peer.flush()
-
-    async def _watch_the_clock(self) -> None:
-        while True:
-            while self.picker.done or not self._peers:
-                await self._in_flight.wait()
-            await trio.sleep(TICK)
-            if not self.picker.done:
-                self._give_back_late_requests(trio.current_time())
-
-    async def _ask_again(self) -> None:
-        """Who alone has a piece is soon asked again for a block of it that it rejected; later, if
-        it goes on rejecting it, with the ticks of the clock."""
-        while True:
-            await self._rejected.wait()
-            await trio.sleep(FIRST_PAUSE)
-            self._refill_idle(trio.current_time())
-
-    async def _ask_others(self) -> None:
-        """What a peer that chokes us was asked for, others are asked for at once; but one that does
-        so all the time costs no more than a look at all of them now and then."""
-        while True:
-            await self._choked.wait()
-            self._refill_idle(trio.current_time())
-            await trio.sleep(FILL_PAUSE)
-
-    def _give_back_late_requests(self, now: float) -> None:
-        config = self._config.peer
-        # Under a limit it is we who let them wait.
-        in_flight = [count for key in self._peers if (count := self.picker.outstanding(key))]
-        asked = sum(in_flight)
-        self._share = max(config.near_window, self._most // max(1, len(in_flight)))
-        patience = self._down.takes(asked * BLOCK)
-        late = self.picker.expire(now - config.request_timeout - patience)
-        late += self._banning.take_away(now)
-        for key, block in late:
-            peer = self._peers.get(key)
-            if peer is not None and not peer.connection.fast:
-                peer.tell(Cancel(*block))
-        for peer in list(self._peers.values()):
-            waiting = self.picker.outstanding(peer.key)
-            oldest = self.picker.oldest_request(peer.key)
-            silent = now - max(peer.last_block_at, oldest if oldest is not None else now)
-            if waiting and silent > config.snub_timeout + patience and not peer.snubs_us:
-                peer.snubbed_us()
-                # All its blocks are for others now; should they come after all, they are welcome.
-                self.picker.give_back(peer.key)
-        self._refill_idle(now)
 
     # -- peers come and go ----------------------------------------------------------------------
 
@@ -266,7 +201,7 @@ class Swarm:
         self._banning.left(peer)
         if self.hiding is not None:
             self.hiding.left(peer)
-        self._refill_idle(now)
+        self.downloads.refill_idle(now)
         if not peer.am_choking:
             self.choking.slot_freed()
 
@@ -309,46 +244,10 @@ class Swarm:
             self._uploads.cancel(peer)
         if peer.asked:
             peer.wake_writer()
-        if self._came_free:  # once for all rejects of a batch
-            self._came_free = False
-            peer.note_rejects(now)
-            self._refill_idle(now)
-        elif not peer.chokes_us or peer.allowed_to_us:
-            self.refill(peer, now)
-
-    def refill(self, peer: Peer, now: float) -> None:
-        """Keep enough requests in flight to this peer."""
-        if not peer.am_interested or peer.is_dropped or now < peer.rests_until:
-            return
-        allowed: Collection[int] | None = None
-        if peer.chokes_us:
-            if not peer.allowed_to_us:
-                return
-            allowed = peer.allowed_to_us
-        standing = self._banning.standing(peer, now)
-        if standing is Standing.WAITING:
-            return
-        outstanding = self.picker.outstanding(peer.key)
-        ceiling = self._share // BLOCK
-        if self._down.limited:
-            # Two: the next is on its way while one comes in.
-            limited = int(self._down.within(self._config.peer.queue_seconds) / BLOCK)
-            ceiling = min(ceiling, max(2, limited))
-        room = peer.pipeline.room(outstanding, ceiling)
-        if room <= 0:
-            return
-        blocks = self.picker.next_requests(
-            peer.key, room, now, allowed=allowed, alone=standing is not None
-        )
-        if blocks:
-            peer.request(blocks)
-            peer.pipeline.asked(outstanding + len(blocks), now)
-            self._in_flight.set()
-        elif not outstanding and not peer.chokes_us:
-            self._review_interest(peer)
+        self.downloads.settle(peer, now)
 
     def _unusual(self, peer: Peer, event: Piece, outcome: Received, now: float) -> None:
-        self._cancel(outcome.cancels)
+        self.downloads.cancel(outcome.cancels)
         if outcome.kind != "accepted":
             self.wasted += len(event.data)
             most = self._config.peer.max_unwanted_blocks
@@ -356,18 +255,6 @@ class Swarm:
                 raise PeerProtocolError("sends blocks that were not requested")
         if outcome.piece is not None:
             self._save(outcome.piece, outcome.chunk)
-
-    def _on_choke(self, peer: Peer, event: object, now: float) -> None:
-        peer.choked_us()
-        # Others may have its blocks at once. With BEP 6 a reject, or the block, still follows for
-        # each; by then neither makes a difference but that the block is welcome.
-        keep = peer.allowed_to_us if peer.connection.fast else ()
-        if self.picker.choked(peer.key, keep=keep):
-            self._choked.set()
-            peer.note_rejects(now)
-
-    def _on_unchoke(self, peer: Peer, event: object, now: float) -> None:
-        peer.unchoked_us(now)
 
     def _on_interested(self, peer: Peer, event: object, now: float) -> None:
         if peer.told_interest(True):
@@ -403,7 +290,7 @@ class Swarm:
         """It has told what it has, of which so many pieces are news."""
         if not fresh and peer.told_nothing_new() > self._config.peer.max_idle_bitfields:
             raise PeerProtocolError("announces the same pieces again and again")
-        self._review_interest(peer)
+        self.downloads.review_interest(peer)
         self._note_progress(peer, now)
         if self.hiding is not None:
             self.hiding.told(peer, now)
@@ -416,29 +303,9 @@ class Swarm:
             return
         if was_seed and peer.told_nothing_new() > self._config.peer.max_idle_bitfields:
             raise PeerProtocolError("changes all the time what it has")
-        self._review_interest(peer)
+        self.downloads.review_interest(peer)
         self._note_progress(peer, now)
-        self._choked.set()  # others are asked for what it was asked for
-
-    def _on_reject(self, peer: Peer, event: object, now: float) -> None:
-        assert isinstance(event, Reject)
-        if self.picker.rejected(peer.key, (event.index, event.begin, event.length)):
-            self._came_free = True
-            self._rejected.set()
-        if peer.chokes_us:
-            peer.refused_fast(event.index)
-
-    def _on_allowed_fast(self, peer: Peer, event: object, now: float) -> None:
-        assert isinstance(event, AllowedFast)
-        if len(peer.allowed_to_us) < 64 and event.index < self.geometry.piece_count:
-            peer.allowed_fast(event.index)
-
-    def select(self, wanted: Iterable[int], now: float) -> None:
-        """Want these pieces and no others."""
-        self._cancel(self.picker.select(wanted))
-        for peer in list(self._peers.values()):
-            self._review_interest(peer)
-            self.refill(peer, now)
+        self.downloads.ask_others()
 
     def _note_progress(self, peer: Peer, now: float) -> None:
         peer.told_pieces(self.picker.peer_count(peer.key), self.geometry.piece_count)
@@ -476,19 +343,6 @@ class Swarm:
         """The pieces it may ask for."""
         return self.have if self.hiding is None else self.hiding.shown_to(peer)
 
-    # -- interest --------------------------------------------------------------------------------
-
-    def _review_interest(self, peer: Peer) -> None:
-        peer.show_interest(self.picker.interesting(peer.key))
-
-    def _refill_idle(self, now: float) -> None:
-        """Blocks came free: peers with room may ask for them. Peers with enough in flight are
-        passed over cheaply; they fill up as their answers come."""
-        if not self.picker.done:
-            # Who snubs us comes last: a few of those could hold all copies of the last block.
-            for peer in sorted(self._peers.values(), key=lambda peer: peer.snubs_us):
-                self.refill(peer, now)
-
     # -- pieces ---------------------------------------------------------------------------------
 
     def _save(self, piece: OpenPiece, chunk: Chunk | None = None) -> None:
@@ -502,7 +356,7 @@ class Swarm:
                 self._save(piece)
         for piece, chunk in outcome.unstored:
             self.wasted += chunk.filled
-            self._cancel(self.picker.not_stored(piece, chunk))
+            self.downloads.cancel(self.picker.not_stored(piece, chunk))
         for piece in outcome.bad:
             self.wasted += piece.size
             suspects = self._banning.failed(piece, outcome.digests[piece.index], now)
@@ -514,12 +368,7 @@ class Swarm:
             self._announce(outcome.saved, outcome.digests, now)
         if outcome.error is not None:
             self._on_fault(outcome.error)
-        self._refill_idle(now)
-
-    def _cancel(self, requests: Iterable[tuple[PeerKey, Block]]) -> None:
-        for key, block in requests:
-            if key in self._peers:
-                self._peers[key].tell(Cancel(*block))
+        self.downloads.refill_idle(now)
 
     def _announce(
         self, pieces: Iterable[OpenPiece], digests: Mapping[int, bytes], now: float
@@ -546,7 +395,7 @@ class Swarm:
                 else:
                     peer.tell(Have(index))
         for peer in list(self._peers.values()):
-            self._review_interest(peer)
+            self.downloads.review_interest(peer)
         self._on_saved()
 
 

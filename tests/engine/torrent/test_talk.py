@@ -11,7 +11,7 @@ import trio
 from dht_torrent.config import PeerConfig, TorrentConfig
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.torrent.choking import Choking
-from dht_torrent.engine.torrent.swarm import Swarm
+from dht_torrent.engine.torrent.downloads import Downloads
 from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.ids import Address
 from dht_torrent.peer.connection import Connection, Event
@@ -151,13 +151,13 @@ async def test_a_peer_that_chokes_and_unchokes_all_the_time_is_asked_ever_less(
 ) -> None:
     """And what it was asked for is not offered to everybody else each time."""
     world, looks = World(), list[float]()
-    whole = Swarm._refill_idle
+    whole = Downloads.refill_idle
 
-    def counted(swarm: Swarm, now: float) -> None:
+    def counted(downloads: Downloads, now: float) -> None:
         looks.append(now)
-        whole(swarm, now)
+        whole(downloads, now)
 
-    monkeypatch.setattr(Swarm, "_refill_idle", counted)
+    monkeypatch.setattr(Downloads, "refill_idle", counted)
     async with world.node(LEECH) as node:
         torrent = await node.get(FILM.metainfo)
         await entered(torrent, "downloading")
