@@ -223,8 +223,10 @@ def transmission(folder: Path, nodes: Sequence[Address], **changes: Any) -> list
 
 
 @contextlib.asynccontextmanager
-async def open_transmission(command: Sequence[str], log: Path) -> AsyncIterator[Transmission]:
-    """The daemon of that command, until the end of the block."""
-    url = f"http://127.0.0.1:{_RPC_PORT}"
+async def open_transmission(
+    command: Sequence[str], log: Path, host: str = "127.0.0.1"
+) -> AsyncIterator[Transmission]:
+    """The daemon of that command, until the end of the block; `host` is where it is asked."""
+    url = f"http://{host}:{_RPC_PORT}"
     async with running(command, log), httpx.AsyncClient(base_url=url, trust_env=False) as client:
         yield Transmission(client)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tests.helpers.clients import enter, new_network, own_network, program
@@ -37,6 +37,10 @@ class Cable:
         finally:
             enter(self._here)
 
+    def command(self, command: Sequence[str]) -> list[str]:
+        """The same program, at the other end."""
+        return [program("nsenter"), f"--net=/proc/{os.getpid()}/fd/{self._there}", *command]
+
 
 def run(*words: str) -> None:
     subprocess.run([program("ip"), *words], check=True)
@@ -47,7 +51,8 @@ def set_up(ipv4: str, ipv6: str) -> None:
     run("address", "add", f"{ipv4}/24", "dev", CABLE)
     run("address", "add", f"{ipv6}/64", "dev", CABLE, "nodad")
     run("link", "set", CABLE, "up")
-    # As from a router: libtorrent leaves it to the routes where multicast goes.
+    # As from a router: libtorrent and Transmission leave it to the routes where multicast goes.
+    run("route", "add", "239.192.0.0/16", "dev", CABLE)
     run("-6", "route", "add", "ff15::/16", "dev", CABLE)
 
 

@@ -16,11 +16,14 @@ from dht_torrent import Config, Node, open_node
 from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.ids import Address
 from dht_torrent.peer.lsd import GROUPS
+from tests.helpers.clients import aria2, open_transmission, running, transmission
 from tests.helpers.content import KIB, MIB, differences, make_file
 from tests.helpers.lan import CABLE, OURS, OURS6, THEIRS, THEIRS6, Cable, cable, run
 from tests.helpers.libtorrent_peer import create, magnet_of, open_libtorrent
 
 SIZE = 3_000_001
+WITHIN = 90.0
+"""Seconds a whole client may take, its start included. What it does not hear it may say later."""
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 _DEV = Path("/proc/thread-self/net/dev")
 _TRY = """
@@ -91,6 +94,87 @@ async def test_we_fetch_from_libtorrent(ends: Cable, family: str, tmp_path: Path
                     scope.cancel()
             assert trio.current_time() - began < 10
             assert differences(content, path) == []
+
+
+# -- whole clients, which know IPv4 only -----------------------------------------------------------
+
+
+def aria2_there(ends: Cable, folder: Path, what: str, *, seed: bool) -> list[str]:
+    """The command of an aria2 that finds peers by multicast only."""
+    more = [
+        f"--interface={THEIRS}",
+        f"--bt-lpd-interface={CABLE}",
+        "--enable-dht=false",
+        "--bt-enable-lpd=true",
+    ]
+    return ends.command(aria2(folder, what, Address(OURS, 1), seed=seed, more=more))
+
+
+def transmission_there(ends: Cable, folder: Path) -> list[str]:
+    """The command of a Transmission that finds peers by multicast only."""
+    changes = {
+        "bind-address-ipv4": THEIRS,
+        "dht-enabled": False,
+        "lpd-enabled": True,
+        "rpc-bind-address": THEIRS,
+    }
+    return ends.command(transmission(folder, (), **changes))
+
+
+async def test_aria2_fetches_from_us(ends: Cable, tmp_path: Path) -> None:
+    content = make_file(tmp_path / "seed" / "film.bin", SIZE)
+    async with our_node(tmp_path / "node") as node:
+        shared = await node.share(content, piece_length=64 * KIB)
+        await trio.sleep(2)  # our announce comes too early for it
+        magnet = f"magnet:?xt=urn:btih:{shared.id}"
+        command = aria2_there(ends, tmp_path / "got", magnet, seed=False)
+        async with running(command, tmp_path / "aria2") as process:
+            with trio.fail_after(WITHIN):
+                assert await process.wait() == 0
+        assert differences(content, tmp_path / "got" / "film.bin") == []
+
+
+async def test_we_fetch_from_aria2(ends: Cable, tmp_path: Path) -> None:
+    content = make_file(tmp_path / "seed" / "film.bin", SIZE)
+    torrent = tmp_path / "film.torrent"
+    torrent.write_bytes(create(content, 64 * KIB))
+    async with our_node(tmp_path / "node") as node:
+        command = aria2_there(ends, content.parent, str(torrent), seed=True)
+        async with running(command, tmp_path / "aria2"):
+            await trio.sleep(5)  # its announce comes too early for us
+            with trio.fail_after(WITHIN):
+                path = await (await node.get(magnet_of(torrent.read_bytes()))).completed()
+        assert differences(content, path) == []
+
+
+async def test_transmission_fetches_from_us(ends: Cable, tmp_path: Path) -> None:
+    content = make_file(tmp_path / "seed" / "film.bin", SIZE)
+    async with our_node(tmp_path / "node") as node:
+        shared = await node.share(content, piece_length=64 * KIB)
+        await trio.sleep(2)  # our announce comes too early for it
+        command = transmission_there(ends, tmp_path / "state")
+        async with open_transmission(command, tmp_path / "transmission", THEIRS) as daemon:
+            with trio.fail_after(WITHIN):
+                await daemon.add(f"magnet:?xt=urn:btih:{shared.id}", tmp_path / "got")
+                await daemon.until(1.0)
+        assert differences(content, tmp_path / "got" / "film.bin") == []
+
+
+async def test_we_fetch_from_transmission(ends: Cable, tmp_path: Path) -> None:
+    content = make_file(tmp_path / "seed" / "film.bin", SIZE)
+    torrent = tmp_path / "film.torrent"
+    torrent.write_bytes(create(content, 64 * KIB))
+    async with our_node(tmp_path / "node") as node:
+        command = transmission_there(ends, tmp_path / "state")
+        async with open_transmission(command, tmp_path / "transmission", THEIRS) as daemon:
+            await daemon.add(torrent, content.parent)
+            await trio.sleep(5)  # its announce comes too early for us
+            with trio.fail_after(WITHIN):
+                path = await (await node.get(magnet_of(torrent.read_bytes()))).completed()
+        assert differences(content, path) == []
+
+
+# -- ours, and the system's part -------------------------------------------------------------------
 
 
 async def test_two_of_our_nodes_on_one_machine(ends: Cable, tmp_path: Path) -> None:
