@@ -58,6 +58,8 @@ class ExtensionHandshake:
     """The peer wants nothing (BEP 21)."""
     your_ip: str | None = None
     """Our address as the peer sees it."""
+    prefers_encryption: bool = False
+    """`e`: the peer would rather have its connections encrypted (Transmission)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,8 @@ def encode_handshake(handshake: ExtensionHandshake) -> bytes:
         entries[b"metadata_size"] = handshake.metadata_size
     if handshake.upload_only:
         entries[b"upload_only"] = 1
+    if handshake.prefers_encryption:
+        entries[b"e"] = 1
     if handshake.your_ip is not None:
         family = socket.AF_INET6 if ":" in handshake.your_ip else socket.AF_INET
         entries[b"yourip"] = socket.inet_pton(family, handshake.your_ip)
@@ -170,6 +174,7 @@ def decode_handshake(payload: bytes) -> ExtensionHandshake:
         metadata_size=_within(entries.get(b"metadata_size"), MAX_METADATA_CLAIM),
         upload_only=entries.get(b"upload_only") == 1,
         your_ip=_ip(entries.get(b"yourip")),
+        prefers_encryption=entries.get(b"e") == 1,
     )
 
 

@@ -47,8 +47,14 @@ def test_a_handshake_comes_back_as_it_was() -> None:
         metadata_size=31235,
         upload_only=True,
         your_ip="10.0.0.1",
+        prefers_encryption=True,
     )
     assert handshake(encode_handshake(said)) == said
+
+
+def test_what_is_not_so_is_not_said() -> None:
+    raw = encode_handshake(ExtensionHandshake(extensions={}, prefers_encryption=False))
+    assert raw == b"d1:mde4:reqqi250ee"
 
 
 def test_the_example_of_bep_10() -> None:
@@ -96,6 +102,9 @@ JUNK: list[tuple[str, bencode.Value, ExtensionHandshake]] = [
     ("yourip", b"12345", NOTHING),
     ("upload_only", 0, ExtensionHandshake(extensions={}, upload_only=False)),
     ("upload_only", [], NOTHING),
+    ("e", 1, ExtensionHandshake(extensions={}, prefers_encryption=True)),
+    ("e", 0, NOTHING),
+    ("e", b"1", NOTHING),
     ("m", 3, NOTHING),
     ("m", {b"ut_metadata": 256}, NOTHING),
     ("m", {b"ut_metadata": -1}, NOTHING),

@@ -124,6 +124,11 @@ class Mse:
         return self._policy != "off"
 
     @property
+    def preferred(self) -> bool:
+        """Whether a peer should rather be encrypted: what it is told of us."""
+        return self._policy in ("prefer", "require")
+
+    @property
     def plain_accepted(self) -> bool:
         """Whether they may come without."""
         return self._policy != "require"

@@ -156,6 +156,11 @@ class TorrentContext:
         )
 
     @property
+    def prefers_mse(self) -> bool:
+        """Whether its peers should rather use MSE. Those of an SSL torrent have TLS instead."""
+        return self.node.mse.preferred and not self.is_ssl
+
+    @property
     def is_among_strangers(self) -> bool:
         """It is an SSL torrent whose root certificate is not known yet: whoever we dial may be
         anybody, and is told of nobody else."""

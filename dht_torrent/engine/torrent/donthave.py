@@ -9,7 +9,10 @@ from dht_torrent.peer.extensions import LT_DONTHAVE, DontHave
 
 
 class HearDontHave(Extension):
-    """We say it to nobody: where we lose a piece, all connections of the torrent end."""
+    """We say it to nobody, as there is no moment for it. Where a file changes, vanishes or cannot
+    be read, the whole torrent stops: who changed one may have changed others, and only its user
+    knows whether what is there now is wanted or to be fetched anew. All connections end with it,
+    and the next ones begin with what was found to be here."""
 
     name = LT_DONTHAVE
 

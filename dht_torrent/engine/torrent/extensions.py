@@ -119,6 +119,7 @@ class Extensions:
                 metadata_size=len(metainfo.info) if metainfo else None,
                 upload_only=self._swarm is not None and self._swarm.upload_only,
                 your_ip=peer.address.host,
+                prefers_encryption=self._torrent.prefers_mse,
             )
         )
 
@@ -128,6 +129,7 @@ class Extensions:
         if handshake.client:
             peer.told_client(handshake.client)
         peer.pipeline.peer_limit(handshake.request_queue)
+        peer.prefers_encryption = peer.prefers_encryption or handshake.prefers_encryption
         claimed = peer.told_port(handshake.port) if handshake.port is not None else None
         if claimed is not None:
             self._connections.candidates.claimed(claimed, now)

@@ -69,6 +69,8 @@ class Peer:
         """Where it says it listens (BEP 10's `p`), if it came to us: a claim, not a fact."""
         self.confirming = False
         """It is, or was, dialled at that address to see whether it is there."""
+        self.prefers_encryption = False
+        """It says so (BEP 10's `e`)."""
         self.source = source
         self.incoming = incoming
         self.client = client_name(self.peer_id, None)

@@ -45,7 +45,7 @@ def _flags(peer: Peer) -> PexFlags:
     flags = PexFlags.REACHABLE
     if peer.is_seed:
         flags |= PexFlags.SEED
-    if peer.stream.encryption in (Encryption.MSE, Encryption.RC4):
+    if peer.prefers_encryption or peer.stream.encryption in (Encryption.MSE, Encryption.RC4):
         flags |= PexFlags.PREFERS_ENCRYPTION
     return flags
 
@@ -107,6 +107,7 @@ class Referring:
             client=torrent.node.client,
             port=torrent.port(remote),
             your_ip=remote.host,
+            prefers_encryption=torrent.prefers_mse,
         )
         first = [connection.send(HaveNone())] if connection.fast else []
         return [*first, connection.send(handshake)]

@@ -103,6 +103,16 @@ async def test_extensions_are_offered_only_to_who_speaks_them(autojump_clock: Mo
         assert b"13:metadata_sizei%de" % len(FILM.info) in said
 
 
+@pytest.mark.parametrize(("policy", "says"), [("prefer", True), ("allow", False), ("off", False)])
+async def test_peers_hear_whether_we_prefer_encryption(
+    policy: str, says: bool, autojump_clock: MockClock
+) -> None:
+    world = World()
+    async with world.seed(FILM, encryption=policy) as torrent:
+        hand = await greeted(world, torrent, extended=True)
+        assert (b"1:ei1e" in await hand.expect(EXTENDED)) == says
+
+
 async def test_an_extension_hears_of_its_peers_from_beginning_to_end(
     noted: list[tuple[str, str]], autojump_clock: MockClock
 ) -> None:

@@ -141,6 +141,20 @@ async def test_it_is_told_who_is_connected_by_mse(autojump_clock: MockClock) -> 
         assert await next_told(hand, 1) == ({Address(SEED, PORT): 0x13}, [])
 
 
+async def test_it_is_told_who_says_that_it_prefers_encryption(autojump_clock: MockClock) -> None:
+    async def prefers(hand: Hand) -> None:
+        await hand.hello(FILM.metainfo.info_hash, b"-HW0003-", extended=True)
+        await hand.send(HAVE_NONE)
+        await hand.send(EXTENDED, data=b"\0d1:ei1e1:mdee")
+        await hand.send(EXTENDED, data=b"\0d1:mdee")  # adds to the former
+        await hand.closed()
+
+    world = World()
+    async with listening(world, OTHER, prefers), leech(world, OTHER) as torrent:
+        hand = await partner(world, torrent, THIRD, to=LEECH)
+        assert await next_told(hand, 1) == ({Address(OTHER, PORT): 0x11}, [])
+
+
 async def test_what_is_new_is_told_a_minute_later_and_what_is_gone(
     autojump_clock: MockClock,
 ) -> None:

@@ -153,10 +153,11 @@ async def test_strangers_hear_not_a_byte_of_the_torrent(
 async def test_a_member_by_hand_is_served(one: Swarm, autojump_clock: MockClock) -> None:
     """The same as strangers do, so that they are not refused for another reason."""
     world = World()
-    async with seeding(world, one) as seed:
+    async with seeding(world, one, encryption="prefer") as seed:
         hand = await knock(world, seed.id, context(one.member("by hand")))
         await hand.hello(seed.info_hash, extended=True)
         said = await hand.expect(EXTENDED)
+        assert b"1:ei1e" not in said  # that would be MSE
         assert b"1:pi%de" % TLS_PORT in said
         assert b"%d" % PORT not in said
         assert b"13:metadata_sizei%de" % len(one.sample.info) in said
