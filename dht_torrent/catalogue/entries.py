@@ -42,6 +42,7 @@ MAX_SEQ: Final = 2**63 - 1
 MAX_PEERS: Final = 2**31 - 1
 
 _SEPARATORS = re.compile(r"[\x00-\x20\x7f]+")
+_plain_text = re.compile(r"[ -~]*")
 _plain_words = re.compile(r"[!-~]{1,64}(?: [!-~]{1,64})*")
 
 
@@ -209,11 +210,18 @@ def bounded(entry: Entry) -> Entry:
     """
     if len(entry.infohash) != 20:
         raise ValueError("an infohash has 20 bytes")
+    title, words = shown(entry.title, MAX_TITLE), stored_words(entry.words, MAX_WORDS)
+    more = stored_words(entry.more, MAX_MORE) if entry.more else ""
+    plain = not (entry.tags or entry.listed or entry.claims)
+    if plain and title is entry.title and words is entry.words and more is entry.more:
+        times = date(entry.published) == entry.published
+        if times and _fits(entry.size, MAX_TOTAL) and _fits(entry.files, MAX_FILES):
+            return entry  # as most are: a copy would cost as much as all the rest
     return replace(
         entry,
-        title=shown(entry.title, MAX_TITLE),
-        words=stored_words(entry.words, MAX_WORDS),
-        more=stored_words(entry.more, MAX_MORE) if entry.more else "",
+        title=title,
+        words=words,
+        more=more,
         size=within(entry.size, MAX_TOTAL),
         files=within(entry.files, MAX_FILES),
         published=date(entry.published),
@@ -225,6 +233,8 @@ def bounded(entry: Entry) -> Entry:
 
 def shown(text: str, limit: int) -> str:
     """`text` without what must not reach a terminal, and at most `limit` bytes of UTF-8."""
+    if len(text) <= limit and _plain_text.fullmatch(text):
+        return text
     text = printable(text[:limit])
     return text if text.isascii() else cut(text, limit)
 
@@ -257,7 +267,11 @@ def query_words(words: Iterable[str]) -> tuple[str, ...]:
 
 def within(number: int | None, limit: int) -> int | None:
     """`number` if it can be true, None otherwise."""
-    return number if number is not None and 0 <= number <= limit else None
+    return number if _fits(number, limit) else None
+
+
+def _fits(number: int | None, limit: int) -> bool:
+    return number is None or 0 <= number <= limit
 
 
 def date(seconds: float | None) -> int | None:

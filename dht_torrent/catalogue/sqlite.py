@@ -130,7 +130,7 @@ class SqliteCatalogue:
                 ],
             )
             for entry in claimed:
-                _bound_claims(db, entry.infohash)
+                _bound_claims(db, entry.infohash, last)
             (added,) = db.execute("SELECT count(*) FROM torrent WHERE id > ?", (last,)).fetchone()
             self._evict(db, max(_EVICT_LEAST, 2 * len(batch)))
         return PutResult(added, len(batch) - added, whole - len(batch))
@@ -537,14 +537,18 @@ def _put_files(db: sqlite3.Connection, entry: Entry, before: tuple[int, bool, bo
     )
 
 
-def _bound_claims(db: sqlite3.Connection, infohash: bytes) -> None:
+def _bound_claims(db: sqlite3.Connection, infohash: bytes, last: int) -> None:
     """Of too many publishers of one torrent keep those trusted, then those whose record was
-    verified, then those seen last."""
-    db.execute(
-        """DELETE FROM claim WHERE (torrent, publisher) IN (
-            SELECT torrent, publisher FROM claim LEFT JOIN publisher p ON p.key = publisher
-            WHERE torrent = (SELECT id FROM torrent WHERE infohash = ?)
-            ORDER BY coalesce(trust, 0) DESC, verified DESC, seen DESC, publisher
-            LIMIT -1 OFFSET ?)""",
-        (infohash, MAX_CLAIMS),
-    )
+    verified, then those seen last. Rows after `last` are new, and have not too many."""
+    found = db.execute(
+        "SELECT id FROM torrent WHERE infohash = ? AND id <= ?", (infohash, last)
+    ).fetchone()
+    if found is not None:
+        db.execute(
+            """DELETE FROM claim WHERE torrent = ?1 AND publisher IN (
+                SELECT publisher FROM claim LEFT JOIN publisher p ON p.key = publisher
+                WHERE torrent = ?1
+                ORDER BY coalesce(trust, 0) DESC, verified DESC, seen DESC, publisher
+                LIMIT -1 OFFSET ?2)""",
+            (*found, MAX_CLAIMS),
+        )
