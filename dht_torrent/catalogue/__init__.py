@@ -7,7 +7,8 @@ makes them), for what is stored and for what is asked: a catalogue knows nothing
 
 - `entries`: what is stored, and the bounds that everything from strangers is brought into
 - `protocol`: what a catalogue can do; there is no SQL in it
-- `sqlite`, `schema`: the one that is a file, with SQLite's full-text index (FTS5)
+- `sqlite`: one that is a file, with SQLite's full-text index (FTS5). Its tables are in `schema`,
+  its connections, and what is done about damage, in `database`, its size in `room`
 - `lines`: export and import as JSON lines, for any catalogue
 """
 

@@ -13,6 +13,7 @@ again, or shared again, and the node goes on.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 import stat
@@ -29,6 +30,9 @@ from dht_torrent.errors import StorageError
 _WAL_PAGES: Final = 8192
 """Pages of 4 KiB in the log before they are copied to the database: a batch of new torrents touches
 most pages of the index of infohashes, and several batches the same ones."""
+_SHARED_FIRST: Final = 0x40000002
+_SHARED_SIZE: Final = 510
+"""Bytes of a database that SQLite locks for reading, part of its file format."""
 _MAX_WARNINGS: Final = 20
 _MAX_ASIDE: Final = 100
 """Damaged files kept; then whoever put them there should have a look."""
@@ -62,12 +66,12 @@ class Database:
         self._config = config
         self._path = None if path is None else Path(path)
         self._writing = threading.RLock()  # the writing connection
-        self._reading = threading.Semaphore(self._config.readers)
-        self._pool = threading.Lock()  # what follows; taken for moments only
-        self._idle: list[tuple[int, sqlite3.Connection]] = []
-        self._opened = 0  # how many times: connections of earlier ones are not used again
-        self._file: tuple[int, int] | None = None  # device and inode of what was opened
         self._db: sqlite3.Connection | None = None
+        self._reading = threading.Semaphore(self._config.readers)
+        self._pool = threading.Condition()  # what follows; held for moments only
+        self._idle: list[sqlite3.Connection] = []
+        self._readers = 0  # in use
+        self._damage: str | None = None  # found, and not yet mended
         self._closed = False
         self._warnings: list[str] = []
         self._name = "the catalogue in memory" if path is None else f"the catalogue {path}"
@@ -83,7 +87,7 @@ class Database:
         with self._writing:
             with self._pool:
                 self._closed = True
-            self._drop_connections()
+            self._close_connections()
 
     def warnings(self) -> list[str]:
         with self._pool:
@@ -95,9 +99,9 @@ class Database:
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction that is committed if the block ends well, and else leaves nothing."""
-        with self._writing:
+        with self._writing, self._mending():
             db = self._writer()
-            with self._translated(self._opened):
+            with self._translated():
                 try:
                     db.execute("BEGIN IMMEDIATE")
                     yield db
@@ -111,51 +115,63 @@ class Database:
     def read(self) -> Iterator[sqlite3.Connection]:
         """All that the block reads is of one moment."""
         if self._path is None:
-            with self._writing, self._translated(self._opened):
+            with self._writing, self._translated():
                 yield self._writer()
             return
-        with self._reading:
-            opened, db = self._reader()
+        with self._reading, self._mending(), self._reader() as db, self._translated():
+            db.execute("BEGIN")
             try:
-                with self._translated(opened):
-                    db.execute("BEGIN")
-                    try:
-                        yield db
-                    finally:
-                        with contextlib.suppress(sqlite3.Error):
-                            db.execute("ROLLBACK")
+                yield db
             finally:
-                with self._pool:
-                    if keep := opened == self._opened and not self._closed:
-                        self._idle.append((opened, db))
-                if not keep:
-                    db.close()
+                with contextlib.suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
 
     def _writer(self) -> sqlite3.Connection:
+        """The connection that writes; `_writing` is held."""
         if self._closed:
             raise StorageError(f"{self._name} is closed")
-        if self._db is None:  # it could not be opened again after it was set aside
+        if self._damage is not None:
+            self._mend(self._damage)
+        if self._db is None:
             self._open()
         assert self._db is not None
         return self._db
 
-    def _reader(self) -> tuple[int, sqlite3.Connection]:
-        """A connection to read with, and which opening it belongs to."""
-        if self._closed or self._db is None:
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        """A connection that nobody else uses meanwhile."""
+        while True:
+            with self._pool:
+                if not self._closed and self._damage is None and self._db is not None:
+                    self._readers += 1
+                    db = self._idle.pop() if self._idle else None
+                    break
             with self._writing:
                 self._writer()
-        with self._pool:
-            if self._idle:
-                return self._idle.pop()
-            opened = self._opened
-        with self._translated(opened):
-            return opened, self._connect(self._config.cache_bytes // 4, "query_only = ON")
+        try:
+            if db is None:
+                with self._translated():
+                    db = self._connect(self._config.cache_bytes // 4, "query_only = ON")
+            yield db
+        finally:
+            self._give_back(db)
 
-    def _drop_connections(self) -> None:
+    def _give_back(self, db: sqlite3.Connection | None) -> None:
+        """Keep the connection for the next reader, or close it if it is not to be used again."""
         with self._pool:
-            old = [db for _, db in self._idle]
-            self._idle.clear()
-            self._opened += 1
+            keep = self._damage is None and not self._closed
+            if keep and db is not None:
+                self._idle.append(db)
+        if not keep and db is not None:
+            db.close()
+        with self._pool:  # not before it is closed: see `_mend`
+            self._readers -= 1
+            self._pool.notify_all()
+
+    def _close_connections(self) -> None:
+        """All that are not in use."""
+        with self._pool:
+            old, self._idle = self._idle, []
         if self._db is not None:
             old.append(self._db)
             self._db = None
@@ -190,13 +206,12 @@ class Database:
 
     def _open(self) -> None:
         """Open the writing connection; a database that is damaged is set aside first."""
-        self._file = None
         try:
             self._open_once()
         except sqlite3.Error as error:
             if not _says(error, _DAMAGED):
                 raise self._error(error) from error
-            self._set_aside(error)
+            self._set_aside(str(error))
             try:
                 self._open_once()
             except sqlite3.Error as again:
@@ -204,7 +219,7 @@ class Database:
 
     def _open_once(self) -> None:
         if self._path is not None:
-            self._file = _prepare(self._path, self._name)
+            _prepare(self._path, self._name)
         db = self._connect(self._config.cache_bytes)
         try:
             self._check_whose(db)
@@ -233,22 +248,52 @@ class Database:
                 f" and this one knows {len(schema.MIGRATIONS)})"
             )
 
-    def _set_aside(self, error: sqlite3.Error) -> None:
-        """Give the damaged database another name. Raises StorageError."""
-        assert self._path is not None
-        why = f"{self._name} is damaged ({error})"
+    @contextlib.contextmanager
+    def _mending(self) -> Iterator[None]:
+        """If the block finds damage, it is mended at its end; if it cannot be yet, then by whoever
+        comes next, who is told why not."""
         try:
-            found = os.lstat(self._path)
-            if self._file is not None and self._file != (found.st_dev, found.st_ino):
-                return  # another process did it already
-            aside = _free_name(self._path)
-            # The log first: without it the database is only older, but beside another database it
-            # would be taken for that one's.
-            for suffix in ("-wal", "-shm", ""):
-                with contextlib.suppress(FileNotFoundError):
-                    Path(f"{self._path}{suffix}").rename(f"{aside}{suffix}")
+            yield
+        finally:
+            if self._damage is not None:
+                with contextlib.suppress(StorageError), self._writing:
+                    self._writer()
+
+    def _mend(self, damage: str) -> None:
+        """Set the database aside and begin another, when nobody uses it; `_writing` is held.
+
+        To rename it under a connection would let that one write, or remove, the log of its
+        successor, which has the same name.
+        """
+        with self._pool:
+            # Nobody begins to read while there is damage.
+            if not self._pool.wait_for(lambda: not self._readers, self._config.busy_time):
+                raise StorageError(f"{self._name} is damaged, and still being read", passing=True)
+        self._close_connections()
+        self._set_aside(damage)
+        with self._pool:
+            self._damage = None
+        self._open()
+
+    def _set_aside(self, damage: str) -> None:
+        """Give the damaged database, which nobody here has open, another name. Raises
+        StorageError."""
+        assert self._path is not None
+        why = f"{self._name} is damaged ({damage})"
+        try:
+            with _used_by_nobody_else(self._path):
+                aside = _free_name(self._path)
+                # The log first: without it the database is only older, but beside another database
+                # it would be taken for that one's.
+                for suffix in ("-wal", "-shm", ""):
+                    with contextlib.suppress(FileNotFoundError):
+                        Path(f"{self._path}{suffix}").rename(f"{aside}{suffix}")
+        except BlockingIOError as trouble:
+            raise StorageError(
+                f"{why}, and another process uses it: it can be set aside when that has ended"
+            ) from trouble
         except OSError as trouble:
-            raise StorageError(f"{why}, and cannot be set aside: {trouble.strerror}") from error
+            raise StorageError(f"{why}, and cannot be set aside: {trouble.strerror}") from trouble
         self._warn(f"{why}: it was set aside as {aside.name}, and an empty one begun")
 
     def _warn(self, text: str) -> None:
@@ -256,7 +301,7 @@ class Database:
             self._warnings = [*self._warnings, text][-_MAX_WARNINGS:]
 
     @contextlib.contextmanager
-    def _translated(self, opened: int) -> Iterator[None]:
+    def _translated(self) -> Iterator[None]:
         """Errors of SQLite that are not bugs of ours come out as StorageError."""
         try:
             yield
@@ -264,13 +309,10 @@ class Database:
             if not _says(error, (*_DAMAGED, *_TROUBLES)):
                 raise
             if _says(error, _DAMAGED) and self._path is not None:
-                with self._writing:
-                    if opened == self._opened and not self._closed:
-                        self._drop_connections()
-                        self._set_aside(error)
-                        self._open()
+                with self._pool:
+                    self._damage = str(error)
                 raise StorageError(
-                    f"{self._name} was damaged ({error}), and an empty one was begun"
+                    f"{self._name} is damaged ({error}): it is set aside, and an empty one begun"
                 ) from error
             raise self._error(error) from error
 
@@ -288,8 +330,8 @@ def _says(error: sqlite3.Error, codes: Sequence[int]) -> bool:
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in codes
 
 
-def _prepare(path: Path, name: str) -> tuple[int, int]:
-    """Make an empty file, only for us, where there is none. Returns its device and inode.
+def _prepare(path: Path, name: str) -> None:
+    """Make an empty file, only for us, where there is none. Raises StorageError.
 
     What is there is not opened here: closing a file gives up all locks this process has on it.
     """
@@ -305,10 +347,20 @@ def _prepare(path: Path, name: str) -> tuple[int, int]:
                 found = os.lstat(f"{path}{suffix}")
                 if not stat.S_ISREG(found.st_mode):
                     raise StorageError(f"{name}: {path.name}{suffix} is not a regular file")
-        found = os.lstat(path)
     except OSError as error:
         raise StorageError(f"{name}: {error.strerror}") from error
-    return found.st_dev, found.st_ino
+
+
+@contextlib.contextmanager
+def _used_by_nobody_else(path: Path) -> Iterator[None]:
+    """Raises BlockingIOError if another process has the database open: in WAL mode every connection
+    holds a shared lock for as long as it lives. None of this process may be open."""
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _free_name(path: Path) -> Path:

@@ -38,10 +38,9 @@ from dht_torrent.catalogue.entries import (
     shown,
     within,
 )
+from dht_torrent.catalogue.room import Room, bytes_used
 from dht_torrent.config import CatalogueConfig
 
-_EVICT_LEAST: Final = 1000
-"""Rows evicted at a time: their pages come free in runs, and the index is merged less often."""
 _STEP: Final = 500
 """Values bound in one statement: SQLite before 3.32 took 999."""
 _BLOCK_STEP: Final = 5000
@@ -90,6 +89,7 @@ class SqliteCatalogue:
         """Open or create it. Raises StorageError, as `Database` does."""
         self._config = config or CatalogueConfig()
         self._db = Database(path, self._config)
+        self._room = Room(self._config.max_bytes)
 
     def close(self) -> None:
         self._db.close()
@@ -132,7 +132,7 @@ class SqliteCatalogue:
             for entry in claimed:
                 _bound_claims(db, entry.infohash, last)
             (added,) = db.execute("SELECT count(*) FROM torrent WHERE id > ?", (last,)).fetchone()
-            self._evict(db, max(_EVICT_LEAST, 2 * len(batch)))
+            self._room.keep(db, len(batch))
         return PutResult(added, len(batch) - added, whole - len(batch))
 
     def get(self, infohash: bytes) -> Entry | None:
@@ -216,9 +216,11 @@ class SqliteCatalogue:
                 f"UPDATE torrent SET sources = sources & ~{int(source)} WHERE infohash = ?",  # noqa: S608
                 given,
             )
-            return db.executemany(
+            removed = db.executemany(
                 "DELETE FROM torrent WHERE infohash = ? AND sources = 0", given
             ).rowcount
+            self._room.removed(removed)
+            return removed
 
     def set_health(self, health: Mapping[bytes, SwarmHealth]) -> None:
         with self._db.write() as db:
@@ -242,7 +244,7 @@ class SqliteCatalogue:
                 db.execute("SELECT count(*) FROM torrent").fetchone()[0],
                 db.execute("SELECT count(*) FROM torrent WHERE sources & 1 = 1").fetchone()[0],
                 db.execute("SELECT count(*) FROM outbox").fetchone()[0],
-                _bytes_used(db),
+                bytes_used(db),
             )
 
     # -- publishers -----------------------------------------------------------------------------
@@ -267,11 +269,13 @@ class SqliteCatalogue:
                     "DELETE FROM claim WHERE torrent = ? AND publisher = ?",
                     [(*row, key) for row in ids],
                 )
-                removed += db.executemany(
+                gone = db.executemany(
                     """DELETE FROM torrent WHERE id = ? AND sources & 1 = 0
                         AND NOT EXISTS (SELECT 1 FROM claim WHERE claim.torrent = torrent.id)""",
                     ids,
                 ).rowcount
+                self._room.removed(gone)
+                removed += gone
             if len(ids) < _BLOCK_STEP:
                 break
         return removed
@@ -381,28 +385,6 @@ class SqliteCatalogue:
                     since,
                 )
             )
-
-    # -- room -----------------------------------------------------------------------------------
-
-    def _evict(self, db: sqlite3.Connection, count: int) -> None:
-        """Forget `count` torrents if the database is too large: never ours, those without proof
-        first, and among equals the one not seen for longest. Called again and again, this ends
-        below the limit, as it takes more than came."""
-        if _bytes_used(db) > self._config.max_bytes:
-            db.execute(
-                """DELETE FROM torrent WHERE id IN (SELECT id FROM torrent
-                    WHERE sources & 1 = 0 ORDER BY proof, seen LIMIT ?)""",
-                (count,),
-            )
-            db.execute("PRAGMA incremental_vacuum(1000)").fetchall()
-
-
-def _bytes_used(db: sqlite3.Connection) -> int:
-    pages, free, size = (
-        db.execute(f"PRAGMA {what}").fetchone()[0]
-        for what in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * size)
 
 
 def _match(words: Sequence[str], prefix: bool) -> str:
