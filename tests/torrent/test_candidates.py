@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import Address, PeerKey
-from dht_torrent.torrent.candidates import (
-    PEX_SHARE,
-    USELESS_PAUSE,
-    Candidates,
-    Outlook,
-    Trouble,
-)
+from dht_torrent.torrent.candidates import PEX_SHARE, USELESS_PAUSE, Candidates
+from dht_torrent.torrent.outlook import Outlook, Trouble
 from dht_torrent.torrent.parole import Parole
 from dht_torrent.torrent.priority import priority
 

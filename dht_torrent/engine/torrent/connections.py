@@ -29,7 +29,8 @@ from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address, PeerKey
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.identity import make_peer_id
-from dht_torrent.torrent.candidates import USELESS_PAUSE, Candidates, Trouble
+from dht_torrent.torrent.candidates import USELESS_PAUSE, Candidates
+from dht_torrent.torrent.outlook import Trouble
 from dht_torrent.trace import PeerConnected, PeerDropped
 
 logger = logging.getLogger(__name__)

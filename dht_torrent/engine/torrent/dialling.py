@@ -15,7 +15,7 @@ from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.handshake import NewConnection, shake_hands
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address, PeerId
-from dht_torrent.torrent.candidates import Trouble
+from dht_torrent.torrent.outlook import Trouble
 
 
 class DialError(Exception):

@@ -17,7 +17,7 @@ from dht_torrent.errors import MetainfoError, OurFault, StorageError
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.extensions import ExtensionHandshake, MetadataData, MetadataReject
 from dht_torrent.peer.messages import Choke, HaveNone, Interested, NotInterested, Unchoke
-from dht_torrent.torrent.candidates import Outlook, Trouble
+from dht_torrent.torrent.outlook import Outlook, Trouble
 
 
 class _BeforePieces:
