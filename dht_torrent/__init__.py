@@ -61,6 +61,7 @@ To change something
 | an extension of BEP 10 | `peer.extensions` for its codec; `engine.torrent.extensions` runs it |
 | which block is asked for next, and of whom | `torrent.picker`, `torrent.pipeline` |
 | when a peer is asked for more, or for less | `engine.torrent.downloads` |
+| which peer has what, and is of interest | `torrent.holdings`, `torrent.availability` |
 | whom we upload to | `torrent.choker`, `engine.torrent.uploads` |
 | how we get into the DHT | `engine.dht.bootstrap` |
 | how peers of the local network are found | `peer.lsd`, `engine.lsd` |

@@ -24,8 +24,7 @@ has proved itself, so that its hash tells the truth about that peer. If it stops
 anew. A peer on parole (`alone`) is asked for solo pieces only, one at a time.
 
 Costs: a request or a block O(1); opening a piece O(distinct availabilities), with a peer that has
-little O(pieces) at worst but once; a `have` O(1); a partial bitfield coming or going O(pieces), a
-seed O(1), for seeds are counted apart.
+little O(pieces) at worst but once.
 """
 
 from __future__ import annotations
@@ -38,10 +37,9 @@ from operator import and_
 from typing import Literal, NamedTuple
 
 from dht_torrent.config import TorrentConfig
-from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.ids import PeerKey
-from dht_torrent.torrent.availability import Rarity
+from dht_torrent.torrent.holdings import Holdings
 from dht_torrent.torrent.memory import PieceMemory, TorrentMemory
 from dht_torrent.torrent.missing import Missing
 from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE, PeerPieces
@@ -50,9 +48,6 @@ from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, Chunk,
 SOLO_PATIENCE = 10.0
 """Seconds a peer may hold a solo piece while another that could have it is idle; doubles each time
 that piece is taken away, so that slow peers have time enough in the end."""
-FEW = 64
-"""News of a later bitfield that are taken as so many haves: sorting all pieces afresh costs more,
-and a peer may send such a bitfield for each piece it gets."""
 ENDGAME_DEPTH = 8
 """A peer takes part in the endgame with at most this many requests in flight: bounds the waste."""
 
@@ -104,29 +99,24 @@ class Picker:
     ) -> None:
         """`have` is kept and updated. Every piece is wanted until `select` says otherwise.
         `memory` is shared with other torrents; without it there is no bound but the config's."""
-        count = geometry.piece_count
         self.have = have
         self.sequential = False
         """Open pieces in order of index (for watching while it loads) instead of the rarest."""
-        self.wanted_left = 0
-        """Wanted pieces we do not have."""
-        self.bytes_left = 0
-        """The same in bytes."""
+        self.holdings = Holdings(geometry, have)
+        """What the peers have, and what we want of it."""
         self._geometry = geometry
         self._config = config
         self._memory = TorrentMemory(memory or PieceMemory(1 << 62, config.max_open_bytes), config)
         self._state = have.flags.translate(bytes.maketrans(b"\x00\x01", bytes((_MISSING, _HAVE))))
-        self._wanted = Bitfield.full(count)
-        self._peers: dict[PeerKey, PeerPieces] = {}
+        self._peers = self.holdings.peers
         self._open: dict[int, OpenPiece] = {}
         self._pending: dict[int, OpenPiece] = {}
         self._partial: dict[int, OpenPiece] = {}  # open, with free blocks
         self._released: dict[int, OpenPiece] = {}  # those of them that nobody works on
         self._solo: dict[int, OpenPiece] = {}  # open, and for one peer alone
         self._taken_away: dict[int, int] = {}  # solo piece -> how often
-        self._rarity = Rarity(count)
-        self._missing = Missing(self._rarity, have, config, rng)
-        self._recount()
+        self._missing = Missing(self.holdings.rarity, have, config, rng)
+        self._sort_missing()
 
     def release(self) -> None:
         """The exchange is over, and no disk thread reads a piece any more: all buffers go back to
@@ -137,93 +127,25 @@ class Picker:
         for kept in (self._open, self._pending, self._partial, self._released, self._peers):
             kept.clear()
 
-    # -- peers and what they have ---------------------------------------------------------------
+    # -- peers come, go, and lose a piece -------------------------------------------------------
 
     def peer_joined(self, peer: PeerKey) -> None:
         """A connection that has no piece yet. Its key must be new."""
-        assert peer not in self._peers
-        self._peers[peer] = PeerPieces(peer, Bitfield(self._geometry.piece_count))
-
-    def knows(self, peer: PeerKey) -> bool:
-        """Has it joined and not left?"""
-        return peer in self._peers
+        self.holdings.joined(peer)
 
     def peer_left(self, peer: PeerKey) -> None:
         """Its outstanding blocks are free again, its pieces no longer counted."""
         self.choked(peer)
         for piece in [piece for piece in self._solo.values() if piece.solo == peer]:
             self._close(piece)
-        self._forget_pieces(self._peers[peer])
-        del self._peers[peer]
-
-    def peer_bitfield(self, peer: PeerKey, bits: Bitfield) -> int:
-        """The peer has these as well: pieces never vanish. Returns how many are news. `bits` is
-        kept: hand over a fresh one. O(pieces)."""
-        if bits.size != self._geometry.piece_count:
-            raise PeerProtocolError("a bitfield for another number of pieces")
-        source = self._peers[peer]
-        if source.all:
-            return 0
-        fresh = bits - source.bits if source.bits.count else bits
-        if not fresh.count:
-            return 0
-        if fresh.count + source.bits.count == bits.size:
-            return self.peer_has_all(peer)
-        if fresh.count < FEW and fresh is not bits:
-            for index in fresh:
-                self.peer_has(peer, index)
-            return fresh.count
-        source.bits = bits | source.bits if source.bits.count else bits
-        source.exhausted = False
-        source.interest += self._interest_in(fresh)
-        self._rarity.peer_came(fresh.flags)
-        return fresh.count
-
-    def peer_has_all(self, peer: PeerKey) -> int:
-        """BEP 6 have-all, or a bitfield with every bit set. Returns how many pieces are news."""
-        source = self._peers[peer]
-        if source.all:
-            return 0
-        fresh = len(self._state) - source.bits.count
-        self._forget_pieces(source)
-        source.all = True
-        source.exhausted = False
-        self._rarity.seeds += 1
-        return fresh
-
-    def peer_has(self, peer: PeerKey, index: int) -> bool:
-        """A `have`. Returns True if it made the peer interesting. A repeated one changes nothing.
-
-        Raises PeerProtocolError if there is no such piece.
-        """
-        if not 0 <= index < len(self._state):
-            raise PeerProtocolError(f"have for piece {index} of {len(self._state)}")
-        source = self._peers[peer]
-        if source.all or not source.bits.add(index):
-            return False
-        self._rarity.one_more(index)
-        if self._state[index] == _HAVE or not self._wanted.flags[index]:
-            return False
-        source.exhausted = False
-        source.interest += 1
-        return source.interest == 1
+        self.holdings.left(peer)
 
     def peer_lost(self, peer: PeerKey, index: int) -> bool:
         """The peer has this piece no longer (BEP 54): what it was asked of it is free for others,
         and welcome if it comes after all. False if it was not known to have it. O(pieces) if it had
         them all."""
         source = self._peers[peer]
-        if source.all:
-            self._forget_pieces(source)
-            source.bits = Bitfield.full(len(self._state))
-            source.bits.discard(index)
-            source.interest = self._interest_in(source.bits)
-            self._rarity.peer_came(source.bits.flags)
-        elif source.bits.discard(index):
-            self._rarity.one_less(index)
-            if self._state[index] != _HAVE and self._wanted.flags[index]:
-                source.interest -= 1
-        else:
+        if not self.holdings.peer_lost(peer, index):
             return False
         if source.current is not None and source.current.index == index:
             self._release_piece(source.current)
@@ -233,29 +155,6 @@ class Picker:
             self._close(piece)  # nobody else may finish it
         return True
 
-    def peer_count(self, peer: PeerKey) -> int:
-        """How many pieces the peer has."""
-        source = self._peers[peer]
-        return len(self._state) if source.all else source.bits.count
-
-    def peer_has_piece(self, peer: PeerKey, index: int) -> bool:
-        """Does the peer have this piece?"""
-        source = self._peers[peer]
-        return source.all or source.bits.flags[index] == 1
-
-    def interesting(self, peer: PeerKey) -> bool:
-        """Has the peer a wanted piece we do not have? May change with `verified` and `select`."""
-        source = self._peers[peer]
-        return (self.wanted_left if source.all else source.interest) > 0
-
-    def availability(self, index: int) -> int:
-        """Connected peers that have the piece."""
-        return self._rarity.copies(index)
-
-    def distributed_copies(self) -> float:
-        """Whole copies among connected peers, plus the share of pieces with one more. O(pieces)."""
-        return self._rarity.distributed_copies()
-
     # -- what we want ---------------------------------------------------------------------------
 
     def state(self, index: int) -> State:
@@ -264,25 +163,20 @@ class Picker:
     @property
     def done(self) -> bool:
         """Every wanted piece is here and verified."""
-        return self.wanted_left == 0
-
-    @property
-    def wanted(self) -> Bitfield:
-        """The selected pieces; not to be changed but by `select`."""
-        return self._wanted
+        return self.holdings.wanted_left == 0
 
     def select(self, wanted: Iterable[int]) -> list[tuple[PeerKey, Block]]:
         """Only these pieces are asked for from now on. O(pieces).
 
         Open pieces that are wanted no more are given up; returns their requests, to be cancelled.
         """
-        self._wanted = Bitfield(len(self._state), wanted)
+        self.holdings.want(wanted)
         cancels = []
         for piece in list(self._open.values()):
-            if not self._wanted.flags[piece.index]:
+            if not self.holdings.wanted.flags[piece.index]:
                 cancels += self._withdraw(piece)
                 self._close(piece)
-        self._recount()
+        self._sort_missing()
         return cancels
 
     @property
@@ -323,7 +217,7 @@ class Picker:
         self._taken_away.pop(index, None)
         self._state[index] = _HAVE
         self.have.add(index)
-        self._count(index, -1)
+        self.holdings.gained(index)
 
     def failed(self, index: int, suspects: Iterable[PeerKey] | None = None) -> None:
         """A pending piece is missing again, its buffer back in the pool.
@@ -347,7 +241,7 @@ class Picker:
         if not self.have.discard(index):
             return
         self._state[index] = _MISSING
-        self._count(index, 1)
+        self.holdings.lost(index)
         self._now_missing(index)
 
     # -- requests -------------------------------------------------------------------------------
@@ -369,7 +263,7 @@ class Picker:
         """
         source = self._peers[peer]
         found: list[Block] = []
-        if room <= 0 or not (self.wanted_left if source.all else source.interest):
+        if room <= 0 or not (self.holdings.wanted_left if source.all else source.interest):
             return found
         if source.refused:
             source.pause_refused(now)
@@ -663,12 +557,14 @@ class Picker:
         idle = [piece for piece in self._released.values() if piece.free == piece.left]
         if not idle:
             return False
-        self._close(max(idle, key=lambda piece: (not self.availability(piece.index), piece.left)))
+        self._close(
+            max(idle, key=lambda piece: (not self.holdings.availability(piece.index), piece.left))
+        )
         return True
 
     def _all_requested(self) -> bool:
         if self._partial and any(
-            piece.solo is None and self.availability(index)
+            piece.solo is None and self.holdings.availability(index)
             for index, piece in self._partial.items()
         ):
             return False
@@ -713,7 +609,7 @@ class Picker:
                 continue
             piece = self._open.get(index)
             if piece is None:
-                if self._state[index] != _MISSING or not self._wanted.flags[index]:
+                if self._state[index] != _MISSING or not self.holdings.wanted.flags[index]:
                     continue
                 if not self._fits(index):
                     continue
@@ -839,13 +735,13 @@ class Picker:
         self._state[index] = _MISSING
         self._let_go(piece)
         self._memory.close(piece)
-        if piece.avoid is not None and self._wanted.flags[index]:
+        if piece.avoid is not None and self.holdings.wanted.flags[index]:
             self._missing.add_broken(index, piece.avoid)
         else:
             self._now_missing(index)
 
     def _now_missing(self, index: int) -> None:
-        if self._wanted.flags[index]:
+        if self.holdings.wanted.flags[index]:
             for source in self._peers.values():
                 source.exhausted = False
             self._missing.add(index)
@@ -911,40 +807,9 @@ class Picker:
             chunk = self._memory.flush(piece.spill)
         return Received("accepted", piece, tuple(cancels), chunk)
 
-    # -- availability ---------------------------------------------------------------------------
-
-    def _forget_pieces(self, source: PeerPieces) -> None:
-        """Takes what the peer has out of the counts, and makes it a peer that has nothing."""
-        if source.all:
-            self._rarity.seeds -= 1
-            source.all = False
-        elif source.bits.count:
-            self._rarity.peer_went(source.bits.flags)
-        source.bits = Bitfield(len(self._state))
-        source.interest = 0
-
-    def _interest_in(self, bits: Bitfield) -> int:
-        return ((bits & self._wanted) - self.have).count
-
-    def _count(self, index: int, change: int) -> None:
-        """One piece more or less that we lack."""
-        if not self._wanted.flags[index]:
-            return
-        self.wanted_left += change
-        self.bytes_left += change * self._geometry.piece_size(index)
-        for source in self._peers.values():
-            if not source.all and source.bits.flags[index]:
-                source.interest += change
-
-    def _recount(self) -> None:
+    def _sort_missing(self) -> None:
         """After the selection changed. O(pieces)."""
-        size = self._geometry.piece_size
-        left = self._wanted - self.have
-        self.wanted_left = left.count
-        self.bytes_left = sum(map(size, left))
         missing = self._state.translate(_IS_MISSING)
-        self._missing.reset(bytes(map(and_, missing, self._wanted.flags)))
+        self._missing.reset(bytes(map(and_, missing, self.holdings.wanted.flags)))
         for source in self._peers.values():
             source.exhausted = False
-            if not source.all:
-                source.interest = self._interest_in(source.bits)

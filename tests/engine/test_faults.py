@@ -441,7 +441,7 @@ async def test_the_blocks_of_a_peer_that_met_a_bug_are_asked_of_others(
         await both.odd[0].send(UNCHOKE)
         await trio.sleep(0.5)
         assert broken  # running connections look it up anew each time
-        assert not picker.knows(odd.key)
+        assert not picker.holdings.knows(odd.key)
         assert odd.key not in behind(both.film).core.connections.peers
         assert both.node._context.room.connections == len(
             behind(both.film).core.connections.peers

@@ -51,12 +51,12 @@ def picker(
 def seeds(subject: Picker, *peers: int) -> None:
     for peer in map(PeerKey, peers):
         subject.peer_joined(peer)
-        subject.peer_has_all(peer)
+        subject.holdings.peer_has_all(peer)
 
 
 def partial(subject: Picker, peer: PeerKey, *pieces: int) -> None:
     subject.peer_joined(peer)
-    subject.peer_bitfield(peer, Bitfield(len(subject.have.flags), pieces))
+    subject.holdings.peer_bitfield(peer, Bitfield(len(subject.have.flags), pieces))
 
 
 def payload(block: Block) -> bytes:
@@ -115,8 +115,12 @@ def test_a_piece_goes_from_missing_to_open_to_pending_to_have() -> None:
     subject.verified(0)
     assert subject.state(0) is State.HAVE
     assert subject.done
-    assert (subject.wanted_left, subject.bytes_left, subject.open_bytes) == (0, 0, 0)
-    assert not subject.interesting(1)
+    assert (subject.holdings.wanted_left, subject.holdings.bytes_left, subject.open_bytes) == (
+        0,
+        0,
+        0,
+    )
+    assert not subject.holdings.interesting(1)
 
 
 def test_a_released_picker_has_given_back_every_buffer() -> None:
@@ -184,11 +188,11 @@ def test_a_lost_piece_is_asked_for_again() -> None:
     partial(subject, P2, 0)
     for piece in deliver(subject, P1, ask(subject, P1)):
         subject.verified(piece.index)
-    assert not subject.interesting(P2)
+    assert not subject.holdings.interesting(P2)
     subject.lost(0)
-    assert subject.bytes_left == BLOCK
-    assert subject.interesting(P1)
-    assert subject.interesting(P2)
+    assert subject.holdings.bytes_left == BLOCK
+    assert subject.holdings.interesting(P1)
+    assert subject.holdings.interesting(P2)
     assert pieces_of(ask(subject, P1)) == [0]
 
 
@@ -196,7 +200,7 @@ def test_nothing_is_asked_of_a_peer_for_a_piece_it_lacks() -> None:
     subject = picker(4, 1)
     partial(subject, P1, 2)
     assert pieces_of(ask(subject, P1)) == [2]
-    subject.peer_has(P1, 3)
+    subject.holdings.peer_has(P1, 3)
     assert pieces_of(ask(subject, P1)) == [3]
 
 
@@ -226,7 +230,7 @@ def test_a_have_moves_a_piece_in_the_order_of_rarity() -> None:
     subject.peer_joined(P2)
     ask(subject, P2)  # sorts the order, so that what follows changes it in place
     for index in (0, 2):
-        subject.peer_has(P2, index)
+        subject.holdings.peer_has(P2, index)
     assert pieces_of(ask(subject, P1, 1)) == [1]
 
 
@@ -578,8 +582,8 @@ def test_only_selected_pieces_are_asked_for() -> None:
     seeds(subject, 1)
     partial(subject, P2, 0, 1)
     subject.select({2, 4})
-    assert (subject.wanted_left, subject.bytes_left) == (2, 2 * BLOCK)
-    assert not subject.interesting(P2)
+    assert (subject.holdings.wanted_left, subject.holdings.bytes_left) == (2, 2 * BLOCK)
+    assert not subject.holdings.interesting(P2)
     for piece in deliver(subject, P1, ask(subject, P1)):
         subject.verified(piece.index)
     assert list(subject.have) == [2, 4]
@@ -605,23 +609,23 @@ def test_availability_returns_to_its_start_when_a_peer_leaves() -> None:
     subject = picker(9, 1)
     seeds(subject, 1)
     partial(subject, P2, 1, 2)
-    assert subject.peer_bitfield(P2, Bitfield(9, [2, 3])) == 1  # said again: adds
-    assert [subject.availability(i) for i in range(5)] == [1, 2, 2, 2, 1]
-    assert subject.distributed_copies() == pytest.approx(1 + 3 / 9)
+    assert subject.holdings.peer_bitfield(P2, Bitfield(9, [2, 3])) == 1  # said again: adds
+    assert [subject.holdings.availability(i) for i in range(5)] == [1, 2, 2, 2, 1]
+    assert subject.holdings.distributed_copies() == pytest.approx(1 + 3 / 9)
     subject.peer_left(P2)
-    assert [subject.availability(i) for i in range(9)] == [1] * 9
+    assert [subject.holdings.availability(i) for i in range(9)] == [1] * 9
     subject.peer_left(P1)
-    assert subject.distributed_copies() == 0
+    assert subject.holdings.distributed_copies() == 0
 
 
 def test_a_flood_of_haves_counts_once() -> None:
     subject = picker(2, 1)
     subject.peer_joined(P1)
-    answers = [subject.peer_has(P1, 1) for _ in range(1000)]
+    answers = [subject.holdings.peer_has(P1, 1) for _ in range(1000)]
     assert answers == [True] + [False] * 999
-    assert subject.availability(1) == 1
-    assert subject.peer_count(P1) == 1
-    assert subject.peer_has_piece(P1, 1)
+    assert subject.holdings.availability(1) == 1
+    assert subject.holdings.peer_count(P1) == 1
+    assert subject.holdings.peer_has_piece(P1, 1)
 
 
 @pytest.mark.parametrize("index", [-1, 2, 2**31 - 1])
@@ -629,14 +633,14 @@ def test_a_have_for_no_piece_is_a_protocol_error(index: int) -> None:
     subject = picker(2, 1)
     subject.peer_joined(P1)
     with pytest.raises(PeerProtocolError):
-        subject.peer_has(P1, index)
+        subject.holdings.peer_has(P1, index)
 
 
 def test_a_bitfield_of_another_size_is_a_protocol_error() -> None:
     subject = picker(2, 1)
     subject.peer_joined(P1)
     with pytest.raises(PeerProtocolError):
-        subject.peer_bitfield(P1, Bitfield(3))
+        subject.holdings.peer_bitfield(P1, Bitfield(3))
 
 
 def test_bitfields_with_little_news_sort_nothing_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -654,10 +658,16 @@ def test_bitfields_with_little_news_sort_nothing_afresh(monkeypatch: pytest.Monk
     subject.next_requests(P1, 1, 0.0)
     before = sorts
     for index in range(100):
-        assert subject.peer_bitfield(P2, Bitfield(1000, [index, 999])) == 1
+        assert subject.holdings.peer_bitfield(P2, Bitfield(1000, [index, 999])) == 1
         assert len(subject.next_requests(P1, 1, 0.0)) == 1
     assert (before, sorts) == (1, 1)
-    assert [subject.availability(index) for index in (0, 99, 100, 500, 999)] == [2, 2, 1, 0, 1]
+    assert [subject.holdings.availability(index) for index in (0, 99, 100, 500, 999)] == [
+        2,
+        2,
+        1,
+        0,
+        1,
+    ]
 
 
 # -- suspicion -----------------------------------------------------------------------------------
@@ -968,9 +978,9 @@ class AnySwarm(RuleBasedStateMachine):
         key = PeerKey(self.key)
         self.subject.peer_joined(key)
         if pieces is None:
-            self.subject.peer_has_all(key)
+            self.subject.holdings.peer_has_all(key)
         else:
-            self.subject.peer_bitfield(key, Bitfield(PIECES, pieces))
+            self.subject.holdings.peer_bitfield(key, Bitfield(PIECES, pieces))
         self.has[key] = set(range(PIECES)) if pieces is None else set(pieces)
         self.asked[key] = []
 
@@ -985,10 +995,10 @@ class AnySwarm(RuleBasedStateMachine):
     @rule(number=peer_numbers, index=st.integers(0, PIECES - 1))
     def have(self, number: int, index: int) -> None:
         peer = self.peer(number)
-        before = self.subject.interesting(peer)
-        made = self.subject.peer_has(peer, index)
+        before = self.subject.holdings.interesting(peer)
+        made = self.subject.holdings.peer_has(peer, index)
         self.has[peer].add(index)
-        assert made == (not before and self.subject.interesting(peer))
+        assert made == (not before and self.subject.holdings.interesting(peer))
 
     @precondition(lambda self: self.has)
     @rule(
@@ -1158,8 +1168,8 @@ class AnySwarm(RuleBasedStateMachine):
             )
         sizes = [subject._geometry.piece_size(index) for index in range(PIECES)]
         left = [i for i in self.wanted if states[i] is not State.HAVE]
-        assert subject.wanted_left == len(left)
-        assert subject.bytes_left == sum(sizes[i] for i in left)
+        assert subject.holdings.wanted_left == len(left)
+        assert subject.holdings.bytes_left == sum(sizes[i] for i in left)
         assert subject.done == (not left)
 
     @invariant()
@@ -1219,11 +1229,13 @@ class AnySwarm(RuleBasedStateMachine):
     def availability_is_what_counting_gives(self) -> None:
         subject = self.subject
         counted = [sum(index in has for has in self.has.values()) for index in range(PIECES)]
-        assert [subject.availability(index) for index in range(PIECES)] == counted
+        assert [subject.holdings.availability(index) for index in range(PIECES)] == counted
         for peer, has in self.has.items():
-            assert subject.interesting(peer) == bool((has & self.wanted) - set(subject.have))
-            assert subject.peer_count(peer) == len(has)
-        rarity = subject._rarity
+            assert subject.holdings.interesting(peer) == bool(
+                (has & self.wanted) - set(subject.have)
+            )
+            assert subject.holdings.peer_count(peer) == len(has)
+        rarity = subject.holdings.rarity
         if not rarity.stale:
             order = rarity.order
             assert sorted(order) == [
@@ -1318,21 +1330,25 @@ def test_whatever_way_peers_tell_what_they_have_it_adds_up(
     for peer, as_bitfield, indices in news:
         fresh = len(indices - has[peer])
         if len(indices) == 12 and not as_bitfield:
-            assert subject.peer_has_all(peer) == fresh
+            assert subject.holdings.peer_has_all(peer) == fresh
         elif as_bitfield or not indices:
-            assert subject.peer_bitfield(peer, Bitfield(12, indices)) == fresh
+            assert subject.holdings.peer_bitfield(peer, Bitfield(12, indices)) == fresh
         else:
             for index in indices:
-                subject.peer_has(peer, index)
+                subject.holdings.peer_has(peer, index)
         has[peer] |= indices
         for other, owned in has.items():
-            assert subject.peer_count(other) == len(owned)
-            assert subject.interesting(other) == bool(owned)
-            assert {i for i in range(12) if subject.peer_has_piece(other, i)} == owned
+            assert subject.holdings.peer_count(other) == len(owned)
+            assert subject.holdings.interesting(other) == bool(owned)
+            assert {i for i in range(12) if subject.holdings.peer_has_piece(other, i)} == owned
         for index in range(12):
-            assert subject.availability(index) == sum(index in owned for owned in has.values())
+            assert subject.holdings.availability(index) == sum(
+                index in owned for owned in has.values()
+            )
     for peer in data.draw(st.permutations([P1, P2, P3])):
         subject.peer_left(peer)
         del has[peer]
         for index in range(12):
-            assert subject.availability(index) == sum(index in owned for owned in has.values())
+            assert subject.holdings.availability(index) == sum(
+                index in owned for owned in has.values()
+            )

@@ -176,7 +176,7 @@ def poisoned_run(seed: int, *, pieces: int, blocks: int, honest: int) -> tuple[s
     alive = [PeerKey(number) for number in range(honest + 1)]
     for peer in alive:
         picker.peer_joined(peer)
-        picker.peer_has_all(peer)
+        picker.holdings.peer_has_all(peer)
         smart_ban.joined(peer, where(peer))
         parole.joined(peer, where(peer), 0.0)
     banned: set[int] = set()

@@ -165,7 +165,7 @@ class Downloads:
 
     def review_interest(self, peer: Peer) -> None:
         """Tell it if it has become of interest, or has ceased to be."""
-        peer.show_interest(self._picker.interesting(peer.key))
+        peer.show_interest(self._picker.holdings.interesting(peer.key))
 
     def select(self, wanted: Iterable[int], now: float) -> None:
         """Want these pieces and no others."""

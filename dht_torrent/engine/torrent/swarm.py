@@ -104,7 +104,7 @@ class Swarm:
         if super_seed and have.complete:
             self.hiding = Hiding(
                 connections.peers,
-                SuperSeed(metainfo.geometry, self.picker, node.config.torrent, node.rng),
+                SuperSeed(metainfo.geometry, self.picker.holdings, node.config.torrent, node.rng),
                 self._uploads.read,
                 self.reveal_all,
             )
@@ -195,7 +195,7 @@ class Swarm:
 
     def leave(self, peer: Peer, now: float) -> None:
         """Its blocks are missing again, and others may have them at once."""
-        if not self.picker.knows(peer.key):
+        if not self.picker.holdings.knows(peer.key):
             return  # a fault of ours kept it from joining
         self.picker.peer_left(peer.key)
         self._banning.left(peer)
@@ -268,20 +268,20 @@ class Swarm:
 
     def _on_have(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, Have)
-        known = self.picker.peer_count(peer.key)
-        if self.picker.peer_has(peer.key, event.index):
+        known = self.picker.holdings.peer_count(peer.key)
+        if self.picker.holdings.peer_has(peer.key, event.index):
             peer.show_interest(True)
         self._note_progress(peer, now)
-        if self.hiding is not None and self.picker.peer_count(peer.key) > known:
+        if self.hiding is not None and self.picker.holdings.peer_count(peer.key) > known:
             self.hiding.shows(peer, event.index, now)
 
     def _on_bitfield(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, BitfieldMessage)
         bits = Bitfield.from_wire(event.bits, self.geometry.piece_count)
-        self._told(peer, self.picker.peer_bitfield(peer.key, bits), now)
+        self._told(peer, self.picker.holdings.peer_bitfield(peer.key, bits), now)
 
     def _on_have_all(self, peer: Peer, event: object, now: float) -> None:
-        self._told(peer, self.picker.peer_has_all(peer.key), now)
+        self._told(peer, self.picker.holdings.peer_has_all(peer.key), now)
 
     def _on_have_none(self, peer: Peer, event: object, now: float) -> None:
         self._told(peer, 0, now)  # a late one takes nothing back
@@ -308,7 +308,7 @@ class Swarm:
         self.downloads.ask_others()
 
     def _note_progress(self, peer: Peer, now: float) -> None:
-        peer.told_pieces(self.picker.peer_count(peer.key), self.geometry.piece_count)
+        peer.told_pieces(self.picker.holdings.peer_count(peer.key), self.geometry.piece_count)
         if peer.is_seed and self.have.complete:
             peer.part_for_good(now)
 
@@ -326,12 +326,12 @@ class Swarm:
             return
         hiding.end()
         for peer in list(self._peers.values()):
-            if not self.picker.knows(peer.key):
+            if not self.picker.holdings.knows(peer.key):
                 continue
             peer.serve_with(self._uploads.read)
             shown = hiding.shown_to(peer).flags
             for index in self.have:
-                if not shown[index] and not self.picker.peer_has_piece(peer.key, index):
+                if not shown[index] and not self.picker.holdings.peer_has_piece(peer.key, index):
                     peer.tell_soon(Have(index))
             peer.flush()
             if peer.interested:
@@ -384,7 +384,7 @@ class Swarm:
             self._trace(PieceDone(self._info_hash, piece.index))
         for peer in list(self._peers.values()):
             for index, gave in zip(indices, givers, strict=True):
-                has = self.picker.peer_has_piece(peer.key, index)
+                has = self.picker.holdings.peer_has_piece(peer.key, index)
                 if has and (peer.is_seed or peer.key not in gave):
                     continue
                 if has or peer.interested:

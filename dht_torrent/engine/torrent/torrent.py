@@ -101,7 +101,7 @@ class Torrent:
             return content.remembered
         have = content.have
         if isinstance(stage, Active):
-            return 1 - stage.swarm.picker.bytes_left / size
+            return 1 - stage.swarm.picker.holdings.bytes_left / size
         geometry = self.metainfo.geometry
         wanted = wanted_pieces(self.select, geometry)
         return sum(geometry.piece_size(index) for index in wanted if index in have) / size
@@ -155,7 +155,7 @@ class Torrent:
         now, stage, limits = trio.current_time(), self._core.stage, self._core.connections.limits
         peers = self._core.connections.peers.values()
         down = sum(peer.down.value(now) for peer in peers)
-        left = stage.swarm.picker.bytes_left if isinstance(stage, Active) else 0
+        left = stage.swarm.picker.holdings.bytes_left if isinstance(stage, Active) else 0
         hiding = stage.swarm.hiding if isinstance(stage, Active) else None
         return Summary(
             id=self.id,

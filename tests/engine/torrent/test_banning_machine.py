@@ -82,9 +82,9 @@ class Siege:
         self.peers[self.key] = other
         self.picker.peer_joined(other.key)
         if pieces is None:
-            self.picker.peer_has_all(other.key)
+            self.picker.holdings.peer_has_all(other.key)
         else:
-            self.picker.peer_bitfield(other.key, Bitfield(PIECES, pieces))
+            self.picker.holdings.peer_bitfield(other.key, Bitfield(PIECES, pieces))
         self.banning.joined(cast(Any, other), self.now)
         return other
 
