@@ -7,13 +7,14 @@ from functools import cache
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dht_torrent.errors import InputError
 from dht_torrent.peer.certificates import (
+    MAX_SIZE,
     Issued,
     check_key,
     check_member,
@@ -58,6 +59,36 @@ def test_a_certificate_for_one_torrent_is_for_no_other() -> None:
 def test_long_names_and_names_not_in_ascii_fit(name: str) -> None:
     member = sign_member(authority(), NOW, 30, torrent=name)
     assert is_for(der(member), name)
+
+
+def with_names(count: int) -> Issued:
+    """A member with so many names beside its own."""
+    root, key = root_of(authority().certificate), ec.generate_private_key(ec.SECP256R1())
+    signing = serialization.load_pem_private_key(authority().key, None)
+    assert isinstance(signing, ec.EllipticCurvePrivateKey)
+    names = [x509.DNSName("*"), *(x509.DNSName("a") for _ in range(count))]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(root.subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + DAY)
+        .add_extension(x509.SubjectAlternativeName(names), critical=True)
+        .sign(signing, hashes.SHA256())
+    )
+    return Issued(made.public_bytes(serialization.Encoding.PEM), b"")
+
+
+def test_a_certificate_that_takes_long_to_read_makes_nobody_a_member() -> None:
+    short, long = with_names(5000), with_names(5500)
+    assert len(der(short)) < MAX_SIZE < len(der(long))
+    check_member(short.certificate, authority().certificate, "film.bin", NOW)
+    assert is_for(der(short), "film.bin")
+    with pytest.raises(InputError, match=r"^has more than 16384 bytes, and no peer would take it$"):
+        check_member(long.certificate, authority().certificate, "film.bin", NOW)
+    assert not is_for(der(long), "film.bin")
 
 
 def test_a_name_that_fits_nowhere_is_refused() -> None:
