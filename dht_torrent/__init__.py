@@ -36,9 +36,9 @@ Floors
 Imports go only downward (tests/test_layers.py).
 
 - edges: `cli`, `daemon` (HTTP control), `lab` (virtual networks)
-- engine: the only place that waits. `engine.node` owns it all; `engine.net` is the network,
-  `engine.dht` a DHT node on it, `engine.torrent` a torrent at work. The last two meet in
-  `engine.dht.dual_stack` alone.
+- engine: the only place that waits. `engine.opening` starts a node and `engine.node` is what
+  users have of it; `engine.net` is the network, `engine.dht` a DHT node on it, `engine.torrent` a
+  torrent at work. The last two meet in `engine.dht.dual_stack` alone.
 - deciders: `dht`, `peer`, `torrent`, `search`, `storage`, `catalogue`: plain code that returns
   what to do
 - values: `errors`, `ids`, `bencode`, `metainfo`, `config`, `trace` and the like
@@ -120,7 +120,8 @@ if TYPE_CHECKING:
         OnDatagrams,
         Stream,
     )
-    from dht_torrent.engine.node import Node, open_node
+    from dht_torrent.engine.node import Node
+    from dht_torrent.engine.opening import open_node
     from dht_torrent.engine.search.results import SearchResults
     from dht_torrent.engine.search.views import (
         CatalogueImport,
@@ -304,7 +305,8 @@ _HOME = {
     "engine.dht.views": "ContactView DhtStatus",
     "engine.net.interfaces": "Interface",
     "engine.net.protocols": "DatagramSocket Encryption Listener Network OnDatagrams Stream",
-    "engine.node": "Node open_node",
+    "engine.node": "Node",
+    "engine.opening": "open_node",
     "engine.search.results": "SearchResults",
     "engine.search.views": (
         "CatalogueImport CatalogueStatus PublisherView ResultSource ResultTrust SearchOptions "

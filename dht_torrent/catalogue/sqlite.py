@@ -7,7 +7,7 @@ nothing of theirs is ever part of a statement.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,14 +24,11 @@ from dht_torrent.catalogue.entries import (
     CatalogueSummary,
     Entry,
     KnownPublisher,
-    ListedFile,
     OutboxEntry,
-    Proof,
     PublisherTrust,
     PutResult,
     Source,
     SwarmHealth,
-    TitleClaim,
     bounded,
     check_key,
     query_words,
@@ -39,10 +36,9 @@ from dht_torrent.catalogue.entries import (
     within,
 )
 from dht_torrent.catalogue.room import Room, bytes_used
+from dht_torrent.catalogue.sqlite_rows import entries_of, select_in
 from dht_torrent.config import CatalogueConfig
 
-_STEP: Final = 500
-"""Values bound in one statement: SQLite before 3.32 took 999."""
 _BLOCK_STEP: Final = 5000
 """Claims of a blocked publisher removed in one transaction."""
 _TITLE_WEIGHT: Final = 4.0
@@ -141,7 +137,7 @@ class SqliteCatalogue:
                 f"SELECT {_COLUMNS}, 0.0 FROM {_ROWS} WHERE t.infohash = ?",  # noqa: S608
                 (infohash,),
             ).fetchall()
-            return next(iter(_entries(db, rows, files=True)), None)
+            return next(iter(entries_of(db, rows, files=True)), None)
 
     def search(self, query: CatalogueQuery) -> list[Entry]:
         limit = max(1, min(query.limit, MAX_RESULTS))
@@ -153,7 +149,7 @@ class SqliteCatalogue:
                 rows = self._matching(db, _match(words, query.prefix), query, limit)
             else:
                 rows = self._newest(db, query, limit)
-            return _entries(db, rows)
+            return entries_of(db, rows)
 
     def _matching(
         self, db: sqlite3.Connection, match: str, query: CatalogueQuery, limit: int
@@ -207,7 +203,7 @@ class SqliteCatalogue:
                 f"SELECT {_COLUMNS}, 0.0 FROM {_ROWS} WHERE {where} ORDER BY t.id LIMIT ?",  # noqa: S608
                 (after, max(1, min(limit, MAX_RESULTS))),
             ).fetchall()
-            return _entries(db, rows, files=True), rows[-1][0] if rows else after
+            return entries_of(db, rows, files=True), rows[-1][0] if rows else after
 
     def forget(self, infohashes: Iterable[bytes], source: Source) -> int:
         given = [(infohash,) for infohash in infohashes]
@@ -291,13 +287,13 @@ class SqliteCatalogue:
 
     def trust(self, keys: Collection[bytes]) -> dict[bytes, PublisherTrust]:
         with self._db.read() as db:
-            rows = _select_in(db, "SELECT key, trust FROM publisher WHERE key IN ({})", keys)
+            rows = select_in(db, "SELECT key, trust FROM publisher WHERE key IN ({})", keys)
             return {key: PublisherTrust(trust) for key, trust in rows}
 
     def claimed(self, keys: Collection[bytes], since: int) -> dict[bytes, int]:
         with self._db.read() as db:
             return dict(
-                _select_in(
+                select_in(
                     db,
                     """SELECT publisher, count(*) FROM claim WHERE publisher IN ({})
                         AND seen >= ? GROUP BY publisher""",
@@ -378,7 +374,7 @@ class SqliteCatalogue:
     def counts(self, words: Collection[bytes], since: int) -> dict[bytes, int]:
         with self._db.read() as db:
             return dict(
-                _select_in(
+                select_in(
                     db,
                     "SELECT word, count FROM word WHERE word IN ({}) AND seen >= ?",
                     words,
@@ -408,67 +404,6 @@ def _limits(query: CatalogueQuery) -> tuple[str, list[object]]:
         if number is not None
     }
     return " AND ".join(given), list(given.values())
-
-
-def _select_in(
-    db: sqlite3.Connection, sql: str, keys: Collection[bytes], *values: object
-) -> Iterator[tuple[Any, ...]]:
-    """Rows of a query with `IN ({})` for any number of keys."""
-    given = list(dict.fromkeys(keys))
-    for start in range(0, len(given), _STEP):
-        part = given[start : start + _STEP]
-        yield from db.execute(sql.format(",".join("?" * len(part))), (*part, *values))
-
-
-def _entries(
-    db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]], files: bool = False
-) -> list[Entry]:
-    """Of rows of `_COLUMNS` and the relevance."""
-    ids = [row[0] for row in rows]
-    claims: dict[int, list[TitleClaim]] = {}
-    for torrent, key, title, seq, verified, trust in _select_in(
-        db,
-        """SELECT torrent, publisher, title, seq, verified, coalesce(trust, 0)
-            FROM claim LEFT JOIN publisher ON key = publisher WHERE torrent IN ({})
-            ORDER BY trust DESC, verified DESC, claim.seen DESC, publisher""",
-        ids,
-    ):
-        claim = TitleClaim(key, title, seq, bool(verified), PublisherTrust(trust))
-        claims.setdefault(torrent, []).append(claim)
-    listed: dict[int, list[ListedFile]] = {}
-    if files:
-        for torrent, path, size in _select_in(
-            db,
-            "SELECT torrent, path, size FROM file WHERE torrent IN ({}) ORDER BY torrent, place",
-            ids,
-        ):
-            listed.setdefault(torrent, []).append(ListedFile(path, size))
-    return [_entry(row, claims.get(row[0], ()), listed.get(row[0], ())) for row in rows]
-
-
-def _entry(
-    row: tuple[Any, ...], claims: Iterable[TitleClaim], listed: Iterable[ListedFile]
-) -> Entry:
-    _, infohash, title, words, more, tags, size, files, published, *rest = row
-    first_seen, seen, sources, proof, seeds, peers, checked, how, relevance = rest
-    return Entry(
-        infohash=infohash,
-        title=title,
-        words=words,
-        more=more,
-        tags=tuple(tags.split(" ")) if tags else (),
-        size=size,
-        files=files,
-        published=published,
-        first_seen=first_seen,
-        seen=seen,
-        sources=Source(sources),
-        proof=Proof(proof),
-        health=None if checked is None else SwarmHealth(seeds, peers, checked, how),
-        claims=tuple(claims),
-        listed=tuple(listed),
-        relevance=relevance,
-    )
 
 
 def _without_blocked(db: sqlite3.Connection, batch: list[Entry]) -> list[Entry]:

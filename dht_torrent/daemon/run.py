@@ -13,7 +13,7 @@ import trio
 
 from dht_torrent.daemon.control import Control
 from dht_torrent.daemon.server import serve
-from dht_torrent.engine.node import open_node
+from dht_torrent.engine.opening import open_node
 from dht_torrent.errors import InputError
 from dht_torrent.relief import raise_descriptor_limit
 

@@ -10,7 +10,7 @@ The task tree
 Each line is a task, owned by the one above it; cancelling an owner ends all below it. A service
 runs until it is cancelled: there is no start and stop.
 
-    open_node                       engine.node: one nursery; a bug that reaches it ends the node
+    open_node                       engine.opening: one nursery; a bug that reaches it ends the node
     |- a DHT node for each family   engine.dht.node
     |  |- receiving                 takes datagrams and answers them, waiting for nothing else
     |  |- timeouts                  engine.dht.transactions

@@ -7,14 +7,9 @@ A peer's, a contact's or a disk's fault never gets here, nor a bug of ours that 
 
 from __future__ import annotations
 
-import logging
-import random
-import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -22,20 +17,10 @@ import trio
 
 import dht_torrent
 from dht_torrent import given
-from dht_torrent.config import Config
-from dht_torrent.engine.budget import divide
 from dht_torrent.engine.dht.dual_stack import DualStack
-from dht_torrent.engine.dht.node import Dht
-from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.incoming import Incoming
-from dht_torrent.engine.lsd import LocalDiscovery
-from dht_torrent.engine.net.encrypted import Mse
-from dht_torrent.engine.net.ports import listen, listen_tcp
-from dht_torrent.engine.net.protocols import Listener, Network
-from dht_torrent.engine.net.sockets import RealNetwork
-from dht_torrent.engine.net.tls import Identity, check_files, read_root
+from dht_torrent.engine.net.tls import check_files, read_root
 from dht_torrent.engine.registry import Registry
-from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.search.results import SearchResults
 from dht_torrent.engine.search.service import SearchService, why_not
 from dht_torrent.engine.search.views import (
@@ -45,35 +30,20 @@ from dht_torrent.engine.search.views import (
     SearchOptions,
     SearchQuery,
 )
-from dht_torrent.engine.state import StateDir
-from dht_torrent.engine.tls_listening import TlsListening
-from dht_torrent.engine.torrent.context import NodeContext, OpenStorage
-from dht_torrent.engine.torrent.disk import Disk
+from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.joining import check_identity, join_torrent
-from dht_torrent.engine.torrent.rate_limits import Limits, NewRate
+from dht_torrent.engine.torrent.rate_limits import NewRate
 from dht_torrent.engine.torrent.sharing import hash_content
 from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.torrent.torrent import Torrent
-from dht_torrent.engine.upkeep import DhtSaving, keep_descriptors, trim_buffers
+from dht_torrent.engine.upkeep import DhtSaving
+from dht_torrent.engine.user_files import absolute, tls_identity
 from dht_torrent.engine.views import NodeStatus, Removal
 from dht_torrent.errors import InputError
 from dht_torrent.given import TorrentFile
 from dht_torrent.ids import Address, InfoHash, NodeId
 from dht_torrent.metainfo import Magnet, Metainfo
-from dht_torrent.relief import descriptors_left
-from dht_torrent.storage import Descriptors, FileStorage, Storage
-from dht_torrent.torrent.memory import PieceMemory
-from dht_torrent.torrent.metadata import MetadataMemory
-from dht_torrent.torrent.pieces import BufferPool
 from dht_torrent.torrent.selection import check_selection
-from dht_torrent.trace import Trace, nothing
-
-logger = logging.getLogger(__name__)
-
-SPARE_SEND_BUFFERS = 4 << 20
-"""Bytes of send buffers kept for the next batch."""
-SAVE_PATIENCE = 5.0
-"""Seconds that saving the DHT's contacts gets when the node ends."""
 
 
 class Node:
@@ -165,12 +135,12 @@ class Node:
         who have a certificate that this one signed. `tls_cert` and `tls_key` are ours, read again
         whenever the torrent starts. Raises InputError when anything cannot be read, or is of no
         use."""
-        content = _absolute(path)
-        identity, ssl_cert = _identity(tls_cert, tls_key), None
+        content = absolute(path)
+        identity, ssl_cert = tls_identity(tls_cert, tls_key), None
         if (tls_ca is None) is not (identity is None):
             raise InputError("an SSL torrent needs all three: tls_ca, tls_cert and tls_key")
         if tls_ca is not None and identity is not None:
-            ssl_cert = await self._context.disk.run(read_root, _absolute(tls_ca))
+            ssl_cert = await self._context.disk.run(read_root, absolute(tls_ca))
             # Before hours of hashing; most names are what the torrent's will be.
             name = content.name if content.name not in ("", "..") else None
             await self._context.disk.run(check_files, identity, ssl_cert, name)
@@ -237,10 +207,10 @@ class Node:
         MetainfoError) when `source` cannot be used."""
         magnet, metainfo = await self._understand(source)
         select = select if select is not None else magnet.select
-        folder = _absolute(output if output is not None else self.config.download_dir)
+        folder = absolute(output if output is not None else self.config.download_dir)
         if metainfo is not None:
             check_selection(select, metainfo)
-        identity = _identity(tls_cert, tls_key)
+        identity = tls_identity(tls_cert, tls_key)
         present = self.torrents.get(magnet.info_hash)
         if present is None:
             check_identity(metainfo, identity)
@@ -407,159 +377,3 @@ class Node:
         if self._saving.failed is not None:
             told.append(f"the DHT's contacts cannot be saved: {self._saving.failed}")
         return told
-
-
-def _identity(certificate: Path | str | None, key: Path | str | None) -> Identity | None:
-    if certificate is None and key is None:
-        return None
-    if certificate is None or key is None:
-        raise InputError("a certificate and its private key go together: tls_cert and tls_key")
-    return Identity(_absolute(certificate), _absolute(key))
-
-
-def _absolute(path: Path | str) -> Path:
-    try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError as error:  # "~" of somebody who has no home
-        raise InputError(f"{path}: {error}") from None
-
-
-@asynccontextmanager
-async def open_node(
-    config: Config | None = None,
-    *,
-    network: Network | None = None,
-    open_storage: OpenStorage | None = None,
-    rng: random.Random | None = None,
-    trace: Trace = nothing,
-) -> AsyncIterator[Node]:
-    """Run a node for the length of the block.
-
-    `network`, `open_storage` and `rng` are the seams for virtual networks and repeatable runs.
-    What the process may open (RLIMIT_NOFILE) bounds connections and open files. The limit itself is
-    left alone: it belongs to the program around us, whose children inherit it, and which may still
-    use select(); `relief.raise_descriptor_limit` raises it, as `dhtnode` does. Raises InputError
-    when the configuration, the address or the state dir cannot be used."""
-    config = config if config is not None else Config()
-    keys = rng if rng is not None else random.SystemRandom()
-    rng = rng if rng is not None else random.Random(secrets.randbits(128))
-    encryption = config.encryption_policy()
-    bootstrap = config.bootstrap_points()
-    limits = Limits()
-    limits.set(config.limit_up, config.limit_down)
-    wanted = config.listen_addresses()
-    secured = config.tls_addresses()
-    disk = Disk(config.disk)
-    faults = Faults(fail_fast=config.fail_fast)
-    state: StateDir | None = None
-    records: list[Resume] = []
-    warnings: list[str] = []
-    if network is None:  # others need no descriptors, or have a bound of their own
-        left = descriptors_left()
-        budget = divide(left, config, disk.threads)
-        warnings += filter(None, [budget.warning(config, left)])
-        config = budget.applied(config)
-    descriptors = Descriptors(config.disk.open_files)
-    network = network if network is not None else RealNetwork(descriptors.relieve)
-    saved: dict[bool, bytes | None] = {}
-    body: Exception | None = None
-    with ExitStack() as opened:
-        if config.state_dir is not None:
-            state = await disk.run(StateDir, _absolute(config.state_dir), descriptors.relieve)
-            opened.callback(state.close)
-            records, more = await disk.run(state.load_all)
-            warnings += more
-            for bind in wanted:
-                saved[bind.is_ipv6], more = await disk.run(state.load_dht, bind.is_ipv6)
-                warnings += more
-        pairs = await listen(network, wanted, opened)
-        early: list[Listener] = []
-        if config.tls_listen is not None:
-            early = await listen_tcp(network, secured, opened)
-        dhts = [
-            Dht(
-                network,
-                socket,
-                config.dht,
-                rng=rng,
-                bootstrap=bootstrap,
-                state=saved.get(socket.address.is_ipv6),
-                trace=trace,
-                faults=faults,
-            )
-            for _, socket in pairs
-        ]
-        context = NodeContext(
-            config=config,
-            network=network,
-            dht=DualStack(dhts),
-            disk=disk,
-            state=state,
-            rng=rng,
-            trace=trace,
-            client=f"dht_torrent {dht_torrent.__version__}",
-            open_storage=open_storage or _file_storage(config, descriptors),
-            buffer=memoryview(bytearray(config.peer.receive_buffer)),
-            piece_memory=PieceMemory(config.piece_memory, spare=config.torrent.max_open_bytes),
-            send_buffers=BufferPool(SPARE_SEND_BUFFERS),
-            descriptors=descriptors,
-            metadata=MetadataMemory(config.peer.max_metadata_held),
-            limits=limits,
-            faults=faults,
-            mse=Mse(encryption, keys),
-        )
-        listens = [listener.address for listener, _ in pairs if not listener.address.is_loopback]
-        if config.lsd and listens:
-            context.lsd = LocalDiscovery(
-                network, config.lsd_limits, listens, rng=rng, faults=faults
-            )
-        async with trio.open_nursery() as nursery:
-            registry = Registry(context, nursery)
-            incoming = Incoming(context, registry, nursery)
-            tls = TlsListening(context, incoming, nursery, opened)
-            context.open_tls = tls.open
-            saving = DhtSaving(context)
-            search = SearchService(context, nursery.start_soon)
-            node = Node(context, registry, incoming, saving, search, warnings)
-            if config.dht.unlimited:
-                logger.warning("the DHT's rate limits are lifted, which is for labs only")
-            for dht in dhts:
-                await nursery.start(dht.run)
-            for listener, _ in pairs:
-                nursery.start_soon(faults.keep, "listening", partial(incoming.accept, listener))
-            if context.lsd is not None:
-                nursery.start_soon(faults.keep, "local discovery", context.lsd.run)
-            nursery.start_soon(faults.keep, "saving the DHT's contacts", saving.run)
-            nursery.start_soon(
-                faults.keep, "the pool of open files", partial(keep_descriptors, context)
-            )
-            nursery.start_soon(faults.keep, "trimming buffers", partial(trim_buffers, context))
-            nursery.start_soon(faults.keep, "the limits", limits.run)
-            nursery.start_soon(faults.watch)
-            if config.tls_listen is not None:
-                tls.accept(early)
-            await registry.restore(records)
-            try:
-                yield node
-            except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery
-                body = error
-            finally:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_PATIENCE):
-                    await saving.save()
-                nursery.cancel_scope.cancel()
-        if body is not None:
-            raise body  # as it was: a nursery would have wrapped it in a group
-
-
-def _file_storage(config: Config, descriptors: Descriptors) -> OpenStorage:
-    def open_one(metainfo: Metainfo, path: Path, shared: bool) -> Storage:
-        return FileStorage(
-            path.parent if shared else path,
-            metainfo,
-            config.disk,
-            content=path if shared else None,
-            writable=not shared,
-            descriptors=descriptors,
-        )
-
-    return open_one

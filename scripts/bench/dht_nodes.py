@@ -51,7 +51,7 @@ async def _ours(bootstrap: str) -> None:
     import trio
 
     from dht_torrent.config import Config, DhtConfig
-    from dht_torrent.engine.node import open_node
+    from dht_torrent.engine.opening import open_node
 
     dht = replace(
         DhtConfig(unlimited=True),

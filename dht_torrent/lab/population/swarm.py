@@ -20,7 +20,8 @@ from typing import Final
 import trio
 
 from dht_torrent.config import Config, DiskConfig, TorrentConfig
-from dht_torrent.engine.node import Node, open_node
+from dht_torrent.engine.node import Node
+from dht_torrent.engine.opening import open_node
 from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import DhtTorrentError, InputError
 from dht_torrent.ids import HostPort

@@ -23,7 +23,7 @@ import trio
 from dht_torrent import bencode
 from dht_torrent.config import Config, DiskConfig, TorrentConfig
 from dht_torrent.engine.net.protocols import Stream
-from dht_torrent.engine.node import open_node
+from dht_torrent.engine.opening import open_node
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address, HostPort

@@ -20,7 +20,7 @@ import trio
 
 from dht_torrent import bencode
 from dht_torrent.config import Config, DiskConfig, PeerConfig, TorrentConfig
-from dht_torrent.engine.node import open_node
+from dht_torrent.engine.opening import open_node
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.ids import HostPort
 from dht_torrent.lab.net.network import FakeNetwork

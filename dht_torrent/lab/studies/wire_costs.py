@@ -23,7 +23,7 @@ import trio
 from dht_torrent.bencode import Value, encode
 from dht_torrent.config import Config, DiskConfig
 from dht_torrent.engine.net.protocols import Stream
-from dht_torrent.engine.node import open_node
+from dht_torrent.engine.opening import open_node
 from dht_torrent.engine.torrent.connections import PeerHandler
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.torrent import Torrent, behind

@@ -21,7 +21,8 @@ import trio
 
 from dht_torrent.bencode import Value, encode
 from dht_torrent.config import Config
-from dht_torrent.engine.node import Node, open_node
+from dht_torrent.engine.node import Node
+from dht_torrent.engine.opening import open_node
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.errors import HandshakeError
 from dht_torrent.ids import Address

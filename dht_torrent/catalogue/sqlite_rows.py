@@ -1,0 +1,81 @@
+"""Rows of the SQLite catalogue as the values they stand for, in few queries for many rows."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from dht_torrent.catalogue.entries import (
+    Entry,
+    ListedFile,
+    Proof,
+    PublisherTrust,
+    Source,
+    SwarmHealth,
+    TitleClaim,
+)
+
+_STEP: Final = 500
+"""Values bound in one statement: SQLite before 3.32 took 999."""
+
+
+def select_in(
+    db: sqlite3.Connection, sql: str, keys: Collection[bytes], *values: object
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of a query with `IN ({})` for any number of keys."""
+    given = list(dict.fromkeys(keys))
+    for start in range(0, len(given), _STEP):
+        part = given[start : start + _STEP]
+        yield from db.execute(sql.format(",".join("?" * len(part))), (*part, *values))
+
+
+def entries_of(
+    db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]], files: bool = False
+) -> list[Entry]:
+    """Of rows that `sqlite` selected: its columns and the relevance."""
+    ids = [row[0] for row in rows]
+    claims: dict[int, list[TitleClaim]] = {}
+    for torrent, key, title, seq, verified, trust in select_in(
+        db,
+        """SELECT torrent, publisher, title, seq, verified, coalesce(trust, 0)
+            FROM claim LEFT JOIN publisher ON key = publisher WHERE torrent IN ({})
+            ORDER BY trust DESC, verified DESC, claim.seen DESC, publisher""",
+        ids,
+    ):
+        claim = TitleClaim(key, title, seq, bool(verified), PublisherTrust(trust))
+        claims.setdefault(torrent, []).append(claim)
+    listed: dict[int, list[ListedFile]] = {}
+    if files:
+        for torrent, path, size in select_in(
+            db,
+            "SELECT torrent, path, size FROM file WHERE torrent IN ({}) ORDER BY torrent, place",
+            ids,
+        ):
+            listed.setdefault(torrent, []).append(ListedFile(path, size))
+    return [_entry(row, claims.get(row[0], ()), listed.get(row[0], ())) for row in rows]
+
+
+def _entry(
+    row: tuple[Any, ...], claims: Iterable[TitleClaim], listed: Iterable[ListedFile]
+) -> Entry:
+    _, infohash, title, words, more, tags, size, files, published, *rest = row
+    first_seen, seen, sources, proof, seeds, peers, checked, how, relevance = rest
+    return Entry(
+        infohash=infohash,
+        title=title,
+        words=words,
+        more=more,
+        tags=tuple(tags.split(" ")) if tags else (),
+        size=size,
+        files=files,
+        published=published,
+        first_seen=first_seen,
+        seen=seen,
+        sources=Source(sources),
+        proof=Proof(proof),
+        health=None if checked is None else SwarmHealth(seeds, peers, checked, how),
+        claims=tuple(claims),
+        listed=tuple(listed),
+        relevance=relevance,
+    )
