@@ -232,7 +232,7 @@ def test_nesting_up_to_the_bound_is_read(read: object) -> None:
     read(b"l" * 100 + b"e" * 100)
 
 
-def test_many_letters_that_look_like_nesting_are_no_nesting() -> None:
+def test_letters_that_look_like_nesting_do_not_count_as_nesting() -> None:
     assert decode(b"30:" + b"ld" * 15, max_depth=1) == b"ld" * 15
     assert decode(b"4:ldld", max_depth=0) == b"ldld"
     assert decode(b"l" + b"le" * 20 + b"e", max_depth=2) == [[]] * 20

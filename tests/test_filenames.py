@@ -113,7 +113,7 @@ def test_what_is_awkward_is_replaced(raw: str, name: str) -> None:
     assert sanitise(raw.encode()) == name
 
 
-def test_bytes_that_are_no_utf_8_become_visible() -> None:
+def test_bytes_that_are_not_utf_8_become_visible() -> None:
     assert sanitise(b"caf\xe9.txt") == "caf\ufffd.txt"
     assert sanitise(b"\xff") == "\ufffd"
 
@@ -129,7 +129,7 @@ def test_a_long_name_is_cut_between_characters_and_keeps_its_extension(
 
 
 @pytest.mark.parametrize("raw", [b"a" * 240, b"a" * 241, b"a b.c", b"a.b ", b".a", b"-", b"1.2)"])
-def test_plain_names_take_a_shorter_way_to_the_same_end(
+def test_plain_names_take_a_shortcut_to_the_same_result(
     raw: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = sanitise(raw)
@@ -137,7 +137,7 @@ def test_plain_names_take_a_shorter_way_to_the_same_end(
     assert sanitise(raw) == quick
 
 
-def test_a_long_extension_is_no_extension() -> None:
+def test_a_long_suffix_is_not_an_extension() -> None:
     assert sanitise(("a." + "b" * 300).encode()) == "a." + "b" * 238
 
 

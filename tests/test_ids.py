@@ -62,7 +62,7 @@ def test_compact_is_network_order() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 5, 7, 17, 19, 26])
-def test_other_sizes_are_no_compact_address(size: int) -> None:
+def test_other_sizes_are_not_a_compact_address(size: int) -> None:
     with pytest.raises(ValueError, match="6 or 18"):
         address_from_compact(bytes(size))
 
@@ -106,7 +106,7 @@ def test_addresses_are_canonical() -> None:
         "h" * 300 + ":80",
     ],
 )
-def test_what_is_no_host_and_port_is_refused_in_one_line(text: str) -> None:
+def test_what_is_not_a_host_and_port_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_host_port(text)
     assert "\n" not in str(caught.value)
@@ -159,7 +159,7 @@ def test_public_addresses(host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["0.0.0.0", "0.1.2.3", "224.0.0.1", "255.255.255.255", "240.0.0.1", "::", "ff02::1"]
 )
-def test_nobody_listens_on_these(host: str) -> None:
+def test_no_program_listens_on_these(host: str) -> None:
     assert not Address(host, 6881).is_usable
 
 

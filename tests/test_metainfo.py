@@ -117,7 +117,7 @@ def test_the_root_certificate_of_an_ssl_torrent_is_kept_as_written() -> None:
 
 
 @pytest.mark.parametrize("value", [b"", bytes(MAX_CERTIFICATE + 1), 1, [b"x"], {}])
-def test_a_torrent_for_members_never_passes_for_one_for_everybody(value: Value) -> None:
+def test_a_torrent_for_members_never_passes_for_a_public_one(value: Value) -> None:
     with pytest.raises(MetainfoError, match="ssl-cert"):
         read(single() | {b"ssl-cert": value})
 
@@ -338,7 +338,7 @@ def test_what_libtorrent_opens_is_read_as_libtorrent_reads_it(raw: bytes) -> Non
 
 
 @pytest.mark.parametrize("digits", [b"9" * 30, b"9" * 5000, b"-" + b"9" * 5000, b"0" * 5000 + b"7"])
-def test_integers_of_any_length_are_read_where_nobody_needs_them(digits: bytes) -> None:
+def test_integers_of_any_length_are_read_where_they_are_not_needed(digits: bytes) -> None:
     number = b"i" + digits + b"e"
     meta = parse_torrent(top(one_file(b"1:a" + number), b"13:creation date" + number))
     assert meta.creation_date == (7 if digits.endswith(b"7") else None)
@@ -457,7 +457,7 @@ def test_a_hundred_thousand_files_are_read_in_time_and_one_more_is_refused() -> 
 @pytest.mark.parametrize(
     "raw", [b"", b"x", b"le", b"d4:infoi1ee", b"de", b"i1e", b"d4:infod", b"l" * 100_000, b"<html>"]
 )
-def test_what_is_no_torrent_is_refused(raw: bytes) -> None:
+def test_what_is_not_a_torrent_is_refused(raw: bytes) -> None:
     for reader in (parse_torrent, from_info):
         with pytest.raises(MetainfoError):
             reader(raw)
@@ -561,7 +561,7 @@ def test_libtorrent_reads_what_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, -1, 1023, (64 << 20) + 1])
-def test_a_piece_length_nobody_would_accept_is_not_made(tmp_path: Path, length: int) -> None:
+def test_a_piece_length_no_client_would_accept_is_not_made(tmp_path: Path, length: int) -> None:
     (tmp_path / "x").write_bytes(b"x")
     with pytest.raises(MetainfoError, match="piece length"):
         make(tmp_path / "x", piece_length=length)

@@ -58,7 +58,7 @@ def test_a_rate_is_bytes_per_second(text: str, rate: int | None) -> None:
         "9" * 400,
     ],
 )
-def test_what_is_no_rate_is_refused(text: str) -> None:
+def test_what_is_not_a_rate_is_refused(text: str) -> None:
     with pytest.raises(InputError):
         parse_rate(text)
 

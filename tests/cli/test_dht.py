@@ -163,7 +163,7 @@ def test_a_key_file_that_holds_something_else_is_left_alone(node: Running, tmp_p
     assert key.read_text() == "my diary"
 
 
-def test_without_anybody_to_ask_that_is_said(tmp_path: Path) -> None:
+def test_without_a_node_to_ask_that_is_said(tmp_path: Path) -> None:
     result = run("dht", "size", "--bootstrap", "none", "--state-dir", tmp_path)
     assert result.exit_code == 1
     assert "no node is running" in result.stderr

@@ -245,7 +245,7 @@ async def test_a_bad_order_is_refused_in_one_line(node: Any, order: dict[str, ob
         b'{"a":' * 100_000,
     ],
 )
-async def test_a_body_that_is_no_json_object_is_refused(node: Any, body: bytes) -> None:
+async def test_a_body_that_is_not_a_json_object_is_refused(node: Any, body: bytes) -> None:
     async with unix(node) as client:
         answer = await client.post("torrents", content=body)
     assert answer.status_code == 400
@@ -428,7 +428,7 @@ async def test_our_own_page_and_json_may(node: Any) -> None:
             assert answer.status_code == 200
 
 
-async def test_no_answer_opens_the_door_to_other_origins(node: Any) -> None:
+async def test_no_answer_lets_other_origins_in(node: Any) -> None:
     async with tcp(node) as client:
         answers = [
             await client.options("status", headers={"origin": "http://evil.com", **BEARER}),

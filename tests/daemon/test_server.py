@@ -80,7 +80,7 @@ async def test_a_client_finds_and_steers_the_node_of_a_state_dir(
             await ask("get", tmp_path, MAGNET, output=Path("/full"))
 
 
-async def test_a_file_name_that_is_no_utf8_comes_through(node: Any, tmp_path: Path) -> None:
+async def test_a_file_name_that_is_not_utf8_comes_through(node: Any, tmp_path: Path) -> None:
     odd = Path(os.fsdecode(b"/\xff\xfe"))
     async with serving(node, None, tmp_path):
         await ask("share", tmp_path, odd)

@@ -215,7 +215,7 @@ async def test_a_watch_that_is_left_early_frees_its_connection(node: Any, tmp_pa
         await trio.to_thread.run_sync(read)
 
 
-async def test_a_node_that_dies_in_the_middle_is_no_node(tmp_path: Path) -> None:
+async def test_a_node_that_dies_in_the_middle_counts_as_not_running(tmp_path: Path) -> None:
     listener = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener[0].socket.getsockname()[1]
     (tmp_path / "control").write_text(f"127.0.0.1:{port}\n")

@@ -83,7 +83,7 @@ def test_an_asker_is_not_told_of_itself() -> None:
     assert len(reply.nodes()) == 4
 
 
-def test_nobody_unverified_is_ever_recommended() -> None:
+def test_no_unverified_node_is_ever_recommended() -> None:
     it = with_contacts(3)
     for number in range(100):
         it.table.queried(
@@ -267,7 +267,7 @@ def test_the_longest_item_fits_a_datagram_with_nodes_of_both_families() -> None:
     assert parse_reply(decoded.body, item.target) == item
 
 
-def test_who_asks_a_lot_unproven_soon_gets_small_answers_only() -> None:
+def test_an_unproven_address_that_asks_a_lot_soon_gets_small_answers_only() -> None:
     """In a victim's name somebody asks for a thousand bytes again and again."""
     it = with_contacts()
     item = immutable(b"x" * 996)

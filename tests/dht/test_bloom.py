@@ -33,7 +33,7 @@ def test_united_filters_count_each_host_once() -> None:
     assert bytes(half) == bytes.fromhex(EXAMPLE)
 
 
-def test_an_empty_filter_has_nobody_and_a_full_one_many() -> None:
+def test_an_empty_filter_has_no_peers_and_a_full_one_many() -> None:
     assert Bloom().estimate() == 0
     assert bloom.of(["1.2.3.4"]).estimate() == pytest.approx(1, abs=0.01)
     assert 6000 < Bloom(b"\xff" * 256).estimate() < 8000

@@ -48,7 +48,7 @@ def test_the_size_is_estimated_to_a_fifth(size: int) -> None:
     assert 0.8 * size < estimate < 1.25 * size
 
 
-def test_without_lookups_nothing_is_known_and_nobody_suspected() -> None:
+def test_without_lookups_nothing_is_known_and_no_eclipse_suspected() -> None:
     density = Density(CONFIG)
     assert density.size is None
     assert density.radius(16) == 0
@@ -117,7 +117,7 @@ def test_hiding_the_honest_ones_or_putting_a_ninth_far_behind_silences_no_alarm(
     assert seen >= (0.85 if ninth else 0.95) * 400
 
 
-def test_behind_the_crowd_the_radius_holds_the_honest_ones() -> None:
+def test_behind_the_sybils_the_radius_holds_the_honest_nodes() -> None:
     ids = Ids(1000)
     density = ids.learned()
     inside = []
@@ -129,7 +129,7 @@ def test_behind_the_crowd_the_radius_holds_the_honest_ones() -> None:
     assert sorted(inside)[5] >= 8
 
 
-def test_a_crowd_around_one_key_moves_the_estimate_little() -> None:
+def test_sybils_around_one_key_move_the_estimate_little() -> None:
     ids = Ids(1000)
     density = ids.learned(20)
     before = density.size
@@ -142,7 +142,7 @@ def test_a_crowd_around_one_key_moves_the_estimate_little() -> None:
     assert abs(after - before) < 0.25 * before
 
 
-def test_a_small_network_is_near_everywhere_and_no_crowd() -> None:
+def test_a_small_network_is_dense_everywhere_and_not_eclipsed() -> None:
     assert Density(CONFIG).is_small, "for all we know"
     assert not Ids(1000).learned(1).is_small
     ids = Ids(20)

@@ -96,7 +96,7 @@ def test_a_third_of_liars_changes_nothing() -> None:
     assert [change for change in changes if change is not None] == [OURS]
 
 
-def test_half_against_half_elects_nobody() -> None:
+def test_half_against_half_elects_no_address() -> None:
     votes = Votes(CONFIG)
     for number in range(1000):
         votes.vote(("66.6.6.6", OURS)[number % 2], voter(number), 1)
@@ -118,7 +118,7 @@ def test_forty_inventions_at_most_are_counted() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.1", "0.0.0.0", "224.0.0.1", "::"])
-def test_an_address_nobody_can_have_gets_no_vote(host: str) -> None:
+def test_an_address_no_node_can_have_gets_no_vote(host: str) -> None:
     votes = Votes(CONFIG)
     for number in range(100):
         assert votes.vote(host, voter(number), number * 100) is None

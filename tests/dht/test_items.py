@@ -164,7 +164,7 @@ def test_a_key_of_small_order_signs_nothing(y: int, sign_bit: int) -> None:
 
 
 @pytest.mark.parametrize("key", [b"", b"x" * 31, b"x" * 33, b"\xff" * 32])
-def test_a_malformed_key_is_no_error(key: bytes) -> None:
+def test_a_malformed_key_is_not_an_error(key: bytes) -> None:
     assert not verify(key, BEP_SIGNATURE, b"anything")
     assert not verify(BEP_KEY, BEP_SIGNATURE[:63], signed_buffer(HELLO, 1))
 

@@ -169,7 +169,7 @@ def test_a_malformed_query_is_one_to_refuse(
         b"d1:xl" + b"0:" * 600 + b"e1:t2:aa1:y1:ee",
     ],
 )
-def test_what_is_no_message_raises_krpc_error(wire: bytes) -> None:
+def test_what_is_not_a_message_raises_krpc_error(wire: bytes) -> None:
     with pytest.raises(KrpcError):
         krpc.decode(wire)
 
@@ -225,7 +225,7 @@ _keys = st.sampled_from(
         },
     )
 )
-def test_whatever_passes_the_door_can_be_read(raw: dict[bytes, bencode.Value]) -> None:
+def test_whatever_decodes_can_be_read(raw: dict[bytes, bencode.Value]) -> None:
     _decode_or_refuse(bencode.encode(raw))
 
 

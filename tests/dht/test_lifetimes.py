@@ -26,7 +26,7 @@ def test_before_anything_is_known_it_is_a_quarter_of_an_hour() -> None:
     assert Lifetimes(CONFIG).interval() == pytest.approx(FIRST)
 
 
-def test_where_everybody_stays_it_is_soon_the_hour_of_bep_44() -> None:
+def test_where_all_nodes_stay_it_is_soon_the_hour_of_bep_44() -> None:
     lifetimes = Lifetimes(CONFIG)
     intervals = []
     for _ in range(4):

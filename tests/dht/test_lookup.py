@@ -100,7 +100,7 @@ def inventions(target: bytes, count: int, seed: int) -> list[NodeInfo]:
 
 
 @pytest.mark.parametrize("agree", [False, True])
-def test_who_tells_of_the_dead_is_not_believed_for_long(agree: bool) -> None:
+def test_a_node_that_tells_of_the_dead_is_not_believed_for_long(agree: bool) -> None:
     """Also when all liars tell of the same dead: for each there must be somebody with credit."""
     world = World(300, seed=4)
     for turn in range(20):
@@ -171,7 +171,7 @@ def test_the_silent_count_no_longer_as_waited_for() -> None:
     assert len(lookup.take(CONFIG.soft_timeout)) == CONFIG.alpha
 
 
-def test_whom_a_liar_tells_of_is_asked_if_somebody_else_tells_of_it_too() -> None:
+def test_a_node_that_a_liar_tells_of_is_asked_if_another_node_tells_of_it_too() -> None:
     target = bytes(20)
     liar, honest, real = (NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in (9, 8, 7))
     lookup = Lookup(target, OWN, CONFIG, 0)
@@ -209,7 +209,7 @@ def test_a_node_told_of_at_a_false_address_is_found_at_its_true_one() -> None:
 
 
 @pytest.mark.parametrize("alpha", [2, 5])
-def test_each_that_answers_lets_its_teller_be_believed_about_one_more(alpha: int) -> None:
+def test_each_node_that_answers_gives_its_referrer_credit_for_one_more(alpha: int) -> None:
     teller = NodeInfo(NodeId(b"\x70" * 20), address(1))
     told = [NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in range(2, 18)]
     lookup = Lookup(bytes(20), OWN, DhtConfig(secure_ids=False, alpha=alpha, k=16), 0)
@@ -319,7 +319,7 @@ def test_it_waits_for_the_only_contact_as_long_as_it_may_take() -> None:
     assert seconds == CONFIG.hard_timeout
 
 
-def test_with_nobody_to_ask_it_is_done_at_once() -> None:
+def test_with_no_node_to_ask_it_is_done_at_once() -> None:
     lookup = Lookup(bytes(20), OWN, CONFIG, 0)
     assert lookup.done(0)
     assert lookup.take(0) == []
@@ -363,14 +363,14 @@ def test_candidates_are_bounded_and_the_closest_are_kept() -> None:
     assert len(lookup._known) == len(lookup._places) == 10
 
 
-def test_whoever_was_not_asked_cannot_answer() -> None:
+def test_a_node_that_was_not_asked_cannot_answer() -> None:
     lookup = Lookup(bytes(20), OWN, CONFIG, 0)
     lookup.answered(NodeInfo(NodeId(b"\x01" * 20), address(1)), [], 0)
     assert lookup.closest() == []
     assert lookup.replies == 0
 
 
-def test_who_may_not_be_stored_on_is_asked_and_does_not_count() -> None:
+def test_a_node_that_may_not_be_stored_on_is_asked_and_does_not_count() -> None:
     """BEP 42: eight beside the target, whose ids do not fit their IPs, are only on the way."""
     config = DhtConfig()
     rng = random.Random(8)
@@ -395,7 +395,7 @@ def test_who_may_not_be_stored_on_is_asked_and_does_not_count() -> None:
 
 
 @pytest.mark.parametrize("count", [20, 40])
-def test_widened_it_asks_everybody_within_the_radius(world: World, count: int) -> None:
+def test_widened_it_asks_all_nodes_within_the_radius(world: World, count: int) -> None:
     found, questions = [], 0
     for _ in range(20):
         target = world.rng.randbytes(20)
@@ -443,7 +443,7 @@ def test_what_is_told_about_a_point_counts_as_a_reply(world: World) -> None:
     assert lookup.replies == replies + 1
 
 
-def test_widened_it_ends_when_all_whom_it_asked_about_a_point_have_told(world: World) -> None:
+def test_widened_it_ends_when_all_nodes_asked_about_a_point_have_responded(world: World) -> None:
     lookup, now = walk(world.answer, world.rng.randbytes(20), world.some(8))
     lookup.widen(0, CONFIG.lookup_widest)
     asked = lookup.around(now)
@@ -453,7 +453,7 @@ def test_widened_it_ends_when_all_whom_it_asked_about_a_point_have_told(world: W
     assert lookup.done(now)
 
 
-def test_who_is_skipped_costs_its_teller_no_credit() -> None:
+def test_a_node_that_is_skipped_costs_its_referrer_no_credit() -> None:
     """Another path has asked it: that says nothing against who told of it."""
     teller = NodeInfo(NodeId(b"\x70" * 20), address(1))
     told = [NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in range(2, 18)]
@@ -481,7 +481,7 @@ def test_a_contact_of_our_own_table_may_be_skipped_too() -> None:
     assert lookup.done(0)
 
 
-def test_who_is_asked_makes_no_room_and_the_next_farthest_does() -> None:
+def test_a_node_that_is_asked_makes_no_room_and_the_next_farthest_does() -> None:
     asked, far, near, new = (
         NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in (0x80, 0x70, 0x60, 0x50)
     )
@@ -557,7 +557,7 @@ def test_an_answer_after_the_failure_changes_nothing() -> None:
     assert (lookup.replies, lookup.closest(), lookup.take(0)) == (0, [], [])
 
 
-def test_who_was_dropped_for_nearer_ones_keeps_nobody_of_its_subnet_out() -> None:
+def test_a_node_that_was_dropped_for_nearer_ones_keeps_no_node_of_its_subnet_out() -> None:
     far, near = (NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in (9, 5))
     beside = NodeInfo(NodeId(b"\x01" * 20), far.address._replace(port=1))
     lookup = Lookup(bytes(20), OWN, DhtConfig(secure_ids=False, lookup_candidates=1), 0)

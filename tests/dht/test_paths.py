@@ -24,7 +24,7 @@ def paths(target: bytes, count: int = 4, kind: type[Paths] = Paths) -> Paths:
     return kind([Lookup(target, OWN, part, 0) for _ in range(count)], CONFIG.k)
 
 
-def test_they_find_the_closest_and_ask_nobody_twice(world: World) -> None:
+def test_they_find_the_closest_and_ask_no_node_twice(world: World) -> None:
     found = 0
     for _ in range(30):
         target = world.rng.randbytes(20)
@@ -52,7 +52,7 @@ def test_they_find_the_closest_and_ask_nobody_twice(world: World) -> None:
     assert found >= 0.98 * 8 * 30
 
 
-def test_with_too_few_contacts_for_many_ways_it_takes_one(world: World) -> None:
+def test_with_too_few_contacts_for_many_paths_it_takes_one(world: World) -> None:
     start = world.some(16)
     assert isinstance(search(bytes(20), OWN, CONFIG, 0, start, paths=8), Paths)
     assert isinstance(search(bytes(20), OWN, CONFIG, 0, start[:15], paths=8), Lookup)
@@ -68,7 +68,7 @@ def test_one_contact_is_enough_to_begin(world: World) -> None:
 
 
 @pytest.mark.parametrize("start", [1, 3, 16])
-def test_widened_they_ask_about_each_point_once_and_those_that_lead_nowhere_hold_nobody_up(
+def test_widened_they_ask_about_each_point_once_and_dead_ends_do_not_hold_them_up(
     world: World, start: int
 ) -> None:
     target = world.rng.randbytes(20)
@@ -91,7 +91,7 @@ def test_widened_they_ask_about_each_point_once_and_those_that_lead_nowhere_hold
     assert all(distance(point, target) <= 2**155 for point in points)
 
 
-def test_nobody_at_all_is_an_end_too() -> None:
+def test_without_any_contact_it_ends_at_once() -> None:
     lookup = paths(bytes(20))
     lookup.add([])
     assert lookup.done(0)
@@ -156,7 +156,7 @@ class Forgetful(Paths):
 
 @pytest.mark.parametrize("dead", [0.0, 0.5])
 @pytest.mark.parametrize("count", [2, 4, 8])
-def test_a_way_on_which_nothing_happened_needs_no_look(count: int, dead: float) -> None:
+def test_a_path_on_which_nothing_happened_needs_no_look(count: int, dead: float) -> None:
     world = World(200, seed=5, dead=dead)
     for seed in range(12):
         runs: list[tuple[float, list[NodeInfo], list[NodeInfo]]] = []
@@ -178,7 +178,7 @@ def test_a_way_on_which_nothing_happened_needs_no_look(count: int, dead: float) 
 
 
 @pytest.mark.parametrize("ways", [1, 2, 4])
-def test_a_search_begins_with_whom_it_is_given_and_asks_no_more_than_one_lookup(
+def test_it_begins_with_the_contacts_given_and_asks_no_more_than_one_lookup(
     world: World, ways: int
 ) -> None:
     start = world.some(16)
@@ -191,7 +191,7 @@ def test_a_search_begins_with_whom_it_is_given_and_asks_no_more_than_one_lookup(
     assert part.lookup_queries >= CONFIG.k
 
 
-def test_a_way_that_leads_to_the_silent_holds_nobody_up_once_another_gets_on(
+def test_a_path_to_silent_nodes_does_not_hold_up_another_that_gets_on(
     world: World,
 ) -> None:
     start = world.some(16)
@@ -226,13 +226,13 @@ def test_together_they_wake_when_the_first_of_them_would(world: World) -> None:
 
 
 @pytest.mark.parametrize("ways", [1, 2, 4])
-def test_ways_share_what_one_lookup_may_have_in_flight(world: World, ways: int) -> None:
+def test_paths_share_what_one_lookup_may_have_in_flight(world: World, ways: int) -> None:
     lookup = search(bytes(20), OWN, CONFIG, 0, world.nodes[:40], paths=ways)
     each = CONFIG.alpha if ways == 1 else CONFIG.alpha // 2
     assert len(lookup.take(0)) == ways * each
 
 
-def test_who_refuses_on_a_way_is_given_up_at_once(world: World) -> None:
+def test_a_node_that_refuses_on_a_path_is_given_up_at_once(world: World) -> None:
     lookup = paths(bytes(20), 2)
     start = world.some(16)
     lookup.add(start)
@@ -259,7 +259,7 @@ def test_they_went_as_far_as_the_one_that_went_farthest(world: World) -> None:
     assert lookup.hops == 2
 
 
-def test_what_is_told_about_a_point_is_heard_on_the_way_that_asked(world: World) -> None:
+def test_what_is_told_about_a_point_is_heard_on_the_path_that_asked(world: World) -> None:
     lookup = paths(world.rng.randbytes(20), 2)
     lookup.add(world.some(16))
     now = finish(lookup, world.answer)
@@ -288,7 +288,7 @@ def test_widened_all_within_the_radius_are_the_closest(world: World) -> None:
 
 
 @pytest.mark.parametrize(("k", "alpha"), [(2, 2), (3, 3), (8, 5), (16, 8)])
-def test_each_way_has_half_of_what_a_lookup_has_and_two_at_least(k: int, alpha: int) -> None:
+def test_each_path_has_half_of_what_a_lookup_has_and_two_at_least(k: int, alpha: int) -> None:
     part = share(replace(CONFIG, k=k, alpha=alpha, lookup_queries=100), 4)
     assert (part.k, part.alpha) == (max(2, k // 2), max(2, alpha // 2))
     assert part.lookup_queries == 25

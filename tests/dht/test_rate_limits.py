@@ -149,7 +149,7 @@ def test_without_limits_everything_is_allowed() -> None:
     assert all(RateLimit(free, most=1, window=1).allows("a", 0) for _ in range(9))
 
 
-def test_who_is_forgotten_first_is_who_was_not_seen_for_longest() -> None:
+def test_the_source_not_seen_for_longest_is_forgotten_first() -> None:
     few = replace(CONFIG, tracked_sources=3)
     rate, limit, pace = RateLimit(few, most=2, window=60), QueryLimit(few), QueryPace(few)
     places = [LOCAL._replace(port=port) for port in range(1, 6)]

@@ -24,7 +24,7 @@ def test_a_node_that_knew_no_contact_keeps_its_id() -> None:
     assert decode_state(encode_state(ME, [])) == SavedState(ME, [])
 
 
-def test_addresses_that_nobody_can_be_reached_at_are_left_out() -> None:
+def test_addresses_that_no_node_can_be_reached_at_are_left_out() -> None:
     bad = [Address("192.0.2.2", 0), Address("224.0.0.1", 6881)]
     assert decode_state(encode_state(ME, [bad[0], FOUR, bad[1]])) == SavedState(ME, [FOUR])
 

@@ -191,7 +191,7 @@ def test_a_scrape_tells_seeds_from_others() -> None:
     assert it.scrape(HASH, CONFIG.peer_ttl + 3) is None
 
 
-def test_who_wants_no_seeds_gets_none() -> None:
+def test_a_querier_that_wants_no_seeds_gets_none() -> None:
     it = PeerStore(CONFIG)
     for number in range(10):
         it.add(HASH, Address(f"14.0.{number}.1", 1), 0, seed=number < 7)
@@ -220,7 +220,7 @@ def test_a_sample_of_everything_grows_with_the_store() -> None:
         it.add(InfoHash(number.to_bytes(20, "big")), Address(f"14.0.{number}.1", 1), 0)
 
 
-def test_who_wants_no_seeds_gets_the_others_for_an_asker_too() -> None:
+def test_a_querier_that_wants_no_seeds_gets_leeches_only() -> None:
     store = PeerStore(CONFIG)
     store.add(HASH, public(1), 0, seed=True)
     store.add(HASH, public(2), 0)

@@ -49,7 +49,7 @@ def ids(table: Table) -> set[bytes]:
     return {contact.id for contact in table}
 
 
-def test_whoever_answered_is_in_and_whoever_only_asked_is_not() -> None:
+def test_a_node_that_answered_is_in_and_one_that_only_asked_is_not() -> None:
     table = Table(OWN, CONFIG, 0)
     assert table.queried(node_id(1), public(1), 0)
     assert len(table) == 0
@@ -67,14 +67,14 @@ def test_ten_thousand_unsolicited_queries_leave_the_live_table_unchanged() -> No
     assert [(contact.id, contact.address) for contact in table] == before
 
 
-def test_a_full_bucket_of_good_contacts_takes_nobody() -> None:
+def test_a_full_bucket_of_good_contacts_takes_no_node() -> None:
     table = filled()
     assert table.replied(node_id(100), public(100), MINUTE) == []
     assert node_id(100) not in ids(table)
     assert len(table.buckets) == 2
 
 
-def test_who_answers_keeps_its_place_against_a_neighbour() -> None:
+def test_a_node_that_answers_keeps_its_place_against_a_neighbour() -> None:
     table = Table(OWN, CONFIG, 0)
     first, neighbour = Address("11.5.5.1", 6881), Address("11.5.5.2", 6881)
     table.replied(node_id(1), first, 0)
@@ -296,7 +296,7 @@ def test_contacts_that_stopped_answering_are_not_recommended() -> None:
     assert len(closest) == 9
 
 
-def test_who_answers_again_is_recommended_again() -> None:
+def test_a_node_that_answers_again_is_recommended_again() -> None:
     table = filled()
     for second in range(2):
         table.replied(node_id(1), public(1), second)
@@ -534,7 +534,7 @@ def told(table: Table, asker: Address = OUTSIDER) -> set[bytes]:
     return found
 
 
-def test_who_recovers_is_told_of_again() -> None:
+def test_a_node_that_recovers_is_told_of_again() -> None:
     table = filled()
     everybody = {node_id(number) for number in range(8)}
     assert told(table) == everybody
@@ -547,7 +547,7 @@ def test_who_recovers_is_told_of_again() -> None:
     assert told(table) == everybody
 
 
-def test_who_is_removed_is_told_of_no_more() -> None:
+def test_a_node_that_is_removed_is_told_of_no_more() -> None:
     table = filled()
     everybody = {node_id(number) for number in range(8)}
     assert told(table) == everybody
@@ -670,7 +670,7 @@ def test_a_removal_and_an_arrival_count_as_changes_of_their_bucket() -> None:
     assert empty.additions == 1
 
 
-def test_a_removal_that_nobody_can_replace_adds_nobody() -> None:
+def test_a_removal_that_no_node_can_replace_adds_no_node() -> None:
     table = filled()
     before = table.additions
     table.replied(NodeId(b"\0" * 19 + b"\2"), public(0), 1)

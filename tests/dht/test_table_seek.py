@@ -53,7 +53,7 @@ def test_a_bucket_with_room_is_asked_about_among_its_own_contacts() -> None:
         assert (contact.long_id in far) == (number >= HALF)
 
 
-def test_who_knows_nobody_asks_nobody() -> None:
+def test_a_node_without_contacts_asks_no_node() -> None:
     assert questions(table_of(), 60) == []
 
 
@@ -107,7 +107,7 @@ def test_where_all_contacts_stand_on_one_side_the_other_is_asked_about() -> None
     assert len(table.buckets) > 1
 
 
-def test_only_who_would_come_in_at_once_has_room() -> None:
+def test_only_a_node_that_would_come_in_at_once_has_room() -> None:
     table = table_of(*[HALF + number for number in range(8)], 1)
     assert not table.has_room(info(HALF + 99, 50), 0)  # a full bucket, which never splits
     assert table.has_room(info(7, 50), 0)
@@ -118,7 +118,7 @@ def test_only_who_would_come_in_at_once_has_room() -> None:
     assert not table.has_room(NodeInfo(NodeId(b"\1" * 20), Address("2001:db8::1", 6881)), 0)
 
 
-def test_who_has_room_comes_in() -> None:
+def test_a_node_that_has_room_comes_in() -> None:
     rng = random.Random(3)
     table = Table(NodeId(rng.randbytes(20)), CONFIG, 0)
     for place in range(400):
@@ -139,7 +139,7 @@ def test_a_refresh_is_due_no_earlier_than_it_is_said() -> None:
     assert table.refresh_at() == due + CONFIG.refresh_interval
 
 
-def test_who_waited_while_all_stood_on_one_side_comes_in_with_the_split() -> None:
+def test_a_node_that_waited_while_all_stood_on_one_side_comes_in_with_the_split() -> None:
     near = [(HALF >> 1) - 1 - number for number in range(8)]
     waiting = [(HALF >> 1) + number for number in range(3)]  # same half, another quarter
     table = table_of(*near, *waiting)

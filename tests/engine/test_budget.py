@@ -9,7 +9,7 @@ from dht_torrent.config import Config, DiskConfig
 from dht_torrent.engine.budget import RESERVE, divide
 
 
-def test_where_there_is_plenty_everybody_gets_what_was_asked() -> None:
+def test_where_there_is_plenty_each_gets_what_was_asked() -> None:
     config = Config()
     budget = divide(1 << 20, config, threads=4)
     assert budget.applied(config) == config

@@ -676,7 +676,7 @@ async def test_a_bug_in_a_search_is_not_the_torrents_that_wanted_it(
             await torrent.completed()
 
 
-async def test_a_bug_in_what_somebody_asked_the_dht_for_is_told_to_him(
+async def test_a_bug_in_a_dht_request_is_reported_to_its_caller(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with alone() as (node, asker):

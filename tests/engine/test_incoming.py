@@ -149,7 +149,7 @@ async def test_where_encryption_is_off_it_is_refused_at_once(autojump_clock: Moc
             await hand.closed()
 
 
-async def test_who_names_one_torrent_and_asks_for_another_is_refused(
+async def test_a_client_that_names_one_torrent_and_asks_for_another_is_refused(
     autojump_clock: MockClock,
 ) -> None:
     world, other = World(), sample(seed=2)
@@ -354,7 +354,9 @@ async def test_a_dialler_that_is_slow_has_the_time_of_a_handshake(
         assert trio.current_time() - began == pytest.approx(PATIENCE, abs=1.1)
 
 
-async def test_a_magnet_is_fetched_from_who_comes_encrypted(autojump_clock: MockClock) -> None:
+async def test_a_magnet_is_fetched_from_a_client_that_comes_encrypted(
+    autojump_clock: MockClock,
+) -> None:
     """Whoever comes to a torrent without metadata is heard as well."""
     world = World()
     async with world.node(SEED, encryption="prefer") as node:
@@ -367,7 +369,7 @@ async def test_a_magnet_is_fetched_from_who_comes_encrypted(autojump_clock: Mock
         assert info.encryption == "rc4"
 
 
-async def test_the_plain_way_is_as_it_was(autojump_clock: MockClock) -> None:
+async def test_plain_connections_are_as_they_were(autojump_clock: MockClock) -> None:
     world = World()
     async with world.seed(sample(), encryption="prefer") as torrent:
         hand = await greeted(world, torrent)

@@ -79,7 +79,7 @@ async def test_two_nodes_of_a_lan_find_each_other_in_less_than_ten_seconds_witho
         assert "lsd" in {*leech.status().peers_by_source, *seed.status().peers_by_source}
 
 
-async def test_what_was_announced_before_is_known_to_who_comes_later(
+async def test_what_was_announced_before_is_known_to_a_peer_that_comes_later(
     autojump_clock: MockClock,
 ) -> None:
     """Without waiting for its own turn to announce, which may be a minute away."""
@@ -233,7 +233,7 @@ async def test_a_node_on_loopback_only_does_not_even_look_at_interfaces(
         await trio.sleep(600)
 
 
-async def test_who_listens_on_one_address_uses_the_interface_that_has_it(
+async def test_a_node_that_listens_on_one_address_uses_the_interface_that_has_it(
     autojump_clock: MockClock,
 ) -> None:
     world = World()
@@ -341,7 +341,7 @@ async def test_a_peer_is_known_by_the_address_it_sent_from(autojump_clock: MockC
 
 
 @pytest.mark.parametrize("source", ["8.8.8.8", "10.0.1.9", "192.168.1.1"])
-async def test_who_is_not_of_the_interfaces_own_network_is_not_heard(
+async def test_a_sender_outside_the_interfaces_own_network_is_not_heard(
     source: str, autojump_clock: MockClock
 ) -> None:
     assert await heard(lambda one: encode(Announce(1234, (one,)), GROUPS[0]), source) == {}
@@ -355,7 +355,7 @@ async def test_what_is_malformed_or_about_other_torrents_changes_nothing(
     assert await heard(lambda one: encode(Announce(1234, (other,)), GROUPS[0])) == {}
 
 
-async def test_our_own_announce_names_nobody(autojump_clock: MockClock) -> None:
+async def test_our_own_announce_names_no_peer(autojump_clock: MockClock) -> None:
     world, one = World(), sample()
     lan = world.net.lan(HOME, SEED)
     async with world.node(SEED, lsd=True) as node:

@@ -307,7 +307,9 @@ async def test_a_cable_pulled_in_the_middle_ends_connections_and_nothing_else(
             await torrent.completed()
 
 
-async def test_an_error_of_one_torrent_is_no_others(autojump_clock: MockClock) -> None:
+async def test_an_error_of_one_torrent_does_not_affect_the_others(
+    autojump_clock: MockClock,
+) -> None:
     world, one = World(), sample()
     async with listening(world, HAND, HandSeed(one)), world.node(LEECH) as node:
         torrent = await node.get(one.magnet(HAND))

@@ -166,7 +166,7 @@ def test_times_outside_the_calendar_are_left_out(time: float) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"i1e", b"le", b"d", b"l" * 1000 + b"e" * 1000])
-def test_what_is_no_dict_is_refused(payload: bytes) -> None:
+def test_what_is_not_a_dict_is_refused(payload: bytes) -> None:
     with pytest.raises(StorageError):
         decode_resume(payload)
 

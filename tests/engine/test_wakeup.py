@@ -15,7 +15,7 @@ async def waits(event: AutoResetEvent) -> bool:
     return scope.cancelled_caught
 
 
-async def test_set_before_anybody_waits_lets_one_pass(autojump_clock: object) -> None:
+async def test_set_before_any_task_waits_lets_one_pass(autojump_clock: object) -> None:
     event = AutoResetEvent()
     event.set()
     event.set()
@@ -70,7 +70,7 @@ async def test_set_and_cancelled_at_once_is_kept_for_the_next(autojump_clock: ob
     assert not await waits(event)
 
 
-async def test_cleared_it_lets_nobody_pass(autojump_clock: object) -> None:
+async def test_cleared_it_lets_no_task_pass(autojump_clock: object) -> None:
     event = AutoResetEvent()
     event.set()
     event.clear()

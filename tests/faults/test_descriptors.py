@@ -178,7 +178,7 @@ class Idle:
                 pass
 
 
-async def test_a_connection_is_worth_more_than_a_file_that_nobody_uses(tmp_path: Path) -> None:
+async def test_a_connection_is_worth_more_than_a_file_not_in_use(tmp_path: Path) -> None:
     idle = Idle(tmp_path / "idle", 5)
     network = RealNetwork(idle.pool.relieve)
     listener = await network.listen(Address("127.0.0.1", 0))
@@ -191,7 +191,7 @@ async def test_a_connection_is_worth_more_than_a_file_that_nobody_uses(tmp_path:
         thing.close()
 
 
-async def test_who_dials_without_a_descriptor_waits_for_one(tmp_path: Path) -> None:
+async def test_a_dial_without_a_descriptor_waits_for_one(tmp_path: Path) -> None:
     network = RealNetwork()
     listener = await network.listen(Address("127.0.0.1", 0))
     dialled: list[Stream] = []

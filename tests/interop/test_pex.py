@@ -42,7 +42,7 @@ async def meets(peer: LibtorrentPeer, handle: Any, address: Address, seconds: fl
 
 
 @WHICH
-async def test_we_tell_libtorrent_of_whom_we_reached(tmp_path: Path, private: bool) -> None:
+async def test_we_tell_libtorrent_of_the_peers_we_reached(tmp_path: Path, private: bool) -> None:
     content = make_file(tmp_path / "seed" / "film.bin", SIZE)
     torrent = made(content, private=private)
     with trio.fail_after(60):
@@ -70,7 +70,7 @@ async def test_we_tell_libtorrent_of_whom_we_reached(tmp_path: Path, private: bo
 
 
 @WHICH
-async def test_libtorrent_tells_us_of_whom_it_reached(tmp_path: Path, private: bool) -> None:
+async def test_libtorrent_tells_us_of_the_peers_it_reached(tmp_path: Path, private: bool) -> None:
     content = make_file(tmp_path / "seed" / "film.bin", SIZE)
     torrent = made(content, private=private)
     with trio.fail_after(60):

@@ -322,7 +322,7 @@ async def test_a_blocked_sender_learns_that_its_peer_closed(two: Two) -> None:
     ours.close()
 
 
-async def test_closing_wakes_whoever_waits(two: Two) -> None:
+async def test_closing_wakes_the_waiters(two: Two) -> None:
     ours, theirs = await two.stream_pair()
     near, far = await two.datagram_pair()
     listener = await two.here.listen(Address(two.here_ip, 0))
@@ -388,7 +388,7 @@ async def test_an_empty_buffer_is_refused(two: Two) -> None:
     theirs.close()
 
 
-async def test_a_port_where_nobody_listens_refuses(two: Two) -> None:
+async def test_a_port_without_a_listener_refuses(two: Two) -> None:
     listener = await two.there.listen(Address(two.there_ip, 0))
     address = listener.address
     listener.close()
@@ -464,7 +464,7 @@ async def test_what_cannot_be_sent_is_counted_and_harms_nothing(two: Two) -> Non
     theirs.close()
 
 
-async def test_nobody_at_the_other_port_does_not_end_the_receiver(two: Two) -> None:
+async def test_an_unreachable_port_does_not_end_the_receiver(two: Two) -> None:
     ours, theirs = await two.datagram_pair()
     gone = await two.there.open_udp(Address(two.there_ip, 0))
     gone.close()
@@ -515,7 +515,7 @@ async def test_a_name_that_cannot_be_resolves_to_nothing(two: Two) -> None:
     assert await two.here.resolve(HostPort("x" * 64 + ".invalid", 1)) == []
 
 
-async def test_whoever_is_served_gets_all_that_arrives_until_the_socket_is_closed(two: Two) -> None:
+async def test_the_receiver_gets_all_that_arrives_until_the_socket_is_closed(two: Two) -> None:
     ours, theirs = await two.datagram_pair()
     got: list[tuple[bytes, Address]] = []
 

@@ -81,7 +81,7 @@ def with_names(count: int) -> Issued:
     return Issued(made.public_bytes(serialization.Encoding.PEM), b"")
 
 
-def test_a_certificate_that_takes_long_to_read_makes_nobody_a_member() -> None:
+def test_a_certificate_that_takes_long_to_read_does_not_make_a_member() -> None:
     short, long = with_names(5000), with_names(5500)
     assert len(der(short)) < MAX_SIZE < len(der(long))
     check_member(short.certificate, authority().certificate, "film.bin", NOW)
@@ -140,7 +140,7 @@ def test_another_key_an_encrypted_one_and_none_are_told_apart() -> None:
         check_key(member.certificate, hidden)
 
 
-def test_a_member_signs_nobody() -> None:
+def test_a_member_cannot_sign_others() -> None:
     member = sign_member(authority(), NOW, 30)
     with pytest.raises(InputError, match="is not a certificate authority's"):
         sign_member(member, NOW, 30)
@@ -182,12 +182,12 @@ def test_what_is_not_a_certificate_is_refused(pem: bytes) -> None:
     assert not is_for(pem, "x")
 
 
-def test_a_crowd_of_certificates_is_refused() -> None:
+def test_too_many_certificates_are_refused() -> None:
     with pytest.raises(InputError, match="more than 8"):
         root_of(authority().certificate * 9)
 
 
-def test_authorities_say_nothing_about_anybody() -> None:
+def test_authorities_do_not_make_members() -> None:
     one, two = root_of(authority().certificate), root_of(make_authority(NOW, 100).certificate)
     assert one.subject != two.subject
     assert len(one.subject) == 1

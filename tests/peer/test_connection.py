@@ -149,7 +149,7 @@ def test_a_dialler_learns_of_another_torrent_before_the_peer_id() -> None:
         connection.receive(their_handshake(info_hash=b"i" * 19 + b"j")[:48])
 
 
-def test_the_one_who_was_dialled_answers_for_what_was_asked() -> None:
+def test_the_dialled_side_answers_for_what_was_asked() -> None:
     connection = Connection(PeerConfig(), dht=True)
     assert connection.receive(their_handshake()[:48]) == []
     assert connection.mid_message

@@ -126,7 +126,7 @@ def test_a_senseless_field_is_taken_as_unsaid(
 
 
 @pytest.mark.parametrize("raw", [b"", b"le", b"i1e", b"d", b"dede", b"l" * 50_000, b"d1:pi01ee"])
-def test_a_handshake_that_is_no_dict_is_the_peers_fault(raw: bytes) -> None:
+def test_a_handshake_that_is_not_a_dict_is_the_peers_fault(raw: bytes) -> None:
     with pytest.raises(PeerProtocolError):
         handshake(raw)
 
@@ -192,7 +192,7 @@ def test_a_broken_metadata_message_is_the_peers_fault(raw: bytes) -> None:
         metadata(raw)
 
 
-def test_what_nobody_knows_yet_is_ignored() -> None:
+def test_unknown_keys_are_ignored() -> None:
     assert metadata(b"d8:msg_typei3ee") is None
     assert decode_message(9, b"anything", max_metadata=MAX) is None
 

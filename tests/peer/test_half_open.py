@@ -41,7 +41,7 @@ def test_many_hosts_of_one_each_take_turns() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefghijkl"), st.booleans()), max_size=60))
-def test_never_too_many_and_whoever_comes_gets_in(events: list[tuple[str, bool]]) -> None:
+def test_never_too_many_and_each_newcomer_gets_in(events: list[tuple[str, bool]]) -> None:
     subject = HalfOpen(CONFIG)
     pending: dict[int, str] = {}
     for key, (place, ends) in enumerate(events):

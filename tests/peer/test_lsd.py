@@ -332,7 +332,7 @@ def test_our_own_announce_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "224.0.0.1", "ff02::1"])
-def test_nobody_is_at_an_address_like_this(host: str) -> None:
+def test_no_peer_is_at_an_address_like_this(host: str) -> None:
     with pytest.raises(PeerProtocolError, match="where nobody"):
         Hearing(CONFIG, COOKIE).datagram(datagram(ONE), Address(host, 6771), 0.0)
 

@@ -365,7 +365,7 @@ def test_a_method_that_was_not_offered_is_refused() -> None:
             ours.receive(Arc4(KEY_B)(bytes(8) + struct.pack(">IH", selected, 0)))
 
 
-def test_who_answers_in_plain_is_known_after_twenty_bytes() -> None:
+def test_a_peer_that_answers_in_plain_is_known_after_twenty_bytes() -> None:
     ours = initiator(0, 0)
     ours.begin()
     assert ours.receive(HELLO[:19]) == b""

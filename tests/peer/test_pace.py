@@ -33,7 +33,7 @@ def test_savings_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("messages", [1, 2, 4])
-def test_who_exchanges_blocks_never_waits(messages: int) -> None:
+def test_a_peer_that_exchanges_blocks_never_waits(messages: int) -> None:
     pace = Pace(CONFIG, 0.0, 1 << 20)
     for turn in range(10_000):  # 64 blocks a turn, 25,000 a second
         moved = (turn + 1) * 64 * BLOCK
@@ -62,7 +62,7 @@ def test_turns_grow_with_payload_and_shrink_with_talk() -> None:
     assert Pace(CONFIG, 0.0, 1000).room == 1000
 
 
-def test_savings_of_less_than_a_message_are_no_reason_to_wait() -> None:
+def test_savings_of_less_than_a_message_do_not_make_it_wait() -> None:
     pace = Pace(CONFIG, 0.0, 1 << 20)
     assert pace.took(1, 5000, 0, 0.0) == 0
     assert pace.took(1, 1, 0, 0.0015) == 0
@@ -92,7 +92,7 @@ def test_a_short_turn_of_talk_leaves_room_and_a_longer_one_takes_it() -> None:
     assert pace.room == 4096
 
 
-def test_who_owes_messages_gets_no_longer_turns() -> None:
+def test_a_peer_that_owes_messages_gets_no_longer_turns() -> None:
     """Bulk and floods in turn: a second long turn of talk only when the first is paid for."""
     pace, now = Pace(CONFIG, 0.0, 1 << 20), 0.0
     long_turns = []

@@ -153,7 +153,7 @@ def test_an_empty_message_is_heard_and_tells_nothing() -> None:
     assert decode(b"de") == PexMessage({}, ())
 
 
-def test_addresses_that_nobody_can_have_are_passed_over() -> None:
+def test_addresses_that_no_peer_can_have_are_passed_over() -> None:
     raw = b"".join(
         [
             Address("0.1.2.3", 5).compact(),
@@ -324,7 +324,7 @@ def test_a_stranger_is_not_told_of_our_network() -> None:
 
 
 @given(st.integers(0, 2**32))
-def test_who_listens_to_all_messages_knows_whom_we_are_connected_with(seed: int) -> None:
+def test_a_peer_that_reads_all_messages_knows_our_connections(seed: int) -> None:
     rng = random.Random(seed)
     telling, hearing = PexTelling(STRANGER), PexHearing(STRANGER)
     connected: dict[Address, PexFlags] = {}

@@ -182,7 +182,9 @@ def test_too_many_addresses_of_peer_exchange_are_noticed(
     assert noticed(fuzz, fuzz.PexCodec(7), "too many addresses")
 
 
-def test_addresses_of_nobody_are_noticed(fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_without_a_peer_are_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     codec = fuzz.PexCodec(7)
     whole = pex.decode_pex
 

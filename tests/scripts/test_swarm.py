@@ -57,7 +57,7 @@ def test_honest_leeches_complete_though_others_vanish_lie_and_take(tmp_path: Pat
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
-def test_who_has_no_copy_in_time_is_named_and_the_exit_code_is_one(tmp_path: Path) -> None:
+def test_a_leech_without_a_copy_in_time_is_named_and_the_exit_code_is_one(tmp_path: Path) -> None:
     with started(tmp_path, "--nodes 3 --size 1MiB --up 10K --patience 0") as process:
         said, complaints = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -40,7 +40,7 @@ def test_it_serves_until_it_is_stopped(how: signal.Signals) -> None:
             process.kill()
 
 
-def test_it_ends_without_a_word_when_nobody_reads() -> None:
+def test_it_ends_without_a_word_when_its_output_is_closed() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, str(SCRIPT), "--nodes", "3"]

@@ -108,7 +108,7 @@ def names(root: Path) -> list[str]:
     return sorted(Path(target).name for target in descriptors(root))
 
 
-def test_a_descriptor_that_is_dropped_stays_open_for_who_uses_it(tmp_path: Path) -> None:
+def test_a_descriptor_that_is_dropped_stays_open_for_its_user(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
     files = Descriptors(2).files(reading(path))
@@ -190,7 +190,7 @@ def test_a_pool_with_nothing_to_close_leaves_things_as_they_are() -> None:
         Descriptors(9).keep_spare(8)
 
 
-def test_every_way_to_a_file_works_when_descriptors_run_out(tmp_path: Path) -> None:
+def test_every_operation_on_a_file_works_when_descriptors_run_out(tmp_path: Path) -> None:
     meta = torrent(*((f"d{n}/{n}", 300) for n in range(30)), ("empty", 0))
     content = random.Random(3).randbytes(meta.geometry.total)
     pool = Descriptors(99)
@@ -220,7 +220,7 @@ def test_every_way_to_a_file_works_when_descriptors_run_out(tmp_path: Path) -> N
     idle.close()
 
 
-def test_trouble_is_a_storage_error_when_nobody_can_spare_a_descriptor(tmp_path: Path) -> None:
+def test_trouble_is_a_storage_error_when_no_descriptor_can_be_spared(tmp_path: Path) -> None:
     storage = opened(tmp_path, ALBUM)
     storage.write(0, CONTENT)
     storage.close()

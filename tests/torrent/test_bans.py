@@ -51,7 +51,7 @@ def test_an_innocent_place_waits_for_nothing() -> None:
     assert (subject.resumes(FAR), subject.resumes(NEAR)) == (10.0, float("-inf"))
 
 
-def test_who_is_banned_again_is_the_latest_to_be_lifted() -> None:
+def test_a_peer_that_is_banned_again_is_the_latest_to_be_lifted() -> None:
     subject = Bans(CONFIG)
     for port in range(MAX_PORTS):
         subject.ban(NEAR._replace(port=port), 0.0)
@@ -74,7 +74,7 @@ def test_bans_outlive_the_parole_of_their_place() -> None:
     assert len(subject._until) == MAX_PORTS
 
 
-def test_a_place_is_forgiven_when_nobody_of_it_lied_for_long() -> None:
+def test_a_place_is_forgiven_when_no_peer_of_it_lied_for_long() -> None:
     subject = Bans(CONFIG)
     subject.convict(FAR, 0.0)
     subject.convict(FAR, 1.0)
@@ -122,7 +122,7 @@ def test_public_bans_are_remembered_the_latest_first() -> None:
     assert subject.dump(10_000.0) == []
 
 
-def test_a_ban_without_a_conviction_puts_nobody_else_on_parole() -> None:
+def test_a_ban_without_a_conviction_puts_no_other_peer_on_parole() -> None:
     subject = Bans(CONFIG)
     subject.ban(FAR, 0.0)
     assert subject.is_banned(FAR, 1.0)
@@ -138,7 +138,7 @@ def test_a_liar_soon_after_the_parole_of_its_place_still_doubles_the_pause() -> 
     assert subject.resumes(FAR) == 10_029.0
 
 
-def test_who_is_banned_again_counts_as_the_latest() -> None:
+def test_a_peer_that_is_banned_again_counts_as_the_latest() -> None:
     subject = Bans(CONFIG)
     for address in (far(1), far(2), far(1)):
         subject.ban(address, 0.0)
@@ -172,7 +172,7 @@ def test_trusted_addresses_are_bounded_and_the_oldest_is_forgotten() -> None:
     ]
 
 
-def test_who_is_trusted_does_not_share_the_parole_of_its_place_until_it_lied() -> None:
+def test_a_peer_that_is_trusted_does_not_share_the_parole_of_its_place_until_it_lied() -> None:
     subject = Bans(CONFIG)
     honest, liar = FAR, FAR._replace(port=2)
     subject.trust(honest)

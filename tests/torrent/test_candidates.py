@@ -109,7 +109,7 @@ def test_fewest_failures_come_first_then_the_most_trusted_source() -> None:
     "address",
     [Address("0.0.0.0", 1), Address("8.8.8.8", 0), Address("224.0.0.1", 5), Address("x", 5)],
 )
-def test_an_address_nobody_can_listen_on_is_not_kept(address: Address) -> None:
+def test_an_address_no_peer_can_listen_on_is_not_kept(address: Address) -> None:
     assert not candidates().add(address, "dht", 0.0)
 
 
@@ -167,7 +167,7 @@ def test_another_port_of_a_public_host_that_lied_is_dialled_after_a_pause() -> N
     assert subject.take(CONFIG.parole_delay) == FAR._replace(port=2)
 
 
-def test_who_comes_from_a_public_host_that_lied_waits_longer_than_who_is_dialled() -> None:
+def test_an_incoming_peer_of_a_public_host_that_lied_waits_longer_than_a_dialled_one() -> None:
     subject = candidates()
     subject.ban(FAR, 0.0)
     other, delay = FAR._replace(port=2), CONFIG.parole_delay
@@ -316,7 +316,7 @@ def test_a_64_counts_as_one_host() -> None:
     assert again.is_resting(there, 2.0, incoming=False)
 
 
-def test_an_address_known_from_a_claim_alone_is_dialled_when_who_claimed_it_left() -> None:
+def test_an_address_known_from_a_claim_alone_is_dialled_when_its_claimant_left() -> None:
     subject = candidates()
     subject.claimed(NEAR, 0.0)
     assert subject.take(0.0) is None
@@ -373,7 +373,7 @@ def test_a_public_host_that_is_here_is_not_dialled_at_another_port() -> None:
     assert subject.take(0.0) == NEAR
 
 
-def test_who_was_turned_away_for_a_liar_of_its_host_is_dialled_when_that_is_gone() -> None:
+def test_a_peer_turned_away_for_a_liar_of_its_host_is_dialled_when_that_is_gone() -> None:
     subject = candidates()
     for port in (1, 2):
         subject.add(FAR._replace(port=port), "magnet", 0.0)
@@ -582,7 +582,7 @@ def test_hosts_that_failed_are_remembered_as_many_as_candidates() -> None:
     assert list(subject._quiet) == [far(number).place for number in range(24, 30)]
 
 
-def test_needing_seeds_is_no_reason_to_dial_others_before_their_time() -> None:
+def test_needing_seeds_does_not_have_others_dialled_before_their_time() -> None:
     subject = candidates()
     for address in (NEAR, NEAR._replace(port=1)):
         subject.add(address, "dht", 0.0)
@@ -637,7 +637,7 @@ def test_a_connected_candidate_is_not_being_dialled() -> None:
     assert subject.outlook() == Outlook(known=3, dialling=2, untried=0, left=0, troubles={})
 
 
-def test_who_proved_itself_is_met_again_whatever_others_of_its_host_did() -> None:
+def test_a_peer_that_proved_itself_is_met_again_whatever_others_of_its_host_did() -> None:
     """An honest seed behind one address with poisoners: it is lost once, and they are many."""
     subject = candidates()
     parole = Parole(subject.bans)
@@ -789,7 +789,7 @@ def dial_in_vain(subject: Candidates, now: float) -> int:
     return count
 
 
-def test_who_names_only_inventions_is_tried_ever_more_seldom() -> None:
+def test_a_referrer_that_names_only_inventions_is_tried_ever_more_seldom() -> None:
     subject, now, dials = candidates(), 0.0, []
     for minute in range(240):
         for number in range(50):
@@ -801,7 +801,7 @@ def test_who_names_only_inventions_is_tried_ever_more_seldom() -> None:
     assert sum(dials[60:]) <= 13  # one in fifteen minutes
 
 
-def test_who_names_some_that_are_there_is_believed_more() -> None:
+def test_a_referrer_that_names_some_real_peers_is_believed_more() -> None:
     subject, now = candidates(), 0.0
     for number in range(40):
         subject.add(far(number), "pex honest", now)
@@ -815,7 +815,7 @@ def test_who_names_some_that_are_there_is_believed_more() -> None:
     assert tried == 40
 
 
-def test_who_had_least_in_vain_comes_first() -> None:
+def test_the_referrer_with_the_least_in_vain_comes_first() -> None:
     subject = candidates()
     for number in range(3):
         subject.add(far(number), "pex liar", 0.0)
@@ -830,7 +830,7 @@ def test_who_had_least_in_vain_comes_first() -> None:
         subject.connected(address, 1.0)
 
 
-def test_a_dial_that_told_nothing_is_held_against_nobody() -> None:
+def test_a_dial_that_told_nothing_is_not_held_against_its_referrer() -> None:
     subject = candidates()
     for number in range(40):
         subject.add(far(number), "pex one", 0.0)
@@ -847,7 +847,7 @@ def test_a_dial_that_told_nothing_is_held_against_nobody() -> None:
                 subject.ban(address, 0.0)
 
 
-def test_nobody_makes_little_of_an_address_by_naming_it_first() -> None:
+def test_no_referrer_makes_little_of_an_address_by_naming_it_first() -> None:
     subject = candidates()
     for number in range(10):
         subject.add(far(number), "pex liar", 0.0)

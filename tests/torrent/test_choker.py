@@ -52,12 +52,12 @@ def test_a_better_peer_without_interest_is_unchoked_as_well() -> None:
     assert {0, 1, 2, 3} <= set(choices.unchoke)
 
 
-def test_nobody_interested_means_nobody_is_unchoked() -> None:
+def test_without_interested_peers_no_peer_is_unchoked() -> None:
     choices = Choker(CONFIG).round(peers(0, 0, interested=False), 0.0, rng(), seeding=False)
     assert choices == Choices((), None)
 
 
-def test_the_optimistic_slot_moves_every_thirty_seconds_and_reaches_everybody() -> None:
+def test_the_optimistic_slot_moves_every_thirty_seconds_and_reaches_every_peer() -> None:
     choker, chance = Choker(CONFIG), rng()
     views = peers(*[9] * 4, *[0] * 4)
     rounds = [choker.round(views, turn * 10.0, chance, seeding=False) for turn in range(60)]
@@ -183,7 +183,7 @@ def served(views: list[PeerView], choices: Choices, *, pieces_sent: float = 0.0)
     ]
 
 
-def test_a_free_slot_at_a_seed_takes_no_slot_from_who_had_its_quota() -> None:
+def test_a_free_slot_at_a_seed_takes_no_slot_from_a_peer_that_had_its_quota() -> None:
     """Whoever comes and goes as often as it likes does not make the round come sooner."""
     choker, chance = Choker(CONFIG), rng()
     first = choker.round(peers(*[0] * 8), 0.0, chance, seeding=True)
@@ -201,7 +201,7 @@ def test_of_those_who_wait_for_a_free_slot_the_best_gets_it() -> None:
     assert more.unchoke[:4] == (0, 1, 2, 4)
 
 
-def test_who_is_served_by_chance_takes_no_turn_of_others() -> None:
+def test_a_peer_that_is_served_by_chance_takes_no_turn_of_others() -> None:
     """However fast it is: its turn at a seed comes when it has waited longest."""
     choker, chance = Choker(CONFIG), rng()
     first = choker.round(peers(*[0] * 6), 0.0, chance, seeding=True)
@@ -214,7 +214,7 @@ def test_who_is_served_by_chance_takes_no_turn_of_others() -> None:
     assert set(again.unchoke[:4]) == regular(first)
 
 
-def test_who_lost_its_slot_meanwhile_waits_with_the_others() -> None:
+def test_a_peer_that_lost_its_slot_meanwhile_waits_with_the_others() -> None:
     choker, chance = Choker(CONFIG), rng()
     first = choker.round(peers(*[0] * 6), 0.0, chance, seeding=True)
     gone = first.unchoke[0]
@@ -246,7 +246,7 @@ def test_who_lost_its_slot_meanwhile_waits_with_the_others() -> None:
     ),
     st.lists(st.tuples(st.booleans(), st.booleans(), st.floats(0, 40)), min_size=1, max_size=5),
 )
-def test_slots_are_bounded_and_nobody_is_named_twice(
+def test_slots_are_bounded_and_no_peer_is_named_twice(
     views: list[PeerView], rounds: list[tuple[bool, bool, float]]
 ) -> None:
     choker, chance, now = Choker(CONFIG), rng(), 0.0
@@ -311,7 +311,7 @@ def test_without_interest_it_is_enough_to_send_more_than_the_last_regular_one() 
     assert choices.unchoke == (0, 1, 2, 3, 10)
 
 
-def test_among_equals_who_is_served_stays_served() -> None:
+def test_among_equals_a_peer_that_is_served_stays_served() -> None:
     views = [replace(view, unchoked=view.key > 3) for view in peers(*[5] * 8)]
     choices = Choker(CONFIG).round(views, 0.0, rng(), seeding=False)
     assert choices.unchoke[:4] == (4, 5, 6, 7)

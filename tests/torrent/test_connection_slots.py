@@ -48,7 +48,7 @@ def test_the_least_useful_yields_first() -> None:
     assert keys([*useful, *kinds]) == [1, 2, 3, 4, 5, 6]
 
 
-def test_who_gives_or_takes_never_yields() -> None:
+def test_a_peer_that_gives_or_takes_never_yields() -> None:
     assert keys([GIVER, TAKER]) == []
     assert keys([GIVER, TAKER], needy=False, pressed=True) == []
     late = NOW + CONFIG.use_window
@@ -70,7 +70,7 @@ def test_the_better_half_stays_and_of_equals_the_older(facts: dict[str, bool]) -
     assert keys(views[:1]) == [0]
 
 
-def test_while_others_give_who_may_be_useful_yet_yields_one_at_a_time() -> None:
+def test_while_others_give_peers_that_may_be_useful_yet_yield_one_at_a_time() -> None:
     slots = ConnectionSlots(CONFIG)
     busy = [view(number, interesting=True) for number in map(PeerKey, range(5))]
     views = [GIVER, *busy]
@@ -96,7 +96,7 @@ def test_the_silent_need_no_pause_between_them() -> None:
     assert len(slots.yielding(views, NOW, most=6, needy=True)) == 3
 
 
-def test_at_a_seed_only_who_wants_nothing_or_takes_nothing_yields() -> None:
+def test_at_a_seed_only_a_peer_that_wants_nothing_or_takes_nothing_yields() -> None:
     lets_it_go_by = view(P1, wants=True, served_since=NOW - 61)
     served = view(P2, wants=True, served_since=NOW - 59)
     waiting = view(P3, wants=True)
@@ -141,7 +141,7 @@ facts = st.fixed_dictionaries(
 
 
 @given(st.lists(facts, max_size=30), st.booleans(), st.booleans())
-def test_never_more_than_half_yield_nor_anybody_who_is_new_or_of_use(
+def test_never_more_than_half_yield_nor_any_peer_that_is_new_or_of_use(
     drawn: list[dict[str, Any]], needy: bool, pressed: bool
 ) -> None:
     views = {number: view(PeerKey(number), **one) for number, one in enumerate(drawn)}
@@ -158,7 +158,7 @@ def test_never_more_than_half_yield_nor_anybody_who_is_new_or_of_use(
         assert use != Use.QUEUES or pressed
 
 
-def test_only_who_may_be_of_use_yet_paces_those_that_yield_after_it() -> None:
+def test_only_a_peer_that_may_be_of_use_yet_paces_those_that_yield_after_it() -> None:
     slots = ConnectionSlots(CONFIG)
     views = [GIVER, *(view(number, interesting=True) for number in map(PeerKey, range(5)))]
     slots.yielded(Use.SILENT, NOW)
@@ -167,7 +167,7 @@ def test_only_who_may_be_of_use_yet_paces_those_that_yield_after_it() -> None:
     assert slots.yielding(views, NOW, most=6, needy=True) == []
 
 
-def test_who_gave_is_waited_for_longer_under_a_limit_on_rates() -> None:
+def test_a_peer_that_gave_is_waited_for_longer_under_a_rate_limit() -> None:
     gave = view(PeerKey(90), gave_at=NOW - CONFIG.newcomer_grace - 20)
     views = [gave, *(view(number, interesting=True) for number in map(PeerKey, range(5)))]
     assert len(keys(views)) == 3  # nobody gives any more: there is nothing to lose

@@ -68,7 +68,7 @@ def test_when_we_dial_a_peer_again_the_older_must_answer_if_it_was_silent(
 
 
 @pytest.mark.parametrize("incoming", [True, False])
-def test_an_id_claimed_from_elsewhere_costs_nobody_its_place(incoming: bool) -> None:
+def test_an_id_claimed_from_elsewhere_costs_no_peer_its_place(incoming: bool) -> None:
     older = Claim(LOW, HERE, True)
     newer = Claim(LOW, THERE, incoming)
     assert settle(older, newer, age=0.0) is Verdict.BESIDE

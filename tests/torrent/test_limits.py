@@ -109,7 +109,7 @@ def test_no_stretch_of_time_has_more_than_rate_and_burst(
 
 @settings(max_examples=40)
 @given(rates, rates, st.data())
-def test_nothing_is_left_unused_while_somebody_waits(
+def test_nothing_is_left_unused_while_a_peer_waits(
     node: int, own: int, data: st.DataObject
 ) -> None:
     limiter, shares = Limiter(), [Share(), Share()]
@@ -155,7 +155,7 @@ def test_a_torrent_that_was_idle_does_not_catch_up() -> None:
     assert run.total(new) == pytest.approx(run.total(old, since=10.0), rel=0.05)
 
 
-def test_a_torrents_own_limit_holds_nobody_else_up() -> None:
+def test_a_torrents_own_limit_holds_no_other_peer_up() -> None:
     limiter, slow, fast = Limiter(), Share(), Share()
     limiter.set_rate(10_000_000, 0.0)
     limiter.set_rate(20_000, 0.0, slow)
@@ -212,7 +212,7 @@ def test_what_was_not_moved_can_be_moved_by_others() -> None:
     assert limiter.turns(limiter.next_turn(1.0)) == [(2, 5000)]
 
 
-def test_who_withdraws_gets_no_turn() -> None:
+def test_a_peer_that_withdraws_gets_no_turn() -> None:
     limiter, share = Limiter(), Share()
     limiter.set_rate(1000, 0.0)
     for key in map(PeerKey, (1, 2)):

@@ -106,7 +106,7 @@ def test_what_a_leaving_peer_was_asked_for_is_free_at_once() -> None:
     assert wants(subject, P1) == []
 
 
-def test_what_a_leaving_peer_gave_is_kept_while_somebody_claims_the_same_size() -> None:
+def test_what_a_leaving_peer_gave_is_kept_while_a_peer_claims_the_same_size() -> None:
     memory = MetadataMemory(1 << 20)
     info_hash = parse_info_hash(hashlib.sha1(INFO).digest())
     subject = MetadataAssembly(info_hash, PeerConfig(), memory)
@@ -182,7 +182,7 @@ def test_a_stranger_is_ignored() -> None:
     assert answer(fetch(), P1, 0) is None
 
 
-def test_who_alone_sent_a_wrong_set_is_named_once() -> None:
+def test_a_peer_that_alone_sent_a_wrong_set_is_named_once() -> None:
     subject = fetch()
     subject.peer_joined(P1, len(JUNK), 0.0)
     for _ in range(3):
@@ -296,7 +296,7 @@ def test_when_memory_is_full_what_began_first_comes_to_its_end() -> None:
         assert memory.held <= 64 * BLOCK
 
 
-def test_who_drip_feeds_when_memory_is_full_makes_room() -> None:
+def test_a_peer_that_drip_feeds_when_memory_is_full_makes_room() -> None:
     info = random.Random(5).randbytes(60 * BLOCK)
     memory = MetadataMemory(64 * BLOCK)
     dripping = MetadataAssembly(NOWHERE, PeerConfig(), memory)

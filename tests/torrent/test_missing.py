@@ -96,7 +96,7 @@ def test_a_peer_without_a_missing_piece_is_looked_at_once() -> None:
     assert choose(missing, source(P2, 0, 7), sequential=True) == 7
 
 
-def test_pieces_nobody_has_are_out_of_reach() -> None:
+def test_pieces_no_peer_has_are_out_of_reach() -> None:
     missing, rarity = everything(have=COUNT - 2)
     assert missing.out_of_reach()
     rarity.one_more(19)

@@ -30,7 +30,7 @@ def parole(*peers: int) -> Parole:
     return subject
 
 
-def test_nobody_is_on_parole_until_something_failed() -> None:
+def test_no_peer_is_on_parole_until_something_failed() -> None:
     subject = parole(1, 2)
     assert subject.standing(P1, 0.0) is None
     assert subject.proved(P1)
@@ -39,7 +39,7 @@ def test_nobody_is_on_parole_until_something_failed() -> None:
     assert not subject.is_proved(P2)
 
 
-def test_who_took_part_in_a_failure_is_on_parole_until_cleared() -> None:
+def test_a_peer_that_took_part_in_a_failure_is_on_parole_until_cleared() -> None:
     subject = parole(1, 2, 3)
     subject.proved(P1)
     subject.suspect([P1, P2], 7)
@@ -64,7 +64,7 @@ def test_a_whole_piece_alone_ends_it() -> None:
     assert subject.standing(P1, 0.0) is None
 
 
-def test_who_leaves_uncleared_finds_its_host_on_parole() -> None:
+def test_a_peer_that_leaves_uncleared_finds_its_host_on_parole() -> None:
     subject = parole(1, 2)
     subject.suspect([P1], 7)
     subject.left(P1)
@@ -75,7 +75,7 @@ def test_who_leaves_uncleared_finds_its_host_on_parole() -> None:
     assert subject.standing(P4, 0.0) is None
 
 
-def test_who_proved_itself_is_known_when_it_comes_back() -> None:
+def test_a_peer_that_proved_itself_is_known_when_it_comes_back() -> None:
     subject = parole(1, 2)
     subject.proved(P1)
     subject.left(P1)
@@ -111,7 +111,7 @@ def test_what_is_held_against_the_host_is_not_cleared_by_a_piece() -> None:
     assert subject.standing(P3, 0.0) is Standing.ALONE
 
 
-def test_who_is_convicted_after_it_left_has_the_next_one_wait_longer() -> None:
+def test_a_peer_that_is_convicted_after_it_left_has_the_next_one_wait_longer() -> None:
     """Or to leave in time would be the way to come back as often as one likes."""
     bans = Bans(CONFIG)
     subject = Parole(bans)
@@ -196,7 +196,7 @@ def test_a_turn_passes_on_when_nothing_comes_of_it_and_lasts_longer_the_next_tim
     )
 
 
-def test_nobody_loses_a_turn_to_who_is_not_there() -> None:
+def test_no_peer_loses_a_turn_to_one_that_is_not_there() -> None:
     subject = parole(1)
     subject.convicted(P1, at(1), 0.0)
     for peer in map(PeerKey, (2, 3)):
@@ -223,7 +223,7 @@ def test_what_is_remembered_is_bounded() -> None:
         assert not held
 
 
-def test_turns_go_round_and_who_had_one_comes_last() -> None:
+def test_turns_go_round_and_a_peer_that_had_one_comes_last() -> None:
     subject = parole(1)
     subject.convicted(P1, at(1), 0.0)
     for peer in map(PeerKey, (2, 3, 4)):
@@ -251,7 +251,7 @@ def test_when_a_turn_has_ended_the_next_one_begins_at_once(ended: str) -> None:
     assert subject.standing(P4, 1.0) is Standing.ALONE
 
 
-def test_who_proved_itself_is_proved_when_it_comes_back_until_it_is_convicted() -> None:
+def test_a_peer_that_proved_itself_is_proved_when_it_comes_back_until_it_is_convicted() -> None:
     subject = parole(1)
     subject.proved(P1)
     subject.left(P1)
@@ -278,7 +278,7 @@ def test_a_place_that_was_left_uncleared_again_is_not_the_next_to_be_forgotten()
     assert subject.standing(PeerKey(-2), 0.0) is None
 
 
-def test_who_leaves_with_nothing_held_against_it_leaves_no_parole_behind() -> None:
+def test_a_peer_that_leaves_with_nothing_held_against_it_leaves_no_parole_behind() -> None:
     subject = parole(1, 2)
     subject.suspect([P2], 7)
     subject.cleared([P2], 7)

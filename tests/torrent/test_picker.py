@@ -171,7 +171,7 @@ def test_the_buffer_of_a_piece_is_used_again_when_the_piece_is_done_with() -> No
     assert subject._memory._node.spare.held == 2 * BLOCK
 
 
-def test_who_rejects_a_block_is_not_asked_for_that_piece_and_others_are_first() -> None:
+def test_a_peer_that_rejects_a_block_is_not_asked_for_that_piece_and_others_are_first() -> None:
     subject = picker(4, 4)
     seeds(subject, 1, 2)
     first = ask(subject, P1, 2)
@@ -313,7 +313,7 @@ def test_released_pieces_that_no_peer_can_finish_make_way() -> None:
 # -- blocks that come late, twice, or never -------------------------------------------------------
 
 
-def test_a_block_nobody_asked_for_is_not_taken() -> None:
+def test_a_block_no_peer_asked_for_is_not_taken() -> None:
     subject = picker(2, 2)
     seeds(subject, 1, 2)
     (asked,) = ask(subject, P1, 1)
@@ -364,7 +364,7 @@ def test_a_late_block_is_welcome_while_it_is_missing_and_cancels_the_other_reque
     assert len(ask(subject, P2)) == 2  # what nobody was asked for is still free
 
 
-def test_a_late_block_that_nobody_else_was_asked_for_counts_as_taken() -> None:
+def test_a_late_block_that_no_other_peer_was_asked_for_counts_as_taken() -> None:
     subject = picker(1, 3)
     seeds(subject, 1, 2, 3)
     late, kept = ask(subject, P1, 2)
@@ -517,7 +517,7 @@ def test_the_first_copy_that_comes_cancels_the_others() -> None:
     assert give(subject, P1, block) == Received("duplicate")
 
 
-def test_pieces_nobody_has_do_not_hold_up_the_endgame() -> None:
+def test_pieces_no_peer_has_do_not_hold_up_the_endgame() -> None:
     subject = picker(3, 1)
     partial(subject, P1, 0)
     partial(subject, P2, 0)
@@ -552,7 +552,7 @@ def broken(subject: Picker, *suspects: PeerKey) -> int:
     return index
 
 
-def test_a_broken_piece_goes_first_to_whoever_has_proved_itself() -> None:
+def test_a_broken_piece_goes_first_to_a_peer_that_has_proved_itself() -> None:
     subject = picker(4, 2)
     seeds(subject, 1, 2, 3)
     index = broken(subject, P1, P2)
@@ -569,7 +569,7 @@ def test_without_proof_a_broken_piece_goes_to_a_peer_that_is_not_suspected() -> 
     assert pieces_of(ask(subject, P3, 2)) == [index]
 
 
-def test_a_suspect_gets_the_broken_piece_when_nobody_else_takes_it() -> None:
+def test_a_suspect_gets_the_broken_piece_when_no_other_peer_takes_it() -> None:
     subject = picker(1, 2)
     seeds(subject, 1)
     deliver(subject, P1, ask(subject, P1))
@@ -696,7 +696,7 @@ def test_a_peer_on_parole_is_asked_for_nothing_while_it_chokes_us() -> None:
     assert subject.next_requests(P1, ROOM, 0.0, allowed={0, 1}, alone=True) == []
 
 
-def test_nobody_takes_part_in_the_piece_of_a_peer_on_parole() -> None:
+def test_no_peer_takes_part_in_the_piece_of_a_peer_on_parole() -> None:
     subject = picker(2, 4, max_open_bytes=1)
     seeds(subject, 1, 2, 3)
     mine = alone(subject, P1, 2)
@@ -705,7 +705,7 @@ def test_nobody_takes_part_in_the_piece_of_a_peer_on_parole() -> None:
     assert subject.next_requests(P3, ROOM, 0.0, allowed=set(pieces_of(mine))) == []
 
 
-def test_who_comes_on_parole_keeps_the_piece_that_is_all_its_own() -> None:
+def test_a_peer_that_comes_on_parole_keeps_the_piece_that_is_all_its_own() -> None:
     subject = picker(4, 4)
     seeds(subject, 1)
     first = ask(subject, P1, 2)
@@ -723,7 +723,9 @@ def test_who_comes_on_parole_keeps_the_piece_that_is_all_its_own() -> None:
 
 
 @pytest.mark.parametrize("came", [True, False])
-def test_who_comes_on_parole_begins_anew_if_others_have_a_part_in_its_piece(came: bool) -> None:
+def test_a_peer_that_comes_on_parole_begins_anew_if_others_have_a_part_in_its_piece(
+    came: bool,
+) -> None:
     subject = picker(2, 8, max_open_bytes=1)
     seeds(subject, 1, 2, 3)
     one, two, three = ask(subject, P1, 2), ask(subject, P2, 8), ask(subject, P3, 2)
@@ -770,7 +772,7 @@ def test_a_solo_piece_does_not_hold_up_the_endgame_of_others() -> None:
     assert mine[0].index not in pieces_of(theirs)
 
 
-def test_who_was_interrupted_in_a_solo_piece_goes_on_with_it() -> None:
+def test_a_peer_that_was_interrupted_in_a_solo_piece_goes_on_with_it() -> None:
     subject = picker(1, 4)
     seeds(subject, 1)
     first = alone(subject, P1, 2)
@@ -790,7 +792,7 @@ def test_a_disk_that_fails_takes_no_suspicion_away() -> None:
     assert subject._open[piece.index].solo == 3
 
 
-def test_a_solo_piece_is_taken_away_for_who_has_nothing_to_do_and_each_time_later() -> None:
+def test_a_solo_piece_is_taken_away_for_an_idle_peer_and_each_time_later() -> None:
     subject = picker(1, 2)
     seeds(subject, *range(5))
     now = 0.0
@@ -808,7 +810,7 @@ def test_a_solo_piece_is_taken_away_for_who_has_nothing_to_do_and_each_time_late
         assert subject._open[0].solo == idle  # nobody else gets it first
 
 
-def test_who_held_up_a_piece_takes_none_from_others_before_it_proves_itself() -> None:
+def test_a_peer_that_held_up_a_piece_takes_none_from_others_before_it_proves_itself() -> None:
     subject = picker(1, 2)
     seeds(subject, 1, 2)
     alone(subject, P1)
@@ -819,7 +821,7 @@ def test_who_held_up_a_piece_takes_none_from_others_before_it_proves_itself() ->
     assert len(subject.take_away([(P1, True)], 1000.0)) == 2
 
 
-def test_from_whom_a_piece_was_taken_away_gets_it_last() -> None:
+def test_a_peer_whose_piece_was_taken_away_gets_it_last() -> None:
     """Also who is asked for none of it at the moment, and who was suspected before."""
     subject = picker(2, 4, max_open_bytes=1)
     seeds(subject, 1, 2, 3)
@@ -846,7 +848,7 @@ def test_a_solo_piece_is_not_begun_anew_while_its_peer_is_asked_for_the_rest() -
     assert len(ask(subject, P2)) == 4
 
 
-def test_a_shared_piece_is_taken_away_only_for_who_may_not_help_with_it() -> None:
+def test_a_shared_piece_is_taken_away_only_for_a_peer_that_may_not_help_with_it() -> None:
     subject = picker(1, 2)
     seeds(subject, 1, 2)
     blocks = ask(subject, P1)
@@ -915,7 +917,7 @@ def test_a_peer_on_parole_begins_the_idle_piece_anew_that_has_the_least_in_it() 
         assert alone(subject, P3) == [Block(least, begin * BLOCK, BLOCK) for begin in range(4)]
 
 
-def test_nobody_takes_a_solo_piece_whose_peer_went_on_with_it() -> None:
+def test_no_peer_takes_a_solo_piece_whose_peer_went_on_with_it() -> None:
     subject = picker(1, 4)
     seeds(subject, 1, 2)
     give(subject, P1, alone(subject, P1, 1)[0])
@@ -1318,7 +1320,7 @@ told = st.one_of(
 @given(
     st.lists(st.tuples(st.sampled_from([P1, P2, P3]), st.booleans(), told), max_size=30), st.data()
 )
-def test_whatever_way_peers_tell_what_they_have_it_adds_up(
+def test_however_peers_tell_what_they_have_it_adds_up(
     news: list[tuple[PeerKey, bool, set[int]]], data: st.DataObject
 ) -> None:
     """Have, bitfields and have-all in any order, again and late: counts, availability and interest

@@ -109,7 +109,7 @@ def test_spare_buffers_are_kept_within_the_limit_the_size_unused_longest_goes_fi
     assert pool.held == 500
 
 
-def test_spare_buffers_that_nobody_needed_between_two_trims_are_given_up() -> None:
+def test_spare_buffers_not_needed_between_two_trims_are_given_up() -> None:
     pool = BufferPool(10_000)
     for _ in range(5):
         pool.give(bytearray(100))

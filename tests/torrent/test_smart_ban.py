@@ -70,7 +70,7 @@ def test_the_only_sender_of_a_broken_piece_is_guilty_at_once() -> None:
     assert passed(subject, piece([4, 4])) is None  # and nothing needs to be remembered
 
 
-def test_of_several_nobody_is_guilty_until_the_piece_passes_and_then_exactly_the_liar() -> None:
+def test_of_several_no_peer_is_guilty_until_the_piece_passes_and_then_only_the_liar() -> None:
     subject = smart_ban()
     assert failed(subject, piece([1, 2, 3, 2], bad=(1,))) == []
     assert subject.suspects(0) == {1, 2, 3}
@@ -82,7 +82,7 @@ def test_of_several_nobody_is_guilty_until_the_piece_passes_and_then_exactly_the
     assert passed(subject, piece([4, 4, 4, 4])) is None
 
 
-def test_nobody_is_guilty_for_having_been_there_however_often() -> None:
+def test_no_peer_is_guilty_for_having_taken_part_however_often() -> None:
     subject = smart_ban()
     for index in range(100):
         assert failed(subject, piece([1, 9], bad=(0,), index=index)) == []
@@ -115,7 +115,7 @@ def test_a_liar_is_found_after_it_left_and_thousands_after_it() -> None:
     assert liars(subject, piece([9, 9])) == [1]
 
 
-def test_who_left_before_its_piece_was_hashed_is_still_known() -> None:
+def test_a_peer_that_left_before_its_piece_was_hashed_is_still_known() -> None:
     subject = smart_ban()
     subject.left(P3)
     assert failed(subject, piece([3, 3], bad=(1,))) == [3]
@@ -128,7 +128,7 @@ def test_an_unknown_peer_has_no_address() -> None:
     assert SmartBan().address(P1) is None
 
 
-def test_a_piece_without_senders_blames_nobody() -> None:
+def test_a_piece_without_senders_blames_no_peer() -> None:
     subject = smart_ban()
     assert senders_of(piece([NOBODY, 7, 7, 2])) == [2, 7]
     assert failed(subject, piece([NOBODY, NOBODY])) == []

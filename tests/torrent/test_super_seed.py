@@ -82,7 +82,7 @@ class World:
         return told
 
 
-def test_everybody_is_shown_other_pieces_and_no_more_than_a_few() -> None:
+def test_every_peer_is_shown_other_pieces_and_no_more_than_a_few() -> None:
     world = World()
     shown = [world.join(peer) for peer in map(PeerKey, range(4))]
     assert [len(pieces) for pieces in shown] == [AT_ONCE] * 4
@@ -126,7 +126,7 @@ def test_what_is_said_before_all_of_a_piece_was_sent_earns_nothing() -> None:
     assert world.seed.spread == 0
 
 
-def test_a_bitfield_is_nobodys_testimony() -> None:
+def test_a_bitfield_does_not_count_as_a_witness() -> None:
     world = World(20)
     first, _ = world.join(P1)
     world.join(P3)
@@ -135,7 +135,7 @@ def test_a_bitfield_is_nobodys_testimony() -> None:
     assert world.seed.spread == 0
 
 
-def test_a_second_connection_of_the_same_host_is_no_witness() -> None:
+def test_a_second_connection_of_the_same_host_is_not_a_witness() -> None:
     world = World(20)
     first, _ = world.join(P1, host="10.9.9.9")
     world.join(P2, host="10.9.9.9")
@@ -145,7 +145,7 @@ def test_a_second_connection_of_the_same_host_is_no_witness() -> None:
     assert world.say(P3, first) != {}
 
 
-def test_one_that_was_shown_the_piece_itself_is_no_witness() -> None:
+def test_one_that_was_shown_the_piece_itself_is_not_a_witness() -> None:
     world = World(4)
     first, _ = world.join(P1)
     world.join(P2)
@@ -265,7 +265,7 @@ def test_a_slow_transfer_is_given_as_much_time_to_be_passed_on() -> None:
     assert len(world.shown[P1]) == AT_ONCE + 1
 
 
-def test_where_nobody_ever_reaches_anybody_nobody_waits_for_witnesses() -> None:
+def test_where_peers_never_reach_each_other_they_do_not_wait_for_witnesses() -> None:
     world = World(100)
     due = {peer: world.join(peer) for peer in (P1, P2)}
     world.send(P1, due[P1].pop(0))
@@ -284,7 +284,7 @@ def test_where_nobody_ever_reaches_anybody_nobody_waits_for_witnesses() -> None:
     assert world.send(P1, due[P1].pop(0)) == {}
 
 
-def test_a_piece_nobody_takes_is_offered_to_others_and_its_peer_more() -> None:
+def test_a_piece_no_peer_takes_is_offered_to_others_and_its_peer_more() -> None:
     world = World(64)
     world.join(P1)
     world.wait(PATIENCE)

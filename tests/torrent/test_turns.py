@@ -16,7 +16,7 @@ def test_a_few_turns_are_saved_up_and_then_they_come_evenly() -> None:
     assert at == [100.0, 100.0, 100.0, 102.0, 104.0, 106.0]
 
 
-def test_who_had_fewest_turns_is_first_and_then_who_waits_longest() -> None:
+def test_the_fewest_turns_come_first_and_then_the_longest_wait() -> None:
     turns = Turns(30.0)
     often, first, second = turns.join(5), turns.join(1), turns.join(1)
     assert turns.first() == first

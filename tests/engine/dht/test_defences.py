@@ -129,7 +129,7 @@ async def test_others_get_their_turn_after_every_few_datagrams_of_a_flood(
     assert 0 < max(steps) <= 2 * MAX_DRAIN
 
 
-async def test_replies_nobody_asked_for_are_dropped_and_answered_by_silence(
+async def test_unsolicited_replies_are_dropped_in_silence(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
     victim, honest = await pair(lab)

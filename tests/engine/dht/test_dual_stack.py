@@ -146,7 +146,7 @@ async def test_one_name_leads_into_both_networks(autojump_clock: MockClock) -> N
             assert (dht.bootstrap_answered, dht.bootstrap_total) == (1, 1)
 
 
-async def test_many_tips_from_the_other_family_are_taken_only_by_who_knows_few(
+async def test_many_tips_from_the_other_family_are_taken_only_by_a_node_that_knows_few(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     lab = Lab(nursery)
@@ -279,7 +279,7 @@ async def test_two_nodes_that_reach_each_other_twice_keep_one_connection(
             assert len(sharing.peers()) <= 1
 
 
-async def test_who_claims_a_peers_id_in_the_other_family_waits_and_is_turned_away(
+async def test_a_claim_to_a_peers_id_in_the_other_family_waits_and_is_turned_away(
     autojump_clock: MockClock,
 ) -> None:
     world, one = World(latency=0.01), sample()
@@ -311,7 +311,7 @@ async def test_who_claims_a_peers_id_in_the_other_family_waits_and_is_turned_awa
         assert peer.address == heir.stream.local
 
 
-async def test_who_was_turned_away_for_a_thief_in_the_other_family_gets_in_when_it_comes_again(
+async def test_a_peer_turned_away_for_an_impostor_in_the_other_family_gets_in_next_time(
     autojump_clock: MockClock,
 ) -> None:
     world, one = World(latency=0.01), sample()
@@ -385,7 +385,7 @@ async def test_both_ids_and_both_sets_of_contacts_survive_a_restart(
             assert two.status().warnings == ()
 
 
-async def test_a_broken_state_of_one_family_is_no_matter_of_the_others(
+async def test_a_broken_state_of_one_family_does_not_affect_the_other_family(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     world = World()

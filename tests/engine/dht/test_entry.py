@@ -103,7 +103,7 @@ async def test_nodes_of_a_private_torrent_are_not_asked(autojump_clock: MockCloc
         assert leech.status().dht.good == first.status().dht.good == 0
 
 
-async def test_who_is_in_the_dht_asks_and_resolves_nothing_that_a_torrent_names(
+async def test_a_node_that_is_in_the_dht_asks_and_resolves_nothing_that_a_torrent_names(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
     entry = await small_dht(lab)

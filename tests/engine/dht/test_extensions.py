@@ -123,7 +123,9 @@ async def test_a_scrape_counts_seeds_and_downloaders_once_each(
     assert (empty.seeds, empty.downloaders) == (0, 0)
 
 
-async def test_filters_of_the_wrong_size_count_nobody(lab: Lab, autojump_clock: MockClock) -> None:
+async def test_filters_of_the_wrong_size_count_no_peers(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
     dht = await lab.node("10.0.0.1")
     raw = await lab.raw("10.0.0.2")
 
@@ -163,7 +165,7 @@ async def test_a_node_is_asked_for_samples_once_in_its_interval(
     assert await two.samples.get(one.address, two.random_id()) is not sample
 
 
-async def test_a_node_that_gives_no_samples_is_no_error_of_ours(
+async def test_a_node_that_gives_no_samples_is_not_an_error(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
     dht = await lab.node("10.0.0.1")
@@ -289,7 +291,7 @@ async def test_an_announce_may_go_on_disjoint_paths(lab: Lab, autojump_clock: Mo
         assert Address("10.0.0.6", 5000) in (await find(dht)).peers
 
 
-async def test_a_key_whose_closest_are_dense_by_chance_is_asked_around_and_not_called_besieged(
+async def test_a_key_whose_closest_are_dense_by_chance_is_not_called_eclipsed(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
     # Eight where 2.2 to 2.8 of sixty are expected, and the next where there are at least 4.5.
@@ -315,7 +317,7 @@ async def test_a_key_whose_closest_are_dense_by_chance_is_asked_around_and_not_c
 
 
 @pytest.mark.parametrize("invented", [0, 16])
-async def test_a_search_led_to_nobody_is_made_again_though_peers_were_told_of(
+async def test_a_lookup_that_reached_no_node_is_repeated_though_peers_were_named(
     lab: Lab, autojump_clock: MockClock, invented: int
 ) -> None:
     dht = await lab.node("10.0.0.1")

@@ -99,7 +99,7 @@ async def test_of_two_writers_with_cas_one_wins(lab: Lab, autojump_clock: MockCl
     assert await lab_value(nodes[4]) == b"first"
 
 
-async def test_who_lost_by_cas_does_not_win_when_items_are_put_again(
+async def test_an_item_that_lost_by_cas_does_not_win_when_items_are_put_again(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
     nodes = await lab.nodes(12)
@@ -172,7 +172,7 @@ async def test_only_what_is_newer_is_sent(lab: Lab, autojump_clock: MockClock) -
     assert {b"token", b"nodes"} <= short.body.keys()
 
 
-async def test_whoever_has_the_newest_already_finds_that_out_cheaply(
+async def test_a_node_that_has_the_newest_already_finds_that_out_cheaply(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
     nodes = await lab.nodes(40)
@@ -254,7 +254,7 @@ async def test_without_keep_an_item_lives_two_hours(lab: Lab, autojump_clock: Mo
     assert await nodes[3].items.get(item.target) is None
 
 
-async def test_we_stop_to_keep_what_somebody_else_with_the_key_has_replaced(
+async def test_we_stop_keeping_an_item_that_another_holder_of_the_key_replaced(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
     nodes = await lab.nodes(12, config=BRIEF)
@@ -394,7 +394,7 @@ async def test_a_put_too_large_or_too_many_is_an_input_error(
         await dht.items.put_immutable(3)
 
 
-async def test_public_nodes_whose_id_does_not_fit_their_ip_are_stored_on_by_nobody(
+async def test_nothing_is_stored_on_public_nodes_whose_id_does_not_fit_their_ip(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
     """BEP 42: eight right beside the target would have everything, if their ids were believed."""

@@ -72,7 +72,7 @@ async def test_two_nodes_that_want_the_same_hear_of_each_other_at_once(
         assert Address("10.0.0.1", 5000) in await heard_by_two.some()
 
 
-async def test_a_search_that_began_before_anybody_was_there_gets_its_peers_later(
+async def test_a_lookup_begun_before_any_node_was_there_gets_its_peers_later(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
     one = await lab.node("10.0.0.1")
@@ -184,7 +184,7 @@ async def test_a_dead_bootstrap_point_is_tried_until_it_lives(
     assert (status.bootstrap_answered, status.bootstrap_total, status.good) == (1, 2, 1)
 
 
-async def test_a_name_server_that_hangs_holds_nobody_up(
+async def test_a_name_server_that_hangs_does_not_hold_up_others(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
     class SlowNames:
@@ -326,7 +326,7 @@ async def test_a_public_stranger_is_pinged_after_ninety_seconds_and_a_local_one_
     assert 90 <= trio.current_time() - start < 100
 
 
-async def test_whoever_is_being_asked_is_not_pinged_as_well(
+async def test_a_node_that_is_being_asked_is_not_pinged_as_well(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
     door = await lab.raw("10.0.0.2")
@@ -496,7 +496,7 @@ async def test_a_node_that_restarts_under_another_id_is_known_by_the_new_one(
     assert [info.id for info in await one.find_node(HASH)] == [two.node_id]
 
 
-async def test_many_searches_through_one_neighbour_offend_nobody(
+async def test_many_lookups_through_one_neighbour_stay_within_its_limits(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
     """A node with a hundred torrents and one contact keeps below that contact's limit."""
@@ -567,7 +567,7 @@ async def test_questions_in_flight_are_bounded_and_further_ones_wait(
     assert [round(when) for when in ended] == [15] * 5 + [30] * 5 + [45] * 2
 
 
-async def test_shutdown_wakes_everybody_and_frees_the_port(
+async def test_shutdown_wakes_all_waiters_and_frees_the_port(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
     async with trio.open_nursery() as nursery:

@@ -199,7 +199,7 @@ async def test_what_came_before_the_first_read_counts() -> None:
     assert await exactly(answered, 68) == HELLO
 
 
-async def test_who_floods_is_refused_in_the_end() -> None:
+async def test_a_client_that_floods_is_refused_in_the_end() -> None:
     ours, theirs = await pair()
     await ours.send(bytes([7]) * 4000)
     with pytest.raises(HandshakeError):

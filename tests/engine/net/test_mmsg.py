@@ -48,7 +48,7 @@ def address(sock: socket.socket) -> Address:
 
 
 @FAMILIES
-def test_what_is_sent_arrives_in_order_from_whom_it_came(
+def test_what_is_sent_arrives_in_order_with_its_sender(
     sockets: tuple[socket.socket, socket.socket],
 ) -> None:
     one, two = sockets
@@ -79,7 +79,7 @@ def test_what_is_too_long_arrives_cut(sockets: tuple[socket.socket, socket.socke
 
 
 @FAMILIES
-def test_what_cannot_leave_is_counted_and_holds_up_nobody(
+def test_what_cannot_leave_is_counted_and_does_not_hold_up_the_rest(
     host: str, sockets: tuple[socket.socket, socket.socket]
 ) -> None:
     one, two = sockets
@@ -241,7 +241,7 @@ def test_a_c_library_that_cannot_be_looked_into_has_nothing(
 
 
 @FAMILIES
-def test_a_datagram_that_cannot_leave_is_no_reason_to_do_without(
+def test_a_datagram_that_cannot_leave_does_not_turn_batches_off(
     sockets: tuple[socket.socket, socket.socket], host: str
 ) -> None:
     one, two = sockets

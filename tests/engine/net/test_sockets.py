@@ -233,7 +233,9 @@ async def test_errors_of_remotes_never_reach_the_receiver(code: int) -> None:
     theirs.close()
 
 
-async def test_errors_without_end_are_no_busy_loop(autojump_clock: trio.testing.MockClock) -> None:
+async def test_errors_without_end_do_not_make_a_busy_loop(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     ours = await RealNetwork().open_udp(ANY)
     codes = [errno.ENOBUFS] * 1_000_000
     ours._socket = Failing(ours._socket, "recvfrom", codes)  # type: ignore[assignment]

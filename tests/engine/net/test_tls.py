@@ -200,7 +200,7 @@ async def test_an_alert_says_why_a_handshake_failed(one: Swarm, autojump_clock: 
             await member.answer(theirs, hello)
 
 
-async def test_who_cannot_be_verified_is_not_answered(
+async def test_a_client_that_cannot_be_verified_is_not_answered(
     one: Swarm, autojump_clock: MockClock
 ) -> None:
     _, theirs = await plain_pair()

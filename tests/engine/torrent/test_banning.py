@@ -85,7 +85,7 @@ async def test_one_liar_among_many_is_found_and_no_honest_peer_is_blamed(
             assert banned == {hosts[0]}
 
 
-async def test_a_poisoner_that_claims_anothers_port_bans_nobody_but_itself(
+async def test_a_poisoner_that_claims_anothers_port_bans_only_itself(
     autojump_clock: MockClock,
 ) -> None:
     world, one = World(), sample()

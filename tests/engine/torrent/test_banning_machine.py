@@ -306,7 +306,7 @@ def test_liars_are_convicted_one_wasted_piece_each() -> None:
         assert siege.failed <= 10 + 2  # and what was shared when the first was found
 
 
-def test_who_shared_a_piece_that_failed_is_asked_alone_until_it_passes() -> None:
+def test_a_peer_that_shared_a_piece_that_failed_is_asked_alone_until_it_passes() -> None:
     siege = Siege(1, open_pieces=1)
     one, two, three = siege.join(HOSTS[0], "spoils"), siege.join(HOSTS[0]), siege.join(HOSTS[0])
     siege.ask(one, 1)

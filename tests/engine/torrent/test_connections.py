@@ -71,7 +71,7 @@ async def test_of_crossed_connections_exactly_one_stays(
         assert list(behind(ours).core.connections.peers.values()) == [here]
 
 
-async def test_nobody_loses_its_connection_to_one_who_claims_its_id(
+async def test_no_peer_loses_its_connection_to_one_that_claims_its_id(
     autojump_clock: MockClock,
 ) -> None:
     world = World()
@@ -115,7 +115,7 @@ def hosts(torrent: Torrent) -> list[str]:
     return [peer.address.host for peer in behind(torrent).core.connections.peers.values()]
 
 
-async def test_nobody_is_locked_out_by_who_claimed_its_id_first(
+async def test_no_peer_is_locked_out_by_one_that_claimed_its_id_first(
     autojump_clock: MockClock,
 ) -> None:
     world = World()
@@ -219,7 +219,7 @@ async def test_a_program_that_was_started_again_has_the_place_of_its_public_host
         ]
 
 
-async def test_who_claims_an_id_does_not_have_us_pester_its_owner(
+async def test_a_peer_that_claims_an_id_does_not_have_us_pester_its_owner(
     autojump_clock: MockClock,
 ) -> None:
     world = World()
@@ -269,7 +269,7 @@ async def test_a_banned_address_is_refused_and_a_claim_of_it_means_nothing(
 
 
 @pytest.mark.parametrize("claimed_first", [True, False])
-async def test_a_claimed_port_neither_stops_nor_delays_dialling_who_is_there(
+async def test_a_claimed_port_neither_stops_nor_delays_dialling_its_owner(
     claimed_first: bool, autojump_clock: MockClock
 ) -> None:
     world, one = World(), sample()
@@ -293,7 +293,7 @@ async def test_a_claimed_port_neither_stops_nor_delays_dialling_who_is_there(
         assert len(victim) == 1
 
 
-async def test_who_leaves_is_dialled_where_it_claimed_to_listen(
+async def test_a_peer_that_leaves_is_dialled_where_it_claimed_to_listen(
     autojump_clock: MockClock,
 ) -> None:
     world, one = World(), sample()
@@ -312,7 +312,7 @@ async def test_who_leaves_is_dialled_where_it_claimed_to_listen(
         assert len(there) == 1
 
 
-async def test_who_came_in_and_is_named_besides_is_not_dialled_for_ever(
+async def test_a_peer_that_came_in_and_is_named_besides_is_not_dialled_for_ever(
     autojump_clock: MockClock,
 ) -> None:
     world, one = World(), sample()
@@ -428,7 +428,7 @@ async def test_room_that_another_torrent_leaves_is_found(autojump_clock: MockClo
 
 @pytest.mark.parametrize("ip", ["127.0.0.1", "10.0.0.66", "5.5.5.5"])
 @pytest.mark.parametrize("honest", ["the same host", HAND])
-async def test_half_open_connections_keep_nobody_out(
+async def test_half_open_connections_do_not_keep_others_out(
     ip: str, honest: str, autojump_clock: MockClock
 ) -> None:
     world = World()
@@ -474,7 +474,7 @@ async def test_pausing_while_dialling_loses_no_candidate(autojump_clock: MockClo
             await torrent.completed()
 
 
-async def test_who_was_connected_before_a_pause_is_dialled_at_once_after_it(
+async def test_a_peer_that_was_connected_before_a_pause_is_dialled_at_once_after_it(
     autojump_clock: MockClock,
 ) -> None:
     world, one = World(), sample()

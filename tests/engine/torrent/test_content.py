@@ -128,7 +128,7 @@ async def test_a_record_whose_stamps_still_hold_is_believed(autojump_clock: Mock
     assert list(again) == list(range(1, place.one.count))
 
 
-async def test_a_change_that_nobody_has_noticed_yet_is_not_vouched_for(
+async def test_a_change_not_noticed_yet_is_not_vouched_for(
     autojump_clock: MockClock,
 ) -> None:
     """The node stops between the change and its next look at the files: the record must not say
@@ -158,7 +158,7 @@ async def test_our_own_writes_are_vouched_for(autojump_clock: MockClock) -> None
     assert vouched.stamps == place.storage.stamps()
 
 
-async def test_a_write_that_is_under_way_during_a_look_is_no_surprise(
+async def test_a_write_that_is_under_way_during_a_look_is_not_a_surprise(
     autojump_clock: MockClock,
 ) -> None:
     place = Place(sample(), filled=False)
@@ -179,7 +179,7 @@ async def test_a_write_that_is_under_way_during_a_look_is_no_surprise(
     assert str(await content.look()) == "changed on disk: film.bin; recheck to go on"
 
 
-async def test_somebody_elses_write_is_noticed_once_and_by_name(
+async def test_another_torrents_write_is_noticed_once_and_by_name(
     autojump_clock: MockClock,
 ) -> None:
     place = Place(sample())

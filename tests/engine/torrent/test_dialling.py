@@ -73,7 +73,9 @@ async def test_two_nodes_agree_as_their_policies_allow(
         assert content(world.storages[LEECH], len(one.data)) == one.data
 
 
-async def test_encrypted_payload_both_ways_over_a_slow_link(autojump_clock: MockClock) -> None:
+async def test_encrypted_payload_in_both_directions_over_a_slow_link(
+    autojump_clock: MockClock,
+) -> None:
     """Each of the two has what the other lacks."""
     world, one = World(latency=0.02, rate=2e6, window=40_000), sample(4 << 20)
     half = len(one.data) // 2
@@ -177,7 +179,7 @@ async def test_where_rc4_is_required_plain_payload_is_refused(autojump_clock: Mo
         assert torrent.peers() == []
 
 
-async def test_who_does_not_know_mse_is_dialled_plainly_at_once_and_remembered(
+async def test_a_peer_that_does_not_know_mse_is_dialled_plainly_at_once_and_remembered(
     autojump_clock: MockClock,
 ) -> None:
     host = Host(mse=False)
@@ -194,7 +196,7 @@ async def test_who_does_not_know_mse_is_dialled_plainly_at_once_and_remembered(
         assert host.ways() == [True, False, False]
 
 
-async def test_who_says_nothing_is_dialled_plainly_after_a_while(
+async def test_a_peer_that_says_nothing_is_dialled_plainly_after_a_while(
     autojump_clock: MockClock,
 ) -> None:
     host = Host(mse=False)
@@ -207,7 +209,9 @@ async def test_who_says_nothing_is_dialled_plainly_after_a_while(
         assert PeerConfig().mse_timeout - 0.1 < second - first < PeerConfig().mse_timeout + 0.1
 
 
-async def test_who_begins_to_insist_is_dialled_encrypted_again(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_begins_to_insist_is_dialled_encrypted_again(
+    autojump_clock: MockClock,
+) -> None:
     host = Host(mse=False)
     host.seed.pause = 20.0
     async with dialled(host, "prefer") as (_, torrent):
@@ -234,7 +238,7 @@ async def other_torrent(hand: Hand) -> None:
 
 
 @pytest.mark.parametrize("behave", [leaves, other_torrent])
-async def test_who_knows_mse_is_not_dialled_plainly_for_another_reason(
+async def test_a_peer_that_knows_mse_is_not_dialled_plainly_for_another_reason(
     behave: Callable[[Hand], object], autojump_clock: MockClock
 ) -> None:
     world = World()

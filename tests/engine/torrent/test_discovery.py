@@ -38,7 +38,7 @@ async def test_a_lonely_download_looks_often_and_one_with_company_does_not(
     assert lookups[True] > lookups[False] >= 2
 
 
-async def test_a_search_that_found_nobody_is_repeated_quickly_and_then_each_minute(
+async def test_a_search_that_found_no_peer_is_repeated_quickly_and_then_each_minute(
     autojump_clock: MockClock,
 ) -> None:
     world, one = World(), sample()
@@ -113,7 +113,7 @@ async def test_a_private_torrent_is_never_looked_up(autojump_clock: MockClock) -
         assert torrent.why == "a private torrent is not looked up in the DHT, and no peer is known"
 
 
-async def test_a_dead_node_is_told_of_to_nobody(autojump_clock: MockClock) -> None:
+async def test_a_dead_node_is_not_recommended(autojump_clock: MockClock) -> None:
     world, one = World(), sample()
 
     async with (

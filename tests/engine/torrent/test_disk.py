@@ -362,7 +362,7 @@ async def spilled(disk: TorrentDisk, index: int, slot: int, data: bytes) -> None
 
 
 @pytest.mark.parametrize("inline", [False, True])
-async def test_a_spilled_piece_is_no_part_of_the_content_before_it_is_verified(
+async def test_a_spilled_piece_is_not_part_of_the_content_before_it_is_verified(
     tmp_path: Path, inline: bool
 ) -> None:
     disk = on_disk(tmp_path, inline=inline)

@@ -93,7 +93,9 @@ async def offer(hand: Hand) -> dict[bytes, object]:
             return dict(names)
 
 
-async def test_extensions_are_offered_only_to_who_speaks_them(autojump_clock: MockClock) -> None:
+async def test_extensions_are_offered_only_to_peers_that_speak_them(
+    autojump_clock: MockClock,
+) -> None:
     world = World()
     async with world.seed(FILM) as torrent:
         plain = await greeted(world, torrent, "10.0.0.8")

@@ -350,7 +350,7 @@ async def test_a_byte_that_no_hash_vouched_for_is_not_written_over(
     assert (place.got / "album" / "a").read_bytes() == edited
 
 
-async def test_a_file_that_is_not_wanted_is_nobodys_business_until_it_is(
+async def test_a_file_that_is_not_wanted_is_left_alone_until_it_is(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     one, place = album({"a": 2 * PIECE, "b": 2 * PIECE, "c": 2 * PIECE}), Place(tmp_path)
@@ -514,7 +514,7 @@ async def test_the_same_content_under_another_infohash_is_read_and_never_written
     assert read_tree(place.got) == {"film.bin": one.data}
 
 
-async def test_who_owns_a_file_does_not_change_over_a_restart(
+async def test_the_owner_of_a_file_does_not_change_over_a_restart(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     one, two, place = film(), film(more=b"elsewhere"), Place(tmp_path)
@@ -758,9 +758,7 @@ async def test_what_is_gone_is_waited_for_and_never_fetched_again(
     assert b"".join(read_tree(place.got).values()) == one.data
 
 
-async def test_who_wants_it_fetched_again_says_recheck(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
+async def test_recheck_has_it_fetched_again(tmp_path: Path, autojump_clock: MockClock) -> None:
     one, place = film(), Place(tmp_path)
     async with place.node(one) as node:
         torrent = await node.get(link(one))

@@ -124,7 +124,7 @@ async def test_a_handshake_fed_in_drips_must_end_in_time(autojump_clock: MockClo
 @pytest.mark.parametrize(
     "first", [b"GET / HTTP/1.1\r\n\r\n", b"\x13BitTorrent protocol" + bytes(48)]
 )
-async def test_who_wants_nothing_we_have_is_closed_without_a_word(
+async def test_a_peer_that_wants_nothing_we_have_is_closed_without_a_word(
     first: bytes, autojump_clock: MockClock
 ) -> None:
     world = World()
@@ -268,7 +268,7 @@ async def test_ten_thousand_metadata_requests_are_answered_within_bounds(
 # -- downloads ------------------------------------------------------------------------------------
 
 
-async def test_blocks_nobody_asked_for_are_waste_and_too_many_end_it(
+async def test_unrequested_blocks_are_waste_and_too_many_end_it(
     autojump_clock: MockClock,
 ) -> None:
     world, torrent_sample = World(), sample()

@@ -126,7 +126,9 @@ async def leech(
 # -- telling --------------------------------------------------------------------------------------
 
 
-async def test_a_newcomer_is_told_at_once_whom_we_dialled(autojump_clock: MockClock) -> None:
+async def test_a_newcomer_is_told_at_once_of_the_peers_we_dialled(
+    autojump_clock: MockClock,
+) -> None:
     world = World()
     async with listening(world, OTHER, stay), leech(world, OTHER) as torrent:
         hand = await partner(world, torrent, THIRD, to=LEECH)
@@ -186,7 +188,7 @@ async def test_a_peer_that_does_not_speak_it_is_told_nothing(autojump_clock: Moc
 
 
 @pytest.mark.parametrize("port", [0, 7000])
-async def test_a_peer_that_came_to_us_is_not_told_of_where_nobody_listens(
+async def test_an_incoming_peer_is_not_named_where_it_does_not_listen(
     port: int, autojump_clock: MockClock
 ) -> None:
     world = World()
@@ -213,7 +215,7 @@ async def test_a_peer_that_came_to_us_is_told_of_when_it_answered_where_it_says_
         assert await next_told(hand) == ({}, [Address(OTHER, PORT)])
 
 
-async def test_who_answers_something_else_where_it_says_it_listens_is_not_told_of(
+async def test_a_peer_is_not_named_if_another_answers_where_it_says_it_listens(
     autojump_clock: MockClock,
 ) -> None:
     async def web_server(hand: Hand) -> None:
@@ -260,7 +262,7 @@ async def test_when_its_side_keeps_the_second_connection_we_go_on_with_that(
         assert len(peers) == 2
 
 
-async def test_nobody_is_told_what_a_peer_only_named(autojump_clock: MockClock) -> None:
+async def test_what_a_peer_only_named_is_not_passed_on(autojump_clock: MockClock) -> None:
     world = World()
     async with leech(world) as torrent:
         liar = await partner(world, torrent, OTHER, to=LEECH)
@@ -289,7 +291,7 @@ async def test_seeds_are_not_told_of_seeds(autojump_clock: MockClock) -> None:
 # -- hearing --------------------------------------------------------------------------------------
 
 
-async def test_who_is_named_is_dialled(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_is_named_is_dialled(autojump_clock: MockClock) -> None:
     world = World()
     async with leech(world) as torrent, listening(world, THIRD, stay):
         hand = await partner(world, torrent, OTHER, to=LEECH)
@@ -319,7 +321,7 @@ async def test_a_seed_does_not_dial_seeds(autojump_clock: MockClock) -> None:
         assert (len(seeds), len(leeches)) == (0, 1)
 
 
-async def test_who_is_taken_back_before_it_was_dialled_is_not_dialled(
+async def test_a_peer_that_is_taken_back_before_it_was_dialled_is_not_dialled(
     autojump_clock: MockClock,
 ) -> None:
     world = World()
@@ -335,7 +337,7 @@ async def test_who_is_taken_back_before_it_was_dialled_is_not_dialled(
 
 
 @pytest.mark.parametrize("named", ["127.0.0.1", "10.0.0.7", "192.168.1.1", "169.254.169.254"])
-async def test_a_stranger_has_us_dial_nobody_in_our_network(
+async def test_a_stranger_cannot_have_us_dial_into_our_network(
     named: str, autojump_clock: MockClock
 ) -> None:
     world = World()
@@ -347,7 +349,9 @@ async def test_a_stranger_has_us_dial_nobody_in_our_network(
         assert behind(torrent).core.connections.candidates.source(Address(named, PORT)) is None
 
 
-async def test_who_exchanges_peers_all_the_time_is_closed(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_exchanges_peers_all_the_time_is_closed(
+    autojump_clock: MockClock,
+) -> None:
     world = World()
     async with leech(world) as torrent:
         hand = await partner(world, torrent, OTHER, to=LEECH)
@@ -369,7 +373,7 @@ async def test_a_malformed_message_ends_the_connection(autojump_clock: MockClock
         assert await drop_reasons(world) == ["added of a ut_pex message does not hold addresses"]
 
 
-async def test_who_does_not_want_to_hear_it_is_not_heard(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_does_not_want_to_hear_it_is_not_heard(autojump_clock: MockClock) -> None:
     world = World()
     async with leech(world) as torrent:
         hand = await greeted(world, torrent, OTHER, to=LEECH, extended=True)
@@ -401,7 +405,7 @@ async def offered(hand: Hand) -> bool:
     return b"6:ut_pexi1e" in payload
 
 
-async def test_a_private_torrent_tells_nobody_and_hears_nobody(autojump_clock: MockClock) -> None:
+async def test_a_private_torrent_tells_no_peer_and_hears_no_peer(autojump_clock: MockClock) -> None:
     world = World()
     async with world.node(LEECH) as node, listening(world, OTHER, stay) as hands:
         torrent = await node.get(PRIVATE.metainfo)
@@ -417,7 +421,7 @@ async def test_a_private_torrent_tells_nobody_and_hears_nobody(autojump_clock: M
         assert hands == []
 
 
-async def test_nobody_is_told_before_we_know_that_the_torrent_is_not_private(
+async def test_no_peer_is_told_before_we_know_that_the_torrent_is_not_private(
     autojump_clock: MockClock,
 ) -> None:
     world = World()

@@ -120,7 +120,9 @@ async def test_a_limit_changes_while_it_runs(autojump_clock: MockClock) -> None:
         assert await received(got) == about(100_000)
 
 
-async def test_who_waits_goes_on_at_once_when_the_limit_goes(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_waits_goes_on_at_once_when_the_limit_goes(
+    autojump_clock: MockClock,
+) -> None:
     async with a_download(SMALL, leech_rate=1000) as (_, _, got, node):
         node.set_limits(down=None)
         with trio.fail_after(3):
@@ -137,7 +139,7 @@ async def test_a_limited_download_ends_with_nothing_lost(autojump_clock: MockClo
         assert world.storage(LEECH, SMALL.metainfo).read(0, len(SMALL.data)) == SMALL.data
 
 
-async def test_who_waits_for_the_limit_is_neither_silent_nor_snubbed(
+async def test_a_peer_that_waits_for_the_limit_is_neither_silent_nor_snubbed(
     autojump_clock: MockClock,
 ) -> None:
     impatient = PeerConfig(idle_timeout=2.0, message_timeout=2.0, snub_timeout=2.0)
@@ -192,7 +194,7 @@ async def test_two_torrents_share_the_nodes_limit_however_many_peers_they_have(
         assert len(second.peers()) == len(sources)
 
 
-async def test_what_is_no_block_never_waits(autojump_clock: MockClock) -> None:
+async def test_what_is_not_a_block_never_waits(autojump_clock: MockClock) -> None:
     world = World()
     async with world.seed(SMALL, limit_up=1000) as torrent:
         hand = await greeted(world, torrent)
@@ -282,7 +284,7 @@ async def test_a_torrents_limits_are_kept_over_a_restart(
 
 
 @pytest.mark.parametrize("rate", [-1, MAX_RATE + 1])
-async def test_what_is_no_rate_is_refused_and_changes_nothing(rate: int) -> None:
+async def test_what_is_not_a_rate_is_refused_and_changes_nothing(rate: int) -> None:
     limits = Limits()
     limits.set(up=5)
     with pytest.raises(InputError, match=str(rate)):

@@ -94,7 +94,7 @@ async def test_a_seed_that_meets_a_seed_says_so_before_it_closes(
         assert PeerConfig().parting_timeout - 1 < waited < PeerConfig().parting_timeout + 1
 
 
-async def test_who_leaves_first_is_let_go(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_leaves_first_is_let_go(autojump_clock: MockClock) -> None:
     world, one = World(latency=0.01), sample()
     heard: list[int] = []
 

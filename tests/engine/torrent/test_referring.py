@@ -167,7 +167,7 @@ async def test_a_stranger_is_not_told_of_our_network(autojump_clock: MockClock) 
         assert named(await hand.heard(60)) == []
 
 
-async def test_who_does_not_speak_it_is_sent_away_and_told_nothing(
+async def test_a_peer_that_does_not_speak_it_is_sent_away_and_told_nothing(
     autojump_clock: MockClock,
 ) -> None:
     world = World()
@@ -179,7 +179,7 @@ async def test_who_does_not_speak_it_is_sent_away_and_told_nothing(
         assert trio.current_time() - began < 0.5
 
 
-async def test_who_says_nothing_is_sent_away_in_seconds(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_says_nothing_is_sent_away_in_seconds(autojump_clock: MockClock) -> None:
     world = World()
     async with full(world) as torrent:
         hand = await greeted(world, torrent, THIRD, to=LEECH, extended=True)
@@ -189,7 +189,7 @@ async def test_who_says_nothing_is_sent_away_in_seconds(autojump_clock: MockCloc
 
 
 @pytest.mark.parametrize("says", [b"\0garbage", b"\0d1:m"])
-async def test_who_talks_nonsense_is_sent_away_at_once(
+async def test_a_peer_that_talks_nonsense_is_sent_away_at_once(
     says: bytes, autojump_clock: MockClock
 ) -> None:
     world = World()
@@ -200,7 +200,7 @@ async def test_who_talks_nonsense_is_sent_away_at_once(
         assert trio.current_time() - began < 0.5
 
 
-async def test_who_talks_on_is_not_listened_to(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_talks_on_is_not_listened_to(autojump_clock: MockClock) -> None:
     world = World()
     async with full(world) as torrent:
         hand = await greeted(world, torrent, THIRD, to=LEECH, extended=True)
@@ -223,7 +223,7 @@ async def test_what_it_has_may_come_first(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize("what", ["private", "off", "nobody"])
-async def test_without_peer_exchange_nobody_is_told_or_kept_waiting(
+async def test_without_peer_exchange_no_peer_is_told_or_kept_waiting(
     what: str, autojump_clock: MockClock
 ) -> None:
     world, film = World(), PRIVATE if what == "private" else FILM
@@ -237,7 +237,7 @@ async def test_without_peer_exchange_nobody_is_told_or_kept_waiting(
         assert trio.current_time() - began < 0.5
 
 
-async def test_without_bep_10_nobody_is_kept_waiting(autojump_clock: MockClock) -> None:
+async def test_without_bep_10_no_peer_is_kept_waiting(autojump_clock: MockClock) -> None:
     world = World()
     async with full(world) as torrent:
         hand = await greeted(world, torrent, THIRD, to=LEECH)
@@ -246,7 +246,7 @@ async def test_without_bep_10_nobody_is_kept_waiting(autojump_clock: MockClock) 
         assert trio.current_time() - began < 0.5
 
 
-async def test_while_the_metadata_is_unknown_nobody_is_told(autojump_clock: MockClock) -> None:
+async def test_while_the_metadata_is_unknown_no_peer_is_told(autojump_clock: MockClock) -> None:
     async def stay(hand: Hand) -> None:
         await hand.hello(FILM.metainfo.info_hash)
         await hand.send(HAVE_ALL)

@@ -71,7 +71,7 @@ async def test_a_holder_that_goes_on_rejecting_is_asked_ever_less(
         assert least <= pause <= least + 2.1  # the clock ticks once a second
 
 
-async def test_somebody_else_is_asked_at_once_for_what_one_peer_rejects(
+async def test_another_peer_is_asked_at_once_for_what_one_peer_rejects(
     autojump_clock: MockClock,
 ) -> None:
     every = [(piece, begin, BLOCK) for piece in range(4) for begin in range(0, 1 << 20, BLOCK)]

@@ -384,7 +384,7 @@ async def test_what_is_new_takes_effect_or_is_refused_in_words(
         assert (torrent.path, torrent.select) == (path, select)
 
 
-async def test_who_waits_for_a_torrent_hears_that_it_was_removed(
+async def test_a_caller_that_waits_for_a_torrent_hears_that_it_was_removed(
     autojump_clock: MockClock,
 ) -> None:
     async with World().node(LEECH) as node:

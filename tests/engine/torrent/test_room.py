@@ -153,7 +153,7 @@ async def test_useless_peers_that_hold_all_places_make_room_for_dialling(
             assert made_room(world) == 1
 
 
-async def test_who_offers_metadata_and_does_not_send_it_makes_room(
+async def test_a_peer_that_offers_metadata_and_does_not_send_it_makes_room(
     autojump_clock: MockClock,
 ) -> None:
     world, one = World(), sample()
@@ -307,7 +307,9 @@ async def test_silent_visitors_do_not_keep_a_seed_from_those_who_want_something(
         await unchoked(hand)
 
 
-async def test_who_lets_its_turns_go_by_makes_room_at_a_seed(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_lets_its_turns_go_by_makes_room_at_a_seed(
+    autojump_clock: MockClock,
+) -> None:
     world, one = World(), sample()
     few = TorrentConfig(max_connections=4)
     async with (

@@ -164,7 +164,7 @@ async def test_a_member_by_hand_is_served(one: Swarm, autojump_clock: MockClock)
 
 
 @pytest.mark.parametrize("name", [None, "example.org", "00" * 20])
-async def test_a_server_name_that_is_no_ssl_torrent_here_gets_no_answer(
+async def test_a_server_name_that_is_not_an_ssl_torrent_here_gets_no_answer(
     one: Swarm, name: str | None, autojump_clock: MockClock
 ) -> None:
     world = World()
@@ -226,7 +226,7 @@ async def test_mse_names_no_ssl_torrent(one: Swarm, autojump_clock: MockClock) -
         assert seed.peers() == []
 
 
-async def test_who_names_it_in_an_mse_handshake_waits_as_for_any_other(
+async def test_a_peer_that_names_it_in_an_mse_handshake_waits_as_for_any_other(
     one: Swarm, autojump_clock: MockClock
 ) -> None:
     world = World()
@@ -262,7 +262,7 @@ async def test_tls_does_not_depend_on_the_policy_for_other_torrents(
 
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x40\0"])
-async def test_who_does_not_finish_is_hung_up_on(
+async def test_a_peer_that_does_not_finish_is_hung_up_on(
     one: Swarm, said: bytes, autojump_clock: MockClock
 ) -> None:
     world = World()
@@ -346,7 +346,7 @@ async def test_a_stranger_whom_we_dial_hears_no_handshake(
         assert "1 did not prove to be a member of this SSL torrent" in (torrent.why or "")
 
 
-async def test_who_gave_us_the_metadata_is_verified_before_it_gets_a_byte_of_it(
+async def test_a_peer_that_gave_us_the_metadata_is_verified_before_it_gets_any(
     one: Swarm, autojump_clock: MockClock
 ) -> None:
     """A stranger may have the info dict from anywhere, and serve it: we cannot verify anybody until
@@ -366,7 +366,7 @@ async def test_who_gave_us_the_metadata_is_verified_before_it_gets_a_byte_of_it(
         assert world.storage(LEECH, one.metainfo) is not None
 
 
-async def test_nobody_is_told_of_others_before_it_is_verified(
+async def test_no_peer_is_told_of_others_before_it_is_verified(
     one: Swarm, autojump_clock: MockClock
 ) -> None:
     world, said = World(), []
@@ -390,7 +390,7 @@ async def test_nobody_is_told_of_others_before_it_is_verified(
     assert b"1:pi" in after
 
 
-async def test_until_the_metadata_is_known_nobody_is_answered(
+async def test_until_the_metadata_is_known_no_peer_is_answered(
     one: Swarm, autojump_clock: MockClock
 ) -> None:
     world = World()
@@ -417,7 +417,7 @@ async def test_the_dht_is_told_the_port_for_tls_and_no_other(
             await torrent.completed()
 
 
-async def test_nobody_is_sent_to_us_before_we_could_verify_them(
+async def test_no_peers_are_sent_to_us_before_we_could_verify_them(
     one: Swarm, autojump_clock: MockClock
 ) -> None:
     world = World()
@@ -431,7 +431,7 @@ async def test_nobody_is_sent_to_us_before_we_could_verify_them(
         assert found.peers == ()
 
 
-async def test_who_listens_nowhere_is_not_announced_and_takes_part(
+async def test_a_peer_that_listens_nowhere_is_not_announced_and_takes_part(
     one: Swarm, autojump_clock: MockClock
 ) -> None:
     world = World()
@@ -593,7 +593,7 @@ async def test_a_restart_remembers_where_the_certificate_is_and_not_what(
             await torrent.completed()
 
 
-async def test_a_restart_without_the_files_says_so_and_serves_nobody(
+async def test_a_restart_without_the_files_says_so_and_serves_no_peer(
     one: Swarm, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     world, state = World(), tmp_path / "state"

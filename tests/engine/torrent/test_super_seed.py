@@ -136,7 +136,7 @@ async def test_a_newcomer_sees_a_peer_that_has_a_few_pieces_only(
         assert indices(heard, REJECT) == ([hidden] if fast else [])
 
 
-async def test_turned_off_everybody_is_told_of_everything(autojump_clock: MockClock) -> None:
+async def test_turned_off_every_peer_is_told_of_everything(autojump_clock: MockClock) -> None:
     world, one = World(), sample()
     async with super_seeding(world, one) as torrent:
         hand = await greeted(world, torrent)

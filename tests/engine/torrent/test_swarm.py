@@ -160,7 +160,7 @@ async def test_a_newcomer_gets_a_free_slot_at_once(autojump_clock: MockClock) ->
             assert trio.current_time() - since < 0.1
 
 
-async def test_who_leaves_or_wants_no_more_frees_its_slot_at_once(
+async def test_a_peer_that_leaves_or_wants_no_more_frees_its_slot_at_once(
     autojump_clock: MockClock,
 ) -> None:
     world = World()
@@ -361,7 +361,7 @@ def test_a_swarm_of_eight_completes_and_the_leeches_serve_each_other() -> None:
     assert seconds < 14
 
 
-def test_a_swarm_runs_the_same_way_every_time() -> None:
+def test_a_swarm_runs_the_same_every_time() -> None:
     assert run(swarm_of_eight, 512 * KIB, seed=5) == run(swarm_of_eight, 512 * KIB, seed=5)
 
 

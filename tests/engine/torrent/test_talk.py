@@ -269,7 +269,7 @@ TURN = 4096
 """Bytes that one connection may say before everybody else has a turn."""
 
 
-async def test_fifty_peers_that_ask_and_do_not_read_leave_everybody_their_turn(
+async def test_fifty_peers_that_ask_and_do_not_read_leave_others_their_turn(
     work: Work, autojump_clock: trio.testing.MockClock
 ) -> None:
     world = World()

@@ -145,7 +145,7 @@ async def test_sequential_means_in_order(autojump_clock: MockClock) -> None:
         assert done(world) == list(range(one.count))
 
 
-async def test_who_fetches_the_metadata_gets_pieces_over_the_same_connection(
+async def test_a_peer_that_fetches_the_metadata_gets_pieces_over_the_same_connection(
     autojump_clock: MockClock,
 ) -> None:
     world, one = World(latency=0.01), sample()
@@ -479,7 +479,7 @@ class HalfWritten(MemoryStorage):
             super().write(offset + half, view[half:])
 
 
-async def test_a_look_at_the_files_in_the_middle_of_our_own_write_is_no_alarm() -> None:
+async def test_a_look_at_the_files_in_the_middle_of_our_own_write_raises_no_alarm() -> None:
     """With real threads: a slow disk under a download is the common case."""
     world, one = World(), sample(64 * KIB)
     storages: list[HalfWritten] = []

@@ -31,7 +31,9 @@ async def test_a_thousand_take_turns_and_the_new_one_need_not_wait_for_all(
     assert trio.current_time() <= 1001 * 2 + 60
 
 
-async def test_whoever_gives_up_holds_up_nobody(autojump_clock: MockClock) -> None:
+async def test_a_waiter_that_gives_up_does_not_hold_up_the_others(
+    autojump_clock: MockClock,
+) -> None:
     queue = Queue(1.0)
     for _ in range(6):
         await queue.wait(0)

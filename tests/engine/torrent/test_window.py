@@ -161,7 +161,7 @@ async def test_a_peer_that_stalls_loses_its_window(autojump_clock: MockClock) ->
         assert peer.pipeline.target == 1
 
 
-async def test_large_windows_leave_memory_for_everybody(autojump_clock: MockClock) -> None:
+async def test_large_windows_leave_memory_for_other_peers(autojump_clock: MockClock) -> None:
     world = World(window=64 << 20)
     meta = ones(4 << 30)
     hosts = [f"10.0.3.{number}" for number in range(4)]

@@ -66,7 +66,7 @@ async def test_a_host_is_in_no_local_network_by_itself() -> None:
     assert host.interfaces() == []
 
 
-async def test_who_is_unplugged_down_or_cut_off_hears_and_says_nothing(
+async def test_a_node_that_is_unplugged_down_or_cut_off_hears_and_says_nothing(
     autojump_clock: MockClock,
 ) -> None:
     net = FakeNetwork(random.Random(1))

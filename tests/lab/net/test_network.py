@@ -228,7 +228,9 @@ async def test_being_refused_takes_a_round_trip(autojump_clock: MockClock) -> No
     assert net.stats.refused == 1
 
 
-async def test_connecting_to_nobody_times_out_as_tcp_does(autojump_clock: MockClock) -> None:
+async def test_connecting_to_an_empty_address_times_out_as_tcp_does(
+    autojump_clock: MockClock,
+) -> None:
     start = trio.current_time()
     with pytest.raises(TimeoutError):
         await make().host(HERE).connect(Address("10.9.9.9", 1))
@@ -256,7 +258,7 @@ async def test_a_cancelled_connect_leaves_an_ended_stream(autojump_clock: MockCl
     assert not net.host(HERE).streams
 
 
-async def test_connections_nobody_accepts_are_bounded_and_reset_on_close(
+async def test_connections_not_accepted_are_bounded_and_reset_on_close(
     autojump_clock: MockClock,
 ) -> None:
     net = make()

@@ -239,7 +239,7 @@ def test_with_public_addresses_adversaries_share_their_subnets() -> None:
     assert all(look.hostile_closest <= 3 / 8 for look in whole), "one of each /24"
 
 
-def test_a_besieged_key_is_noticed_and_its_value_found() -> None:
+def test_an_eclipsed_key_is_noticed_and_its_value_found() -> None:
     async def main(rng: random.Random) -> dict[str, object]:
         async with world(rng, Scene(60)) as there:
             found = await sieges(there, [16], 2, 3, lambda done: None)

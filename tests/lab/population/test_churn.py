@@ -59,7 +59,7 @@ def test_an_exponential_session_has_no_memory() -> None:
     assert median(rests) == pytest.approx(900.0, rel=0.05)
 
 
-def test_whom_one_meets_under_weibull_sessions_stays_longer_than_a_newcomer() -> None:
+def test_a_node_met_under_weibull_sessions_stays_longer_than_a_newcomer() -> None:
     rng, sessions = random.Random(1), Sessions.of("weibull", 900.0)
     rests = [sessions.rest(rng) for _ in range(50_000)]
     # Renewal theory: the mean rest is E[L^2] / (2 E[L]).
@@ -101,7 +101,7 @@ async def _network(rng: random.Random, nursery: trio.Nursery, count: int) -> Dht
     return network
 
 
-def test_who_may_stay_stays_and_all_others_are_replaced_by_new_ones() -> None:
+def test_a_node_that_may_stay_stays_and_all_others_are_replaced_by_new_ones() -> None:
     async def main(rng: random.Random) -> None:
         async with trio.open_nursery() as nursery:
             network = await _network(rng, nursery, 12)
@@ -179,7 +179,7 @@ def test_an_announce_lives_as_long_as_it_is_repeated() -> None:
     run.run(main, seed=2)
 
 
-def test_the_wire_tells_whom_a_lookup_asked_and_who_of_them_was_dead() -> None:
+def test_the_wire_tells_which_nodes_a_lookup_asked_and_which_were_dead() -> None:
     async def main(rng: random.Random) -> None:
         async with trio.open_nursery() as nursery:
             network = await _network(rng, nursery, 20)

@@ -94,7 +94,7 @@ def test_the_closest_are_those_of_all_that_live() -> None:
     run(main)
 
 
-def test_who_is_killed_answers_no_more_and_is_not_drawn() -> None:
+def test_a_node_that_is_killed_answers_no_more_and_is_not_drawn() -> None:
     async def main(rng: random.Random) -> None:
         async with trio.open_nursery() as nursery:
             net = network(rng, nursery)

@@ -10,7 +10,7 @@ from dht_torrent.storage.making import make
 from tests.helpers.content import KIB, make_file
 
 
-def test_a_free_rider_has_no_slot_for_anybody_and_is_like_others_in_all_else() -> None:
+def test_a_free_rider_has_no_slot_for_any_peer_and_is_like_others_in_all_else() -> None:
     honest = Config(limit_up=1000)
     rider = free_rider(honest)
     assert (rider.torrent.unchoke_slots, rider.torrent.optimistic_slots) == (0, 0)

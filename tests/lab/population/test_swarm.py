@@ -80,7 +80,7 @@ async def test_liars_are_banned_and_no_copy_suffers(tmp_path: Path) -> None:
     assert any(leech.counts[2] > 0 for leech in swarm.of(Kind.LEECH))
 
 
-async def test_who_is_to_vanish_does_so_before_it_is_complete(tmp_path: Path) -> None:
+async def test_a_node_that_is_to_vanish_does_so_before_it_is_complete(tmp_path: Path) -> None:
     swarm = await run(Cast(nodes=7, size=4 * MIB, kill=0.5), tmp_path)
     assert swarm.wrong == []
     killed = swarm.of(Kind.KILLED)

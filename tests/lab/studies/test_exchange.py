@@ -19,7 +19,7 @@ def exchange_of(plan: ExchangePlan, seed: int = 1) -> Exchange:
     return run(partial(exchange, plan=plan), seed=seed)
 
 
-def test_who_knows_one_peer_soon_knows_all_of_them() -> None:
+def test_a_peer_that_knows_one_other_soon_knows_all_of_them() -> None:
     plan = replace(PLAN, nodes=24, size=256 * KIB)
     found = exchange_of(plan)
     assert len(found.seconds) == plan.nodes - 1

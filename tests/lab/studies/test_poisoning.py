@@ -56,7 +56,7 @@ def test_poisoners_cost_little_time(row: str) -> None:
     assert found.seconds < 1.5 * quiet.seconds
 
 
-def test_who_comes_back_by_new_ports_has_ever_fewer_chances() -> None:
+def test_a_liar_that_comes_back_by_new_ports_has_ever_fewer_chances() -> None:
     plan = replace(small("returning_loopback"), pieces=400, pause=0.1)
     found = outcome(plan)
     assert found.seconds is not None

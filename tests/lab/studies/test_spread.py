@@ -41,7 +41,7 @@ def test_the_same_seed_gives_the_same_swarm_and_another_one_another() -> None:
     assert asdict(spread_of(PLAN, seed=2)) != first
 
 
-def test_if_nobody_gives_the_seed_sends_every_copy_itself() -> None:
+def test_if_no_leech_gives_the_seed_sends_every_copy_itself() -> None:
     found = spread_of(replace(PLAN, free_riders=4))
     assert found.seconds() == []
     assert found.seconds(gives=False)[-1] == pytest.approx(4 * 8.0, rel=0.1)
@@ -55,7 +55,7 @@ def test_only_the_free_riders_give_nothing() -> None:
     assert all((leech.uploaded > 0) == leech.gives for leech in found.leeches)
 
 
-def test_who_is_not_complete_in_time_has_no_time() -> None:
+def test_a_leech_that_is_not_complete_in_time_has_no_time() -> None:
     found = spread_of(replace(PLAN, patience=4.0))
     assert [leech.seconds for leech in found.leeches] == [None] * 4
     assert all(0 < leech.downloaded < PLAN.size for leech in found.leeches)

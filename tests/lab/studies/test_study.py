@@ -58,7 +58,7 @@ def test_a_row_says_what_was_measured_with_which_seed_flags_and_code(tmp_path: P
         assert row["commit"] == commit()
 
 
-def test_the_files_name_is_no_part_of_what_is_written(tmp_path: Path) -> None:
+def test_the_files_name_is_not_part_of_what_is_written(tmp_path: Path) -> None:
     outs = [tmp_path / "one.csv", tmp_path / "another.csv"]
     for out in outs:
         made = study("--out", str(out))
@@ -86,7 +86,7 @@ def test_a_file_that_cannot_be_written_costs_the_rows_and_not_the_figures(
     assert capsys.readouterr().out == "found  1.0\n"
 
 
-def test_whoever_reads_the_figures_may_stop_early(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_of_the_figures_may_stop_early(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     made = study("--json")
@@ -130,7 +130,7 @@ def test_figures_for_people_are_a_line_each(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out.splitlines() == ["found     1.0", "hops p95  4"]
 
 
-def test_progress_is_silent_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with study().progress("nodes", 3) as done:
         done(1)
         done(3)
@@ -177,7 +177,7 @@ def test_a_quantile_is_a_value_that_so_many_do_not_exceed(values: list[float], p
     assert sum(value < found for value in values) < part * len(values)
 
 
-def test_a_quantile_of_nothing_is_no_number() -> None:
+def test_a_quantile_of_nothing_is_nan() -> None:
     assert math.isnan(quantile([], 0.5))
 
 
