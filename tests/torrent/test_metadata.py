@@ -338,3 +338,139 @@ def test_a_repeated_handshake_may_correct_the_size() -> None:
     assert wants(subject, P1) == [0, 1]
     subject.peer_joined(P1, len(INFO), 0.0)
     assert wants(subject, P1) == []
+
+
+def test_a_peer_is_expected_to_send_what_it_was_asked_for_and_nothing_else() -> None:
+    subject = fetch()
+    assert not subject.expects(P1, 0)
+    subject.peer_joined(P1, len(INFO), 0.0)
+    assert not subject.expects(P1, 0)
+    assert wants(subject, P1) == [0, 1]
+    assert [piece for piece in range(5) if subject.expects(P1, piece)] == [0, 1]
+    wants(subject, P1, ASK_AGAIN)  # both are late now, and still welcome
+    assert [piece for piece in range(5) if subject.expects(P1, piece)] == [0, 1]
+    answer(subject, P1, 0, now=ASK_AGAIN)
+    subject.rejected(P1, 1, ASK_AGAIN)
+    assert not any(subject.expects(P1, piece) for piece in range(5))
+    assert answer(subject, P1, 1, now=ASK_AGAIN) is None
+
+
+def test_a_silent_peer_is_asked_ever_later_and_soon_again_once_it_answers() -> None:
+    subject = fetch(INFO[: 2 * BLOCK])
+    subject.peer_joined(P1, 2 * BLOCK, 0.0)
+    now, pauses = 0.0, []
+    for _ in range(5):
+        assert wants(subject, P1, now) == [0, 1]
+        now += ASK_AGAIN
+        assert wants(subject, P1, now) == []
+        since = now
+        while subject.want(P1, now) is None:
+            now += 0.5
+        pauses.append(now - since)
+        subject.peer_left(PeerKey(77))  # of no consequence
+        for piece in (0, 1):  # take back what this look has asked for
+            subject._peers[P1].outstanding.pop(piece, None)
+            subject._assemblies[2 * BLOCK, None].asked.clear()
+    assert pauses == [3.0, 6.0, 12.0, PAUSE, PAUSE]
+    assert wants(subject, P1, now) == [0, 1]
+    answer(subject, P1, 0, INFO[: 2 * BLOCK], now)
+    now += ASK_AGAIN
+    assert wants(subject, P1, now) == []
+    assert wants(subject, P1, now + ASK_AGAIN) == [1]  # the count began anew
+
+
+def test_a_useless_answer_is_as_good_as_a_reject() -> None:
+    subject = fetch()
+    for peer in (P1, P2):
+        subject.peer_joined(peer, len(INFO), 0.0)
+    assert wants(subject, P1) == [0, 1]
+    subject.received(P1, 0, len(INFO), b"short", 0.0)
+    assert not subject.expects(P1, 0)
+    assert subject.want(P1, PAUSE - 1) is None
+    assert wants(subject, P2)[0] == 0  # free at once
+
+
+def test_a_peer_that_joins_again_with_another_size_gives_back_what_it_was_asked_for() -> None:
+    subject = fetch()
+    for peer in (P1, P2):
+        subject.peer_joined(peer, len(INFO), 0.0)
+    assert wants(subject, P1) == [0, 1]
+    subject.peer_joined(P1, len(INFO) + 1, 0.0)
+    assert wants(subject, P2) == [0, 1]
+
+
+def test_pieces_never_asked_for_come_first_then_those_asked_longest_ago() -> None:
+    subject = fetch()
+    subject.peer_joined(P1, len(INFO), 0.0)
+    subject.peer_joined(P2, len(INFO), 0.0)
+    subject.peer_joined(P3, len(INFO), 0.0)
+    assert wants(subject, P1, 0.0) == [0, 1]
+    assert wants(subject, P2, 1.0) == [2, 3]
+    assert wants(subject, P3, ASK_AGAIN + 1) == [4, 0]
+    subject.peer_left(P3)
+    subject.peer_joined(P9, len(INFO), ASK_AGAIN + 1)
+    assert wants(subject, P9, ASK_AGAIN + 1) == [0, 4]
+
+
+def spoil(subject: MetadataAssembly, info: bytes) -> None:
+    """The first two peers together make a set that fails its hash."""
+    for peer, pieces in ((P1, [0, 1]), (P2, [2, 3]), (P1, [4])):
+        assert wants(subject, peer) == pieces
+        for piece in pieces:
+            answer(subject, peer, piece, info)
+
+
+def test_a_size_that_failed_is_shared_again_once_all_who_claimed_it_have_gone() -> None:
+    subject = fetch()
+    for peer in (P1, P2):
+        subject.peer_joined(peer, len(INFO), 0.0)
+    spoil(subject, JUNK)
+    assert subject.liars() == []  # two took part: neither is convicted
+    assert wants(subject, P1) == [0, 1]
+    assert wants(subject, P2) == [0, 1]  # each makes its own
+    subject.peer_left(P1)
+    subject.peer_left(P2)
+    for peer in (P3, P9):
+        subject.peer_joined(peer, len(INFO), 0.0)
+    assert wants(subject, P3) == [0, 1]
+    assert wants(subject, P9) == [2, 3]
+
+
+def test_memory_of_a_failed_set_and_of_one_who_left_is_given_back() -> None:
+    memory = MetadataMemory(1 << 20)
+    subject = MetadataAssembly(NOWHERE, PeerConfig(), memory)
+    for peer in (P1, P2):
+        subject.peer_joined(peer, len(INFO), 0.0)
+    spoil(subject, INFO)
+    assert memory.held == 0
+    for peer in (P1, P2):
+        for piece in wants(subject, peer):
+            answer(subject, peer, piece)
+    assert memory.held == 4 * BLOCK
+    subject.peer_left(P1)
+    assert memory.held == 2 * BLOCK
+    assert held(subject) == 2 * BLOCK
+
+
+def test_those_whose_blocks_were_dropped_for_lack_of_memory_are_left_alone() -> None:
+    memory = MetadataMemory(3 * BLOCK)
+    first, second = (MetadataAssembly(NOWHERE, PeerConfig(), memory) for _ in range(2))
+    for subject, peer, now in ((first, P1, 0.0), (second, P2, 1.0)):
+        subject.peer_joined(peer, 10 * BLOCK, now)
+        for piece in wants(subject, peer, now):
+            subject.received(peer, piece, 10 * BLOCK, bytes(BLOCK), now)
+    # The one that began last gave way, and what it had.
+    assert (held(first), held(second)) == (2 * BLOCK, 0)
+    assert wants(second, P2, PAUSE) == []
+    assert wants(second, P2, 1.0 + PAUSE) == [0, 1]
+    assert wants(first, P1, 1.0) == [2, 3]
+
+
+def test_memory_holds_exactly_what_it_may() -> None:
+    memory = MetadataMemory(4 * BLOCK)
+    subject = MetadataAssembly(NOWHERE, PeerConfig(), memory)
+    feed(subject, P1, 30 << 20, 4, 0.0)
+    assert memory.held == 4 * BLOCK
+    for piece in wants(subject, P1, 0.0)[:1]:
+        subject.received(P1, piece, 30 << 20, bytes(BLOCK), 0.0)
+    assert memory.held == 0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK
-from dht_torrent.torrent.pieces import Bitfield, BufferPool, OpenPiece
+from dht_torrent.torrent.pieces import Bitfield, BufferPool, Chunk, OpenPiece, Spill
 
 sizes = st.integers(0, 70)
 
@@ -133,4 +133,67 @@ def test_a_buffer_is_handed_out_once() -> None:
     pool.give(buffer)
     assert pool.take(100) is buffer
     assert pool.take(100) is not buffer
+    assert pool.held == 0
+
+
+def test_a_chunk_keeps_runs_apart_and_in_the_order_they_came() -> None:
+    chunk = Chunk(bytearray(3 * BLOCK))
+    assert not chunk.full
+    chunk.put(0, b"a" * BLOCK)
+    chunk.put(BLOCK, b"b" * BLOCK)  # goes on where the first ends
+    assert not chunk.full
+    chunk.put(5 * BLOCK, b"c" * 100)
+    assert chunk.full
+    assert chunk.blocks == 3
+    assert chunk.filled == 2 * BLOCK + 100
+    assert [(begin, bytes(data)) for begin, data in chunk.parts()] == [
+        (0, b"a" * BLOCK + b"b" * BLOCK),
+        (5 * BLOCK, b"c" * 100),
+    ]
+    other = Chunk(bytearray(2 * BLOCK))
+    other.put(BLOCK, b"b" * BLOCK)
+    other.put(0, b"a" * BLOCK)
+    assert [begin for begin, _ in other.parts()] == [BLOCK, 0]
+    assert other.full
+
+
+def test_a_spill_begins_with_nothing_on_its_way() -> None:
+    spill = Spill(3)
+    assert (spill.slot, spill.chunk, spill.held, spill.away) == (3, None, 0, 0)
+    assert (spill.chunks_away, spill.closed) == (0, False)
+    piece = OpenPiece(7, 2 * BLOCK, bytearray(), spill)
+    assert piece.spill is spill
+    assert (piece.index, len(piece.buffer), piece.left) == (7, 0, 2)
+
+
+def test_bitfields_are_equal_by_their_bits_alone() -> None:
+    assert Bitfield(9, [1]) == Bitfield(9, [1])
+    assert Bitfield(9, [1]) != Bitfield(9, [2])
+    assert Bitfield(9, [1]) != [1]
+
+
+def test_a_pool_keeps_buffers_up_to_its_limit_and_none_that_is_longer() -> None:
+    pool = BufferPool(100)
+    pool.give(bytearray(101))
+    pool.give(bytearray(0))
+    assert pool.held == 0
+    pool.give(bytearray(100))
+    assert pool.held == 100
+    assert len(pool.take(100)) == 100
+    assert pool.held == 0
+
+
+def test_a_pool_gives_up_what_was_not_needed_between_two_trims() -> None:
+    pool = BufferPool(1000)
+    for _ in range(3):
+        pool.give(bytearray(10))
+    pool.trim()
+    assert pool.held == 30
+    taken = pool.take(10)
+    pool.give(taken)
+    pool.trim()  # two of the three lay idle all the time
+    assert pool.held == 10
+    pool.trim()
+    assert pool.held == 0
+    pool.trim()
     assert pool.held == 0

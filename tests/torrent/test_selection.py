@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dht_torrent.errors import MetainfoError
-from dht_torrent.torrent.selection import check_selection, is_selected, wanted_pieces, wanted_size
+from dht_torrent.torrent.selection import (
+    check_selection,
+    is_selected,
+    wanted_empty,
+    wanted_pieces,
+    wanted_size,
+)
 from tests.helpers.storages import PIECE, torrent
 
 ALBUM = torrent(("a", PIECE + 1), ("b", PIECE), ("empty", 0), ("c", 5 * PIECE), ("d", 7))
@@ -41,3 +47,10 @@ def test_a_file_that_is_not_there_cannot_be_wanted() -> None:
     check_selection([(0, 4)], ALBUM)
     with pytest.raises(MetainfoError, match="no file 5: album has 5, numbered from 0"):
         check_selection([(0, 1), (4, 5)], ALBUM)
+
+
+def test_wanted_files_without_a_byte_are_told_apart_from_padding() -> None:
+    meta = torrent(("a", 5), ("empty", 0), ("pad", 0), ("other", 0), pads=[2])
+    assert wanted_empty(None, meta.geometry) == {1, 3}
+    assert wanted_empty([(0, 1)], meta.geometry) == {1}
+    assert wanted_empty([(0, 0)], meta.geometry) == set()
