@@ -20,7 +20,7 @@ from dht_torrent.torrent.referrers import Referrers
 TRUST = ("user", "magnet", "resume", "incoming", "lsd", "dht", "pex")
 """Sources by the first word of their name, most trusted first; others come last."""
 LASTING = ("user", "magnet", "resume")
-"""Sources whose addresses are tried again for ever: nobody else may ever name them again."""
+"""Sources whose addresses are retried for ever: another source may never name them again."""
 SHARE = 0.5
 """Of `max_candidates`, for one source."""
 PEX = "pex"
@@ -30,14 +30,14 @@ PEX_SHARE = 50
 ALL_PEX_SHARE = 0.3
 """... and of `max_candidates`, for all of them together."""
 PEX_DIALS = 0.5
-"""Of `max_dialing`, for what they named: an address where nobody is takes 15 s to find out."""
+"""Of `max_dialing`, for what they named: an address without a peer takes 15 s to find out."""
 LSD_SHARE = 100
-"""Addresses kept from the local network: whoever is in it can invent all of its addresses."""
+"""Addresses kept from the local network: any host in it can invent all of its addresses."""
 USELESS_PAUSE = 15 * 60.0
 """Before a seed dials another seed again: by then it may be a new program. And the longest pause
 before an address that was reached, and was of no use."""
 MAX_BACK_OFF = 10
-"""The pause before an address where nobody is doubles with each failure up to this many times."""
+"""The pause before an unreachable address doubles with each failure, up to this many times."""
 
 
 class _Candidate:
@@ -76,7 +76,7 @@ class _Candidate:
 
     @property
     def is_hearsay(self) -> bool:
-        """A peer named it, and nobody else."""
+        """Only peers named it."""
         return self.source.startswith(PEX)
 
 
@@ -128,7 +128,7 @@ class Candidates:
         known = self._known.get(address)
         if known is not None:
             if known.claimed:
-                known.claimed = False  # whoever else names it means another peer, perhaps
+                known.claimed = False  # another source that names it may mean another peer
             if known.fails >= self._config.max_dial_fails and known.not_before <= now:
                 known.fails = self._config.max_dial_fails - 1
             if known.is_hearsay and known.source != source:
@@ -140,7 +140,7 @@ class Candidates:
         return True
 
     def withdraw(self, address: Address, source: str) -> None:
-        """Who named it says that it has gone. Nobody is dialled for that any more; what was
+        """Its referrer says that it has gone. It is not dialled for that any more; what was
         reached once, or is named by others, stays."""
         candidate = self._known.get(address)
         if (
@@ -156,7 +156,7 @@ class Candidates:
 
         Fewest failures first, then the most trusted source, and of peers that named some the one
         with the least in vain. Between equals decides the priority that they have with the one of
-        `ours` in their family (BEP 40), and every second time chance alone: anybody can invent
+        `ours` in their family (BEP 40), and every second time chance alone: any peer can invent
         addresses of a high priority. Say `connected` or `failed` next. O(candidates).
         """
         best: _Candidate | None = None
@@ -187,9 +187,9 @@ class Candidates:
         return max(min(times), now) if times else None
 
     def claimed(self, address: Address, now: float) -> None:
-        """A peer that came to us says that it listens here. Anybody can say that of anybody on the
-        same host, so it is worth what a new name is: nothing, if the address is known. While nobody
-        else names it it is not dialled; say `released` when the peer leaves."""
+        """A peer that came to us says that it listens here. Any program of its host can say that,
+        so it is worth what a new name is: nothing, if the address is known. While no other source
+        names it, it is not dialled; say `released` when the peer leaves."""
         if address not in self._known and self.add(address, "incoming", now):
             self._known[address].claimed = True
 
@@ -227,7 +227,7 @@ class Candidates:
                 del self._here[address.place]
 
     def connected(self, address: Address, now: float) -> None:
-        """We dialled it, and a connection with whoever is there exists. An unknown address is
+        """We dialled it, and a connection exists. An unknown address is
         ignored."""
         candidate = self._known.get(address)
         if candidate is not None:
@@ -302,7 +302,7 @@ class Candidates:
 
     def failed(self, address: Address, now: float, trouble: Trouble = Trouble.UNREACHABLE) -> None:
         """Dialling or the handshake failed. After `max_dial_fails` of them in a row the address is
-        not tried again until somebody names it anew, unless its source is LASTING."""
+        not tried again until a source names it anew, unless its own is LASTING."""
         candidate = self._known.get(address)
         if candidate is not None:
             self._settle(candidate, now, worked=False)
@@ -348,7 +348,7 @@ class Candidates:
 
     def dump(self, now: float) -> tuple[list[Address], list[Address]]:
         """What to remember over a restart: addresses, those that worked first, and banned ones. Not
-        what somebody's word is all there is for: what is remembered is tried for ever."""
+        those that only a peer named: what is remembered is tried for ever."""
         most = self._config.max_dial_fails
         known = sorted(
             (c for c in self._known.values() if c.worked or (c.fails < most and not c.is_hearsay)),
@@ -359,9 +359,9 @@ class Candidates:
     def _ready(self) -> Iterator[tuple[_Candidate, float]]:
         """Candidates that may be dialled, each with the end of its pause.
 
-        A public host is dialled at one port at a time, and after a failure rests as a whole: who
-        names thousands of its ports has us knock once in a while, not flood it. Not so where the
-        user named the peer."""
+        A public host is dialled at one port at a time, and after a failure rests as a whole: a
+        source that names thousands of its ports has us dial it once in a while, not flood it. Not
+        so where the user named the peer."""
         most = self._config.max_dial_fails
         known = self._known.values()
         hearsay = self._referrers.under_way < max(1, int(self._config.max_dialing * PEX_DIALS))
@@ -418,7 +418,7 @@ class Candidates:
 
     def _believe(self, candidate: _Candidate, source: str, now: float) -> None:
         """What only a peer named is named by `source` too. It is counted for that from now on, if
-        that is worth more: nobody can make little of an address by naming it first."""
+        that is worth more: a source cannot make little of an address by naming it first."""
         if source.startswith(PEX):
             better = self._referrers.debt(source) < self._referrers.debt(candidate.source)
         else:
@@ -429,7 +429,7 @@ class Candidates:
             self._keep(candidate)
 
     def _settle(self, candidate: _Candidate, now: float, *, worked: bool | None = None) -> None:
-        """A dial that somebody's word led to is over, if there was one."""
+        """A dial that a referrer led to is over, if there was one."""
         if candidate.referrer is not None:
             if candidate.worked or candidate.fails:
                 worked = None  # it has been counted

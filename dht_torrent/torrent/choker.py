@@ -23,7 +23,7 @@ IDLE_TURN = 20.0
 NEWCOMER_ROUNDS = 3
 """A peer is a newcomer for this many unchoke intervals (BEP 3)."""
 MAX_OPTIMISTIC = 4
-"""Optimistic slots when everybody snubs us, unless there are more anyway."""
+"""Optimistic slots when all peers snub us, unless there are more anyway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class PeerView:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """Everybody not in `unchoke` is to be choked."""
+    """All peers not in `unchoke` are to be choked."""
 
     unchoke: tuple[PeerKey, ...]
     """Regular slots, best first, then better but uninterested peers, then optimistic ones."""
@@ -80,11 +80,11 @@ class Choker:
         seeding: bool,
         only_free_slots: bool = False,
     ) -> Choices:
-        """Choose whom to unchoke. Call every `unchoke_interval` seconds.
+        """Choose the peers to unchoke. Call every `unchoke_interval` seconds.
 
         With `only_free_slots`, call it when a peer comes, leaves or changes its interest: slots
-        stay with whoever has them and is still interested, only empty ones are given away. So a
-        newcomer need not wait, and toggling interest gains nothing.
+        stay with the peers that have them and are still interested; only empty ones are given away.
+        So a newcomer need not wait, and toggling interest gains nothing.
         """
         slots = self._config.unchoke_slots
         interested = [peer for peer in peers if peer.interested]

@@ -1,8 +1,9 @@
 """Which connection yields when a torrent, or the node, has as many as it may and another one comes.
 
 The rule: who gives or takes blocks stays, who is new has time to show what it is good for, and the
-better half always stays, so that nobody can make us drop all at once. Of the rest the least useful
-yields, the newest first: who has waited long for its turn at a busy seed keeps its place in line.
+better half always stays, so that no newcomers can make us drop all at once. Of the rest the least
+useful yields, the newest first: who has waited long for its turn at a busy seed keeps its place in
+line.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Use(IntEnum):
     GAVE = 5
     """It gave us something once."""
     QUEUES = 6
-    """We have everything, and it waits for its turn. Not its fault: it yields to nobody who comes,
+    """We have everything, and it waits for its turn. Not its fault: it yields to no newcomer,
     only to those a starving download of the same node must dial."""
     TRADES = 7
     """It gives or takes blocks now. It never yields."""
@@ -93,7 +94,7 @@ class ConnectionSlots:
         """The keys of connections that may yield now, each with its use, the least useful first.
 
         `needy`: we lack something of the torrent. `place`: where the one lives that wants the slot.
-        `patience`: seconds more for everybody to show a block, under a limit on rates. `pressed`:
+        `patience`: seconds more for each peer to show a block, under a limit on rates. `pressed`:
         the slot is for a download that starves, elsewhere in the node."""
         config = self._config
         window = config.use_window + patience

@@ -1,7 +1,8 @@
 """Two connections that may be of one peer: which of them stays.
 
-The rule: a peer id proves nothing, as everybody in the swarm sees it. So it costs nobody its place
-but one who speaks from the same host; and whoever claims an id first keeps nobody else out.
+The rule: a peer id proves nothing, as every peer of the swarm sees it. So it costs a peer its place
+only to another that speaks from the same host; and the first peer to claim an id does not keep
+others out.
 """
 
 from __future__ import annotations

@@ -93,12 +93,12 @@ class Limiter:
     def __init__(self) -> None:
         self.bucket: TokenBucket | None = None
         """The node's; None: no limit for all together."""
-        self._line: dict[Share, None] = {}  # those with somebody waiting, in order of arrival
+        self._line: dict[Share, None] = {}  # those with a connection waiting, in order of arrival
         self._served = 0.0  # what the share served last had been given before
         self._looked_at = float("-inf")
 
     def set_rate(self, rate: int | None, now: float, share: Share | None = None) -> None:
-        """Bytes per second from now on, of the share or of all together; None is no limit."""
+        """Bytes per second from now on, of the share or of all together; None: unlimited."""
         whose = self if share is None else share
         if rate is None:
             whose.bucket = None
@@ -116,12 +116,12 @@ class Limiter:
         `least` is more than a bucket holds, a bucketful must do.
         """
         least, most = self._possible(share, least, most)
-        nobody_before = not share.waiting and not any(other.is_free(now) for other in self._line)
+        none_before = not share.waiting and not any(other.is_free(now) for other in self._line)
         if not share.waiting:
             share.served = max(share.served, self._served)
             self._line[share] = None
         share.waiting[key] = (least, most)
-        if nobody_before and share.is_free(now) and self._has(least, now):
+        if none_before and share.is_free(now) and self._has(least, now):
             return self._grant(share)[1]
         return 0
 
@@ -135,11 +135,11 @@ class Limiter:
                 return granted
             first = min(free, key=_served)
             if not self._has(first.least, now):
-                return granted  # nobody overtakes it: all that comes in is kept for it
+                return granted  # no other overtakes it: all that comes in is kept for it
             granted.append(self._grant(first))
 
     def next_turn(self, now: float) -> float:
-        """When `turns` may have something to give; infinity while nobody waits."""
+        """When `turns` may have something to give; infinity while none waits."""
         due = float("inf")
         free = []
         for share in self._line:
@@ -196,7 +196,7 @@ class Limiter:
         return int(min(max(part, MIN_READ), 1 << 30))  # the limit may just have been lifted
 
     def most_ahead(self, share: Share) -> int:
-        """What `ahead` is to the only reader: nobody need pay for more."""
+        """What `ahead` is to the only reader: none need pay for more."""
         rates = [bucket.rate for bucket in (self.bucket, share.bucket) if bucket is not None]
         return max(int(min(rates, default=0) * AHEAD), MIN_READ)
 

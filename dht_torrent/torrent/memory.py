@@ -106,7 +106,7 @@ class TorrentMemory:
         if spill is None:
             self._charge(-piece.size)
             self._node.give(piece.storage)
-            # Whoever still holds the piece must not reach the next one's bytes through it.
+            # A task that still holds the piece must not reach the next one's bytes through it.
             piece.storage = bytearray()
             piece.buffer = memoryview(piece.storage)
             return

@@ -103,7 +103,7 @@ class _Peer:
 class MetadataAssembly:
     """The info dict of one infohash, asked of many peers at once.
 
-    Those who claim one size share the work. When what they made fails its hash, everybody who
+    Those who claim one size share the work. When what they made fails its hash, each peer that
     claims that size makes its own from then on, side by side, and a liar spoils only that. A set
     that came from one peer alone proves it a liar.
     """

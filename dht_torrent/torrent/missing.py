@@ -52,7 +52,7 @@ class Missing:
         self.broken[index] = suspects
 
     def remove(self, index: int) -> frozenset[PeerKey] | None:
-        """Returns who is suspected of having broken it; None if nobody did."""
+        """Returns the peers suspected of having broken it; None if it never failed."""
         if index in self.broken:
             return self.broken.pop(index)
         self._ordered[index] = 0

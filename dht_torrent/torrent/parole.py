@@ -2,16 +2,16 @@
 
 Three kinds of peers are on parole (libtorrent's word for it):
 
-- who took part in a piece that failed, until the piece passes and clears it, or it completes one
-  alone;
-- who comes from where such a one left uncleared, or was connected from where somebody is convicted:
-  until it completes one alone;
-- who comes from where somebody was convicted before. Of these one at a time is asked, in the order
-  in which they could have been, and after a pause that doubles with each that lied (`Bans`). So
-  whoever comes back by new ports has ever fewer chances, and an honest peer behind the same address
-  has its turn.
+- a peer that took part in a piece that failed, until the piece passes and clears it, or it
+  completes one alone;
+- a peer from a place that such a peer left uncleared, or that was connected from the place of a
+  convicted one: until it completes one alone;
+- a peer from a place where another was convicted before. Of these one at a time is asked, in the
+  order in which they could have been, and after a pause that doubles with each that lied (`Bans`).
+  So a liar that comes back by new ports has ever fewer chances, and an honest peer behind the same
+  address has its turn.
 
-Nobody else is in here: without failed pieces all this costs a look into an empty dict.
+No other peer is in here: without failed pieces all this costs a look into an empty dict.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from dht_torrent.torrent.bans import Bans
 
 TURN = 30.0
 """Seconds a peer has for its piece before the next one of its place may try; twice as long the
-next time, so that the slowest has time enough in the end. Nobody waits while it is alone."""
+next time, so that the slowest has time enough in the end. No peer waits while it is alone."""
 STILL_THERE = 3.0
 """Seconds after which a peer that waits its turn, and was not asked about again, is passed over."""
 MAX_REMEMBERED = 1000
-"""Places somebody left uncleared; the oldest go first."""
+"""Places a peer left uncleared; the oldest go first."""
 
 
 class Standing(Enum):
     """What a peer on parole may be asked for."""
 
     ALONE = 1
-    """A whole piece that nobody else takes part in, one at a time."""
+    """A whole piece that no other peer takes part in, one at a time."""
     WAITING = 2
     """Nothing yet."""
 

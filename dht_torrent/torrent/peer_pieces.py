@@ -10,8 +10,8 @@ MAX_LATE = 1024
 REFUSAL_PAUSE = 10.0
 """Seconds a peer is not asked for a piece again after it let a request for it expire."""
 FIRST_PAUSE = 0.5
-"""The same after it rejected one: others have their chance, and if nobody else has the piece it is
-asked again soon. Doubles with each further rejection, up to REFUSAL_PAUSE."""
+"""The same after it rejected one: others have their chance, and if no other peer has the piece it
+is asked again soon. Doubles with each further rejection, up to REFUSAL_PAUSE."""
 MAX_REFUSALS = 64
 """Pieces a peer rejected whose pauses still grow; of the oldest ones we forget that they did."""
 

@@ -13,7 +13,7 @@ What a peer with room is asked for, in this order:
 3. a new piece of its own, which `missing` chooses;
 4. only if it may open none: free blocks of pieces other peers work on, oldest first;
 5. a broken piece it *is* suspected of;
-6. the endgame, when no block that anybody connected has is left unrequested: blocks outstanding
+6. the endgame, when no block that a connected peer has is left unrequested: blocks outstanding
    elsewhere, longest ago first, a few at a time and in at most `endgame_copies` places.
 
 A whole piece each (3 before 4) gives blame one address, and duplicate writes no chance; sharing (4)
@@ -86,7 +86,7 @@ _UNWANTED = Received("unwanted")
 
 
 class Picker:
-    """Which blocks to ask from whom, for one torrent. Peers join before use."""
+    """Which blocks to ask of which peer, for one torrent. Peers join before use."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Picker:
         memory: PieceMemory | None = None,
     ) -> None:
         """`have` is kept and updated. Every piece is wanted until `select` says otherwise.
-        `memory` is shared with other torrents; without it there is no bound but the config's."""
+        `memory` is shared with other torrents; without it only the config bounds it."""
         self.have = have
         self.sequential = False
         """Open pieces in order of index (for watching while it loads) instead of the rarest."""
@@ -112,7 +112,7 @@ class Picker:
         self._open: dict[int, OpenPiece] = {}
         self._pending: dict[int, OpenPiece] = {}
         self._partial: dict[int, OpenPiece] = {}  # open, with free blocks
-        self._released: dict[int, OpenPiece] = {}  # those of them that nobody works on
+        self._released: dict[int, OpenPiece] = {}  # those of them that no peer works on
         self._solo: dict[int, OpenPiece] = {}  # open, and for one peer alone
         self._taken_away: dict[int, int] = {}  # solo piece -> how often
         self._missing = Missing(self.holdings.rarity, have, config, rng)
@@ -152,7 +152,7 @@ class Picker:
         self._give_back(source, [block for block in source.outstanding if block[0] == index])
         piece = self._solo.get(index)
         if piece is not None and piece.solo == peer:
-            self._close(piece)  # nobody else may finish it
+            self._close(piece)  # no other peer may finish it
         return True
 
     # -- what we want ---------------------------------------------------------------------------
@@ -209,8 +209,8 @@ class Picker:
         return cancels
 
     def verified(self, index: int) -> None:
-        """A pending piece matched its hash and is stored. Its buffer goes back to the pool: nobody,
-        a disk thread included, may still read it."""
+        """A pending piece matched its hash and is stored. Its buffer goes back to the pool: no task
+        or disk thread may still read it."""
         piece = self._pending.pop(index)
         self._let_go(piece)
         self._memory.close(piece)
@@ -369,10 +369,11 @@ class Picker:
     def take_away(
         self, idle: Iterable[tuple[PeerKey, bool]], now: float
     ) -> list[tuple[PeerKey, Block]]:
-        """Nobody may hold up the download with a piece that others are not let near. `idle`: peers
-        that could be asked and have nothing to do, each with whether it is on parole. A solo piece
-        that is not done after SOLO_PATIENCE is given to one that can have it, to be begun anew; to
-        one on parole, which may not help out, any piece is. Returns requests, to be cancelled."""
+        """A peer must not hold up the download with a piece that others are not let near. `idle`:
+        peers that could be asked and have nothing to do, each with whether it is on parole. A solo
+        piece that is not done after SOLO_PATIENCE is given to one that can have it, to be begun
+        anew; to one on parole, which may not help out, any piece is. Returns requests, to be
+        cancelled."""
         cancels: list[tuple[PeerKey, Block]] = []
         for key, alone in idle:
             source = self._peers[key]
@@ -436,7 +437,7 @@ class Picker:
             self._take(source, piece, room, now, found)
 
     def _piece_alone(self, source: PeerPieces, now: float) -> OpenPiece | None:
-        """A piece from its beginning: one that is missing, or else one that nobody works on."""
+        """A piece from its beginning: one that is missing, or else one that no peer works on."""
         piece = self._new_for(source, now)
         if piece is None:
             index = next((i for i in self._missing.broken if source.can(i, now)), None)
@@ -468,7 +469,7 @@ class Picker:
         return piece.index
 
     def _is_its_own(self, source: PeerPieces, piece: OpenPiece) -> bool:
-        """Has nobody else sent any of it, nor is asked for it?"""
+        """Is it the only peer that sent any of it, or is asked for it?"""
         if any(sender not in (NOBODY, source.key) for sender in piece.senders):
             return False
         asked = sum(block[0] == piece.index for block in source.outstanding)
@@ -710,7 +711,7 @@ class Picker:
                 self._partial[piece.index] = self._released[piece.index] = piece
 
     def _withdraw(self, piece: OpenPiece) -> list[tuple[PeerKey, Block]]:
-        """Gives back every request for `piece`, whoever has it."""
+        """Gives back every request for `piece`, of all peers."""
         withdrawn = []
         for source in self._peers.values():
             for block in [b for b in source.outstanding if b[0] == piece.index]:
@@ -724,7 +725,7 @@ class Picker:
             self._close(piece)
 
     def _close(self, piece: OpenPiece) -> None:
-        """Gives up an open piece nobody is asked for."""
+        """Gives up an open piece that no peer is asked for."""
         assert piece.free == piece.left
         self._all_taken(piece)
         del self._open[piece.index]

@@ -27,7 +27,7 @@ RECEIVED = 255
 class Block(NamedTuple):
     """The unit of a request (BEP 3): `length` bytes from `begin` in piece `index`."""
 
-    index: int  # type: ignore[assignment] # hides tuple.index, which nobody wants here
+    index: int  # type: ignore[assignment] # hides tuple.index, which is not wanted here
     begin: int
     length: int
 
@@ -35,9 +35,9 @@ class Block(NamedTuple):
 class Bitfield:
     """A set of piece indices below `size`.
 
-    One byte a piece, so that looking up and walking are plain indexing in C: 32 KiB instead of 4 at
-    32,768 pieces, where conversion to or from the wire takes 0.1 ms. Indices must be in range:
-    whoever reads them from the network checks.
+    One byte a piece, so that looking up and iterating are plain indexing in C: 32 KiB instead of 4
+    at 32,768 pieces, where conversion to or from the wire takes 0.1 ms. Indices must be in range:
+    the reader of the network checks.
     """
 
     __slots__ = ("count", "flags")
@@ -300,7 +300,7 @@ class BufferPool:
         self.shrink(self._limit)
 
     def trim(self) -> None:
-        """Give up the buffers that nobody needed since the last call."""
+        """Give up the buffers that were not needed since the last call."""
         for size, unneeded in self._idle.items():
             self._drop(size, unneeded)
         self._idle = {size: len(spare) for size, spare in self._spare.items()}

@@ -1,9 +1,8 @@
-"""How much two peers should prefer each other (BEP 40), the same for both of them and for nobody
-else.
+"""How much two peers should prefer each other (BEP 40), the same for both of them and for no third.
 
-Where each dials first whom it has the highest priority with, the connections of a swarm form a
-random graph, whatever order addresses are named in; and no stranger has a high priority with
-everybody.
+Where each first dials the peer it has the highest priority with, the connections of a swarm form a
+random graph, whatever order addresses are named in; and no stranger has a high priority with all
+peers.
 """
 
 from __future__ import annotations

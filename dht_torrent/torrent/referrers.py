@@ -1,8 +1,8 @@
 """Who names peers answers for them: the more of them are there, the more of its others are tried.
 
-Anybody in a swarm may name thousands of addresses (BEP 11). Each is worth a dial only as far as the
-word of whoever named it is worth something: a few are tried on credit, and two more for each one
-that was there. Beyond that one is tried now and then, ever more seldom while nobody is there.
+Any peer of a swarm may name thousands of addresses (BEP 11). Each is worth a dial only as far as
+the word of its referrer is worth something: a few are tried on credit, and two more for each one
+that was there. Beyond that one is tried now and then, ever more seldom while no peer is there.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Referrers:
         self.under_way += 1
 
     def settled(self, name: str, now: float, worked: bool | None, rest: float) -> None:
-        """That dial is over. `worked`: did somebody answer; None tells nothing. `rest`: seconds
+        """That dial is over. `worked`: did a peer answer; None tells nothing. `rest`: seconds
         before the next one when its credit is used up; doubles with each further failure."""
         self.under_way -= 1
         referrer = self._referrers.get(name)

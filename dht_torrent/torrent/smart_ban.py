@@ -1,7 +1,7 @@
-"""Nobody is blamed for data another peer sent: guilt is a hash tied to a sender.
+"""No peer is blamed for data another sent: guilt is a hash tied to a sender.
 
 A piece that fails its hash and came from one peer convicts it. If several took part, the SHA-1 of
-every block is kept with its sender; when the piece passes later, whoever sent a different block
+every block is kept with its sender; when the piece passes later, a peer that sent a different block
 lied, and the others are cleared ("smart ban", as libtorrent calls it). There is no third way to be
 convicted.
 
@@ -45,7 +45,7 @@ class Passed(NamedTuple):
 
 
 class SmartBan:
-    """Who sent what in pieces that failed, and whom that convicts."""
+    """Which peer sent what in pieces that failed, and which ones that convicts."""
 
     def __init__(self) -> None:
         self._here: dict[PeerKey, Address] = {}

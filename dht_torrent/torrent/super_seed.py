@@ -1,12 +1,12 @@
 """Super seeding (BEP 16): pretend to have nothing, offer each peer a piece or two, and the next one
-only when somebody else shows one of those. So each piece leaves the first seed about once.
+only when another peer shows one of those. So each piece leaves the first seed about once.
 
 The rule: what a peer claims never earns anything for that peer. A piece counts as *spread* only
 when we have sent all of it to one peer, and then another one, at another host, which was not
-offered it, says that it has it now. Nobody starves for want of such a witness: where there can be
+offered it, says that it has it now. No peer starves for want of such a witness: where there can be
 none, it is enough that the piece was sent; where witnesses could be and say nothing, patience ends.
 
-What is offered: of the pieces that are *fresh* (nobody is being given them, nor has been), the
+What is offered: of the pieces that are *fresh* (no peer is being given them, nor has been), the
 rarest; else, to a peer that has waited, whatever it lacks.
 """
 
@@ -36,7 +36,7 @@ MAX_WIDTH = 16
 it wants one file, say."""
 STALLED = 3
 """Times `super_seed_patience` without a witness, after which peers are taken not to reach each
-other at all: then nobody waits for witnesses."""
+other at all: then no peer waits for witnesses."""
 
 Offer = tuple[PeerKey, int]
 """A peer, and the piece to reveal to it."""
@@ -86,7 +86,7 @@ class _Leech:
 
 
 class SuperSeed:
-    """Which piece is revealed to whom. Peers are int keys."""
+    """Which piece is revealed to which peer."""
 
     def __init__(
         self, geometry: Geometry, shown: Shown, config: TorrentConfig, rng: random.Random
@@ -126,15 +126,15 @@ class SuperSeed:
         next `tick`."""
         if not self._peers and self._witnessed_at is not None:
             self._witnessed_at = now  # those who come now may be some who share
-        # Peers of one host are no witnesses of each other, so they are one to us: else two that
+        # Peers of one host do not witness for each other, so they are one to us: else two that
         # share what they get would never have all of it from us, and it would never end.
         of_host = (other.got for other in self._peers.values() if other.host == host)
         got = next(of_host, set[int]())
         self._peers[peer] = _Leech(host, got, Bitfield(self._geometry.piece_count), now)
 
     def left(self, peer: PeerKey) -> None:
-        """Its pieces are fresh again, unless somebody has shown them. What that changes for others
-        is told by the next `tick`."""
+        """Its pieces are fresh again, unless another peer has shown them. What that changes for
+        others is told by the next `tick`."""
         leech = self._peers.pop(peer, None)
         if leech is not None:
             self._news += 1
@@ -142,7 +142,7 @@ class SuperSeed:
                 self._withdraw(peer, leech, index)
 
     def told(self, peer: PeerKey, now: float) -> list[Offer]:
-        """It has said what it has, all at once. That is nobody's testimony: it may have had it
+        """It has said what it has, all at once. That does not make it a witness: it may have had it
         before we were here."""
         leech = self._peers[peer]
         for index, offered in list(leech.offers.items()):
@@ -155,7 +155,7 @@ class SuperSeed:
         those whose waiting that ends."""
         witness, earned = self._peers[peer], []
         offered = witness.offers.get(index)
-        if offered is not None and offered.sent_at is None:  # it has it from somebody else
+        if offered is not None and offered.sent_at is None:  # it has it from another peer
             self._withdraw(peer, witness, index)
             earned += self._next(peer, witness, now)
         if witness.revealed.flags[index]:
@@ -226,7 +226,8 @@ class SuperSeed:
             earned += self._next(peer, leech, now)
         return earned
 
-    # -- who waits for whom ---------------------------------------------------------------------
+    # -- which peer waits for which
+    # ---------------------------------------------------------------------
 
     def _is_over(
         self, peer: PeerKey, leech: _Leech, index: int, offered: _Offered, now: float
@@ -238,7 +239,7 @@ class SuperSeed:
         assert self._witnessed_at is not None
         if now - self._witnessed_at >= STALLED * self._patience:
             return True
-        # Whoever takes it from there will hardly be faster than we were.
+        # A peer that takes it from there will hardly be faster than we were.
         if now - sent_at >= max(self._patience, sent_at - began_at):
             return True
         return not any(

@@ -1,6 +1,6 @@
 """Turns at something that all torrents share and that costs others something.
 
-The rule: never more than so many a minute, whoever asks; first come those who had fewest, and of
+The rule: never more than so many a minute in all; first come those who had fewest, and of
 them who has waited longest.
 """
 
@@ -13,7 +13,7 @@ NEVER = float("-inf")
 
 
 class Turns:
-    """Hands out `per_minute` turns a minute, evenly, with a few saved up while nobody waits."""
+    """Hands out `per_minute` turns a minute, evenly, with a few saved up while none waits."""
 
     def __init__(self, per_minute: float, *, saved: int = 5) -> None:
         self._gap = 60.0 / per_minute
