@@ -44,7 +44,7 @@ HOUR = 3600.0
 SETTLING = 120.0
 """Seconds until the first lookup: by then the first values are there."""
 PATIENCE = 180.0
-"""Seconds the last lookups may take; two walks of the node's `lookup_timeout` fit in."""
+"""Seconds the last lookups may take; two lookups of the node's `lookup_timeout` fit in."""
 TABLES_EVERY = 600.0
 TABLES = 50
 LEAST = 10

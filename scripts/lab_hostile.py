@@ -22,7 +22,7 @@ Columns: hostile (share of all nodes), paths; method (get: an item, get_peers: a
 (addresses), silent, hostile_asked and hostile_closest (share of the hostile among those asked, and
 among the closest it ended with), eclipse_suspected (it suspected an eclipse), eclipsed (the k
 closest that answered were hostile), seconds. For eclipse: size (adversaries around the key; 0:
-none), early, and near (whether any of them was among the closest: sieges reach some of the keys in
+none), early, and near (whether any of them was among the closest: eclipses reach some keys in
 peace).
 """
 
@@ -36,7 +36,7 @@ from dataclasses import asdict
 from typing import TypeVar
 
 from dht_torrent.lab.run import run
-from dht_torrent.lab.studies.attacks import mixed, mixed_figures, siege_figures, sieges
+from dht_torrent.lab.studies.attacks import eclipse_figures, eclipses, mixed, mixed_figures
 from dht_torrent.lab.studies.hostile import KINDS, MIN_HONEST, Scene, world
 from dht_torrent.lab.studies.study import Cell, Study, exit_code, parser, positive, share
 
@@ -79,23 +79,23 @@ def _eclipse(study: Study, args: argparse.Namespace, scene: Scene) -> dict[str, 
         total = scene.nodes + 2 * len(args.eclipse) * args.keys + args.lookups
         with study.progress("eclipse", total) as done:
             async with world(rng, scene, done) as there:
-                found = await sieges(
+                found = await eclipses(
                     there,
                     args.eclipse,
                     args.keys,
                     args.lookups,
                     lambda count: done(scene.nodes + count),
                 )
-                for siege in found:
+                for eclipse in found:
                     study.row(
                         hostile=scene.hostile,
                         paths=scene.paths,
-                        size=siege.size,
-                        early=siege.early,
-                        near=siege.look.hostile_closest > 0,
-                        **asdict(siege.look),
+                        size=eclipse.size,
+                        early=eclipse.early,
+                        near=eclipse.look.hostile_closest > 0,
+                        **asdict(eclipse.look),
                     )
-                return siege_figures(found)
+                return eclipse_figures(found)
 
     return run(experiment, seed=study.seed)
 

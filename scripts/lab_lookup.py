@@ -6,7 +6,7 @@
     python scripts/lab_lookup.py --scale --lookups 300
 
 NODES full nodes on virtual time bootstrap; then random ones announce torrents and put items, by
-turns, and others look for them. With --scale there are no nodes: the same lookup code walks through
+turns, and others look for them. With --scale there are no nodes: the same lookup code runs through
 virtual networks of 1,000, 10,000, ... up to ten million (or the number given), whose answers are
 computed from a sorted list of ids.
 
@@ -32,7 +32,7 @@ from collections.abc import Sequence
 
 import trio
 
-from dht_torrent.lab.population.virtual import MOST, SIZES, VirtualNetwork, Walked
+from dht_torrent.lab.population.virtual import MOST, SIZES, LookupOutcome, VirtualNetwork
 from dht_torrent.lab.run import collecting_rarely, run
 from dht_torrent.lab.studies.lookups import LookupPlan, LookupStudy, Search, Tables
 from dht_torrent.lab.studies.study import (
@@ -162,30 +162,30 @@ def scale(study: Study, args: argparse.Namespace) -> None:
     with study.progress("lookups", len(sizes) * args.lookups) as done:
         for place, size in enumerate(sizes):
             network = VirtualNetwork(size, args.seed, latency=args.latency)
-            walks = []
+            outcomes = []
             for number in range(args.lookups):
-                walks.append(network.lookup(number, paths=args.paths or 1))
+                outcomes.append(network.lookup(number, paths=args.paths or 1))
                 done(place * args.lookups + number + 1)
-            record(study, size, walks)
+            record(study, size, outcomes)
 
 
-def record(study: Study, size: int, walks: Sequence[Walked]) -> None:
-    for walk in walks:
+def record(study: Study, size: int, outcomes: Sequence[LookupOutcome]) -> None:
+    for outcome in outcomes:
         study.row(
             n=size,
             kind="virtual",
-            found=walk.right == walk.wanted,
-            hops=walk.hops,
-            asked=walk.asked,
-            answered=walk.answered,
-            seconds=walk.seconds,
-            right=walk.right,
+            found=outcome.right == outcome.wanted,
+            hops=outcome.hops,
+            asked=outcome.asked,
+            answered=outcome.answered,
+            seconds=outcome.seconds,
+            right=outcome.right,
         )
-    study.figures[f"{size}_exact"] = mean([walk.right == walk.wanted for walk in walks])
+    study.figures[f"{size}_exact"] = mean([outcome.right == outcome.wanted for outcome in outcomes])
     for name, values in (
-        ("hops", [walk.hops for walk in walks]),
-        ("asked", [walk.asked for walk in walks]),
-        ("seconds", [walk.seconds for walk in walks]),
+        ("hops", [outcome.hops for outcome in outcomes]),
+        ("asked", [outcome.asked for outcome in outcomes]),
+        ("seconds", [outcome.seconds for outcome in outcomes]),
     ):
         for percent in (50, 95):
             study.figures[f"{size}_{name}_p{percent}"] = quantile(values, percent / 100)

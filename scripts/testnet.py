@@ -54,8 +54,12 @@ async def serve(args: argparse.Namespace) -> None:
             progress=lambda started: bar.update(task, completed=started),
         ) as nodes:
             bar.stop()
-            doors = [str(node.address) for node in nodes[:SHOWN]]
-            show([json.dumps({"nodes": len(nodes), "bootstrap": doors})] if args.json else doors)
+            entry_points = [str(node.address) for node in nodes[:SHOWN]]
+            show(
+                [json.dumps({"nodes": len(nodes), "bootstrap": entry_points})]
+                if args.json
+                else entry_points
+            )
             seconds = time.monotonic() - began
             print(f"{len(nodes)} nodes in {seconds:.1f} s; Ctrl-C ends them", file=sys.stderr)
             await trio.sleep_forever()

@@ -82,7 +82,7 @@ def _ask_alone(options: Options, action: str, given: dict[str, Any]) -> Answer:
                 dht = Dht(
                     network,
                     socket,
-                    # BEP 43: gone in a moment, it should be nobody's contact.
+                    # BEP 43: gone in a moment, it should not become a contact.
                     replace(config.dht, read_only=True),
                     rng=random.Random(secrets.randbits(128)),
                     bootstrap=points,

@@ -1,7 +1,6 @@
-"""Standard streams as the world leaves them: closed, a pipe that nobody reads any more, a terminal
-that hung up, an encoding that lacks half the letters. The rule: what nobody reads is dropped, and
-what cannot be shown is shown some other way; neither is a reason to end, or to say more than a
-line.
+"""Standard streams as the world leaves them: closed, a pipe without a reader, a terminal that hung
+up, an encoding that lacks half the letters. The rule: output without a reader is dropped, and what
+cannot be shown is shown some other way; neither is a reason to end, or to say more than a line.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ class Guard:
             headers.setdefault(name.lower(), []).append(value)
         host = _only(headers, b"host")
         if not scope["path"].startswith("/"):
-            return 400, "expected a path"  # an absolute URI names a host that nobody checked
+            return 400, "expected a path"  # an absolute URI names a host that was not checked
         if self._port is not None and not is_own_host(host, self._port):
             return 421, "this host name is not served here"
         origin = _only(headers, b"origin")

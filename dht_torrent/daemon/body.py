@@ -1,5 +1,5 @@
 """The body of a request: a JSON object whose every value can be used. The rule: what comes out of
-here can be encoded, printed and kept; what cannot is refused in one line, before anybody sees it.
+here can be encoded, printed and kept; what cannot is refused in one line, before it is used.
 """
 
 from __future__ import annotations

@@ -199,8 +199,8 @@ class Client:
         up: int | EllipsisType | None = ...,
         down: int | EllipsisType | None = ...,
     ) -> Json:
-        """Limit a torrent, or the whole node, to so many bytes per second: None is no limit, `...`
-        leaves it as it is. Returns the Summary or NodeStatus."""
+        """Limit a torrent, or the whole node, to so many bytes per second: None lifts the limit,
+        `...` leaves it as it is. Returns the Summary or NodeStatus."""
         rates: Json = {"up": up, "down": down}
         body = {key: rate for key, rate in rates.items() if rate is not ...}
         path = "limits" if torrent_id is None else _path(torrent_id, "limits")

@@ -2,7 +2,7 @@
 mode 0600, or a TCP port on a loopback address with a secret token kept in a file of mode 0600.
 
 The state directory holds `control`, which says where the node answers, and `token`. A `control`
-file left behind by a crash is found out by connecting: nobody answers, so there is no node.
+file left behind by a crash is found out by connecting: no program answers, so there is no node.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from dht_torrent.syscalls import UNSUPPORTED
 MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 """Bytes in `sun_path`, less the NUL (unix(7): 108 on Linux, 104 on BSD and macOS)."""
 HEADER = "x-dhtnode"
-"""A request header no web page of another origin can send without asking first (and nobody says
-yes): it stands in for a JSON content type on requests without a body."""
+"""A request header no web page of another origin can send without asking first (and no response
+says yes): it stands in for a JSON content type on requests without a body."""
 _MAX_FILE = 4096
 
 

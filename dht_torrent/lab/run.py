@@ -1,6 +1,6 @@
 """Runs an experiment on virtual time, the same way every time.
 
-Same seed, same run: the dice are handed in, the clock jumps whenever everybody waits, and Trio's
+Same seed, same run: the dice are handed in, the clock jumps whenever all tasks wait, and Trio's
 scheduler, which shuffles tasks on purpose, is seeded too. It stays true only while the experiment
 uses no threads, no other dice, and never iterates a set of bytes or str.
 """

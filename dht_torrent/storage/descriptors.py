@@ -1,8 +1,8 @@
 """The files that the torrents of a node keep open are one pool: whatever file was not used for the
 longest time closes first, whosever it is, and none that is in use.
 
-A pool gives way. When anybody lacks a descriptor, `relieve` closes the least recently used file;
-what nobody has used between two calls of `sweep` is closed by the second.
+A pool gives way. When a descriptor is lacking, `relieve` closes the least recently used file;
+what was not used between two calls of `sweep` is closed by the second.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dht_torrent.relief import relieved
 
 @dataclass(slots=True, eq=False)
 class OpenFile:
-    """A descriptor in the pool. It closes when nobody uses it and the pool has dropped it."""
+    """A descriptor in the pool. It closes when it is not in use and the pool has dropped it."""
 
     fd: int
     owner: Files
@@ -28,7 +28,7 @@ class OpenFile:
     users: int = 0
     pooled: bool = True
     idle: bool = False
-    """Nobody took it since the last sweep."""
+    """It was not taken since the last sweep."""
 
 
 class Descriptors:
@@ -59,7 +59,7 @@ class Descriptors:
         return True
 
     def sweep(self) -> None:
-        """Close what nobody has used since the last sweep."""
+        """Close what was not used since the last sweep."""
         with self._lock:
             unused = [file for file in self._open if file.idle and not file.users]
             for file in unused:
@@ -70,8 +70,8 @@ class Descriptors:
             _close(file)
 
     def keep_spare(self, count: int) -> None:
-        """Close files until `count` more descriptors could be opened by somebody who cannot ask for
-        relief: a library, or the program around us."""
+        """Close files until `count` more descriptors could be opened by a caller that cannot ask
+        for relief: a library, or the program around us."""
         spare: list[int] = []
         try:
             while len(spare) < count:
@@ -197,7 +197,7 @@ class Files:
 
 
 def _close(file: OpenFile) -> None:
-    # What a network file system may say here of writes, `sync` has said before: nobody vouches for
+    # What a network file system may say here of writes, `sync` has said before: nothing vouches for
     # what was not synced. And whose file it was is not in this call.
     with contextlib.suppress(OSError):
         os.close(file.fd)

@@ -23,7 +23,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a planted FIFO must fail, not wait. It means nothing for regular files.
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-# What trying again does not mend: somebody has to do something about the file.
+# What trying again does not mend: the user has to do something about the file.
 _LASTING: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
 
 _UNNAMED: int | None = getattr(os, "O_TMPFILE", None)

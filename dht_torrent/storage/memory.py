@@ -67,7 +67,7 @@ class MemoryStorage:
             size = self._sizes[span.file]
             access = self.access[span.file]
             if access == NEW:
-                self.access[span.file] = OWN  # nobody else can have made it
+                self.access[span.file] = OWN  # no other program can have made it
             else:
                 name = "/".join(self._geometry.files[span.file].path)
                 held = max(0, min((size or 0) - span.offset, span.length))

@@ -18,13 +18,13 @@ from dht_torrent.errors import StorageError
 NEW: Final = 0
 """Absent: made by the first write to it, which fails if something has appeared there meanwhile."""
 KEEP: Final = 1
-"""Somebody else's, and right: a write may only repeat what it holds."""
+"""Another's, and right: a write may only repeat what it holds."""
 FILL: Final = 2
 """An interrupted download: a write may fill zeros, or repeat what is there."""
 OWN: Final = 3
 """Made by this torrent: written at will, and deleted with it."""
 CLOSED: Final = 4
-"""Not looked at, or somebody else's: never written."""
+"""Not looked at, or another's: never written."""
 
 ELSEWHERE = "choose another --output, or --overwrite to replace it"
 
@@ -229,7 +229,7 @@ class Owners:
         near = dict(self._at.get(root, {})) | self._below.get(root, {})
         for folder in _above(root):
             near |= self._at.get(folder, {})
-        near.pop(but or b"", None)  # its own files are looked through only for somebody else's sake
+        near.pop(but or b"", None)  # its own files are looked through only for another's sake
         linked = {key: None for inode in place.links for key in self._linked.get(inode, {})}
         mine = place.paths(access) if near else {}
         for owner in near | linked:

@@ -26,13 +26,13 @@ class ContentSurvey:
     odd: frozenset[int] = frozenset()
     """Files in whose place is something that is not a regular file."""
     place: Place | None = None
-    """Where it is; None when nobody else can get there."""
+    """Where it is; None when no other program can get there."""
     mount: str | None = None
     """Where the file system it lies in is mounted; None when that means nothing."""
 
 
 class Scratch(Protocol):
-    """Room for bytes that nobody has verified, beside the content. What was never written reads as
+    """Room for bytes that are not verified yet, beside the content. What was never written reads as
     zeros, or not at all."""
 
     def write(self, offset: int, data: memoryview) -> None:

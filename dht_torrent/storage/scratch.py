@@ -1,4 +1,4 @@
-"""Room on the disk for bytes that nobody has verified yet: a file without a name.
+"""Room on the disk for bytes that are not verified yet: a file without a name.
 
 No unverified byte ever lies in the content's files; and however the process ends, nothing of this
 is left, for the file is gone when its descriptor closes.

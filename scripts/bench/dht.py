@@ -176,7 +176,7 @@ def node_program(
 
 
 def start(
-    name: str, door: str, generator: Path | None, npm: Path | None
+    name: str, entry: str, generator: Path | None, npm: Path | None
 ) -> contextlib.AbstractContextManager[Worker]:
     if name == "echo":
         if generator is None:
@@ -184,12 +184,12 @@ def start(
         command = [str(generator), "127.0.0.1", "0", "echo", *["0"] * 10]
         return program(name, command)
     if name == JS:
-        return node_program(npm, {"bootstrap": [door], "warm": 40})
-    return worker(name, script=NODES, bootstrap=door)
+        return node_program(npm, {"bootstrap": [entry], "warm": 40})
+    return worker(name, script=NODES, bootstrap=entry)
 
 
 def speed(
-    contestants: Sequence[str], door: str, load: Load, generator: Path | None, args: Any
+    contestants: Sequence[str], entry: str, load: Load, generator: Path | None, args: Any
 ) -> dict[str, list[Line]]:
     """The rounds of each contestant."""
     rounds: dict[str, list[Line]] = {name: [] for name in contestants}
@@ -197,7 +197,7 @@ def speed(
         ports: dict[str, int] = {}
         workers: dict[str, Worker] = {}
         for name in contestants:
-            one = stack.enter_context(start(name, door, generator, args.npm))
+            one = stack.enter_context(start(name, entry, generator, args.npm))
             ready = one.expect("ready", 60.0)
             ports[name], workers[name] = ready["port"], one
             if "contacts" in ready:
@@ -230,14 +230,14 @@ def speed(
 
 
 def memory(
-    contestants: Sequence[str], door: str, load: Load, generator: Path | None, args: Any
+    contestants: Sequence[str], entry: str, load: Load, generator: Path | None, args: Any
 ) -> dict[str, Line]:
     """Of fresh processes, before and after the announces."""
     found = {}
     for name in contestants:
         if name == "echo":
             continue
-        with start(name, door, generator, args.npm) as one:
+        with start(name, entry, generator, args.npm) as one:
             port = one.expect("ready", 60.0)["port"]
             before = one.ask()["now"]
             line = load(
@@ -321,9 +321,9 @@ def main() -> None:
             contestants = [name for name in contestants if name != "echo"]
         load = python_load if generator is None else compiled_load(generator)
         with worker("village", script=NODES, nodes=args.village) as village:
-            door = f"127.0.0.1:{village.expect('ready')['port']}"
-            rounds = speed(contestants, door, load, generator, args)
-            held = memory(contestants, door, load, generator, args) if args.announces else {}
+            entry = f"127.0.0.1:{village.expect('ready')['port']}"
+            rounds = speed(contestants, entry, load, generator, args)
+            held = memory(contestants, entry, load, generator, args) if args.announces else {}
     figures = {name: summary(lines) for name, lines in rounds.items()}
     if args.json:
         print(json.dumps({"speed": figures, "memory": held}))

@@ -191,13 +191,13 @@ def run_village(nodes: int) -> None:
     selector = watch()
     homes: list[tuple[int, bytes]] = []  # id as a number; compact node info
     for number in range(nodes):
-        door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        door.bind(("127.0.0.1", 0))
-        door.setblocking(False)
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind(("127.0.0.1", 0))
+        udp.setblocking(False)
         name = hashlib.sha1(str(number).encode()).digest()
-        port = door.getsockname()[1]
+        port = udp.getsockname()[1]
         homes.append((int.from_bytes(name, "big"), name + b"\x7f\0\0\1" + port.to_bytes(2, "big")))
-        selector.register(door, selectors.EVENT_READ, (door, name))
+        selector.register(udp, selectors.EVENT_READ, (udp, name))
     say({"event": "ready", "port": int.from_bytes(homes[0][1][-2:], "big")})
     usage = Usage()
     while True:
@@ -207,9 +207,9 @@ def run_village(nodes: int) -> None:
                     say(usage.line("stopped"))
                     return
                 continue
-            door, name = key.data
+            udp, name = key.data
             try:
-                data, source = door.recvfrom(4096)
+                data, source = udp.recvfrom(4096)
                 message: Any = decode(data)
                 args = message[b"a"] if message[b"y"] == b"q" else None
             except (OSError, BencodeError, KeyError, TypeError):
@@ -222,7 +222,7 @@ def run_village(nodes: int) -> None:
                 target = int.from_bytes(wanted, "big")
                 near = heapq.nsmallest(8, homes, key=lambda home: home[0] ^ target)
                 body[b"nodes"] = b"".join(compact for _, compact in near)
-            door.sendto(encode({b"t": message[b"t"], b"y": b"r", b"r": body}), source)
+            udp.sendto(encode({b"t": message[b"t"], b"y": b"r", b"r": body}), source)
 
 
 # --- the generator, without a compiler -------------------------------------------------------

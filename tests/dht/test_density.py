@@ -1,4 +1,4 @@
-"""The size of the network, and crowds that should not be there."""
+"""The size of the network, and sybils that should not be there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dht_torrent.dht.density import REMEMBERED, Density
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.ids import Address, NodeId, distance
 from tests.helpers.dht_world import CONFIG as WORLD
-from tests.helpers.dht_world import World, finish, walk
+from tests.helpers.dht_world import World, finish, run_lookup
 
 CONFIG = DhtConfig()
 
@@ -77,7 +77,7 @@ def test_with_no_ninth_one_in_sixty_is_suspected() -> None:
     assert 0.01 < alarms(8) < 0.03
 
 
-def crowd(ids: Ids, target: bytes, sybils: int, spread: float) -> list[bytes]:
+def sybils_around(ids: Ids, target: bytes, sybils: int, spread: float) -> list[bytes]:
     """Ids nearer to the target than the nearest honest one: just so (spread 1), or by far."""
     nearest = distance(ids.closest(target)[0], target)
     number = int.from_bytes(target, "big")
@@ -98,7 +98,7 @@ def test_eight_or_more_put_around_a_key_are_seen(sybils: int, spread: float, lea
         density = ids.learned()
         for _ in range(250):
             target = ids.rng.randbytes(20)
-            fakes = crowd(ids, target, sybils, spread)
+            fakes = sybils_around(ids, target, sybils, spread)
             seen += density.is_dense(target, ids.closest(target, fakes))
     assert seen >= least * 1000
 
@@ -112,7 +112,7 @@ def test_hiding_the_honest_ones_or_putting_a_ninth_far_behind_silences_no_alarm(
     seen = 0
     for _ in range(400):
         target = ids.rng.randbytes(20)
-        fakes = sorted(crowd(ids, target, 8, 1.0), key=lambda one: distance(one, target))
+        fakes = sorted(sybils_around(ids, target, 8, 1.0), key=lambda one: distance(one, target))
         seen += density.is_dense(target, [*fakes, *[ids.closest(target)[8]] * ninth])
     assert seen >= (0.85 if ninth else 0.95) * 400
 
@@ -158,7 +158,7 @@ def test_behind_an_eclipse_the_honest_holders_are_found(sybils: int) -> None:
     density = Density(WORLD)
     for _ in range(30):
         target = world.rng.randbytes(20)
-        lookup, _ = walk(world.answer, target, world.some(8))
+        lookup, _ = run_lookup(world.answer, target, world.some(8))
         density.note(target, [info.id for info in lookup.closest()])
     retrieved = alarms = 0
     for _ in range(40):
@@ -190,7 +190,7 @@ def test_behind_an_eclipse_the_honest_holders_are_found(sybils: int) -> None:
                 return found[0], mixed[:8]
             return found
 
-        lookup, now = walk(answer, target, world.some(8))
+        lookup, now = run_lookup(answer, target, world.some(8))
         if density.is_dense(target, [info.id for info in lookup.closest()]):
             lookup.widen(density.radius(16), CONFIG.lookup_widest)
             finish(lookup, answer, now=now)

@@ -11,7 +11,7 @@ from dht_torrent.dht.identity import make_id
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.lookup import POINTS, Lookup
 from dht_torrent.ids import Address, NodeId, distance
-from tests.helpers.dht_world import CONFIG, OWN, World, address, finish, walk
+from tests.helpers.dht_world import CONFIG, OWN, World, address, finish, run_lookup
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def world() -> World:
 def test_it_finds_the_true_closest(world: World) -> None:
     for _ in range(40):
         target = world.rng.randbytes(20)
-        lookup, seconds = walk(world.answer, target, world.some(8))
+        lookup, seconds = run_lookup(world.answer, target, world.some(8))
         assert lookup.closest() == world.closest(target)
         assert lookup.asked <= 60
         assert 1 <= lookup.hops <= 5
@@ -35,7 +35,7 @@ def test_with_half_of_the_contacts_dead_it_still_finds_them_within_six_seconds()
     for turn in range(60):
         world.rng.seed(turn)  # so that how one lookup went does not change the others
         target = world.rng.randbytes(20)
-        lookup, seconds = walk(world.answer, target, world.some(16))
+        lookup, seconds = run_lookup(world.answer, target, world.some(16))
         found, best = lookup.closest(), world.closest(target)
         assert len(found) == 8
         assert found[0] == best[0]
@@ -54,7 +54,7 @@ def test_those_who_answer_late_on_purpose_hold_it_up_little() -> None:
         return (14.9, came[1]) if came is not None and node.id in lorises else came
 
     for _ in range(30):
-        lookup, seconds = walk(answer, world.rng.randbytes(20), world.some(16))
+        lookup, seconds = run_lookup(answer, world.rng.randbytes(20), world.some(16))
         assert len(lookup.closest()) == 8
         assert seconds < 8
 
@@ -78,7 +78,7 @@ def test_a_liar_with_ever_closer_inventions_changes_nothing() -> None:
 
     for _ in range(20):
         target = world.rng.randbytes(20)
-        lookup, seconds = walk(answer, target, [liar, *world.some(7)])
+        lookup, seconds = run_lookup(answer, target, [liar, *world.some(7)])
         honest = [node for node in lookup.closest() if node != liar]
         assert honest == world.closest(target)[: len(honest)]
         assert len(honest) >= 7
@@ -120,7 +120,7 @@ def test_a_node_that_tells_of_the_dead_is_not_believed_for_long(agree: bool) -> 
                 return 0.05, inventions(target, 16, 0 if agree else turn * 3 + liars.index(node))
             return world.answer(node, target)
 
-        lookup, seconds = walk(answer, target, [*liars, *world.some(7)])
+        lookup, seconds = run_lookup(answer, target, [*liars, *world.some(7)])
         assert lookup.closest() == world.closest(target)
         answering = sum(liar in asked for liar in liars)
         assert sum(node not in world.nodes for node in asked) <= CONFIG.alpha * answering
@@ -203,7 +203,7 @@ def test_a_node_told_of_at_a_false_address_is_found_at_its_true_one() -> None:
                 ]
             return world.answer(node, target) if node in world.nodes else None
 
-        lookup, seconds = walk(answer, target, [liar, *others])
+        lookup, seconds = run_lookup(answer, target, [liar, *others])
         assert lookup.closest() == world.closest(target)
         assert seconds < 4
 
@@ -282,7 +282,7 @@ def test_an_endless_chase_ends_at_the_bound_on_questions() -> None:
         return 0.01, nodes
 
     start = [NodeInfo(NodeId(b"\xff" * 20), address(0))]
-    lookup, seconds = walk(answer, bytes(20), start)
+    lookup, seconds = run_lookup(answer, bytes(20), start)
     assert lookup.asked == CONFIG.lookup_queries
     assert seconds < CONFIG.lookup_timeout
 
@@ -297,24 +297,24 @@ def test_a_lookup_ends_after_a_minute_whatever_is_promised() -> None:
         nearness = NodeId((2**159 - count).to_bytes(20, "big"))
         return 0.9, [NodeInfo(nearness, address(count))]
 
-    _, seconds = walk(answer, bytes(20), [NodeInfo(NodeId(b"\xff" * 20), address(0))], config)
+    _, seconds = run_lookup(answer, bytes(20), [NodeInfo(NodeId(b"\xff" * 20), address(0))], config)
     assert seconds == config.lookup_timeout
 
 
 def test_it_does_not_wait_for_a_dead_contact_when_the_living_have_answered() -> None:
     world = World(5, seed=5, rtt=0.001)
     world.dead = {world.nodes[0].id}
-    lookup, seconds = walk(world.answer, bytes(20), world.nodes)
+    lookup, seconds = run_lookup(world.answer, bytes(20), world.nodes)
     assert len(lookup.closest()) == 4
     assert seconds < CONFIG.soft_timeout
 
 
 def test_it_waits_for_the_only_contact_as_long_as_it_may_take() -> None:
     node = NodeInfo(NodeId(b"\xff" * 20), address(0))
-    lookup, seconds = walk(lambda *_: (9.0, []), bytes(20), [node])
+    lookup, seconds = run_lookup(lambda *_: (9.0, []), bytes(20), [node])
     assert lookup.closest() == [node]
     assert seconds == 9
-    lookup, seconds = walk(lambda *_: None, bytes(20), [node])
+    lookup, seconds = run_lookup(lambda *_: None, bytes(20), [node])
     assert lookup.closest() == []
     assert seconds == CONFIG.hard_timeout
 
@@ -400,7 +400,7 @@ def test_widened_it_asks_all_nodes_within_the_radius(world: World, count: int) -
     for _ in range(20):
         target = world.rng.randbytes(20)
         true = sorted(world.nodes, key=lambda node: distance(node.id, target))[:count]
-        lookup, now = walk(world.answer, target, world.some(8))
+        lookup, now = run_lookup(world.answer, target, world.some(8))
         assert lookup.done(now)
         questions -= lookup.asked
         lookup.widen(distance(true[-1].id, target), CONFIG.lookup_widest)
@@ -415,7 +415,7 @@ def test_widened_it_asks_all_nodes_within_the_radius(world: World, count: int) -
 
 def test_a_liar_asked_about_a_point_is_believed_no_more_than_at_first(world: World) -> None:
     target = world.rng.randbytes(20)
-    lookup, now = walk(world.answer, target, world.some(8))
+    lookup, now = run_lookup(world.answer, target, world.some(8))
     lookup.widen(2**150, CONFIG.lookup_widest)
     asked = lookup.around(now)
     assert len({contact for contact, _ in asked}) == len({point for _, point in asked}) == 8
@@ -432,7 +432,7 @@ def test_a_liar_asked_about_a_point_is_believed_no_more_than_at_first(world: Wor
 
 
 def test_what_is_told_about_a_point_counts_as_a_reply(world: World) -> None:
-    lookup, now = walk(world.answer, world.rng.randbytes(20), world.some(8))
+    lookup, now = run_lookup(world.answer, world.rng.randbytes(20), world.some(8))
     lookup.widen(2**150, CONFIG.lookup_widest)
     replies = lookup.replies
     first, second, *_ = [contact for contact, _ in lookup.around(now)]
@@ -444,7 +444,7 @@ def test_what_is_told_about_a_point_counts_as_a_reply(world: World) -> None:
 
 
 def test_widened_it_ends_when_all_nodes_asked_about_a_point_have_responded(world: World) -> None:
-    lookup, now = walk(world.answer, world.rng.randbytes(20), world.some(8))
+    lookup, now = run_lookup(world.answer, world.rng.randbytes(20), world.some(8))
     lookup.widen(0, CONFIG.lookup_widest)
     asked = lookup.around(now)
     for contact, _ in asked:
@@ -577,7 +577,7 @@ def test_while_all_candidates_are_asked_there_is_no_room_for_another() -> None:
 
 def test_around_the_target_no_more_is_asked_than_a_lookup_may(world: World) -> None:
     config = DhtConfig(secure_ids=False, lookup_queries=60)
-    lookup, now = walk(world.answer, world.rng.randbytes(20), world.some(8), config)
+    lookup, now = run_lookup(world.answer, world.rng.randbytes(20), world.some(8), config)
     lookup.widen(0, config.lookup_widest)
     lookup.asked = 57
     assert len(lookup.around(now)) == 3

@@ -310,7 +310,7 @@ async def test_a_flood_of_half_open_handshakes_leaves_room_for_others(
 async def test_handshakes_take_turns_at_what_is_dear(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A crowd that comes at once must not stop the node."""
+    """A flood of connections at once must not stop the node."""
     turns, done = 0, []
     shared = MseResponder._shared
 

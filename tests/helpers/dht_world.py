@@ -60,7 +60,7 @@ def _distance_to(target: bytes) -> Callable[[tuple[int, NodeInfo]], int]:
 Answer = Callable[[NodeInfo, bytes], "tuple[float, list[NodeInfo]] | None"]
 
 
-def walk(
+def run_lookup(
     answer: Answer,
     target: bytes,
     start: list[NodeInfo],

@@ -57,7 +57,7 @@ def test_lookups_side_by_side_are_all_counted() -> None:
             await trio.sleep(script.LOOKING)
             return True
 
-    class Crowd:
+    class Population:
         network = SimpleNamespace(nodes={1: None})
 
         def settled(self) -> list[int]:
@@ -65,7 +65,7 @@ def test_lookups_side_by_side_are_all_counted() -> None:
 
     async def main(rng: random.Random) -> list[int]:
         groups = [script.Group("announce", 0, [(Slow(), [])] * 10) for _ in range(2)]
-        found: list[int] = await script.look_up(rng, Crowd(), groups)
+        found: list[int] = await script.look_up(rng, Population(), groups)
         return found
 
     assert run_in_the_lab(main) == [10, 10]

@@ -37,7 +37,7 @@ class Stats:
     datagrams: int = 0
     datagram_bytes: int = 0
     lost: int = 0
-    """Datagrams: by chance, partition, NAT, full queue, or because nobody was there."""
+    """Datagrams: by chance, partition, NAT, full queue, or because no socket was there."""
     duplicated: int = 0
     connections: int = 0
     refused: int = 0

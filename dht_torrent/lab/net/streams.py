@@ -19,7 +19,7 @@ from dht_torrent.lab.net.link import Wire
 from dht_torrent.lab.net.topology import Machine, Topology
 
 _BACKLOG: Final = 256
-"""Connections nobody has accepted yet. Further ones are refused."""
+"""Connections that are not accepted yet. Further ones are refused."""
 _AHEAD: Final = 0.05
 """Seconds a sender may book a shaped wire ahead: more, and the others would wait behind it."""
 _SEGMENT: Final = 16 * 1024

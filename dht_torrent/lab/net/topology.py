@@ -59,7 +59,7 @@ class Machine(Protocol):
         ...
 
     def release_tcp(self, port: int) -> None:
-        """Nobody listens at this TCP port any more."""
+        """No program listens at this TCP port any more."""
         ...
 
 

@@ -1,7 +1,7 @@
 """Hostile DHT nodes. The rule: an adversary does nothing an attacker with its addresses could not
 do. It answers what reaches its own sockets, and lies in the answers.
 
-A coalition knows all its members and everybody honest (crawling a DHT is cheap), and has all
+A coalition knows all its members and all honest nodes (crawling a DHT is cheap), and has all
 its members behave in one way. None of them is a full node: a socket, an id, and a lie.
 """
 
@@ -46,12 +46,12 @@ class Answer(NamedTuple):
 
 
 class Behaviour:
-    """How a coalition treats who asks. This one seems honest, but knows nobody and stores nothing;
-    it takes announces and puts, and forgets them. Pings are answered by all kinds, for only who
-    answers gets into tables."""
+    """How a coalition treats a querier. This one seems honest, but knows no node and stores
+    nothing; it takes announces and puts, and forgets them. Pings are answered by all kinds, for
+    only who answers gets into tables."""
 
     def answer(self, us: Coalition, me: NodeInfo, query: Query) -> Answer | None:
-        """The answer of `me` to a query that is no ping; None is silence."""
+        """The response of `me` to a query other than ping; None is silence."""
         if query.target is None or query.method == krpc.ANNOUNCE_PEER:
             return Answer({})
         body: dict[bytes, Value] = {b"nodes": krpc.compact_nodes(self.contacts(us, query.target))}
@@ -60,12 +60,12 @@ class Behaviour:
         return Answer(body)
 
     def contacts(self, us: Coalition, target: bytes) -> list[NodeInfo]:
-        """Whom to name to somebody on the way to `target`."""
+        """The nodes to name to a querier that looks for `target`."""
         return []
 
 
 class Colluding(Behaviour):
-    """Sybils: each names the members closest to the target, and nobody has any value."""
+    """Sybils: each names the members closest to the target, and none has any value."""
 
     def contacts(self, us: Coalition, target: bytes) -> list[NodeInfo]:
         return us.closest(target, TOLD)
@@ -141,7 +141,7 @@ class Coalition:
         self.rng = rng
         self.members: dict[Address, NodeInfo] = {}
         self.dead = dead
-        """Gives an address where nobody is."""
+        """Gives an address where no node is."""
         self._net = net
         self._nursery = nursery
         self._behaviour = behaviour
@@ -229,7 +229,7 @@ async def coalition(
 
 
 def beside(target: bytes, rng: random.Random) -> NodeId:
-    """An id nearer to `target` than anybody's."""
+    """An id nearer to `target` than any other."""
     return NodeId((int.from_bytes(target, "big") ^ rng.randrange(1, 1 << 80)).to_bytes(20, "big"))
 
 

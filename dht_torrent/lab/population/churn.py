@@ -1,11 +1,11 @@
 """Nodes that come and go. The rule: a network under churn keeps its size, and begins as one that
 has been under it for ever.
 
-Who dies does so without a word, and its address stays empty. After an exponential pause somebody
-else comes instead, with a new id at a new address: that is harder on the others than the same node
-coming back. Session lengths are exponential, or Weibull with a shape below 1 as measured in KAD and
-Mainline (Stutzbach & Rejaie, IMC 2006; Steiner et al., ToN 2009): most leave soon, a few stay very
-long.
+A node dies without a word, and its address stays empty. After an exponential pause another
+node else comes instead, with a new id at a new address: that is harder on the others than the same
+node coming back. Session lengths are exponential, or Weibull with a shape below 1 as measured in
+KAD and Mainline (Stutzbach & Rejaie, IMC 2006; Steiner et al., ToN 2009): most leave soon, a few
+stay very long.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Churn:
         self._planned = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """A service. Whoever lives when it starts is in the middle of a session."""
+        """A service. A node that lives when it starts is in the middle of a session."""
         now = trio.current_time()
         for number in self.network.nodes:
             if number not in self._stay:

@@ -83,8 +83,10 @@ class DhtNet:
             most = at_once or max(20, len(here) // 8)
             batch = []
             for _ in range(min(most, count - len(here), max(1, len(here)))):
-                doors = via or self._rng.sample(here, min(BOOTSTRAPS, len(here)))
-                batch.append(await self.add(via=[door for door in doors if door in self.nodes]))
+                entry_points = via or self._rng.sample(here, min(BOOTSTRAPS, len(here)))
+                batch.append(
+                    await self.add(via=[entry for entry in entry_points if entry in self.nodes])
+                )
             for number in batch:
                 await self.nodes[number].bootstrapped()
 

@@ -4,10 +4,10 @@ and a client sees exactly what `engine.dht.items.Items` would tell it.
 
 The nodes are one sorted array of random ids. The k living ones closest to a target are asked and
 stored on, as a lookup that goes well finds them (`lab_lookup.py --scale` measures how often it
-does); one that does not answer is passed over for the next. Left out: walks, so a get is one
-operation that may be given a duration; signatures, which nobody verifies here, as nobody in the
-model could make a false one; quotas by address. Whoever signs still does, so what is stored are the
-very bytes that would be.
+does); one that does not answer is passed over for the next. Left out: lookups, so a get is one
+operation that may be given a duration; signatures, which are not verified here, as no node of the
+model could make a false one; quotas by address. Signers still sign, so what is stored are the very
+bytes that would be.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Holders:
         return list(self._held)
 
     def expire(self, now: float) -> None:
-        """Forget what has expired, to save memory; nobody is shown it anyway."""
+        """Forget what has expired, to save memory; it is not given out anyway."""
         for target, held in list(self._held.items()):
             for prefix in [prefix for prefix, (_, until) in held.items() if until <= now]:
                 del held[prefix]
@@ -179,7 +179,7 @@ class ModelItems:
     async def get(
         self, target: bytes, *, salt: bytes = b"", seq: int | None = None, first: bool = False
     ) -> Item | None:
-        """As `Items.get`; there is no difference with `first`, as nobody is slow here."""
+        """As `Items.get`; `first` makes no difference, as no node is slow here."""
         newest = (await self.get_all(target, salt=salt)).newest
         if isinstance(newest, MutableItem) and seq is not None and newest.seq <= seq:
             return None

@@ -14,7 +14,7 @@ from dht_torrent.storage import FileStorage, Storage
 
 
 def free_rider(config: Config) -> Config:
-    """The same node, but it gives nothing: it unchokes nobody, and allows nobody a piece while
+    """The same node, but it gives nothing: it unchokes no peer, and allows none a piece while
     choked (BEP 6)."""
     return replace(
         config,

@@ -1,5 +1,5 @@
 """A swarm of real nodes on loopback, all in one process. The rule: a leech is given a bare magnet
-link, so whom it finds, it found in the DHT; and every copy is compared with the content.
+link, so the peers it finds, it found in the DHT; and every copy is compared with the content.
 
 Some leeches vanish before they are complete, some never give anything, and some seeds send wrong
 bytes. Times and counts are real ones: they differ from run to run.
@@ -31,7 +31,7 @@ from dht_torrent.trace import PeerBanned, PieceDone, Record
 MAX_NODES: Final = 2000
 LOOK_AGAIN: Final = 5.0
 """Seconds between two lookups of a leech. Those who begin together do not find each other at the
-first one: nobody has announced yet."""
+first one: no peer has announced yet."""
 CONNECTIONS: Final = 30
 """Of one node, if there are descriptors enough."""
 _FEWEST: Final = 8
@@ -43,7 +43,7 @@ _START: Final = 60.0
 _CHUNK: Final = 1 << 20
 _LEAST: Final = 0.1
 _MOST: Final = 0.8
-"""Whoever is to vanish does so when it has a share of the pieces between these."""
+"""A leech that is to vanish does so when its share of the pieces is between these."""
 
 
 class Kind(StrEnum):
@@ -88,9 +88,9 @@ class Cast:
         honest = self.leeches - killed - riders
         if self.seeds < 1 or self.poisoners < 0 or honest < 1:
             raise InputError("there must be a seed, and a leech that gives and lives to the end")
-        crowd = [Kind.KILLED] * killed + [Kind.FREE_RIDER] * riders + [Kind.LEECH] * honest
-        rng.shuffle(crowd)
-        return [Kind.SEED] * self.seeds + [Kind.POISONER] * self.poisoners + crowd
+        leeches = [Kind.KILLED] * killed + [Kind.FREE_RIDER] * riders + [Kind.LEECH] * honest
+        rng.shuffle(leeches)
+        return [Kind.SEED] * self.seeds + [Kind.POISONER] * self.poisoners + leeches
 
 
 @dataclass(slots=True, eq=False)
@@ -145,7 +145,7 @@ class Second:
     seconds: float
     """Since the leeches began."""
     complete: int
-    """Leeches, whoever they are, with all pieces."""
+    """Leeches of any kind with all pieces."""
     alive: int
     connections: int
     """Counted once each, though both ends are ours."""
@@ -219,7 +219,7 @@ class LabSwarm:
     # -- beginning ------------------------------------------------------------------------------
 
     async def _start(self, nursery: trio.Nursery) -> None:
-        """All nodes into one DHT, then the seeds' announces, then everybody at once."""
+        """All nodes into one DHT, then the seeds' announces, then all leeches at once."""
         try:
             with trio.fail_after(_START + self.cast.nodes):
                 for member in self.members:

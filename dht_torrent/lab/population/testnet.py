@@ -26,8 +26,8 @@ from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.run import collecting_rarely
 
 AT_ONCE: Final = 20
-"""Nodes started together: more would ask their few doors all at the same moment."""
-DOORS: Final = 3
+"""Nodes started together: more would all ask their few entry points at the same moment."""
+ENTRY_POINTS: Final = 3
 """Nodes that were there before, which a new one is told of."""
 PATIENCE: Final = 30.0
 """Seconds nodes started together may take to find their neighbours."""
@@ -71,13 +71,13 @@ async def open_testnet(
             while len(nodes) < count and failure is None:
                 fresh: list[Dht] = []
                 for address in addresses[len(nodes) :][: min(AT_ONCE, max(1, len(nodes)))]:
-                    doors = rng.sample(nodes, min(DOORS, len(nodes)))
+                    entry_points = rng.sample(nodes, min(ENTRY_POINTS, len(nodes)))
                     dht = Dht(
                         network,
                         address,
                         config,
                         rng=random.Random(rng.getrandbits(128)),
-                        bootstrap=[HostPort(*door.address) for door in doors],
+                        bootstrap=[HostPort(*entry.address) for entry in entry_points],
                     )
                     try:
                         await nursery.start(dht.run)

@@ -1,10 +1,10 @@
-"""A DHT too large to exist: ten million nodes whose answers are computed when somebody asks. The
-rule: only the nodes are invented; who walks among them is the real lookup.
+"""A DHT too large to exist: ten million nodes whose responses are computed when they are asked. The
+rule: only the nodes are invented; the lookup among them is the real one.
 
 All that is kept is a sorted array with the first 64 bits of each id, 80 MB for ten million. What a
 node knows follows from its id alone: of each part of the network that its k-buckets cover it knows
 k nodes, drawn by a keyed hash, or all where there are fewer. These are the tables nodes come to
-have where everybody stays: full, as Kademlia's paper assumes them.
+have where all nodes stay: full, as Kademlia's paper assumes them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _DRAWS: Final = 8  # 64-bit numbers in the longest digest of BLAKE2b
 
 
 @dataclass(frozen=True, slots=True)
-class Walked:
+class LookupOutcome:
     """How one lookup went."""
 
     hops: int
@@ -96,7 +96,7 @@ class VirtualNetwork:
         return int.from_bytes(drawn, "big") < self._dead_below
 
     def bucket(self, number: int, shared: int) -> list[int]:
-        """Whom a node knows of those whose ids share exactly `shared` bits with its own."""
+        """The contacts of a node whose ids share exactly `shared` bits with its own."""
         own = self.prefixes[number]
         low, high = self._range(own ^ 1 << (BITS - 1 - shared), shared + 1)
         k = self.config.k
@@ -133,9 +133,9 @@ class VirtualNetwork:
             living = [one for one in numbers if one != but and not self.is_dead(one)]
             if len(living) >= count or not shared:
                 return self._nearest(living, target, count)
-        raise AssertionError("with no bit to share, everybody was looked at")
+        raise AssertionError("with no bit to share, all nodes were looked at")
 
-    def lookup(self, which: int, *, paths: int = 1) -> Walked:
+    def lookup(self, which: int, *, paths: int = 1) -> LookupOutcome:
         """From a random node to a random target; both follow from `which`. `paths`: disjoint
         ways, as for a store."""
         rng = random.Random(f"lookup {self._seed} {which}")
@@ -146,12 +146,12 @@ class VirtualNetwork:
         k = self.config.k
         start = self.known(searcher, target, max(2, paths) * k)
         lookup = search(target, own_id, self.config, 0.0, start, paths=paths)
-        seconds = self._walk(lookup, rng)
+        seconds = self._run(lookup, rng)
         truly = {info.id for info in self.closest(target, k, but=searcher)}
         right = sum(info.id in truly for info in lookup.closest())
-        return Walked(lookup.hops, lookup.asked, lookup.replies, seconds, right, len(truly))
+        return LookupOutcome(lookup.hops, lookup.asked, lookup.replies, seconds, right, len(truly))
 
-    def _walk(self, lookup: Lookup | Paths, rng: random.Random) -> float:
+    def _run(self, lookup: Lookup | Paths, rng: random.Random) -> float:
         """To its end, from moment 0; the moment of that."""
         now, count = 0.0, 0
         k, timeout = self.config.k, self.config.hard_timeout

@@ -20,7 +20,7 @@ from dht_torrent.lab.studies.spread import Spread, SpreadPlan
 
 FREE_RIDERS: Final = 0.25
 """Share of the leeches in the *choking* group that give nothing."""
-CROWD: Final = 16
+LEECHES: Final = 16
 """Leeches in the groups *order* and *choking*, and of `allowed_fast`."""
 FEW: Final = 4
 """Leeches in the group *endgame*: the tail of many is hidden by the many."""
@@ -56,15 +56,15 @@ class Variant:
 VARIANTS: Final[dict[str, Variant]] = {
     "swarm": Variant(),
     "server": Variant(free_riders=1.0),
-    "allowed_fast": Variant(leeches=CROWD, allowed_fast=PeerConfig().allowed_fast),
-    "rarest": Variant(leeches=CROWD, seeds=(0.5,)),
+    "allowed_fast": Variant(leeches=LEECHES, allowed_fast=PeerConfig().allowed_fast),
+    "rarest": Variant(leeches=LEECHES, seeds=(0.5,)),
     "random": Variant(
-        leeches=CROWD, seeds=(0.5,), torrent=TorrentConfig(random_first_pieces=_ALWAYS)
+        leeches=LEECHES, seeds=(0.5,), torrent=TorrentConfig(random_first_pieces=_ALWAYS)
     ),
-    "in_order": Variant(leeches=CROWD, seeds=(0.5,), sequential=True),
-    "tit_for_tat": Variant(leeches=CROWD, seeds=(4.0,), pace=0.5, free_riders=FREE_RIDERS),
+    "in_order": Variant(leeches=LEECHES, seeds=(0.5,), sequential=True),
+    "tit_for_tat": Variant(leeches=LEECHES, seeds=(4.0,), pace=0.5, free_riders=FREE_RIDERS),
     "random_unchoke": Variant(
-        leeches=CROWD,
+        leeches=LEECHES,
         seeds=(4.0,),
         pace=0.5,
         free_riders=FREE_RIDERS,

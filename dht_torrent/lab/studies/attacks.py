@@ -51,7 +51,7 @@ async def mixed(world: World, count: int, done: Progress) -> list[Look]:
 
 
 @dataclass(frozen=True, slots=True)
-class Siege:
+class Eclipse:
     """Whether a key is eclipsed, and what a lookup of it gave."""
 
     size: int
@@ -61,32 +61,32 @@ class Siege:
     look: Look
 
 
-async def sieges(
+async def eclipses(
     world: World, sizes: Sequence[int], keys: int, peaceful: int, done: Progress
-) -> list[Siege]:
+) -> list[Eclipse]:
     """Eclipse `keys` keys by each number of adversaries, once before and once after the value is
-    there; and look for `peaceful` keys nobody attacks, in between. Two lookups each."""
+    there; and look for `peaceful` keys that are not attacked, in between. Two lookups each."""
     plan = [(size, early) for size in sizes for early in (True, False) for _ in range(keys)]
     plan += [(0, True)] * peaceful
-    everybody = list(world.dht.nodes.values())
-    lookers = world.rng.sample(everybody, min(LOOKERS, len(plan), len(everybody)))
+    all_nodes = list(world.dht.nodes.values())
+    lookers = world.rng.sample(all_nodes, min(LOOKERS, len(plan), len(all_nodes)))
     for looker in lookers:  # who has run for an hour has refreshed its buckets more often
         for _ in range(WARM):
             await looker.find_node(world.rng.randbytes(20))
-    found: dict[int, list[Siege]] = {}
+    found: dict[int, list[Eclipse]] = {}
 
     async def one(number: int, size: int, early: bool) -> None:
-        looks = await _besiege(world, size, early, lookers)
-        found[number] = [Siege(size, early, look) for look in looks]
+        looks = await _eclipse(world, size, early, lookers)
+        found[number] = [Eclipse(size, early, look) for look in looks]
         done(len(found))
 
     jobs = [partial(one, number, size, early) for number, (size, early) in enumerate(plan)]
     world.rng.shuffle(jobs)
     await _side_by_side(jobs)
-    return [siege for number in range(len(plan)) for siege in found[number]]
+    return [eclipse for number in range(len(plan)) for eclipse in found[number]]
 
 
-async def _besiege(world: World, size: int, early: bool, lookers: Sequence[Dht]) -> list[Look]:
+async def _eclipse(world: World, size: int, early: bool, lookers: Sequence[Dht]) -> list[Look]:
     item = immutable(world.rng.randbytes(32))
     target = item.target
     publisher, looker = world.outsiders(target, lookers)
@@ -97,11 +97,11 @@ async def _besiege(world: World, size: int, early: bool, lookers: Sequence[Dht])
 
     if early:
         await publish()
-    async with coalition(world.net, world.rng, Colluding(), dead=world.dead) as crowd:
+    async with coalition(world.net, world.rng, Colluding(), dead=world.dead) as sybils:
         nearest = distance(world.dht.closest(target, 1)[0].node_id, target)
         for place in range(size):
-            info = world.crowding(target, nearest, place)
-            await world.join(crowd, info, world.honest())
+            info = world.nearest_sybil(target, nearest, place)
+            await world.join(sybils, info, world.honest())
         if size:
             await trio.sleep(MET)
         if not early:
@@ -139,12 +139,12 @@ def mixed_figures(looks: Sequence[Look]) -> dict[str, Cell]:
     return figures
 
 
-def siege_figures(found: Sequence[Siege]) -> dict[str, Cell]:
-    """For each size of the crowd: how often it had all the k closest, was noticed, and hid the
+def eclipse_figures(found: Sequence[Eclipse]) -> dict[str, Cell]:
+    """For each number of sybils: how often it had all the k closest, was noticed, and hid the
     value. Detection is judged by the search for peers: that for an item ends when it has it; and an
-    alarm is false where nobody hostile is near, for sieges may reach the keys next to them."""
+    alarm is false where no adversary is near, for eclipses may reach the keys next to them."""
     figures: dict[str, Cell] = {}
-    for size in sorted({siege.size for siege in found if siege.size}):
+    for size in sorted({eclipse.size for eclipse in found if eclipse.size}):
         for early, order in ((True, "early"), (False, "late")):
             some = [s for s in found if s.size == size and s.early == early]
             peers = [s.look for s in some if s.look.method == "get_peers"]

@@ -51,7 +51,7 @@ class ExchangePlan:
     latency: float = 0.02
     """Seconds one way."""
     look_at: float = 180.0
-    """When it is counted whom the members know ..."""
+    """When it is counted which peers the members know ..."""
     patience: float = 3600.0
     """... and when all is over, complete or not."""
     torrent: TorrentConfig = field(default_factory=TorrentConfig)

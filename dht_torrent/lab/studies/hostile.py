@@ -42,13 +42,13 @@ KINDS: Final = ("colluding", "blackhole", "liar", "late", "reflector")
 LATENCY: Final = (0.02, 0.08)
 """Seconds one way: round trips of 40 to 160 ms, as between homes of one continent."""
 SETTLED: Final = 30.0
-"""Seconds until everybody has met, where all addresses are private ..."""
+"""Seconds until all have met, where all addresses are private ..."""
 SETTLED_PUBLIC: Final = 600.0
 """... and where strangers are pinged after a minute and a half only."""
 ADVERTISED: Final = 7777
 """The TCP port announced."""
 VICTIMS: Final = tuple(Address("203.0.113.7", 1000 + n) for n in range(64))
-"""One machine that is no part of the DHT, and ports of it that reflectors name."""
+"""One machine that is not part of the DHT, and ports of it that reflectors name."""
 MIN_HONEST: Final = 40
 """Fewer would all be among those who store any key."""
 FIRST_HONEST: Final = 8
@@ -75,7 +75,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How one lookup went. Shares are 0 where nobody was asked."""
+    """How one lookup went. Shares are 0 where no node was asked."""
 
     method: str
     found: bool
@@ -119,7 +119,7 @@ class World:
         return [NodeInfo(dht.node_id, dht.address) for dht in self.dht.nodes.values()]
 
     async def populate(self, progress: Callable[[int], None]) -> None:
-        """Everybody joins, honest and hostile mixed evenly, and gets to know each other."""
+        """All nodes join, honest and hostile mixed evenly, and gets to know each other."""
         scene = self.scene
         foes = round(scene.nodes * scene.hostile)
         honest = scene.nodes - foes
@@ -148,7 +148,7 @@ class World:
         return Address(f"12.{subnet >> 8}.{subnet & 255}.{row % 254 + 1}", PORT + row // 254)
 
     def dead(self) -> Address:
-        """An address nobody has, different ones each time."""
+        """An unused address, a different one each time."""
         low = self.rng.randrange(1 << 16)
         net = "13.7" if self.scene.public else "192.168"
         return Address(f"{net}.{low >> 8}.{low & 255}", PORT)
@@ -166,7 +166,7 @@ class World:
             "victim_bytes_per_byte": self.victim_bytes / max(1, self.hostile_bytes),
         }
 
-    def crowding(self, target: bytes, within: int, place: int) -> NodeInfo:
+    def nearest_sybil(self, target: bytes, within: int, place: int) -> NodeInfo:
         """An adversary made to be next to the target: nearer than `within`, if ids are free, and
         otherwise as near as the addresses of one /24 allow."""
         if not self.scene.public:
@@ -218,28 +218,28 @@ class World:
         find: Callable[[], Awaitable[bool]],
     ) -> Look:
         asked = self._asked[looker.address, target] = {}
-        walks = self._done[target] = []
+        records = self._done[target] = []
         began = trio.current_time()
         try:
             found = await find()
         finally:
             del self._asked[looker.address, target], self._done[target]
-        closest = walks[-1].closest if walks else ()
+        closest = records[-1].closest if records else ()
         nearest = closest[: self.config.k]
         return Look(
             method,
             found,
             asked=len(asked),
-            silent=sum(walk.asked - walk.answered for walk in walks),
+            silent=sum(record.asked - record.answered for record in records),
             hostile_asked=share(asked, self._is_hostile),
             hostile_closest=share(closest, self._is_hostile),
-            eclipse_suspected=any(walk.eclipse_suspected for walk in walks),
+            eclipse_suspected=any(record.eclipse_suspected for record in records),
             eclipsed=len(nearest) == self.config.k and all(map(self._is_hostile, nearest)),
             seconds=trio.current_time() - began,
         )
 
     def _is_hostile(self, address: Address) -> bool:
-        """Whether an adversary is there, or nobody, so that an adversary must have invented it."""
+        """Whether an adversary is there, or no node, so that an adversary must have invented it."""
         return address in self.hostile or address.host not in self._homes
 
     def note(self, record: Record) -> None:
@@ -268,7 +268,7 @@ class World:
 async def world(
     rng: random.Random, scene: Scene, progress: Callable[[int], None] = lambda done: None
 ) -> AsyncIterator[World]:
-    """The network of a scene, with everybody in it and settled. At the end they all vanish."""
+    """The network of a scene, with all nodes in it and settled. At the end they all vanish."""
     net = FakeNetwork(random.Random(rng.getrandbits(64)), latency=LATENCY)
     made = World(rng, scene, net)
     net.tap = made.heard

@@ -96,18 +96,19 @@ class LookupStudy:
             random.Random(rng.getrandbits(64)), latency=spread, loss=plan.loss, grain=GRAIN
         )
         self.net = DhtNet(rng, nursery, self.wire, config=config, trace=self._hear)
-        self._walks: dict[bytes, list[LookupDone]] = {}  # of targets that are being looked for
+        self._done: dict[bytes, list[LookupDone]] = {}  # of targets that are being looked for
 
     async def build(self, grown: Callable[[int], None]) -> Tables:
-        """Bootstrap everybody; `grown` hears how many there are. Then kill those who shall die."""
+        """Bootstrap all nodes; `grown` hears how many there are. Then kill those that are to
+        die."""
         plan = self.plan
-        doors = None
+        entry_points = None
         if plan.bootstraps is not None:
             await self.net.grow(min(plan.bootstraps, plan.nodes), at_once=1)
-            doors = list(self.net.nodes)
+            entry_points = list(self.net.nodes)
         while (here := len(self.net.nodes)) < plan.nodes:
             batch = max(20, int(GROWTH * here))
-            await self.net.grow(min(plan.nodes, here + batch), at_once=batch, via=doors)
+            await self.net.grow(min(plan.nodes, here + batch), at_once=batch, via=entry_points)
             grown(len(self.net.nodes))
         await trio.sleep(plan.settle)
         tables = self.tables()
@@ -141,7 +142,7 @@ class LookupStudy:
 
     async def _peers(self, publisher: Dht) -> Search:
         info_hash = InfoHash(self.rng.randbytes(20))
-        self._walks[info_hash] = []
+        self._done[info_hash] = []
         stored = await publisher.announces.find_peers(
             info_hash, announce_port=PORT, on_peers=_ignore
         )
@@ -171,7 +172,7 @@ class LookupStudy:
 
     async def _item(self, publisher: Dht) -> Search:
         item = immutable(self.rng.randbytes(20))
-        self._walks[item.target] = []
+        self._done[item.target] = []
         stored = await publisher.items.put(item, keep=False)
         chosen = self._chosen(item.target)
         searcher = self._other_than(publisher, chosen)
@@ -194,16 +195,16 @@ class LookupStudy:
         first: float | None,
         stored: int,
     ) -> Search:
-        walks = self._walks.pop(target)
+        records = self._done.pop(target)
         k = self.net.config.k
         truly = [dht.address for dht in self.net.closest(target, k + 1) if dht is not publisher]
-        closest = walks[-1].closest if walks else ()
+        closest = records[-1].closest if records else ()
         return Search(
             kind,
             found,
-            hops=max((walk.hops for walk in walks), default=0),
-            asked=sum(walk.asked for walk in walks),
-            answered=sum(walk.answered for walk in walks),
+            hops=max((record.hops for record in records), default=0),
+            asked=sum(record.asked for record in records),
+            answered=sum(record.answered for record in records),
             seconds=seconds,
             first=first,
             stored=stored,
@@ -212,12 +213,12 @@ class LookupStudy:
         )
 
     def _chosen(self, target: bytes) -> Sequence[Address]:
-        """Where the last walk to `target` said to store; forgets the walks so far."""
-        walks, self._walks[target] = self._walks[target], []
-        return walks[-1].closest if walks else ()
+        """Where the last lookup of `target` said to store; forgets the lookups so far."""
+        records, self._done[target] = self._done[target], []
+        return records[-1].closest if records else ()
 
     def _other_than(self, publisher: Dht, holders: Sequence[Address]) -> Dht:
-        """Who looks for it: somebody who does not have it, if there is anybody."""
+        """The node that looks for it: one that does not have it, if there is any."""
         for _ in range(100):
             dht = self.net.some()
             if dht is not publisher and dht.address not in holders:
@@ -225,8 +226,8 @@ class LookupStudy:
         return publisher
 
     def _hear(self, record: Record) -> None:
-        if isinstance(record, LookupDone) and record.target in self._walks:
-            self._walks[record.target].append(record)
+        if isinstance(record, LookupDone) and record.target in self._done:
+            self._done[record.target].append(record)
 
 
 def _ignore(peers: Sequence[Address]) -> None:

@@ -34,7 +34,7 @@ from dht_torrent.trace import PeerBanned, PieceFailed, Record
 
 _LOOPBACK: Final = "127.0.0.1"
 _PORT: Final = 6881
-"""Its port, and that of whoever has a host of its own."""
+"""Its port, and that of each peer with a host of its own."""
 _FIRST_PORT: Final = 7000
 """Of the peers, where they share a host."""
 _BACK_AFTER: Final = 0.5
@@ -144,10 +144,10 @@ def figures(
 async def poisoning(rng: random.Random, plan: PoisoningPlan) -> Outcome:
     """Run it until the leech is complete. For `lab.run`. Raises RuntimeError if the complete copy
     differs from the content."""
-    return await _Siege(rng, plan).run()
+    return await _Run(rng, plan).run()
 
 
-class _Siege:
+class _Run:
     def __init__(self, rng: random.Random, plan: PoisoningPlan) -> None:
         self._rng = rng
         self._plan = plan

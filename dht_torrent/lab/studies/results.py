@@ -74,7 +74,7 @@ def condense(rows: Iterable[Row], by: Sequence[str]) -> list[Row]:
 
 
 class Results:
-    """A folder of condensed CSVs, for whoever draws them."""
+    """A folder of condensed CSVs, to be drawn."""
 
     def __init__(self, folder: Path | str = "results") -> None:
         """The environment variable `LAB_RESULTS` goes before `folder`."""

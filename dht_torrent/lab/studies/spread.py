@@ -1,7 +1,7 @@
 """How content spreads through a swarm, on virtual time. The rule: the nodes are the very nodes
 people run; only sockets, storage, time and dice are the lab's.
 
-Everybody begins at the same moment, the hardest case: a crowd that has nothing, and its seeds. The
+All begin at the same moment, the hardest case: a swarm that has nothing, and its seeds. The
 torrent is private and its peers are told of each other, so that the DHT plays no part. A leech that
 is complete stays and seeds. Uploads are limited by the nodes themselves: what waits, waits in the
 node, where a choke can drop it, and not on the wire.
@@ -48,11 +48,11 @@ class SpreadPlan:
     down: int
     """... and receive."""
     free_riders: int = 0
-    """So many of the leeches give nothing. All of them: the seeds serve everybody alone."""
+    """So many of the leeches give nothing. All of them: the seeds alone serve all of them."""
     sequential: bool = False
     """Leeches fetch pieces in order of index."""
     allowed_fast: int = 0
-    """Pieces that everybody allows a choked newcomer (BEP 6). The usual ten are a hundredth of most
+    """Pieces that each peer allows a choked newcomer (BEP 6). The usual ten are a hundredth of most
     contents; of the small ones here they would be a tenth, from a seed to each of its leeches."""
     torrent: TorrentConfig = field(default_factory=TorrentConfig)
     """Of the leeches. Seeds have the defaults."""
@@ -61,7 +61,7 @@ class SpreadPlan:
     latency: float = 0.02
     """Seconds one way."""
     patience: float = math.inf
-    """Seconds after which whoever is not complete stays so."""
+    """Seconds after which a leech that is not complete stays so."""
 
 
 @dataclass(slots=True)

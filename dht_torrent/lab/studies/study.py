@@ -132,7 +132,7 @@ class Study:
 
     def report(self) -> None:
         """Write the CSV, if one is wanted, and show the figures. Exits with 1 if the one cannot be
-        written, after the figures, or nobody reads the other to the end."""
+        written, after the figures, or the other is not read to the end."""
         stamp: dict[str, Cell] = {
             "seed": self.seed,
             "config": json.dumps(self.config, separators=(",", ":")),
@@ -195,11 +195,11 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def show(lines: Sequence[str]) -> None:
-    """Print them, or exit with 1 when nobody reads them."""
+    """Print them, or exit with 1 when the output is closed."""
     try:
         sys.stdout.writelines(f"{line}\n" for line in lines)
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head`: whoever reads has seen enough
+    except BrokenPipeError:  # `| head`: the reader has seen enough
         # Python would try once more at the end, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -49,7 +49,7 @@ class Value:
 
 
 def make(kind: Kind, rng: random.Random) -> Value:
-    """A value that nobody else has."""
+    """A value that no other node has."""
     if kind == "announce":
         return Value(kind, rng.randbytes(20), None)
     content = rng.randbytes(60)
@@ -102,7 +102,7 @@ class Asked:
 
 
 class QueryTap:
-    """Sees who asks whom: a question bears its target. One per network."""
+    """Sees which node asks which: a query bears its target. One per network."""
 
     def __init__(self, net: FakeNetwork) -> None:
         self._net = net
@@ -111,8 +111,8 @@ class QueryTap:
 
     @contextmanager
     def watch(self, asker: Dht, target: bytes) -> Iterator[Asked]:
-        """Counts whom `asker` asks for `target` meanwhile. Of two lookups for the same at the same
-        time each counts what both ask: on the wire they look alike."""
+        """Counts the nodes `asker` asks for `target` meanwhile. Of two lookups for the same at the
+        same time each counts what both ask: on the wire they look alike."""
         host, asked = asker.address.host, Asked()
         self._watches.setdefault(host, []).append((target, asked))
         try:

@@ -3,7 +3,7 @@ straight to the connection and to the torrent behind it, without the pace at whi
 heard, and only the processor time of these two counts.
 
 The node lives on a fake network and holds a torrent that is complete, one that is being fetched and
-one whose metadata is missing, each with a crowd of others that want and offer something, for what
+one whose metadata is missing, each with a group of others that want and offer something, for what
 is dear about a message is most often what it does to them.
 """
 
@@ -38,7 +38,7 @@ PIECES: Final = 512
 MANY: Final = 16_384
 """Pieces of the torrent that is being fetched: some messages cost more the more there are."""
 PIECE: Final = BLOCK
-CROWD: Final = 39
+OTHERS: Final = 39
 """Others in each torrent."""
 SIZE: Final = 100_000
 """Bytes of a flood that are measured ..."""
@@ -241,7 +241,7 @@ async def cost(rng: random.Random, flood: Flood) -> Cost:
         torrent = await node.get(wanted if flood.torrent == "metadata" else metainfo)
         while torrent.state != flood.torrent:  # noqa: ASYNC110 - seen from outside
             await trio.sleep(0.1)
-        for number in range(CROWD):
+        for number in range(OTHERS):
             said = HAVE_NONE + INTERESTED if flood.torrent == "seeding" else HAVE_ALL + UNCHOKE
             await _come(net, f"10.0.{1 + number}.2", torrent, said, nursery)
             await trio.sleep(0.2)

@@ -1,6 +1,6 @@
 """Connections to a running node whose bytes are a valid handshake and then any messages in any
 order, well-formed or not, cut anywhere; some of them behind an MSE handshake. The rule: whatever
-comes, no fault of ours, no torrent stopped, memory flat, and everybody else is answered meanwhile.
+comes, no fault of ours, no torrent stopped, memory flat, and all others are answered meanwhile.
 
 Real sockets on 127.0.0.1, for the node is to be met as the world meets it. Three torrents are there
 to be talked about: one that is shared, one that is being fetched and one whose metadata is missing.
@@ -39,7 +39,7 @@ PAUSE: Final = 0.5
 FLAT: Final = 24 << 20
 """Bytes of memory there may be more at the end than after the first third."""
 CALM: Final = 30.0
-"""Seconds the node gets at the end to part with everybody."""
+"""Seconds the node gets at the end to part with all peers."""
 ENCRYPTED: Final = 0.4
 """Share of the connections that begin with a valid MSE handshake."""
 _OFFERS: Final = (Method.PLAIN, Method.RC4, Method.PLAIN | Method.RC4)

@@ -348,8 +348,8 @@ async def test_a_lookup_that_reached_no_node_is_repeated_though_peers_were_named
         await dht.ping(raw.address)
     lab.records.clear()
     found = await find(dht)
-    walks = [record for record in lab.records if isinstance(record, LookupDone)]
-    assert sum(walk.target == HASH for walk in walks) == (2 if invented else 1)
+    records = [record for record in lab.records if isinstance(record, LookupDone)]
+    assert sum(record.target == HASH for record in records) == (2 if invented else 1)
     told = [peer.host.split(".")[1] for peer in found.peers]
     assert {told.count(str(number)) for number in range(10)} <= {0, CONFIG.max_told}
 

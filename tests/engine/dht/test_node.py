@@ -329,12 +329,12 @@ async def test_a_public_stranger_is_pinged_after_ninety_seconds_and_a_local_one_
 async def test_a_node_that_is_being_asked_is_not_pinged_as_well(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
-    door = await lab.raw("10.0.0.2")
+    entry = await lab.raw("10.0.0.2")
     dht = await lab.node("10.0.0.1", HostPort("10.0.0.2", 6881))
-    await only_query(door, krpc.FIND_NODE)
-    door.send(query(b"ping"), dht.address)  # it asks before it answers
+    await only_query(entry, krpc.FIND_NODE)
+    entry.send(query(b"ping"), dht.address)  # it asks before it answers
     with trio.move_on_after(5) as waited:
-        await only_query(door, krpc.PING)
+        await only_query(entry, krpc.PING)
     assert waited.cancelled_caught
 
 

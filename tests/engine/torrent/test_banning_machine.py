@@ -49,7 +49,7 @@ class Other:
         self.is_dropped = True
 
 
-class Siege:
+class Poisoning:
     """Picker, smart ban, parole and bans, put together as the swarm does."""
 
     def __init__(self, seed: int, *, open_pieces: int = 3) -> None:
@@ -176,18 +176,18 @@ class Siege:
 kinds = st.sampled_from(["", "", "spoils", "company", "stalls", "drips"])
 
 
-class AnySiege(RuleBasedStateMachine):
+class AnyPoisoning(RuleBasedStateMachine):
     """One honest seed stays; all else is as bad as it can be."""
 
     @initialize(seed=st.integers(0, 1000), host=st.sampled_from(HOSTS), size=st.integers(1, 7))
     def begin(self, seed: int, host: str, size: int) -> None:
-        self.siege = Siege(seed, open_pieces=size)
+        self.poisoning = Poisoning(seed, open_pieces=size)
         self.rng = random.Random(seed)
-        self.seed = self.siege.join(host)
+        self.seed = self.poisoning.join(host)
         self.honest = {self.seed.address}
 
     def other(self, number: int) -> Other:
-        return list(self.siege.peers.values())[number % len(self.siege.peers)]
+        return list(self.poisoning.peers.values())[number % len(self.poisoning.peers)]
 
     @rule(
         host=st.sampled_from(HOSTS),
@@ -195,19 +195,19 @@ class AnySiege(RuleBasedStateMachine):
         pieces=st.one_of(st.none(), st.sets(st.integers(0, PIECES - 1))),
     )
     def join(self, host: str, liar: str, pieces: set[int] | None) -> None:
-        if len(self.siege.peers) < 7:
-            joined = self.siege.join(host, liar, pieces)
+        if len(self.poisoning.peers) < 7:
+            joined = self.poisoning.join(host, liar, pieces)
             if not liar:
                 self.honest.add(joined.address)
 
     @rule(number=st.integers(0, 6))
     def leave(self, number: int) -> None:
         if self.other(number) is not self.seed:
-            self.siege.leave(self.other(number))
+            self.poisoning.leave(self.other(number))
 
     @rule(number=st.integers(0, 6), room=st.integers(1, 9))
     def ask(self, number: int, room: int) -> None:
-        self.siege.ask(self.other(number), room)
+        self.poisoning.ask(self.other(number), room)
 
     @rule(number=st.integers(0, 6), count=st.integers(1, 5), spoil=st.booleans())
     def answer(self, number: int, count: int, spoil: bool) -> None:
@@ -215,68 +215,70 @@ class AnySiege(RuleBasedStateMachine):
         for _ in range(count):
             if other.asked:
                 block = self.rng.choice(other.asked)
-                self.siege.answer(other, block, spoil=spoil and other.liar != "")
+                self.poisoning.answer(other, block, spoil=spoil and other.liar != "")
 
     @rule(number=st.integers(0, 6))
     def reject(self, number: int) -> None:
         other = self.other(number)
         if other.asked:
-            self.siege.picker.rejected(other.key, other.asked.pop())
+            self.poisoning.picker.rejected(other.key, other.asked.pop())
 
     @rule(number=st.integers(0, 6), choke=st.booleans())
     def choke(self, number: int, choke: bool) -> None:
         other = self.other(number)
         other.chokes_us = choke
         if choke:
-            self.siege.picker.choked(other.key)
+            self.poisoning.picker.choked(other.key)
             other.asked.clear()
 
     @rule(number=st.integers(0, 6))
     def snub(self, number: int) -> None:
         other = self.other(number)
-        self.siege.picker.give_back(other.key)
+        self.poisoning.picker.give_back(other.key)
         other.asked.clear()
 
-    @precondition(lambda self: self.siege.pending)
+    @precondition(lambda self: self.poisoning.pending)
     @rule(disk_fails=st.booleans())
     def settle(self, disk_fails: bool) -> None:
-        self.siege.settle(disk_fails=disk_fails)
+        self.poisoning.settle(disk_fails=disk_fails)
 
     @rule(seconds=st.floats(0.1, 30.0))
     def wait(self, seconds: float) -> None:
-        self.siege.tick(seconds)
+        self.poisoning.tick(seconds)
 
     @invariant()
     def no_honest_peer_is_banned(self) -> None:
-        if hasattr(self, "siege"):
-            assert not self.siege.banned & self.honest
+        if hasattr(self, "poisoning"):
+            assert not self.poisoning.banned & self.honest
 
     @invariant()
     def a_solo_piece_has_one_sender_and_nobody_else_is_asked(self) -> None:
-        if not hasattr(self, "siege"):
+        if not hasattr(self, "poisoning"):
             return
-        picker = self.siege.picker
+        picker = self.poisoning.picker
         for index, piece in picker._open.items():
             assert (piece.solo is not None) == (index in picker._solo)
             if piece.solo is not None:
                 assert set(piece.senders) <= {NOBODY, piece.solo}
-                asked = {o.key for o in self.siege.peers.values() for b in o.asked if b[0] == index}
+                asked = {
+                    o.key for o in self.poisoning.peers.values() for b in o.asked if b[0] == index
+                }
                 assert asked <= {piece.solo}
         assert set(picker._solo) <= set(picker._open)
 
     def teardown(self) -> None:
-        if not hasattr(self, "siege"):
+        if not hasattr(self, "poisoning"):
             return
         self.seed.chokes_us = False
-        while self.siege.pending:
-            self.siege.settle()
-        self.siege.finish(self.rng)
-        assert self.siege.picker.done
+        while self.poisoning.pending:
+            self.poisoning.settle()
+        self.poisoning.finish(self.rng)
+        assert self.poisoning.picker.done
         self.no_honest_peer_is_banned()
 
 
-TestAnySiege = AnySiege.TestCase
-TestAnySiege.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnyPoisoning = AnyPoisoning.TestCase
+TestAnyPoisoning.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.parametrize("liar", ["spoils", "company", "stalls", "drips"])
@@ -286,65 +288,69 @@ def test_one_honest_seed_among_ten_liars_of_its_own_host_completes(
     liar: str, open_pieces: int, host: str
 ) -> None:
     for seed in range(5):
-        siege = Siege(seed, open_pieces=open_pieces)
+        poisoning = Poisoning(seed, open_pieces=open_pieces)
         rng = random.Random(seed)
         honest = rng.randrange(11)
-        seeds = [siege.join(host, "" if number == honest else liar) for number in range(11)]
-        siege.finish(rng)
-        assert siege.picker.done
-        assert seeds[honest].address not in siege.banned
+        seeds = [poisoning.join(host, "" if number == honest else liar) for number in range(11)]
+        poisoning.finish(rng)
+        assert poisoning.picker.done
+        assert seeds[honest].address not in poisoning.banned
 
 
 def test_liars_are_convicted_one_wasted_piece_each() -> None:
     for seed in range(20):
-        siege = Siege(seed, open_pieces=2)
+        poisoning = Poisoning(seed, open_pieces=2)
         rng = random.Random(seed)
         for number in range(11):
-            siege.join(f"9.9.9.{number}", "company" if number else "")
-        siege.finish(rng, comebacks=0)
-        assert siege.picker.done
-        assert siege.failed <= 10 + 2  # and what was shared when the first was found
+            poisoning.join(f"9.9.9.{number}", "company" if number else "")
+        poisoning.finish(rng, comebacks=0)
+        assert poisoning.picker.done
+        assert poisoning.failed <= 10 + 2  # and what was shared when the first was found
 
 
 def test_a_peer_that_shared_a_piece_that_failed_is_asked_alone_until_it_passes() -> None:
-    siege = Siege(1, open_pieces=1)
-    one, two, three = siege.join(HOSTS[0], "spoils"), siege.join(HOSTS[0]), siege.join(HOSTS[0])
-    siege.ask(one, 1)
+    poisoning = Poisoning(1, open_pieces=1)
+    one, two, three = (
+        poisoning.join(HOSTS[0], "spoils"),
+        poisoning.join(HOSTS[0]),
+        poisoning.join(HOSTS[0]),
+    )
+    poisoning.ask(one, 1)
     (first,) = one.asked
-    siege.answer(one, first, spoil=True)
-    siege.picker.choked(one.key)
-    siege.ask(two, 2)
+    poisoning.answer(one, first, spoil=True)
+    poisoning.picker.choked(one.key)
+    poisoning.ask(two, 2)
     for block in list(two.asked):
-        siege.answer(two, block, spoil=False)
-    siege.settle()
-    standings = [siege.banning.standing(cast(Any, peer), 0.0) for peer in (one, two, three)]
+        poisoning.answer(two, block, spoil=False)
+    poisoning.settle()
+    standings = [poisoning.banning.standing(cast(Any, peer), 0.0) for peer in (one, two, three)]
     assert standings == [Standing.ALONE, Standing.ALONE, None]
-    while not siege.banned:
-        siege.ask(three, 3)
+    while not poisoning.banned:
+        poisoning.ask(three, 3)
         for block in list(three.asked):
-            siege.answer(three, block, spoil=False)
-        siege.settle()
-    assert siege.banned == {one.address}
-    assert siege.banning.standing(cast(Any, two), 0.0) is not Standing.WAITING
+            poisoning.answer(three, block, spoil=False)
+        poisoning.settle()
+    assert poisoning.banned == {one.address}
+    assert poisoning.banning.standing(cast(Any, two), 0.0) is not Standing.WAITING
 
 
 def test_a_piece_held_up_by_one_peer_goes_to_one_that_proved_itself() -> None:
-    siege = Siege(1, open_pieces=PIECES)
-    slow = [siege.join(f"9.9.9.{number}", "stalls") for number in range(5)]
-    honest = siege.join("9.9.9.9")
-    siege.turn(honest)
-    while siege.pending:
-        siege.settle()
+    poisoning = Poisoning(1, open_pieces=PIECES)
+    slow = [poisoning.join(f"9.9.9.{number}", "stalls") for number in range(5)]
+    honest = poisoning.join("9.9.9.9")
+    poisoning.turn(honest)
+    while poisoning.pending:
+        poisoning.settle()
     for other in slow:
-        siege.banning._parole.suspect([other.key], 99)
-        siege.turn(other)
+        poisoning.banning._parole.suspect([other.key], 99)
+        poisoning.turn(other)
     seconds = 0
-    while not siege.picker.done:
-        siege.turn(honest)
-        while siege.pending:
-            siege.settle()
-        siege.tick(1.0)
+    while not poisoning.picker.done:
+        poisoning.turn(honest)
+        while poisoning.pending:
+            poisoning.settle()
+        poisoning.tick(1.0)
         seconds += 1
         for other in slow:
-            siege.turn(other)
+            poisoning.turn(other)
     assert seconds <= 18  # requests expire after 20

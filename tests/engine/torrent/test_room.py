@@ -77,7 +77,7 @@ async def stay(hand: Hand) -> None:
 
 
 @contextlib.asynccontextmanager
-async def besieged(
+async def flooded(
     world: World,
     torrent: Torrent,
     behave: Callable[[int], Behaviour],
@@ -123,7 +123,7 @@ async def test_useless_visitors_do_not_keep_us_from_dialling(
     world, one = World(), sample()
     async with listening(world, HAND, HandSeed(one)) as dials, world.node(LEECH) as node:
         torrent = await node.get(one.metainfo)
-        async with besieged(
+        async with flooded(
             world, torrent, lambda number: kind or BEHAVIOURS[number % 3], again=again
         ):
             behind(torrent).core.connections.found([Address(HAND, PORT)], "dht")
@@ -143,7 +143,7 @@ async def test_useless_peers_that_hold_all_places_make_room_for_dialling(
         world.node(LEECH, torrent=nothing_kept) as node,
     ):
         torrent = await node.get(one.metainfo)
-        async with besieged(world, torrent, lambda number: kind):
+        async with flooded(world, torrent, lambda number: kind):
             assert len(behind(torrent).core.connections.peers) == 50
             behind(torrent).core.connections.found([Address(HAND, PORT)], "dht")
             with trio.fail_after(60):
@@ -163,7 +163,7 @@ async def test_a_peer_that_offers_metadata_and_does_not_send_it_makes_room(
         world.node(LEECH, torrent=nothing_kept) as node,
     ):
         torrent = await node.get(one.magnet())
-        async with besieged(world, torrent, lambda number: offers_metadata):
+        async with flooded(world, torrent, lambda number: offers_metadata):
             behind(torrent).core.connections.found([Address(HAND, PORT)], "dht")
             with trio.fail_after(60):
                 await torrent.completed()
@@ -183,7 +183,7 @@ async def test_one_who_gives_little_does_not_keep_the_others_in_their_places(
     ):
         torrent = await node.get(one.metainfo)
         behind(torrent).core.connections.found([Address("10.0.2.1", PORT)], "dht")
-        async with besieged(world, torrent, lambda number: never_unchokes, count=49):
+        async with flooded(world, torrent, lambda number: never_unchokes, count=49):
             behind(torrent).core.connections.found([Address(HAND, PORT)], "dht")
             with trio.fail_after(70):
                 await torrent.completed()
@@ -208,7 +208,7 @@ async def test_room_is_made_also_at_the_limit_of_the_node(
         await seeding.completed()
         # Who has everything and meets a seed parts with it.
         busy = await node.get(lacking.metainfo) if kind is never_unchokes else seeding
-        async with besieged(world, busy, lambda number: kind, count=20):
+        async with flooded(world, busy, lambda number: kind, count=20):
             assert node.status().connections == (16 if kind is never_unchokes else 20)
             other = await node.get(lacking.metainfo)
             torrent = await node.get(one.metainfo)
@@ -278,11 +278,11 @@ async def test_those_who_wait_for_a_turn_are_not_dropped_for_strangers(
     few = TorrentConfig(max_connections=12)
     async with (
         world.seed(one, torrent=few) as torrent,
-        besieged(world, torrent, lambda number: wants, count=12, to=SEED),
+        flooded(world, torrent, lambda number: wants, count=12, to=SEED),
     ):
         waiting = [p for p in behind(torrent).core.connections.peers.values() if p.am_choking]
         assert len(waiting) == 7
-        async with besieged(
+        async with flooded(
             world,
             torrent,
             lambda number: BEHAVIOURS[number % 3],
@@ -300,7 +300,7 @@ async def test_silent_visitors_do_not_keep_a_seed_from_those_who_want_something(
     world, one = World(), sample()
     async with (
         world.seed(one) as torrent,
-        besieged(world, torrent, lambda number: silent, to=SEED, again=1.0),
+        flooded(world, torrent, lambda number: silent, to=SEED, again=1.0),
     ):
         await trio.sleep(35)
         hand = await greeted(world, torrent)
@@ -314,7 +314,7 @@ async def test_a_peer_that_lets_its_turns_go_by_makes_room_at_a_seed(
     few = TorrentConfig(max_connections=4)
     async with (
         world.seed(one, torrent=few) as torrent,
-        besieged(world, torrent, lambda number: wants, count=4, to=SEED),
+        flooded(world, torrent, lambda number: wants, count=4, to=SEED),
     ):
         hand = await greeted(world, torrent)
         assert await hand.closed() < 5
@@ -331,9 +331,7 @@ async def test_one_machine_cannot_hold_all_places_of_a_neighbour(
     few = TorrentConfig(max_connections=10)
     async with (
         world.seed(one, torrent=few) as torrent,
-        besieged(
-            world, torrent, lambda number: wants, count=10, to=SEED, host=lambda _: "10.0.1.1"
-        ),
+        flooded(world, torrent, lambda number: wants, count=10, to=SEED, host=lambda _: "10.0.1.1"),
     ):
         assert len(behind(torrent).core.connections.peers) == 10
         others = [await greeted(world, torrent, f"10.0.2.{number}") for number in range(8)]

@@ -31,7 +31,7 @@ from dht_torrent.lab.population.adversaries import (
     random_id,
 )
 from dht_torrent.lab.run import run
-from dht_torrent.lab.studies.attacks import mixed, mixed_figures, siege_figures, sieges
+from dht_torrent.lab.studies.attacks import eclipse_figures, eclipses, mixed, mixed_figures
 from dht_torrent.lab.studies.hostile import KINDS, Look, Scene, World, world
 
 TARGET = b"\x33" * 20
@@ -242,9 +242,9 @@ def test_with_public_addresses_adversaries_share_their_subnets() -> None:
 def test_an_eclipsed_key_is_noticed_and_its_value_found() -> None:
     async def main(rng: random.Random) -> dict[str, object]:
         async with world(rng, Scene(60)) as there:
-            found = await sieges(there, [16], 2, 3, lambda done: None)
+            found = await eclipses(there, [16], 2, 3, lambda done: None)
             assert len(found) == 2 * (2 * 2 + 3)
-            return dict(siege_figures(found))
+            return dict(eclipse_figures(found))
 
     figures = run(main, seed=1)
     assert figures["eclipsed_16_late"] == 1

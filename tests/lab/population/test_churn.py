@@ -28,7 +28,7 @@ from dht_torrent.lab.studies.values import KINDS, QueryTap, announce_again, make
 HOUR = 3600.0
 
 
-class Crowd:
+class Population:
     """Stands in for a network where only the number of nodes matters."""
 
     def __init__(self, count: int) -> None:
@@ -74,8 +74,8 @@ def test_from_the_first_minute_as_many_leave_as_ever_and_the_number_keeps(law: L
     sessions = Sessions.of(law, 900.0)
 
     async def main(rng: random.Random) -> tuple[list[int], list[int]]:
-        crowd = Crowd(1000)
-        churn = Churn(cast(DhtNet, crowd), sessions, rng, pause=30.0)
+        population = Population(1000)
+        churn = Churn(cast(DhtNet, population), sessions, rng, pause=30.0)
         left, living = [], []
         async with trio.open_nursery() as nursery:
             await nursery.start(churn.run)
@@ -83,7 +83,7 @@ def test_from_the_first_minute_as_many_leave_as_ever_and_the_number_keeps(law: L
                 before = churn.leaves
                 await trio.sleep(HOUR)
                 left.append(churn.leaves - before)
-                living.append(len(crowd.nodes))
+                living.append(len(population.nodes))
             nursery.cancel_scope.cancel()
         return left, living
 

@@ -70,10 +70,10 @@ def test_all_may_come_in_through_a_few() -> None:
 
             net.net.tap = heard
             await net.grow(20, via=[0, 1, 2])
-            doors = [host_address(number).host for number in range(3)]
+            entry_points = [host_address(number).host for number in range(3)]
             newcomers = [host_address(number).host for number in range(3, 20)]
             nursery.cancel_scope.cancel()
-        return sum(asked_first[host] in doors for host in newcomers), len(net.nodes)
+        return sum(asked_first[host] in entry_points for host in newcomers), len(net.nodes)
 
     assert run(main) == (17, 20)
 

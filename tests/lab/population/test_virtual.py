@@ -121,11 +121,11 @@ def test_nodes_have_different_addresses_and_are_found_by_their_ids() -> None:
 @pytest.mark.parametrize("paths", [1, 4])
 def test_lookups_end_at_the_truly_closest(paths: int) -> None:
     network = VirtualNetwork(20_000, 1)
-    walks = [network.lookup(number, paths=paths) for number in range(30)]
-    assert all(walk.right == walk.wanted == K for walk in walks)
-    assert all(walk.asked == walk.answered for walk in walks)
-    assert 2 <= statistics.median(walk.hops for walk in walks) <= 5
-    assert all(0.1 <= walk.seconds < 2 for walk in walks)
+    outcomes = [network.lookup(number, paths=paths) for number in range(30)]
+    assert all(outcome.right == outcome.wanted == K for outcome in outcomes)
+    assert all(outcome.asked == outcome.answered for outcome in outcomes)
+    assert 2 <= statistics.median(outcome.hops for outcome in outcomes) <= 5
+    assert all(0.1 <= outcome.seconds < 2 for outcome in outcomes)
 
 
 def test_more_nodes_take_more_hops_but_not_many() -> None:
@@ -142,11 +142,13 @@ def test_where_half_of_all_known_are_dead_most_of_the_closest_that_live_are_foun
     network = VirtualNetwork(5000, 1, dead=0.5)
     dead = [network.is_dead(number) for number in range(5000)]
     assert sum(dead) == pytest.approx(2500, abs=150)
-    walks = [network.lookup(number) for number in range(30)]
+    outcomes = [network.lookup(number) for number in range(30)]
     # Of the eight that a node names, four are alive: so a few of the closest nobody tells of.
-    assert sum(walk.right for walk in walks) >= 0.8 * sum(walk.wanted for walk in walks)
-    assert all(walk.answered < walk.asked for walk in walks)
-    assert statistics.median(walk.seconds for walk in walks) > 0.5  # silence takes time
+    assert sum(outcome.right for outcome in outcomes) >= 0.8 * sum(
+        outcome.wanted for outcome in outcomes
+    )
+    assert all(outcome.answered < outcome.asked for outcome in outcomes)
+    assert statistics.median(outcome.seconds for outcome in outcomes) > 0.5  # silence takes time
     living: list[NodeInfo] = network.closest(b"\x42" * 20, K, but=0)
     assert len(living) == K
     assert not any(network.is_dead(network.number(info.id)) for info in living)
