@@ -211,6 +211,6 @@ def _class(char: str) -> str:
         return "s"
     if "0" <= char <= "9":
         return "d"
-    if category in ("Lu", "Lt"):
+    if category == "Lu":
         return "U"
     return "l" if category[0] in "LNM" else " "

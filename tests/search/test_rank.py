@@ -218,6 +218,11 @@ def test_what_is_not_the_same_has_a_line_of_its_own(other: Hit) -> None:
     assert len(names("bunny", one, other)) == 2
 
 
+def test_a_title_without_a_size_is_a_line_of_its_own() -> None:
+    hits = [Hit(ih(n), "bunny", publisher=KEYS[0]) for n in range(2)]
+    assert len(names("bunny", *hits)) == 2
+
+
 def test_nobody_can_push_away_the_entry_of_another_by_a_copy() -> None:
     # Unchecked entries with the same title and size are as many lines.
     hits = [Hit(ih(n), "bunny", size=5) for n in range(3)]
@@ -266,12 +271,12 @@ def test_the_best_title_and_all_who_vouch_are_kept() -> None:
 
 
 def test_a_torrent_with_many_keys_stays_small() -> None:
-    merged = Hit(ih(1), "bunny")
-    for n in range(500):
-        merged = merge_hits(
-            merged, Hit(ih(1), "bunny", publishers=frozenset({bytes([n % 256, n // 256])}))
-        )
-    assert len(merged.publishers) == MAX_VOUCHING
+    hits = [Hit(ih(1), "bunny", publishers=frozenset({n.to_bytes(32, "big")})) for n in range(500)]
+    for order in (hits, hits[::-1]):
+        merged = order[0]
+        for hit in order[1:]:
+            merged = merge_hits(merged, hit)
+        assert sorted(merged.publishers) == [n.to_bytes(32, "big") for n in range(MAX_VOUCHING)]
 
 
 @given(st.permutations(range(6)))
@@ -308,3 +313,16 @@ def test_a_flood_of_keys_and_entries_stays_small() -> None:
         seen.note(KEYS[1], ih(n), NOW)
     assert len(seen) == SeenEntries.MAX_KEYS
     assert seen.points(KEYS[1], NOW) == 10 / SeenEntries.MAX_ENTRIES
+
+
+def test_the_key_that_was_seen_longest_ago_is_forgotten() -> None:
+    seen = SeenEntries()
+    for n in range(SeenEntries.MAX_KEYS + 1):
+        for infohash in map(ih, range(20)):
+            seen.note(n.to_bytes(32, "big"), infohash, NOW)
+        if n < 2:
+            assert len(seen) == n + 1
+        if n == SeenEntries.MAX_KEYS - 1:
+            seen.note(bytes(32), ih(0), NOW)  # the first again
+    assert seen.points(bytes(32), NOW) == 0.5
+    assert seen.points((1).to_bytes(32, "big"), NOW) == 10

@@ -52,6 +52,7 @@ def test_a_cut_title_begins_the_title(text: str, size: int) -> None:
         ("a \u200b b", "a b"),
         ("pass\u00adword\ufeff", "password"),
         ("z\u0300\u0301\u0302\u0303\u0304\u0305 z", "z\u0300\u0301\u0302\u0303 z"),
+        ("z\u20dd\u20de\u0302\u0303\u20df z", "z\u20dd\u20de\u0302\u0303 z"),
         ("Việt Nam हिन्दी", "Việt Nam हिन्दी"),
         ("\u202e\u200b \u3164", ""),
         ("", ""),

@@ -147,6 +147,13 @@ VECTORS = [
 ]
 ALL_CHARACTERS = "eb1c449287119c464e24aa9c4724250c493c76de3814a825d0302eb6fac67f46"
 
+SCRIPTS = [
+    *((0, 0x250), (0x250, 0x3000), (0x300, 0x370), (0x1100, 0x1200), (0x1AB0, 0x1B00)),
+    *((0x3000, 0x10000), (0x10000, 0x11A00), (0x16D40, 0x16D80), (0x1E000, 0x1E900)),
+    (0xAC00, 0xD7FF),
+]
+DRAWN = "0b4ec4ef8cb2b000f79537f5693b8039da3c23d1a92898741aef0d4a5ed828fe"
+
 TEXTS = st.text(max_size=40) | st.text(
     st.sampled_from("aBcß019 -_.éÉ\u0301\u0323İıǅ日本ガｶﾞ한\u1112\u1161Ⴀ🎬\u05d0\u0e31\u200d²ﬁ™"),
     max_size=40,
@@ -165,6 +172,23 @@ def test_what_each_character_does_to_words_is_the_same_for_ever() -> None:
     for code in [*range(0x20000), *range(0xE0000, 0xE1000)]:
         digest.update(" ".join(title_words(f"a{chr(code)}B")).encode() + b"\n")
     assert digest.hexdigest() == ALL_CHARACTERS
+
+
+def test_drawn_texts_have_the_same_words_for_ever() -> None:
+    # Drawn without `random`, from scripts with marks, syllables, and characters that are new.
+    state = 12345
+
+    def draw(below: int) -> int:
+        nonlocal state
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        return (state >> 33) % below
+
+    digest = hashlib.sha256()
+    for _ in range(4000):
+        ranges = (SCRIPTS[draw(len(SCRIPTS))] for _ in range(1 + draw(14)))
+        text = "".join(chr(first + draw(last - first)) for first, last in ranges)
+        digest.update(f"{' '.join(title_words(text))}|{' '.join(query_words(text))}".encode())
+    assert digest.hexdigest() == DRAWN
 
 
 @given(TEXTS)
@@ -208,6 +232,7 @@ def test_a_hostile_text_costs_no_more_than_a_long_one() -> None:
         words = title_words(text)
         assert words == title_words(text[:MAX_TEXT])
         assert len(words) <= 2 * MAX_TEXT
+        assert len(title_runs(text)) <= MAX_TEXT
 
 
 def test_a_long_word_is_cut_at_the_end_of_a_character() -> None:
@@ -218,7 +243,9 @@ def test_a_long_word_is_cut_at_the_end_of_a_character() -> None:
 
 
 def test_a_query_has_a_bounded_number_of_words() -> None:
-    assert len(query_words(" ".join(f"w{n}w" for n in range(60)))) == MAX_QUERY
+    words = [f"w{n}w" for n in range(MAX_QUERY)]
+    assert query_words(" ".join([*words, "more"])) == tuple(words)
+    assert query_words(" ".join([words[0]] * 9 + words)) == tuple(words)
 
 
 def test_both_spellings_of_a_name_with_a_number_meet() -> None:
