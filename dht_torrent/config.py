@@ -417,7 +417,7 @@ class CatalogueConfig:
     max_ranked: int = 10_000
     """Matches that are ranked, the newest: a word in a seventh of a million titles takes 11 ms so,
     and 120 ms with all of them."""
-    max_looked_at: int = 200_000
+    max_looked_at: int = 100_000
     """Matches whose size and date are looked at when they are limited: 0.5 us each."""
     inline: bool = False
     """Do the work in the calling task instead of a thread: for virtual time, where threads lie."""

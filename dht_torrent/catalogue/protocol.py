@@ -39,7 +39,7 @@ class Catalogue(Protocol):
 
         Title, size and the like are replaced by a better proof, or by ours; sources and claims are
         added; of equal proof the first stays. Claims of blocked publishers are left out, and so is
-        an entry that has no others, unless it is our own. A batch of 1,000 to 10,000 is quickest.
+        an entry that has no others, unless it is our own. Batches of some thousands are quickest.
         """
         ...
 

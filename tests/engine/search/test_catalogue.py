@@ -69,15 +69,15 @@ async def test_it_does_all_that_a_catalogue_does(
 
 async def test_many_entries_are_stored_in_batches() -> None:
     async with open_catalogue(None, CatalogueConfig(inline=True)) as local:
-        entries = (entry(number) for number in range(5000))
-        assert await local.put(entries, 1) == PutResult(added=5000)
+        entries = (entry(number) for number in range(11_000))
+        assert await local.put(entries, 1) == PutResult(added=11_000)
         assert await local.put([], 1) == PutResult()
 
 
 async def test_lines_are_imported_and_exported_with_others_between_them(tmp_path: Path) -> None:
     lines = b"".join(
         b'{"id": "%s", "name": "Title %d"}\n' % (infohash(number).hex().encode(), number)
-        for number in range(4500)
+        for number in range(11_000)
     )
     seen: list[int] = []
 
@@ -89,13 +89,14 @@ async def test_lines_are_imported_and_exported_with_others_between_them(tmp_path
             io.BytesIO(lines + b"nonsense\n"), lambda text: text.lower().split(), 1, progress
         )
         assert str(summary) == (
-            "4,501 lines: 4,500 added, 0 known already, 1 skipped: 1 not JSON (first in line 4,501)"
+            "11,001 lines: 11,000 added, 0 known already,"
+            " 1 skipped: 1 not JSON (first in line 11,001)"
         )
-        assert seen == [2000, 4000, 4500]
+        assert seen == [5000, 10_000, 11_000]
         async with aclosing(local.export_lines(Source.IMPORT)) as parts:
             exported = [part async for part in parts]
-        assert len(exported) == 9
-        assert b"".join(exported).count(b"\n") == 4500
+        assert len(exported) == 22
+        assert b"".join(exported).count(b"\n") == 11_000
 
 
 class Gated(SqliteCatalogue):

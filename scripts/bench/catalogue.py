@@ -1,0 +1,223 @@
+"""How fast does the local catalogue take torrents in, and how fast does it find them?
+
+    python scripts/bench/catalogue.py --rows 1000000 --seed 7 [--json]
+
+Titles are made from a seed, of a vocabulary with Zipf's distribution: the most frequent word is in
+a seventh of all titles. They go in as the engine does it, in batches, and ingest is what `put`
+takes. Then one query after the other asks for one to three words of some title, whole or with the
+last one cut short; some also limit size and date. The most frequent words, and the shortest
+prefixes, are asked for as well, as kinds of their own that are not in the mix. Last, further rows
+come as JSON lines, whose words are made on the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import json
+import random
+import resource
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from table import percentile, table
+
+from dht_torrent.catalogue import Catalogue, CatalogueQuery, Entry, Proof, Source, SqliteCatalogue
+from dht_torrent.catalogue.lines import import_lines, write_line
+from dht_torrent.config import CatalogueConfig
+from dht_torrent.search.words import title_words
+
+BATCH = 5000
+"""As in `engine.search.catalogue`."""
+VOCABULARY = 200_000
+LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
+FIRST_DAY, DAYS = 1_600_000_000, 2000
+SOME = 10_000
+MIX = "mix"
+
+
+class Titles:
+    """Titles of 2 to 12 words, of which some are remembered."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self.some: list[list[str]] = []
+        weights = range(len(LETTERS), 0, -1)
+        words = dict.fromkeys(
+            "".join(rng.choices(LETTERS, weights, k=rng.randint(2, 10)))
+            for _ in range(2 * VOCABULARY)
+        )
+        self.words = sorted(words)
+        rng.shuffle(self.words)
+        self.words = [str(year) for year in range(1990, 2027)] + self.words[:VOCABULARY]
+        rng.shuffle(self.words)
+        self._sums = list(itertools.accumulate(1 / (rank + 2.7) for rank in range(len(self.words))))
+
+    def next(self) -> list[str]:
+        count = min(12, 2 + int(self._rng.expovariate(0.3)))
+        words = self._rng.choices(self.words, cum_weights=self._sums, k=count)
+        if len(self.some) < SOME:
+            self.some.append(words)
+        elif self._rng.random() < 0.02:
+            self.some[self._rng.randrange(SOME)] = words
+        return words
+
+
+def entries(titles: Titles, rng: random.Random, rows: int) -> Iterator[Entry]:
+    for _ in range(rows):
+        words = titles.next()
+        yield Entry(
+            infohash=rng.randbytes(20),
+            title=" ".join(words).title(),
+            words=" ".join(words),
+            size=int(10 ** rng.uniform(4, 11)),
+            files=1,
+            published=FIRST_DAY + rng.randrange(DAYS * 86400),
+            sources=Source.NETWORK,
+            proof=Proof.VERIFIED,
+        )
+
+
+def queries(titles: Titles, rng: random.Random, count: int) -> Iterator[tuple[str, CatalogueQuery]]:
+    """Of each kind in turn; all but the hard ones belong to the mix."""
+    kinds = ("1 word", "2 words", "3 words", "prefix", "1 word and prefix", "words and limits")
+    for number in range(count):
+        kind = kinds[number % len(kinds)]
+        wanted = {"1 word": 1, "2 words": 2, "3 words": 3, "prefix": 1}.get(kind, 2)
+        asked: list[str] = []
+        while len(asked) < wanted:  # a title with so many different words
+            words = list(dict.fromkeys(rng.choice(titles.some)))
+            asked = rng.sample(words, min(wanted, len(words)))
+        prefix = "prefix" in kind
+        if prefix:
+            asked[-1] = asked[-1][: rng.randint(2, max(2, len(asked[-1]) - 1))]
+        low = int(10 ** rng.uniform(4, 10)) if "limits" in kind else None
+        yield (
+            kind,
+            CatalogueQuery(
+                words=tuple(asked),
+                prefix=prefix,
+                min_size=low,
+                max_size=None if low is None else 10 * low,
+                since=None if low is None else FIRST_DAY + rng.randrange(DAYS * 86400),
+            ),
+        )
+    hot = titles.words[:20]
+    for first, second in itertools.pairwise(hot):
+        yield "hardest: frequent words", CatalogueQuery(words=(first,))
+        yield "hardest: frequent words", CatalogueQuery(words=(first, second))
+        yield "hardest: with limits", CatalogueQuery(words=(first,), min_size=10**6, max_size=2**20)
+    for letter in LETTERS:
+        yield "hardest: one letter", CatalogueQuery(words=(letter,), prefix=True)
+
+
+def ingest(catalogue: Catalogue, found: Iterator[Entry], rows: int) -> dict[str, float]:
+    """Rows a second of the whole, and of its slowest tenth."""
+    parts: list[tuple[int, float]] = []
+    cpu = 0.0
+    for day in range(0, rows, BATCH):
+        batch = list(itertools.islice(found, BATCH))
+        start, start_cpu = time.perf_counter(), time.process_time()
+        catalogue.put(batch, FIRST_DAY + day)
+        parts.append((len(batch), time.perf_counter() - start))
+        cpu += time.process_time() - start_cpu
+    tenth = max(1, len(parts) // 10)
+    slowest = min(
+        sum(count for count, _ in part) / sum(seconds for _, seconds in part)
+        for at in range(0, len(parts) - tenth + 1, tenth)
+        for part in [parts[at : at + tenth]]
+    )
+    seconds = sum(seconds for _, seconds in parts)
+    return {
+        "rows_per_second": rows / seconds,
+        "rows_per_cpu_second": rows / cpu,
+        "slowest_tenth_rows_per_second": slowest,
+        "longest_batch_seconds": max(seconds for _, seconds in parts),
+    }
+
+
+def ask(
+    catalogue: Catalogue, asked: Iterator[tuple[str, CatalogueQuery]]
+) -> dict[str, dict[str, float]]:
+    """Milliseconds of each kind of query, and how many found nothing."""
+    times: dict[str, list[float]] = {}
+    empty: dict[str, int] = {}
+    for kind, query in asked:
+        start = time.perf_counter()
+        found = catalogue.search(query)
+        taken = 1000 * (time.perf_counter() - start)
+        for name in [kind] if kind.startswith("hardest") else [kind, MIX]:
+            times.setdefault(name, []).append(taken)
+            empty[name] = empty.get(name, 0) + (not found)
+    return {
+        kind: {
+            "queries": len(taken),
+            "empty": empty[kind],
+            **{f"p{share}_ms": percentile(taken, share / 100) for share in (50, 95, 99)},
+            "max_ms": max(taken),
+        }
+        for kind, taken in times.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--lines", type=int, default=50_000, help="rows imported as JSON lines")
+    parser.add_argument("--queries", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--dir", type=Path, help="where to put the database")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of the tables")
+    args = parser.parse_args()
+    if args.rows < 1 or args.queries < 1:
+        parser.error("at least one row and one query are needed")
+
+    rng = random.Random(args.seed)
+    titles = Titles(rng)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=args.dir) as name:
+        path = Path(name) / "catalogue.sqlite"
+        catalogue = SqliteCatalogue(path, CatalogueConfig(max_bytes=2**40))
+        came = ingest(catalogue, entries(titles, rng, args.rows), args.rows)
+        catalogue.close()
+        size = path.stat().st_size
+        catalogue = SqliteCatalogue(path, CatalogueConfig(max_bytes=2**40))
+        found = ask(catalogue, queries(titles, rng, args.queries))
+        lines = io.BytesIO(b"".join(map(write_line, entries(titles, rng, args.lines))))
+        start = time.perf_counter()
+        import_lines(catalogue, lines, title_words, FIRST_DAY)
+        imported = args.lines / (time.perf_counter() - start)
+        catalogue.close()
+    figures = {
+        "ingest_rows_per_second": came["rows_per_second"],
+        "query_p95_ms": found[MIX]["p95_ms"],
+        "imported_lines_per_second": imported,
+        "bytes_per_row": size / args.rows,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    if args.json:
+        asked = {key: str(value) for key, value in vars(args).items()}
+        versions = {"sqlite": sqlite3.sqlite_version}
+        everything = {"figures": figures, "ingest": came, "queries": found}
+        print(json.dumps({"asked": asked, "versions": versions, **everything}))
+        return
+    print(f"{args.rows:,} rows, {size / 1e6:.0f} MB, SQLite {sqlite3.sqlite_version}")
+    print(
+        f"ingest: {came['rows_per_second']:,.0f} rows/s ({came['rows_per_cpu_second']:,.0f} a CPU"
+        f" second, slowest tenth {came['slowest_tenth_rows_per_second']:,.0f},"
+        f" longest batch {came['longest_batch_seconds']:.2f} s);"
+        f" {imported:,.0f} JSON lines/s"
+    )
+    rows = [
+        [kind, str(times["queries"]), str(times["empty"])]
+        + [f"{times[key]:.1f}" for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms")]
+        for kind, times in found.items()
+    ]
+    print(table(["milliseconds", "queries", "empty", "p50", "p95", "p99", "max"], rows))
+
+
+if __name__ == "__main__":
+    main()
