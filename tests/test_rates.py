@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dht_torrent.errors import InputError
-from dht_torrent.rates import parse_rate
+from dht_torrent.rates import parse_rate, parse_size
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,17 @@ def test_any_text_is_a_rate_or_one_error(text: str) -> None:
     except InputError:
         return
     assert rate is None or rate > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("500", 500), ("700M", 700_000_000), ("1GiB", 1 << 30), (" 1.5 KB ", 1500)],
+)
+def test_a_size_is_bytes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "none", "1/s", "1MB/s", "-1", "1..2", "x", "1e3", "0x10"])
+def test_other_sizes_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="not a size"):
+        parse_size(text)

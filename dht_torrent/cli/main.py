@@ -8,6 +8,7 @@ What is slow to import is imported inside the functions: `--help` must come at o
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import sys
 from collections.abc import Mapping
@@ -40,19 +41,27 @@ if TYPE_CHECKING:
 STOPPED_EARLY = "the node was stopped before the download was complete"
 
 
+_PUBLISHING = ("block", "publish", "publishers", "trust", "unblock", "unpublish", "untrust")
+_ELSEWHERE = {
+    "catalogue": ("catalogue", "catalogue"),
+    "dht": ("dht", "dht"),
+    "search": ("search", "search"),
+    "tls-ca": ("authority", "tls_ca"),
+    **{name: ("publishing", name) for name in _PUBLISHING},
+}
+"""Commands in modules of their own, and their names there, imported when they are meant."""
+
+
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "dht", "tls-ca"])
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == "dht":  # a module of its own, imported when it is meant
-            from dht_torrent.cli.dht import dht
-
-            return dht
-        if cmd_name == "tls-ca":
-            from dht_torrent.cli.authority import tls_ca
-
-            return tls_ca
+        if cmd_name in _ELSEWHERE:
+            module, name = _ELSEWHERE[cmd_name]
+            found = getattr(importlib.import_module(f"dht_torrent.cli.{module}"), name)
+            assert isinstance(found, click.Command)
+            return found
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -122,16 +131,21 @@ def share(
     """Seed PATH in place and print its magnet link."""
     content = Path(path).absolute()
     content.stat()
-    tls = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
-    given = [name for name, path in tls.items() if path is not None]
-    if given and len(given) < len(tls):
+    given = [path for path in (tls_ca, tls_cert, tls_key) if path is not None]
+    if len(given) in (1, 2):
         raise InputError("an SSL torrent needs --tls-ca, --tls-cert and --tls-key")
     rates = Options.of(ctx).rates()
     client = running_node_if_any(ctx)
     if client is not None:
         with client, view.hashing(path):
             torrent = client.share(
-                content, piece_length=piece_length, private=private, super_seed=super_seed, **tls
+                content,
+                piece_length=piece_length,
+                private=private,
+                super_seed=super_seed,
+                tls_ca=tls_ca,
+                tls_cert=tls_cert,
+                tls_key=tls_key,
             )
             if rates:
                 client.limit(torrent["id"], **rates)  # the node's own are not ours to change
@@ -189,9 +203,15 @@ def get(
     tls_cert: Path | None,
     tls_key: Path | None,
 ) -> None:
-    """Download a torrent; ends when everything is verified on disk."""
+    """Download a torrent; ends when everything is verified on disk.
+
+    With "search:WORDS" instead of a link it shows what is found, and asks which one."""
     from dht_torrent.given import TorrentFile, read
 
+    if source.startswith("search:"):
+        from dht_torrent.cli.search import choose
+
+        source = choose(ctx, source.removeprefix("search:"))
     wanted = read(source)
     if (tls_cert is None) is not (tls_key is None):
         raise InputError("--tls-cert and --tls-key go together")

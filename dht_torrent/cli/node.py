@@ -7,14 +7,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from dht_torrent.errors import InputError
+from dht_torrent.errors import ControlError, InputError
 
 if TYPE_CHECKING:
     import signal
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,3 +277,38 @@ def running_node_if_any(ctx: click.Context) -> Client | None:
     with contextlib.suppress(NoNode):
         return running_node(ctx)
     return None
+
+
+def ask(
+    ctx: click.Context,
+    through: Callable[[Client], Answer],
+    alone: Callable[[Node], Awaitable[Answer]],
+) -> Answer:
+    """Of the running node, or of one of our own that asks nothing of the network."""
+    client = running_node_if_any(ctx)
+    if client is not None:
+        with client:
+            return through(client)
+    answers: list[Answer] = []
+
+    async def job(node: Node) -> None:
+        answers.append(await alone(node))
+
+    run_alone(ctx, job)
+    return answers[0]
+
+
+def run_alone(ctx: click.Context, job: Callable[[Node], Awaitable[None]]) -> None:
+    """Do `job` with a node of our own that asks nothing of the network. Exits if it is stopped."""
+    done = False
+
+    async def all_of_it(node: Node, control: Control) -> None:
+        nonlocal done
+        await job(node)
+        done = True
+
+    ended_by = run_node(replace(Options.of(ctx), bootstrap=("none",)), all_of_it)
+    if not done:
+        if ended_by is not None:
+            ctx.exit(128 + ended_by)
+        raise ControlError("the node was stopped before this was done")

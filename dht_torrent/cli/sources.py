@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from dht_torrent.given import TorrentFile
@@ -55,6 +57,14 @@ def _magnet_facts(magnet: Magnet) -> dict[str, Any]:
 
 def write_file(target: str, data: bytes) -> None:
     """All of it or nothing. Raises OSError naming the target."""
+    with writing(target) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(target: str) -> Iterator[BinaryIO]:
+    """A file that is `target` once all was written, and is not there before. Raises OSError naming
+    the target."""
     import tempfile
 
     path = Path(target).absolute()
@@ -64,7 +74,7 @@ def write_file(target: str, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
         umask = os.umask(0)
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)  # a file like any other, not mkstemp's private one
@@ -72,3 +82,6 @@ def write_file(target: str, data: bytes) -> None:
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

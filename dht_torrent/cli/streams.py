@@ -21,12 +21,15 @@ _GONE = frozenset({errno.EPIPE, errno.EIO, errno.EBADF})
 class _Output(io.FileIO):
     """A descriptor whose reader may leave: from then on it leads nowhere."""
 
+    unread = False
+
     def write(self, data: ReadableBuffer, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
             if error.errno not in _GONE:
                 raise
+            self.unread = True
             _lead_nowhere(self.fileno())
             return memoryview(data).nbytes
 
@@ -41,6 +44,12 @@ def mend() -> None:
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = _writer(1, sys.stdout)
     sys.stderr = _writer(2, sys.stderr)
+
+
+def is_unread(stream: object) -> bool:
+    """Whether what is written to a stream that was mended goes nowhere: its reader has left."""
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return isinstance(raw, _Output) and raw.unread
 
 
 def finish(*, failed: bool) -> int:

@@ -318,20 +318,27 @@ def progress() -> Iterator[Shows]:
         yield BarProgress(bar, bar.add_task("starting", total=1.0))
 
 
-class Hashing(Protocol):
-    """Called with bytes done and bytes in all, from any thread."""
+class Working(Protocol):
+    """Called with what is done and what there is in all, from any thread."""
 
-    def __call__(self, done: int, total: int, /) -> None: ...
+    def __call__(self, done: int, total: int | None, /) -> None: ...
 
 
 @contextmanager
-def hashing(path: object) -> Iterator[Hashing]:
+def hashing(path: object) -> Iterator[Working]:
     """Show on a terminal's stderr how far the hashing of `path` is; say nothing elsewhere."""
+    with working(f"hashing {path}") as shown:
+        yield shown
+
+
+@contextmanager
+def working(what: str) -> Iterator[Working]:
+    """The same, of any work."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
     with _bar() as bar:
-        task = bar.add_task(f"hashing {clean(path)}", total=None)
+        task = bar.add_task(clean(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

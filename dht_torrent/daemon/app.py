@@ -15,7 +15,7 @@ import json
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import trio
 from starlette.applications import Starlette
@@ -26,10 +26,11 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from dht_torrent import given
-from dht_torrent.daemon.body import absolute_path, check_types, read_body
+from dht_torrent.daemon import search_api
+from dht_torrent.daemon.body import absolute_path, check_types, read_body, read_bytes
 from dht_torrent.daemon.control import HEADER
+from dht_torrent.daemon.lines import LINES, Lines, plain
 from dht_torrent.errors import DhtTorrentError, InputError
-from dht_torrent.ids import Address, HostPort
 from dht_torrent.metainfo import Magnet, Metainfo, parse_ranges, parse_torrent
 
 if TYPE_CHECKING:
@@ -37,12 +38,9 @@ if TYPE_CHECKING:
 
     from dht_torrent.engine.node import Node
     from dht_torrent.engine.torrent.torrent import Torrent
-    from dht_torrent.engine.torrent.watch import Watch
 
 REPEAT_AFTER = 10.0
 """Seconds after which `watch` sends the same snapshot again: its client sees that we are alive."""
-LINES = "application/x-ndjson"
-"""The media type of JSON values, each on a line of its own."""
 
 _SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
@@ -63,6 +61,7 @@ def make_app(
     """
 
     stopping = trio.Event()
+    searches = search_api.Searches(node, stopping)
 
     async def status(request: Request) -> Response:
         return reply(node.status())
@@ -88,7 +87,7 @@ def make_app(
         snapshots = _find(node, request).watch(repeat_after=REPEAT_AFTER)
         if request.method == "HEAD":
             return Response(media_type=LINES)
-        return StreamingResponse(_Lines(snapshots, stopping), media_type=LINES)
+        return StreamingResponse(Lines(snapshots, stopping), media_type=LINES)
 
     async def torrent_file(request: Request) -> Response:
         metainfo = _find(node, request).metainfo
@@ -114,6 +113,11 @@ def make_app(
             await torrent.resume()
         elif action == "recheck":
             await torrent.recheck()
+        elif action == "publish":
+            body = check_types(await read_body(request), {"tags": list})
+            await node.publish(torrent, search_api.tags_of(body))
+        elif action == "unpublish":
+            return reply({"id": torrent.id, "unpublished": await node.unpublish(torrent)})
         elif action == "limits":
             torrent.set_limits(**_rates(await read_body(request)))
             await torrent.save()
@@ -129,6 +133,28 @@ def make_app(
         from dht_torrent.daemon.dht_api import ask
 
         return reply(await ask(node.dht, request.path_params["action"], await read_body(request)))
+
+    async def search(request: Request) -> Response:
+        response = searches.respond(request.query_params)
+        return response if request.method == "GET" else Response(media_type=LINES)
+
+    async def publishers(request: Request) -> Response:
+        return reply(await node.publishers())
+
+    async def judge(request: Request) -> Response:
+        return reply(await searches.judge(await read_body(request)))
+
+    async def catalogue(request: Request) -> Response:
+        return reply(await node.catalogue_status())
+
+    async def export_catalogue(request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(media_type=LINES)
+        return search_api.export(node, stopping)
+
+    async def import_catalogue(request: Request) -> Response:
+        lines = await read_bytes(request, search_api.MAX_IMPORT)
+        return reply(await node.import_catalogue(bytes(lines)))
 
     async def end(request: Request) -> Response:
         stopping.set()
@@ -154,6 +180,12 @@ def make_app(
             Route(f"{api}/torrents/{{id}}/{{action}}", act, methods=["POST"]),
             Route(f"{api}/limits", limits, methods=["POST"]),
             Route(f"{api}/dht/{{action}}", dht, methods=["POST"]),
+            Route(f"{api}/search", search, methods=["GET"]),
+            Route(f"{api}/publishers", publishers, methods=["GET"]),
+            Route(f"{api}/publishers", judge, methods=["POST"]),
+            Route(f"{api}/catalogue", catalogue, methods=["GET"]),
+            Route(f"{api}/catalogue/export", export_catalogue, methods=["GET"]),
+            Route(f"{api}/catalogue/import", import_catalogue, methods=["POST"]),
             Route(f"{api}/stop", end, methods=["POST"]),
         ],
         middleware=[Middleware(Guard, token=token, port=port)],
@@ -255,6 +287,11 @@ class _Order:
                 absolute_path(body[key], key)
         self._body = body
         self._select = parse_ranges(body["select"]) if "select" in body else None
+        search_api.tags_of(body)
+        if "share" not in body and body.keys() & {"publish", "tags"}:
+            raise InputError(
+                "publish and tags go with share only: what was fetched is not published"
+            )
 
     _TLS = ("tls_ca", "tls_cert", "tls_key")
     _KEYS: Mapping[str, type] = {
@@ -269,6 +306,8 @@ class _Order:
         "piece_length": int,
         "private": bool,
         "super_seed": bool,
+        "publish": bool,
+        "tags": list,
         **dict.fromkeys(_TLS, str),
     }
 
@@ -280,7 +319,7 @@ class _Order:
                 Path(body["share"]),
                 piece_length=body.get("piece_length"),
                 private=body.get("private", False),
-                **{key: body[key] for key in ("super_seed",) if key in body},
+                **{key: body[key] for key in ("super_seed", "publish", "tags") if key in body},
                 **tls,
             )
         if "tls_ca" in tls:
@@ -334,55 +373,6 @@ def reply(value: object, *, status: int = 200) -> Response:
         status_code=status,
         media_type="application/json",
     )
-
-
-class _Lines:
-    """The body of `watch`: a line of JSON for each snapshot, until the torrent is gone or the node
-    is told to stop. A snapshot is taken when the one before it has been sent, so a client that
-    reads slowly gets the newest and makes nothing queue here."""
-
-    def __init__(self, snapshots: Watch, stopping: trio.Event) -> None:
-        self._snapshots = snapshots
-        self._stopping = stopping
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._stopping.is_set():
-            raise StopAsyncIteration
-        line: bytes | None = None
-        async with trio.open_nursery() as nursery:
-
-            async def cut() -> None:
-                await self._stopping.wait()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(cut)
-            async for snapshot in self._snapshots:
-                line = json.dumps(plain(snapshot), ensure_ascii=True).encode("ascii") + b"\n"
-                break
-            nursery.cancel_scope.cancel()
-        if line is None:
-            raise StopAsyncIteration
-        return line
-
-
-def plain(value: object) -> object:
-    """What JSON can say: dataclasses become objects, addresses and paths text, bytes hex."""
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    if isinstance(value, (Address, HostPort, Path)):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.hex()
-    if dataclasses.is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 
 def _error(status: int, text: str) -> Response:

@@ -28,17 +28,23 @@ RAW_BYTES: Final = frozenset({"share", "output", "value"})
 """Keys of what may be any bytes: those that are not UTF-8 come as `os.fsdecode` has them."""
 
 
-async def read_body(request: Request) -> dict[str, Any]:
-    """The JSON object sent, at most MAX_BODY bytes of it. Raises InputError, HTTPException(413)."""
+async def read_bytes(request: Request, limit: int) -> bytearray:
+    """All that is sent. Raises InputError, HTTPException(413)."""
     body = bytearray()
     try:
         async with contextlib.aclosing(request.stream()) as chunks:
             async for chunk in chunks:
                 body += chunk
-                if len(body) > MAX_BODY:
-                    raise HTTPException(413, f"at most {MAX_BODY} bytes")
+                if len(body) > limit:
+                    raise HTTPException(413, f"at most {limit} bytes")
     except ClientDisconnect:
         raise InputError("the body ended early") from None
+    return body
+
+
+async def read_body(request: Request) -> dict[str, Any]:
+    """The JSON object sent, at most MAX_BODY bytes of it. Raises InputError, HTTPException(413)."""
+    body = await read_bytes(request, MAX_BODY)
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise InputError(f"the body has more than {MAX_VALUES} values")
     try:

@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import json
-import socket
 import time
-import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Any, Self, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
 from dht_torrent.daemon.control import HEADER, Control, parse_control, read_control, read_token
+from dht_torrent.daemon.presence import close_sockets_of, is_held, is_queue_full, somebody_listens
 from dht_torrent.errors import ControlError, InputError
-from dht_torrent.ids import Address
 
 TIMEOUT = 30.0
 """Seconds a node may take to answer anything but `share`, which hashes first."""
@@ -103,16 +100,7 @@ class Client:
         It holds a connection until it ends or is closed: use `contextlib.closing` around a loop
         that may be left. Raises what all methods do, also in the middle: NoNode when the node has
         gone, ControlError when it does not answer any more."""
-        with self._errors():
-            response = self._send("GET", _path(torrent_id, "watch"), {}, stream=True)
-            try:
-                if not response.is_success:
-                    response.read()
-                    raise _failure(response)
-                for line in response.iter_lines():
-                    yield cast("Json", self._parsed(partial(json.loads, line)))
-            finally:
-                response.close()
+        yield from self._lines(_path(torrent_id, "watch"))
 
     def peers(self, torrent_id: str) -> list[Json]:
         """A PeerInfo for each connection."""
@@ -166,15 +154,19 @@ class Client:
         tls_ca: Path | None = None,
         tls_cert: Path | None = None,
         tls_key: Path | None = None,
+        publish: bool = False,
+        tags: Sequence[str] = (),
     ) -> Json:
-        """Seed `path` (absolute) in place, as an SSL torrent if the last three, absolute too, are
-        given; for `super_seed` see `Node.share`. Returns its Summary once it is hashed: that may
-        take minutes, so there is no time limit on the answer."""
+        """Seed `path` (absolute) in place, as an SSL torrent if the three TLS files, absolute too,
+        are given; for `super_seed`, `publish` and `tags` see `Node.share`. Returns its Summary once
+        it is hashed: that may take minutes, so there is no time limit on the answer."""
         body: Json = {
             "share": str(path),
             "piece_length": piece_length,
             "private": private,
             "super_seed": super_seed,
+            "publish": publish,
+            "tags": list(tags),
         }
         body |= _paths(tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key)
         patient = httpx.Timeout(TIMEOUT, read=None)
@@ -213,6 +205,92 @@ class Client:
         given = {key: value for key, value in arguments.items() if value is not None}
         return cast("Json", self._ask("POST", f"dht/{quote(action)}", given, timeout=patient))
 
+    def search(
+        self,
+        text: str = "",
+        *,
+        prefix: bool = False,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        since: float | None = None,
+        limit: int | None = None,
+        patience: float | None = None,
+        network: bool = True,
+    ) -> Generator[Json, None, None]:
+        """What `Node.search` finds, each torrent once, as it comes: the fields of SearchResult, and
+        `verified`. For the options see SearchQuery.
+
+        It holds a connection until it ends or is closed, which ends the search: use
+        `contextlib.closing` around a loop that may be left. Raises what all methods do, also in the
+        middle."""
+        given = {
+            "q": text,
+            "prefix": int(prefix) or None,
+            "min_size": min_size,
+            "max_size": max_size,
+            "since": None if since is None else f"{since:.3f}",
+            "limit": limit,
+            "patience": None if patience is None else f"{patience:.3f}",
+            "network": None if network else 0,
+        }
+        try:
+            asked = urlencode({key: value for key, value in given.items() if value is not None})
+        except UnicodeEncodeError:
+            raise InputError("the words hold half a character (a lone surrogate)") from None
+        # The node says nothing as long as it finds nothing.
+        patient = httpx.Timeout(TIMEOUT, read=TIMEOUT + (patience or 0))
+        with contextlib.closing(self._lines(f"search?{asked}", timeout=patient)) as lines:
+            for found in lines:
+                if "error" in found:
+                    raise _ended_by(found)
+                yield found
+
+    def publish(self, torrent_id: str, tags: Sequence[str] = ()) -> Json:
+        """See `Node.publish`. Returns the Summary."""
+        body: Json = {"tags": list(tags)}
+        return cast("Json", self._ask("POST", _path(torrent_id, "publish"), body))
+
+    def unpublish(self, torrent_id: str) -> Json:
+        """See `Node.unpublish`, whose answer is `unpublished`."""
+        return cast("Json", self._ask("POST", _path(torrent_id, "unpublish"), {}))
+
+    def publishers(self) -> list[Json]:
+        """Whom the user trusts, or has blocked: `key`, and `trust`, which is trusted or blocked."""
+        return cast("list[Json]", self._ask("GET", "publishers"))
+
+    def trust(self, publisher: str, on: bool = True) -> Json:
+        """See `Node.trust`. Of a key that a search has shown, the first digits are enough, eight or
+        more. Returns `key` and `trust`."""
+        return self._judge(publisher, "trusted" if on else "none")
+
+    def block(self, publisher: str, on: bool = True) -> Json:
+        """See `Node.block`, and `trust`."""
+        return self._judge(publisher, "blocked" if on else "none")
+
+    def catalogue_status(self) -> Json:
+        """CatalogueStatus."""
+        return cast("Json", self._ask("GET", "catalogue"))
+
+    def export_catalogue(self) -> Generator[bytes, None, None]:
+        """All that the node's catalogue knows as JSON lines, some whole ones at a time. Raises what
+        all methods do, also in the middle; it holds a connection, as `search` does."""
+        begun = b""
+        with contextlib.closing(self._chunks("catalogue/export")) as chunks:
+            for chunk in chunks:
+                whole, end, begun = (begun + chunk).rpartition(b"\n")
+                if (last := whole[whole.rfind(b"\n") + 1 :]).startswith(b'{"error"'):
+                    raise _ended_by(cast("Json", self._parsed(partial(json.loads, last))))
+                if end:
+                    yield whole + end
+
+    def import_catalogue(self, lines: bytes) -> Json:
+        """Add what some JSON lines tell, at most 8 MiB at a time. Returns a CatalogueImport."""
+        return cast("Json", self._ask("POST", "catalogue/import", lines))
+
+    def _judge(self, publisher: str, verdict: str) -> Json:
+        body: Json = {"key": publisher, "trust": verdict}
+        return cast("Json", self._ask("POST", "publishers", body))
+
     def remove(self, torrent_id: str, *, data: bool = False) -> Json:
         """Forget the torrent; with `data`, delete the files it made as well: then what was left is
         told, as in Removal."""
@@ -225,16 +303,42 @@ class Client:
         self._ask("POST", "stop", {})
         self.close()
         end = time.monotonic() + wait
-        while somebody_listens(self.control) or (state_dir is not None and _is_held(state_dir)):
+        while somebody_listens(self.control) or (state_dir is not None and is_held(state_dir)):
             if time.monotonic() > end:
                 raise ControlError("the node has not stopped yet")
             time.sleep(0.02)
+
+    def _lines(
+        self, path: str, *, timeout: httpx.Timeout | None = None
+    ) -> Generator[Json, None, None]:
+        begun = b""
+        with contextlib.closing(self._chunks(path, timeout=timeout)) as chunks:
+            for chunk in chunks:
+                *lines, begun = (begun + chunk).split(b"\n")
+                for line in lines:
+                    yield cast("Json", self._parsed(partial(json.loads, line)))
+        if begun:
+            yield cast("Json", self._parsed(partial(json.loads, begun)))
+
+    def _chunks(
+        self, path: str, *, timeout: httpx.Timeout | None = None
+    ) -> Generator[bytes, None, None]:
+        options: Json = {} if timeout is None else {"timeout": timeout}
+        with self._errors():
+            response = self._send("GET", path, options, stream=True)
+            try:
+                if not response.is_success:
+                    response.read()
+                    raise _failure(response)
+                yield from response.iter_bytes()
+            finally:
+                response.close()
 
     def _ask(
         self,
         method: str,
         path: str,
-        body: Json | None = None,
+        body: Json | bytes | None = None,
         *,
         timeout: httpx.Timeout | None = None,
     ) -> object:
@@ -250,12 +354,15 @@ class Client:
         self,
         method: str,
         path: str,
-        body: Json | None = None,
+        body: Json | bytes | None = None,
         *,
         timeout: httpx.Timeout | None = None,
     ) -> httpx.Response:
         options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
-        if body is not None:
+        if isinstance(body, bytes):
+            options["content"] = body
+            options["headers"] = {"content-type": "application/x-ndjson"}
+        elif body is not None:
             # In ASCII: a path may hold bytes that are not UTF-8, which httpx's own JSON refuses.
             options["content"] = json.dumps(body)
             options["headers"] = {"content-type": "application/json"}
@@ -289,33 +396,10 @@ class Client:
                 request = self._http.build_request(method, path, **options)
                 return self._http.send(request, stream=stream)
             except httpx.ConnectError as error:
-                _close_sockets_of(error)
-                if not _is_queue_full(error) or time.monotonic() > end:
+                close_sockets_of(error)
+                if not is_queue_full(error) or time.monotonic() > end:
                     raise
             time.sleep(QUEUE_PAUSE)
-
-
-def _is_queue_full(error: BaseException) -> bool:
-    """Whether the node is there, but has more connections waiting than the system holds for it.
-    Linux refuses further ones to a Unix socket at once."""
-    return any(isinstance(cause, BlockingIOError) for cause in _causes(error))
-
-
-def _close_sockets_of(error: BaseException) -> None:
-    """httpx's Unix transport does not close the socket of a connection that failed."""
-    for cause in _causes(error):
-        for frame, _ in traceback.walk_tb(cause.__traceback__):
-            for value in list(frame.f_locals.values()):
-                if isinstance(value, socket.socket):
-                    value.close()
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it came from."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
 
 
 def _failure(response: httpx.Response) -> InputError | ControlError:
@@ -326,6 +410,12 @@ def _failure(response: httpx.Response) -> InputError | ControlError:
     if response.status_code in (400, 404, 413):
         return InputError(text)
     return ControlError(text)
+
+
+def _ended_by(line: Json) -> InputError | ControlError:
+    """What the last line of a body says of its early end."""
+    text = str(line["error"])
+    return InputError(text) if line.get("status") == 400 else ControlError(text)
 
 
 def _paths(**paths: Path | None) -> Json:
@@ -354,34 +444,3 @@ def connect(state_dir: Path, control: str | None = None) -> Client:
         client.close()
         raise
     return client
-
-
-def _is_held(state_dir: Path) -> bool:
-    """Whether a node holds the lock of this state directory (engine.state.StateDir)."""
-    try:
-        with (state_dir / "lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def somebody_listens(control: Control) -> bool:
-    """Whether a connection can be made. httpx would do, but its Unix transport leaks the socket of
-    a connection that fails."""
-    family = socket.AF_UNIX
-    target: str | Address = str(control.path)
-    if control.address is not None:
-        family = socket.AF_INET6 if control.address.is_ipv6 else socket.AF_INET
-        target = control.address
-    with socket.socket(family) as probe:
-        probe.settimeout(TIMEOUT)
-        try:
-            probe.connect(target)
-        except BlockingIOError:
-            return True  # its queue is full
-        except OSError:
-            return False
-        return True

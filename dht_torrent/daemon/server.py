@@ -28,6 +28,7 @@ from dht_torrent.daemon.control import (
     remove_control,
     write_control,
 )
+from dht_torrent.daemon.sending import Sending, sending_of_server
 from dht_torrent.engine.net.exhaustion import OUT_OF_RESOURCES, AcceptFilter, say_exhausted
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address
@@ -80,21 +81,28 @@ async def _serve_http(app: Starlette, listener: socket.socket, stopping: trio.Ev
     """Hypercorn on `listener` until `stopping`, again and again should it fall over: a stranger's
     bytes must not end the node through a library. (What the app raises never gets here.)"""
 
+    sending = Sending()
+
     async def stopped() -> None:
         await stopping.wait()
         listener.close()  # or a late client would wait in its queue for an answer
+        sending.end()
 
-    while not stopping.is_set():
-        try:
-            await hypercorn.trio.serve(
-                cast("Framework", app), _hypercorn_config(listener), shutdown_trigger=stopped
-            )
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in OUT_OF_RESOURCES:
-                say_exhausted(error)
-            else:
-                logger.exception("the control server failed and is being restarted")
-            await trio.sleep(RESTART_PAUSE)  # or it would spin where descriptors are lacking
+    sending_of_server.set(sending)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sending.end_when_cancelled)
+        while not stopping.is_set():
+            try:
+                await hypercorn.trio.serve(
+                    cast("Framework", app), _hypercorn_config(listener), shutdown_trigger=stopped
+                )
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in OUT_OF_RESOURCES:
+                    say_exhausted(error)
+                else:
+                    logger.exception("the control server failed and is being restarted")
+                await trio.sleep(RESTART_PAUSE)  # or it would spin where descriptors are lacking
+        nursery.cancel_scope.cancel()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ A peer's, a contact's or a disk's fault never gets here, nor a bug of ours that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -315,7 +315,7 @@ class Node:
         """How much this node knows of what there is. Raises StorageError."""
         return await self._search.catalogue_status()
 
-    def export_catalogue(self) -> AsyncIterator[bytes]:
+    def export_catalogue(self) -> AsyncGenerator[bytes, None]:
         """All that the catalogue knows, as JSON lines: some whole lines at a time. Raises
         StorageError."""
         return self._search.export_catalogue()

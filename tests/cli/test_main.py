@@ -150,13 +150,19 @@ def test_without_a_node_commands_say_so(args: tuple[str, ...], tmp_path: Path) -
 
 def test_help_loads_nothing_slow() -> None:
     program = (
-        "import sys, dht_torrent.cli.main\n"
+        "import sys, dht_torrent.cli.main as main, click\n"
+        "context = click.Context(main.cli)\n"
+        "names = main.cli.list_commands(context)\n"
+        "assert names == sorted(names)\n"
+        "for name in names:\n"
+        "    assert main.cli.get_command(context, name).name == name\n"
+        "main.cli.get_help(context)\n"
         "slow = 'trio rich httpx starlette hypercorn kademlia platformdirs asyncio'.split()\n"
         "print([name for name in slow if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert found.stdout.strip() == b"[]"
-    for command in ("get", "share", "ls", "status", "create", "show", "stop"):
+    for command in ("get", "share", "ls", "status", "create", "show", "stop", "search"):
         assert command in run("--help").stdout
     assert run("--version").stdout.startswith("dhtnode")
 

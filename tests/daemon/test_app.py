@@ -54,7 +54,12 @@ async def test_status_is_the_nodes_own(node: Any) -> None:
         answer = (await client.get("status")).json()
     assert answer["listen"] == "127.0.0.1:6881"
     assert answer["reachable"] is None
-    assert answer["dht"] == {"good": 3, "dropped": {"late": 1}, "node_id": "00" * 20}
+    assert answer["dht"] == {
+        "good": 3,
+        "questionable": 0,
+        "dropped": {"late": 1},
+        "node_id": "00" * 20,
+    }
 
 
 async def test_torrents_are_listed_with_the_fields_scripts_rely_on(node: Any) -> None:

@@ -13,9 +13,10 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from dht_torrent.daemon.app import LINES, REPEAT_AFTER, make_app
+from dht_torrent.daemon.app import REPEAT_AFTER, make_app
 from dht_torrent.daemon.client import TIMEOUT, NoNode, connect
 from dht_torrent.daemon.control import HEADER
+from dht_torrent.daemon.lines import LINES
 from dht_torrent.errors import ControlError, InputError
 from tests.daemon.test_server import ID, MAGNET, serving
 

@@ -16,7 +16,7 @@ import trio
 from dht_torrent import Node, StorageError, open_node
 from dht_torrent.cli.view import warn
 from dht_torrent.config import TorrentConfig
-from dht_torrent.daemon.app import plain
+from dht_torrent.daemon.lines import plain
 from dht_torrent.engine import state
 from dht_torrent.storage.making import make
 from tests.helpers.nodes import local_config

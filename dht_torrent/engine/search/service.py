@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from dht_torrent.engine.search.results import Emit, SearchResults, Spawn
 from dht_torrent.engine.search.views import (
@@ -66,7 +66,7 @@ class SearchService:
         """See `Node.catalogue_status`."""
         raise InputError(NOT_YET)
 
-    async def export_catalogue(self) -> AsyncIterator[bytes]:
+    async def export_catalogue(self) -> AsyncGenerator[bytes, None]:
         """See `Node.export_catalogue`."""
         raise InputError(NOT_YET)
         yield b""

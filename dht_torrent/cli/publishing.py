@@ -1,0 +1,118 @@
+"""What others find by words: what this node publishes, and what the user thinks of publishers. The
+rule is that of `search`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dht_torrent.cli import view
+from dht_torrent.cli.node import ask, json_option, node_options, running_node, which_node
+
+if TYPE_CHECKING:
+    from dht_torrent.daemon.search_api import Searches
+    from dht_torrent.engine.node import Node
+
+Json = dict[str, Any]
+
+
+def tags_given(text: str | None) -> list[str]:
+    """Those in `--tags a,b`."""
+    return [tag.strip() for tag in (text or "").split(",") if tag.strip()]
+
+
+# --- publishing ----------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("torrent_id", metavar="ID")
+@click.option("--tags", metavar="A,B", help="Words to be found by besides those of its name.")
+@json_option
+@which_node
+def publish(ctx: click.Context, torrent_id: str, tags: str | None, as_json: bool) -> None:
+    """Let everybody find a torrent that is shared, as `share` does with new ones.
+
+    Needs a running node, which keeps it in the index until `unpublish` or `rm`."""
+    with running_node(ctx) as client:
+        torrent = client.publish(torrent_id, tags_given(tags))
+    view.show(torrent, as_json)
+    view.warn(torrent)
+
+
+@click.command()
+@click.argument("torrent_id", metavar="ID")
+@json_option
+@node_options
+def unpublish(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
+    """End what `share` published; the torrent is shared on. What others keep of it is gone within a
+    day."""
+
+    async def alone(node: Node) -> Json:
+        torrent = node.find(torrent_id)
+        return {"id": torrent.id, "unpublished": await node.unpublish(torrent)}
+
+    answer = ask(ctx, lambda client: client.unpublish(torrent_id), alone)
+    view.show(answer, as_json)
+    if not answer["unpublished"]:
+        click.echo(f"dhtnode: {answer['id'][:8]} was not published", err=True)
+
+
+# --- publishers ----------------------------------------------------------------------------------
+
+_KEY = (
+    "KEY is a publisher's, as results show it: its first digits if it was shown lately, or all 64."
+)
+
+
+def _judges(name: str, verdict: str, what: str) -> click.Command:
+    """A command that says what the user thinks of a publisher."""
+
+    @click.command(name, help=f"{what}\n\n{_KEY}")
+    @click.argument("key")
+    @json_option
+    @node_options
+    def command(ctx: click.Context, key: str, as_json: bool) -> None:
+        async def alone(node: Node) -> Json:
+            return await _searches(node).judge({"key": key, "trust": verdict})
+
+        on = verdict != "none"
+        if verdict == "blocked":
+            answer = ask(ctx, lambda client: client.block(key, on), alone)
+        else:
+            answer = ask(ctx, lambda client: client.trust(key, on), alone)
+        view.show(answer, as_json)
+
+    return command
+
+
+trust = _judges("trust", "trusted", "Rank what this publisher has published above the rest.")
+block = _judges("block", "blocked", "Never show what only this publisher has published.")
+untrust = _judges("untrust", "none", "End `trust` for a publisher.")
+unblock = _judges("unblock", "none", "End `block` for a publisher.")
+
+
+@click.command()
+@json_option
+@node_options
+def publishers(ctx: click.Context, as_json: bool) -> None:
+    """List the publishers you trust or have blocked."""
+
+    async def alone(node: Node) -> list[Json]:
+        from dht_torrent.daemon.lines import plain
+
+        listed: Any = plain(await node.publishers())
+        return list(listed)
+
+    listed = ask(ctx, lambda client: client.publishers(), alone)
+    rows = [(one["trust"], one["key"]) for one in listed]
+    view.show(listed, as_json, lambda: view.table(("TRUST", "KEY"), rows))
+
+
+def _searches(node: Node) -> Searches:
+    import trio
+
+    from dht_torrent.daemon.search_api import Searches
+
+    return Searches(node, trio.Event())
