@@ -26,23 +26,25 @@ _PROTOCOL: Final = b"dht_torrent index 1"
 
 
 class Index(Enum):
-    """A kind of tree: its code, how many digits a key has, and how many bits a digit has."""
+    """A kind of tree: its code, how many digits a key has, whether keys are hashes, and how many
+    bits a digit has. Trees of hashes are shallow, one of words has long chains."""
 
-    WORDS = (b"w", 32)
+    WORDS = (b"w", 32, True)
     """A tree for each word. Keys: 64 bits of the infohash."""
-    PAIRS = (b"p", 32)
+    PAIRS = (b"p", 32, True)
     """A tree for each two words (`pair_root`) of which one is common. Keys: as for words."""
-    DICTIONARY = (b"d", 48)
+    DICTIONARY = (b"d", 48, False)
     """The one tree of all words, in their order: 16 symbols of six bits (`codes.word_key`)."""
-    DAYS = (b"y", 32)
+    DAYS = (b"y", 32, True)
     """A tree for each day (`day_root`): what was published on it. Keys: as for words."""
-    SIZES = (b"z", 32)
+    SIZES = (b"z", 32, False)
     """One tree in the order of size: a size code (`codes.size_digits`), then 48 bits of the
     infohash."""
 
-    def __init__(self, code: bytes, levels: int, width: int = 2) -> None:
+    def __init__(self, code: bytes, levels: int, is_hashed: bool, width: int = 2) -> None:
         self.code = code
         self.levels = levels
+        self.is_hashed = is_hashed
         self.width = width
         self.arity = 1 << width
 

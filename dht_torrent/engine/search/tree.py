@@ -1,4 +1,11 @@
-"""Prefix hash trees over slots that strangers hold: what reads and writes them must offer.
+"""Prefix hash trees over slots that strangers hold. The rule: an entry is where a lookup finds it
+before it leaves the place where a lookup found it, so whoever stops half-way leaves duplicates, and
+never a hole.
+
+Writers do not know of each other. What a write meets is joined with what was to be written
+(`Slots.write`); when another has split the leaf meanwhile, the entries go on into the children, and
+the one who splits a leaf takes along what was added to it meanwhile. What is lost all the same, or
+with the nodes that held it, the publisher's next `renew` brings back.
 
 `TrieNode` is what the design calls `Node`: the package has a `Node` already. `Slots.write` returns
 what it met as well as whether it succeeded, so that a writer goes on from there without reading
@@ -7,11 +14,39 @@ again.
 
 from __future__ import annotations
 
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Final, NamedTuple, Protocol, TypeVar
 
+import trio
+
+from dht_torrent.errors import NoReply
+from dht_torrent.search import trie
 from dht_torrent.search.label import Label
-from dht_torrent.search.node import TrieNode
+from dht_torrent.search.node import (
+    MAX_COUNT,
+    Entry,
+    TrieNode,
+    digits_of,
+    fits,
+    join,
+    made_of,
+    storable,
+    unpack,
+)
+from dht_torrent.search.trie import Hints, Locate, Walk
+
+SIDE_BY_SIDE: Final = 8
+"""Reads at a time while a tree is walked."""
+TELLING: Final = 0.25
+"""How often a parent is told what is new below: its hints and its newest entries need not be exact.
+It is always told of a new child."""
+ATTEMPTS: Final = 6
+"""Writes of one label before a writer gives way to others; the next `renew` tries again."""
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,5 +78,275 @@ class Slots(Protocol):
 
         Returns the label as it now is, for as much as this writer knows: the join of the node and
         of all that was met, which may be wider than what was stored; and whether enough holders
-        have all of it. A node that does not fit is never stored: it must be split."""
+        have all of it. A node that does not fit is never stored: it must be split.
+
+        Raises NoReply when nobody could be asked."""
         ...
+
+
+class Walked(NamedTuple):
+    """What it took to walk a tree."""
+
+    gets: int
+    rounds: int
+    """The longest chain of reads of which each had to wait for the one before."""
+    is_whole: bool
+    """False when there is more, or some of it could not be read."""
+
+
+Emit = Callable[[Sequence[Entry]], Awaitable[bool]]
+"""Takes entries as they come. True: there are enough, stop."""
+
+
+class Trees:
+    """All trees of the index, over one set of slots."""
+
+    def __init__(self, slots: Slots, rng: random.Random, hints: Hints | None = None) -> None:
+        self._slots = slots
+        self._rng = rng
+        self._hints = hints if hints is not None else Hints()
+
+    # Reading
+
+    async def read(self, label: Label, *, first: bool = False) -> TrieNode | None:
+        """The node at a label. That of a root says how common its word is (`TrieNode.count`).
+        Raises NoReply."""
+        return (await self._read(label, first)).node
+
+    async def walk(
+        self,
+        start: Label,
+        emit: Emit,
+        *,
+        gets: int,
+        known: TrieNode | None = None,
+        first: bool = False,
+    ) -> Walked:
+        """Hand all entries below a label to `emit`, each once, those of the upper levels first.
+
+        At most `gets` labels are read. `known`: the start itself, when it has been read. `first`:
+        see `Slots.read`. What cannot be read is left out."""
+        seen: dict[Label, TrieNode | None] = {} if known is None else {start: known}
+        return await self._walk(Walk(start, most=gets + len(seen)), emit, seen, first)
+
+    async def scan(
+        self, top: Label, start: bytes, end: bytes, emit: Emit, *, gets: int, first: bool = False
+    ) -> Walked:
+        """Hand all entries from one key to another to `emit`, each once. Both are digits, or the
+        beginning of some: what begins with `end` is included. What exceeds the levels of the tree
+        is ignored: so there may be entries outside the range.
+
+        At most `gets` labels are read, and a few more where the way is not known. Raises NoReply
+        when the way there cannot be read; what cannot be read below is left out."""
+        start, end = start[: top.index.levels], end[: top.index.levels]
+        place, path, rounds = await self._locate(top, trie.common(start, end), first=first)
+        if place.digits and (place not in path or path[place].node is None):
+            above = path.get(place.parent)
+            if above is None or not _knows(above, place.digits[-1]):
+                return Walked(len(path), rounds, is_whole=True)  # there is nothing
+        known = {
+            label: seen.node
+            for label, seen in path.items()
+            if label.digits.startswith(place.digits)
+        }
+        walk = Walk(place, first=start, last=end, most=max(gets - len(path), 1) + len(known))
+        below = await self._walk(walk, emit, known, first)
+        return Walked(len(path) + below.gets, rounds + below.rounds, below.is_whole)
+
+    async def _walk(
+        self, walk: Walk, emit: Emit, known: Mapping[Label, TrieNode | None], first: bool
+    ) -> Walked:
+        gets = rounds = running = chain = 0
+        stopped = False
+        # As many as are sent at most before one is received.
+        came, results = trio.open_memory_channel[tuple[Label, Seen | None, int]](SIDE_BY_SIDE)
+
+        async def read(label: Label, place: int) -> None:
+            seen = None
+            with suppress(NoReply):
+                seen = await self._read(label, first)
+            came.send_nowait((label, seen, place))
+
+        async with trio.open_nursery() as nursery:
+            while True:
+                while running < SIDE_BY_SIDE and (label := walk.take()) is not None:
+                    running += 1
+                    if label in known:
+                        came.send_nowait((label, Seen(label, known[label]), chain))
+                    else:
+                        gets += 1
+                        nursery.start_soon(read, label, chain + 1)
+                if not running:
+                    break
+                label, seen, chain = await results.receive()
+                rounds = max(rounds, chain)
+                running -= 1
+                if seen is None:
+                    walk.failed(label)
+                elif new := walk.saw(label, seen.node):
+                    stopped = await emit([unpack(key, rest) for key, rest in new])
+                    if stopped:
+                        nursery.cancel_scope.cancel()
+                        break
+        return Walked(gets, rounds, walk.is_whole and not stopped)
+
+    async def _locate(
+        self, top: Label, key: bytes, *, first: bool = False, writes: bool = False
+    ) -> tuple[Label, dict[Label, Seen], int]:
+        """Where a key belongs, what was read on the way, and in how many rounds."""
+        search = Locate(top, key, self._hints.depth(top, key), writes=writes)
+        path: dict[Label, Seen] = {}
+        rounds = 0
+        while labels := search.take():
+            rounds += 1
+            for seen in await _all([partial(self._read, label, first) for label in labels]):
+                path[seen.label] = seen
+                search.saw(seen.label, seen.node)
+        return search.place, path, rounds
+
+    async def _read(self, label: Label, first: bool = False) -> Seen:
+        seen = await self._slots.read(label, first=first)
+        self._hints.saw(label, seen.node)
+        return seen
+
+    # Writing
+
+    async def insert(self, top: Label, entries: Iterable[Entry]) -> bool:
+        """Put entries into the tree with this root. True when enough holders have all of them; if
+        not, or when it is cancelled, some may be there.
+
+        Raises NoReply when nobody could be asked, and ValueError for entries without encoding."""
+        return await self._insert(top, made_of(entries).packed, age=0)
+
+    async def renew(self, top: Label, entries: Iterable[Entry], *, age: int = trie.RENEWAL) -> bool:
+        """See that entries are in their tree: call it every hour, with the present time in them.
+        What is missing, or is `age` minutes old or more, is put there, and lost nodes above come
+        back in time. Otherwise nothing is written. Returns and raises as `insert`."""
+        return await self._insert(top, made_of(entries).packed, age)
+
+    async def _insert(self, top: Label, entries: Mapping[bytes, bytes], age: int) -> bool:
+        is_stored = True
+        left = dict(entries)
+        while left:
+            key, rest = next(iter(left.items()))
+            place, path, _ = await self._locate(top, digits_of(top.index, key, rest), writes=True)
+            here, left = trie.below(place, left)
+            new = trie.due(here, path[place].node, age)
+            seen = path[place]
+            if new:
+                seen, enough = await self._put(seen, TrieNode(packed=new))
+                is_stored &= enough
+                if not enough:
+                    continue
+            await self._tell(seen, new, path)
+        return is_stored
+
+    async def _put(
+        self, seen: Seen, more: TrieNode, settled: Mapping[bytes, bytes] | None = None
+    ) -> tuple[Seen, bool]:
+        """Join something with what is at a label, and split that when it does not fit. Entries go
+        down to the leaves; those that are `settled` are there.
+
+        Returns the label as it is then, and whether enough holders have all of it."""
+        label = seen.label
+        below = dict(settled or {})
+        for _ in range(ATTEMPTS):
+            before = seen.node or TrieNode()
+            node = join(before, more)
+            splits = not node.is_leaf or not (fits(node) or label.is_deepest)
+            if splits:
+                # Children first: until the parent has been written they are not seen.
+                down = node.packed if before.is_leaf else more.packed
+                lengths, enough = await self._hand_down(label, trie.later(down, below))
+                if not enough:
+                    return seen, False
+                known = not before.is_leaf and lengths.keys() <= before.children.keys()
+                if known and settled is None:
+                    return seen, True
+                below.update(down)
+                node = join(node, TrieNode(lengths))
+            node = storable(label, node)
+            if node == seen.node:
+                return seen, True
+            seen, enough = await self._slots.write(seen, node)
+            self._hints.saw(label, seen.node)
+            met = seen.node or TrieNode()
+            if met.is_leaf:
+                if fits(met) or label.is_deepest:
+                    return seen, enough
+                # Others have filled it: nothing was stored.
+            elif not before.is_leaf:
+                return seen, enough
+            else:
+                # It has children since. What came to the leaf in between goes down to them.
+                rest = trie.later(met.packed, below) if splits else more.packed
+                if not rest:
+                    return seen, enough
+                more = TrieNode(packed=rest)
+        return seen, False
+
+    async def _hand_down(
+        self, label: Label, entries: Mapping[bytes, bytes]
+    ) -> tuple[dict[int, int], bool]:
+        """Put entries into the children of a label. Returns the hints of these, and whether enough
+        holders have everything."""
+
+        async def put(child: Label, part: TrieNode) -> tuple[Seen, bool]:
+            return await self._put(await self._read(child), part)
+
+        leaves = trie.parts(label, entries)
+        done = await _all(
+            [partial(put, label.child(digit), leaf) for digit, leaf in leaves.items()]
+        )
+        lengths = {seen.label.digits[-1]: _length(seen) for seen, _ in done}
+        return lengths, all(enough for _, enough in done)
+
+    async def _tell(
+        self, child: Seen, new: Mapping[bytes, bytes], path: Mapping[Label, Seen]
+    ) -> None:
+        """Tell the parents of a node what is below: always of a child they do not know, else now
+        and then. `new` is what has been put there."""
+        must = False
+        with suppress(NoReply):  # the entries are stored
+            while child.label.digits:
+                digit = child.label.digits[-1]
+                parent = path.get(child.label.parent)
+                must = must or (parent is not None and not _knows(parent, digit))
+                if not must and self._rng.random() >= TELLING:
+                    return
+                if parent is None:
+                    parent = await self._read(child.label.parent)
+                must = parent.node is None
+                more = TrieNode({digit: _length(child)}, new)
+                child, _ = await self._put(parent, more, settled=new)
+
+
+def _knows(parent: Seen, digit: int) -> bool:
+    return parent.node is not None and digit in parent.node.children
+
+
+def _length(seen: Seen) -> int:
+    """The hint of how many entries there are."""
+    return min((seen.node or TrieNode()).count.bit_length(), MAX_COUNT)
+
+
+async def _all(calls: Sequence[Callable[[], Awaitable[_T]]]) -> list[_T]:
+    """The results of all, which run side by side, in their order. When nobody could be asked in
+    one, that is raised when all have ended."""
+    if len(calls) == 1:
+        return [await calls[0]()]
+    results: dict[int, _T] = {}
+    failures: list[NoReply] = []
+
+    async def run(place: int, call: Callable[[], Awaitable[_T]]) -> None:
+        try:
+            results[place] = await call()
+        except NoReply as error:
+            failures.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for place, call in enumerate(calls):
+            nursery.start_soon(run, place, call)
+    if failures:
+        raise failures[0]
+    return [results[place] for place in range(len(calls))]
