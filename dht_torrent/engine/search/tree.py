@@ -44,6 +44,11 @@ SIDE_BY_SIDE: Final = 8
 TELLING: Final = 0.25
 """How often a parent is told what is new below: its hints and its newest entries need not be exact.
 It is always told of a new child."""
+CHECKS: Final = 3.0
+"""How often the parent of a leaf is looked at while all entries of the leaf are renewed once; from
+there on up each of its children leads to a node as often as its share of the entries. So every node
+is looked at about as often, by publishers who know nothing of each other, also in a long chain:
+without that, those who hold the upper nodes would forget them (BEP 44: after two hours)."""
 ATTEMPTS: Final = 6
 """Writes of one label before a writer gives way to others; the next `renew` tries again."""
 _T = TypeVar("_T")
@@ -231,8 +236,8 @@ class Trees:
             key, rest = next(iter(left.items()))
             place, path, _ = await self._locate(top, digits_of(top.index, key, rest), writes=True)
             here, left = trie.below(place, left)
-            new = trie.due(here, path[place].node, age)
             seen = path[place]
+            new = trie.due(here, seen.node, age)
             if new:
                 seen, enough = await self._put(seen, TrieNode(packed=new))
                 is_stored &= enough
@@ -302,32 +307,44 @@ class Trees:
         return lengths, all(enough for _, enough in done)
 
     async def _tell(
-        self, child: Seen, new: Mapping[bytes, bytes], path: Mapping[Label, Seen]
+        self, seen: Seen, new: Mapping[bytes, bytes], path: Mapping[Label, Seen]
     ) -> None:
-        """Tell the parents of a node what is below: always of a child they do not know, else now
-        and then. `new` is what has been put there."""
-        must = False
+        """Tell the nodes above one what is below them: always of a child that they do not know,
+        else now and then. `new` is what has been put there; when that is nothing, they are read for
+        their own sake, see `CHECKS`."""
+        chance = TELLING if new else CHECKS / max(_count(seen), 1)
+        must, below = False, seen
         with suppress(NoReply):  # the entries are stored
-            while child.label.digits:
-                digit = child.label.digits[-1]
-                parent = path.get(child.label.parent)
+            for depth in range(seen.label.depth - 1, -1, -1):
+                digit = seen.label.digits[depth]
+                label = seen.label.at(seen.label.digits[:depth])
+                parent = path.get(label)
                 must = must or (parent is not None and not _knows(parent, digit))
-                if not must and self._rng.random() >= TELLING:
-                    return
+                if not must and self._rng.random() >= chance:
+                    chance = 0.0  # only those that are known not to know
+                    below = parent or Seen(label, None)
+                    continue
                 if parent is None:
-                    parent = await self._read(child.label.parent)
+                    parent = await self._read(label)
+                more = TrieNode({digit: _length(below)}, new)
+                after, _ = await self._put(parent, more, settled=new)
                 must = parent.node is None
-                more = TrieNode({digit: _length(child)}, new)
-                child, _ = await self._put(parent, more, settled=new)
+                if chance and not new:
+                    chance = _count(below) / max(_count(after), 1)
+                below = after
 
 
 def _knows(parent: Seen, digit: int) -> bool:
     return parent.node is not None and digit in parent.node.children
 
 
+def _count(seen: Seen) -> int:
+    return seen.node.count if seen.node is not None else 0
+
+
 def _length(seen: Seen) -> int:
     """The hint of how many entries there are."""
-    return min((seen.node or TrieNode()).count.bit_length(), MAX_COUNT)
+    return min(_count(seen).bit_length(), MAX_COUNT)
 
 
 async def _all(calls: Sequence[Callable[[], Awaitable[_T]]]) -> list[_T]:
