@@ -33,16 +33,15 @@ from dht_torrent import bencode
 from dht_torrent.errors import BencodeError, SearchFormatError
 from dht_torrent.search.codes import hash_digits, size_digits, word_key
 from dht_torrent.search.label import Index, Label
+from dht_torrent.search.titles import MAX_PREVIEW
+from dht_torrent.search.words import MAX_WORD
 
 MAX_ITEM: Final = 1000
 """Bytes of a node, bencoded (BEP 44)."""
 MAX_NODE: Final = 996
 """Bytes of a node."""
-MAX_PREVIEW: Final = 48
-"""Bytes of a title in a posting."""
 MAX_HIDDEN: Final = 12
-MAX_WORD: Final = 24
-"""Bytes of a word."""
+"""Words of a title, besides its preview, that a posting has hashes of."""
 LIFETIME: Final = 24 * 60
 """Minutes for which an entry is believed; its publisher renews it every eight hours."""
 SKEW: Final = 15
@@ -59,7 +58,7 @@ _KEY: Final = 2 * _HASH
 _POSTING: Final = struct.Struct("!HBBB")  # after the three bytes of the time
 _FIXED: Final = 3 + _POSTING.size
 _WORD_REST: Final = 4
-_is_word = re.compile(rb"[-0-9a-z\x80-\xff]{1,24}").fullmatch
+_is_word = re.compile(rb"[-0-9a-z\x80-\xff]{1,%d}" % MAX_WORD).fullmatch
 _rest = itemgetter(1)
 
 

@@ -10,7 +10,6 @@ from dht_torrent.search.codes import hash_digits
 from dht_torrent.search.label import Index, Label
 from dht_torrent.search.node import (
     MAX_HIDDEN,
-    MAX_PREVIEW,
     Entry,
     Posting,
     TrieNode,
@@ -18,6 +17,7 @@ from dht_torrent.search.node import (
     join,
     made_of,
 )
+from dht_torrent.search.titles import MAX_PREVIEW
 
 WORD = Label(Index.WORDS, b"ubuntu")
 """The root of a tree of postings."""

@@ -240,6 +240,7 @@ class Trees:
             new = trie.due(here, seen.node, age)
             if new:
                 seen, enough = await self._put(seen, TrieNode(packed=new))
+                self._hints.saw(seen.label, seen.node if enough else None)
                 is_stored &= enough
                 if not enough:
                     continue
@@ -274,7 +275,6 @@ class Trees:
             if node == seen.node:
                 return seen, True
             seen, enough = await self._slots.write(seen, node)
-            self._hints.saw(label, seen.node)
             met = seen.node or TrieNode()
             if met.is_leaf:
                 if fits(met) or label.is_deepest:
@@ -297,7 +297,8 @@ class Trees:
         holders have everything."""
 
         async def put(child: Label, part: TrieNode) -> tuple[Seen, bool]:
-            return await self._put(await self._read(child), part)
+            # Not hints for later: as long as the parent is a leaf, nobody looks below it.
+            return await self._put(await self._slots.read(child), part)
 
         leaves = trie.parts(label, entries)
         done = await _all(
@@ -328,6 +329,7 @@ class Trees:
                     parent = await self._read(label)
                 more = TrieNode({digit: _length(below)}, new)
                 after, _ = await self._put(parent, more, settled=new)
+                self._hints.saw(label, after.node)
                 must = parent.node is None
                 if chance and not new:
                     chance = _count(below) / max(_count(after), 1)
