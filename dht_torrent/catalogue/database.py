@@ -35,7 +35,7 @@ _SHARED_SIZE: Final = 510
 """Bytes of a database that SQLite locks for reading, part of its file format."""
 _MAX_WARNINGS: Final = 20
 _MAX_ASIDE: Final = 100
-"""Damaged files kept; then whoever put them there should have a look."""
+"""Damaged files kept; beyond that, a person has to look at why."""
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 _TROUBLES: Final = (
@@ -139,7 +139,7 @@ class Database:
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
-        """A connection that nobody else uses meanwhile."""
+        """A connection for the caller alone."""
         while True:
             with self._pool:
                 if not self._closed and self._damage is None and self._db is not None:
@@ -250,8 +250,8 @@ class Database:
 
     @contextlib.contextmanager
     def _mending(self) -> Iterator[None]:
-        """If the block finds damage, it is mended at its end; if it cannot be yet, then by whoever
-        comes next, who is told why not."""
+        """If the block finds damage, it is mended at its end; if it cannot be yet, then by the
+        next call, which is told why not."""
         try:
             yield
         finally:
@@ -260,13 +260,13 @@ class Database:
                     self._writer()
 
     def _mend(self, damage: str) -> None:
-        """Set the database aside and begin another, when nobody uses it; `_writing` is held.
+        """Set the database aside and begin another, when no connection is open; `_writing` is held.
 
         To rename it under a connection would let that one write, or remove, the log of its
         successor, which has the same name.
         """
         with self._pool:
-            # Nobody begins to read while there is damage.
+            # No new reader gets a connection while there is damage.
             if not self._pool.wait_for(lambda: not self._readers, self._config.busy_time):
                 raise StorageError(f"{self._name} is damaged, and still being read", passing=True)
         self._close_connections()
@@ -276,12 +276,12 @@ class Database:
         self._open()
 
     def _set_aside(self, damage: str) -> None:
-        """Give the damaged database, which nobody here has open, another name. Raises
+        """Give the damaged database, which this process has not open, another name. Raises
         StorageError."""
         assert self._path is not None
         why = f"{self._name} is damaged ({damage})"
         try:
-            with _used_by_nobody_else(self._path):
+            with _unused_elsewhere(self._path):
                 aside = _free_name(self._path)
                 # The log first: without it the database is only older, but beside another database
                 # it would be taken for that one's.
@@ -352,7 +352,7 @@ def _prepare(path: Path, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _used_by_nobody_else(path: Path) -> Iterator[None]:
+def _unused_elsewhere(path: Path) -> Iterator[None]:
     """Raises BlockingIOError if another process has the database open: in WAL mode every connection
     holds a shared lock for as long as it lives. None of this process may be open."""
     fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)

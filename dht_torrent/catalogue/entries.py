@@ -1,5 +1,5 @@
-"""What a catalogue stores. `bounded` is the door: past it everything is of a size that a stranger
-cannot choose, and fit to be stored and shown.
+"""What a catalogue stores. `bounded` checks what comes in: after it, everything is of a size that a
+stranger cannot choose, and fit to be stored and shown.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Proof(IntEnum):
     """How well title and size are known. The numbers are stored."""
 
     UNVERIFIED = 0
-    """Somebody said so."""
+    """Claimed, and not checked."""
     VERIFIED = 1
     """A publisher's signed record says so."""
     STRONG = 2
@@ -158,7 +158,7 @@ class CatalogueQuery:
 
 
 class KnownPublisher(NamedTuple):
-    """Somebody the user trusts or blocks."""
+    """A publisher the user trusts or blocks."""
 
     key: bytes
     trust: PublisherTrust

@@ -6,7 +6,7 @@ keys in hex) and `verified`. Other keys are passed over, so what `dhtnode search
 be imported as well.
 
 The rule: nothing in a line is believed. What is imported is unverified until its record or its info
-dict was seen, whatever the line says; and it is nobody's own. A line that is not as above is
+dict was seen, whatever the line says; and it is never our own. A line that is not as above is
 skipped and counted. One line, or one batch, is all that is ever held of a file.
 """
 

@@ -1,6 +1,6 @@
 """What a catalogue can do. Every method may be called from any thread, blocks for milliseconds (a
 `put` for as many rows as it is given), and raises StorageError when the database cannot do it:
-whoever calls goes on without. `now` is seconds since 1970.
+the caller goes on without. `now` is seconds since 1970.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _GIVEN_BACK: Final = 500
 
 
 class Room:
-    """Belongs to one database, and to whoever writes to it. What it remembers may be lost."""
+    """Belongs to one database, and is used by its writer alone. What it remembers may be lost."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes

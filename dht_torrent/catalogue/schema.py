@@ -1,6 +1,6 @@
 """The tables of the SQLite catalogue, and how a database of an older version gets them.
 
-The rule: a migration that was released is never edited; whoever changes a table appends one. The
+The rule: a migration that was released is never edited; to change a table, append one. The
 database's `user_version` says how many were applied.
 
 - `fts` is the full-text index of `torrent`, which it reads for nothing but a rebuild (an "external
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Final
 
 APPLICATION_ID: Final = 0x64687463
-"""`dhtc`. SQLite has it in a database's header, so that nobody writes into somebody else's."""
+"""`dhtc`. SQLite has it in a database's header, so that no program writes into another one's."""
 
 _TOKENIZER = "ascii tokenchars '{}'".format(
     "".join(c for c in string.punctuation).replace("'", "''")

@@ -407,7 +407,7 @@ def _limits(query: CatalogueQuery) -> tuple[str, list[object]]:
 
 
 def _without_blocked(db: sqlite3.Connection, batch: list[Entry]) -> list[Entry]:
-    """The batch without claims of blocked publishers, and without what nobody else vouches for."""
+    """The batch without claims of blocked publishers, and what only they vouch for."""
     if not any(entry.claims for entry in batch):
         return batch
     blocked = {

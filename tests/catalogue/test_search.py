@@ -235,7 +235,7 @@ def ascii_lower(text: str) -> str:
     return text.translate({ord(c): c.lower() for c in string.ascii_uppercase})
 
 
-# -- the door -----------------------------------------------------------------------------------
+# -- bounds -------------------------------------------------------------------------------------
 
 
 def test_what_fits_is_not_copied() -> None:

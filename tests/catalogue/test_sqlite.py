@@ -1,4 +1,4 @@
-"""The file: what happens to it when it is damaged, killed, full, somebody else's or too old; and
+"""The file: what happens to it when it is damaged, killed, full, another program's or too old; and
 that it never outgrows its bound.
 """
 
@@ -358,7 +358,7 @@ def test_a_damaged_file_that_another_process_uses_is_left_until_that_ends(path: 
     check_whole(path)
 
 
-def test_a_database_is_not_renamed_while_somebody_reads_it(path: Path) -> None:
+def test_a_database_is_not_renamed_while_it_is_read(path: Path) -> None:
     """SQLite would remove the log of its successor when the last connection closes."""
     fill(path)
     with opened(path, cache_bytes=0, busy_time=0.1) as catalogue:
@@ -452,7 +452,7 @@ def test_who_waits_too_long_for_another_writer_is_told(path: Path) -> None:
             catalogue.put([entry(2)], now=1)
         assert time.monotonic() - before < 5
         assert caught.value.passing
-        assert len(catalogue.search(TITLE)) == 1  # reading waits for nobody
+        assert len(catalogue.search(TITLE)) == 1  # reading does not wait
         with pytest.raises(StorageError, match="busy"):
             catalogue.set_trust(ALICE, PublisherTrust.TRUSTED, now=1)
         other.execute("ROLLBACK")

@@ -71,7 +71,7 @@ async def open_catalogue(
 
 
 class LocalCatalogue:
-    """A `Catalogue`, method for method. `aclose` when nobody uses it any more."""
+    """A `Catalogue`, method for method. `aclose` it after the last call."""
 
     def __init__(self, catalogue: Catalogue, config: CatalogueConfig) -> None:
         self._catalogue = catalogue

@@ -1,4 +1,4 @@
-"""The catalogue from Trio: who waits for whom, and that nobody waits for long."""
+"""The catalogue from Trio: who waits for whom, and that no call waits for long."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_lines_are_imported_and_exported_with_others_between_them(tmp_path
 
 
 class Gated(SqliteCatalogue):
-    """Counts who is in it, and lets nobody out before the gate is open."""
+    """Counts who is in it, and lets no call out before the gate is open."""
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -131,7 +131,7 @@ async def test_one_writes_and_four_read_at_a_time() -> None:
         with trio.move_on_after(20):
             while len(store.inside) < 5:
                 await trio.sleep(0.001)
-        for _ in range(20):  # whoever could come in now has had the time
+        for _ in range(20):  # a further call has had the time to come in
             await trio.sleep(0.001)
         assert sorted(store.inside) == ["forget", *["search"] * 4]
         store.gate.set()
@@ -148,7 +148,7 @@ async def test_a_call_that_is_cancelled_ends_with_its_thread() -> None:
             await trio.sleep(0.001)
         nursery.cancel_scope.cancel()
         store.gate.set()
-    store.close()  # nobody is in it
+    store.close()  # no call is in it
     assert store.inside == ["search"]
 
 
