@@ -37,6 +37,9 @@ def _digits(number: int, bits: int, width: int = WIDTH) -> bytes:
 
 _CODES: Final = {char: _digits(code, 6) for code, char in enumerate(_PLAIN, 1)}
 _CHARS: Final = {code: char for char, code in _CODES.items()}
+_OF_BYTES: Final = {
+    width: [_digits(byte, 8, width) for byte in range(256)] for width in (1, 2, 4, 8)
+}
 _END: Final = _digits(0, 6)
 _OTHER: Final = _digits(_ESCAPE, 6)
 
@@ -101,9 +104,10 @@ def _unescaped(code: bytes) -> str:
 
 def hash_digits(raw: bytes, width: int = WIDTH) -> bytes:
     """Big-endian digits of a hash, such as an infohash. `width` divides eight."""
-    if width not in (1, 2, 4, 8):
+    table = _OF_BYTES.get(width)
+    if table is None:
         raise ValueError("the width of a digit must divide a byte")
-    return _digits(int.from_bytes(raw, "big"), 8 * len(raw), width)
+    return b"".join([table[byte] for byte in raw])
 
 
 def size_code(size: int) -> int:

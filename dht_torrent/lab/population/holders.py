@@ -17,6 +17,7 @@ import heapq
 import random
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -102,8 +103,29 @@ class Holders:
         return None
 
     def targets(self) -> list[bytes]:
-        """All there are, in the order in which they came up."""
-        return list(self._held)
+        """All where something is, in the order in which they came up."""
+        return [target for target, held in self._held.items() if held]
+
+    def overwrite(self, target: bytes, encoded: bytes, seq: int, now: float) -> int:
+        """What somebody does who has the key of the mutable item there: put this value on the k
+        closest nodes, over whatever they hold. Returns how many stored it."""
+        held = self._held.get(target, {})
+        known = next((item for item, _ in held.values() if isinstance(item, MutableItem)), None)
+        if known is None:
+            return 0
+        item = MutableItem(encoded, known.key, known.salt, seq, bytes(64))
+        closest = self.closest(target)[: self.config.k]
+        return sum(self.put(prefix, item, None, now) is None for prefix in closest)
+
+    def salts(self) -> dict[bytes, bytes]:
+        """Of each target where a mutable item is, its salt."""
+        found: dict[bytes, bytes] = {}
+        for target, held in self._held.items():
+            for item, _ in held.values():
+                if isinstance(item, MutableItem):
+                    found[target] = item.salt
+                break
+        return found
 
     def expire(self, now: float) -> None:
         """Forget what has expired, to save memory; it is not given out anyway."""
@@ -168,9 +190,11 @@ class ModelItems:
         self.get_seconds = get_seconds
         self.put_seconds = put_seconds
         self.gets = 0
-        """Lookups."""
-        self.puts = 0
-        """Rounds of puts, however many nodes there are in one."""
+        """Lookups for all that there is under a target ..."""
+        self.finds = 0
+        """... and for one item."""
+        self.puts: Counter[bytes] = Counter()
+        """Rounds of puts, however many nodes there are in one, by the item's salt."""
         self.queries = 0
         """Puts, by node."""
         self.own: dict[bytes, Item] = {}
@@ -180,7 +204,8 @@ class ModelItems:
         self, target: bytes, *, salt: bytes = b"", seq: int | None = None, first: bool = False
     ) -> Item | None:
         """As `Items.get`; `first` makes no difference, as no node is slow here."""
-        newest = (await self.get_all(target, salt=salt)).newest
+        self.finds += 1
+        newest = (await self._survey(target, salt)).newest
         if isinstance(newest, MutableItem) and seq is not None and newest.seq <= seq:
             return None
         return newest
@@ -190,6 +215,11 @@ class ModelItems:
     ) -> ItemSurvey:
         """As `Items.get_all`. With `enough`, the k answer in an order that is drawn."""
         self.gets += 1
+        return await self._survey(target, salt, enough)
+
+    async def _survey(
+        self, target: bytes, salt: bytes, enough: Callable[[Item], bool] | None = None
+    ) -> ItemSurvey:
         if self.get_seconds:
             await trio.sleep(self.get_seconds)
         model, now = self.holders, trio.current_time()
@@ -214,7 +244,7 @@ class ModelItems:
         self, holders: Sequence[Holder], item: Item, *, cas: Mapping[NodeId, int] | None = None
     ) -> Stored:
         """As `Items.put_to`."""
-        self.puts += 1
+        self.puts[item.salt if isinstance(item, MutableItem) else b""] += 1
         if self.put_seconds:
             await trio.sleep(self.put_seconds)
         model, now = self.holders, trio.current_time()

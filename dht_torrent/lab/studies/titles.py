@@ -15,6 +15,8 @@ from typing import Final
 
 from dht_torrent.errors import InputError
 from dht_torrent.ids import InfoHash
+from dht_torrent.search.record import MAX_TITLE
+from dht_torrent.search.titles import clean_title, cut
 from dht_torrent.search.words import query_words, title_words
 
 MOST: Final = 1_000_000
@@ -44,16 +46,18 @@ class Corpus:
     """Titles, and which of them have which words."""
 
     def __init__(self, texts: Iterable[str], rng: random.Random) -> None:
-        """Sizes are drawn: from a megabyte to sixteen gigabytes, evenly on a logarithmic scale."""
+        """A title is what a publisher's record can hold of a text. Sizes are drawn: from a megabyte
+        to sixteen gigabytes, evenly on a logarithmic scale."""
+        titles = (cut(clean_title(text), MAX_TITLE) for text in texts)
         self.titles = [
             Title(number, text, frozenset(title_words(text)), int(2 ** rng.uniform(20, 34)))
-            for number, text in enumerate(texts)
+            for number, text in enumerate(titles)
         ]
         self._having: dict[str, set[int]] = {}
         for title in self.titles:
             for word in title.words:
                 self._having.setdefault(word, set()).add(title.number)
-        self.by_hash = {title.info_hash: title for title in self.titles}
+        self._by_hash: dict[bytes, Title] = {title.info_hash: title for title in self.titles}
 
     def __len__(self) -> int:
         return len(self.titles)
@@ -62,6 +66,11 @@ class Corpus:
     def vocabulary(self) -> list[str]:
         """All words, in their order."""
         return sorted(self._having)
+
+    def number(self, infohash: bytes) -> int | None:
+        """Of the title with this infohash."""
+        title = self._by_hash.get(infohash)
+        return None if title is None else title.number
 
     def frequency(self, word: str) -> int:
         """How many titles have it."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.items import (
+    MAX_SEQ,
     Item,
     ItemStore,
     MutableItem,
@@ -213,10 +214,29 @@ def test_what_has_expired_is_forgotten() -> None:
     assert model.targets() == []
 
 
+def test_who_has_the_key_can_overwrite_an_item_for_good() -> None:
+    async def main(rng: random.Random) -> None:
+        model = Holders(300, rng, config=CONFIG)
+        one = ModelItems(model)
+        assert model.overwrite(item(1).target, b"4:junk", MAX_SEQ, 0) == 0
+        await one.put(item(1))
+        await one.put(immutable(b"hello"))
+        assert model.salts() == {item(1).target: b"salt"}
+        assert model.overwrite(item(1).target, b"4:junk", MAX_SEQ, 0) == 8
+        found = await one.get(item(1).target, salt=b"salt")
+        assert isinstance(found, MutableItem)
+        assert (found.seq, found.value) == (MAX_SEQ, b"junk")
+        stored = await one.put(item(5))
+        assert list(stored.refused.values()) == [302] * 8
+
+    run(main)
+
+
 def test_a_get_takes_as_long_as_it_is_told_to() -> None:
-    async def main(rng: random.Random) -> tuple[float, int, int]:
+    async def main(rng: random.Random) -> tuple[float, int, int, dict[bytes, int]]:
         one = ModelItems(Holders(300, rng, config=CONFIG), get_seconds=2, put_seconds=0.5)
         await one.put(item(1))
-        return trio.current_time(), one.gets, one.puts
+        await one.get(item(1).target, salt=b"salt")
+        return trio.current_time(), one.gets, one.finds, dict(one.puts)
 
-    assert run(main) == (2.5, 1, 1)
+    assert run(main) == (4.5, 1, 1, {b"salt": 1})

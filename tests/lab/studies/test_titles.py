@@ -52,10 +52,18 @@ def test_queries_find_the_title_that_they_were_drawn_from(corpus: Corpus) -> Non
 
 def test_each_title_is_a_torrent_of_its_own() -> None:
     corpus = Corpus(["same"] * 3, random.Random(1))
-    assert len(corpus.by_hash) == 3
+    assert [corpus.number(title.info_hash) for title in corpus.titles] == [0, 1, 2]
+    assert corpus.number(bytes(20)) is None
     assert corpus.frequency("same") == 3
     assert corpus.frequency("other") == 0
     assert all(2**20 <= title.size < 2**34 for title in corpus.titles)
+
+
+def test_a_title_is_what_a_record_can_hold_of_it() -> None:
+    corpus = Corpus(["long " * 31 + "words\x1b[0m beyond"], random.Random(1))
+    assert corpus.titles[0].text == "long " * 31 + "words"
+    assert corpus.truth("words") == {0}
+    assert corpus.truth("beyond") == set()
 
 
 def test_titles_are_read_from_plain_and_compressed_files(tmp_path: Path) -> None:
