@@ -193,8 +193,10 @@ class ModelItems:
         """Lookups for all that there is under a target ..."""
         self.finds = 0
         """... and for one item."""
-        self.puts: Counter[bytes] = Counter()
-        """Rounds of puts, however many nodes there are in one, by the item's salt."""
+        self.puts = 0
+        """Rounds of puts, however many nodes there are in one ..."""
+        self.puts_of: Counter[bytes] = Counter()
+        """... and of how many the item has this salt."""
         self.queries = 0
         """Puts, by node."""
         self.own: dict[bytes, Item] = {}
@@ -244,7 +246,8 @@ class ModelItems:
         self, holders: Sequence[Holder], item: Item, *, cas: Mapping[NodeId, int] | None = None
     ) -> Stored:
         """As `Items.put_to`."""
-        self.puts[item.salt if isinstance(item, MutableItem) else b""] += 1
+        self.puts += 1
+        self.puts_of[item.salt if isinstance(item, MutableItem) else b""] += 1
         if self.put_seconds:
             await trio.sleep(self.put_seconds)
         model, now = self.holders, trio.current_time()

@@ -237,6 +237,6 @@ def test_a_get_takes_as_long_as_it_is_told_to() -> None:
         one = ModelItems(Holders(300, rng, config=CONFIG), get_seconds=2, put_seconds=0.5)
         await one.put(item(1))
         await one.get(item(1).target, salt=b"salt")
-        return trio.current_time(), one.gets, one.finds, dict(one.puts)
+        return trio.current_time(), one.gets, one.finds, dict(one.puts_of)
 
     assert run(main) == (4.5, 1, 1, {b"salt": 1})
