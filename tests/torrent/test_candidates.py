@@ -410,6 +410,31 @@ def test_redialling_backs_off_whatever_the_reason(
     assert subject.next_time(now) == now + base
 
 
+def test_those_met_lately_are_those_who_answered_and_were_connected() -> None:
+    subject = candidates()
+    early, late, never, gone = (FAR._replace(host=f"5.5.6.{n}") for n in range(4))
+    for address in (early, late, never, gone):
+        subject.add(address, "dht", 0.0)
+        assert subject.take(0.0) == address
+    subject.failed(never, 15.0, Trouble.TIMED_OUT)
+    subject.connected(early, 20.0)
+    subject.connected(late, 21.0)
+    subject.connected(gone, 22.0)
+    assert subject.met(0.0) == [early, late, gone]
+    assert subject.met(20.0) == [late, gone]
+    subject.disconnected(gone, 30.0)
+    subject.parted(early, 40.0)
+    subject.disconnected(late, 50.0)
+    assert subject.met(0.0) == [gone, early, late]
+    assert subject.met(40.0) == [late]
+    assert subject.take(200.0) == gone
+    subject.failed(gone, 215.0, Trouble.REFUSED)
+    assert subject.met(0.0) == [early, late]
+    assert subject.take(220.0) == late  # and it is not here any more
+    subject.interrupted(late)
+    assert subject.met(0.0) == [early, late]
+
+
 def test_what_we_interrupt_is_dialled_at_once_on_going_on() -> None:
     subject = candidates()
     subject.add(FAR, "dht", 0.0)
