@@ -261,7 +261,7 @@ def test_a_seed_we_parted_from_is_left_alone_until_we_need_seeds_again() -> None
 
 
 def test_a_host_named_at_ten_thousand_ports_is_dialled_once_a_minute_at_most() -> None:
-    """Somebody announces a victim's web server as a thousand peers, and then as a thousand more."""
+    """A peer announces a victim's web server as a thousand peers, and then as a thousand more."""
     subject = candidates()
     tries: list[float] = []
     other = far(7)
@@ -806,7 +806,7 @@ def test_half_of_the_dials_are_kept_from_what_peers_name() -> None:
 
 
 def dial_in_vain(subject: Candidates, now: float) -> int:
-    """Dial all there is, where nobody is. Returns how many."""
+    """Dial all there is, none of which is there. Returns how many."""
     count = 0
     while (address := subject.take(now)) is not None:
         subject.failed(address, now)

@@ -1,4 +1,4 @@
-"""Nobody is dialled again and again for nothing."""
+"""No peer is dialled again and again for nothing."""
 
 from __future__ import annotations
 
