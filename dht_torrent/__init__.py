@@ -92,6 +92,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from dht_torrent.bencode import Value
     from dht_torrent.config import (
+        CatalogueConfig,
         Config,
         DhtConfig,
         DiskConfig,
@@ -186,6 +187,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Address",
     "BencodeError",
+    "CatalogueConfig",
     "CatalogueImport",
     "CatalogueStatus",
     "Client",
@@ -290,8 +292,8 @@ __all__ = [
 _HOME = {
     "bencode": "Value",
     "config": (
-        "Config DhtConfig DiskConfig EncryptionPolicy LsdConfig PeerConfig SearchConfig "
-        "TorrentConfig"
+        "CatalogueConfig Config DhtConfig DiskConfig EncryptionPolicy LsdConfig PeerConfig "
+        "SearchConfig TorrentConfig"
     ),
     "daemon.client": "Client Json NoNode NotRunning connect",
     "daemon.control": "Control",

@@ -442,17 +442,22 @@ class SearchConfig:
     max_searches: int = 16
     """Searches at the same time; further ones wait."""
     max_gets: int = 24
-    """Slots that one search reads to enumerate a tree: from here on each finds less than it
-    costs."""
+    """Slots that one search reads at most, roots included: `search.choice` has 24."""
     gets_at_once: int = 8
     """Of these, so many at a time."""
+    prefix_gets: int = 9
+    """Slots of the dictionary that one search reads, for words that begin with a text ..."""
+    prefix_words: int = 5
+    """... and of how many of them it then reads the trees."""
     record_patience: float = 2.0
     """Seconds a result waits for its publisher's record, at most: a lookup takes one or two."""
     records_at_once: int = 16
     """Records looked up at a time by one search."""
     peers_looked_up: int = 3
-    """Results of one search whose swarms are looked at, as long as there is time; each costs a
-    lookup."""
+    """Results of one search whose swarms are looked at, while their records are looked up; each
+    costs a lookup ..."""
+    peers_patience: float = 0.5
+    """... for which a result that was checked waits so long, in seconds."""
     lookups_at_once: int = 4
     """Entries that are published or checked at a time."""
     check_interval: float = 3600.0
@@ -548,6 +553,7 @@ class Config:
     disk: DiskConfig = field(default_factory=DiskConfig)
     lsd_limits: LsdConfig = field(default_factory=LsdConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
+    catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
 
     def bootstrap_points(self) -> list[HostPort]:
         """`bootstrap`, parsed. Raises InputError naming the entry that is wrong."""

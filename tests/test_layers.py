@@ -1,6 +1,6 @@
 """The house has four floors, and imports go only downward. This file is that rule.
 
-Add a module here, with what it may import.
+Whoever adds a module says here what it may import.
 """
 
 from __future__ import annotations

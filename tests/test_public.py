@@ -142,7 +142,7 @@ def test_names_are_listed_once_and_come_from_where_the_type_checker_finds_them()
 
 
 def test_every_error_and_every_record_is_exported() -> None:
-    errors_ours_alone = {"LocalProtocolError"}  # a bug: never caught
+    errors_ours_alone = {"LocalProtocolError"}  # a bug: nobody catches it
     assert set(errors.__all__) - errors_ours_alone <= set(dht_torrent.__all__)
     records = {record.__name__ for record in trace.Record.__subclasses__()}
     assert records <= set(dht_torrent.__all__)

@@ -76,7 +76,7 @@ class Node:
     @property
     def warnings(self) -> list[str]:
         """What could not be used of configuration and records at the start, a line each."""
-        return [*self._warnings, *self._registry.warnings]
+        return [*self._warnings, *self._registry.warnings, *self._search.warnings]
 
     @property
     def address(self) -> Address:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -60,11 +61,13 @@ async def open_node(
     network: Network | None = None,
     open_storage: OpenStorage | None = None,
     rng: random.Random | None = None,
+    clock: Callable[[], float] = time.time,
     trace: Trace = nothing,
 ) -> AsyncIterator[Node]:
     """Run a node for the length of the block.
 
-    `network`, `open_storage` and `rng` are the seams for virtual networks and repeatable runs.
+    `network`, `open_storage`, `rng` and `clock` (Unix time, for the index) are the seams for
+    virtual networks and repeatable runs.
     What the process may open (RLIMIT_NOFILE) bounds connections and open files. The limit itself is
     left alone: it belongs to the program around us, whose children inherit it, and which may still
     use select(); `relief.raise_descriptor_limit` raises it, as `dhtnode` does. Raises InputError
@@ -148,7 +151,15 @@ async def open_node(
             tls = TlsListening(context, incoming, nursery, opened)
             context.open_tls = tls.open
             saving = DhtSaving(context)
-            search = SearchService(context, nursery.start_soon)
+            search = SearchService(
+                context,
+                registry.torrents,
+                registry.supervisors,
+                nursery.start_soon,
+                keys=keys,
+                clock=clock,
+            )
+            context.removed = search.removed
             node = Node(context, registry, incoming, saving, search, warnings)
             if config.dht.unlimited:
                 logger.warning("the DHT's rate limits are lifted, which is for labs only")
@@ -168,6 +179,7 @@ async def open_node(
             if config.tls_listen is not None:
                 tls.accept(early)
             await registry.restore(records)
+            nursery.start_soon(faults.keep, "search", search.run)
             try:
                 yield node
             except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery

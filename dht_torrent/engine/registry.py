@@ -109,6 +109,8 @@ class Registry:
         await supervisor.record.forget()
         scope.cancel()
         await ended.wait()
+        if self._context.removed is not None:
+            await self._context.removed(info_hash)
         return await supervisor.delete(data=delete_data)
 
     async def refuse_unfinished(self, path: Path, info_hash: InfoHash) -> None:

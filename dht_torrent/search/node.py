@@ -8,8 +8,7 @@ common word costs one get. A leaf has entries alone, and never drops one: what d
 split, save where there are no more digits. What is too old is dropped by every reader and writer.
 
 Entries are kept as they are on the wire, a key and a rest that begins with the time, so that a join
-is a comparison of bytes: the later wins. They were checked when they were decoded or packed;
-`decode` takes the label, so that nothing from elsewhere gets in. (`Node` is the program's name.)
+is a comparison of bytes: the later wins. They were checked when they were decoded or packed.
 
     node      "P1" | children u16, a bit for each digit | a nibble for each child | entries
     posting   infohash 20 | record 20 || minutes u24 | size code u16 | flags u8 | n u8 | m u8 |

@@ -76,16 +76,11 @@ class Hints:
         tree = self._trees.get((top.index, top.root))
         if tree is None:
             return None
-        probable = None
-        for depth in range(len(key) + 1):
+        for depth in range(len(key), -1, -1):
             is_leaf = tree.get(key[:depth])
-            if is_leaf:
-                # Whatever was below is of a split that was not finished, or this is a node by now:
-                # it costs a read to learn that, but others would not see what is put further down.
-                return depth
             if is_leaf is not None:
-                probable = min(depth + 1, len(key))
-        return probable
+                return depth if is_leaf else min(depth + 1, len(key))
+        return None
 
 
 class Locate:

@@ -46,7 +46,6 @@ class _Candidate:
         "claimed",
         "connected",
         "fails",
-        "met_at",
         "not_before",
         "parted",
         "priority",
@@ -66,7 +65,6 @@ class _Candidate:
         self.useless = 0  # attempts in a row that led to nothing, failed or not
         self.trouble: Trouble | None = None
         self.tried_at = float("-inf")
-        self.met_at = float("-inf")  # when there was last a connection to whoever listens there
         self.not_before = float("-inf")
         self.connected = False  # or being dialled
         self.worked = False  # was connected once
@@ -235,7 +233,6 @@ class Candidates:
         if candidate is not None:
             self._settle(candidate, now, worked=True)
             candidate.connected = candidate.worked = True
-            candidate.met_at = now
             candidate.useless = max(0, candidate.useless - candidate.fails)
             candidate.fails = 0
             candidate.trouble = None
@@ -247,7 +244,7 @@ class Candidates:
         candidate = self._known.get(address)
         if candidate is not None:
             self._settle(candidate, now)
-            self._part(candidate, now)
+            candidate.connected = False
             candidate.useless = 0 if useful else candidate.useless + 1
             candidate.not_before = now + self._pause(candidate, USELESS_PAUSE)
 
@@ -264,16 +261,10 @@ class Candidates:
         no use to dial it soon."""
         candidate = self._known.get(address)
         if candidate is not None:
-            self._part(candidate, now)
+            candidate.connected = False
             candidate.parted = True
             candidate.useless += 1
             candidate.not_before = now + USELESS_PAUSE
-
-    def met(self, since: float) -> list[Address]:
-        """Where somebody answered when we dialled, and was connected after `since`; those who left
-        last come last. Not where nobody answered again."""
-        met = [c for c in self._known.values() if c.met_at > since and not c.fails]
-        return [candidate.address for candidate in sorted(met, key=lambda c: c.met_at)]
 
     def is_another(self, address: Address, now: float) -> None:
         """It leads to a peer that is connected already: no use to dial it while that stays."""
@@ -392,12 +383,6 @@ class Candidates:
                     rests = max(rests, referrer)
                 quiet = self._quiet.get(candidate.address.place, candidate.not_before)
                 yield candidate, max(candidate.not_before, quiet, rests)
-
-    def _part(self, candidate: _Candidate, now: float) -> None:
-        """That connection is over, if there was one."""
-        if candidate.connected and candidate.worked:
-            candidate.met_at = now
-        candidate.connected = False
 
     def _pause(self, candidate: _Candidate, most: float) -> float:
         base = self._base(candidate.address)

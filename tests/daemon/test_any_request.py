@@ -141,7 +141,7 @@ async def test_any_request_gets_an_answer_and_the_node_goes_on(tmp_path: Path, s
                 if path.startswith("dht/") and rng.random() < 0.7:
                     continue  # a lookup takes its time
                 content = any_body(rng, inside, keys)
-                with trio.move_on_after(2):  # a query without a node to ask still runs
+                with trio.move_on_after(2):  # a question to nobody is still being asked
                     answer = await client.request(method, path, content=content)
                     assert answer.status_code < 500, (method, path, content[:300], answer.text)
                     if answer.status_code >= 400 and method != "HEAD":

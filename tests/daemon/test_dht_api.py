@@ -1,4 +1,4 @@
-"""Questions to the DHT in JSON, and what is refused before any node is asked."""
+"""Questions to the DHT in JSON, and what is refused before anybody is asked."""
 
 from __future__ import annotations
 
@@ -130,5 +130,5 @@ async def test_silence_is_told(lab: Lab, autojump_clock: MockClock) -> None:
     dht = await lab.node("10.0.0.1")
     with pytest.raises(NoReply):
         await ask(dht, "ping", {"address": "10.0.0.99:1"})
-    nothing = await ask(dht, "peers", {"info_hash": InfoHash(bytes(20)).hex()})
-    assert nothing["peers"] == []
+    nobody = await ask(dht, "peers", {"info_hash": InfoHash(bytes(20)).hex()})
+    assert nobody["peers"] == []

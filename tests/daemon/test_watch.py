@@ -1,4 +1,4 @@
-"""A download watched over the control API, without polling."""
+"""A download watched over the control API: nobody polls."""
 
 from __future__ import annotations
 

@@ -268,7 +268,7 @@ def test_the_longest_item_fits_a_datagram_with_nodes_of_both_families() -> None:
 
 
 def test_an_unproven_address_that_asks_a_lot_soon_gets_small_answers_only() -> None:
-    """A node asks, in a victim's name, for a thousand bytes again and again."""
+    """In a victim's name somebody asks for a thousand bytes again and again."""
     it = with_contacts()
     item = immutable(b"x" * 996)
     it.items.put(Put(item, None), LOCAL, OWN, 0)

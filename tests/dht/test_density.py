@@ -29,8 +29,8 @@ class Ids:
         self, target: bytes, extra: list[bytes] | None = None, count: int = 9
     ) -> list[bytes]:
         number = int.from_bytes(target, "big")
-        all_nodes = self._numbers + [int.from_bytes(node_id, "big") for node_id in extra or []]
-        nearest = heapq.nsmallest(count, [other ^ number for other in all_nodes])
+        everybody = self._numbers + [int.from_bytes(node_id, "big") for node_id in extra or []]
+        nearest = heapq.nsmallest(count, [other ^ number for other in everybody])
         return [(number ^ nearness).to_bytes(20, "big") for nearness in nearest]
 
     def learned(self, lookups: int = 40) -> Density:
@@ -153,7 +153,7 @@ def test_a_small_network_is_dense_everywhere_and_not_eclipsed() -> None:
 
 @pytest.mark.parametrize("sybils", [8, 16, 24])
 def test_behind_an_eclipse_the_honest_holders_are_found(sybils: int) -> None:
-    """The whole defence: sybils nearest of all, which tell of each other and deny the value."""
+    """The whole defence: sybils nearer than anybody, who tell of each other and deny the value."""
     world = World(300, seed=9)
     density = Density(WORLD)
     for _ in range(30):

@@ -42,7 +42,7 @@ def test_with_half_of_the_contacts_dead_it_still_finds_them_within_six_seconds()
         overlap += len(set(found) & set(best))
         times.append(seconds)
     assert sorted(times)[int(0.95 * len(times))] <= 6
-    assert overlap / len(times) >= 7  # no node has repaired its table yet
+    assert overlap / len(times) >= 7  # nobody has repaired its table yet
 
 
 def test_those_who_answer_late_on_purpose_hold_it_up_little() -> None:
@@ -101,7 +101,7 @@ def inventions(target: bytes, count: int, seed: int) -> list[NodeInfo]:
 
 @pytest.mark.parametrize("agree", [False, True])
 def test_a_node_that_tells_of_the_dead_is_not_believed_for_long(agree: bool) -> None:
-    """Also when all liars tell of the same dead: for each there must be a node with credit."""
+    """Also when all liars tell of the same dead: for each there must be somebody with credit."""
     world = World(300, seed=4)
     for turn in range(20):
         target = world.rng.randbytes(20)
@@ -128,7 +128,7 @@ def test_a_node_that_tells_of_the_dead_is_not_believed_for_long(agree: bool) -> 
 
 
 def test_as_many_as_alpha_are_waited_for_at_any_time() -> None:
-    """No more, for that would be a flood; and no fewer, while there is a node to ask."""
+    """No more, for that would be a flood; and no fewer, while there is somebody to ask."""
     nodes = [NodeInfo(NodeId(bytes([n + 1]) * 20), address(n)) for n in range(60)]
     config = DhtConfig(secure_ids=False, alpha=4, k=40, lookup_queries=60)
     lookup = Lookup(bytes(20), OWN, config, 0)
@@ -152,7 +152,7 @@ def test_as_many_as_alpha_are_waited_for_at_any_time() -> None:
 
 
 def test_of_those_that_do_not_count_no_more_than_k_are_asked() -> None:
-    """Whose id does not fit its IP may know closer ones, but a store goes to none of them."""
+    """Whose id does not fit its IP may know closer ones, but a store goes to nobody of them."""
     config = DhtConfig(alpha=20, k=4)
     lookup = Lookup(bytes(20), OWN, config, 0, stores=True)
     lookup.add([NodeInfo(NodeId(bytes([n + 1]) * 20), address(n)) for n in range(12)])
@@ -210,12 +210,12 @@ def test_a_node_told_of_at_a_false_address_is_found_at_its_true_one() -> None:
 
 @pytest.mark.parametrize("alpha", [2, 5])
 def test_each_node_that_answers_gives_its_referrer_credit_for_one_more(alpha: int) -> None:
-    referrer = NodeInfo(NodeId(b"\x70" * 20), address(1))
+    teller = NodeInfo(NodeId(b"\x70" * 20), address(1))
     told = [NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in range(2, 18)]
     lookup = Lookup(bytes(20), OWN, DhtConfig(secure_ids=False, alpha=alpha, k=16), 0)
-    lookup.add([referrer])
+    lookup.add([teller])
     lookup.take(0)
-    lookup.answered(referrer, told, 0)
+    lookup.answered(teller, told, 0)
     silent, now, credit = 0, 0.0, max(CONFIG.lookup_credit, alpha)
     for turn in range(16):
         taken = lookup.take(now)
@@ -455,19 +455,19 @@ def test_widened_it_ends_when_all_nodes_asked_about_a_point_have_responded(world
 
 def test_a_node_that_is_skipped_costs_its_referrer_no_credit() -> None:
     """Another path has asked it: that says nothing against who told of it."""
-    referrer = NodeInfo(NodeId(b"\x70" * 20), address(1))
+    teller = NodeInfo(NodeId(b"\x70" * 20), address(1))
     told = [NodeInfo(NodeId(bytes([n]) * 20), address(n)) for n in range(2, 18)]
     lookup = Lookup(bytes(20), OWN, CONFIG, 0)
-    lookup.add([referrer])
+    lookup.add([teller])
     lookup.take(0)
-    lookup.answered(referrer, told, 0)
+    lookup.answered(teller, told, 0)
     first = lookup.take(0)
     assert first == told[: CONFIG.alpha]
     for node in first:
         lookup.skip(node)
     assert lookup.asked == 1
     assert lookup.take(0) == told[CONFIG.alpha : 2 * CONFIG.alpha]
-    assert lookup.take(CONFIG.soft_timeout) == []  # none of them responded
+    assert lookup.take(CONFIG.soft_timeout) == []  # nobody of them responded
 
 
 def test_a_contact_of_our_own_table_may_be_skipped_too() -> None:

@@ -38,13 +38,13 @@ def test_they_find_the_closest_and_ask_no_node_twice(world: World) -> None:
 
         lookup = paths(target)
         lookup.add(world.some(16))
-        assert finish(lookup, answer) < 5  # and it asserts that no node is asked twice
+        assert finish(lookup, answer) < 5  # and it asserts that nobody is asked twice
         assert lookup.asked == len(asked) <= CONFIG.lookup_queries
         closest = lookup.closest()
         assert len(closest) == 8
         assert closest == sorted(closest, key=lambda node: distance(node.id, target))
         found += len(set(closest) & set(world.closest(target)))
-        # It waits for no nodes but those that would change the result.
+        # It waits for nobody but those who would change the result.
         late = set(asked) - set(lookup.all_answered())
         assert lookup.replies == len(asked) - len(late)
         farthest = distance(closest[-1].id, target)
@@ -236,7 +236,7 @@ def test_a_node_that_refuses_on_a_path_is_given_up_at_once(world: World) -> None
     lookup = paths(bytes(20), 2)
     start = world.some(16)
     lookup.add(start)
-    lookup.failed(start[0])  # no node has asked it yet
+    lookup.failed(start[0])  # nobody has asked it yet
     first = lookup.take(0)
     assert lookup.take(0) == []
     for contact in first:

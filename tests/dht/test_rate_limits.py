@@ -93,7 +93,7 @@ def test_two_hundred_questions_to_one_node_take_three_quarters_of_a_minute() -> 
     times = [pace.book(PUBLIC, 0) for _ in range(200)]
     assert times == sorted(times)
     assert (times[44], times[45], times[-1]) == (0, 11, 44)
-    assert pace.book(Address("11.22.33.45", 1), 0) == 0  # another node
+    assert pace.book(Address("11.22.33.45", 1), 0) == 0  # somebody else
 
 
 def test_a_public_stranger_waits_ninety_seconds_and_a_local_one_not_at_all() -> None:
@@ -190,7 +190,7 @@ def test_after_a_refusal_nothing_is_answered_before_a_whole_reply_is_saved_up() 
     budget = SendBudget(CONFIG, 0)
     assert not budget.is_spent(PUBLIC, 0)
     assert budget.allows(23_900, PUBLIC, 0)
-    assert not budget.is_spent(PUBLIC, 0)  # little is left, and no node was refused
+    assert not budget.is_spent(PUBLIC, 0)  # little is left, and nobody was refused
     assert not budget.allows(1000, PUBLIC, 0)
     assert budget.is_spent(PUBLIC, 0)
     assert not budget.is_spent(LOCAL, 0)

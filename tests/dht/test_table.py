@@ -102,7 +102,7 @@ def test_a_stranger_of_the_other_family_is_not_worth_a_ping() -> None:
 def test_a_stranger_who_would_find_no_place_is_not_worth_a_ping() -> None:
     table = filled()
     assert not table.queried(node_id(100), public(100), MINUTE)
-    assert table.queried(node_id(100), public(100), 16 * MINUTE)  # now a node may have to go
+    assert table.queried(node_id(100), public(100), 16 * MINUTE)  # now somebody may have to go
 
 
 def test_in_our_own_bucket_a_stranger_is_worth_a_ping_if_a_split_makes_room() -> None:
@@ -369,7 +369,7 @@ class TableMachine(RuleBasedStateMachine):
         self.now += wait
 
     @rule(node=node_ids, address=addresses)
-    def a_node_answers(self, node: NodeId, address: Address) -> None:
+    def somebody_answers(self, node: NodeId, address: Address) -> None:
         before = self.table.additions
         live = {contact.id for contact in self.table}
         doubtful = self.table.replied(node, address, self.now)
@@ -379,7 +379,7 @@ class TableMachine(RuleBasedStateMachine):
             assert self.table.additions > before
 
     @rule(node=node_ids, address=addresses)
-    def a_node_asks(self, node: NodeId, address: Address) -> None:
+    def somebody_asks(self, node: NodeId, address: Address) -> None:
         live = list(self.table)
         self.table.queried(node, address, self.now)
         assert list(self.table) == live
@@ -419,7 +419,7 @@ class TableMachine(RuleBasedStateMachine):
             assert len(bucket.replacement_nodes) <= bucket.max_replacement_nodes
             assert not (bucket.nodes.keys() & bucket.replacement_nodes.keys())
             if bucket.replacement_nodes:
-                assert len(bucket) == 3  # no node waits beside a free place
+                assert len(bucket) == 3  # nobody waits beside a free place
             for contact in bucket:
                 assert bucket.range[0] <= contact.long_id <= bucket.range[1]
             places = [neighbourhood(contact.address) for contact in bucket]
@@ -536,25 +536,25 @@ def told(table: Table, asker: Address = OUTSIDER) -> set[bytes]:
 
 def test_a_node_that_recovers_is_told_of_again() -> None:
     table = filled()
-    all_nodes = {node_id(number) for number in range(8)}
-    assert told(table) == all_nodes
+    everybody = {node_id(number) for number in range(8)}
+    assert told(table) == everybody
     for turn in range(HEALTHY_FAILS):
         now = 15.0 * (turn + 1)
         table.replied(node_id(1), public(1), now)  # our link works
         table.failed(public(0), now - 1, now)
-    assert told(table) == all_nodes - {node_id(0)} | {NodeId(b"\0" * 19 + b"\1")}
+    assert told(table) == everybody - {node_id(0)} | {NodeId(b"\0" * 19 + b"\1")}
     table.replied(node_id(0), public(0), now + 1)
-    assert told(table) == all_nodes
+    assert told(table) == everybody
 
 
 def test_a_node_that_is_removed_is_told_of_no_more() -> None:
     table = filled()
-    all_nodes = {node_id(number) for number in range(8)}
-    assert told(table) == all_nodes
+    everybody = {node_id(number) for number in range(8)}
+    assert told(table) == everybody
     table.replied(NodeId(b"\0" * 19 + b"\2"), public(0), 1)  # the first has another id now
     assert node_id(0) not in ids(table)
     assert node_id(0) not in told(table)
-    assert all_nodes - {node_id(0)} <= told(table)
+    assert everybody - {node_id(0)} <= told(table)
 
 
 # -- what a silence, a recovery or a removal changes -----------------------------------------------
@@ -717,8 +717,8 @@ def test_few_contacts_are_known_until_there_are_sixteen() -> None:
 
 def test_an_asker_is_not_told_of_itself_nor_an_outsider_of_our_own_network() -> None:
     table = filled()
-    all_nodes = {node_id(number) for number in range(8)}
-    assert told_to(table, public(0)) == all_nodes - {node_id(0)} | {NodeId(b"\0" * 19 + b"\1")}
+    everybody = {node_id(number) for number in range(8)}
+    assert told_to(table, public(0)) == everybody - {node_id(0)} | {NodeId(b"\0" * 19 + b"\1")}
     mixed = Table(OWN, CONFIG, 0)
     for number in range(8):
         mixed.replied(node_id(number), local(number) if number % 2 else public(number), 0)

@@ -58,7 +58,7 @@ def test_a_node_without_contacts_asks_no_node() -> None:
 
 
 def test_a_full_far_bucket_is_left_alone() -> None:
-    # The bucket with our own id holds no node, so it cannot be asked about either.
+    # The bucket with our own id holds nobody, so it cannot be asked about either.
     full = table_of(*[HALF + number for number in range(8)], 1)
     for number in range(8, 20):
         full.replied(*info(HALF + number, 100 + number), 0)
@@ -96,7 +96,7 @@ def test_a_silent_contact_is_not_the_one_that_is_asked() -> None:
 
 def test_where_all_contacts_stand_on_one_side_the_other_is_asked_about() -> None:
     table = table_of(*[1 + number for number in range(8)])
-    assert len(table.buckets) == 1  # full, and no node to split it for
+    assert len(table.buckets) == 1  # full, and nobody to split it for
     asked = questions(table, 60)
     assert asked
     assert all(number >= HALF for _, _, number in asked)
@@ -112,7 +112,7 @@ def test_only_a_node_that_would_come_in_at_once_has_room() -> None:
     assert not table.has_room(info(HALF + 99, 50), 0)  # a full bucket, which never splits
     assert table.has_room(info(7, 50), 0)
     assert not table.has_room(info(1, 50), 0)  # is in it
-    assert not table.has_room(info(7, 0), 0)  # another node is there
+    assert not table.has_room(info(7, 0), 0)  # somebody else is there
     assert not table.has_room(info(0, 50), 0)  # our own id
     assert not table.has_room(NodeInfo(NodeId(b"\1" * 20), Address("11.1.1.1", 0)), 0)
     assert not table.has_room(NodeInfo(NodeId(b"\1" * 20), Address("2001:db8::1", 6881)), 0)

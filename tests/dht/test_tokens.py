@@ -66,7 +66,7 @@ def test_two_nodes_do_not_share_secrets() -> None:
 @settings(max_examples=100)
 @given(st.lists(st.floats(0, 1000), max_size=8), st.floats(0, 1000))
 def test_age_alone_decides(turns: list[float], age: float) -> None:
-    """Which other node asks meanwhile, and when, makes no difference to the bounds."""
+    """Whoever else asks meanwhile, and when, makes no difference to the bounds."""
     made = tokens()
     token = made.make(ALICE, TARGET, 0.0)
     for now in sorted(turn for turn in turns if turn <= age):

@@ -415,7 +415,7 @@ async def test_a_bug_with_an_incoming_peer_ends_only_its_connection(
 async def test_a_bug_at_the_end_of_a_connection_stops_the_torrent_with_true_counts(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not known what the rest of the torrent would be like after that."""
+    """Nobody knows what the rest of the torrent would be like after that."""
     broken = breaks(monkeypatch, Active, "closed", when=odd_peer, times=1)
     async with two() as both:
         await both.odd[0].raw(b"\xff" * 4)

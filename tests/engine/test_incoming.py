@@ -357,7 +357,7 @@ async def test_a_dialler_that_is_slow_has_the_time_of_a_handshake(
 async def test_a_magnet_is_fetched_from_a_client_that_comes_encrypted(
     autojump_clock: MockClock,
 ) -> None:
-    """A peer that comes to a torrent without metadata is heard as well."""
+    """Whoever comes to a torrent without metadata is heard as well."""
     world = World()
     async with world.node(SEED, encryption="prefer") as node:
         torrent: Torrent = await node.get(sample().magnet())

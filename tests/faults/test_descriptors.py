@@ -165,7 +165,7 @@ async def test_a_node_keeps_within_the_limit_it_finds(tmp_path: Path) -> None:
 
 
 class Idle:
-    """A pool whose files are not in use."""
+    """A pool whose files nobody uses."""
 
     def __init__(self, folder: Path, count: int) -> None:
         folder.mkdir()

@@ -1,6 +1,6 @@
 """aria2 and Transmission as the other end, in a network of their own.
 
-They must not reach the Internet, and find their peers at addresses that are not loopback. So
+They must reach nobody on the Internet, and find their peers at addresses that are not loopback. So
 the test enters a network namespace that has a loopback device with some private addresses, and
 nothing else. That needs Linux, the right to make one, and the clients; without, tests are skipped,
 but fail where CI=true.
@@ -92,7 +92,7 @@ def _move_idle_threads(network: int) -> None:
     in the network of an earlier test.
     """
     count = threading.active_count()  # as many as can be idle
-    together = threading.Barrier(count + 1)  # no thread may take two of the turns
+    together = threading.Barrier(count + 1)  # nobody may take two of the turns
 
     def move() -> None:
         enter(network)

@@ -279,7 +279,7 @@ async def listening(
 
 @dataclass
 class HandSeed:
-    """Says it has everything, unchokes every peer, and answers as `answer` says. Also serves the
+    """Says it has everything, unchokes everybody, and answers as `answer` says. Also serves the
     info dict, or something else in its place."""
 
     sample: Sample

@@ -36,7 +36,7 @@ class LibtorrentPeer:
             "enable_lsd": False,
             "enable_upnp": False,
             "enable_natpmp": False,
-            # Every peer here is 127.0.0.1, which libtorrent would take for one attacker.
+            # Everybody here is 127.0.0.1, which libtorrent would take for one attacker.
             "dht_restrict_routing_ips": False,
             "dht_restrict_search_ips": False,
             "dht_ignore_dark_internet": False,

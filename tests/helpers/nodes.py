@@ -62,7 +62,7 @@ async def local_nodes(
 
 
 def has_contacts(node: Node) -> bool:
-    """It has heard an answer from the DHT."""
+    """It has heard an answer from somebody in the DHT."""
     return node.status().dht.good > 0
 
 

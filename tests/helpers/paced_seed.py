@@ -102,7 +102,7 @@ Pace = Callable[["PacedSeed", Hand], Awaitable[None]]
 
 @dataclass
 class PacedSeed:
-    """Has everything, unchokes every peer, and answers at the pace it was given."""
+    """Has everything, unchokes everybody, and answers at the pace it was given."""
 
     metainfo: Metainfo
     pace: Pace

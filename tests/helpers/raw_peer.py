@@ -42,7 +42,7 @@ class Wire:
         await self._stream.send_all(struct.pack(">IB", 1 + len(payload), kind) + payload)
 
     async def receive(self) -> tuple[int, bytes]:
-        """The next message other than a keep-alive. Raises one of `HandsUp` at the end."""
+        """The next message that is no keep-alive. Raises one of `HandsUp` at the end."""
         while True:
             (length,) = struct.unpack(">I", await self._exactly(4))
             if length:
@@ -95,7 +95,7 @@ def stall(piece: int, begin: int, data: bytes) -> bytes | None:
 
 @dataclass
 class RawSeed:
-    """Claims to have everything, unchokes every peer, and answers requests as `answer` says."""
+    """Claims to have everything, unchokes everybody, and answers requests as `answer` says."""
 
     info: bytes
     content: bytes
@@ -107,7 +107,7 @@ class RawSeed:
     quota: int | None = None
     """Blocks served in all, after which every connection is cut and no new one is answered."""
     gate: trio.Event | None = None
-    """Every peer stays choked until this is set."""
+    """Everybody stays choked until this is set."""
     requests: list[tuple[int, int, int]] = field(default_factory=list)
     """(connection, piece, begin) in the order they came."""
     served: int = 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def few_left(count: int) -> Iterator[None]:
-    """Only `count` descriptors can be opened inside the block, in all of this process."""
+    """Only `count` descriptors can be opened inside the block, by anybody in this process."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
     # The numbers below the highest that are free count as well: fill them up.

@@ -29,7 +29,7 @@ from tests.helpers.nodes import announced, local_nodes
 SIZE = 200_000_000
 PIECE = MIB
 NODES = 12
-"""Transmission looks for no peer before it knows nine of them, and four have answered."""
+"""Transmission looks for nobody before it knows nine of them, and four have answered."""
 
 # With --dist loadgroup: two at once would only wait for each other.
 pytestmark = pytest.mark.xdist_group("whole clients")

@@ -27,7 +27,7 @@ from tests.helpers.nodes import announced, local_nodes
 
 SIZE = 50_000_000
 NODES = 12
-"""Transmission looks for no peer before it knows nine of them, and four have answered."""
+"""Transmission looks for nobody before it knows nine of them, and four have answered."""
 
 FORCED, ENABLED, DISABLED = 0, 1, 2  # libtorrent's enc_policy
 PLAINTEXT, RC4, BOTH = 1, 2, 3  # and its enc_level

@@ -1,5 +1,5 @@
 """Peers found by the multicast of the local network alone (BEP 14): no DHT, no exchange of peers,
-no peer is told an address. On a cable between two network namespaces.
+nobody is told an address. On a cable between two network namespaces.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ async def test_the_interfaces_and_their_networks(ends: Cable) -> None:
     assert not four.reaches(THEIRS6)
     assert not four.reaches("a name")
     assert six.reaches(THEIRS6)
-    assert not six.reaches("fe80::1")  # no peer could dial it without naming the interface
+    assert not six.reaches("fe80::1")  # nobody could dial it without naming the interface
     assert four.has(OURS)
     assert not four.has(THEIRS)
 

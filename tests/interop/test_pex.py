@@ -1,6 +1,6 @@
 """Peer exchange between our nodes and libtorrent: no DHT, and one known peer tells of the other.
 
-A node of ours sends or receives slowly, so that no peer is done before all have met. (libtorrent's
+A node of ours sends or receives slowly, so that nobody is done before all have met. (libtorrent's
 own limits are not for peers on the same host.)
 """
 
@@ -93,7 +93,7 @@ async def test_libtorrent_tells_us_of_the_peers_it_reached(tmp_path: Path, priva
                         await trio.sleep(0.05)
                 assert str(hub.address) in [peer.address for peer in got.peers()]
                 return
-            # The first of the two that is told dials.
+            # Whoever of the two is told first dials.
             with trio.fail_after(15):
                 while not any(
                     met.source.startswith("pex ") for met in got.peers() + shared.peers()

@@ -1,6 +1,6 @@
 """Blocks, metadata and discovery between our nodes and libtorrent, on loopback.
 
-No peer is told an address, save where a test says so: every peer is found through the DHT.
+Nobody is told an address, save where a test says so: every peer is found through the DHT.
 """
 
 from __future__ import annotations

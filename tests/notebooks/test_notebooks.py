@@ -55,7 +55,7 @@ def shown(book: Path, kind: str) -> list[str]:
 
 
 def notebooks(home: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Run the script that makes them, without the user's settings."""
+    """Run the script that makes them, with nobody's settings."""
     environment = {**os.environ, "HOME": str(home)}
     for name in ("LAB_RESULTS", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"):
         environment.pop(name, None)

@@ -227,11 +227,6 @@ def test_the_next_lookup_begins_where_the_last_one_ended() -> None:
     assert hints.depth(WORD, key) == 2
     hints.saw(WORD.at(key[:4]), LEAF)
     assert hints.depth(WORD, key) == 4
-    hints.saw(WORD.at(key[:6]), LEAF)
-    hints.saw(WORD.at(key[:5]), INTERIOR)
-    assert hints.depth(WORD, key) == 4  # where others find it, too
-    hints.saw(WORD.at(key[:4]), INTERIOR)
-    assert hints.depth(WORD, key) == 6
     assert hints.depth(WORD, key[:1]) == 1
     assert hints.depth(Label(Index.WORDS, b"debian"), key) is None
     assert hints.depth(Label(Index.PAIRS, b"ubuntu"), key) is None

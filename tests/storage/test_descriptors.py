@@ -177,7 +177,7 @@ def test_a_few_descriptors_are_kept_free_by_closing_files(tmp_path: Path) -> Non
     with few_left(3):
         pool.keep_spare(8)
         assert 14 <= len(pool) <= 16
-        spare = [os.dup(0) for _ in range(8)]  # a caller that cannot ask for relief
+        spare = [os.dup(0) for _ in range(8)]  # whoever cannot ask for relief
         pool.keep_spare(8)
         assert len(pool) <= 8
         for fd in spare:

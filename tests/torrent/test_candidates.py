@@ -261,7 +261,7 @@ def test_a_seed_we_parted_from_is_left_alone_until_we_need_seeds_again() -> None
 
 
 def test_a_host_named_at_ten_thousand_ports_is_dialled_once_a_minute_at_most() -> None:
-    """A peer announces a victim's web server as a thousand peers, and then as a thousand more."""
+    """Somebody announces a victim's web server as a thousand peers, and then as a thousand more."""
     subject = candidates()
     tries: list[float] = []
     other = far(7)
@@ -408,31 +408,6 @@ def test_redialling_backs_off_whatever_the_reason(
     subject.connected(address, now)
     subject.disconnected(address, now, useful=True)
     assert subject.next_time(now) == now + base
-
-
-def test_those_met_lately_are_those_who_answered_and_were_connected() -> None:
-    subject = candidates()
-    early, late, never, gone = (FAR._replace(host=f"5.5.6.{n}") for n in range(4))
-    for address in (early, late, never, gone):
-        subject.add(address, "dht", 0.0)
-        assert subject.take(0.0) == address
-    subject.failed(never, 15.0, Trouble.TIMED_OUT)
-    subject.connected(early, 20.0)
-    subject.connected(late, 21.0)
-    subject.connected(gone, 22.0)
-    assert subject.met(0.0) == [early, late, gone]
-    assert subject.met(20.0) == [late, gone]
-    subject.disconnected(gone, 30.0)
-    subject.parted(early, 40.0)
-    subject.disconnected(late, 50.0)
-    assert subject.met(0.0) == [gone, early, late]
-    assert subject.met(40.0) == [late]
-    assert subject.take(200.0) == gone
-    subject.failed(gone, 215.0, Trouble.REFUSED)
-    assert subject.met(0.0) == [early, late]
-    assert subject.take(220.0) == late  # and it is not here any more
-    subject.interrupted(late)
-    assert subject.met(0.0) == [early, late]
 
 
 def test_what_we_interrupt_is_dialled_at_once_on_going_on() -> None:
@@ -806,7 +781,7 @@ def test_half_of_the_dials_are_kept_from_what_peers_name() -> None:
 
 
 def dial_in_vain(subject: Candidates, now: float) -> int:
-    """Dial all there is, none of which is there. Returns how many."""
+    """Dial all there is, where nobody is. Returns how many."""
     count = 0
     while (address := subject.take(now)) is not None:
         subject.failed(address, now)

@@ -184,7 +184,7 @@ def served(views: list[PeerView], choices: Choices, *, pieces_sent: float = 0.0)
 
 
 def test_a_free_slot_at_a_seed_takes_no_slot_from_a_peer_that_had_its_quota() -> None:
-    """A peer that comes and goes as often as it likes does not make the round come sooner."""
+    """Whoever comes and goes as often as it likes does not make the round come sooner."""
     choker, chance = Choker(CONFIG), rng()
     first = choker.round(peers(*[0] * 8), 0.0, chance, seeding=True)
     views = served(peers(*[0] * 8), first, pieces_sent=500.0)
@@ -260,12 +260,12 @@ def test_slots_are_bounded_and_no_peer_is_named_twice(
         assert len(wanting & set(unchoke)) <= slots + (1 if seeding else MAX_OPTIMISTIC)
         assert len(set(unchoke) - wanting) <= slots
         assert choices.optimistic is None or choices.optimistic in unchoke
-        # While any peer waits no slot is empty.
+        # While anybody waits no slot is empty.
         assert len(wanting & set(unchoke)) >= min(len(wanting), 1)
 
 
 def simulate(gives: Callable[[int], bool], count: int, rounds: int) -> list[float]:
-    """A swarm without a seed in which every peer always wants everything. Returns what each got."""
+    """A swarm without a seed in which everybody always wants everything. Returns what each got."""
     chance = random.Random(11)
     chokers = [Choker(CONFIG) for _ in range(count)]
     flow = [[0.0] * count for _ in range(count)]  # flow[a][b]: what a sent b in the last round

@@ -1,4 +1,4 @@
-"""The least useful connection yields, and never one that is of use."""
+"""The least useful connection yields, and nobody that is of use."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_while_others_give_peers_that_may_be_useful_yet_yield_one_at_a_time() ->
     slots.yielded(Use.WAITS, NOW)
     assert yielding(NOW + CONFIG.yield_interval - 1) == []
     assert yielding(NOW + CONFIG.yield_interval) == [(Use.WAITS, 4)]
-    # When no peer gives any more there is nothing to lose.
+    # When nobody gives any more there is nothing to lose.
     slots.yielded(Use.WAITS, NOW + 100)
     assert len(slots.yielding(views, NOW + 101, most=6, needy=True)) == 3
 
@@ -170,7 +170,7 @@ def test_only_a_peer_that_may_be_of_use_yet_paces_those_that_yield_after_it() ->
 def test_a_peer_that_gave_is_waited_for_longer_under_a_rate_limit() -> None:
     gave = view(PeerKey(90), gave_at=NOW - CONFIG.newcomer_grace - 20)
     views = [gave, *(view(number, interesting=True) for number in map(PeerKey, range(5)))]
-    assert len(keys(views)) == 3  # no peer gives any more: there is nothing to lose
+    assert len(keys(views)) == 3  # nobody gives any more: there is nothing to lose
     assert len(keys(views, patience=25)) == 1
 
 

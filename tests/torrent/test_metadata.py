@@ -322,7 +322,7 @@ def test_metadata_that_is_too_large_is_told_of() -> None:
     assert trouble is not None
     assert "31457281 bytes" in trouble
     assert "31457280 (30 MiB)" in trouble
-    subject.peer_joined(P2, len(INFO), 0.0)  # a peer says otherwise
+    subject.peer_joined(P2, len(INFO), 0.0)  # somebody says otherwise
     assert subject.trouble() is None
     subject.peer_left(P2)
     assert subject.trouble() is not None

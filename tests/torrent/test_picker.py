@@ -152,7 +152,7 @@ def test_a_failed_piece_is_asked_for_again() -> None:
 
 
 def test_the_buffer_of_a_piece_is_used_again_when_the_piece_is_done_with() -> None:
-    """And a task that still holds the piece cannot reach the next one's bytes through it."""
+    """And whoever still holds the piece cannot reach the next one's bytes through it."""
     subject = picker(3, 2)
     seeds(subject, 1)
     buffers: list[bytearray] = []
@@ -361,7 +361,7 @@ def test_a_late_block_is_welcome_while_it_is_missing_and_cancels_the_other_reque
     assert subject.outstanding(P2) == 0
     assert give(subject, P2, late) == Received("duplicate")  # it was under way already
     assert give(subject, P2, late) == Received("unwanted")  # and only once
-    assert len(ask(subject, P2)) == 2  # what no peer was asked for is still free
+    assert len(ask(subject, P2)) == 2  # what nobody was asked for is still free
 
 
 def test_a_late_block_that_no_other_peer_was_asked_for_counts_as_taken() -> None:
@@ -469,7 +469,7 @@ def test_the_endgame_too_asks_for_no_more_than_there_is_room_for() -> None:
     subject = picker(2, 2)
     seeds(subject, 1, 2)
     ask(subject, P1, 3)
-    assert len(ask(subject, P2, 2)) == 2  # what no peer was asked for yet, and one copy
+    assert len(ask(subject, P2, 2)) == 2  # what nobody was asked for yet, and one copy
 
 
 def test_the_endgame_asks_for_what_was_requested_longest_ago() -> None:
@@ -765,7 +765,7 @@ def test_a_broken_piece_comes_from_one_peer_alone_and_of_another_from_its_beginn
 def test_a_solo_piece_does_not_hold_up_the_endgame_of_others() -> None:
     subject = picker(2, 4)
     seeds(subject, 1, 2, 3)
-    mine = alone(subject, P1, 2)  # and two blocks of it no peer is asked for
+    mine = alone(subject, P1, 2)  # and two blocks of it nobody is asked for
     theirs = ask(subject, P2)
     assert len(theirs) == 4
     assert ask(subject, P3) == theirs
@@ -807,7 +807,7 @@ def test_a_solo_piece_is_taken_away_for_an_idle_peer_and_each_time_later() -> No
         now += patience
         assert alone(subject, holder, now=now) == []
         assert subject.outstanding(holder) == 0
-        assert subject._open[0].solo == idle  # no other peer gets it first
+        assert subject._open[0].solo == idle  # nobody else gets it first
 
 
 def test_a_peer_that_held_up_a_piece_takes_none_from_others_before_it_proves_itself() -> None:
@@ -867,7 +867,7 @@ def test_what_a_peer_on_parole_left_is_missing_again() -> None:
     assert (subject.open_bytes, subject._solo) == (0, {})
 
 
-def release_partial(subject: Picker, peer: PeerKey, piece: int, came: int) -> None:
+def orphan(subject: Picker, peer: PeerKey, piece: int, came: int) -> None:
     """Has a peer leave when so many blocks of a piece have come from it."""
     partial(subject, peer, piece)
     for block in ask(subject, peer)[:came]:
@@ -878,8 +878,8 @@ def release_partial(subject: Picker, peer: PeerKey, piece: int, came: int) -> No
 def test_of_released_pieces_that_make_way_the_one_with_the_least_in_it_goes() -> None:
     for most in (0, 1):
         subject = picker(3, 4, max_open_bytes=1)
-        release_partial(subject, P1, 0, came=3 if most == 0 else 1)
-        release_partial(subject, P2, 1, came=3 if most == 1 else 1)
+        orphan(subject, P1, 0, came=3 if most == 0 else 1)
+        orphan(subject, P2, 1, came=3 if most == 1 else 1)
         partial(subject, P3, 2)
         assert pieces_of(ask(subject, P3)) == [2]
         assert sorted(subject._open) == [most, 2]
@@ -887,8 +887,8 @@ def test_of_released_pieces_that_make_way_the_one_with_the_least_in_it_goes() ->
 
 def test_a_released_piece_that_no_peer_has_makes_way_before_one_that_can_be_finished() -> None:
     subject = picker(3, 4, max_open_bytes=1)
-    release_partial(subject, P1, 0, came=1)
-    release_partial(subject, P2, 1, came=3)
+    orphan(subject, P1, 0, came=1)
+    orphan(subject, P2, 1, came=3)
     partial(subject, P4, 0)
     partial(subject, P3, 2)
     assert pieces_of(ask(subject, P3)) == [2]
@@ -899,7 +899,7 @@ def test_no_released_piece_makes_way_while_the_disk_is_about_to_make_room() -> N
     subject = picker(3, 4, max_open_bytes=1)
     partial(subject, P1, 0)
     (done,) = deliver(subject, P1, ask(subject, P1))
-    release_partial(subject, P2, 1, came=1)
+    orphan(subject, P2, 1, came=1)
     partial(subject, P3, 2)
     assert ask(subject, P3) == []
     assert subject.state(1) is State.OPEN
@@ -911,8 +911,8 @@ def test_no_released_piece_makes_way_while_the_disk_is_about_to_make_room() -> N
 def test_a_peer_on_parole_begins_the_idle_piece_anew_that_has_the_least_in_it() -> None:
     for least in (0, 1):
         subject = picker(2, 4)
-        release_partial(subject, P1, 0, came=1 if least == 0 else 3)
-        release_partial(subject, P2, 1, came=1 if least == 1 else 3)
+        orphan(subject, P1, 0, came=1 if least == 0 else 3)
+        orphan(subject, P2, 1, came=1 if least == 1 else 3)
         seeds(subject, 3)
         assert alone(subject, P3) == [Block(least, begin * BLOCK, BLOCK) for begin in range(4)]
 
@@ -1025,7 +1025,7 @@ class AnySwarm(RuleBasedStateMachine):
         self.asked[peer] += blocks
 
     def check_endgame(self, asked: set[Block]) -> None:
-        """Copies are asked only when all that any peer has is asked, here, or at the disk."""
+        """Copies are asked only when all that anybody has is asked, here, or at the disk."""
         got = {index for index in range(PIECES) if self.subject.state(index) is State.HAVE}
         open_pieces = {block.index for block in asked}
         for index in self.wanted - got - set(self.pending) - open_pieces:

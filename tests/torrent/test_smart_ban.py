@@ -165,7 +165,7 @@ def poisoned_run(seed: int, *, pieces: int, blocks: int, honest: int) -> tuple[s
     """Honest peers and one liar (number 0) that spoils one block in ten, all answering in random
     order. Returns who was banned, and how many pieces failed."""
     rng = random.Random(seed)
-    config = TorrentConfig(max_open_bytes=1)  # two pieces at a time: every peer shares
+    config = TorrentConfig(max_open_bytes=1)  # two pieces at a time: everybody shares
     picker = Picker(
         Geometry.of(blocks * BLOCK, [(("content",), pieces * blocks * BLOCK)]),
         Bitfield(pieces),

@@ -149,7 +149,7 @@ def test_one_that_was_shown_the_piece_itself_is_not_a_witness() -> None:
     world = World(4)
     first, _ = world.join(P1)
     world.join(P2)
-    world.wait(2 * PATIENCE + 2)  # no peer took anything: all is shown to both
+    world.wait(2 * PATIENCE + 2)  # nobody took anything: all is shown to both
     assert first in world.shown[P2]
     world.send(P1, first)
     world.say(P2, first)
@@ -277,7 +277,7 @@ def test_where_peers_never_reach_each_other_they_do_not_wait_for_witnesses() -> 
                 world.send(peer, due[peer][0], range(1))
     for peer in due:
         assert list(world.send(peer, due[peer].pop(0))) == [peer], "at once"
-    # Until a peer shows something after all: then it is worth waiting again.
+    # Until somebody shows something after all: then it is worth waiting again.
     sent = world.shown[P1] - set(due[P1]) - world.shown[P2]
     world.say(P2, min(sent))
     assert world.seed.spread > 0

@@ -1,10 +1,39 @@
-"""Search as a node has it: one place for what `Node` offers of it."""
+"""Search as a node has it: the local catalogue, publishing and searching, and the tasks for them.
+
+The rule: nothing is published that its user did not ask for, and the records of the torrents say
+what that is. The outbox follows them: what is in it and not in them goes, and what is in them and
+not in it, because the catalogue was lost, comes back.
+
+The catalogue is opened when it is first needed, in the node's state directory, or in memory where
+there is none or where it cannot be used there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import io
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
 
+import trio
+
+from dht_torrent.catalogue import PublisherTrust, Source
+from dht_torrent.dht.items import KEY_SIZE, SigningKey
+from dht_torrent.engine.search.catalogue import LocalCatalogue, open_catalogue
+from dht_torrent.engine.search.fits import Fits
+from dht_torrent.engine.search.keys import make_key, read_key
+from dht_torrent.engine.search.meter import Meter
+from dht_torrent.engine.search.own import NodeSwarms, is_public, own_entry
+from dht_torrent.engine.search.publisher import Publisher, record_of
+from dht_torrent.engine.search.records import DhtRecords
 from dht_torrent.engine.search.results import Emit, SearchResults, Spawn
+from dht_torrent.engine.search.searching import Searcher
+from dht_torrent.engine.search.slots import DhtSlots
+from dht_torrent.engine.search.tree import Trees
 from dht_torrent.engine.search.views import (
     CatalogueImport,
     CatalogueStatus,
@@ -15,9 +44,19 @@ from dht_torrent.engine.search.views import (
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.supervisor import Supervisor
-from dht_torrent.errors import InputError
+from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.wakeup import AutoResetEvent
+from dht_torrent.errors import DhtTorrentError, InputError, StorageError
+from dht_torrent.ids import InfoHash
+from dht_torrent.search.words import title_words
 
-NOT_YET = "this node has no index yet"
+logger = logging.getLogger(__name__)
+
+CATALOGUE: Final = "catalogue.sqlite"
+"""In the state directory."""
+LOOK_INTERVAL: Final = 30.0
+"""Seconds between two looks which torrents are here and what is known of them."""
+MAX_TAGS: Final = 16
 
 
 def why_not(core: TorrentCore) -> str | None:
@@ -32,49 +71,351 @@ def why_not(core: TorrentCore) -> str | None:
 
 
 class SearchService:
-    """The index: publishing into it, and asking it."""
+    """The index: publishing into it, and asking it. `run` is its task."""
 
-    def __init__(self, context: NodeContext, spawn: Spawn) -> None:
+    def __init__(
+        self,
+        context: NodeContext,
+        torrents: Mapping[InfoHash, Torrent],
+        supervisors: Mapping[InfoHash, Supervisor],
+        spawn: Spawn,
+        *,
+        keys: random.Random,
+        clock: Callable[[], float],
+    ) -> None:
+        """`keys` makes secrets, and `clock` gives Unix time."""
+        self.warnings: list[str] = []
+        """What cannot be used, a line each."""
         self._context = context
+        self._config = context.config.search
+        self._torrents = torrents
+        self._supervisors = supervisors
         self._spawn = spawn
+        self._dice = keys
+        self._clock = clock
+        self._meter = Meter(self._config)
+        self._slots = DhtSlots(context.dht, self._config, self._meter, rng=context.rng, clock=clock)
+        self._trees = Trees(self._slots, context.rng)
+        self._records = DhtRecords(context.dht, self._config, self._meter, clock=clock)
+        self._swarms = NodeSwarms(torrents, context.dht, clock)
+        self._searches = trio.Semaphore(self._config.max_searches)
+        self._wanted = trio.Event()
+        self._opened = trio.Event()
+        self._keyed = trio.Event()
+        self._news = AutoResetEvent()
+        self._noting = trio.Lock()
+        self._noted: set[InfoHash] = set()
+        """Torrents that the catalogue has as ours."""
+        self._catalogue: LocalCatalogue | None = None
+        self._why_none: DhtTorrentError | None = None
+        self._searcher: Searcher | None = None
+        self._publisher: Publisher | None = None
+        self._key: SigningKey | None = None
+
+    async def run(self) -> None:
+        """A service: keeps the catalogue open, and what it says of our torrents true; publishes."""
+        if self._context.state is None:
+            await self._wanted.wait()
+        while not self._wanted.is_set() and not self._torrents:
+            with trio.move_on_after(LOOK_INTERVAL):
+                await self._wanted.wait()
+        async with AsyncExitStack() as stack:
+            try:
+                await self._open(stack)
+                self._opened.set()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._publish)
+                    await self._follow()
+            finally:
+                self._catalogue = self._publisher = self._searcher = None
+                self._why_none = StorageError("the node is closing")
+                self._opened.set()
+
+    # -- asking ---------------------------------------------------------------------------------
 
     def search(self, query: SearchQuery) -> SearchResults:
         """See `Node.search`."""
+        if Fits(query).is_empty:
+            raise InputError("give words to search for, a size or a date")
 
         async def find(emit: Emit) -> None:
-            raise InputError(NOT_YET)
+            await self._local()
+            if self._searcher is not None:
+                async with self._searches:
+                    await self._searcher.run(query, emit)
 
         return SearchResults(find, self._spawn, self._context.faults, limit=query.limit)
 
-    async def publish(self, supervisor: Supervisor, tags: Sequence[str]) -> None:
-        """See `Node.publish`."""
-        raise InputError(NOT_YET)
-
-    async def unpublish(self, supervisor: Supervisor) -> bool:
-        """See `Node.unpublish`."""
-        raise InputError(NOT_YET)
-
     async def judge(self, publisher: str, *, trusted: bool = False, blocked: bool = False) -> None:
         """See `Node.trust` and `Node.block`."""
-        raise InputError(NOT_YET)
+        key = parse_key(publisher)
+        trust = PublisherTrust.NEUTRAL
+        if trusted or blocked:
+            trust = PublisherTrust.TRUSTED if trusted else PublisherTrust.BLOCKED
+        catalogue = await self._local()
+        await catalogue.set_trust(key, trust, int(self._clock()))
 
     async def publishers(self) -> list[PublisherView]:
         """See `Node.publishers`."""
-        raise InputError(NOT_YET)
+        known = await (await self._local()).publishers()
+        return [
+            PublisherView(
+                key=one.key.hex(),
+                trust="trusted" if one.trust is PublisherTrust.TRUSTED else "blocked",
+                since=float(one.since),
+            )
+            for one in known
+            if one.trust is not PublisherTrust.NEUTRAL
+        ]
+
+    # -- the catalogue --------------------------------------------------------------------------
 
     async def catalogue_status(self) -> CatalogueStatus:
         """See `Node.catalogue_status`."""
-        raise InputError(NOT_YET)
+        summary = await (await self._local()).summary()
+        return CatalogueStatus(
+            torrents=summary.torrents,
+            own=summary.own,
+            bytes=summary.bytes,
+            bytes_most=self._context.config.catalogue.max_bytes,
+        )
 
     async def export_catalogue(self) -> AsyncGenerator[bytes, None]:
         """See `Node.export_catalogue`."""
-        raise InputError(NOT_YET)
-        yield b""
+        async with aclosing((await self._local()).export_lines()) as parts:
+            async for part in parts:
+                yield part
 
     async def import_catalogue(self, lines: bytes) -> CatalogueImport:
         """See `Node.import_catalogue`."""
-        raise InputError(NOT_YET)
+
+        def normalise(text: str) -> str:
+            return " ".join(title_words(text))
+
+        catalogue = await self._local()
+        done = await catalogue.import_lines(io.BytesIO(lines), normalise, int(self._clock()))
+        return CatalogueImport(
+            lines=done.lines,
+            added=done.added,
+            known=done.known,
+            refused=done.refused,
+            skipped=dict(done.skipped),
+            first_skipped=dict(done.first_skipped),
+        )
+
+    # -- publishing -----------------------------------------------------------------------------
+
+    async def publish(self, supervisor: Supervisor, tags: Sequence[str]) -> None:
+        """See `Node.publish`."""
+        core = supervisor.core
+        if (why := why_not(core)) is not None:
+            raise InputError(why)
+        if len(tags) > MAX_TAGS:
+            raise InputError(f"a torrent has at most {MAX_TAGS} tags")
+        most = self._config.max_published
+        others = [one for one in self._supervisors.values() if one is not supervisor]
+        if sum(one.core.published is not None for one in others) >= most:
+            raise InputError(f"one node publishes at most {most:,} torrents")
+        entry = own_entry(core, self._clock())
+        assert entry is not None  # or there was a reason not to publish it
+        record_of(replace(entry, tags=tuple(tags)), self._clock())  # could anybody find it?
+        await self._local()
+        await self._make_key()
+        core.published = tuple(tags)
+        supervisor.record.changed()
+        await supervisor.record.save()
+        await self._note(core, anew=True)
+
+    async def unpublish(self, supervisor: Supervisor) -> bool:
+        """See `Node.unpublish`."""
+        core = supervisor.core
+        was = core.published is not None
+        core.published = None
+        supervisor.record.changed()
+        await supervisor.record.save()
+        if self._publisher is not None:
+            await self._publisher.remove(core.context.info_hash)
+        return was
+
+    async def removed(self, info_hash: InfoHash) -> None:
+        """The torrent is not here any more."""
+        self._noted.discard(info_hash)
+        if self._catalogue is None:
+            return  # what it has of this one goes when it is opened
+        try:
+            async with self._noting:
+                await self._forget([info_hash])
+        except StorageError as error:
+            logger.warning("the catalogue still has a torrent that was removed: %s", error)
 
     def status(self) -> SearchStatus | None:
         """A snapshot for people."""
-        return None
+        now = trio.current_time()
+        publisher = self._publisher
+        return SearchStatus(
+            publisher=self._key.public.hex() if self._key is not None else None,
+            published=sum(one.core.published is not None for one in self._supervisors.values()),
+            entries=publisher.entries if publisher is not None else 0,
+            due=publisher.due if publisher is not None else 0,
+            gets_hour=self._meter.gets.within(now),
+            puts_hour=self._meter.puts.within(now),
+            puts_hour_most=self._config.max_puts_per_hour,
+            refused=self._slots.refused,
+            trouble=publisher.trouble if publisher is not None else None,
+        )
+
+    # -- within ---------------------------------------------------------------------------------
+
+    async def _local(self) -> LocalCatalogue:
+        """The catalogue, opened if it was not. Raises StorageError."""
+        self._wanted.set()
+        await self._opened.wait()
+        if self._catalogue is None:
+            why = self._why_none
+            raise StorageError(str(why) if why is not None else "there is no catalogue")
+        return self._catalogue
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        state, config = self._context.state, self._context.config
+        settings = config.catalogue
+        if config.disk.inline:
+            settings = replace(settings, inline=True)
+        paths: list[Path | None] = [state.path / CATALOGUE] if state is not None else []
+        for path in [*paths, None]:
+            try:
+                self._catalogue = await stack.enter_async_context(open_catalogue(path, settings))
+                break
+            except StorageError as error:
+                self._why_none = error
+                self.warnings.append(f"search works without what it knew: {error}")
+                logger.warning("the catalogue cannot be opened: %s", error)
+        if self._catalogue is None:
+            return
+        self._searcher = Searcher(
+            self._catalogue,
+            self._trees,
+            self._records,
+            self._swarms,
+            self._config,
+            clock=self._clock,
+        )
+        if state is not None:
+            try:
+                key = await self._context.disk.run(read_key, state.path)
+            except (InputError, StorageError) as error:
+                self.warnings.append(f"nothing is published: {error}")
+                logger.warning("nothing is published: %s", error)
+            else:
+                self._use(key)
+
+    async def _make_key(self) -> None:
+        """Have a key to publish under. Raises InputError and StorageError when there is one that
+        cannot be used."""
+        if self._key is not None:
+            self._use(self._key)
+            return
+        state = self._context.state
+        seed = self._dice.randbytes(KEY_SIZE)
+        if state is None:
+            self._use(SigningKey(seed))
+            return
+        key = await self._context.disk.run(read_key, state.path)
+        if key is None:
+            key = await self._context.disk.run(make_key, state.path, seed)
+        self._use(key)
+
+    def _use(self, key: SigningKey | None) -> None:
+        if key is None or self._publisher is not None or self._catalogue is None:
+            return
+        self._key = key
+        self._publisher = Publisher(
+            self._catalogue,
+            self._trees,
+            self._records,
+            key,
+            self._config,
+            rng=self._context.rng,
+            clock=self._clock,
+            faults=self._context.faults,
+        )
+        self._keyed.set()
+
+    async def _publish(self) -> None:
+        await self._keyed.wait()
+        await self._context.dht.bootstrapped()
+        publisher = self._publisher
+        assert publisher is not None
+        await self._context.faults.keep("publishing", publisher.run)
+
+    async def _follow(self) -> None:
+        """Keep the catalogue in step with the torrents that are here."""
+        if self._catalogue is None:
+            await trio.sleep_forever()
+        begun = False
+        while True:
+            try:
+                if not begun:
+                    await self._forget_others()
+                    begun = True
+                for supervisor in list(self._supervisors.values()):
+                    await self._note(supervisor.core)
+            except StorageError as error:
+                logger.warning("the catalogue does not know all torrents: %s", error)
+            with trio.move_on_after(LOOK_INTERVAL):
+                await self._news.wait()
+
+    async def _note(self, core: TorrentCore, *, anew: bool = False) -> None:
+        """Put a torrent into the catalogue, and into the outbox if it is published."""
+        info_hash = core.context.info_hash
+        if (info_hash in self._noted and not anew) or self._catalogue is None:
+            return
+        async with self._noting:
+            entry = own_entry(core, self._clock())
+            if entry is None or info_hash not in self._torrents:
+                return
+            known = await self._catalogue.get(info_hash)
+            if known is not None and known.sources & Source.OWN and known.published is not None:
+                entry = replace(entry, published=known.published)
+            await self._catalogue.put([entry], int(self._clock()))
+            self._noted.add(info_hash)
+            if core.published is None or why_not(core) is not None:
+                # Of an earlier run; or somebody wrote into our files.
+                await self._catalogue.remove_outbox(info_hash)
+            else:
+                await self._make_key()
+                if self._publisher is not None:
+                    await self._publisher.add(info_hash)
+
+    async def _forget_others(self) -> None:
+        """What the catalogue has as ours, and is not here any more."""
+        assert self._catalogue is not None
+        after, gone = 0, list[InfoHash]()
+        while True:
+            entries, after = await self._catalogue.page(after, source=Source.OWN)
+            if not entries:
+                break
+            for entry in entries:
+                info_hash = InfoHash(entry.infohash)
+                supervisor = self._supervisors.get(info_hash)
+                if supervisor is None or not is_public(supervisor.core):
+                    gone.append(info_hash)
+        async with self._noting:
+            await self._forget(gone)
+
+    async def _forget(self, info_hashes: Sequence[InfoHash]) -> None:
+        assert self._catalogue is not None
+        for info_hash in info_hashes:
+            if self._publisher is not None:
+                await self._publisher.remove(info_hash)
+            else:
+                await self._catalogue.remove_outbox(info_hash)
+        await self._catalogue.forget(info_hashes, Source.OWN)
+
+
+def parse_key(text: str) -> bytes:
+    """A publisher's key. Raises InputError."""
+    with suppress(ValueError):
+        key = bytes.fromhex(text)
+        if len(key) == KEY_SIZE and len(text) == 2 * KEY_SIZE:
+            return key
+    raise InputError(f"a publisher's key has {2 * KEY_SIZE} hex digits, not {text[:80]!r}")

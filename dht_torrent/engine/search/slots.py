@@ -9,8 +9,10 @@ silently keep the first. A copy from the future is vandalism: it cannot be repla
 forgets it, so that node counts as if it were not there.
 
 A search reads with `first`: what it gets is kept for a while, is not for writing, and waits for its
-turn as searches do. A publisher's read asks all of the closest nodes. It is the publishers, too,
-who repair a slot that too few nodes have (`keep`): a search that ends early cannot tell.
+turn as searches do. A publisher's read asks all of the closest nodes, and keeps the slot alive:
+nodes forget it two hours after the last put, so what nobody has put for a while, what too few of
+them have, and what only the slot of the epoch before has, is put again. A search that ends early
+could not tell.
 """
 
 from __future__ import annotations
@@ -159,8 +161,11 @@ class DhtSlots:
         if not any(survey.holders or survey.own for survey in found):
             raise NoReply(f"nobody could be asked for a slot of the index ({label.index.name})")
         versions = [node for survey in found for node in self._versions(label, survey)]
-        state = None if first else self._state(label, slots[0], found[0])
-        seen = Seen(label, self._join(versions), state)
+        node = self._join(versions)
+        if not first:
+            state = self._state(label, slots[0], found[0])
+            return await self._kept(Seen(label, node, state), state)
+        seen = Seen(label, node)
         self.cache.put(seen, trio.current_time())
         return seen
 
@@ -196,20 +201,19 @@ class DhtSlots:
             self.cache.put(after, trio.current_time())
         return after, enough
 
-    async def keep(self, seen: Seen) -> bool:
-        """Put what was read once more, for its nodes not to forget it, unless somebody did so a
-        short while ago and enough of them have it. True when enough have it afterwards."""
-        survey = seen.state
-        if seen.node is None or not isinstance(survey, _Survey):
-            raise ValueError("only what was read, and not in haste, can be kept")
+    # -- within ---------------------------------------------------------------------------------
+
+    async def _kept(self, seen: Seen, survey: _Survey) -> Seen:
+        """What was read, put once more for its nodes not to forget it; unless somebody did so a
+        short while ago and enough of them have it."""
         age = self._clock() - survey.newest / 1000
         enough = min(self._config.enough_copies, len(survey.targets))
-        if age < self._config.fresh_time and 0 < survey.copies >= enough:
-            return True
-        _, kept = await self.write(seen, seen.node)
-        return kept
-
-    # -- within ---------------------------------------------------------------------------------
+        is_empty = seen.node is None or not (seen.node.packed or seen.node.children)
+        if is_empty or (age < self._config.fresh_time and survey.copies >= enough):
+            self.cache.put(seen, trio.current_time())
+            return seen
+        assert seen.node is not None
+        return (await self.write(seen, seen.node))[0]
 
     def _slot(self, label: Label, epoch: int) -> _Slot:
         place = label, epoch

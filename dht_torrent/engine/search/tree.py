@@ -7,8 +7,9 @@ Writers do not know of each other. What a write meets is joined with what was to
 the one who splits a leaf takes along what was added to it meanwhile. What is lost all the same, or
 with the nodes that held it, the publisher's next `renew` brings back.
 
-`Slots.write` returns what it met as well as whether it succeeded, so that a writer goes on from
-there without reading again.
+`TrieNode` is what the design calls `Node`: the package has a `Node` already. `Slots.write` returns
+what it met as well as whether it succeeded, so that a writer goes on from there without reading
+again.
 """
 
 from __future__ import annotations
@@ -72,10 +73,6 @@ class Slots(Protocol):
     async def read(self, label: Label, *, first: bool = False) -> Seen:
         """The node at the label. `first`: be content with the first valid version; what is seen so
         is not for writing. Within the overlap of two epochs it is the join of both.
-
-        Without `first` the reader is a publisher, to whom the tree matters: every node is read so
-        about once an hour (`Trees.renew`), which is the time to put it again where it would be
-        forgotten, or has not come to the new epoch.
 
         Raises NoReply when nobody could be asked; that nobody has it is an answer."""
         ...

@@ -100,7 +100,7 @@ class Connections:
         self.confirming = Confirming(
             torrent, self.peer_id, self.peers, self.candidates, adopt=weakly(self._adopt)
         )
-        self._referring = Referring(torrent, self.peers, self.candidates)
+        self._referring = Referring(torrent, self.peers)
         self._woken = AutoResetEvent()
         self._arrivals: trio.MemorySendChannel[NewConnection] | None = None
         """Where incoming connections go while `run` is there to take them in."""

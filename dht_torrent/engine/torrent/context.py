@@ -82,6 +82,8 @@ class NodeContext:
     """Which torrent has which files."""
     remove: Callable[[InfoHash, bool], Awaitable[Removal]] = field(init=False)
     """Stops and forgets a torrent; the flag says whether its files go too."""
+    removed: Callable[[InfoHash], Awaitable[None]] | None = None
+    """Told of each torrent that was removed."""
     open_tls: Callable[[], Awaitable[None]] = field(init=False)
     """Listens for the peers of SSL torrents from now on. Raises InputError."""
     _next_dial: float = 0.0

@@ -20,13 +20,7 @@ from dht_torrent.ids import Address, PeerKey
 from dht_torrent.peer.extensions import OUR_IDS, ExtensionHandshake
 from dht_torrent.peer.messages import HaveNone
 from dht_torrent.peer.pex import UT_PEX, PexFlags, PexTelling
-from dht_torrent.torrent.candidates import Candidates
 
-ENOUGH = 25
-"""Peers a guest is told of; where fewer are connected, it hears of those that were ... (BEP 11)"""
-LATELY = 600.0
-"""... within so many seconds. A crowd comes and goes together, and who comes between the two is as
-lost as its first."""
 MAX_GUESTS = 16
 """Of all torrents together. A public host is one guest."""
 TIME = 5.0
@@ -59,12 +53,9 @@ def _flags(peer: Peer) -> PexFlags:
 class Referring:
     """The guests of one torrent."""
 
-    def __init__(
-        self, torrent: TorrentContext, peers: Mapping[PeerKey, Peer], candidates: Candidates
-    ) -> None:
+    def __init__(self, torrent: TorrentContext, peers: Mapping[PeerKey, Peer]) -> None:
         self._torrent = torrent
         self._peers = peers
-        self._candidates = candidates
 
     async def refer(self, new: NewConnection) -> None:
         """Tell it of those we reached, if it wants to hear that. The caller hangs up."""
@@ -88,17 +79,8 @@ class Referring:
             and not torrent.is_private
             and not torrent.is_among_strangers
             and new.connection.extended
-            and bool(self._others(trio.current_time()))
+            and bool(reached(self._peers))
         )
-
-    def _others(self, now: float) -> Mapping[Address, PexFlags]:
-        """Those we reached, and where there are few, those we reached lately."""
-        others = reached(self._peers)
-        for address in reversed(self._candidates.met(now - LATELY)):
-            if len(others) >= ENOUGH:
-                break
-            others.setdefault(address, PexFlags.REACHABLE)
-        return others
 
     async def _tell(self, new: NewConnection) -> None:
         stream, connection = new.stream, new.connection
@@ -110,7 +92,7 @@ class Referring:
             return
         but = {stream.remote, Address(stream.remote.host, port or 0)}
         now = trio.current_time()
-        news = PexTelling(stream.remote).next(self._others(now), now, but=but)
+        news = PexTelling(stream.remote).next(reached(self._peers), now, but=but)
         if news is None:
             return
         with trio.move_on_after(LINGER):

@@ -160,7 +160,7 @@ async def test_many_tips_from_the_other_family_are_taken_only_by_a_node_that_kno
     asked = (poor.status().queries_out, rich.status().queries_out)
     for dht in (poor, rich):
         dht.referred(invented, Address("10.0.0.9", 1), trio.current_time())
-    # A handful, whatever was told; and none at all by the other one.
+    # A handful, whatever was told; and by the other one nobody at all.
     assert poor.status().queries_out - asked[0] == CONFIG.k
     assert rich.status().queries_out == asked[1]
     before = poor.status().queries_out
@@ -343,7 +343,7 @@ async def test_an_item_is_put_and_got_in_both_networks(autojump_clock: MockClock
             item = await node.dht.get(stored.target)
             assert item is not None
             assert item.value == b"hello"
-        # A node that gets on in one network is followed in both.
+        # Whoever goes on in one network is followed in both.
         await six.dht.put_mutable(key, b"", b"one", seq=7)
         newer = await both.dht.put_mutable(key, b"", b"two")
         for node in (four, six):

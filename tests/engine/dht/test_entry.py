@@ -27,7 +27,7 @@ async def small_dht(lab: Lab, count: int = 8) -> Address:
 async def test_a_peer_that_says_port_lets_a_node_with_an_empty_table_in(
     autojump_clock: MockClock,
 ) -> None:
-    """No node told the newcomer anything but the address of one ordinary peer."""
+    """Nobody told the newcomer anything but the address of one ordinary peer."""
     world, one = World(latency=0.01), sample()
     async with (
         world.node("10.0.1.1") as first,

@@ -201,7 +201,7 @@ async def test_a_flood_in_the_name_of_a_contact_costs_it_ten_seconds_and_not_fiv
     two = await lab.node("12.0.0.1", one)
     await two.bootstrapped()
     await trio.sleep(2 * MINUTE)
-    assert one.status().good == 1  # so it is not a stranger
+    assert one.status().good == 1  # so it is no stranger
     # From another port of that IP: the contact notices nothing.
     flood = await lab.raw("12.0.0.1", 9999)
     for _ in range(1000):
@@ -241,7 +241,7 @@ async def test_ten_thousand_queries_in_a_victims_name_send_it_little(
 async def test_a_host_that_liars_point_to_is_asked_a_few_times_a_minute(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
-    """All addresses that are named are ports of one IP, whose owner knows nothing of it."""
+    """All that anybody tells of are ports of one IP, whose owner knows nothing of it."""
     dht = await lab.node("11.0.0.1", config=replace(CONFIG, secure_ids=False))
     sockets = [await lab.raw(f"12.0.{number}.1") for number in range(5)]
 
@@ -281,7 +281,7 @@ async def test_an_announce_may_go_on_disjoint_paths(lab: Lab, autojump_clock: Mo
     assert size is not None
     assert size > SMALL * CONFIG.k, "else the eight closest are enough"
     answer = await find(announcer, 5000)
-    # The eight closest of the others, and those that lie where eight should.
+    # The eight closest of the others, and whoever is where eight should be, as far as it knows.
     away = {dht.node_id: distance(dht.node_id, HASH) for dht in nodes if dht is not announcer}
     within = max(sorted(away.values())[7], math.floor(8 / size * (2**160 - 1)))
     holders = {dht.node_id for dht in nodes if dht.status().stored_peers}
@@ -328,7 +328,7 @@ async def test_a_lookup_that_reached_no_node_is_repeated_though_peers_were_named
             for data, source in await raw.receive():
                 query = krpc.decode(data)
                 assert isinstance(query, Query)
-                absent = [
+                nobody = [
                     NodeInfo(
                         NodeId(bytes(HASH[:10]) + lab.rng.randbytes(10)),
                         Address(f"192.168.{number}.{n}", 6881),
@@ -337,7 +337,7 @@ async def test_a_lookup_that_reached_no_node_is_repeated_though_peers_were_named
                 ]
                 body: dict[bytes, Value] = {
                     b"id": node_id,
-                    b"nodes": krpc.compact_nodes(absent),
+                    b"nodes": krpc.compact_nodes(nobody),
                     b"values": list[Value](peers),
                 }
                 raw.send(krpc.encode(Reply(query.tid, body)), source)

@@ -70,7 +70,7 @@ async def test_a_salt_makes_another_item(lab: Lab, autojump_clock: MockClock) ->
         item = await nodes[7].items.get(mutable_target(KEY.public, salt), salt=salt)
         assert item is not None
         assert item.value == b"value of " + salt
-    # Without the salt no node can verify it.
+    # Without the salt nobody can verify it.
     assert await nodes[7].items.get(mutable_target(KEY.public, b"a")) is None
 
 

@@ -600,7 +600,7 @@ async def test_an_hour_of_quiet_keeps_a_small_network_together(
 async def test_a_network_cut_in_two_for_an_hour_grows_together_again(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
-    # So impatient that after an hour no node of the other side is remembered.
+    # So impatient that after an hour nobody of the other side is remembered.
     nodes = await lab.nodes(16, config=replace(CONFIG, max_fails=2, max_fails_alone=3))
     far = [f"10.0.0.{number + 1}" for number in range(8, 16)]
     lab.net.partition(far)

@@ -1,4 +1,4 @@
-"""Nodes get to know the whole network, not their neighbourhood alone, and none can abuse that."""
+"""Nodes get to know the whole network, not their neighbourhood alone, and nobody can abuse that."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_network_that_is_known_is_left_in_peace(
 async def test_an_answer_makes_us_ping_k_usable_strangers_at_most(
     lab: Lab, autojump_clock: MockClock
 ) -> None:
-    """A node that is asked for the contacts of a bucket may name any."""
+    """Whoever is asked for the nodes of a bucket may name whom he likes."""
     victims = [NodeInfo(NodeId(bytes([n]) * 20), Address(f"11.7.{n}.1", 53)) for n in range(1, 60)]
     inside = [
         NodeInfo(NodeId(bytes([n]) * 20), Address(f"10.9.{n}.1", 22)) for n in range(200, 204)

@@ -190,7 +190,7 @@ async def test_an_alert_says_why_a_handshake_failed(one: Swarm, autojump_clock: 
     async with trio.open_nursery() as nursery:
 
         async def dial() -> None:
-            tls = await other.dial(ours)  # which believes any peer
+            tls = await other.dial(ours)  # which believes anybody
             with pytest.raises(OSError, match="ALERT_UNKNOWN_CA"):
                 await tls.receive_into(memoryview(bytearray(KIB)))
 

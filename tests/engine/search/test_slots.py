@@ -9,10 +9,9 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent.dht.items import MAX_SEQ, MutableItem, SigningKey, mutable_target
-from dht_torrent.engine.search.tree import Seen
 from dht_torrent.errors import NoReply
 from dht_torrent.search.label import EPOCH, OVERLAP, Index, Label, epochs_of
-from dht_torrent.search.node import TrieNode, encode, join, made_of
+from dht_torrent.search.node import encode, join, made_of
 from tests.engine.search.world import CONFIG, START, WORD, World, clock, node_of, posting, titles
 
 
@@ -164,10 +163,6 @@ async def test_at_the_start_of_an_epoch_the_one_before_is_read_too(
     await trio.sleep(1200)
     for first in (False, True):
         assert titles((await world.slots().read(WORD, first=first)).node) == {"title 1"}
-    seen = await slots.read(WORD)
-    seen, stored = await slots.write(seen, join(seen.node or TrieNode(), node_of(2)))
-    assert stored
-    assert all(titles(node) == {"title 1", "title 2"} for node in world.nodes(WORD))
     await trio.sleep(OVERLAP)
     items = world.items()
     assert (await world.slots(items).read(WORD)).node is None  # forgotten after two hours
@@ -228,7 +223,7 @@ async def test_the_cache_is_bounded_and_forgets_what_was_read_longest_ago(
     ]
 
 
-async def test_keeping_puts_again_what_nodes_would_forget_and_only_then(
+async def test_a_publishers_read_puts_again_what_nodes_would_forget_and_only_then(
     autojump_clock: MockClock,
 ) -> None:
     world = World()
@@ -236,32 +231,44 @@ async def test_keeping_puts_again_what_nodes_would_forget_and_only_then(
     slots = world.slots(items)
     await slots.write(await slots.read(WORD), node_of(1))
     items.puts = 0
-    assert await slots.keep(await slots.read(WORD))
-    assert items.puts == 0  # a moment ago
+    await slots.read(WORD)
+    assert items.puts == 0  # that was a moment ago
     for _ in range(4):
         await trio.sleep(3600)
-        assert await slots.keep(await slots.read(WORD))
+        await world.slots().read(WORD, first=True)
+        await slots.read(WORD)
+        await world.slots(items).read(WORD)  # another publisher sees that it need not
     assert items.puts == 4
     assert titles((await world.slots().read(WORD)).node) == {"title 1"}
 
 
-async def test_keeping_repairs_a_slot_that_too_few_nodes_have(autojump_clock: MockClock) -> None:
+async def test_a_publishers_read_repairs_a_slot_that_too_few_nodes_have(
+    autojump_clock: MockClock,
+) -> None:
     world = World()
     slots = world.slots()
     await slots.write(await slots.read(WORD), node_of(1))
     world.holders.kill(0.6)
     assert len(world.copies(WORD)) < 5
-    reader = world.slots()
-    assert await reader.keep(await reader.read(WORD))
+    seen = await world.slots().read(WORD)
     assert len(world.copies(WORD)) == 8
+    _, stored = await world.slots().write(seen, node_of(1, 2))
+    assert stored
 
 
-async def test_only_a_thorough_read_can_be_kept(autojump_clock: MockClock) -> None:
-    slots = World().slots()
-    with pytest.raises(ValueError, match="kept"):
-        await slots.keep(await slots.read(WORD))
-    with pytest.raises(ValueError, match="kept"):
-        await slots.keep(Seen(WORD, node_of(1)))
+async def test_a_publishers_read_takes_a_slot_over_into_the_new_epoch(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    turn = next(s for s in range(60, EPOCH + 60, 60) if len(epochs_of(WORD, START + s)) == 2)
+    while len(epochs_of(WORD, START + turn)) == 2:
+        turn += 60  # the end of an overlap
+    await trio.sleep(turn + EPOCH - OVERLAP - 600)
+    slots = world.slots()
+    await slots.write(await slots.read(WORD), node_of(1))
+    await trio.sleep(1200)
+    await slots.read(WORD)
+    assert [titles(node) for node in world.nodes(WORD)] == [{"title 1"}] * 8
 
 
 async def test_who_can_ask_nobody_says_so(autojump_clock: MockClock) -> None:
@@ -303,3 +310,17 @@ async def test_a_record_is_kept_alive_and_put_no_more_often_than_needed(
     assert isinstance(found, MutableItem)
     assert found.value == {b"n": b"another"}
     assert await world.records().get(bytes(20), b"rsalt") is None
+
+
+async def test_a_slot_whose_entries_are_all_too_old_is_left_to_expire(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    items = world.items()
+    slots = world.slots(items)
+    old = made_of([posting(2, age=86_400 + 120)])
+    await slots.write(await slots.read(WORD), old)
+    await trio.sleep(3600)
+    items.puts = 0
+    assert titles((await slots.read(WORD)).node) == set()
+    assert items.puts == 0

@@ -217,20 +217,6 @@ async def test_an_entry_under_a_split_leaf_goes_to_its_child() -> None:
     assert await all_below(slots) == sorted([*entries, again])
 
 
-async def test_an_entry_takes_at_most_one_and_six_tenths_writes() -> None:
-    # Few words are common and most are rare, as in titles; and the worst: one word for all.
-    rng = random.Random(7)
-    zipf = [int(1 / (0.001 + rng.random())) for _ in range(1500)]
-    for words in (zipf, [0] * 500):
-        slots = MemorySlots(copies=1)
-        writers = [Trees(slots, random.Random(number)) for number in range(20)]
-        for number, word in enumerate(words):
-            top = Label(Index.WORDS, b"%d" % word)
-            assert await writers[number % 20].insert(top, [posting(number)])
-        assert len(slots.writes) <= 1.6 * len(words)
-        assert len(slots.gets) <= 3 * len(words)
-
-
 # Telling parents.
 
 

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import trio
 
-from dht_torrent.config import DhtConfig, SearchConfig
+from dht_torrent.catalogue import Entry, Proof, Source, SwarmHealth
+from dht_torrent.config import CatalogueConfig, DhtConfig, SearchConfig
 from dht_torrent.dht.items import Item, MutableItem, SigningKey, mutable_target, sign
+from dht_torrent.engine.faults import Faults
+from dht_torrent.engine.search.catalogue import LocalCatalogue, open_catalogue
 from dht_torrent.engine.search.meter import Meter
+from dht_torrent.engine.search.publisher import Publisher
 from dht_torrent.engine.search.records import DhtRecords
+from dht_torrent.engine.search.searching import Searcher
 from dht_torrent.engine.search.slots import DhtSlots
+from dht_torrent.engine.search.tree import Trees
+from dht_torrent.engine.search.views import SearchQuery, SearchResult
 from dht_torrent.lab.population.holders import Holders, ModelItems
 from dht_torrent.search.label import Index, Label, epoch_of, salt_of, seed_of
 from dht_torrent.search.node import Posting, TrieNode, decode, made_of, minutes_at
+from dht_torrent.search.words import title_words
 
 START = 1_790_000_000.0
 """Unix time when a test begins, of 2026."""
@@ -36,7 +48,11 @@ def clock() -> float:
 class World:
     """The holders; each participant comes to them in its own way."""
 
-    def __init__(self, size: int = 300, *, loss: float = 0.0, seed: int = 1) -> None:
+    def __init__(
+        self, size: int = 300, *, loss: float = 0.0, seed: int = 1, seconds: float = 0.3
+    ) -> None:
+        """A get takes `seconds`, a put a fifth of it."""
+        self.seconds = seconds
         self.rng = random.Random(seed)
         self.holders = Holders(
             size, random.Random(seed), config=DhtConfig(unlimited=True), loss=loss
@@ -112,3 +128,119 @@ def node_of(*numbers: int) -> TrieNode:
 def titles(node: TrieNode | None) -> set[str]:
     assert node is not None
     return {entry.preview for entry in node.entries if isinstance(entry, Posting)}
+
+
+@dataclass
+class Titled:
+    """A torrent of the tests."""
+
+    title: str
+    size: int = 1 << 20
+    files: int = 1
+    published: float | None = None
+    tags: tuple[str, ...] = ()
+
+    @property
+    def infohash(self) -> bytes:
+        return hashlib.sha1(self.title.encode()).digest()
+
+
+class NoSwarms:
+    """Nobody has anything."""
+
+    def __init__(self) -> None:
+        self.names: dict[bytes, str] = {}
+        self.counts: dict[bytes, SwarmHealth] = {}
+        self.here: dict[bytes, SwarmHealth] = {}
+        self.looked = 0
+
+    def name(self, infohash: bytes) -> str | None:
+        return self.names.get(infohash)
+
+    def joined(self, infohash: bytes) -> SwarmHealth | None:
+        return self.here.get(infohash)
+
+    async def look(self, infohash: bytes) -> SwarmHealth | None:
+        self.looked += 1
+        await trio.sleep(0.3)
+        return self.counts.get(infohash)
+
+
+class Person:
+    """Who publishes and searches, with everything that a node has for it."""
+
+    def __init__(
+        self, world: World, catalogue: LocalCatalogue, seed: int, config: SearchConfig
+    ) -> None:
+        self.items = world.items(seconds=world.seconds)
+        self.catalogue = catalogue
+        self.key = SigningKey(random.Random(f"key {seed}").randbytes(32))
+        self.meter = Meter(config)
+        rng = random.Random(seed)
+        self.slots = DhtSlots(self.items, config, self.meter, rng=rng, clock=clock)
+        self.trees = Trees(self.slots, rng)
+        self.records = DhtRecords(self.items, config, self.meter, clock=clock)
+        self.swarms = NoSwarms()
+        self.faults = Faults(fail_fast=True)
+        self.searcher = Searcher(
+            catalogue, self.trees, self.records, self.swarms, config, clock=clock
+        )
+        self.publisher = Publisher(
+            catalogue,
+            self.trees,
+            self.records,
+            self.key,
+            config,
+            rng=rng,
+            clock=clock,
+            faults=self.faults,
+        )
+
+    async def publish(self, *torrents: Titled | str) -> None:
+        """Put them into the outbox, as the node does."""
+        for one in torrents:
+            torrent = one if isinstance(one, Titled) else Titled(one)
+            published = torrent.published if torrent.published is not None else clock()
+            entry = Entry(
+                infohash=torrent.infohash,
+                title=torrent.title,
+                words=" ".join(title_words(torrent.title)),
+                size=torrent.size,
+                files=torrent.files,
+                published=int(published),
+                sources=Source.OWN,
+                proof=Proof.STRONG,
+                tags=torrent.tags,
+            )
+            await self.catalogue.put([entry], int(clock()))
+            await self.publisher.add(torrent.infohash)
+
+    async def settle(self, seconds: float = 600.0) -> None:
+        """Let the publisher work for so long."""
+        with trio.move_on_after(seconds):
+            await self.publisher.run()
+
+    async def search(self, text: str = "", **options: Any) -> list[SearchResult]:
+        """Search, and wait for the end."""
+        found: list[SearchResult] = []
+        self.cost = await self.searcher.run(SearchQuery(text=text, **options), found.append)
+        return found
+
+    async def names(self, text: str = "", **options: Any) -> list[str]:
+        """The titles of what is found."""
+        return [result.name for result in await self.search(text, **options)]
+
+
+@asynccontextmanager
+async def people(
+    world: World, count: int, *, config: SearchConfig = CONFIG
+) -> AsyncIterator[list[Person]]:
+    """Who knows nothing yet but the same DHT."""
+    async with AsyncExitStack() as stack:
+        settings = CatalogueConfig(inline=True)
+        yield [
+            Person(
+                world, await stack.enter_async_context(open_catalogue(None, settings)), n, config
+            )
+            for n in range(count)
+        ]

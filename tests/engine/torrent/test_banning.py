@@ -1,4 +1,4 @@
-"""Liars are found and banned, and no other peer is."""
+"""Liars are found and banned, and nobody else is."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ async def until_closed(peer: HandSeed, hand: Hand) -> None:
 async def test_a_liar_is_banned_for_what_it_sent_before_it_left(
     autojump_clock: MockClock,
 ) -> None:
-    """It spoils a block of each piece it shares, and hangs up before any peer can tell."""
+    """It spoils a block of each piece it shares, and hangs up before anybody can tell."""
     world, one = World(), sample(512 * KIB, 256 * KIB)
     served = 0
 

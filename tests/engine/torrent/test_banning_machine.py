@@ -156,7 +156,7 @@ class Poisoning:
                 break
 
     def finish(self, rng: random.Random, *, comebacks: int = 30, seconds: int = 20_000) -> None:
-        """Each peer acts as it is, and a banned one comes back by another port."""
+        """Everybody acts as it is, and who is banned comes back by another port."""
         for _ in range(seconds):
             if self.picker.done:
                 return
@@ -252,7 +252,7 @@ class AnyPoisoning(RuleBasedStateMachine):
             assert not self.poisoning.banned & self.honest
 
     @invariant()
-    def a_solo_piece_has_one_sender_and_no_other_peer_is_asked(self) -> None:
+    def a_solo_piece_has_one_sender_and_nobody_else_is_asked(self) -> None:
         if not hasattr(self, "poisoning"):
             return
         picker = self.poisoning.picker

@@ -128,7 +128,7 @@ async def test_no_peer_is_locked_out_by_one_that_claimed_its_id_first(
 
 
 async def test_a_thief_that_has_gone_silent_loses_its_place(autojump_clock: MockClock) -> None:
-    """Or the peer has moved: the connection from its old address is dead, without a word."""
+    """Or the peer has moved: the connection from its old address is dead, and nobody says so."""
     world = World()
     async with world.seed(sample()) as torrent:
         await greeted(world, torrent, "10.0.0.66", peer_id=b"the true one")
@@ -438,7 +438,7 @@ async def test_half_open_connections_do_not_keep_others_out(
         await wait_all_tasks_blocked()
         with trio.fail_after(0.5):
             await greeted(world, torrent, ip if honest == "the same host" else honest)
-        # And a peer that is quick enough is not closed, though it came first.
+        # And whoever is quick enough is not closed, though it came first.
         assert await silent[-1].closed() == PeerConfig().handshake_timeout
 
 

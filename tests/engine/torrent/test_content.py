@@ -1,4 +1,4 @@
-"""What may be believed of the files: our own writes are expected, all others are not."""
+"""What may be believed of the files: our own writes are no surprise, everybody else's are."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Watched(MemoryStorage):
         )
 
     def scribble(self, offset: int, data: bytes) -> None:
-        """Another program writes there."""
+        """Somebody else writes there."""
         access = bytes(self.access)
         self.access[:] = bytes([OWN]) * len(access)
         self.write(offset, data)

@@ -75,7 +75,7 @@ async def test_many_stuck_torrents_share_a_budget_of_lookups(autojump_clock: Moc
         targets = [record.target for record in world.records.of(LookupDone)[before:]]
         hungry = [target for target in targets if int.from_bytes(target) < 100]
         assert 110 <= len(hungry) <= 125
-        # Each had its turn, and no peer two more than another.
+        # Each had its turn, and nobody two more than another.
         counts = [hungry.count(number.to_bytes(20)) for number in range(100)]
         assert max(counts) - min(counts) <= 1
 

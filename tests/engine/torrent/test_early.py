@@ -62,7 +62,7 @@ BEYOND = {
 
 
 async def serves(world: World, torrent: Torrent) -> None:
-    """The node lives, and gives a block to a peer that asks for one correctly."""
+    """The node lives, and gives a block to whoever asks properly."""
     hand = await greeted(world, torrent, "10.0.0.9")
     await unchoked(hand)
     await hand.send(REQUEST, 1, 0, 16384)

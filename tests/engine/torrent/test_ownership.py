@@ -336,7 +336,7 @@ async def test_a_whole_file_whose_neighbours_are_absent_is_adopted(
 async def test_a_byte_that_no_hash_vouched_for_is_not_written_over(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    """The end of the file lies in a piece with others, and another program changed it: seen when
+    """The end of the file lies in a piece with others, and somebody changed it: found out when
     that piece is here, and left alone."""
     one, place = album(MANY), Place(tmp_path)
     (place.got / "album").mkdir()

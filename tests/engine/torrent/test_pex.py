@@ -103,7 +103,7 @@ async def partner(world: World, torrent: Torrent, ip: str, *, to: str, port: int
 
 
 async def stay(hand: Hand) -> None:
-    """A seed that unchokes no peer."""
+    """A seed that unchokes nobody."""
     await hand.hello(FILM.metainfo.info_hash, b"-HW0003-" + hand.stream.local.host.encode())
     await hand.send(HAVE_ALL)
     with contextlib.suppress(trio.ClosedResourceError):
@@ -208,7 +208,7 @@ async def test_a_peer_that_came_to_us_is_told_of_when_it_answered_where_it_says_
         assert await next_told(hand, 30) == ({Address(OTHER, PORT): 0x10}, [])
         assert len(hands) == 1
         await trio.sleep(5)
-        assert await told(first, 60) == []  # no peer is told of itself
+        assert await told(first, 60) == []  # nobody is told of itself
         assert len(behind(torrent).core.connections.peers) == 2
         assert len(hands) == 1  # once is enough
         first.stream.close()
@@ -327,13 +327,13 @@ async def test_a_peer_that_is_taken_back_before_it_was_dialled_is_not_dialled(
     world = World()
     async with leech(world) as torrent:
         hand = await partner(world, torrent, OTHER, to=LEECH)
-        invented = [Address(f"10.9.0.{number}", PORT) for number in range(20)]
-        await exchange(hand, *invented)
+        nobody = [Address(f"10.9.0.{number}", PORT) for number in range(20)]
+        await exchange(hand, *nobody)
         await trio.sleep(60)
-        await exchange(hand, dropped=invented)
+        await exchange(hand, dropped=nobody)
         await trio.sleep(20)
         candidates = behind(torrent).core.connections.candidates
-        assert sum(candidates.source(one) is not None for one in invented) <= 5
+        assert sum(candidates.source(one) is not None for one in nobody) <= 5
 
 
 @pytest.mark.parametrize("named", ["127.0.0.1", "10.0.0.7", "192.168.1.1", "169.254.169.254"])

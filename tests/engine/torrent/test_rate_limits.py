@@ -1,4 +1,4 @@
-"""A limit holds over ten seconds, wherever it is set, and nothing else waits."""
+"""A limit holds over ten seconds, wherever it is set and whoever sends, and nothing else waits."""
 
 from __future__ import annotations
 

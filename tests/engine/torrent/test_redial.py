@@ -1,4 +1,4 @@
-"""No peer is dialled again and again for nothing."""
+"""Nobody is dialled again and again for nothing."""
 
 from __future__ import annotations
 

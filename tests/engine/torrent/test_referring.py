@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from dht_torrent import bencode
 from dht_torrent.config import TorrentConfig
-from dht_torrent.engine.torrent.referring import ENOUGH, LATELY, LINGER, MAX_GUESTS, TIME
+from dht_torrent.engine.torrent.referring import LINGER, MAX_GUESTS, TIME
 from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.ids import Address, HostPort
 from tests.helpers.engine import (
@@ -114,51 +114,6 @@ async def test_what_it_says_meanwhile_does_not_take_that_back(autojump_clock: Mo
             for _ in range(10):
                 await hand.raw(bytes(400))
         assert len(named(await hand.heard(60))) == 1
-
-
-@pytest.mark.parametrize(("ago", "told"), [(1, 1), (LATELY - 60, 1), (LATELY + 60, 0)])
-async def test_where_few_are_connected_it_is_told_of_those_who_left_lately(
-    ago: float, told: int, autojump_clock: MockClock
-) -> None:
-    world = World()
-    async with full(world) as torrent:
-        gone = Address("10.0.0.9", PORT)
-        was_here(torrent, gone, ago)
-        (news,) = named(await (await guest(world, torrent)).heard(60))
-        expected = [Address(OTHER, PORT), *([gone] if told else [])]
-        assert news[b"added"] == b"".join(one.compact() for one in expected)
-        assert news[b"added.f"] == b"\x10" * len(expected)
-
-
-async def test_it_is_told_of_so_many_and_of_the_latest(autojump_clock: MockClock) -> None:
-    world = World()
-    async with full(world) as torrent:
-        for number in range(ENOUGH + 5):
-            was_here(torrent, Address(f"10.0.9.{number + 1}", PORT), 100.0 - number)
-        (news,) = named(await (await guest(world, torrent)).heard(60))
-        latest = [Address(f"10.0.9.{number + 1}", PORT) for number in range(6, ENOUGH + 5)]
-        expected = [Address(OTHER, PORT), *reversed(latest)]
-        assert news[b"added"] == b"".join(one.compact() for one in expected)
-
-
-async def test_who_left_is_told_of_though_nobody_who_is_here_was_reached(
-    autojump_clock: MockClock,
-) -> None:
-    world = World()
-    async with full(world) as torrent:
-        for peer in behind(torrent).core.connections.peers.values():
-            peer.listens_at = None
-        behind(torrent).core.connections.candidates.interrupted(Address(OTHER, PORT))
-        (news,) = named(await (await guest(world, torrent)).heard(60))
-        assert news[b"added"] == Address(OTHER, PORT).compact()
-
-
-def was_here(torrent: Torrent, address: Address, ago: float) -> None:
-    """We dialled it, and it left so many seconds ago."""
-    candidates, then = behind(torrent).core.connections.candidates, trio.current_time() - ago
-    candidates.add(address, "dht", then)
-    candidates.connected(address, then - 10)
-    candidates.disconnected(address, then)
 
 
 async def test_without_bep_6_it_is_told_too(autojump_clock: MockClock) -> None:
@@ -276,8 +231,6 @@ async def test_without_peer_exchange_no_peer_is_told_or_kept_waiting(
         if what == "nobody":  # the one that is connected was not reached at any address
             for peer in behind(torrent).core.connections.peers.values():
                 peer.listens_at = None
-            candidates = behind(torrent).core.connections.candidates
-            candidates.is_ourselves(Address(OTHER, PORT))  # forgotten
         hand = await greeted(world, torrent, THIRD, to=LEECH, extended=True)
         began = trio.current_time()
         assert await hand.heard(60) == []

@@ -1,4 +1,4 @@
-"""What follows a Reject (BEP 6): another request, at once if another peer has the piece."""
+"""What follows a Reject (BEP 6): another request, at once if somebody else has the piece."""
 
 from __future__ import annotations
 

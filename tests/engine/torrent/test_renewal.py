@@ -222,7 +222,7 @@ async def nothing_new(case: Case) -> None:
     await case.completes()
 
 
-async def nothing_new_where_another_torrent_is_in_the_way(case: Case) -> None:
+async def nothing_new_where_somebody_is_in_the_way(case: Case) -> None:
     await case.again()
     with pytest.raises(StorageError, match="something else"):
         await case.completes()
@@ -327,7 +327,7 @@ TABLE: list[tuple[Act, Act, dict[str, Any]]] = [
     (to_seeding, its_content_elsewhere_is_refused, {}),
     (to_seeding, its_content_where_it_is, {}),
     (to_error, another_folder, {}),
-    (to_error, nothing_new_where_another_torrent_is_in_the_way, {}),
+    (to_error, nothing_new_where_somebody_is_in_the_way, {}),
     (to_error, to_overwrite, {}),
     (to_error, a_wrong_selection_is_refused, {}),
     (to_error, its_content_elsewhere, {}),

@@ -1,4 +1,4 @@
-"""No strangers can hold all the places: room is made for a peer that may be of more use."""
+"""No strangers can hold all the places: room is made for whoever may be of more use."""
 
 from __future__ import annotations
 

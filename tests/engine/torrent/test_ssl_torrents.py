@@ -85,7 +85,7 @@ async def test_a_bare_magnet_becomes_a_seed_by_tls_alone(
 
 
 def context(identity: Identity | None, *, server: bool = False) -> ssl.SSLContext:
-    """A peer that does not verify others."""
+    """Somebody who verifies nobody."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     made.check_hostname = False
     made.verify_mode = ssl.CERT_NONE
@@ -94,7 +94,7 @@ def context(identity: Identity | None, *, server: bool = False) -> ssl.SSLContex
     return made
 
 
-async def dial_in(
+async def knock(
     world: World, name: str | None, made: ssl.SSLContext, *, port: int = TLS_PORT
 ) -> Hand:
     """A TLS connection to the seed, as far as it goes. Raises OSError."""
@@ -143,7 +143,7 @@ async def test_strangers_hear_not_a_byte_of_the_torrent(
     made.minimum_version = made.maximum_version = version
     async with seeding(world, one) as seed:
         with contextlib.suppress(OSError):  # with TLS 1.3 a client learns it later
-            hand = await dial_in(world, seed.id, made)
+            hand = await knock(world, seed.id, made)
             assert await hears(hand, seed.info_hash) == b""
         await trio.sleep(1)
         assert seed.peers() == []
@@ -154,7 +154,7 @@ async def test_a_member_by_hand_is_served(one: Swarm, autojump_clock: MockClock)
     """The same as strangers do, so that they are not refused for another reason."""
     world = World()
     async with seeding(world, one, encryption="prefer") as seed:
-        hand = await dial_in(world, seed.id, context(one.member("by hand")))
+        hand = await knock(world, seed.id, context(one.member("by hand")))
         await hand.hello(seed.info_hash, extended=True)
         said = await hand.expect(EXTENDED)
         assert b"1:ei1e" not in said  # that would be MSE
@@ -170,7 +170,7 @@ async def test_a_server_name_that_is_not_an_ssl_torrent_here_gets_no_answer(
     world = World()
     async with seeding(world, one):
         with pytest.raises(ConnectionResetError, match="closed during the TLS handshake"):
-            await dial_in(world, name, context(one.member("hand")))
+            await knock(world, name, context(one.member("hand")))
 
 
 async def test_a_plain_torrent_is_not_served_at_the_port_for_tls(
@@ -180,7 +180,7 @@ async def test_a_plain_torrent_is_not_served_at_the_port_for_tls(
     async with world.node(SEED, tls_listen=f"{SEED}:{TLS_PORT}") as node:
         await node.get(plain.metainfo)
         with pytest.raises(ConnectionResetError):
-            await dial_in(world, plain.metainfo.info_hash.hex(), context(one.member("hand")))
+            await knock(world, plain.metainfo.info_hash.hex(), context(one.member("hand")))
 
 
 async def test_a_member_may_not_ask_for_another_torrent_than_its_own(
@@ -191,7 +191,7 @@ async def test_a_member_may_not_ask_for_another_torrent_than_its_own(
     async with world.node(SEED, tls_listen=f"{SEED}:{TLS_PORT}") as node:
         mine = await node.get(one.metainfo, **member(one, "seed"))
         await (await node.get(plain.metainfo)).completed()
-        hand = await dial_in(world, mine.id, context(one.member("hand")))
+        hand = await knock(world, mine.id, context(one.member("hand")))
         assert await hears(hand, plain.metainfo.info_hash) == b""
         hand = await dial(world, SEED)  # where it is served
         heard = await hears(hand, plain.metainfo.info_hash)
@@ -212,7 +212,7 @@ async def test_without_tls_an_ssl_torrent_looks_like_one_that_is_not_here(
         stream = await world.net.host(HAND).connect(Address(SEED, TLS_PORT))
         assert await hears(Hand(stream), seed.info_hash) == b""
         with pytest.raises(OSError):
-            await dial_in(world, seed.id, context(one.member("hand")), port=PORT)
+            await knock(world, seed.id, context(one.member("hand")), port=PORT)
 
 
 async def test_mse_names_no_ssl_torrent(one: Swarm, autojump_clock: MockClock) -> None:
@@ -287,7 +287,7 @@ async def test_half_open_connections_are_bounded_together_with_plain_ones(
         await trio.lowlevel.checkpoint()
         with trio.fail_after(1):
             assert await streams[0].receive_into(memoryview(bytearray(9))) == 0
-        hand = await dial_in(world, seed.id, context(one.member("hand")))
+        hand = await knock(world, seed.id, context(one.member("hand")))
         with trio.fail_after(1):
             await hand.hello(seed.info_hash)
 
@@ -349,7 +349,7 @@ async def test_a_stranger_whom_we_dial_hears_no_handshake(
 async def test_a_peer_that_gave_us_the_metadata_is_verified_before_it_gets_any(
     one: Swarm, autojump_clock: MockClock
 ) -> None:
-    """A stranger may have the info dict from anywhere, and serve it: we cannot verify peers until
+    """A stranger may have the info dict from anywhere, and serve it: we cannot verify anybody until
     we have it. From then on it is a stranger like others."""
     world, seed = World(), HandSeed(one.sample)
     strange = context(stranger(one.folder), server=True)
@@ -397,7 +397,7 @@ async def test_until_the_metadata_is_known_no_peer_is_answered(
     async with world.node(SEED, tls_listen=f"{SEED}:{TLS_PORT}") as node:
         torrent = await node.get(magnet(one), **member(one, "leech"))
         with pytest.raises(OSError):
-            await dial_in(world, torrent.id, context(one.member("hand")))
+            await knock(world, torrent.id, context(one.member("hand")))
 
 
 async def test_the_dht_is_told_the_port_for_tls_and_no_other(
@@ -542,7 +542,7 @@ async def test_files_that_are_gone_stop_the_torrent_until_they_are_back(
         await entered(seed, "error")
         assert f"cannot read {key}" in (seed.error or "")
         with pytest.raises(OSError):
-            await dial_in(world, seed.id, context(one.member("hand")))
+            await knock(world, seed.id, context(one.member("hand")))
         key.write_bytes(saved)
         await seed.resume()
         await entered(seed, "seeding")
@@ -572,7 +572,7 @@ async def test_tls_1_1_is_refused(one: Swarm, autojump_clock: MockClock) -> None
         made.minimum_version, made.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
     async with seeding(world, one) as seed:
         with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
-            await dial_in(world, seed.id, made)
+            await knock(world, seed.id, made)
 
 
 async def test_a_restart_remembers_where_the_certificate_is_and_not_what(
@@ -606,7 +606,7 @@ async def test_a_restart_without_the_files_says_so_and_serves_no_peer(
         assert f"cannot read {one.folder}/seed.pem" in (torrent.error or "")
         assert await hears(await dial(world, SEED), torrent.info_hash) == b""
         with pytest.raises(OSError):
-            await dial_in(world, torrent.id, context(one.member("hand")))
+            await knock(world, torrent.id, context(one.member("hand")))
 
 
 async def test_a_port_for_tls_that_is_taken_is_one_clear_line(autojump_clock: MockClock) -> None:

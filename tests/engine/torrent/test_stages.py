@@ -90,7 +90,7 @@ async def stuck(
     *peers: tuple[str, Callable[[Hand], Awaitable[None]] | None],
     metainfo: bool = False,
 ) -> AsyncIterator[Torrent]:
-    """A download that knows these peers. One without a behaviour has no peer listening."""
+    """A download that knows these peers. One without a behaviour has nobody listening."""
     async with contextlib.AsyncExitStack() as stack:
         for ip, behave in peers:
             if behave is None:

@@ -57,7 +57,7 @@ LEECHES = [f"10.0.1.{number}" for number in range(1, 9)]
 
 
 async def completed(nodes: Sequence[Node], one: Sample, seconds: float) -> None:
-    """All peers know each other, and fetch all pieces."""
+    """Everybody knows everybody, and fetches all."""
     hosts = [node.address.host for node in nodes]
     torrents = [await node.get(one.magnet(SEED, *hosts)) for node in nodes]
     with trio.fail_after(seconds):
@@ -150,7 +150,7 @@ async def test_turned_off_every_peer_is_told_of_everything(autojump_clock: MockC
         for index in told:
             await hand.send(REQUEST, index, 0, 16384)
         assert sorted(indices(await hand.heard(5), PIECE)) == sorted(told)
-        # A peer that comes now is met as by any seed.
+        # Whoever comes now is met as by any seed.
         assert HAVE_ALL in {
             kind for kind, _ in await (await greeted(world, torrent, "10.0.0.9")).heard(1)
         }

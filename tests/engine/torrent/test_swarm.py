@@ -137,7 +137,7 @@ async def test_a_seed_serves_four_in_turn_and_one_by_chance(autojump_clock: Mock
         peers = list(behind(torrent).core.connections.peers.values())
         assert sum(not peer.am_choking for peer in peers) == TorrentConfig().unchoke_slots + 1
         assert sum(peer.optimistic for peer in peers) == 1
-        # The optimistic slot moves: in a few minutes every peer had a turn.
+        # The optimistic slot moves: in a few minutes everybody had a turn.
         served = set()
         for _ in range(60):
             served |= {peer.key for peer in peers if not peer.am_choking}
@@ -261,7 +261,7 @@ async def test_a_full_disk_is_tried_again_and_nothing_is_had_before(
     async with listening(world, HAND, HandSeed(one)), world.node(LEECH) as node:
         torrent = await node.get(one.metainfo)
         await entered(torrent, "downloading")
-        storage.space = 3 * one.piece_length + 100  # filled since it was looked at
+        storage.space = 3 * one.piece_length + 100  # somebody else filled it since it was looked at
         behind(torrent).core.connections.found([Address(HAND, PORT)], "user")
         await entered(torrent, "error")
         assert torrent.error == "no space left in memory"

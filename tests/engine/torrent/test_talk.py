@@ -1,4 +1,4 @@
-"""Peers that tell late, often or far too much: heard, but not at any other peer's cost."""
+"""Peers that tell late, often or far too much: heard, but not at anybody else's cost."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ async def test_peers_that_change_their_mind_all_the_time_cost_few_rounds(
 async def test_a_peer_that_chokes_and_unchokes_all_the_time_is_asked_ever_less(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And what it was asked for is not offered to all others each time."""
+    """And what it was asked for is not offered to everybody else each time."""
     world, looks = World(), list[float]()
     whole = Downloads.refill_idle
 
@@ -189,7 +189,7 @@ async def test_what_a_peer_that_chokes_was_asked_for_goes_to_another_at_once(
         await first.send(HAVE, 1)
         await first.send(UNCHOKE)
         await first.expect(REQUEST)
-        # It has all it may be asked for, and some is left: no peer is asked for what others are.
+        # It has all it may be asked for, and some is left: nobody is asked for what others are.
         busy = await greeted(world, torrent, "10.0.0.10", to=LEECH)
         await busy.send(HAVE_ALL)
         await busy.send(UNCHOKE)
@@ -241,7 +241,7 @@ async def test_a_request_made_anew_after_its_cancel_is_served(
 
 class Work(trio.abc.Instrument):
     """Counts the messages that all connections together are heard on, and the most of them in one
-    round of Trio's tasks: so much may come before any other peer has a turn."""
+    round of Trio's tasks: so much may come before anybody else has a turn."""
 
     def __init__(self) -> None:
         self.heard = self.most = self._before = 0
@@ -266,7 +266,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
 
 
 TURN = 4096
-"""Bytes that one connection may say before all others have had a turn."""
+"""Bytes that one connection may say before everybody else has a turn."""
 
 
 async def test_fifty_peers_that_ask_and_do_not_read_leave_others_their_turn(
@@ -299,7 +299,7 @@ async def test_fifty_peers_that_ask_and_do_not_read_leave_others_their_turn(
         for _ in range(50):
             await trio.sleep(0.1)
             assert node.status().connections == 50
-        # No peer has more than one turn before `status` is answered ...
+        # Nobody has more than one turn before `status` is answered ...
         assert 0 < work.most <= 50 * (TURN // len(ask) + 1)
         # ... and each has its rate, so that in the long run they leave time for the others as well.
         assert work.heard - so_far <= 50 * (CONFIG.message_burst + 1000 * 10)

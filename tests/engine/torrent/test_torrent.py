@@ -242,7 +242,7 @@ async def test_metadata_with_the_right_hash_may_still_be_hostile(
         with pytest.raises(MetainfoError):
             await torrent.completed()
         assert torrent.metainfo is None
-        # It does not affect other torrents.
+        # It is nobody else's trouble.
         assert (await node.get(one.metainfo)).state in {"checking", "metadata", "downloading"}
 
 
@@ -431,7 +431,7 @@ async def test_a_file_changed_behind_our_back_stops_the_torrent_and_recheck_repa
     async with listening(world, HAND, HandSeed(one)), place.open() as node:
         torrent = await node.get(one.magnet(HAND))
         await torrent.completed()
-        await trio.sleep(130)  # its own writes are not a surprise
+        await trio.sleep(130)  # its own writes are no surprise
         assert torrent.state == "seeding"
         if gone:
             place.film.unlink()
@@ -455,7 +455,7 @@ async def test_a_file_changed_behind_our_back_stops_the_torrent_and_recheck_repa
 
 
 class HalfWritten(MemoryStorage):
-    """Each write stops half way until the files were looked at twice."""
+    """Each write stops half way until somebody has looked at the files twice."""
 
     def __init__(self, metainfo: Metainfo) -> None:
         super().__init__(metainfo.geometry)

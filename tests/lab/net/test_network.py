@@ -500,7 +500,7 @@ def test_on_the_labs_clock_datagrams_are_handed_over_when_they_arrive() -> None:
             for data, source in datagrams:
                 there.send(data.upper(), source)
 
-        here.send(b"early", far)  # no node is served yet
+        here.send(b"early", far)  # nobody is served yet
         await trio.sleep(1)
         with trio.move_on_after(2):
             async with trio.open_nursery() as nursery:
@@ -508,7 +508,7 @@ def test_on_the_labs_clock_datagrams_are_handed_over_when_they_arrive() -> None:
                 await trio.sleep(0.5)
                 here.send(b"a", far)
                 here.send(b"b", far)
-        here.send(b"late", far)  # no node is served any more
+        here.send(b"late", far)  # nobody is served any more
         await trio.sleep(1)
         back = sorted(data for data, _ in await here.receive())
         return [*heard, (trio.current_time(), back)]

@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 
 def quiet(moment: Second) -> None:
-    """Progress is not shown."""
+    """Nobody looks."""
 
 
 async def run(cast: Cast, folder: Path, patience: float = 30.0) -> LabSwarm:

@@ -23,7 +23,7 @@ networks = st.builds(VirtualNetwork, st.integers(2, 300), st.integers(0, 5))
 targets = st.binary(min_size=20, max_size=20)
 
 
-def all_ids(network: VirtualNetwork, number: int) -> list[int]:
+def everybody(network: VirtualNetwork, number: int) -> list[int]:
     """The whole table of a node."""
     return [one for shared in range(64) for one in network.bucket(number, shared)]
 
@@ -77,7 +77,7 @@ def test_an_answer_has_the_closest_of_all_the_node_knows(
     network: VirtualNetwork, number: int, target: bytes, count: int
 ) -> None:
     number %= len(network)
-    known = [network.info(one) for one in all_ids(network, number)]
+    known = [network.info(one) for one in everybody(network, number)]
     known.sort(key=lambda info: distance(info.id, target))
     assert network.known(number, target, count) == known[:count]
 
@@ -92,7 +92,7 @@ def test_it_answers_as_the_routing_table_would_with_the_same_contacts(
     # ours), so that an empty level above more than k contacts costs it some. That is rare.
     assume(not any(not here and sum(levels[at:]) > K for at, here in enumerate(levels)))
     table = Table(network.info(number).id, DhtConfig(), 0)
-    contacts = [network.info(one) for one in all_ids(network, number)]  # far ones first
+    contacts = [network.info(one) for one in everybody(network, number)]  # far ones first
     for info in contacts:
         table.replied(info.id, info.address, 0)
     assert len(table) == len(contacts)
@@ -143,7 +143,7 @@ def test_where_half_of_all_known_are_dead_most_of_the_closest_that_live_are_foun
     dead = [network.is_dead(number) for number in range(5000)]
     assert sum(dead) == pytest.approx(2500, abs=150)
     outcomes = [network.lookup(number) for number in range(30)]
-    # Of the eight that a node names, four are alive: so a few of the closest no node tells of.
+    # Of the eight that a node names, four are alive: so a few of the closest nobody tells of.
     assert sum(outcome.right for outcome in outcomes) >= 0.8 * sum(
         outcome.wanted for outcome in outcomes
     )

@@ -1,4 +1,4 @@
-"""A poisoner is found by the hash of what it sent, and no other peer is banned."""
+"""A poisoner is found by the hash of what it sent, and nobody else is banned."""
 
 from __future__ import annotations
 

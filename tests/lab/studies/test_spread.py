@@ -1,4 +1,4 @@
-"""Swarms in memory: every peer gets everything, as fast as the rates allow, and always the same."""
+"""Swarms in memory: everybody gets everything, as fast as the rates allow, and always the same."""
 
 from __future__ import annotations
 

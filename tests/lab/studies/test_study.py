@@ -120,7 +120,7 @@ def test_json_is_one_object_with_the_figures(capsys: pytest.CaptureFixture[str])
     said = json.loads(out)
     assert said["figures"] == {"found": 0.123457, "none": None}
     assert said["config"]["nodes"] == 10
-    assert err.endswith(" s\n")  # wall-clock time is not part of the result
+    assert err.endswith(" s\n")  # wall-clock time is no part of the result
 
 
 def test_figures_for_people_are_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:

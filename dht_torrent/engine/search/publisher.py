@@ -1,0 +1,332 @@
+"""Keeps what we publish in the index: each torrent's signed record, and its entries in the trees of
+its words, of pairs of them, of all words, of its day and its size.
+
+The rule: what is to be where, and when somebody looks next, is in the catalogue's outbox, so it
+survives a restart; and one entry's trouble is that of no other. Entries come in the order in which
+they are due, at the rate the meter allows; each is looked at every hour, because nodes forget what
+was not put for two, and is renewed three times in its life of a day.
+
+How common a word is shows when its tree is read. What has become common gets pairs with other
+words, and what is more than full is left to others (`search.choice`).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import trio
+
+from dht_torrent.catalogue import Entry, OutboxEntry
+from dht_torrent.config import SearchConfig
+from dht_torrent.dht.items import SigningKey
+from dht_torrent.engine.faults import Faults
+from dht_torrent.engine.search.catalogue import LocalCatalogue
+from dht_torrent.engine.search.records import Records
+from dht_torrent.engine.search.tree import Trees
+from dht_torrent.engine.wakeup import AutoResetEvent
+from dht_torrent.errors import DhtTorrentError, InputError, StorageError
+from dht_torrent.search.choice import COMMON, SATURATED, Key, keys_of_title, root_of
+from dht_torrent.search.codes import size_code
+from dht_torrent.search.label import Index, Label, day_root
+from dht_torrent.search.node import MAX_HIDDEN, Posting, WordEntry, hidden_word, minutes_at
+from dht_torrent.search.node import Entry as IndexEntry
+from dht_torrent.search.record import (
+    PublisherRecord,
+    make_record,
+    record_salt,
+    record_target,
+    record_value,
+)
+from dht_torrent.search.titles import preview_of
+from dht_torrent.search.words import title_words
+
+logger = logging.getLogger(__name__)
+
+RECORD: Final = "record"
+"""In the outbox, the tree of what is in none: the publisher's record."""
+DAY: Final = 86_400
+BATCH: Final = 64
+"""Entries taken from the outbox at a time."""
+COUNTED: Final = 1000
+"""Entries that are due are counted up to this."""
+TOGETHER: Final = 50
+"""Entries of one tree that are written by one task, one after the other."""
+IDLE: Final = 30.0
+"""Seconds between two looks whether something is due."""
+_INDEXES: Final = {index.code.decode(): index for index in Index}
+# What is found by more people comes first: in seconds after the record.
+_LATER: Final = {"w": 0, "p": 1, "y": 2, "z": 2, "d": 3}
+MAX_FAILING: Final = 100_000
+
+
+class Publisher:
+    """Publishes under one key. `run` does the work."""
+
+    def __init__(
+        self,
+        catalogue: LocalCatalogue,
+        trees: Trees,
+        records: Records,
+        key: SigningKey,
+        config: SearchConfig,
+        *,
+        rng: random.Random,
+        clock: Callable[[], float],
+        faults: Faults,
+    ) -> None:
+        """`trees` are over slots to be written to; `clock` gives Unix time."""
+        self._catalogue = catalogue
+        self._trees = trees
+        self._records = records
+        self._key = key
+        self._config = config
+        self._rng = rng
+        self._clock = clock
+        self._faults = faults
+        self._news = AutoResetEvent()
+        self._ended: set[bytes] = set()
+        """Torrents that are not published any more, while their entries may be under way."""
+        self._failing: dict[OutboxEntry, str] = {}
+        self.trouble: str | None = None
+        """Why it does not go well, in a line."""
+        self.entries = 0
+        """In the outbox ..."""
+        self.due = 0
+        """... and so many of them to be written by now, as of the last look; at most `COUNTED`."""
+
+    async def add(self, infohash: bytes) -> None:
+        """Publish a torrent whose entry in the catalogue says what it is, or see that all of it is
+        in the outbox. Raises StorageError."""
+        self._ended.discard(infohash)
+        entry = await self._catalogue.get(infohash)
+        if entry is not None:
+            await self._plan(record_of(entry, self._clock()))
+            self._news.set()
+
+    async def remove(self, infohash: bytes) -> None:
+        """Publish it no more; what others hold of it expires. Raises StorageError."""
+        self._ended.add(infohash)
+        await self._catalogue.remove_outbox(infohash)
+        self._failing = {row: why for row, why in self._failing.items() if row.infohash != infohash}
+        self._tell()
+
+    async def run(self) -> None:
+        """A service: writes what is due."""
+        while True:
+            rows: list[OutboxEntry] = []
+            try:
+                rows = await self._catalogue.due(int(self._clock()), BATCH)
+                await self._write(rows)
+                self.entries = (await self._catalogue.summary()).outbox
+                self.due = len(await self._catalogue.due(int(self._clock()), COUNTED))
+            except StorageError as error:
+                self.trouble = f"the catalogue cannot be used: {error}"
+                logger.warning("publishing waits: %s", self.trouble)
+                await trio.sleep(self._config.retry_interval)
+                continue
+            if not rows:
+                with trio.move_on_after(IDLE):
+                    await self._news.wait()
+
+    # -- what is to be where --------------------------------------------------------------------
+
+    async def _plan(self, record: PublisherRecord) -> None:
+        """Bring the outbox in line with what the title is to be published under."""
+        now = self._clock()
+        infohash = record.infohash
+        wanted = {(RECORD, b"")} | {(tree, root) for tree, root in await self._places(record, now)}
+        there = {(row.tree, row.root) for row in await self._catalogue.outbox(infohash)}
+        if infohash in self._ended:
+            return
+        if there - wanted:
+            await self._catalogue.remove_outbox(infohash, sorted(wanted))
+        await self._catalogue.put_outbox(
+            OutboxEntry(infohash, tree, root, int(now) + _LATER.get(tree, 0))
+            for tree, root in sorted(wanted - there)
+        )
+
+    async def _places(self, record: PublisherRecord, now: float) -> list[tuple[str, bytes]]:
+        words = record.words
+        counts = await self._counts((word,) for word in words)
+        pairs = [key for key in keys_of_title(words, counts) if len(key) > 1]
+        keys = keys_of_title(words, counts | await self._counts(pairs))
+        places = [("p" if len(key) > 1 else "w", root_of(key)) for key in keys]
+        places += [("d", root) for tree, root in places if tree == "w"]
+        if now - record.published < self._config.day_entries * DAY:
+            places.append(("y", day_root(record.published)))
+        return [*places, ("z", b"")]
+
+    async def _counts(self, keys: Iterable[Key]) -> dict[Key, int]:
+        roots = {root_of(key): key for key in keys}
+        known = await self._catalogue.counts(list(roots), int(self._clock()) - DAY)
+        return {roots[root]: count for root, count in known.items()}
+
+    # -- writing --------------------------------------------------------------------------------
+
+    async def _write(self, rows: Sequence[OutboxEntry]) -> None:
+        """Side by side, but one tree in one task: else we would compete with ourselves."""
+        groups: dict[tuple[str, bytes], list[OutboxEntry]] = {}
+        for row in rows:
+            name = (row.tree, row.infohash if row.tree == RECORD else _root(row))
+            groups.setdefault(name, []).append(row)
+        limit = trio.Semaphore(self._config.lookups_at_once)
+        failed: list[StorageError] = []
+
+        async def one(group: Sequence[OutboxEntry]) -> None:
+            async with limit:
+                try:
+                    await self._write_group(group)
+                except StorageError as error:
+                    failed.append(error)  # raised outside, or the nursery would wrap it
+
+        async with trio.open_nursery() as nursery:
+            for group in groups.values():
+                for start in range(0, len(group), TOGETHER):
+                    nursery.start_soon(one, group[start : start + TOGETHER])
+        if failed:
+            raise failed[0]
+
+    async def _write_group(self, group: Sequence[OutboxEntry]) -> None:
+        records: dict[OutboxEntry, PublisherRecord] = {}
+        for row in group:
+            entry = await self._catalogue.get(row.infohash)
+            if entry is None or row.infohash in self._ended:
+                await self._catalogue.remove_outbox(row.infohash)
+                continue
+            try:
+                records[row] = record_of(entry, self._clock())
+            except InputError as error:
+                logger.warning("%s is not published: %s", entry.title, error)
+                await self._catalogue.remove_outbox(row.infohash)
+        if not records:
+            return
+        stored, why = False, "a bug in dht_torrent"
+        with self._faults.confined(f"publishing in tree {group[0].tree!r}"):
+            stored, why = await self._try(group[0].tree, records)
+        await self._note(list(records), stored, why)
+
+    async def _try(
+        self, tree: str, records: dict[OutboxEntry, PublisherRecord]
+    ) -> tuple[bool, str]:
+        """Whether enough nodes have it; and if not, why."""
+        try:
+            if tree == RECORD:
+                (record,) = records.values()
+                stored = await self._put_record(record)
+            else:
+                stored = await self._renew(records)
+        except DhtTorrentError as error:
+            return False, str(error)
+        return stored, "too few nodes stored it"
+
+    async def _put_record(self, record: PublisherRecord) -> bool:
+        salt = record_salt(record.infohash)
+        stored = await self._records.put(self._key, salt, record_value(record))
+        await self._plan(record)
+        return stored
+
+    async def _renew(self, records: dict[OutboxEntry, PublisherRecord]) -> bool:
+        row = next(iter(records))
+        index, root = _INDEXES[row.tree], _root(row)
+        top = Label(index, root)
+        now = self._clock()
+        known = (await self._catalogue.counts([root], int(now) - DAY)).get(root, 0)
+        entries: list[IndexEntry] = []
+        for each, record in records.items():
+            if index is Index.DICTIONARY:
+                counts = await self._catalogue.counts([each.root], int(now) - DAY)
+                frequency = max(counts.get(each.root, 1), 1).bit_length()
+                entries.append(WordEntry(each.root.decode(), frequency, minutes_at(now)))
+            else:
+                entries.append(posting_of(record, self._key.public, now))
+        age = int(self._config.renew_interval) // 60
+        stored = await self._trees.renew(top, entries, age=age)
+        if index in (Index.WORDS, Index.PAIRS):
+            node = await self._trees.read(top, first=True)
+            count = node.count if node is not None else 0
+            await self._catalogue.remember_counts({root: count}, int(now))
+            if _class(count) != _class(known):
+                for record in records.values():
+                    await self._plan(record)
+        return stored
+
+    async def _note(self, rows: Sequence[OutboxEntry], stored: bool, why: str) -> None:
+        """When to look at them again."""
+        now, config = self._clock(), self._config
+        noted: list[OutboxEntry] = []
+        for row in rows:
+            failures = 0 if stored else row.failures + 1
+            pause = config.check_interval
+            if not stored:
+                pause = min(config.retry_interval * 2 ** min(row.failures, 20), pause)
+            spread = self._rng.uniform(1 - config.check_spread, 1 + config.check_spread)
+            due = int(now + pause * spread)
+            name = row._replace(due=0, failures=0, depth=0)
+            if row.infohash in self._ended:
+                continue
+            if stored:
+                self._failing.pop(name, None)
+            elif len(self._failing) < MAX_FAILING:
+                self._failing[name] = why
+            noted.append(row._replace(due=due, failures=failures))
+        if noted:
+            # What was taken out of the outbox meanwhile, by a new plan say, must not come back.
+            there = {
+                (infohash, row.tree, row.root)
+                for infohash in dict.fromkeys(row.infohash for row in noted)
+                for row in await self._catalogue.outbox(infohash)
+            }
+            await self._catalogue.put_outbox(
+                row for row in noted if (row.infohash, row.tree, row.root) in there
+            )
+        self._tell()
+
+    def _tell(self) -> None:
+        if not self._failing:
+            self.trouble = None
+            return
+        why = next(reversed(self._failing.values()))
+        count = len(self._failing)
+        noun = "entry" if count == 1 else "entries"
+        self.trouble = f"{count} {noun} could not be written at the last attempt: {why}"
+
+
+def record_of(entry: Entry, now: float) -> PublisherRecord:
+    """What we say of a torrent of ours. Raises InputError for a title that cannot be published."""
+    return make_record(
+        entry.infohash,
+        entry.title,
+        size=entry.size or 0,
+        files=entry.files or 0,
+        published=entry.published if entry.published is not None else int(now),
+        tags=entry.tags,
+    )
+
+
+def posting_of(record: PublisherRecord, publisher: bytes, now: float) -> Posting:
+    """The entry of a torrent in the trees of its words, its day and its size."""
+    preview = preview_of(record.title)
+    shown = set(title_words(preview))
+    hidden = [hidden_word(word) for word in record.words if word not in shown]
+    return Posting(
+        record.infohash,
+        record_target(publisher, record.infohash),
+        minutes_at(now),
+        size_code(record.size),
+        0,
+        preview,
+        tuple(hidden[:MAX_HIDDEN]),
+    )
+
+
+def _root(row: OutboxEntry) -> bytes:
+    """Of the tree that the entry is in: there is one dictionary for all words."""
+    return b"" if row.tree in ("d", "z") else row.root
+
+
+def _class(count: int) -> int:
+    """What a word's count means for its titles."""
+    return (count > COMMON) + (count > SATURATED)

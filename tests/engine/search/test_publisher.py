@@ -1,0 +1,258 @@
+"""What a publisher writes, when it writes it again, and what does not stop it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from dht_torrent.dht.items import MutableItem, mutable_target
+from dht_torrent.engine.search.publisher import posting_of, record_of
+from dht_torrent.errors import NoReply, StorageError
+from dht_torrent.search.choice import COMMON, pair, root_of
+from dht_torrent.search.label import Index, Label, day_root
+from dht_torrent.search.node import Entry, Posting
+from dht_torrent.search.record import parse_record, record_salt
+from tests.engine.search.world import CONFIG, Person, Titled, World, clock, people, titles
+
+SERVER = "Ubuntu 22.04 LTS server"
+HOUR = 3600.0
+
+
+def word(text: str) -> Label:
+    return Label(Index.WORDS, text.encode())
+
+
+async def rows(person: Person, title: str = SERVER) -> set[tuple[str, bytes]]:
+    return {(row.tree, row.root) for row in await person.catalogue.outbox(Titled(title).infohash)}
+
+
+async def test_a_title_is_under_its_words_its_day_its_size_and_in_the_dictionary(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(), 2) as (alice, bob):
+        await alice.publish(SERVER)
+        await alice.settle()
+        for label in (
+            word("ubuntu"),
+            word("server"),
+            Label(Index.DAYS, day_root(clock())),
+            Label(Index.SIZES, b""),
+        ):
+            assert titles(await bob.trees.read(label)) == {SERVER}, label
+        dictionary = await bob.trees.read(Label(Index.DICTIONARY, b""))
+        assert dictionary is not None
+        assert {b"ubuntu", b"server", b"lts"} <= dictionary.packed.keys()
+        salt = record_salt(Titled(SERVER).infohash)
+        item = await bob.records.get(mutable_target(alice.key.public, salt), salt)
+        assert isinstance(item, MutableItem)
+        assert parse_record(item.value).title == SERVER
+        assert alice.publisher.trouble is None
+        assert (alice.publisher.due, alice.publisher.entries) == (0, len(await rows(alice)))
+
+
+async def test_it_stays_for_days_while_its_publisher_runs_and_no_longer(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(), 3) as (alice, bob, carol):
+        await alice.publish(SERVER)
+        for _ in range(10):
+            await alice.settle(5 * HOUR)
+            bob.slots.cache.__init__(CONFIG)  # type: ignore[misc]
+            assert [one.trust for one in await bob.search("ubuntu")] == ["local" and "verified"]
+            node = await carol.trees.read(word("ubuntu"), first=True)
+            assert titles(node) == {SERVER}
+        await trio.sleep(3 * HOUR)
+        assert await carol.trees.read(word("ubuntu"), first=True) is None
+
+
+async def test_in_an_hour_without_change_each_slot_is_put_once(autojump_clock: MockClock) -> None:
+    async with people(World(), 1) as (alice,):
+        await alice.publish(SERVER)
+        await alice.settle(HOUR / 2)
+        written = len(await rows(alice))
+        alice.items.puts = 0
+        await alice.settle(4 * HOUR)
+        assert alice.items.puts <= 4.8 * written
+
+
+async def test_what_a_killed_publisher_had_to_do_its_next_run_does(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(), 2) as (alice, bob):
+        await alice.publish(SERVER)
+        with trio.move_on_after(0.5):  # in the middle of the first entries
+            await alice.publisher.run()
+        again = Person(World(), alice.catalogue, 0, CONFIG)  # whose DHT is another: that is gone
+        again.items.holders = alice.items.holders
+        await again.settle()
+        assert await bob.names("server lts") == [SERVER]
+
+
+async def test_what_is_not_published_any_more_ends(autojump_clock: MockClock) -> None:
+    async with people(World(), 2) as (alice, bob):
+        await alice.publish(SERVER, "Debian netinst")
+        await alice.settle()
+        await alice.publisher.remove(Titled(SERVER).infohash)
+        assert await rows(alice) == set()
+        await alice.settle(26 * HOUR)
+        assert await bob.names("ubuntu") == []
+        assert await bob.names("debian") == ["Debian netinst"]
+        assert alice.publisher.trouble is None
+        await alice.publish(SERVER)
+        await alice.settle()
+        assert await bob.names("ubuntu") == [SERVER]
+
+
+async def test_what_ends_while_it_is_being_written_does_not_come_back(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(seconds=2.0), 1) as (alice,):
+        await alice.publish(SERVER)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(alice.publisher.run)
+            await trio.sleep(1.0)
+            await alice.publisher.remove(Titled(SERVER).infohash)
+            await trio.sleep(300)
+            nursery.cancel_scope.cancel()
+        assert await rows(alice) == set()
+        alice.items.puts = 0
+        await alice.settle(3 * HOUR)
+        assert alice.items.puts == 0
+
+
+async def test_a_word_that_becomes_common_gets_pairs(autojump_clock: MockClock) -> None:
+    async with people(World(), 2) as (alice, bob):
+        await alice.publish("common green apple")
+        await alice.settle()
+        assert not [tree for tree, _ in await rows(alice, "common green apple") if tree == "p"]
+        await bob.publish(*[f"common green part{n:03}" for n in range(COMMON + 10)])
+        await bob.settle(2 * HOUR)
+        await alice.settle(2 * HOUR)
+        root = root_of(pair("common", "green"))
+        assert ("p", root) in await rows(alice, "common green apple")
+        # Found although each of the words alone has more than a search reads.
+        assert "common green apple" in await bob.names("green apple common")
+
+
+async def test_many_titles_under_one_word_cost_little_more_than_one(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(), 2) as (alice, bob):
+        await alice.publish(*[f"common part{n:03}" for n in range(10)])
+        await alice.settle(HOUR / 2)
+        assert len(titles(await bob.trees.read(word("common")))) == 10
+        assert len(titles(await bob.trees.read(word("part")))) == 10
+
+
+async def test_the_day_is_published_for_a_month_and_the_title_for_ever(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(), 1) as (alice,):
+        now = clock()
+        old, new = Titled("old log", published=now - 31 * 86_400), Titled("new log", published=now)
+        await alice.publish(old, new)
+        assert ("y", day_root(now)) in await rows(alice, "new log")
+        assert not [tree for tree, _ in await rows(alice, "old log") if tree == "y"]
+        await alice.settle()
+        await trio.sleep(31 * 86_400)
+        await alice.settle()
+        assert not [tree for tree, _ in await rows(alice, "new log") if tree == "y"]
+        assert ("w", b"log") in await rows(alice, "new log")
+
+
+async def test_what_could_not_be_written_is_tried_again_ever_more_seldom_and_told(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(), 1) as (alice,):
+        times: list[float] = []
+
+        async def nobody(top: Label, entries: Iterable[Entry], *, age: int = 0) -> bool:
+            if top.root == b"ubuntu":
+                times.append(trio.current_time())
+                raise NoReply("nobody answers")
+            return True
+
+        alice.trees.renew = nobody  # type: ignore[method-assign]
+        await alice.publish(SERVER)
+        await alice.settle(5 * HOUR)
+        assert alice.publisher.trouble is not None
+        assert "1 entry could not be written" in alice.publisher.trouble
+        assert "nobody answers" in alice.publisher.trouble
+        pauses = [after - before for before, after in pairwise(times)]
+        assert pauses[0] == pytest.approx(300, rel=0.3)
+        assert pauses[1] == pytest.approx(600, rel=0.3)
+        assert max(pauses) <= 1.2 * HOUR
+        del alice.trees.renew
+        await alice.settle(2 * HOUR)
+        assert alice.publisher.trouble is None
+
+
+async def test_a_bug_ends_one_entry_and_nothing_else(autojump_clock: MockClock) -> None:
+    async with people(World(), 2) as (alice, bob):
+        alice.faults.fail_fast = False
+        renew = alice.trees.renew
+
+        async def buggy(top: Label, entries: Iterable[Entry], *, age: int = 0) -> bool:
+            if top.root == b"ubuntu":
+                raise KeyError("a bug")
+            return await renew(top, entries, age=age)
+
+        alice.trees.renew = buggy  # type: ignore[method-assign]
+        await alice.publish(SERVER)
+        await alice.settle()
+        assert await bob.names("server") == [SERVER]
+        assert alice.faults.count >= 1
+        assert alice.publisher.trouble is not None
+
+
+async def test_a_catalogue_that_fails_for_a_while_stops_publishing_for_a_while(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(), 2) as (alice, bob):
+        await alice.publish(SERVER)
+        due = alice.catalogue.due
+
+        async def broken(now: int, limit: int = 100) -> list[object]:
+            raise StorageError("disk full")
+
+        alice.catalogue.due = broken  # type: ignore[method-assign, assignment]
+        await alice.settle(60)
+        assert alice.publisher.trouble is not None
+        assert "disk full" in alice.publisher.trouble
+        alice.catalogue.due = due  # type: ignore[method-assign]
+        await alice.settle()
+        assert alice.publisher.trouble is None
+        assert await bob.names("server") == [SERVER]
+
+
+async def test_publishing_keeps_to_its_rate(autojump_clock: MockClock) -> None:
+    config = replace(CONFIG, publish_rate=2.0, publish_burst=2.0, max_puts_per_hour=300)
+    async with people(World(), 1, config=config) as (alice,):
+        await alice.publish(*[f"title{n:03} words{n:03}" for n in range(100)])
+        begun = trio.current_time()
+        await alice.settle(HOUR)
+        spent = alice.meter.gets.within(trio.current_time()) + alice.items.puts
+        assert spent <= 2 * (trio.current_time() - begun) + 4
+        assert alice.items.puts <= 300
+
+
+async def test_the_entry_of_a_title_says_what_fits_and_hides_the_rest() -> None:
+    long = "The collected lectures on experimental physics of the winter term with exercises"
+
+    async def one() -> Posting:
+        async with people(World(), 1) as (alice,):
+            await alice.publish(Titled(long, size=5_000_000_000))
+            entry = await alice.catalogue.get(Titled(long).infohash)
+            assert entry is not None
+            record = record_of(entry, clock())
+            return posting_of(record, alice.key.public, clock())
+
+    posting = await one()
+    assert long.startswith(posting.preview)
+    assert 40 < len(posting.preview.encode()) <= 48
+    assert 4 <= len(posting.hidden) <= 12
