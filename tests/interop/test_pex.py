@@ -37,8 +37,16 @@ def sources(handle: Any) -> dict[Address, int]:
     return {Address(*peer.ip): int(peer.source) for peer in handle.get_peer_info()}
 
 
-async def meets(peer: LibtorrentPeer, handle: Any, address: Address, seconds: float = 10) -> None:
-    await peer.until(lambda: address in sources(handle), f"it meets {address}", seconds)
+async def meets(peer: LibtorrentPeer, handle: Any, address: Address, seconds: float = 10) -> int:
+    """Where it heard of that one. It may have left again when this returns."""
+    heard: list[int] = []
+
+    def met() -> bool:
+        heard.extend(source for peer, source in sources(handle).items() if peer == address)
+        return bool(heard)
+
+    await peer.until(met, f"it meets {address}", seconds)
+    return heard[0]
 
 
 @WHICH
@@ -63,8 +71,7 @@ async def test_we_tell_libtorrent_of_the_peers_we_reached(tmp_path: Path, privat
                 with pytest.raises(AssertionError, match="it meets"):
                     await meets(leech, handle, seed.address, 4)
                 return
-            await meets(leech, handle, seed.address)
-            assert sources(handle)[seed.address] & lt.peer_info.pex
+            assert await meets(leech, handle, seed.address) & lt.peer_info.pex
             await leech.completed(handle)
             assert differences(content, tmp_path / "got" / "film.bin") == []
 
