@@ -14,7 +14,7 @@ import heapq
 import random
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice, repeat
 from math import log
@@ -208,7 +208,7 @@ class VirtualNetwork:
         return [self.info(number) for number in best]
 
 
-def sorted_prefixes(size: int, rng: random.Random) -> array[int]:
+def sorted_prefixes(size: int, rng: random.Random) -> Sequence[int]:
     """So many different numbers of 64 bits at random, in order.
 
     Sorting ten million Python integers takes 400 MB. The sums of exponential variates, divided by
