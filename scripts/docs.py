@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = modules()
     place_named_tuples()
     warnings.simplefilter("error")
+    sys.setrecursionlimit(10_000)  # pdoc reads its search index, a tree of letters, by recursion
     pdoc.render.configure(docformat="markdown", show_source=False, footer_text="dht_torrent")
     try:
         pdoc.pdoc(*given, output_directory=out)
