@@ -116,6 +116,8 @@ def cli(ctx: click.Context) -> None:
     default=None,
     help="As the first seed, show pieces one by one until all have spread (BEP 16).",
 )
+@click.option("--no-publish", is_flag=True, help="Do not let everybody find it by its name.")
+@click.option("--tags", metavar="A,B", help="Words to be found by besides those of its name.")
 @node_options
 def share(
     ctx: click.Context,
@@ -127,8 +129,18 @@ def share(
     tls_cert: Path | None,
     tls_key: Path | None,
     super_seed: bool | None,
+    no_publish: bool,
+    tags: str | None,
 ) -> None:
-    """Seed PATH in place and print its magnet link."""
+    """Seed PATH in place and print its magnet link.
+
+    It is published as well: everybody can find it by the words of its name, until `dhtnode
+    unpublish` or `rm`. What is private or has TLS is never published."""
+    from dht_torrent.cli.publishing import Publishing
+
+    publishing = Publishing.given(
+        wanted=not no_publish, tags=tags, secret=private or tls_ca is not None
+    )
     content = Path(path).absolute()
     content.stat()
     given = [path for path in (tls_ca, tls_cert, tls_key) if path is not None]
@@ -137,22 +149,24 @@ def share(
     rates = Options.of(ctx).rates()
     client = running_node_if_any(ctx)
     if client is not None:
-        with client, view.hashing(path):
-            torrent = client.share(
-                content,
-                piece_length=piece_length,
-                private=private,
-                super_seed=super_seed,
-                tls_ca=tls_ca,
-                tls_cert=tls_cert,
-                tls_key=tls_key,
-            )
+        with client:
+            with view.hashing(path):
+                torrent = client.share(
+                    content,
+                    piece_length=piece_length,
+                    private=private,
+                    super_seed=super_seed,
+                    tls_ca=tls_ca,
+                    tls_cert=tls_cert,
+                    tls_key=tls_key,
+                )
             if rates:
                 client.limit(torrent["id"], **rates)  # the node's own are not ours to change
             if torrent_out is not None:
                 write_file(torrent_out, client.torrent_file(torrent["id"]))
-        click.echo(torrent["magnet"])
-        view.warn(torrent)
+            click.echo(torrent["magnet"])
+            view.warn(torrent)
+            publishing.through(client, torrent)
         return
 
     async def job(node: Node, control: Control) -> None:
@@ -174,6 +188,7 @@ def share(
         click.echo(str(shared.magnet))
         sys.stdout.flush()
         view.warn(dataclasses.asdict(shared.summary()))
+        await publishing.alone(node, shared)
         await trio.sleep_forever()
 
     run_node(Options.of(ctx), job)

@@ -4,16 +4,20 @@ rule is that of `search`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dht_torrent.cli import view
 from dht_torrent.cli.node import ask, json_option, node_options, running_node, which_node
+from dht_torrent.errors import DhtTorrentError, InputError
 
 if TYPE_CHECKING:
+    from dht_torrent.daemon.client import Client
     from dht_torrent.daemon.search_api import Searches
     from dht_torrent.engine.node import Node
+    from dht_torrent.engine.torrent.torrent import Torrent
 
 Json = dict[str, Any]
 
@@ -21,6 +25,71 @@ Json = dict[str, Any]
 def tags_given(text: str | None) -> list[str]:
     """Those in `--tags a,b`."""
     return [tag.strip() for tag in (text or "").split(",") if tag.strip()]
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """What `share` publishes. A torrent that cannot be published is shared all the same."""
+
+    wanted: bool
+    tags: list[str]
+    secret: bool
+    """Private, or with TLS: nobody expects it to be published, so nothing is said of it."""
+
+    @classmethod
+    def given(cls, *, wanted: bool, tags: str | None, secret: bool) -> Publishing:
+        """By options. Raises InputError."""
+        words = tags_given(tags)
+        if words and not wanted:
+            raise InputError("--tags are words to be found by; leave out --no-publish")
+        return cls(wanted, words, secret)
+
+    def through(self, client: Client, torrent: Json) -> None:
+        """Publish what a running node shares, and say so."""
+        if not self.wanted:
+            if torrent["published"]:
+                client.unpublish(torrent["id"])
+            return
+        if not self._is_due(torrent["published"]):
+            return
+        try:
+            client.publish(torrent["id"], self.tags)
+        except DhtTorrentError as error:
+            _say_why_not(error)
+        else:
+            _say_published(torrent["id"], torrent["name"])
+
+    async def alone(self, node: Node, torrent: Torrent) -> None:
+        """The same, of what a node of our own shares."""
+        if not self.wanted:
+            if torrent.published:
+                await node.unpublish(torrent)
+            return
+        if not self._is_due(torrent.published):
+            return
+        try:
+            await node.publish(torrent, self.tags)
+        except DhtTorrentError as error:
+            _say_why_not(error)
+        else:
+            _say_published(torrent.id, torrent.name)
+
+    def _is_due(self, published: bool) -> bool:
+        """Whether to publish it, be it only to hear why that cannot be. The tags of what is
+        published already stay, unless there are new ones."""
+        return bool(self.tags) or not (published or self.secret)
+
+
+def _say_published(torrent_id: str, name: str) -> None:
+    click.echo(
+        f"published: everybody can now find {view.clean(name)} by the words of its name; end that "
+        f"with `dhtnode unpublish {torrent_id[:8]}`, avoid it with --no-publish",
+        err=True,
+    )
+
+
+def _say_why_not(error: DhtTorrentError) -> None:
+    click.echo(f"dhtnode: not published: {view.clean(error)}", err=True)
 
 
 # --- publishing ----------------------------------------------------------------------------------

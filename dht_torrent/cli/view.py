@@ -211,6 +211,17 @@ def _encryption_line(status: Json) -> str:
     return f"{status['encryption']}{': ' if parts else ''}{', '.join(parts)}"
 
 
+def _published_line(search: Json) -> str:
+    """What we publish, and what that takes of what it may take."""
+    told = (
+        f"{counted(search['published'], 'torrent')}, {search['puts_hour']} of at most "
+        f"{counted(search['puts_hour_most'], 'put')} in the last hour"
+    )
+    if search["entries"]:
+        told += f", {search['entries']} entries, {search['due']} of them due"
+    return told
+
+
 def _faults_line(status: Json) -> str:
     bugs = counted(status["faults"], "bug")
     return f"{bugs} of dht_torrent, please report (see the log); last: {status['last_fault']}"
@@ -241,6 +252,7 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
         ("rates", f"{rate(status['down_rate'])} down, {rate(status['up_rate'])} up"),
         ("limits", limits_text(status)),
         ("torrents", str(status["torrents"])),
+        *_search_rows(status.get("search")),
         *(("warning", warning) for warning in status["warnings"]),
         *([("faults", _faults_line(status))] if status.get("faults") else []),
     ]
@@ -260,6 +272,22 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
                 )
             )
     return "\n".join(lines)
+
+
+def _search_rows(search: Json | None) -> list[tuple[str, str]]:
+    if not search:
+        return []
+    rows = [("published", _published_line(search))]
+    if search["publisher"]:
+        rows.append(("publisher", search["publisher"]))
+    if search["gets_hour"]:
+        told = f"{counted(search['gets_hour'], 'lookup')} in the last hour"
+        if search["refused"]:
+            told += f", {counted(search['refused'], 'slot')} held what nobody can use"
+        rows.append(("search", told))
+    if search["trouble"]:
+        rows.append(("trouble", search["trouble"]))
+    return rows
 
 
 def progress_line(torrent: Json) -> str:

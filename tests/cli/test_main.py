@@ -347,7 +347,9 @@ def test_share_and_get_without_a_node_run_their_own(tmp_path: Path, content: Pat
         assert "content: seeding 100.0% of 39.1 KiB" in err
         assert (tmp_path / "got" / "content" / "sub" / "b").read_bytes() == b"b" * 10
         assert (tmp_path / "got" / "content" / "a").read_bytes() == b"a" * 40_000
-        assert sharing.end(signal.SIGINT) == (0, "", "")
+        code, out, err = sharing.end(signal.SIGINT)
+        assert (code, out) == (0, "")
+        assert re.fullmatch(r"published: everybody can now find content by .*\n", err)
 
 
 def test_get_through_a_running_node_shows_it_and_ends_when_it_is_done(

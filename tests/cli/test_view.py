@@ -195,3 +195,39 @@ def test_a_super_seed_tells_how_far_its_pieces_have_spread() -> None:
     assert told.endswith("(super-seeding): 25.0% of its pieces were seen at other peers")
     over = {**seeding, "super_seed": False, "spread": None}
     assert "super" not in cli_view.torrents_table([over]) + cli_view.status_text(STATUS, [over])
+
+
+SEARCH: dict[str, Any] = {
+    "publisher": "ab" * 32,
+    "published": 1,
+    "entries": 17,
+    "due": 2,
+    "gets_hour": 40,
+    "puts_hour": 12,
+    "puts_hour_most": 3600,
+    "refused": 0,
+    "trouble": "too few nodes\x1b[2J stored it",
+}
+
+
+def test_the_status_tells_what_publishing_takes_of_its_budget() -> None:
+    shown = cli_view.status_text({**STATUS, "search": SEARCH}, [])
+    lines = dict(line.split(":", 1) for line in shown.splitlines())
+    assert lines["published"].strip() == (
+        "1 torrent, 12 of at most 3600 puts in the last hour, 17 entries, 2 of them due"
+    )
+    assert lines["publisher"].strip() == "ab" * 32
+    assert lines["search"].strip() == "40 lookups in the last hour"
+    vandals = cli_view.status_text({**STATUS, "search": {**SEARCH, "refused": 3}}, [])
+    assert "40 lookups in the last hour, 3 slots held what nobody can use\n" in vandals
+    assert "too few nodes" in lines["trouble"]
+    assert "\x1b" not in shown
+
+
+def test_the_status_is_short_where_nothing_was_published_or_searched() -> None:
+    nothing = dict.fromkeys(SEARCH, 0) | {"publisher": None, "puts_hour_most": 3600}
+    shown = cli_view.status_text({**STATUS, "search": nothing | {"trouble": None}}, [])
+    assert "published: 0 torrents, 0 of at most 3600 puts in the last hour\n" in shown + "\n"
+    for name in "publisher:", "search:", "trouble:":
+        assert name not in shown
+    assert "published" not in cli_view.status_text({**STATUS, "search": None}, [])

@@ -55,7 +55,9 @@ COUNTED: Final = 1000
 TOGETHER: Final = 50
 """Entries of one tree that are written by one task, one after the other."""
 IDLE: Final = 30.0
-"""Seconds between two looks whether something is due."""
+"""Seconds between two looks whether something is due ..."""
+SOON: Final = 1.0
+"""... and as long as there is something new, which is due within seconds (`_LATER`)."""
 _INDEXES: Final = {index.code.decode(): index for index in Index}
 # What is found by more people comes first: in seconds after the record.
 _LATER: Final = {"w": 0, "p": 1, "y": 2, "z": 2, "d": 3}
@@ -90,6 +92,8 @@ class Publisher:
         self._ended: set[bytes] = set()
         """Torrents that are not published any more, while their entries may be under way."""
         self._failing: dict[OutboxEntry, str] = {}
+        self._planned = float("-inf")
+        """When something new was put into the outbox, in Unix time."""
         self.trouble: str | None = None
         """Why it does not go well, in a line."""
         self.entries = 0
@@ -128,7 +132,8 @@ class Publisher:
                 await trio.sleep(self._config.retry_interval)
                 continue
             if not rows:
-                with trio.move_on_after(IDLE):
+                is_new = self._clock() < self._planned + max(_LATER.values()) + SOON
+                with trio.move_on_after(SOON if is_new else IDLE):
                     await self._news.wait()
 
     # -- what is to be where --------------------------------------------------------------------
@@ -143,10 +148,12 @@ class Publisher:
             return
         if there - wanted:
             await self._catalogue.remove_outbox(infohash, sorted(wanted))
-        await self._catalogue.put_outbox(
-            OutboxEntry(infohash, tree, root, int(now) + _LATER.get(tree, 0))
-            for tree, root in sorted(wanted - there)
-        )
+        if new := sorted(wanted - there):
+            self._planned = now
+            await self._catalogue.put_outbox(
+                OutboxEntry(infohash, tree, root, int(now) + _LATER.get(tree, 0))
+                for tree, root in new
+            )
 
     async def _places(self, record: PublisherRecord, now: float) -> list[tuple[str, bytes]]:
         words = record.words

@@ -55,6 +55,20 @@ async def test_a_title_is_under_its_words_its_day_its_size_and_in_the_dictionary
         assert (alice.publisher.due, alice.publisher.entries) == (0, len(await rows(alice)))
 
 
+async def test_all_of_what_is_new_is_written_within_seconds(autojump_clock: MockClock) -> None:
+    async with people(World(), 2) as (alice, bob):
+        await alice.publish("Ubuntu")
+        with trio.move_on_after(10):
+            await alice.publisher.run()
+        dictionary = await bob.trees.read(Label(Index.DICTIONARY, b""))
+        assert dictionary is not None
+        assert dictionary.packed.keys() == {b"ubuntu"}
+        assert all(
+            row.due > clock() + 60
+            for row in await alice.catalogue.outbox(Titled("Ubuntu").infohash)
+        )
+
+
 async def test_it_stays_for_days_while_its_publisher_runs_and_no_longer(
     autojump_clock: MockClock,
 ) -> None:
