@@ -4,39 +4,42 @@ functions of the words and of how common each is, so that a reader asks where pu
 A *key* is a word, or two words in order: the root of a tree of postings. How common a key is, is
 how many postings its tree has; what nobody has looked up yet counts as nothing.
 
-- A title goes under its six rarest words, and under more as long as their trees are not saturated.
-  A tree with `SATURATED` postings has two pages of results for those who search for that word
-  alone, and one more would help nobody.
-- It also goes under pairs of those of its words which are common, or under which it is not itself:
-  the most common first, since their own trees are the least use.
-- A query reads the tree of its rarest word, for every title it wants is there. If that word is
-  common, it reads the tree of a pair first. It reads on while it has found hardly anything.
-- Words that say little, such as `the` or a single letter, are words like others, but come last.
+- A title goes under each of its words, and under each pair of those that are common.
+- A tree that is full is a sample: the more it has, the fewer titles go there, by a lot that the
+  title and the key draw. So N titles leave about sqrt(N * full) postings, of which some are as new
+  as can be; a spammer cannot keep others out by being there first; and no word is too common to be
+  searched for.
+- A query reads the tree of its rarest word, for every title it wants is there. If that has more
+  postings than it may read, it reads the trees of pairs instead. Titles have pairs long before:
+  one that was published while its words were rare gets them when it is renewed only.
 
-Of 20,000 titles with eleven words each has 7.8 words and 5.7 pairs then. Queries of one to three
-words find 0.99 of a page of fifty (0.97 if any of them may say little), nine in ten with at most
-fourteen reads, half of them with one (five). With six words and no more it was 0.925.
+Measured with `scripts/lab_search.py` on 20,000 titles of eleven words: see there.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Final, TypeAlias
 
-MAX_WORDS: Final = 16
-"""Words a title is published under."""
-ALWAYS: Final = 6
-"""Words of these that it is published under however many postings they have: else a hundred of a
-spammer would keep all others out."""
-MAX_PAIRS: Final = 12
+MAX_WORDS: Final = 40
+"""Words a title is published under: all, but of titles in scripts without spaces."""
+MAX_PAIRS: Final = 16
+FULL: Final = 60
+"""Postings of a word beyond which its tree is a sample. A page of results has fifty."""
+FULL_PAIR: Final = 40
+"""The same of a pair."""
+FULL_LIST: Final = 8
+"""Titles of a word beyond which not all of them see that it is in the dictionary."""
 COMMON: Final = 50
-"""Postings beyond which a tree is more than a page, and pairs are worth it."""
-SATURATED: Final = 100
-"""Postings beyond which a tree gets no more titles."""
+"""Postings of a word from which on it is paired with other such words."""
+READABLE: Final = 100
+"""Postings up to which a query reads the tree of a word to its end."""
+RARE: Final = 10
+"""Postings that one node can hold."""
 FIRST_WORDS: Final = 4
 """Words that a query looks up at once when it does not know how common they are."""
-FIRST_PAIRS: Final = 3
 _PAIRED: Final = 3
 """Words of a query that are paired."""
 ENOUGH_READS: Final = 14
@@ -220,24 +223,53 @@ def root_of(key: Key) -> bytes:
     return "\0".join(key).encode()
 
 
-def keys_of_title(words: Iterable[str], counts: Mapping[Key, int]) -> tuple[Key, ...]:
+def keys_of_title(
+    infohash: bytes, words: Iterable[str], counts: Mapping[Key, int]
+) -> tuple[Key, ...]:
     """What a title of these words is published under: words, the rarest first, then pairs.
 
     `counts` tells how many postings each tree has. Call it again when the counts of those it gave
-    have been looked up: what is saturated gives way to others.
+    have been looked up.
     """
-    order = _by_rarity(words, counts)
-    open_words = [word for word in order[ALWAYS:] if counts.get((word,), 0) <= SATURATED]
-    single = (order[:ALWAYS] + open_words)[:MAX_WORDS]
-    published = set(single)
-    weak = [word for word in order if word not in published or counts.get((word,), 0) > COMMON]
-    pairs = [
-        key
-        for one, other in combinations(weak, 2)
-        if counts.get(key := pair(one, other), 0) <= SATURATED
-    ]
-    pairs.sort(key=lambda key: (all(map(says_little, key)), -_postings(key, counts), key))
-    return *((word,) for word in single), *pairs[:MAX_PAIRS]
+    order = _by_rarity(words, counts)[:MAX_WORDS]
+    single: list[Key] = [(word,) for word in order]
+    common = [word for word in order if counts.get((word,), 0) >= COMMON]
+    # Those that queries read come first, and of these the ones with the fewest titles.
+    pairs = sorted(
+        (pair(one, other) for one, other in combinations(common, 2)),
+        key=lambda key: (
+            any(counts[word,] <= READABLE for word in key),
+            counts.get(key, 0),
+            sum(counts[word,] for word in key),
+            key,
+        ),
+    )
+    drawn = [key for key in pairs if is_drawn(infohash, key, counts)]
+    return (
+        *(key for key in single if is_drawn(infohash, key, counts)),
+        *drawn[:MAX_PAIRS],
+    )
+
+
+def is_drawn(infohash: bytes, key: Key, counts: Mapping[Key, int]) -> bool:
+    """Whether a title that could go under this key does."""
+    return _is_drawn(infohash, key, counts, FULL if len(key) == 1 else FULL_PAIR)
+
+
+def key_of(root: bytes) -> Key:
+    """The key of a tree."""
+    return tuple(root.decode().split("\0"))
+
+
+def is_listed(infohash: bytes, word: str, counts: Mapping[Key, int]) -> bool:
+    """Whether a title sees that this word of it is in the dictionary."""
+    return _is_drawn(infohash, (word,), counts, FULL_LIST)
+
+
+def stage(count: int) -> int:
+    """A number that changes when so many postings of a key are reason to choose again."""
+    steps = (count >= FULL_PAIR, count >= COMMON, count >= READABLE)
+    return sum(steps) + (count // FULL_LIST).bit_length()
 
 
 def first_keys(words: Iterable[str], counts: Mapping[Key, int]) -> tuple[Key, ...]:
@@ -247,27 +279,29 @@ def first_keys(words: Iterable[str], counts: Mapping[Key, int]) -> tuple[Key, ..
     useful = [word for word in order if not says_little(word)] or order
     known = [word for word in useful if (word,) in counts]
     unknown = [word for word in useful if (word,) not in counts]
-    if known and (not unknown or counts[(known[0],)] <= COMMON):
+    if known and (not unknown or counts[(known[0],)] <= RARE):
         return ((known[0],),)
     return tuple((word,) for word in (unknown + known[:1])[:FIRST_WORDS])
 
 
 def pair_keys(words: Iterable[str], counts: Mapping[Key, int]) -> tuple[Key, ...]:
-    """The pairs whose roots a query reads when the roots of its words are known: none if a word is
-    rare, for then all titles are in the tree of that."""
+    """The pairs whose roots a query reads when the roots of its words are known: none if the tree
+    of a word can be read, for then all titles are in that."""
     order = _by_rarity(words, counts)
-    if not order or (not says_little(order[0]) and counts.get((order[0],), 0) <= COMMON):
+    if not order or (not says_little(order[0]) and counts.get((order[0],), 0) <= READABLE):
         return ()
-    keys = (pair(one, other) for one, other in combinations(order[:_PAIRED], 2))
-    return tuple(keys)[:FIRST_PAIRS]
+    keys = [pair(one, other) for one, other in combinations(order[:_PAIRED], 2)]
+    return tuple([key for key in keys if not all(map(says_little, key))] or keys)
 
 
 def reading_order(words: Sequence[str], counts: Mapping[Key, int]) -> tuple[Key, ...]:
-    """The trees that a query reads to their ends when their roots are known: the smallest of the
-    pairs (of equal ones that of the rarest words), then that of its rarest word."""
+    """The tree that a query reads to its end when roots are known: that of the pair with the fewest
+    postings, all of which are what it looks for, or else that of its rarest word."""
     pairs = [key for key in pair_keys(words, counts) if counts.get(key, 0) > 0]
+    if pairs:
+        return (min(pairs, key=lambda key: (counts[key], key)),)
     known = [key for word in _by_rarity(words, counts) if counts.get(key := (word,), 0) > 0]
-    return *sorted(pairs, key=lambda key: counts[key])[:1], *known[:1]
+    return tuple(known[:1])
 
 
 def most_reads(found: int) -> int:
@@ -275,12 +309,18 @@ def most_reads(found: int) -> int:
     return MOST_READS if found < THIN else ENOUGH_READS
 
 
+def _is_drawn(infohash: bytes, key: Key, counts: Mapping[Key, int], full: int) -> bool:
+    """Whether a title goes under this key, which is full with so many postings."""
+    count = counts.get(key, 0)
+    if count <= full:
+        return True
+    # Not by the bits that are its place in the tree: there, all would be on one side.
+    lot = hashlib.blake2b(infohash + root_of(key), digest_size=4).digest()
+    return int.from_bytes(lot, "big") * count < full << 32
+
+
 def _by_rarity(words: Iterable[str], counts: Mapping[Key, int]) -> list[str]:
     return sorted(
         filter(None, dict.fromkeys(words)),
         key=lambda word: (says_little(word), counts.get((word,), 0)),
     )
-
-
-def _postings(key: Key, counts: Mapping[Key, int]) -> int:
-    return sum(counts.get((word,), 0) for word in key)

@@ -40,7 +40,7 @@ MAX_ITEM: Final = 1000
 """Bytes of a node, bencoded (BEP 44)."""
 MAX_NODE: Final = 996
 """Bytes of a node."""
-MAX_HIDDEN: Final = 12
+MAX_HIDDEN: Final = 24
 """Words of a title, besides its preview, that a posting has hashes of."""
 LIFETIME: Final = 24 * 60
 """Minutes for which an entry is believed; its publisher renews it every eight hours."""

@@ -57,8 +57,8 @@ class Hints:
         """A label was read or written."""
         name = (label.index, label.root)
         tree = self._trees.get(name)
-        if node is None or (node.is_leaf and not label.digits):
-            # A root that is a leaf is where a lookup begins without hints.
+        if node is None or (node.is_leaf and not label.digits and label.index.is_hashed):
+            # A root that is a leaf is where a lookup of a hash begins without hints.
             if tree is not None and tree.pop(label.digits, None) is not None:
                 self._count -= 1
             return

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, combinations
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dht_torrent.search.choice import (
-    ALWAYS,
     COMMON,
     ENOUGH_READS,
     FIRST_WORDS,
+    FULL,
+    FULL_LIST,
+    FULL_PAIR,
     MAX_PAIRS,
     MAX_WORDS,
     MOST_READS,
-    SATURATED,
+    RARE,
+    READABLE,
     STOP_WORDS,
     THIN,
     Key,
     first_keys,
+    is_drawn,
+    is_listed,
+    key_of,
     keys_of_title,
     most_reads,
     pair,
@@ -31,6 +38,7 @@ from dht_torrent.search.choice import (
     reading_order,
     root_of,
     says_little,
+    stage,
 )
 from dht_torrent.search.words import query_words, title_words
 
@@ -40,7 +48,7 @@ WORDS = st.lists(
     st.sampled_from(["the", "1080p", "x", "日", *(f"w{n}" for n in range(20))]), max_size=20
 )
 COUNTS = st.dictionaries(
-    WORDS.filter(len).map(lambda words: (words[0],)), st.integers(0, 3 * SATURATED), max_size=20
+    WORDS.filter(len).map(lambda words: (words[0],)), st.integers(0, 3 * READABLE), max_size=20
 )
 
 
@@ -56,88 +64,127 @@ def counted(**counts: int) -> dict[Key, int]:
     return {tuple(name.split("_")): count for name, count in counts.items()}
 
 
-def test_a_title_is_published_under_its_rarest_words() -> None:
-    words = [f"w{n}" for n in range(20)]
-    counts: dict[Key, int] = {(word,): 20 - place for place, word in enumerate(words)}
-    assert words_of(keys_of_title(words, counts)) == words[:-17:-1]
+def torrent(number: int) -> bytes:
+    return hashlib.sha1(b"%d" % number).digest()
+
+
+ONE = torrent(1)
+
+
+def drawn(key: Key, count: int, titles: int = 2000) -> int:
+    """How many of so many titles go under a key with so many postings."""
+    return sum(is_drawn(torrent(number), key, {key: count}) for number in range(titles))
+
+
+def test_a_title_is_published_under_all_its_words_the_rarest_first() -> None:
+    words = [f"w{n}" for n in range(30)]
+    counts: dict[Key, int] = {(word,): 30 - place for place, word in enumerate(words)}
+    assert words_of(keys_of_title(ONE, words, counts)) == words[::-1]
+
+
+def test_of_too_many_words_the_rarest_are_used() -> None:
+    words = [f"w{n}" for n in range(MAX_WORDS + 2)]
+    counts = counted(w0=3, w5=2)
+    chosen = words_of(keys_of_title(ONE, words, counts))
+    assert len(chosen) == MAX_WORDS
+    assert not {"w0", "w5"} & set(chosen)
 
 
 def test_words_nobody_looked_up_keep_the_order_of_the_title() -> None:
-    assert keys_of_title(["one", "two", "three"], {}) == (("one",), ("two",), ("three",))
+    assert keys_of_title(ONE, ["one", "two", "three"], {}) == (("one",), ("two",), ("three",))
 
 
-def test_a_saturated_word_is_used_only_among_the_six_rarest() -> None:
-    words = ["a1", "b1", "c1", "d1", "e1", "full", "fuller", "fullest"]
-    counts = counted(full=SATURATED + 1, fuller=SATURATED + 2, fullest=SATURATED + 3)
-    assert words_of(keys_of_title(words, counts)) == words[:6]
-    counts = counted(full=SATURATED - 1, fuller=SATURATED, fullest=SATURATED + 1)
-    assert words_of(keys_of_title(words, counts)) == words[:7]
+def test_a_full_tree_gets_ever_fewer_titles() -> None:
+    assert drawn(("word",), FULL) == 2000
+    assert 950 < drawn(("word",), 2 * FULL) < 1050
+    assert 150 < drawn(("word",), 10 * FULL) < 250
+    assert drawn(("one", "two"), FULL_PAIR) == 2000
+    assert 950 < drawn(("one", "two"), 2 * FULL_PAIR) < 1050
 
 
-def test_a_spammed_word_does_not_keep_a_title_out() -> None:
-    assert ("ubuntu",) in keys_of_title(["ubuntu", "desktop"], counted(ubuntu=10**6))
+def test_no_number_of_postings_keeps_all_others_out() -> None:
+    assert 0 < drawn(("word",), 500 * FULL, titles=20_000) < 100
+
+
+def test_a_title_that_is_not_drawn_for_one_key_may_be_for_another() -> None:
+    count: dict[Key, int] = {(f"w{n}",): 2 * FULL for n in range(64)}
+    chosen = words_of(keys_of_title(ONE, [f"w{n}" for n in range(40)], count))
+    assert 10 < len(chosen) < 30
+
+
+def test_whoever_was_drawn_stays_while_the_tree_does_not_grow() -> None:
+    before = {n for n in range(500) if is_drawn(torrent(n), ("word",), counted(word=150))}
+    after = {n for n in range(500) if is_drawn(torrent(n), ("word",), counted(word=300))}
+    assert after < before
+
+
+def test_of_a_common_word_a_few_titles_see_that_it_is_in_the_dictionary() -> None:
+    def listed(count: int) -> int:
+        return sum(is_listed(torrent(n), "word", counted(word=count)) for n in range(2000))
+
+    assert listed(FULL_LIST) == 2000
+    assert 950 < listed(2 * FULL_LIST) < 1050
+    assert 0 < listed(100 * FULL_LIST) < 50
+
+
+def test_a_choice_is_made_again_when_it_may_come_out_otherwise() -> None:
+    for step in (FULL_LIST, FULL_PAIR, FULL, COMMON, READABLE):
+        assert stage(step - 1) <= stage(step) < stage(4 * step)
+    assert stage(COMMON - 1) < stage(COMMON)
+    assert [stage(count) for count in range(2000)] == sorted(map(stage, range(2000)))
+    assert stage(2000) - stage(1000) == 1
+    assert stage(0) == stage(FULL_LIST - 1)
 
 
 def test_common_words_are_paired_with_each_other_only() -> None:
-    counts = counted(free=COMMON + 1, open=COMMON + 1, rare=COMMON)
-    assert pairs_of(keys_of_title(["open", "free", "rare", "new"], counts)) == [("free", "open")]
-    assert pairs_of(keys_of_title(["open", "rare"], counts)) == []
+    counts = counted(free=COMMON, open=COMMON, rare=COMMON - 1)
+    chosen = keys_of_title(ONE, ["open", "free", "rare", "new"], counts)
+    assert pairs_of(chosen) == [("free", "open")]
+    assert pairs_of(keys_of_title(ONE, ["open", "rare"], counts)) == []
 
 
-def test_a_word_that_is_left_out_is_paired() -> None:
-    words = [f"w{n:02}" for n in range(18)]
-    assert pairs_of(keys_of_title(words, {})) == [("w16", "w17")]
-
-
-def test_the_most_common_pairs_come_first_and_those_that_say_little_last() -> None:
-    counts = counted(aa=60, bb=70, cc=80, the=500, of=500)
-    assert pairs_of(keys_of_title(["aa", "bb", "cc", "the", "of"], counts)) == [
-        *(("cc", "of"), ("cc", "the"), ("bb", "of"), ("bb", "the"), ("aa", "of"), ("aa", "the")),
-        *(("bb", "cc"), ("aa", "cc"), ("aa", "bb"), ("of", "the")),
+def test_pairs_that_queries_read_come_first_and_then_those_with_few_titles() -> None:
+    counts = counted(aa=READABLE, bb=101, cc=102, dd=103, bb_cc=2, cc_dd=1)
+    assert pairs_of(keys_of_title(ONE, ["dd", "cc", "bb", "aa"], counts)) == [
+        *(("bb", "dd"), ("cc", "dd"), ("bb", "cc")),
+        *(("aa", "bb"), ("aa", "cc"), ("aa", "dd")),
     ]
 
 
 def test_a_title_of_common_words_has_a_bounded_number_of_pairs() -> None:
-    counts: dict[Key, int] = {(f"w{n}",): 100 + n for n in range(10)}
-    pairs = pairs_of(keys_of_title([f"w{n}" for n in range(10)], counts))
-    assert len(pairs) == MAX_PAIRS
-    assert pairs[:3] == [("w8", "w9"), ("w7", "w9"), ("w6", "w9")]
-    assert keys_of_title([f"w{n}" for n in range(9, -1, -1)], counts)[-MAX_PAIRS:] == tuple(pairs)
-
-
-def test_a_saturated_pair_gives_way_to_others() -> None:
-    counts = counted(aa=60, bb=60, cc=60, aa_bb=SATURATED + 1, aa_cc=SATURATED)
-    assert pairs_of(keys_of_title(["aa", "bb", "cc"], counts)) == [("aa", "cc"), ("bb", "cc")]
+    words = [f"w{n:02}" for n in range(12)]
+    counts: dict[Key, int] = {(word,): FULL for word in words}
+    assert len(pairs_of(keys_of_title(ONE, words, counts))) == MAX_PAIRS
 
 
 @given(WORDS, COUNTS)
 def test_the_keys_of_a_title_are_few_and_its_own(words: list[str], counts: dict[Key, int]) -> None:
-    keys = keys_of_title(words, counts)
+    keys = keys_of_title(ONE, words, counts)
     assert len(set(keys)) == len(keys)
     assert len(words_of(keys)) <= MAX_WORDS
     assert len(pairs_of(keys)) <= MAX_PAIRS
     assert all(word in words for key in keys for word in key)
     assert all(key == pair(*key) for key in pairs_of(keys))
-    assert len(words_of(keys)) >= min(ALWAYS, len(set(words)))
+    assert all(is_drawn(ONE, key, counts) for key in keys)
+    few = {word for word in words if counts.get((word,), 0) <= FULL}
+    assert few <= set(words_of(keys))
 
 
-@given(WORDS, WORDS, COUNTS)
+@given(WORDS.filter(len), WORDS, COUNTS)
 def test_a_reader_asks_where_a_title_is(
     query: list[str], more: list[str], counts: dict[Key, int]
 ) -> None:
-    query = query[:3]
+    query = list(dict.fromkeys(query))[:3]
     known = {(word,): counts.get((word,), 0) for word in query + more} | counts
-    title = query + more
+    keys = set(keys_of_title(ONE, query + more, known))
     asked = {*first_keys(query, known), *pair_keys(query, known)}
-    keys = set(keys_of_title(title, known))
-    weak = [word for word in set(title) if known[word,] > COMMON]
-    # So few that nothing had to be left out.
-    if query and len(set(title)) <= ALWAYS and len(weak) <= 5:
+    telling = [word for word in query if not says_little(word)] or query
+    if min(known[word,] for word in telling) <= FULL:
         assert asked & keys
-        if len(set(query)) > 1 and all(known[word,] > COMMON for word in query):
-            pairs = {pair(*two) for two in combinations(set(query), 2)}
-            assert {key for key in pairs if known.get(key, 0) <= SATURATED} <= keys
-            assert asked & pairs
+    if len(query) > 1 and all(known[word,] > READABLE for word in query):
+        common = {word for word in query + more if known[word,] >= COMMON}
+        if len(common) <= 6:  # else not all pairs may be there
+            assert asked & set(pairs_of(list(keys)))
 
 
 @given(WORDS, COUNTS)
@@ -146,7 +193,7 @@ def test_a_query_asks_few_trees(words: list[str], counts: dict[Key, int]) -> Non
     order = reading_order(words, counts)
     assert len(first) <= 4
     assert len(pairs) <= 3
-    assert len(order) <= 2
+    assert len(order) <= 1
     assert bool(first) == bool(words)
     assert set(order) <= {*pairs, *((word,) for word in words)}
     assert all(counts[key] > 0 for key in order)
@@ -164,13 +211,13 @@ def test_a_query_of_unknown_words_asks_for_four_and_no_stop_words() -> None:
 
 
 def test_a_query_with_a_word_known_to_be_rare_asks_for_that() -> None:
-    assert first_keys(["new", "rare", "hot"], counted(rare=COMMON, hot=500)) == (("rare",),)
-    assert first_keys(["new", "hot"], counted(hot=COMMON + 1)) == (("new",), ("hot",))
+    assert first_keys(["new", "rare", "hot"], counted(rare=RARE, hot=500)) == (("rare",),)
+    assert first_keys(["new", "hot"], counted(hot=RARE + 1)) == (("new",), ("hot",))
     assert first_keys(["warm", "hot"], counted(warm=90, hot=500)) == (("warm",),)
 
 
-def test_pairs_are_asked_for_when_all_words_are_common() -> None:
-    counts = counted(aa=60, bb=70, cc=80, dd=90, rare=COMMON, the=9)
+def test_pairs_are_asked_for_when_no_tree_of_a_word_can_be_read() -> None:
+    counts = counted(aa=101, bb=110, cc=120, dd=130, rare=READABLE, the=9)
     assert pair_keys(["dd", "cc", "bb", "aa"], counts) == (
         *(("aa", "bb"), ("aa", "cc"), ("bb", "cc")),
     )
@@ -178,15 +225,15 @@ def test_pairs_are_asked_for_when_all_words_are_common() -> None:
     assert pair_keys(["aa", "new"], counts) == ()
     assert pair_keys(["aa"], counts) == ()
     assert pair_keys(["the", "of"], counts) == (("of", "the"),)
+    assert pair_keys(["the", "of", "aa"], counts) == (("aa", "of"), ("aa", "the"))
     assert pair_keys([], counts) == ()
 
 
-def test_the_smallest_pair_is_read_and_then_the_rarest_word() -> None:
-    counts = counted(aa=60, bb=70, cc=80, aa_bb=9, aa_cc=3, bb_cc=3)
-    assert reading_order(["cc", "bb", "aa"], counts) == (("aa", "cc"), ("aa",))
-    assert reading_order(["bb", "cc"], counts) == (("bb", "cc"), ("bb",))
-    assert reading_order(["bb", "dd"], counts | counted(dd=99)) == (("bb",),)
-    assert reading_order(["aa", "bb", "cc"], counts | counted(aa_bb=3))[0] == ("aa", "bb")
+def test_the_smallest_pair_is_read_or_else_the_rarest_word() -> None:
+    counts = counted(aa=160, bb=170, cc=180, aa_bb=9, aa_cc=3, bb_cc=3)
+    assert reading_order(["cc", "bb", "aa"], counts) == (("aa", "cc"),)
+    assert reading_order(["bb", "cc"], counts) == (("bb", "cc"),)
+    assert reading_order(["bb", "dd"], counts | counted(dd=199)) == (("bb",),)
     assert reading_order(["bb", "rare"], counts | counted(rare=1)) == (("rare",),)
     assert reading_order(["bb", "none"], counts | counted(none=0)) == (("bb",),)
     assert reading_order(["none"], counted(none=0)) == ()
@@ -197,10 +244,15 @@ def test_the_root_of_a_pair_does_not_depend_on_the_order() -> None:
     assert root_of(pair("b", "a")) == root_of(pair("a", "b")) == b"a\0b"
 
 
+@pytest.mark.parametrize("key", [("日本",), ("a", "b")])
+def test_a_key_is_known_by_its_root(key: Key) -> None:
+    assert key_of(root_of(key)) == key
+
+
 @pytest.mark.parametrize("word", ["the", "1080p", "a", "7", "日", "я"])
 def test_what_says_little_comes_last(word: str) -> None:
     assert says_little(word)
-    assert words_of(keys_of_title([word, "ab"], counted(ab=500))) == ["ab", word]
+    assert words_of(keys_of_title(ONE, [word, "ab"], counted(ab=FULL))) == ["ab", word]
 
 
 @pytest.mark.parametrize("word", ["ab", "22", "日本"])
@@ -217,10 +269,8 @@ def test_stop_words_are_words() -> None:
     assert all(title_words(word)[0] == word for word in STOP_WORDS)
 
 
-# A small world: each tree is a set, of which a reader sees so many.
+# A small world: each tree is a set, which a reader sees as far as one can be read.
 PAGE = 50
-READABLE = 90
-"""Postings that fourteen reads show of one tree."""
 
 
 class World:
@@ -229,7 +279,7 @@ class World:
         self.trees: dict[Key, list[int]] = defaultdict(list)
         self.counts: dict[Key, int] = defaultdict(int)
         for number, title in enumerate(titles):
-            for key in keys_of_title(title_words(title), self.counts):
+            for key in keys_of_title(torrent(number), title_words(title), self.counts):
                 self.trees[key].append(number)
                 self.counts[key] += 1
 

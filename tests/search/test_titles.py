@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dht_torrent.search.titles import MAX_MARKS, MAX_PREVIEW, clean_title, cut, preview_of
+from dht_torrent.search.titles import MAX_MARKS, PREVIEW, clean_title, cut, preview_of
 from dht_torrent.search.words import title_words
 
 HOSTILE = st.text(
@@ -70,9 +70,10 @@ def test_a_title_of_any_length_is_bounded() -> None:
 
 def test_a_preview_is_cut_at_the_end_of_a_character() -> None:
     assert preview_of("short") == "short"
-    assert preview_of("日" * 30) == "日" * 16
-    assert preview_of("a" + "日" * 30) == "a" + "日" * 15
-    assert preview_of("a" * (MAX_PREVIEW - 1) + " b") == "a" * (MAX_PREVIEW - 1)
+    assert preview_of("日" * 30) == "日" * 5
+    assert preview_of("a" + "日" * 30) == "a" + "日" * 5
+    assert preview_of("a" * (PREVIEW - 1) + " b") == "a" * (PREVIEW - 1)
+    assert preview_of("a" * 30) == "a" * PREVIEW
 
 
 @given(st.text(st.sampled_from("aB é日\u0301\u202e\u200b\ufe0f "), max_size=40))

@@ -28,7 +28,15 @@ from dht_torrent.engine.search.records import Records
 from dht_torrent.engine.search.tree import Trees
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import DhtTorrentError, InputError, StorageError
-from dht_torrent.search.choice import COMMON, SATURATED, Key, keys_of_title, root_of
+from dht_torrent.search.choice import (
+    Key,
+    is_drawn,
+    is_listed,
+    key_of,
+    keys_of_title,
+    root_of,
+    stage,
+)
 from dht_torrent.search.codes import size_code
 from dht_torrent.search.label import Index, Label, day_root
 from dht_torrent.search.node import MAX_HIDDEN, Posting, WordEntry, hidden_word, minutes_at
@@ -156,12 +164,12 @@ class Publisher:
             )
 
     async def _places(self, record: PublisherRecord, now: float) -> list[tuple[str, bytes]]:
-        words = record.words
+        words, infohash = record.words, record.infohash
         counts = await self._counts((word,) for word in words)
-        pairs = [key for key in keys_of_title(words, counts) if len(key) > 1]
-        keys = keys_of_title(words, counts | await self._counts(pairs))
+        pairs = [key for key in keys_of_title(infohash, words, counts) if len(key) > 1]
+        keys = keys_of_title(infohash, words, counts | await self._counts(pairs))
         places = [("p" if len(key) > 1 else "w", root_of(key)) for key in keys]
-        places += [("d", root) for tree, root in places if tree == "w"]
+        places += [("d", word.encode()) for word in words if is_listed(infohash, word, counts)]
         if now - record.published < self._config.day_entries * DAY:
             places.append(("y", day_root(record.published)))
         return [*places, ("z", b"")]
@@ -243,19 +251,30 @@ class Publisher:
         known = (await self._catalogue.counts([root], int(now) - DAY)).get(root, 0)
         entries: list[IndexEntry] = []
         for each, record in records.items():
+            if index in (Index.WORDS, Index.PAIRS):
+                key = key_of(root)
+                if not is_drawn(record.infohash, key, {key: known}):
+                    await self._plan(record)  # it has become common since
+                    continue
             if index is Index.DICTIONARY:
                 counts = await self._catalogue.counts([each.root], int(now) - DAY)
+                word = each.root.decode()
+                if not is_listed(record.infohash, word, {(word,): counts.get(each.root, 0)}):
+                    await self._plan(record)
+                    continue
                 frequency = max(counts.get(each.root, 1), 1).bit_length()
                 entries.append(WordEntry(each.root.decode(), frequency, minutes_at(now)))
             else:
                 entries.append(posting_of(record, self._key.public, now))
         age = int(self._config.renew_interval) // 60
+        if not entries:
+            return True
         stored = await self._trees.renew(top, entries, age=age)
         if index in (Index.WORDS, Index.PAIRS):
             node = await self._trees.read(top, first=True)
             count = node.count if node is not None else 0
             await self._catalogue.remember_counts({root: count}, int(now))
-            if _class(count) != _class(known):
+            if stage(count) != stage(known):
                 for record in records.values():
                     await self._plan(record)
         return stored
@@ -332,8 +351,3 @@ def posting_of(record: PublisherRecord, publisher: bytes, now: float) -> Posting
 def _root(row: OutboxEntry) -> bytes:
     """Of the tree that the entry is in: there is one dictionary for all words."""
     return b"" if row.tree in ("d", "z") else row.root
-
-
-def _class(count: int) -> int:
-    """What a word's count means for its titles."""
-    return (count > COMMON) + (count > SATURATED)

@@ -267,11 +267,9 @@ class DhtSlots:
 
     def _state(self, label: Label, slot: _Slot, survey: ItemSurvey) -> _Survey:
         targets = tuple(one for one in survey.targets() if not self._is_future(_seq(one)))
-        copies = [
-            one.item.seq
-            for one in targets
-            if isinstance(one.item, MutableItem) and self._read(label, one.item) is not None
-        ]
+        held = [one.item for one in targets if isinstance(one.item, MutableItem)]
+        valid = {item for item in set(held) if self._read(label, item) is not None}
+        copies = [item.seq for item in held if item in valid]
         newest = max(copies, default=-1)
         highest = max(map(_seq, targets), default=-1)
         return _Survey(slot, targets, highest, newest, copies.count(newest))

@@ -17,6 +17,7 @@ from dht_torrent.search.choice import COMMON, pair, root_of
 from dht_torrent.search.label import Index, Label, day_root
 from dht_torrent.search.node import Entry, Posting
 from dht_torrent.search.record import parse_record, record_salt
+from dht_torrent.search.titles import preview_of
 from tests.engine.search.world import CONFIG, Person, Titled, World, clock, people, titles
 
 SERVER = "Ubuntu 22.04 LTS server"
@@ -43,7 +44,7 @@ async def test_a_title_is_under_its_words_its_day_its_size_and_in_the_dictionary
             Label(Index.DAYS, day_root(clock())),
             Label(Index.SIZES, b""),
         ):
-            assert titles(await bob.trees.read(label)) == {SERVER}, label
+            assert titles(await bob.trees.read(label)) == {preview_of(SERVER)}, label
         dictionary = await bob.trees.read(Label(Index.DICTIONARY, b""))
         assert dictionary is not None
         assert {b"ubuntu", b"server", b"lts"} <= dictionary.packed.keys()
@@ -79,7 +80,7 @@ async def test_it_stays_for_days_while_its_publisher_runs_and_no_longer(
             bob.slots.cache.__init__(CONFIG)  # type: ignore[misc]
             assert [one.trust for one in await bob.search("ubuntu")] == ["local" and "verified"]
             node = await carol.trees.read(word("ubuntu"), first=True)
-            assert titles(node) == {SERVER}
+            assert titles(node) == {preview_of(SERVER)}
         await trio.sleep(3 * HOUR)
         assert await carol.trees.read(word("ubuntu"), first=True) is None
 
@@ -144,7 +145,7 @@ async def test_a_word_that_becomes_common_gets_pairs(autojump_clock: MockClock) 
         await alice.publish("common green apple")
         await alice.settle()
         assert not [tree for tree, _ in await rows(alice, "common green apple") if tree == "p"]
-        await bob.publish(*[f"common green part{n:03}" for n in range(COMMON + 10)])
+        await bob.publish(*[f"common green part{n:03}" for n in range(2 * COMMON)])
         await bob.settle(2 * HOUR)
         await alice.settle(2 * HOUR)
         root = root_of(pair("common", "green"))
@@ -268,5 +269,19 @@ async def test_the_entry_of_a_title_says_what_fits_and_hides_the_rest() -> None:
 
     posting = await one()
     assert long.startswith(posting.preview)
-    assert 40 < len(posting.preview.encode()) <= 48
-    assert 4 <= len(posting.hidden) <= 12
+    assert posting.preview == preview_of(long) == "The collected le"
+    assert 8 <= len(posting.hidden) <= 12
+
+
+async def test_a_title_leaves_out_a_word_that_is_known_to_be_very_common(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(), 1) as (alice,):
+        await alice.publish(*[f"common part{n:03}" for n in range(20)])
+        await alice.catalogue.remember_counts({b"common": 1_000_000}, int(clock()))
+        await alice.settle()
+        left = [await rows(alice, f"common part{n:03}") for n in range(20)]
+        assert not any({("w", b"common"), ("d", b"common")} & one for one in left)
+        assert all(("w", b"part") in one for one in left)
+        # It was not written either.
+        assert await alice.trees.read(word("common"), first=True) is None

@@ -1,0 +1,161 @@
+"""Publishing and searching on modelled holders, small; and the model against full nodes."""
+
+from __future__ import annotations
+
+import random
+
+import trio
+
+from dht_torrent.lab.population.holders import Holders
+from dht_torrent.lab.run import run
+from dht_torrent.lab.studies.search_nets import compare, first_results
+from dht_torrent.lab.studies.searching import (
+    QueryOutcome,
+    SearchPlan,
+    SearchStudy,
+    write_at_once,
+)
+from dht_torrent.lab.studies.titles import Corpus
+
+NOUNS = ["apple", "pear", "plum", "cherry", "lemon", "melon", "grape", "peach", "olive", "walnut"]
+KINDS = ["red", "green", "yellow", "ripe", "sweet", "sour", "small", "large", "fresh", "dried"]
+TEXTS = [f"{kind} {noun} of the garden" for kind in KINDS for noun in NOUNS]
+PLAN = SearchPlan(publishers=5, holders=100)
+
+
+def ignore(count: int) -> None:
+    pass
+
+
+def mean_recall(asked: list[QueryOutcome]) -> float:
+    return sum(one.recall for one in asked) / len(asked)
+
+
+async def world(rng: random.Random, texts: list[str], plan: SearchPlan = PLAN) -> SearchStudy:
+    study = SearchStudy(plan, Corpus(texts, rng), rng)
+    await study.publish()
+    return study
+
+
+def test_what_is_published_is_found_and_all_of_it_is_right() -> None:
+    async def main(rng: random.Random) -> None:
+        study = await world(rng, TEXTS)
+        asked = await study.ask(["sweet", "sweet plum", "garden pear", "kiwi"], ignore)
+        assert [one.truth for one in asked] == [10, 1, 10, 0]
+        assert [one.found for one in asked] == [10, 1, 10, 0]
+        assert [one.recall for one in asked] == [1.0] * 4
+        assert [one.precision for one in asked] == [1.0] * 4
+        assert [one.verified for one in asked] == [one.results for one in asked] == [10, 1, 10, 0]
+        assert [one.forged for one in asked] == [0] * 4
+        assert all(1 <= one.gets <= 14 and one.rounds >= 1 for one in asked)
+        entries = await study.entries()
+        assert 7 * len(TEXTS) < entries < 13 * len(TEXTS)
+        assert 0.3 < study.writes() / entries < 1.6
+
+    run(main)
+
+
+def test_who_remembers_what_was_read_reads_less() -> None:
+    async def main(rng: random.Random) -> None:
+        study = await world(rng, TEXTS[:30])
+        queries = ["red", "red plum"] * 3
+        cold = await study.ask(queries, ignore)
+        warm = await study.ask(queries, ignore, by=study.newcomer())
+        assert mean_recall(cold) == mean_recall(warm) == 1
+        assert sum(one.gets for one in warm) < sum(one.gets for one in cold)
+
+    run(main)
+
+
+def test_prefixes_and_ranges_are_whole() -> None:
+    async def main(rng: random.Random) -> None:
+        study = await world(rng, TEXTS)
+        cold, warm = await study.type_prefix("cherry")
+        assert (cold.query, warm.query) == ("cher", "cherr")
+        assert cold.truth == cold.found == warm.found == 10
+        assert cold.gets <= 14
+        assert warm.gets == 0
+        sizes = sorted(title.size for title in study.corpus.titles)
+        ranged = await study.ask_sizes(sizes[10], sizes[29], study.newcomer())
+        assert ranged.truth == ranged.found == 20
+        words = study.corpus.vocabulary
+        assert await study.words_between(words[2], words[9], 24) == set(words[2:10])
+
+    run(main)
+
+
+def test_dead_holders_are_replaced_within_a_period() -> None:
+    async def main(rng: random.Random) -> None:
+        study = await world(rng, TEXTS[:40])
+        queries = study.corpus.queries(40, random.Random(1))
+        study.holders.kill(0.5)
+        assert mean_recall(await study.ask(queries, ignore)) >= 0.93
+        copies = [len(held) for held in study.holders._held.values()]
+        await study.period()
+        again = [len(held) for held in study.holders._held.values()]
+        assert sum(again) > 1.5 * sum(copies)
+        assert mean_recall(await study.ask(queries, ignore)) == 1
+
+    run(main)
+
+
+def test_a_vandal_hides_some_and_forges_nothing_until_the_epoch_ends() -> None:
+    async def main(rng: random.Random) -> None:
+        study = await world(rng, TEXTS[:60])
+        queries = study.corpus.queries(60, random.Random(1))
+        assert study.burn(0.3) >= 20
+        await study.forge(["red", "green", "plum"])
+        await study.period()  # nor can publishers mend it
+        burned = await study.ask(queries, ignore)
+        assert 0.4 < mean_recall(burned) < 0.99
+        assert sum(one.forged for one in burned) == 0
+        await study.next_epoch()
+        after = await study.ask(queries, ignore)
+        assert mean_recall(after) == 1
+        assert sum(one.forged for one in after) == 0
+
+    run(main)
+
+
+def test_no_entry_of_many_writers_at_once_is_lost_for_longer_than_a_period() -> None:
+    async def main(rng: random.Random) -> tuple[int, int]:
+        return await write_at_once(Holders(100, rng), 8, 20, rng)
+
+    lost, left = run(main)
+    assert 0 <= lost < 80
+    assert left == 0
+
+
+def test_queries_that_are_lost_cost_little() -> None:
+    async def main(rng: random.Random) -> None:
+        plan = SearchPlan(publishers=5, holders=100, loss=0.1)
+        study = await world(rng, TEXTS[:40], plan)
+        queries = study.corpus.queries(40, random.Random(1))
+        assert mean_recall(await study.ask(queries, ignore)) >= 0.95
+
+    run(main)
+
+
+def test_the_model_tells_what_full_nodes_do() -> None:
+    async def main(rng: random.Random) -> None:
+        corpus = Corpus(TEXTS[:30], rng)
+        plan = SearchPlan(publishers=3, holders=30)
+        queries = corpus.queries(40, random.Random(1))
+        full, modelled = await compare(rng, corpus, plan, queries, ignore)
+        assert abs(mean_recall(full) - mean_recall(modelled)) <= 0.02
+        gets = [sum(one.gets for one in asked) for asked in (full, modelled)]
+        assert 0.9 < gets[0] / gets[1] < 1.1
+        assert sum(one.forged for one in full) == 0
+
+    run(main)
+
+
+def test_first_results_come_within_the_patience_of_a_search() -> None:
+    async def main(rng: random.Random) -> None:
+        began = trio.current_time()
+        found = await first_results(rng, 30, ignore)
+        assert trio.current_time() > began
+        assert len(found) == 100
+        assert all(one is not None and 0 < one < 3 for one in found)
+
+    run(main)
