@@ -9,6 +9,7 @@ import os
 import random
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -35,8 +36,10 @@ NUMBERS = [0, 1, -1, 2**31, 2**63, -(2**63), 10**30, 10**4000, 1e308, 0.5, 1024,
 KEYS = {
     "torrents": [
         *("source", "torrent", "share", "output", "select", "sequential", "paused"),
-        *("piece_length", "private"),
+        *("piece_length", "private", "publish", "tags"),
     ],
+    "publishers": ["key", "trust"],
+    "catalogue/import": ["id", "name", "size", "files", "published", "tags", "list", "publishers"],
     "limits": ["up", "down"],
     "dht/put": ["value", "bencoded", "seed", "salt", "seq", "cas"],
     "dht/get": ["target", "key", "salt", "seq", "all"],
@@ -99,8 +102,24 @@ def any_body(rng: random.Random, inside: Path, keys: list[str]) -> bytes:
     return text.encode()
 
 
+MORE = ["/publish", "/unpublish"]
+SEARCH = ["q", "prefix", "min_size", "max_size", "since", "limit", "patience", "network", "other"]
+
+
+def any_search(rng: random.Random) -> str:
+    values = [*ODD, *map(str, NUMBERS[:7]), "1", "0", "ubuntu", "nan", "inf", "1e5"]
+    given = [
+        (rng.choice(SEARCH), rng.choice(values).encode("utf-8", "surrogatepass"))
+        for _ in range(rng.randrange(4))
+    ]
+    return f"search?{urlencode(given)}{rng.choice(['', '&q=a&patience=0.1', '&q=%ff%00&q', '&='])}"
+
+
 def any_path(rng: random.Random, ids: list[str]) -> tuple[str, str, list[str]]:
     """Method, path and the keys that mean something there."""
+    if rng.random() < 0.15:
+        places = [any_search(rng), any_search(rng), "publishers", "catalogue", "catalogue/export"]
+        return rng.choice(["GET", "GET", "HEAD"]), rng.choice(places), []
     if rng.random() < 0.6:
         path = rng.choice(list(KEYS))
         return "POST", path, KEYS[path]
@@ -108,11 +127,12 @@ def any_path(rng: random.Random, ids: list[str]) -> tuple[str, str, list[str]]:
         [*ids, "0" * 40, "%ff%fe", "%00", "..", "%2e%2e", "a", "\u00e9", "x" * 5000, ""]
     )
     tail = rng.choice(
-        ["", "/pause", "/resume", "/recheck", "/limits", "/peers", "/files", "/torrent"]
+        ["", "/pause", "/resume", "/recheck", "/limits", "/peers", "/files", "/torrent", *MORE]
     )
     query = rng.choice(["", "", "?data=1", "?data=2", "?data=%ff", "?data=0&data=1"])
     method = rng.choice(["GET", "POST", "DELETE", "PUT", "HEAD"])
-    return method, f"torrents/{part}{tail}{query}", ["up", "down"]
+    keys = ["tags"] if tail == "/publish" else ["up", "down"]
+    return method, f"torrents/{part}{tail}{query}", keys
 
 
 def client_of(node: Node) -> httpx.AsyncClient:
