@@ -99,7 +99,7 @@ class SearchRequest:
 )
 @click.option("--since", metavar="WHEN", help="Published since: 12h, 7d, 2w, or 2026-11-28.")
 @click.option("--limit", type=int, default=LIMIT, metavar="N", help=f"Results; {LIMIT} by default.")
-@click.option("--wait", type=float, metavar="SECONDS", help="For the network; 3 by default.")
+@click.option("--wait", type=float, metavar="SECONDS", help="What the network gets; 3 by default.")
 @click.option(
     "--local", is_flag=True, help="Only what this node knows; nothing is asked of others."
 )
@@ -266,8 +266,9 @@ def choose(ctx: click.Context, words: str) -> str:
 def _ask_number(most: int) -> int:
     """Raises ControlError when none is chosen. Written to stderr by hand: `input` would write to
     stdout, where the path of the download is expected."""
+    numbers = "1" if most == 1 else f"1-{most}"
     while True:
-        sys.stderr.write(f"Which one? 1-{most}, or Enter for none: ")
+        sys.stderr.write(f"Which one? {numbers}, or Enter for none: ")
         sys.stderr.flush()
         answer = sys.stdin.readline().strip()
         if not answer:

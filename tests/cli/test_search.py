@@ -338,7 +338,7 @@ async def test_get_fetches_nothing_when_none_is_chosen(
         with trio.fail_after(PATIENCE):
             terminal = Terminal(tmp_path, "get", "search:ubuntu")
             if found:
-                await terminal.until("or Enter for none: ")
+                await terminal.until("Which one? 1, or Enter for none: ")
                 terminal.type("\n")
             code, out = await terminal.end()
     assert (code, out) == (1, "")
