@@ -67,7 +67,7 @@ class _Turns:
         """Until it is our turn. Cancelled, the turn is lost."""
         now = trio.current_time()
         self._next = max(self._next, now - self._burst / self._rate) + 1 / self._rate
-        await trio.sleep_until(max(now, self._next))
+        await _until(self._next, now)
 
 
 class Meter:
@@ -91,5 +91,13 @@ class Meter:
         async with self._putting:  # one at a time, or all who wait would go on at the same moment
             await self._publishing.wait()
             now = trio.current_time()
-            await trio.sleep_until(self.puts.below_at(self._config.max_puts_per_hour, now))
+            await _until(self.puts.below_at(self._config.max_puts_per_hour, now), now)
             self.puts.add(trio.current_time())
+
+
+async def _until(moment: float, now: float) -> None:
+    """Sleep until then; a checkpoint if it is past, which costs a tenth of a sleep."""
+    if moment > now:
+        await trio.sleep_until(moment)
+    else:
+        await trio.lowlevel.checkpoint()

@@ -84,11 +84,14 @@ class Holders:
         copy = held.get(prefix) if held is not None else None
         return copy[0] if copy is not None and copy[1] > now else None
 
-    def put(self, prefix: int, item: Item, cas: int | None, now: float) -> int | None:
-        """None when the node stored the item, else the code of its refusal."""
+    def put(
+        self, prefix: int, item: Item, cas: int | None, now: float, target: bytes | None = None
+    ) -> int | None:
+        """None when the node stored the item, else the code of its refusal. `target`: the item's,
+        if that has been computed."""
         if len(item.encoded) > MAX_VALUE:
             return krpc.VALUE_TOO_BIG
-        target = item.target
+        target = target or item.target
         if isinstance(item, MutableItem):
             if len(item.salt) > MAX_SALT:
                 return krpc.SALT_TOO_BIG
@@ -158,7 +161,7 @@ class Holders:
 
     def is_lost(self, share: float = 1.0) -> bool:
         """Whether the next query comes to nothing, at `share` of the usual odds."""
-        return bool(self.loss) and self._rng.random() < self.loss * share
+        return self.loss > 0 and self._rng.random() < self.loss * share
 
     def _nearest(self, target: bytes, count: int) -> tuple[int, ...]:
         wanted = int.from_bytes(target[: BITS // 8], "big")
@@ -250,7 +253,7 @@ class ModelItems:
         self.puts_of[item.salt if isinstance(item, MutableItem) else b""] += 1
         if self.put_seconds:
             await trio.sleep(self.put_seconds)
-        model, now = self.holders, trio.current_time()
+        model, now, target = self.holders, trio.current_time(), item.target
         stored: list[NodeInfo] = []
         refused: dict[NodeInfo, int] = {}
         silent = 0
@@ -261,14 +264,14 @@ class ModelItems:
             if model.is_lost(0.5) or not model.lives(prefix):
                 silent += 1
                 continue
-            code = model.put(prefix, item, cas.get(contact.id) if cas else None, now)
+            code = model.put(prefix, item, cas.get(contact.id) if cas else None, now, target)
             if model.is_lost(0.5):
                 silent += 1  # it has been stored for all that
             elif code is None:
                 stored.append(contact)
             else:
                 refused[contact] = code
-        return Stored(item.target, tuple(stored), refused, silent)
+        return Stored(target, tuple(stored), refused, silent)
 
     async def put(self, item: Item, *, cas: int | None = None, keep: bool = True) -> Stored:
         """As `Items.put`; what is to be kept is put again by `republish`."""
