@@ -40,6 +40,7 @@ from dht_torrent.engine.torrent.choking import Choking
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.discovery import Discovery
+from dht_torrent.engine.torrent.downloads import Downloads
 from dht_torrent.engine.torrent.extensions import Extensions
 from dht_torrent.engine.torrent.metadata import MetadataFetch
 from dht_torrent.engine.torrent.rate_limits import Direction
@@ -351,7 +352,7 @@ CONNECTION: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "taken part": (Swarm, "_take_part", {"after": True}),
     "events": (Connections, "_on_events", {}),
     "events, when taken": (Connections, "_on_events", {"after": True}),
-    "refill": (Swarm, "refill", {"after": True, "times": 1}),
+    "refill": (Downloads, "refill", {"after": True, "times": 1}),
     "reading": (peer_loops, "read", {}),
     "writing": (Writer, "run", {}),
     "running": (connections_module, "run_peer", {}),
@@ -457,7 +458,7 @@ TORRENT: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "the session": (Session, "run", {}),
     "saving pieces": (Swarm, "_announce", {}),
     "choosing whom to unchoke": (Choking, "run_rounds", {}),
-    "the clock": (Swarm, "_watch_the_clock", {}),
+    "the clock": (Downloads, "_watch_the_clock", {}),
     "sending haves": (Swarm, "_send_haves", {}),
     "finding peers": (Discovery, "run", {}),
     "its connections": (Connections, "run", {}),

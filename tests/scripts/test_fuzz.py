@@ -21,7 +21,7 @@ from dht_torrent.lab.studies import codec_fuzz, pex_fuzz, wire_costs, wire_fuzz
 from dht_torrent.peer import lsd, mse, pex
 from dht_torrent.peer.mse import Method, MseInitiator, MseResponder, Secured
 from dht_torrent.peer.pex import PexHearing
-from dht_torrent.torrent.picker import Picker
+from dht_torrent.torrent.holdings import Holdings
 from tests.helpers.scripts import load
 
 
@@ -255,7 +255,7 @@ def test_a_bug_in_a_running_node_is_noticed(
     def broken(*args: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(Picker, "peer_bitfield", broken)
+    monkeypatch.setattr(Holdings, "peer_bitfield", broken)
     monkeypatch.setattr(wire_fuzz, "Config", partial(Config, fail_fast=False))
     told = run_wire(fuzz, capsys, 0.05)
     assert any("a fault of ours" in line and "oops" in line for line in told)

@@ -109,13 +109,17 @@ class Publisher:
         self.due = 0
         """... and so many of them to be written by now, as of the last look; at most `COUNTED`."""
 
-    async def add(self, infohash: bytes) -> None:
+    async def add(self, infohash: bytes, *, anew: bool = False) -> None:
         """Publish a torrent whose entry in the catalogue says what it is, or see that all of it is
-        in the outbox. Raises StorageError."""
+        in the outbox. `anew`: its record may have changed, and is put again at once. Raises
+        StorageError."""
         self._ended.discard(infohash)
         entry = await self._catalogue.get(infohash)
         if entry is not None:
             await self._plan(record_of(entry, self._clock()))
+            if anew:
+                now = self._planned = self._clock()
+                await self._catalogue.put_outbox([OutboxEntry(infohash, RECORD, b"", int(now))])
             self._news.set()
 
     async def remove(self, infohash: bytes) -> None:

@@ -45,7 +45,6 @@ from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.torrent.torrent import Torrent
-from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import DhtTorrentError, InputError, StorageError
 from dht_torrent.ids import InfoHash
 from dht_torrent.search.words import title_words
@@ -102,7 +101,6 @@ class SearchService:
         self._wanted = trio.Event()
         self._opened = trio.Event()
         self._keyed = trio.Event()
-        self._news = AutoResetEvent()
         self._noting = trio.Lock()
         self._noted: set[InfoHash] = set()
         """Torrents that the catalogue has as ours."""
@@ -122,7 +120,6 @@ class SearchService:
         async with AsyncExitStack() as stack:
             try:
                 await self._open(stack)
-                self._opened.set()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._publish)
                     await self._follow()
@@ -140,6 +137,7 @@ class SearchService:
 
         async def find(emit: Emit) -> None:
             await self._local()
+            await self._note_all()
             if self._searcher is not None:
                 async with self._searches:
                     await self._searcher.run(query, emit)
@@ -182,18 +180,16 @@ class SearchService:
 
     async def export_catalogue(self) -> AsyncGenerator[bytes, None]:
         """See `Node.export_catalogue`."""
-        async with aclosing((await self._local()).export_lines()) as parts:
+        catalogue = await self._local()
+        await self._note_all()
+        async with aclosing(catalogue.export_lines()) as parts:
             async for part in parts:
                 yield part
 
     async def import_catalogue(self, lines: bytes) -> CatalogueImport:
         """See `Node.import_catalogue`."""
-
-        def normalise(text: str) -> str:
-            return " ".join(title_words(text))
-
         catalogue = await self._local()
-        done = await catalogue.import_lines(io.BytesIO(lines), normalise, int(self._clock()))
+        done = await catalogue.import_lines(io.BytesIO(lines), title_words, int(self._clock()))
         return CatalogueImport(
             lines=done.lines,
             added=done.added,
@@ -350,6 +346,7 @@ class SearchService:
     async def _follow(self) -> None:
         """Keep the catalogue in step with the torrents that are here."""
         if self._catalogue is None:
+            self._opened.set()
             await trio.sleep_forever()
         begun = False
         while True:
@@ -357,12 +354,16 @@ class SearchService:
                 if not begun:
                     await self._forget_others()
                     begun = True
-                for supervisor in list(self._supervisors.values()):
-                    await self._note(supervisor.core)
+                await self._note_all()
             except StorageError as error:
                 logger.warning("the catalogue does not know all torrents: %s", error)
-            with trio.move_on_after(LOOK_INTERVAL):
-                await self._news.wait()
+            self._opened.set()
+            await trio.sleep(LOOK_INTERVAL)
+
+    async def _note_all(self) -> None:
+        """Note the torrents that the catalogue does not know to be ours. Raises StorageError."""
+        for supervisor in list(self._supervisors.values()):
+            await self._note(supervisor.core)
 
     async def _note(self, core: TorrentCore, *, anew: bool = False) -> None:
         """Put a torrent into the catalogue, and into the outbox if it is published."""
@@ -370,6 +371,7 @@ class SearchService:
         if (info_hash in self._noted and not anew) or self._catalogue is None:
             return
         async with self._noting:
+            published = core.published
             entry = own_entry(core, self._clock())
             if entry is None or info_hash not in self._torrents:
                 return
@@ -377,14 +379,17 @@ class SearchService:
             if known is not None and known.sources & Source.OWN and known.published is not None:
                 entry = replace(entry, published=known.published)
             await self._catalogue.put([entry], int(self._clock()))
+            if core.published != published:
+                return  # whoever has changed it comes next
             self._noted.add(info_hash)
-            if core.published is None or why_not(core) is not None:
+            if published is None or why_not(core) is not None:
                 # Of an earlier run; or somebody wrote into our files.
                 await self._catalogue.remove_outbox(info_hash)
             else:
-                await self._make_key()
+                with suppress(InputError):  # which was told when the key was read
+                    await self._make_key()
                 if self._publisher is not None:
-                    await self._publisher.add(info_hash)
+                    await self._publisher.add(info_hash, anew=anew)
 
     async def _forget_others(self) -> None:
         """What the catalogue has as ours, and is not here any more."""

@@ -129,7 +129,7 @@ class Extensions:
         if handshake.client:
             peer.told_client(handshake.client)
         peer.pipeline.peer_limit(handshake.request_queue)
-        peer.prefers_encryption = peer.prefers_encryption or handshake.prefers_encryption
+        peer.told_preference(handshake.prefers_encryption)
         claimed = peer.told_port(handshake.port) if handshake.port is not None else None
         if claimed is not None:
             self._connections.candidates.claimed(claimed, now)

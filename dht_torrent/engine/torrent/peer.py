@@ -211,6 +211,10 @@ class Peer:
         """It says which program it is."""
         self.client = client_name(self.peer_id, client)
 
+    def told_preference(self, encryption: bool) -> None:
+        """It says whether it prefers encrypted connections. Once said, it stays."""
+        self.prefers_encryption = self.prefers_encryption or encryption
+
     def told_port(self, port: int) -> Address | None:
         """It says at which port it listens. Returns the address it claims by that, if it came to us
         and has not claimed one before."""

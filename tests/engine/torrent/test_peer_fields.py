@@ -64,7 +64,7 @@ def modules() -> list[Path]:
     return [
         path
         for path in sorted(ENGINE.rglob("*.py"))
-        if path != HOME and path.relative_to(ENGINE).parts[0] not in ("dht", "net")
+        if path != HOME and path.relative_to(ENGINE).parts[0] not in ("dht", "net", "search")
     ]
 
 
