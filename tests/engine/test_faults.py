@@ -472,7 +472,7 @@ TORRENT: dict[str, tuple[Any, str, dict[str, Any]]] = {
 def is_film(*args: Any) -> bool:
     """Is the first of them of FILM?"""
     mine = FILM.metainfo.info_hash
-    owner = args[0]
+    owner = args[0]._banning if isinstance(args[0], Downloads) else args[0]
     core = getattr(owner, "_core", None)
     owner = core.context if core is not None else getattr(owner, "_torrent", owner)
     found = getattr(owner, "info_hash", None) or getattr(owner, "_info_hash", None)
