@@ -68,6 +68,9 @@ To change something
 | which peers are dialled, and which give way | `torrent.candidates`, `torrent.connection_slots` |
 | who is banned for bad data | `torrent.smart_ban`, `torrent.parole`, `torrent.bans` |
 | what users are told of a download | `engine.views`, `engine.torrent.stages` |
+| what a word is, and how texts are compared | `search.words`, `search.titles`, `search.rank` |
+| how the index lies in the DHT | `search.label`, `search.node`, `search.trie`, `engine.search.slots` |
+| whom a search believes | `engine.search.checking`, `search.record` |
 | what a search does, and what it shows | `engine.search.searching`, `engine.search.views` |
 | what is published, when, and how often | `engine.search.publisher`, `search.choice` |
 | rate limits | `torrent.limits`, `engine.torrent.rate_limits` |
@@ -77,6 +80,7 @@ To change something
 | encryption with MSE | `peer.mse`, `engine.net.encrypted`, `engine.torrent.dialling` |
 | who belongs to an SSL torrent | `peer.certificates`, `engine.authority`; TLS `engine.net.tls` |
 | a command, or how it shows something | `cli.main`, `cli.running`, `cli.view` |
+| the local catalogue | `catalogue.protocol`, `catalogue.sqlite` |
 | what commands of search ask and show | `cli.search`, `cli.results`, `cli.publishing` |
 | the control API | `daemon.app`, `daemon.client`; who may use it `daemon.control` |
 | an experiment | `lab.studies`, and its script in scripts/ |

@@ -29,7 +29,7 @@ def test_the_reference_is_made_without_a_warning(tmp_path: Path) -> None:
 
 def mentioned(docstring: str | None) -> set[str]:
     """What looks like one of our modules in a docstring."""
-    parts = ("cli|daemon|dht|engine|lab|peer|storage|torrent", r"(?:\.\w+)+")
+    parts = ("catalogue|cli|daemon|dht|engine|lab|peer|search|storage|torrent", r"(?:\.\w+)+")
     dotted = re.findall(rf"(?<![\w./])(?:{parts[0]}){parts[1]}\b(?!\()", docstring or "")
     return {name for name in dotted if not name.endswith((".py", ".torrent"))}
 
