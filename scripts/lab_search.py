@@ -26,10 +26,10 @@ and on modelled holders, as many (a thousand titles on 500 nodes take half an ho
 --first NODES: instead, a word that a tenth of so many full nodes have published: seconds to the
 first result of a search from the others.
 
-Rows: a query each: phase, query, truth (titles it should find), found (of these), recall (of a
-page of fifty), precision (of the first ten), results, verified, forged (verified, and nobody said
-so), gets (lookups for slots), records (for publishers' records) and rounds (of gets that wait for
-each other).
+Rows: a query each: n (titles), phase, query, truth (titles it should find), found (of these),
+recall (of a page of fifty), precision (of the first ten), results, verified, forged (verified, and
+nobody said so), gets (lookups for slots), records (for publishers' records) and rounds (of gets
+that wait for each other).
 
 Figures: recall_50, precision_10 and so on, with the phase before the name but for the first;
 entries_per_title, writes_per_entry (a slot is read and written; splits are included).
@@ -113,7 +113,7 @@ async def measure(
     async def ask(phase: str, *, warm: bool = False) -> None:
         by = lab.newcomer() if warm else None
         with study.progress(f"{phase or 'first'} queries", len(queries)) as done:
-            record(study, phase, await lab.ask(queries, done, by=by))
+            record(study, phase, await lab.ask(queries, done, by=by), len(corpus))
 
     with study.progress("publishing", 1):
         await lab.publish()
@@ -150,8 +150,8 @@ async def measure_both(
     queries = corpus.queries(args.queries, random.Random(f"queries {args.seed}"))
     with study.progress("queries of full nodes", len(queries)) as done:
         full, modelled = await compare(rng, corpus, plan, queries, done)
-    record(study, "", full)
-    record(study, "model", modelled)
+    record(study, "", full, len(corpus))
+    record(study, "model", modelled, len(corpus))
     gets = [sum(one.gets for one in asked) for asked in (full, modelled)]
     recall = [mean([one.recall for one in asked]) for asked in (full, modelled)]
     study.figures["recall_difference"] = recall[0] - recall[1]
@@ -174,10 +174,11 @@ async def measure_first(
     }
 
 
-def record(study: Study, phase: str, asked: Sequence[QueryOutcome]) -> None:
+def record(study: Study, phase: str, asked: Sequence[QueryOutcome], titles: int) -> None:
     """The rows and figures of queries."""
     for one in asked:
         study.row(
+            n=titles,
             phase=phase or "first",
             query=one.query,
             truth=one.truth,

@@ -123,6 +123,30 @@ STUDIES = [
         small=["--kind eclipse --eclipse 8 --keys 1 --nodes 40 --lookups 2"],
     ),
     Study(
+        "search_size",
+        "lab_search.py",
+        "n phase",
+        full=[
+            f"--count {titles} --publishers 50 --queries 500 --warm"
+            for titles in (100, 250, 500, 1000)
+        ],
+        small=["--count 20 --publishers 4 --queries 10 --warm"],
+    ),
+    Study(
+        "search_failures",
+        "lab_search.py",
+        "kill vandal phase",
+        full=[
+            f"--count 300 --publishers 30 --queries 300 --{what} {share}"
+            for what, shares in (("kill", (0.3, 0.5, 0.7, 0.9)), ("vandal", (0.05, 0.1, 0.2, 0.4)))
+            for share in shares
+        ],
+        small=[
+            "--count 20 --publishers 4 --queries 10 --kill 0.5",
+            "--count 20 --publishers 4 --queries 10 --vandal 0.2",
+        ],
+    ),
+    Study(
         "swarm_size",
         "lab_swarm.py",
         "variant leeches run gives",
