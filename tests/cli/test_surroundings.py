@@ -160,7 +160,7 @@ def test_a_signal_ends_a_node_in_order(
 ) -> None:
     content, _, torrent_id = files(tmp_path)
     state = tmp_path / "state"
-    process = start(surrounding, "share", content, *ALONE, "--state-dir", state)
+    process = start(surrounding, "share", content, "--no-publish", *ALONE, "--state-dir", state)
     until = time.monotonic() + PATIENCE
     while not list((state / "torrents").glob("*.resume")) or not (state / "control").exists():
         assert process.poll() is None
