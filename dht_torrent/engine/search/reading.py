@@ -81,6 +81,8 @@ class IndexReader:
         self._fitting: set[bytes] = set()
         """The torrents whose entries fit."""
         self._is_enough = False
+        self._most = config.max_gets
+        """Slots to read at most, all in all."""
 
     async def run(self) -> None:
         """Hand all that fits to `take`, until there is enough or nothing more to read."""
@@ -119,12 +121,14 @@ class IndexReader:
             digits = word_digits(start)
         except ValueError:
             return  # nothing is published that begins so
+        config = self._config
+        self._most = min(config.max_gets, config.prefix_gets + config.prefix_words)
         top = Label(Index.DICTIONARY, b"")
-        await self._scan(top, digits, digits, note, self._config.prefix_gets)
+        await self._scan(top, digits, digits, note, config.prefix_gets)
         # The word itself, then those that most titles have. That is what publishers say, and the
         # roots show whether it is true.
         order = sorted(words, key=lambda word: (word != start, -words[word], word))
-        keys: list[Key] = [(word,) for word in order[: self._config.prefix_words]] or [(start,)]
+        keys: list[Key] = [(word,) for word in order[: config.prefix_words]] or [(start,)]
         await self._read_roots(keys)
         for key in sorted(keys, key=lambda key: (self.counted.get(key, 0), key)):
             await self._walk_key(key)
@@ -163,7 +167,7 @@ class IndexReader:
 
     async def _read(self, labels: Sequence[Label]) -> dict[Label, TrieNode]:
         """Roots, side by side; their entries are taken as they come."""
-        left = self._config.max_gets - self._cost.gets
+        left = self._most - self._cost.gets
         nodes: dict[Label, TrieNode] = {}
 
         async def read(label: Label) -> None:
@@ -192,7 +196,7 @@ class IndexReader:
         before, done = self._cost.gets, 0
         rounds = 0
         while not root.is_leaf and not self._is_enough:
-            left = min(self._config.max_gets, most_reads(len(self._fitting))) - before
+            left = min(self._most, most_reads(len(self._fitting))) - before
             if left <= done:
                 break
             # What it has read before is at hand now, and costs nothing.

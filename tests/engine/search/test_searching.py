@@ -288,6 +288,17 @@ async def test_a_search_reads_no_more_than_it_may(autojump_clock: MockClock) -> 
         assert bob.items.gets - bob.cost.records <= 6
 
 
+async def test_an_unfinished_word_of_many_titles_costs_fourteen_gets_at_most(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(), 2) as (alice, bob):
+        await alice.publish(*[f"common{n % 7} word{n % 5} part{n:03}" for n in range(90)])
+        await alice.settle(7200)
+        found = await bob.search("wo", prefix=True, limit=1000, patience=60.0)
+        assert len(found) > 20
+        assert 10 < bob.cost.gets <= 14
+
+
 async def test_how_common_words_are_is_remembered(autojump_clock: MockClock) -> None:
     async with people(World(), 2) as (alice, bob):
         await alice.publish(*[f"common part{n:03}" for n in range(5)])
