@@ -299,6 +299,17 @@ async def test_an_unfinished_word_of_many_titles_costs_fourteen_gets_at_most(
         assert 10 < bob.cost.gets <= 14
 
 
+async def test_no_more_is_read_when_what_is_being_checked_will_do(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(), 2) as (alice, bob):
+        await alice.publish(*[f"common part{n:03}" for n in range(60)])
+        await alice.settle(3600)
+        assert len(await bob.search("common", limit=5)) == 5
+        assert bob.cost.gets == 1
+        assert bob.items.gets - bob.cost.records <= 2  # two, where epochs overlap
+
+
 async def test_how_common_words_are_is_remembered(autojump_clock: MockClock) -> None:
     async with people(World(), 2) as (alice, bob):
         await alice.publish(*[f"common part{n:03}" for n in range(5)])

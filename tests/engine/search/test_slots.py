@@ -114,7 +114,7 @@ async def test_copies_that_are_malformed_or_from_the_future_are_not_believed(
     slots = world.slots()
     await slots.write(await slots.read(WORD), node_of(1))
     late = int((clock() + 3600) * 1000)
-    world.overwrite(WORD, encode(node_of(66))[4:], late, nodes=[0, 1])
+    world.overwrite(WORD, encode(node_of(66)).partition(b":")[2], late, nodes=[0, 1])
     world.overwrite(WORD, b"junk", int(clock() * 1000) + 5, nodes=[2])
     world.overwrite(WORD, b"more junk", MAX_SEQ, nodes=[3])
     reader = world.slots()
