@@ -462,10 +462,10 @@ def _bound_claims(db: sqlite3.Connection, infohash: bytes, last: int) -> None:
     ).fetchone()
     if found is not None:
         db.execute(
-            """DELETE FROM claim WHERE torrent = ?1 AND publisher IN (
+            """DELETE FROM claim WHERE torrent = :torrent AND publisher IN (
                 SELECT publisher FROM claim LEFT JOIN publisher p ON p.key = publisher
-                WHERE torrent = ?1
+                WHERE torrent = :torrent
                 ORDER BY coalesce(trust, 0) DESC, verified DESC, seen DESC, publisher
-                LIMIT -1 OFFSET ?2)""",
-            (*found, MAX_CLAIMS),
+                LIMIT -1 OFFSET :most)""",
+            {"torrent": found[0], "most": MAX_CLAIMS},
         )

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -60,7 +61,12 @@ async def run(node: Any, state: Path, *args: object, **options: Any) -> Result:
 
 def start(state: Path, *args: object, **options: Any) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-W", "error", "-m", "dht_torrent", *map(str, args)]
-    return subprocess.Popen([*command, "--state-dir", str(state)], **options)
+    # What runs in the background ignores SIGINT, and so do its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen([*command, "--state-dir", str(state)], **options)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # --- what is asked -------------------------------------------------------------------------------
