@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -114,7 +115,9 @@ class Participant:
     ) -> None:
         self.items = items
         self.key = SigningKey(rng.randbytes(32))
-        self.catalogue = LocalCatalogue(SqliteCatalogue(None, _CATALOGUE), _CATALOGUE)
+        store = SqliteCatalogue(None, _CATALOGUE)
+        weakref.finalize(self, store.close)  # thousands of them come and go in a study
+        self.catalogue = LocalCatalogue(store, _CATALOGUE)
         meter = Meter(config)
         self.slots = DhtSlots(items, config, meter, rng=rng, clock=unix_time)
         self.trees = Trees(self.slots, rng)
