@@ -32,7 +32,7 @@ class Index(Enum):
     WORDS = (b"w", 32, True)
     """A tree for each word. Keys: 64 bits of the infohash."""
     PAIRS = (b"p", 32, True)
-    """A tree for each two words (`pair_root`) of which one is common. Keys: as for words."""
+    """A tree for each two words (`choice.root_of`) of which one is common. Keys: as for words."""
     DICTIONARY = (b"d", 48, False)
     """The one tree of all words, in their order: 16 symbols of six bits (`codes.word_key`)."""
     DAYS = (b"y", 32, True)
@@ -87,11 +87,6 @@ class Label:
     def at(self, digits: bytes) -> Label:
         """Another node of the same tree."""
         return Label(self.index, self.root, digits)
-
-
-def pair_root(one: bytes, other: bytes) -> bytes:
-    """The root of the tree of two words: the same in either order."""
-    return b"\0".join(sorted((one, other)))
 
 
 def day_root(now: float) -> bytes:
