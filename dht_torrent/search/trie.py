@@ -14,11 +14,11 @@ there is nothing.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from dht_torrent.search.label import Index, Label
-from dht_torrent.search.node import Packed, TrieNode, digits_of, minutes_of
+from dht_torrent.search.node import Entry, Packed, TrieNode, digits_of, made_of, minutes_of
 
 PROBES: Final = 3
 """Reads side by side in a search by depth: each round leaves a quarter."""
@@ -70,6 +70,10 @@ class Hints:
         while self._count > self._most:
             _, forgotten = self._trees.popitem(last=False)
             self._count -= len(forgotten)
+
+    def forget(self, top: Label) -> None:
+        """Nothing is known of a tree."""
+        self._count -= len(self._trees.pop((top.index, top.root), ()))
 
     def depth(self, top: Label, key: bytes) -> int | None:
         """Where the leaf of the key probably is, in the tree with this root."""
@@ -306,6 +310,16 @@ def due(
         for key, rest in entries.items()
         if key not in there or minutes_of(rest) - minutes_of(there[key]) >= age
     }
+
+
+def is_shown(top: Label, root: TrieNode | None, entries: Iterable[Entry]) -> bool:
+    """Whether the root of a tree has all of these, or leads on towards them."""
+    if root is None:
+        return False
+    return all(
+        key in root.packed or digits_of(top.index, key, rest)[0] in root.children
+        for key, rest in made_of(entries).packed.items()
+    )
 
 
 def below(

@@ -21,6 +21,7 @@ from dht_torrent.search.trie import (
     below,
     common,
     due,
+    is_shown,
     later,
     parts,
 )
@@ -241,6 +242,19 @@ def test_what_is_gone_is_no_hint() -> None:
     hints.saw(WORD, LEAF)
     assert hints.depth(WORD, digits(1)) is None
     assert len(hints) == 0
+
+
+def test_a_tree_can_be_forgotten() -> None:
+    hints = Hints()
+    hints.forget(WORD)
+    other = Label(Index.WORDS, b"other")
+    for top in (WORD, other):
+        hints.saw(top, INTERIOR)
+        hints.saw(top.child(digits(1)[0]), LEAF)
+    hints.forget(WORD)
+    assert hints.depth(WORD, digits(1)) is None
+    assert hints.depth(other, digits(1)) == 1
+    assert len(hints) == 2
 
 
 def test_rare_words_are_not_remembered() -> None:
@@ -483,3 +497,17 @@ def test_the_common_digits_are_those_of_all_between(one: bytes, other: bytes) ->
     assert other.startswith(shared)
     length = len(shared)
     assert length == min(len(one), len(other)) or one[length] != other[length]
+
+
+def test_a_root_shows_what_it_has_and_what_it_leads_to() -> None:
+    here = posting(1)
+    first = digits(2)[0]
+    deeper = posting(2)
+    root = TrieNode({first: 1}, made_of([here]).packed)
+    assert is_shown(WORD, root, [])
+    assert is_shown(WORD, root, [here, deeper])
+    assert not is_shown(WORD, None, [here])
+    other = TrieNode({(first + 1) % 4: 1}, made_of([here]).packed)
+    assert not is_shown(WORD, other, [here, deeper])
+    assert not is_shown(WORD, other, [deeper])
+    assert is_shown(WORD, other, [here])

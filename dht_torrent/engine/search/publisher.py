@@ -49,6 +49,7 @@ from dht_torrent.search.record import (
     record_value,
 )
 from dht_torrent.search.titles import preview_of
+from dht_torrent.search.trie import is_shown
 from dht_torrent.search.words import title_words
 
 logger = logging.getLogger(__name__)
@@ -276,7 +277,11 @@ class Publisher:
         stored = await self._trees.renew(top, entries, age=age)
         if index in (Index.WORDS, Index.PAIRS):
             node = await self._trees.read(top, first=True)
-            count = node.count if node is not None else 0
+            if not is_shown(top, node, entries):
+                stored &= await self._trees.renew(top, entries, age=age, anew=True)
+            if node is None:
+                return stored  # how common it is cannot be seen
+            count = node.count
             await self._catalogue.remember_counts({root: count}, int(now))
             if stage(count) != stage(known):
                 for record in records.values():

@@ -223,10 +223,22 @@ class Trees:
         Raises NoReply when nobody could be asked, and ValueError for entries without encoding."""
         return await self._insert(top, made_of(entries).packed, age=0)
 
-    async def renew(self, top: Label, entries: Iterable[Entry], *, age: int = trie.RENEWAL) -> bool:
+    async def renew(
+        self,
+        top: Label,
+        entries: Iterable[Entry],
+        *,
+        age: int = trie.RENEWAL,
+        anew: bool = False,
+    ) -> bool:
         """See that entries are in their tree: call it every hour, with the present time in them.
         What is missing, or is `age` minutes old or more, is put there, and lost nodes above come
-        back in time. Otherwise nothing is written. Returns and raises as `insert`."""
+        back in time. Otherwise nothing is written. Returns and raises as `insert`.
+
+        `anew`: from the root, wherever entries of this tree were met before. For when the root does
+        not lead to them (`trie.is_shown`)."""
+        if anew:
+            self._hints.forget(top)
         return await self._insert(top, made_of(entries).packed, age)
 
     async def _insert(self, top: Label, entries: Mapping[bytes, bytes], age: int) -> bool:

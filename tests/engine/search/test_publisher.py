@@ -18,6 +18,7 @@ from dht_torrent.search.label import Index, Label, day_root
 from dht_torrent.search.node import Entry, Posting
 from dht_torrent.search.record import parse_record, record_salt
 from dht_torrent.search.titles import preview_of
+from dht_torrent.search.trie import is_shown
 from tests.engine.search.world import CONFIG, Person, Titled, World, clock, people, titles
 
 SERVER = "Ubuntu 22.04 LTS server"
@@ -146,12 +147,36 @@ async def test_a_word_that_becomes_common_gets_pairs(autojump_clock: MockClock) 
         await alice.settle()
         assert not [tree for tree, _ in await rows(alice, "common green apple") if tree == "p"]
         await bob.publish(*[f"common green part{n:03}" for n in range(2 * COMMON)])
-        await bob.settle(2 * HOUR)
-        await alice.settle(2 * HOUR)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bob.settle, 4 * HOUR)
+            nursery.start_soon(alice.settle, 4 * HOUR)
         root = root_of(pair("common", "green"))
         assert ("p", root) in await rows(alice, "common green apple")
         # Found although each of the words alone has more than a search reads.
         assert "common green apple" in await bob.names("green apple common")
+
+
+async def test_a_root_that_was_lost_is_put_by_the_first_who_finds_out(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    async with people(world, 3) as (alice, bob, carol):
+        await alice.publish("common title")
+        await bob.publish(*[f"common part{n:03}" for n in range(COMMON)])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(alice.settle, 1.5 * HOUR)
+            nursery.start_soon(bob.settle, 1.5 * HOUR)
+        assert not world.nodes(word("common"))[0].is_leaf
+        (known,) = (await alice.catalogue.counts([b"common"], 0)).values()
+        world.lose(word("common"))
+        await alice.settle(1.2 * HOUR)
+        node = await carol.trees.read(word("common"))
+        entry = await alice.catalogue.get(Titled("common title").infohash)
+        assert entry is not None
+        row = posting_of(record_of(entry, clock()), alice.key.public, clock())
+        assert is_shown(word("common"), node, [row])
+        # That a root is lost does not mean that its word is rare.
+        assert list((await alice.catalogue.counts([b"common"], 0)).values()) == [known]
 
 
 async def test_many_titles_under_one_word_cost_little_more_than_one(
@@ -186,7 +211,9 @@ async def test_what_could_not_be_written_is_tried_again_ever_more_seldom_and_tol
     async with people(World(), 1) as (alice,):
         times: list[float] = []
 
-        async def nobody(top: Label, entries: Iterable[Entry], *, age: int = 0) -> bool:
+        async def nobody(
+            top: Label, entries: Iterable[Entry], *, age: int = 0, anew: bool = False
+        ) -> bool:
             if top.root == b"ubuntu":
                 times.append(trio.current_time())
                 raise NoReply("nobody answers")
@@ -212,7 +239,9 @@ async def test_a_bug_ends_one_entry_and_nothing_else(autojump_clock: MockClock) 
         alice.faults.fail_fast = False
         renew = alice.trees.renew
 
-        async def buggy(top: Label, entries: Iterable[Entry], *, age: int = 0) -> bool:
+        async def buggy(
+            top: Label, entries: Iterable[Entry], *, age: int = 0, anew: bool = False
+        ) -> bool:
             if top.root == b"ubuntu":
                 raise KeyError("a bug")
             return await renew(top, entries, age=age)

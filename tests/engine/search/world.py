@@ -104,6 +104,10 @@ class World:
         for rank in nodes:
             self.force(closest[rank], item)
 
+    def lose(self, label: Label) -> None:
+        """No node has the slot of now any more."""
+        self.holders.lose(mutable_target(key_of(label).public, salt_of(label)))
+
     def force(self, prefix: int, item: Item) -> None:
         code = self.holders.put(prefix, item, None, trio.current_time())
         assert code is None, code
