@@ -42,6 +42,10 @@ class Publishing:
         words = tags_given(tags)
         if words and not wanted:
             raise InputError("--tags are words to be found by; leave out --no-publish")
+        if words:
+            from dht_torrent.engine.search.own import check_tags
+
+            check_tags(words)  # before anything is shared
         return cls(wanted, words, secret)
 
     def through(self, client: Client, torrent: Json) -> None:

@@ -21,8 +21,9 @@ from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.incoming import Incoming
 from dht_torrent.engine.net.tls import check_files, read_root
 from dht_torrent.engine.registry import Registry
+from dht_torrent.engine.search.own import check_tags
 from dht_torrent.engine.search.results import SearchResults
-from dht_torrent.engine.search.service import SearchService, why_not
+from dht_torrent.engine.search.service import SearchService
 from dht_torrent.engine.search.views import (
     CatalogueImport,
     CatalogueStatus,
@@ -123,9 +124,10 @@ class Node:
         """Hash a file or folder and seed it where it is. `progress(bytes_done, bytes_total)` may be
         called from a worker thread.
 
-        `publish` puts it into the index that everybody searches, as `Node.publish` does, if it may
-        be there: a private or SSL torrent, or one that was fetched, is shared without.
-        `Torrent.published` tells.
+        `publish` puts it into the index that everybody searches, as `Node.publish` does. What
+        cannot be there, because it is private, say, or nothing in its name is a word, is shared
+        without: `Torrent.published` tells, and `Torrent.not_published` why. `tags` of no use are
+        refused before anything is done.
 
         `super_seed` is for the first seed of something new (BEP 16): pieces are shown one by one,
         so that each leaves us about once, until all of them were seen at other peers. False ends it
@@ -135,6 +137,7 @@ class Node:
         who have a certificate that this one signed. `tls_cert` and `tls_key` are ours, read again
         whenever the torrent starts. Raises InputError when anything cannot be read, or is of no
         use."""
+        check_tags(tags)
         content = absolute(path)
         identity, ssl_cert = tls_identity(tls_cert, tls_key), None
         if (tls_ca is None) is not (identity is None):
@@ -176,8 +179,8 @@ class Node:
                 )
             )
         supervisor = self._registry.supervisors.get(torrent.info_hash)
-        if publish and supervisor is not None and why_not(supervisor.core) is None:
-            await self._search.publish(supervisor, tags)
+        if publish and supervisor is not None:
+            await self._search.publish_shared(supervisor, tags)
         return torrent
 
     async def get(

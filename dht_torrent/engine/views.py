@@ -58,6 +58,8 @@ class Summary:
     """The share of pieces that were; None while it does not super-seed."""
     published: bool = False
     """It is in the index that everybody searches."""
+    not_published: str | None = None
+    """Why it is not, although that was asked for, in a line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,14 +87,7 @@ def make_record(
     shown = cut(clean_title(title), MAX_TITLE)
     if not title_words(shown):
         raise InputError(f"nothing can be found by this title: {shown!r}")
-    joined = []
-    for tag in tags:
-        if not title_words(clean := clean_title(tag)):
-            raise InputError(f"nothing can be found by this tag: {clean!r}")
-        joined.append(clean)
-    all_tags = " ".join(joined)
-    if len(all_tags.encode()) > MAX_TAGS:
-        raise InputError(f"all tags together have at most {MAX_TAGS} bytes")
+    all_tags = joined_tags(tags)
     for value, name, largest in [
         (size, "size", MAX_TOTAL),
         (files, "files", MAX_FILES),
@@ -104,6 +97,20 @@ def make_record(
         if not 0 <= value <= largest:
             raise ValueError(f"{name} is from 0 to {largest}")
     return PublisherRecord(infohash, shown, size, files, published, kind, all_tags)
+
+
+def joined_tags(tags: Iterable[str]) -> str:
+    """Tags as a record has them. Raises InputError for one without a word, or if they are too
+    long."""
+    joined = []
+    for tag in tags:
+        if not title_words(clean := clean_title(tag)):
+            raise InputError(f"nothing can be found by this tag: {clean!r}")
+        joined.append(clean)
+    all_tags = " ".join(joined)
+    if len(all_tags.encode()) > MAX_TAGS:
+        raise InputError(f"all tags together have at most {MAX_TAGS} bytes")
+    return all_tags
 
 
 def record_value(record: PublisherRecord) -> dict[bytes, Value]:

@@ -198,6 +198,16 @@ def test_what_was_fetched_is_not_published(world: World, tmp_path: Path) -> None
     assert "what was fetched is not published" in refused.stderr
 
 
+def test_tags_of_no_use_are_refused_before_anything_is_shared(world: World, tmp_path: Path) -> None:
+    before = ls(world.first)
+    done = run(
+        "share", content(tmp_path, "dingo"), "--tags", "fine,!!!", "--state-dir", world.first
+    )
+    assert done.exit_code == 2
+    assert done.stderr == "dhtnode: nothing can be found by this tag: '!!!'\n"
+    assert ls(world.first) == before
+
+
 def test_tags_without_publishing_are_refused(tmp_path: Path) -> None:
     done = run("share", tmp_path, "--no-publish", "--tags", "a", "--state-dir", tmp_path / "state")
     assert done.exit_code == 2

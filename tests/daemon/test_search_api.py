@@ -253,6 +253,16 @@ async def test_a_share_is_published_when_it_is_asked_for(node: Any, tmp_path: Pa
     assert dict(node.calls[1][4:]) == {"publish": True, "tags": ["holiday", "2026"]}
 
 
+async def test_a_share_that_cannot_be_published_says_why(node: Any, tmp_path: Path) -> None:
+    body = {"share": str(tmp_path), "private": True, "publish": True}
+    async with unix(node) as client:
+        told = (await client.post("torrents", json=body)).json()
+    assert (told["published"], told["not_published"]) == (
+        False,
+        "a private torrent is not published",
+    )
+
+
 async def test_publishing_begins_and_ends_on_request(node: Any) -> None:
     node.add(MAGNET)
     async with unix(node) as client:

@@ -111,6 +111,7 @@ class FakeTorrent:
         self.gone = False
         self.published = False
         self.why_not: str | None = None
+        self.not_published: str | None = None
 
     def summary(self) -> Summary:
         return Summary(
@@ -133,6 +134,7 @@ class FakeTorrent:
             limit_up=self.limits.get("up"),
             limit_down=self.limits.get("down"),
             published=self.published,
+            not_published=self.not_published,
         )
 
     def watch(self, *, repeat_after: float | None = None) -> Watch:
@@ -213,6 +215,8 @@ class FakeNode:
         if private:
             torrent.why_not = "a private torrent is not published"
         torrent.published = more.get("publish", False) and torrent.why_not is None
+        if more.get("publish", False):
+            torrent.not_published = torrent.why_not
         return torrent
 
     async def get(self, source: Magnet | Metainfo, **options: object) -> FakeTorrent:

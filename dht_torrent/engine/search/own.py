@@ -4,13 +4,16 @@ export."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from dht_torrent.catalogue import Entry, ListedFile, Proof, Source, SwarmHealth
+from dht_torrent.catalogue.entries import MAX_TAG, MAX_TAGS
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.errors import InputError
 from dht_torrent.ids import InfoHash, parse_info_hash
+from dht_torrent.search.record import joined_tags
 from dht_torrent.search.titles import clean_title
 from dht_torrent.search.words import title_words
 
@@ -21,6 +24,20 @@ MAX_LISTED = 100
 def is_public(core: TorrentCore) -> bool:
     """Whether it may be in the catalogue."""
     return not core.context.is_ssl and not core.context.is_private
+
+
+def check_tags(tags: Sequence[str]) -> None:
+    """Raises InputError for tags that nothing can be published with."""
+    if len(tags) > MAX_TAGS:
+        raise InputError(f"a torrent has at most {MAX_TAGS} tags")
+    for tag in tags:
+        try:
+            size = len(tag.encode())
+        except UnicodeEncodeError:
+            raise InputError("a tag holds half a character (a lone surrogate)") from None
+        if size > MAX_TAG:
+            raise InputError(f"a tag has at most {MAX_TAG} bytes, which {tag[:40]!r} exceeds")
+    joined_tags(tags)
 
 
 def own_entry(core: TorrentCore, now: float) -> Entry | None:

@@ -21,13 +21,13 @@ from typing import Final
 
 import trio
 
-from dht_torrent.catalogue import PublisherTrust, Source
+from dht_torrent.catalogue import Entry, PublisherTrust, Source
 from dht_torrent.dht.items import KEY_SIZE, SigningKey
 from dht_torrent.engine.search.catalogue import LocalCatalogue, open_catalogue
 from dht_torrent.engine.search.fits import Fits
 from dht_torrent.engine.search.keys import make_key, read_key
 from dht_torrent.engine.search.meter import Meter
-from dht_torrent.engine.search.own import NodeSwarms, is_public, own_entry
+from dht_torrent.engine.search.own import NodeSwarms, check_tags, is_public, own_entry
 from dht_torrent.engine.search.publisher import Publisher, record_of
 from dht_torrent.engine.search.records import DhtRecords
 from dht_torrent.engine.search.results import Emit, SearchResults, Spawn
@@ -55,7 +55,6 @@ CATALOGUE: Final = "catalogue.sqlite"
 """In the state directory."""
 LOOK_INTERVAL: Final = 30.0
 """Seconds between two looks which torrents are here and what is known of them."""
-MAX_TAGS: Final = 16
 
 
 def why_not(core: TorrentCore) -> str | None:
@@ -204,10 +203,9 @@ class SearchService:
     async def publish(self, supervisor: Supervisor, tags: Sequence[str]) -> None:
         """See `Node.publish`."""
         core = supervisor.core
+        check_tags(tags)
         if (why := why_not(core)) is not None:
             raise InputError(why)
-        if len(tags) > MAX_TAGS:
-            raise InputError(f"a torrent has at most {MAX_TAGS} tags")
         most = self._config.max_published
         others = [one for one in self._supervisors.values() if one is not supervisor]
         if sum(one.core.published is not None for one in others) >= most:
@@ -217,16 +215,34 @@ class SearchService:
         record_of(replace(entry, tags=tuple(tags)), self._clock())  # could anybody find it?
         await self._local()
         await self._make_key()
-        core.published = tuple(tags)
+        before, core.published = core.published, tuple(tags)
+        try:
+            await self._note(core, anew=True)
+        except BaseException:
+            # As if it had not been asked for; the catalogue is brought in line at the next look.
+            core.published = before
+            supervisor.record.changed()  # it may have been written meanwhile
+            self._noted.discard(core.context.info_hash)
+            raise
         supervisor.record.changed()
         await supervisor.record.save()
-        await self._note(core, anew=True)
+
+    async def publish_shared(self, supervisor: Supervisor, tags: Sequence[str]) -> None:
+        """Publish what was just added. That it cannot be is told by the torrent (`not_published`):
+        it is shared all the same."""
+        core = supervisor.core
+        try:
+            await self.publish(supervisor, tags)
+        except DhtTorrentError as error:
+            if core.published is None:
+                core.not_published = str(error)
+            logger.warning("%s is shared, but not published: %s", core.name, error)
 
     async def unpublish(self, supervisor: Supervisor) -> bool:
         """See `Node.unpublish`."""
         core = supervisor.core
         was = core.published is not None
-        core.published = None
+        core.published = core.not_published = None
         supervisor.record.changed()
         await supervisor.record.save()
         if self._publisher is not None:
@@ -250,7 +266,7 @@ class SearchService:
         publisher = self._publisher
         return SearchStatus(
             publisher=self._key.public.hex() if self._key is not None else None,
-            published=sum(one.core.published is not None for one in self._supervisors.values()),
+            published=sum(one.core.is_published for one in self._supervisors.values()),
             entries=publisher.entries if publisher is not None else 0,
             due=publisher.due if publisher is not None else 0,
             gets_hour=self._meter.gets.within(now),
@@ -381,15 +397,28 @@ class SearchService:
             await self._catalogue.put([entry], int(self._clock()))
             if core.published != published:
                 return  # whoever has changed it comes next
-            self._noted.add(info_hash)
-            if published is None or why_not(core) is not None:
-                # Of an earlier run; or somebody wrote into our files.
+            core.not_published = self._why_not_now(core, entry)
+            if published is None or core.not_published is not None:
+                # Of an earlier run; or somebody wrote into our files, or into our records.
                 await self._catalogue.remove_outbox(info_hash)
             else:
-                with suppress(InputError):  # which was told when the key was read
+                try:
                     await self._make_key()
+                except (InputError, StorageError) as error:
+                    core.not_published = str(error)
                 if self._publisher is not None:
                     await self._publisher.add(info_hash, anew=anew)
+            self._noted.add(info_hash)  # after a failure it is tried again
+
+    def _why_not_now(self, core: TorrentCore, entry: Entry) -> str | None:
+        """Why a torrent that is to be published cannot be, in a line."""
+        if core.published is None:
+            return None
+        try:
+            record_of(entry, self._clock())
+        except InputError as error:
+            return str(error)
+        return why_not(core)
 
     async def _forget_others(self) -> None:
         """What the catalogue has as ours, and is not here any more."""

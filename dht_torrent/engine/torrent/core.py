@@ -58,6 +58,8 @@ class TorrentCore:
         """Pieces are to be shown one by one, until all were seen elsewhere."""
         self.published: tuple[str, ...] | None = None
         """Its user wants it in the index, with these tags; None: not there."""
+        self.not_published: str | None = None
+        """Why it is not there although that was asked for, in a line."""
         self.paused = paused
         """By its user."""
         self.fault: Failed | None = None
@@ -86,6 +88,11 @@ class TorrentCore:
     @property
     def content(self) -> Content | None:
         return self.place.content
+
+    @property
+    def is_published(self) -> bool:
+        """It is in the index, or on its way there."""
+        return self.published is not None and self.not_published is None
 
     @property
     def dht(self) -> DualStack | None:

@@ -57,7 +57,13 @@ class Torrent:
     @property
     def published(self) -> bool:
         """It is in the index that everybody searches, or on its way there: `Node.publish`."""
-        return self._core.published is not None
+        return self._core.is_published
+
+    @property
+    def not_published(self) -> str | None:
+        """Why it is not, although that was asked for, in a line; None when all is as it should
+        be."""
+        return self._core.not_published
 
     @property
     def magnet(self) -> Magnet:
@@ -180,6 +186,7 @@ class Torrent:
             super_seed=self._core.super_seed,
             spread=hiding.spread if hiding is not None else None,
             published=self.published,
+            not_published=self.not_published,
         )
 
     def watch(self, *, per_second: float = 2.0, repeat_after: float | None = None) -> Watch:

@@ -16,7 +16,9 @@ from trio.testing import MockClock
 
 from dht_torrent import Config, Node, SearchQuery, open_node
 from dht_torrent.config import DhtConfig, DiskConfig, SearchConfig
-from dht_torrent.errors import InputError
+from dht_torrent.engine.search.catalogue import LocalCatalogue
+from dht_torrent.engine.state import StateDir
+from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import HostPort
 from dht_torrent.lab.net.network import FakeNetwork
 from tests.engine.search.world import clock
@@ -151,6 +153,7 @@ async def test_private_and_fetched_torrents_are_never_published(
     async with town.nodes(3) as nodes:
         private = await nodes[1].share(town.file("private.iso"), private=True, publish=True)
         assert not private.published
+        assert private.not_published == "a private torrent is not published"
         with pytest.raises(InputError, match="private"):
             await nodes[1].publish(private)
         shared = await nodes[1].share(town.file("fetched.iso"))
@@ -161,6 +164,7 @@ async def test_private_and_fetched_torrents_are_never_published(
         assert fetched.path is not None
         again = await nodes[2].share(fetched.path, publish=True)
         assert not again.published
+        assert "fetched" in str(again.summary().not_published)
         await trio.sleep(300)
         # A private torrent is not even in the catalogue, which people export.
         assert await names(nodes[1], "private", network=False) == []
@@ -180,11 +184,111 @@ async def test_what_cannot_be_found_by_anybody_is_not_published(
             await node.publish(torrent)
         assert not torrent.published
         ok = await node.share(town.file("good name"))
-        with pytest.raises(InputError, match="tags"):
+        with pytest.raises(InputError, match="a tag has at most"):
             await node.publish(ok, ["x" * 200])
         with pytest.raises(InputError, match="16 tags"):
             await node.publish(ok, ["tag"] * 17)
         assert not ok.published
+
+
+async def test_what_cannot_be_published_is_shared_and_says_why(
+    town: Town, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with town.node(1, search=replace(FAST, max_published=1)) as node:
+        torrent = await node.share(town.file("---"), publish=True)
+        assert list(node.torrents.values()) == [torrent]
+        assert not torrent.published
+        assert torrent.not_published == "nothing can be found by this title: '---'"
+        assert torrent.summary().not_published == torrent.not_published
+        status = node.status().search
+        assert status is not None
+        assert status.published == 0
+        first = await node.share(town.file("first words.iso"), publish=True)
+        assert (first.published, first.not_published) == (True, None)
+        second = await node.share(town.file("second words.iso"), publish=True)
+        assert second.not_published == "one node publishes at most 1 torrents"
+        assert not second.published
+        assert await node.unpublish(first)
+        await node.publish(second)
+        told = second.summary()
+        assert (told.published, told.not_published) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("tags", "why"),
+    [
+        (["!!!"], "nothing can be found by this tag"),
+        (["tag"] * 17, "16 tags"),
+        (["\u00fc" * 17], "32 bytes"),
+        (["x" * 30] * 4, "all tags together"),
+        (["\ud800 half"], "half a character"),
+    ],
+)
+async def test_tags_of_no_use_are_refused_before_anything_is_shared(
+    town: Town, autojump_clock: MockClock, tags: list[str], why: str
+) -> None:
+    async with town.node(1) as node:
+        path = town.file("good name")
+        with pytest.raises(InputError, match=why):
+            await node.share(path, publish=True, tags=tags)
+        assert node.torrents == {}
+        torrent = await node.share(path)
+        with pytest.raises(InputError, match=why):
+            await node.publish(torrent, tags)
+        assert not torrent.published
+        await node.publish(torrent, ["\u00fc" * 16])
+
+
+async def test_a_catalogue_that_fails_leaves_nothing_half_published(
+    town: Town, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with town.nodes(4) as nodes:
+        node = nodes[2]
+        shared = await node.share(town.file("earlier words.iso"))
+        await trio.sleep(60)
+
+        async def fails(*given: object) -> None:
+            raise StorageError("the disk is full")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(LocalCatalogue, "put_outbox", fails)
+            with pytest.raises(StorageError, match="full"):
+                await node.publish(shared)
+            assert not shared.published
+            later = await node.share(town.file("later words.iso"), publish=True)
+            assert (later.published, later.not_published) == (False, "the disk is full")
+        await trio.sleep(60)
+        status = node.status().search
+        assert status is not None
+        assert (status.published, status.entries) == (0, 0)
+        await node.publish(shared)
+        await node.publish(later)
+        await trio.sleep(120)
+        assert len(await names(nodes[3], "words")) == 2
+
+
+async def test_a_record_whose_tags_are_of_no_use_does_not_end_search_at_the_next_start(
+    town: Town, autojump_clock: MockClock
+) -> None:
+    async with town.node(9, state=True) as node:
+        torrent = await node.share(town.file("lasting words.iso"), publish=True, tags=["!tag!"])
+        await node.share(town.file("other words.iso"), publish=True)
+    with StateDir(town.folder_of(9)) as state:
+        (written,) = [one for one in state.load_all()[0] if one.info_hash == torrent.info_hash]
+        assert written.published == ("!tag!",)
+        state.save(replace(written, published=("!!!!!",)))
+    async with town.node(9, state=True) as node:
+        await trio.sleep(60)
+        assert sorted(await names(node, "words", network=False)) == [
+            "lasting words.iso",
+            "other words.iso",
+        ]
+        again = node.torrents[torrent.info_hash]
+        assert not again.published
+        assert again.not_published == "nothing can be found by this tag: '!!!!!'"
+        status = node.status().search
+        assert status is not None
+        assert status.published == 1
 
 
 async def test_unpublish_and_removal_end_it(town: Town, autojump_clock: MockClock) -> None:
@@ -272,6 +376,9 @@ async def test_a_key_that_cannot_be_used_is_told_and_left_alone(
     async with town.node(9, state=True) as node:
         await trio.sleep(60)
         assert any("publisher.key" in line for line in node.warnings)
+        (before,) = node.torrents.values()
+        assert not before.published
+        assert "64 hex digits" in str(before.not_published)
         torrent = await node.share(town.file("more words.iso"))
         with pytest.raises(InputError, match="64 hex digits"):
             await node.publish(torrent)
