@@ -56,6 +56,7 @@ To change something
 | which contacts are kept | `dht.table`, `dht.buckets` |
 | which nodes a lookup asks, and whom it trusts | `dht.lookup`, `dht.paths`, `dht.density` |
 | what strangers may cost a DHT node | `dht.rate_limits`; tests/dht/README.md lists the attacks |
+| a link whose content changes (BEP 46) | `magnet`; which version is newer `dht.versions` |
 | how items are stored and kept alive | `dht.items`, `dht.lifetimes`, `engine.dht.items` |
 | a message between peers | `peer.messages`, `peer.connection` |
 | an extension of BEP 10 | `peer.extensions` for its codec; `engine.torrent.extensions` runs it |
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
         DhtConfig,
         DiskConfig,
         EncryptionPolicy,
+        FollowConfig,
         LsdConfig,
         PeerConfig,
         SearchConfig,
@@ -172,7 +174,7 @@ if TYPE_CHECKING:
     )
     from dht_torrent.geometry import File, Geometry, Span
     from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
-    from dht_torrent.magnet import Magnet
+    from dht_torrent.magnet import Magnet, MutableLink
     from dht_torrent.metainfo import Metainfo
     from dht_torrent.relief import raise_descriptor_limit
     from dht_torrent.storage.owners import Place
@@ -213,6 +215,7 @@ __all__ = [
     "File",
     "FileInfo",
     "FileStamp",
+    "FollowConfig",
     "Geometry",
     "HandshakeError",
     "Holder",
@@ -234,6 +237,7 @@ __all__ = [
     "Metainfo",
     "MetainfoError",
     "MutableItem",
+    "MutableLink",
     "Network",
     "NewRate",
     "NoNode",
@@ -297,8 +301,8 @@ __all__ = [
 _HOME = {
     "bencode": "Value",
     "config": (
-        "CatalogueConfig Config DhtConfig DiskConfig EncryptionPolicy LsdConfig PeerConfig "
-        "SearchConfig TorrentConfig"
+        "CatalogueConfig Config DhtConfig DiskConfig EncryptionPolicy FollowConfig LsdConfig "
+        "PeerConfig SearchConfig TorrentConfig"
     ),
     "daemon.client": "Client Json NoNode NotRunning connect",
     "daemon.control": "Control",
@@ -331,7 +335,7 @@ _HOME = {
     ),
     "geometry": "File Geometry Span",
     "ids": "Address HostPort InfoHash NodeId",
-    "magnet": "Magnet",
+    "magnet": "Magnet MutableLink",
     "metainfo": "Metainfo",
     "relief": "raise_descriptor_limit",
     "storage.owners": "Place",

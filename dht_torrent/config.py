@@ -496,6 +496,43 @@ class SearchConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FollowConfig:
+    """Links that stay while their content changes (BEP 46): publishing them, and following."""
+
+    poll_interval: float = 60.0
+    """Between two looks for a new version ..."""
+    eager_for: float = 30 * 60.0
+    """... for so long after a start or a change. Then each pause is ..."""
+    poll_growth: float = 1.5
+    """... so many times the one before ..."""
+    poll_interval_most: float = 600.0
+    """... up to this. A look is one lookup, some twenty datagrams."""
+    start_spread: float = 60.0
+    """Links of an earlier run are looked at for the first time within so many seconds."""
+    refresh_interval: float = 3600.0
+    """Between two puts of a followed link's item: nodes forget it after two hours (BEP 44)."""
+    refresh_spread: float = 0.15
+    """It is drawn from so much less to so much more, so that followers do not come at once."""
+    refresh_share: float = 2.0
+    """Followers that put an item again within an interval, on average, however many there are:
+    with two it happens once in fifty times that none does before the item expires."""
+    retry_interval: float = 60.0
+    """Before what nobody stored, or could not be read, is tried again."""
+    write_retries: int = 5
+    """After somebody else with the same key wrote at the same time."""
+    at_once: int = 8
+    """Lookups for links at a time; further ones wait."""
+    max_links: int = 1000
+    """Links one node follows; and as many that it publishes."""
+    kept: int = 1
+    """Old versions a follower keeps, unless told otherwise: who reads one is not disturbed ..."""
+    max_kept: int = 100
+    """... and how many it can be told."""
+    published_kept: int = 1
+    """Old versions a publisher goes on to seed: who is in the middle of one can complete it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One node. Every path, port and socket belongs to one node; many nodes live in one process."""
 
@@ -554,6 +591,7 @@ class Config:
     lsd_limits: LsdConfig = field(default_factory=LsdConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
+    follow: FollowConfig = field(default_factory=FollowConfig)
 
     def bootstrap_points(self) -> list[HostPort]:
         """`bootstrap`, parsed. Raises InputError naming the entry that is wrong."""

@@ -2,6 +2,8 @@
 trackers are hints, and a hint that cannot be used is dropped rather than refused.
 
 A Magnet that exists can be written, and what is written can be read: its hints are as many as fit.
+
+A `MutableLink` (BEP 46) names no torrent, but by a public key who may say which one it is today.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ _Hint = TypeVar("_Hint")
 _PREFIX = "magnet:?"
 _V1 = "urn:btih:"
 _V2 = "urn:btmh:"
+_KEY = "urn:btpk:"
+_KEY_SIZE = 32
+_MAX_SALT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +60,10 @@ class Magnet:
         """Reads a link, also one with blanks around it or whose `&` a web page wrote as `&amp;`.
 
         Raises MagnetError with a line that says what is wrong."""
-        text = text.strip()
-        if len(text) > MAX_MAGNET:
-            raise MagnetError(f"the magnet link is longer than {MAX_MAGNET} characters")
-        if text[: len(_PREFIX)].lower() != _PREFIX:
-            raise MagnetError(f"a magnet link starts with {_PREFIX}, not with {text[:40]!r}")
-        values: dict[str, list[str]] = {}
-        for field in text[len(_PREFIX) :].replace("&amp;", "&").split("&"):
-            name, _, value = field.partition("=")
-            # `x.pe.1` and `tr.2` are how some clients number repeated keys.
-            stem, dot, number = name.lower().rpartition(".")
-            key = stem if dot and number.isdecimal() else name.lower()
-            values.setdefault(key, []).append(_unquote(value))
+        values = _values_in(text)
         select = next(iter(values.get("so", ())), None)
         return cls(
-            info_hash=_only_info_hash(values.get("xt", [])),
+            info_hash=_only_info_hash(values.get("xt", []), values.get("xs", [])),
             name=printable(values.get("dn", [""])[0]) or None,
             peers=_peers(values.get("x.pe", [])),
             select=parse_ranges(select) if select else None,
@@ -99,6 +93,52 @@ class Magnet:
             "dn=" + _quote(self.name) if self.name else "",
             "so=" + format_ranges(self.select) if self.select is not None else "",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class MutableLink:
+    """A link that stays while its content changes (BEP 46): the owner of a key says in the DHT
+    which torrent it is today. `str(link)` is the canonical link. Raises MagnetError when made with
+    a key or a salt that cannot be one."""
+
+    key: bytes
+    """The Ed25519 public key, 32 bytes."""
+    salt: bytes = b""
+    """Tells the links of one key apart: at most 64 bytes, here mostly the link's name."""
+    name: str | None = None
+    """`dn`: for display only. Without control and direction characters."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", printable(self.name or "") or None)
+        if len(self.key) != _KEY_SIZE:
+            raise MagnetError(f"a public key has {_KEY_SIZE} bytes, not {len(self.key)}")
+        if len(self.salt) > _MAX_SALT:
+            raise MagnetError(f"a salt has at most {_MAX_SALT} bytes, not {len(self.salt)}")
+
+    @classmethod
+    def parse(cls, text: str) -> MutableLink:
+        """Reads a link as `Magnet.parse` does. Raises MagnetError."""
+        values = _values_in(text)
+        topics = [*values.get("xs", []), *values.get("xt", [])]
+        keys = {topic[len(_KEY) :].lower() for topic in topics if _is_key(topic)}
+        salts = {salt.lower() for salt in values.get("s", [])}
+        if not keys:
+            raise MagnetError("the magnet link has no public key (xs=urn:btpk:...)")
+        if len(keys) > 1 or len(salts) > 1:
+            raise MagnetError("the magnet link names two different keys or salts")
+        key = _hex(keys.pop(), f"a public key has {2 * _KEY_SIZE} hex digits")
+        salt = _hex(salts.pop() if salts else "", "a salt (s=) is in hex digits")
+        return cls(key, salt, values.get("dn", [""])[0])
+
+    @property
+    def title(self) -> str:
+        """What to call it: its name, else its salt where that is a text, else its key's digits."""
+        return self.name or _text(self.salt) or self.key.hex()[:16]
+
+    def __str__(self) -> str:
+        salt = "s=" + self.salt.hex() if self.salt else ""
+        name = "dn=" + _quote(self.name) if self.name else ""
+        return _PREFIX + "&".join(filter(None, (f"xs={_KEY}{self.key.hex()}", salt, name)))
 
 
 def parse_ranges(text: str) -> tuple[tuple[int, int], ...]:
@@ -169,12 +209,53 @@ def _merge(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(merged)
 
 
-def _only_info_hash(topics: list[str]) -> InfoHash:
+def _values_in(text: str) -> dict[str, list[str]]:
+    """The fields of a link by name, unquoted. Raises MagnetError for what is not a magnet link."""
+    text = text.strip()
+    if len(text) > MAX_MAGNET:
+        raise MagnetError(f"the magnet link is longer than {MAX_MAGNET} characters")
+    if text[: len(_PREFIX)].lower() != _PREFIX:
+        raise MagnetError(f"a magnet link starts with {_PREFIX}, not with {text[:40]!r}")
+    values: dict[str, list[str]] = {}
+    for field in text[len(_PREFIX) :].replace("&amp;", "&").split("&"):
+        name, _, value = field.partition("=")
+        # `x.pe.1` and `tr.2` are how some clients number repeated keys.
+        stem, dot, number = name.lower().rpartition(".")
+        key = stem if dot and number.isdecimal() else name.lower()
+        values.setdefault(key, []).append(_unquote(value))
+    return values
+
+
+def _is_key(topic: str) -> bool:
+    return topic[: len(_KEY)].lower() == _KEY
+
+
+def _hex(text: str, expected: str) -> bytes:
+    try:
+        found = binascii.unhexlify(text)
+    except ValueError:  # binascii.Error is one
+        raise MagnetError(f"{expected}, not {text[:80]!r}") from None
+    return found
+
+
+def _text(raw: bytes) -> str | None:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if text == printable(text) else None
+
+
+def _only_info_hash(topics: list[str], sources: list[str]) -> InfoHash:
     v1 = {_info_hash(t[len(_V1) :]) for t in topics if t[: len(_V1)].lower() == _V1}
     if len(v1) > 1:
         raise MagnetError("the magnet link names two different torrents")
     if v1:
         return v1.pop()
+    if any(map(_is_key, (*sources, *topics))):
+        raise MagnetError(
+            "this magnet link is one whose content changes (btpk): it can be followed, not fetched"
+        )
     if any(t[: len(_V2)].lower() == _V2 for t in topics):
         raise MagnetError(
             "this magnet link is for a v2-only torrent (btmh), which is not supported"

@@ -10,7 +10,7 @@ from dht_torrent.bounds import MAX_FILES, MAX_MAGNET
 from dht_torrent.errors import MagnetError
 from dht_torrent.filenames import printable
 from dht_torrent.ids import HostPort, InfoHash
-from dht_torrent.magnet import Magnet, format_ranges, parse_ranges
+from dht_torrent.magnet import Magnet, MutableLink, format_ranges, parse_ranges
 
 HASH = InfoHash(bytes(range(20)))
 HEX = HASH.hex()
@@ -227,3 +227,89 @@ def test_a_link_that_would_grow_when_it_is_written_loses_hints_and_nothing_else(
 def test_a_selection_that_no_link_can_hold_is_refused(select: tuple[tuple[int, int], ...]) -> None:
     with pytest.raises(MagnetError):
         Magnet(HASH, select=select)
+
+
+# --- links whose content changes (BEP 46) --------------------------------------------------------
+
+KEY_HEX = "8543d3e6115f0f98c944077a4493dcd543e49c739fd998550a1f614ab36ed63e"
+KEY = bytes.fromhex(KEY_HEX)
+STAYING = f"magnet:?xs=urn:btpk:{KEY_HEX}"
+LINKS = st.builds(
+    MutableLink,
+    key=st.binary(min_size=32, max_size=32),
+    salt=st.binary(max_size=64),
+    name=TEXT.map(lambda text: text or None),
+)
+
+
+def test_the_links_of_bep_46() -> None:
+    assert str(MutableLink(KEY)) == STAYING
+    assert str(MutableLink(KEY, b"n")) == STAYING + "&s=6e"
+    assert MutableLink.parse(STAYING) == MutableLink(KEY)
+    assert MutableLink.parse(STAYING + "&s=6e") == MutableLink(KEY, b"n")
+
+
+@given(LINKS)
+def test_a_printed_link_reads_back_the_same(link: MutableLink) -> None:
+    text = str(link)
+    assert MutableLink.parse(text) == link
+    assert text.isascii()
+    assert not set(text) & set(" \"'<>\\\n\t")
+
+
+@given(st.text(max_size=80) | st.text(max_size=80).map(lambda text: f"{STAYING}&{text}"))
+def test_any_text_gives_a_link_or_a_magnet_error(text: str) -> None:
+    try:
+        link = MutableLink.parse(text)
+    except MagnetError:
+        return
+    assert MutableLink.parse(str(link)) == link
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"  {STAYING.upper().replace('MAGNET', 'magnet')}&amp;S=6E\n",
+        f"{STAYING}&s=6e&s=6E&xs={STAYING[11:]}",
+        f"magnet:?s=6e&xt=urn:btpk:{KEY_HEX}",
+        f"magnet:?xt=urn:btih:{HEX}&s=6e&xs=http%3A%2F%2Fa.example&xs=urn%3Abtpk%3A{KEY_HEX}",
+    ],
+)
+def test_a_link_is_read_however_it_is_written(text: str) -> None:
+    assert MutableLink.parse(text) == MutableLink(KEY, b"n")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (LINK, "no public key"),
+        ("urn:btpk:" + KEY_HEX, "starts with"),
+        (STAYING[:-1], "64 hex digits"),
+        (STAYING[:-2], "32 bytes"),
+        (STAYING + "00", "32 bytes"),
+        (STAYING[:-1] + "x", "64 hex digits"),
+        (STAYING + "&s=6", "hex digits"),
+        (STAYING + "&s=news", "hex digits"),
+        (STAYING + "&s=" + "00" * 65, "64 bytes"),
+        (STAYING + "&s=6e&s=6f", "two different"),
+        (STAYING + "&s=6e&s=", "two different"),
+        (STAYING + "&xs=urn:btpk:" + "00" * 32, "two different"),
+        ("magnet:?" + "x" * MAX_MAGNET, "longer"),
+    ],
+)
+def test_what_is_not_a_link_is_refused_in_a_line(text: str, says: str) -> None:
+    with pytest.raises(MagnetError, match=says):
+        MutableLink.parse(text)
+
+
+def test_a_link_has_a_title() -> None:
+    assert MutableLink(KEY, b"news", "The News").title == "The News"
+    assert MutableLink(KEY, "bücher".encode()).title == "bücher"
+    for salt in (b"", b"\xff", b"a\x1b[0m"):
+        assert MutableLink(KEY, salt).title == KEY_HEX[:16]
+
+
+def test_a_link_whose_content_changes_is_not_fetched_but_followed() -> None:
+    with pytest.raises(MagnetError, match="followed"):
+        Magnet.parse(STAYING)
+    assert Magnet.parse(f"{LINK}&xs=urn:btpk:{KEY_HEX}").info_hash == HASH

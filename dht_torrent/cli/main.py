@@ -45,6 +45,7 @@ _PUBLISHING = ("block", "publish", "publishers", "trust", "unblock", "unpublish"
 _ELSEWHERE = {
     "catalogue": ("catalogue", "catalogue"),
     "dht": ("dht", "dht"),
+    "key": ("keys", "key"),
     "search": ("search", "search"),
     "tls-ca": ("authority", "tls_ca"),
     **{name: ("publishing", name) for name in _PUBLISHING},

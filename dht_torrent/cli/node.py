@@ -137,6 +137,12 @@ def _option(name: str, **attributes: Any) -> Callable[[Command], Command]:
     return click.option(name, expose_value=False, callback=_remember, **attributes)
 
 
+def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option that says where a node's files are. The command gets its context."""
+    option = _option("--state-dir", metavar="DIR", help="The folder of the node's own files.")
+    return option(click.pass_context(command))
+
+
 def which_node(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that find a running node. The command gets its context, for `Options.of`."""
     command = click.pass_context(command)

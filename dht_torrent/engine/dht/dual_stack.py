@@ -21,7 +21,7 @@ from dht_torrent.engine.dht.announces import OnPeers, PeerLookup, Scrape
 from dht_torrent.engine.dht.items import sign_next
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.dht.samples import Sample
-from dht_torrent.engine.dht.surveys import Holder, ItemSurvey, Stored, seq_of
+from dht_torrent.engine.dht.surveys import Holder, ItemSurvey, Stored, order
 from dht_torrent.engine.dht.views import ContactView, DhtStatus
 from dht_torrent.errors import DhtTorrentError, InputError
 from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
@@ -199,7 +199,7 @@ class DualStack:
                         scope.cancel()  # what the other network has cannot be better
 
             await self._all(one)
-        return max(items, key=seq_of) if items else None
+        return min(items, key=order) if items else None
 
     async def get_all(
         self, target: bytes, *, salt: bytes = b"", enough: Callable[[Item], bool] | None = None
@@ -212,7 +212,7 @@ class DualStack:
             target,
             tuple(holder for survey in found for holder in survey.holders),
             tuple(info for survey in found for info in survey.closest),
-            max(own, key=seq_of) if own else None,
+            min(own, key=order) if own else None,
         )
 
     async def put(self, item: Item, *, cas: int | None = None, keep: bool = True) -> Stored:

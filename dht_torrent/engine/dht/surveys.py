@@ -44,7 +44,7 @@ class ItemSurvey:
         held = [holder.item for holder in self.holders if holder.item is not None]
         found = dict.fromkeys([*held, *([self.own] if self.own is not None else [])])
         # A stable order between those with the same seq, whichever node happened to answer first.
-        return sorted(found, key=lambda item: (-seq_of(item), item.encoded))
+        return sorted(found, key=order)
 
     @property
     def newest(self) -> Item | None:
@@ -82,6 +82,11 @@ def mismatches(survey: ItemSurvey, cas: int) -> dict[NodeInfo, int]:
     """Who would refuse a put for its `cas`."""
     others = (h for h in survey.holders if h.item is not None and seq_of(h.item) != cas)
     return {holder.contact: krpc.CAS_MISMATCH for holder in others}
+
+
+def order(item: Item) -> tuple[int, bytes]:
+    """By this the newest item comes first; of two with one sequence number always the same."""
+    return -seq_of(item), item.encoded
 
 
 def seq_of(item: Item) -> int:

@@ -23,9 +23,9 @@ import trio
 
 from dht_torrent.catalogue import Entry, PublisherTrust, Source
 from dht_torrent.dht.items import KEY_SIZE, SigningKey
+from dht_torrent.engine.keys import PUBLISHER, KeyStore
 from dht_torrent.engine.search.catalogue import LocalCatalogue, open_catalogue
 from dht_torrent.engine.search.fits import Fits
-from dht_torrent.engine.search.keys import make_key, read_key
 from dht_torrent.engine.search.meter import Meter
 from dht_torrent.engine.search.own import NodeSwarms, check_tags, is_public, own_entry
 from dht_torrent.engine.search.publisher import Publisher, record_of
@@ -313,7 +313,7 @@ class SearchService:
         )
         if state is not None:
             try:
-                key = await self._context.disk.run(read_key, state.path)
+                key = await self._context.disk.run(KeyStore(state.path).read, PUBLISHER)
             except (InputError, StorageError) as error:
                 self.warnings.append(f"nothing is published: {error}")
                 logger.warning("nothing is published: %s", error)
@@ -331,10 +331,8 @@ class SearchService:
         if state is None:
             self._use(SigningKey(seed))
             return
-        key = await self._context.disk.run(read_key, state.path)
-        if key is None:
-            key = await self._context.disk.run(make_key, state.path, seed)
-        self._use(key)
+        keys = KeyStore(state.path)
+        self._use(await self._context.disk.run(keys.read_or_make, PUBLISHER, seed))
 
     def _use(self, key: SigningKey | None) -> None:
         if key is None or self._publisher is not None or self._catalogue is None:

@@ -356,6 +356,29 @@ async def test_an_item_is_put_and_got_in_both_networks(autojump_clock: MockClock
         both.dht.forget(newer.target)
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+async def test_two_values_with_one_number_are_settled_the_same_way_in_both_networks(
+    swapped: bool, autojump_clock: MockClock
+) -> None:
+    world, key = World(latency=0.01), SigningKey(b"\x01" * 32)
+    async with (
+        dual(world, 1) as both,
+        world.node("10.0.0.2", bootstrap=["10.0.0.1"]) as four,
+        world.node("fd00::3", bootstrap=["fd00::1"], listen=f"[fd00::3]:{PORT}") as six,
+    ):
+        await in_both(both, four, six)
+        smaller, larger = (six, four) if swapped else (four, six)
+        await larger.dht.put_mutable(key, b"", b"larger", seq=7)
+        target = (await smaller.dht.put_mutable(key, b"", b"few", seq=7)).target
+        for _ in range(5):  # whichever network answers first
+            item = await both.dht.get(target)
+            assert item is not None
+            assert item.value == b"few"
+        survey = await both.dht.get_all(target)
+        assert survey.own is not None
+        assert survey.own.value == b"few"
+
+
 async def test_a_fault_of_one_family_comes_out_as_it_is(autojump_clock: MockClock) -> None:
     world = World()
     async with dual(world, 1) as node:
