@@ -90,7 +90,8 @@ def peers(result: Json) -> str:
 def vouched(result: Json) -> str:
     """Who stands behind the name."""
     if result["trust"] == "unverified":
-        return "UNVERIFIED: anybody may have written this name"
+        cut = ", of which only the beginning is known" if result.get("name_is_cut") else ""
+        return f"UNVERIFIED: anybody may have written this name{cut}"
     told = "the torrent's own name" if result["trust"] == "strong" else "verified"
     if result["publisher"]:
         told += f", published by {result['publisher'][:SHORT_KEY]}"

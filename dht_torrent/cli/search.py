@@ -119,7 +119,8 @@ def search(
     """Find torrents by all of WORDS, or by size and date alone.
 
     What this node knows comes first, then what the network answers. A name is its publisher's only
-    if it is verified; anybody may have written the others.
+    if it is verified; anybody may have written the others, and of most of these only the beginning
+    is known, which ends in an ellipsis.
 
     Elsewhere than on a terminal it is a line for each, with tabs: id, size, files, age, peers,
     trust, publisher, magnet link, name. Exits with 1 when nothing was found, but with --json, where
@@ -257,10 +258,18 @@ def choose(ctx: click.Context, words: str) -> str:
         click.echo(f"dhtnode: {warning}", err=True)
     if not found:
         raise ControlError(f"nothing found for {asked}")
-    found.sort(key=lambda result: result.get("score") or 0.0, reverse=True)
+    # What nobody vouches for comes last, however well it fits.
+    found.sort(key=lambda result: (result["verified"], result.get("score") or 0.0), reverse=True)
     for number, result in enumerate(found, 1):
         click.echo(results.block(result, number=number), err=True)
-    return str(found[_ask_number(len(found)) - 1]["magnet"])
+    chosen = found[_ask_number(len(found)) - 1]
+    if not chosen["verified"]:
+        click.echo(
+            "dhtnode: nobody vouches for that name: the torrent's own is shown as soon as a peer "
+            "has sent it",
+            err=True,
+        )
+    return str(chosen["magnet"])
 
 
 def _ask_number(most: int) -> int:

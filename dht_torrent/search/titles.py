@@ -48,6 +48,12 @@ def preview_of(title: str) -> str:
     return cut(title, PREVIEW)
 
 
+def may_be_cut(preview: str) -> bool:
+    """Whether an entry with this preview may be of a longer title: what `cut` left out at its end
+    is a part of one character and a space, at most."""
+    return len(preview.encode()) >= PREVIEW - 4
+
+
 def _without_towers(title: str) -> str:
     kept = []
     marks = 0

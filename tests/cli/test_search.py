@@ -260,6 +260,11 @@ def test_a_block_says_who_vouches_and_how_many_have_it(monkeypatch: pytest.Monke
     assert "UNVERIFIED" in shown
     assert "size not known" in shown
     assert "peers not looked for" in shown
+    assert "beginning" not in shown
+    cut = result(1, trust="unverified", name="Ubuntu 22\u2026", name_is_cut=True)
+    name, details, _ = results.block(result_facts(cut)).splitlines()
+    assert name == "Ubuntu 22\u2026"
+    assert "UNVERIFIED: anybody may have written this name, of which only the" in details
     strong = results.block(result_facts(result(1, trust="strong", publisher=None)))
     assert "the torrent's own name" in strong
     assert "published by" not in strong
@@ -333,6 +338,22 @@ async def test_get_asks_which_of_those_found(node: FakeNode, tmp_path: Path) -> 
     assert node.searches[0][0].text == "ubuntu server"
     assert node.calls[0][0] == "get"
     assert "\x1b[2J" not in terminal.shown
+
+
+async def test_get_shows_what_nobody_vouches_for_last_and_says_so_when_it_is_chosen(
+    node: FakeNode, tmp_path: Path
+) -> None:
+    loud = result(1, trust="unverified", name="Ubuntu 22\u2026", name_is_cut=True, score=0.9)
+    node.found = [loud, result(2, score=0.1)]
+    async with served(node, tmp_path):
+        with trio.fail_after(PATIENCE):
+            terminal = Terminal(tmp_path, "get", "search:ubuntu", "--no-wait")
+            await terminal.until("Which one? 1-2, or Enter for none: ")
+            assert terminal.shown.index("thing 2") < terminal.shown.index("Ubuntu 22\u2026")
+            terminal.type("2\n")
+            code, out = await terminal.end()
+    assert (code, out) == (0, f"{1:040x}\n")
+    assert "nobody vouches for that name" in terminal.shown
 
 
 @pytest.mark.parametrize(("found", "said"), [(1, "nothing was chosen"), (0, "nothing found for")])

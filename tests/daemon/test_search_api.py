@@ -83,6 +83,7 @@ async def test_each_result_is_a_line_as_soon_as_it_is_found(
         "source": "network",
         "magnet": f"magnet:?xt=urn:btih:{1:040x}",
         "trusted": False,
+        "name_is_cut": False,
         "score": 0.0,
     }
     assert (two["verified"], two["publisher"]) == (False, None)

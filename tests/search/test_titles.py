@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dht_torrent.search.titles import MAX_MARKS, PREVIEW, clean_title, cut, preview_of
+from dht_torrent.search.titles import MAX_MARKS, PREVIEW, clean_title, cut, may_be_cut, preview_of
 from dht_torrent.search.words import title_words
 
 HOSTILE = st.text(
@@ -74,6 +74,16 @@ def test_a_preview_is_cut_at_the_end_of_a_character() -> None:
     assert preview_of("a" + "日" * 30) == "a" + "日" * 5
     assert preview_of("a" * (PREVIEW - 1) + " b") == "a" * (PREVIEW - 1)
     assert preview_of("a" * 30) == "a" * PREVIEW
+
+
+def test_a_preview_that_may_be_cut_is_told_from_one_that_is_not() -> None:
+    assert not may_be_cut("a" * (PREVIEW - 5))
+    assert may_be_cut("a" * (PREVIEW - 4))
+
+
+@given(st.text(st.sampled_from("aB é日\U0001f600"), max_size=30).map(clean_title))
+def test_no_preview_that_was_cut_is_taken_for_a_whole_title(title: str) -> None:
+    assert preview_of(title) == title or may_be_cut(preview_of(title))
 
 
 @given(st.text(st.sampled_from("aB é日\u0301\u202e\u200b\ufe0f "), max_size=40))

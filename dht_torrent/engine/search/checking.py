@@ -49,9 +49,10 @@ from dht_torrent.search.record import (
     record_salt,
     record_target,
 )
-from dht_torrent.search.titles import clean_title
+from dht_torrent.search.titles import clean_title, may_be_cut
 from dht_torrent.search.words import title_runs, title_words
 
+ELLIPSIS: Final = "\u2026"
 _TITLE_TRUST: Final[dict[ResultTrust, TitleTrust]] = {
     "unverified": TitleTrust.UNVERIFIED,
     "verified": TitleTrust.VERIFIED,
@@ -165,6 +166,7 @@ class Checker:
         return self._result(
             found.infohash,
             clean_title(posting.preview),
+            is_cut=may_be_cut(posting.preview),
             size=least_size(posting.size_code),
             files=None,
             published=float(EPOCH_2026 + 60 * posting.minutes),
@@ -298,6 +300,7 @@ class Checker:
         publishers: int,
         swarm: SwarmHealth | None,
         is_local: bool = False,
+        is_cut: bool = False,
     ) -> SearchResult:
         trusted = publisher in self._trusted
         now = self._clock()
@@ -313,7 +316,8 @@ class Checker:
         )
         return SearchResult(
             id=infohash.hex(),
-            name=name,
+            name=name + ELLIPSIS if is_cut else name,
+            name_is_cut=is_cut,
             size=size,
             files=files,
             published=published,
@@ -325,7 +329,7 @@ class Checker:
             peers_how=swarm.how if swarm is not None else None,
             peers_at=float(swarm.checked) if swarm is not None else None,
             source="local" if is_local else "network",
-            magnet=str(Magnet(InfoHash(infohash), name)),
+            magnet=str(Magnet(InfoHash(infohash), None if is_cut else name)),
             trusted=trusted,
             score=score * share,  # who fills pages comes last
         )

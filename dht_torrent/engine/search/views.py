@@ -92,7 +92,7 @@ class SearchResult:
     id: str
     """The infohash, 40 hex digits (as `Summary.id`)."""
     name: str
-    """Fit to be shown: no control or direction characters."""
+    """Fit to be shown: no control or direction characters. Ends in an ellipsis if `name_is_cut`."""
     size: int | None
     """Bytes; about, while `trust` is `unverified`. None: not known."""
     files: int | None
@@ -117,6 +117,9 @@ class SearchResult:
     magnet: str
     trusted: bool = False
     """Its publisher is one that the user trusts (`Node.trust`)."""
+    name_is_cut: bool = False
+    """Only the beginning of a title is known, a dozen characters, from an entry whose publisher's
+    record could not be read. The magnet link has no name then."""
     score: float = 0.0
     """How well it fits, 0 to 1: results come as they are found, and this is to sort them by."""
 

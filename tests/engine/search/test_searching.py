@@ -150,7 +150,7 @@ async def test_a_publisher_who_is_blocked_is_never_shown(autojump_clock: MockClo
         carol.records.get = none  # type: ignore[method-assign]
         await carol.catalogue.set_trust(mallory.key.public, PublisherTrust.BLOCKED, int(clock()))
         assert [(one.name, one.trust) for one in await carol.search("ubuntu")] == [
-            (preview_of(SERVER), "unverified")
+            (preview_of(SERVER) + "\u2026", "unverified")
         ]
 
 
@@ -242,13 +242,28 @@ async def test_an_entry_without_a_record_comes_last_and_unverified(
         found = await bob.search("ubuntu")
         assert [(one.name, one.trust) for one in found] == [
             (SERVER, "verified"),
-            (preview_of(DESKTOP), "unverified"),
+            (preview_of(DESKTOP) + "\u2026", "unverified"),
         ]
         assert found[1].publisher is None
+        assert [one.name_is_cut for one in found] == [False, True]
+        # Its beginning is not its name, neither here nor for who fetches it.
+        assert found[1].magnet == f"magnet:?xt=urn:btih:{found[1].id}"
+        assert "&dn=" in found[0].magnet
         assert found[1].size == pytest.approx(1 << 20, rel=0.001)
         assert found[0].score > found[1].score
         # It is not put into the catalogue.
         assert [one.name for one in await bob.search("ubuntu", network=False)] == [SERVER]
+
+
+async def test_a_short_title_is_whole_though_nobody_vouches_for_it(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(seconds=2.0), 2) as (alice, bob):
+        await alice.publish(Titled("Ubuntu", tags=("jammy",)))
+        await alice.settle(3600)
+        (result,) = await bob.search("ubuntu", patience=3.0)
+        assert (result.name, result.trust, result.name_is_cut) == ("Ubuntu", "unverified", False)
+        assert result.magnet.endswith("&dn=Ubuntu")
 
 
 async def test_a_search_ends_when_its_patience_is_up(autojump_clock: MockClock) -> None:
@@ -259,7 +274,9 @@ async def test_a_search_ends_when_its_patience_is_up(autojump_clock: MockClock) 
         found = await bob.search("ubuntu", patience=3.0)
         assert trio.current_time() - begun == pytest.approx(3.0)
         # The entry came after two seconds, its record would have after four.
-        assert [(one.name, one.trust) for one in found] == [(preview_of(SERVER), "unverified")]
+        assert [(one.name, one.trust) for one in found] == [
+            (preview_of(SERVER) + "\u2026", "unverified")
+        ]
         assert await carol.search("ubuntu", patience=1.0) == []
 
 
