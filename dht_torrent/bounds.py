@@ -33,6 +33,9 @@ MIN_MADE_PIECE: Final = 1024
 MAX_MADE_PIECE: Final = 64 * 1024 * 1024
 """Bytes of a piece in a torrent that is made here: every client bears these."""
 
+MAX_SOURCES: Final = 32
+"""Files and folders that one download is to look into before peers are asked."""
+
 MAX_MAGNET: Final = 64 * 1024
 """Longest magnet link, in characters."""
 MAX_RANGES: Final = 1000

@@ -337,6 +337,14 @@ class TorrentConfig:
     """The same for loopback and private addresses."""
     max_parole_delay: float = 600.0
     """It does not grow beyond that: an honest peer behind the same address has its turn."""
+    reuse_look: float = 20.0
+    """Seconds that a download waits at most for the folders to be looked through in which some of
+    it may be: 100,000 files take one to two on a disk that has to seek."""
+    reuse_files: int = 200_000
+    """Entries looked at in one such folder: two torrents of as many files as there may be."""
+    reuse_patience: float = 30.0
+    """Seconds without an answer of such a disk until peers are asked for what may be there: a disk
+    that spins up takes ten, as does a network's that comes back."""
     resume_interval: float = 30.0
     """Between two saves of the resume record while it changes."""
     file_check_interval: float = 60.0

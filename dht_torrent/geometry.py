@@ -18,6 +18,10 @@ BLOCK = 16 * 1024
 """Bytes asked for in one request; only a piece's last block may be shorter (BEP 3)."""
 
 
+PAD = -1
+"""In place of a file's index, in a `Span` of what is to be read: zeros, of no file (BEP 47)."""
+
+
 def bitfield_size(pieces: int) -> int:
     """Bytes of a bitfield of so many pieces."""
     return (pieces + 7) // 8

@@ -200,6 +200,13 @@ def share(
 @click.option("--output", metavar="DIR", help="Put the content into this directory.")
 @click.option("--select", metavar="0,2-3", help="Only these files, by index.")
 @click.option("--sequential", is_flag=True, help="From the first piece to the last.")
+@click.option(
+    "--from",
+    "sources",
+    metavar="PATH",
+    multiple=True,
+    help="Copy what is the same in this file or folder, an older version say (repeatable).",
+)
 @click.option("--overwrite", is_flag=True, help="Replace files there that hold something else.")
 @click.option("--no-wait", is_flag=True, help="Leave the download to the running node.")
 @click.option(
@@ -213,6 +220,7 @@ def get(
     output: str | None,
     select: str | None,
     sequential: bool,
+    sources: tuple[str, ...],
     overwrite: bool,
     no_wait: bool,
     seed: bool,
@@ -238,6 +246,7 @@ def get(
 
         ranges = parse_ranges(select)
     where = Path(output).absolute() if output is not None else None
+    local = [Path(source).absolute() for source in sources]
     client = running_node_if_any(ctx)
     if client is not None:
         with client:
@@ -249,6 +258,7 @@ def get(
                 overwrite=overwrite,
                 tls_cert=tls_cert,
                 tls_key=tls_key,
+                sources=local,
             )
             if rates:
                 client.limit(torrent["id"], **rates)  # the node's own are not ours to change
@@ -256,7 +266,9 @@ def get(
             if no_wait:
                 click.echo(torrent["id"])
             else:
-                click.echo(os.fsencode(_wait(client, torrent["id"])["path"]))
+                done_with = _wait(client, torrent["id"])
+                view.tell_reused(done_with, before=torrent)
+                click.echo(os.fsencode(done_with["path"]))
         return
     if no_wait:
         raise InputError("--no-wait needs a running node, and none is running")
@@ -274,8 +286,10 @@ def get(
             overwrite=overwrite,
             tls_cert=tls_cert,
             tls_key=tls_key,
+            sources=local,
         )
-        view.warn(dataclasses.asdict(download.summary()))
+        begun = dataclasses.asdict(download.summary())
+        view.warn(begun)
 
         with view.progress() as shown:
 
@@ -289,6 +303,7 @@ def get(
                 nursery.cancel_scope.cancel()
             shown.update(dataclasses.asdict(download.summary()))
         done = True
+        view.tell_reused(dataclasses.asdict(download.summary()), before=begun)
         click.echo(os.fsencode(path))
         sys.stdout.flush()
         if seed:

@@ -36,7 +36,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
         node = client.status()
         torrents = client.torrents()
     stuck = [
-        {key: torrent[key] for key in ("id", "name", "state", "progress", "error", "why")}
+        {key: torrent[key] for key in ("id", "name", "state", "progress", "reused", "error", "why")}
         for torrent in torrents
         if torrent["state"] != "seeding"
     ]

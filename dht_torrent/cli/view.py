@@ -40,6 +40,16 @@ def warn(torrent: Json) -> None:
         click.echo(f"dhtnode: warning: {clean(name)}: {clean(torrent['warning'])}", err=True)
 
 
+def tell_reused(torrent: Json, *, before: Json) -> None:
+    """On stderr, at the end of a download: what of it was here already, and what was wrong with
+    that since `before`."""
+    if torrent.get("warning") != before.get("warning"):
+        warn(torrent)
+    if torrent.get("reused"):
+        told = f"{size(torrent['reused'])} were here already, {size(torrent['downloaded'])} fetched"
+        click.echo(f"{clean(torrent['name'])}: {told}", err=True)
+
+
 def clean(text: object) -> str:
     """`text` without what could move a cursor or colour a screen."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
@@ -252,6 +262,7 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
         ("rates", f"{rate(status['down_rate'])} down, {rate(status['up_rate'])} up"),
         ("limits", limits_text(status)),
         ("torrents", str(status["torrents"])),
+        *([("reused", size(status["reused"]))] if status.get("reused") else []),
         *_search_rows(status.get("search")),
         *(("warning", warning) for warning in status["warnings"]),
         *([("faults", _faults_line(status))] if status.get("faults") else []),
@@ -294,6 +305,8 @@ def progress_line(torrent: Json) -> str:
     parts = [f"{torrent['state']} {percent(torrent['progress'])}"]
     if torrent["size"]:
         parts[0] += f" of {size(torrent['size'])}"
+    if torrent.get("reused"):
+        parts.append(f"{size(torrent['reused'])} of it reused")
     parts += [f"{rate(torrent['down_rate'])} down", counted(torrent["peers"], "peer")]
     if torrent["eta"] is not None:
         parts.append(f"{duration(torrent['eta'])} left")

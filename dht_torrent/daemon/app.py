@@ -288,6 +288,12 @@ class _Order:
         self._body = body
         self._select = parse_ranges(body["select"]) if "select" in body else None
         search_api.tags_of(body)
+        for source in body.get("sources", ()):
+            if not isinstance(source, str):
+                raise InputError("sources must be a list of absolute paths")
+            absolute_path(source, "each of sources")
+        if "share" in body and "sources" in body:
+            raise InputError("sources go with source or torrent: what is shared lacks nothing")
         if "share" not in body and body.keys() & {"publish", "tags"}:
             raise InputError(
                 "publish and tags go with share only: what was fetched is not published"
@@ -303,6 +309,7 @@ class _Order:
         "sequential": bool,
         "paused": bool,
         "overwrite": bool,
+        "sources": list,
         "piece_length": int,
         "private": bool,
         "super_seed": bool,
@@ -331,6 +338,7 @@ class _Order:
             sequential=body.get("sequential", False),
             paused=body.get("paused", False),
             overwrite=body.get("overwrite", False),
+            sources=body.get("sources", ()),
             **tls,
         )
 

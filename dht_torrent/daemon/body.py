@@ -60,7 +60,10 @@ async def read_body(request: Request) -> dict[str, Any]:
 
 def absolute_path(value: str, key: str) -> None:
     """Raises InputError unless `value` can be a path from the root."""
-    raw = value.encode("utf-8", "surrogateescape")
+    try:
+        raw = value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raw = b""
     if not raw.startswith(b"/") or b"\0" in raw or len(raw) > MAX_PATH:
         raise InputError(f"{key} must be an absolute path")
 

@@ -125,12 +125,14 @@ class Client:
         overwrite: bool = False,
         tls_cert: Path | None = None,
         tls_key: Path | None = None,
+        sources: Sequence[Path] = (),
     ) -> Json:
         """Add a download by magnet link or infohash (str) or by the bytes of a .torrent.
 
         `output` must be absolute; `select` is file indices as `0,2-3`; `overwrite` replaces files
         that lie there and hold something else. `tls_cert` and `tls_key` are for an SSL torrent, and
-        absolute. Returns its Summary.
+        absolute. `sources`, absolute too, are files and folders that may hold some of it. Returns
+        its Summary.
         """
         body: Json = {"sequential": sequential, "paused": paused, "overwrite": overwrite}
         if isinstance(source, str):
@@ -141,6 +143,8 @@ class Client:
             body["output"] = str(output)
         if select is not None:
             body["select"] = select
+        if sources:
+            body["sources"] = [str(source) for source in sources]
         body |= _paths(tls_cert=tls_cert, tls_key=tls_key)
         return cast("Json", self._ask("POST", "torrents", body))
 

@@ -17,6 +17,7 @@ import trio
 
 import dht_torrent
 from dht_torrent import given
+from dht_torrent.bounds import MAX_SOURCES
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.incoming import Incoming
 from dht_torrent.engine.net.tls import check_files, read_root
@@ -34,6 +35,7 @@ from dht_torrent.engine.search.views import (
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.joining import check_identity, join_torrent
 from dht_torrent.engine.torrent.rate_limits import NewRate
+from dht_torrent.engine.torrent.reusing import check_sources
 from dht_torrent.engine.torrent.sharing import hash_content
 from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.torrent.torrent import Torrent
@@ -194,6 +196,7 @@ class Node:
         overwrite: bool = False,
         tls_cert: Path | str | None = None,
         tls_key: Path | str | None = None,
+        sources: Sequence[Path | str] = (),
     ) -> Torrent:
         """Fetch a torrent, given a magnet link, an infohash, or a .torrent file (see `given`).
 
@@ -202,6 +205,10 @@ class Node:
         if the rest of it is holes or zeros; anything else stops the torrent with an error, unless
         `overwrite` insists. Of a torrent that is here already, whatever is new takes effect, or is
         refused.
+
+        `sources` are files and folders of this disk that may hold some of it, such as an older
+        version: what is right there is copied, and only the rest is fetched. The other torrents of
+        this node are looked into without being named.
 
         An SSL torrent needs our certificate and its private key (PEM files, read again whenever the
         torrent starts), a magnet link of one too: who has it speaks to nobody without.
@@ -215,6 +222,7 @@ class Node:
             check_selection(select, metainfo)
         identity = tls_identity(tls_cert, tls_key)
         present = self.torrents.get(magnet.info_hash)
+        places = await self._checked(sources, present, metainfo, folder)
         if present is None:
             check_identity(metainfo, identity)
         if identity is not None:
@@ -230,6 +238,7 @@ class Node:
                 paused=paused,
                 overwrite=overwrite,
                 identity=identity,
+                sources=places,
             )
             return present
         supervisor = Supervisor(
@@ -242,8 +251,26 @@ class Node:
             paused=paused,
             overwrite=overwrite,
             identity=identity,
+            sources=places,
         )
         return await self._registry.add(supervisor)
+
+    async def _checked(
+        self,
+        sources: Sequence[Path | str],
+        present: Torrent | None,
+        metainfo: Metainfo | None,
+        folder: Path,
+    ) -> list[Path]:
+        """Where to look for content, made absolute. Raises InputError for what is of no use."""
+        places = list(dict.fromkeys(map(absolute, sources)))
+        if len(places) > MAX_SOURCES:
+            raise InputError(f"at most {MAX_SOURCES} sources, not {len(places)}")
+        if places:
+            known = present is None and metainfo is not None
+            target = folder / metainfo.name if known and metainfo is not None else None
+            await self._context.disk.run(check_sources, places, target)
+        return places
 
     async def _understand(
         self, source: str | Magnet | Metainfo | Path
@@ -371,6 +398,7 @@ class Node:
             faults=self.faults.count,
             last_fault=self.faults.last,
             tls_listen=tuple(map(str, self.tls_addresses)),
+            reused=sum(one.core.totals.reused for one in supervisors),
             search=self._search.status(),
         )
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import trio
 
 from dht_torrent.engine.resume import Resume
-from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.torrent.context import LocalContent, NodeContext
 from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.engine.views import Removal, counted
@@ -45,6 +45,7 @@ class Registry:
         self._nursery = nursery
         self._scopes: dict[InfoHash, tuple[trio.CancelScope, trio.Event]] = {}
         context.remove = self.remove
+        context.contents = self._contents
 
     def find(self, prefix: str) -> Torrent:
         """The torrent whose hex id begins with `prefix`. Raises InputError if none or many do."""
@@ -57,6 +58,17 @@ class Registry:
         if len(found) > 1:
             raise InputError(f"{prefix} could mean {len(found)} torrents; give more of the id")
         return found[0]
+
+    def _contents(self) -> list[LocalContent]:
+        """What all torrents have on this disk."""
+        found = []
+        for supervisor in self.supervisors.values():
+            core = supervisor.core
+            path = core.place.path(core.metainfo)
+            if core.metainfo is not None and path is not None:
+                have = core.content.have if core.content is not None else None
+                found.append(LocalContent(core.metainfo, path, have))
+        return found
 
     def requested(self, request: bytes) -> InfoHash | None:
         """The torrent that an MSE handshake names so, if connections are made for it now."""
@@ -136,8 +148,8 @@ class Registry:
 
     def unsaved(self) -> list[str]:
         """Whose record cannot be written, and would be lost at a restart, in a line or two."""
-        lost = [torrent for torrent in self._torrents.values() if torrent.warning]
-        told = [f"{torrent.name}: {torrent.warning}" for torrent in lost[:1]]
+        lost = [one for one in self.supervisors.values() if one.record.warning]
+        told = [f"{one.core.name}: {one.record.warning}" for one in lost[:1]]
         if len(lost) > 1:
             told.append(f"the same is true of {counted(len(lost) - 1, 'more torrent')}")
         return told

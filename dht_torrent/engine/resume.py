@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from dht_torrent import bencode
-from dht_torrent.bounds import MAX_FILES, MAX_INFO, MAX_MAGNET, MAX_PIECES, in_calendar
+from dht_torrent.bounds import (
+    MAX_FILES,
+    MAX_INFO,
+    MAX_MAGNET,
+    MAX_PIECES,
+    MAX_SOURCES,
+    in_calendar,
+)
 from dht_torrent.engine.net.tls import Identity
 from dht_torrent.errors import BencodeError, InputError, StorageError
 from dht_torrent.ids import (
@@ -34,6 +41,9 @@ MAX_BANNED = 1000
 
 MAX_TAGS = 16
 """Tags a torrent is published with."""
+
+_MAX_PATH = 4096
+"""Bytes (Linux's PATH_MAX)."""
 
 _STAMP = struct.Struct(">qq")
 _MAX_HAVE = MAX_PIECES // 8
@@ -99,6 +109,10 @@ class Resume:
     published: tuple[str, ...] | None = None
     """It is to be in the index that everybody searches, with these tags; None, as in records of
     older versions: it is not."""
+    sources: tuple[Path, ...] = ()
+    """Where to look for what is missing before peers are asked for it."""
+    reused: int = 0
+    """Bytes that were found there, or in other torrents of this node."""
 
     def encode(self) -> bytes:
         """The payload of a record; `decode_resume` is the inverse."""
@@ -150,6 +164,10 @@ class Resume:
             fields[b"super_seed"] = 1
         if self.published is not None:
             fields[b"published"] = [tag.encode() for tag in self.published]
+        if self.sources:
+            fields[b"sources"] = [os.fsencode(path) for path in self.sources[:MAX_SOURCES]]
+        if self.reused:
+            fields[b"reused"] = self.reused
         return bencode.encode(fields)
 
 
@@ -193,6 +211,8 @@ def decode_resume(payload: bytes) -> Resume:
             identity=fields.maybe(b"tls_cert", fields.identity),
             super_seed=fields.maybe(b"super_seed", fields.integer) == 1,
             published=fields.maybe(b"published", fields.tags),
+            sources=fields.maybe(b"sources", fields.paths) or (),
+            reused=fields.maybe(b"reused", fields.integer) or 0,
         )
     except (BencodeError, ValueError) as exc:  # UnicodeDecodeError is a ValueError
         raise StorageError(f"not a resume record: {exc}") from exc
@@ -207,6 +227,12 @@ def _banned(raw: bytes) -> Address:
             return parse_address(text)
         except InputError as exc:
             raise ValueError(str(exc)) from exc
+
+
+def _path(key: bytes, raw: bytes) -> Path:
+    if b"\0" in raw or len(raw) > _MAX_PATH:
+        raise ValueError(f"{key.decode()} is not a path")
+    return Path(os.fsdecode(raw))
 
 
 class _Fields:
@@ -239,10 +265,10 @@ class _Fields:
         return value if in_calendar(value) else None
 
     def path(self, key: bytes) -> Path:
-        raw = self.string(key, 4096)
-        if b"\0" in raw:
-            raise ValueError(f"{key.decode()} is not a path")
-        return Path(os.fsdecode(raw))
+        return _path(key, self.string(key, _MAX_PATH))
+
+    def paths(self, key: bytes) -> tuple[Path, ...]:
+        return tuple(_path(key, raw) for raw in self.strings(key, MAX_SOURCES))
 
     def identity(self, key: bytes) -> Identity:
         return Identity(self.path(key), self.path(b"tls_key"))

@@ -60,6 +60,9 @@ class Summary:
     """It is in the index that everybody searches."""
     not_published: str | None = None
     """Why it is not, although that was asked for, in a line."""
+    reused: int = 0
+    """Bytes of the content that were not received, as they were on this disk already: in another
+    torrent, or where `sources` said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,5 +156,7 @@ class NodeStatus:
     """... and the last of them in a line; the log has the tracebacks."""
     tls_listen: tuple[str, ...] = ()
     """Where we listen for the peers of SSL torrents: nowhere, or once in each family."""
+    reused: int = 0
+    """Bytes of all these torrents that were on this disk already, and were not fetched."""
     search: SearchStatus | None = None
     """Publishing and searching."""

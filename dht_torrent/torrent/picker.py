@@ -1,10 +1,13 @@
-"""A piece is in exactly one of four states: missing, open, pending, or have.
+"""A piece is in exactly one of five states: missing, open, pending, have, or held.
 
     missing --next_requests--> open --received--> pending --verified--> have --lost--> missing
        ^------------------------'-----------failed---'
+    missing --hold--> held --found--> have
+       ^--let_go-------'
 
 *Open*: being assembled, some blocks requested. *Pending*: assembled, at the disk. What open and
-pending pieces take of the memory is bounded (`memory`): a slow disk slows the asking.
+pending pieces take of the memory is bounded (`memory`): a slow disk slows the asking. *Held*: no
+peer is asked for it, as it may be on this disk already.
 
 What a peer with room is asked for, in this order:
 
@@ -59,9 +62,10 @@ class State(Enum):
     OPEN = 1
     PENDING = 2
     HAVE = 3
+    HELD = 4
 
 
-_MISSING, _OPEN, _PENDING, _HAVE = range(4)
+_MISSING, _OPEN, _PENDING, _HAVE, _HELD = range(5)
 _IS_MISSING = bytes(number == _MISSING for number in range(256))
 
 
@@ -114,6 +118,7 @@ class Picker:
         self._partial: dict[int, OpenPiece] = {}  # open, with free blocks
         self._released: dict[int, OpenPiece] = {}  # those of them that no peer works on
         self._solo: dict[int, OpenPiece] = {}  # open, and for one peer alone
+        self._held = 0  # pieces in that state
         self._taken_away: dict[int, int] = {}  # solo piece -> how often
         self._missing = Missing(self.holdings.rarity, have, config, rng)
         self._sort_missing()
@@ -243,6 +248,40 @@ class Picker:
         self._state[index] = _MISSING
         self.holdings.lost(index)
         self._now_missing(index)
+
+    # -- what may be on this disk already -------------------------------------------------------
+
+    def hold(self, indices: Iterable[int]) -> list[int]:
+        """Ask no peer for these pieces until `found` or `let_go`. Returns those of them that are
+        held from now on: missing and wanted ones, whose last attempt was not broken."""
+        held = []
+        for index in indices:
+            if (
+                self._state[index] == _MISSING
+                and self.holdings.wanted.flags[index]
+                and index not in self._missing.broken
+            ):
+                self._missing.remove(index)
+                self._state[index] = _HELD
+                held.append(index)
+        self._held += len(held)
+        return held
+
+    def let_go(self, indices: Iterable[int]) -> None:
+        """They are not there: those that are held are missing again."""
+        for index in indices:
+            if self._state[index] == _HELD:
+                self._held -= 1
+                self._state[index] = _MISSING
+                self._now_missing(index)
+
+    def found(self, index: int) -> None:
+        """A held piece matched its hash and is stored."""
+        assert self._state[index] == _HELD
+        self._held -= 1
+        self._state[index] = _HAVE
+        self.have.add(index)
+        self.holdings.gained(index)
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -564,6 +603,8 @@ class Picker:
         return True
 
     def _all_requested(self) -> bool:
+        if self._held:
+            return False
         if self._partial and any(
             piece.solo is None and self.holdings.availability(index)
             for index, piece in self._partial.items()

@@ -8,11 +8,12 @@ before the answer.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import trio
 
+from dht_torrent.bounds import MAX_SOURCES
 from dht_torrent.engine.net.tls import Identity
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.core import TorrentCore
@@ -78,6 +79,7 @@ class Commands:
         paused: bool,
         overwrite: bool,
         identity: Identity | None = None,
+        sources: Sequence[Path] = (),
     ) -> None:
         """It was given once more, as to `Node.get`. Whatever is new takes effect; InputError, or
         StorageError where a file that is wanted now is somebody else's, says what cannot, and then
@@ -93,6 +95,10 @@ class Commands:
         if identity is not None:
             await core.node.open_tls()
         await self._want(select, known, overwrite=overwrite)
+        if sources:
+            core.sources = tuple(dict.fromkeys((*sources, *core.sources)))[:MAX_SOURCES]
+            core.reuse_trouble = None
+            core.look_again.set()
         core.add_peers(magnet.peers)
         core.context.magnet = core.context.magnet.with_hints(magnet)
         if sequential:
@@ -214,6 +220,7 @@ class Commands:
             if isinstance(core.stage, Active):
                 now = trio.current_time()
                 core.stage.swarm.downloads.select(pieces, now)
+                core.look_again.set()
                 if not core.stage.complete:
                     core.unfinished()
                     core.connections.candidates.need_seeds(now)

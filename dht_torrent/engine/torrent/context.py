@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
@@ -31,12 +32,21 @@ from dht_torrent.storage import Descriptors, Storage
 from dht_torrent.storage.owners import Owners
 from dht_torrent.torrent.memory import PieceMemory
 from dht_torrent.torrent.metadata import MetadataMemory
-from dht_torrent.torrent.pieces import BufferPool
+from dht_torrent.torrent.pieces import Bitfield, BufferPool
 from dht_torrent.trace import Trace
 
 OpenStorage = Callable[[Metainfo, Path, bool], Storage]
 """Opens a torrent's content. The flag is True for the user's own file or folder, shared where it is
 and never written; else the path is the folder the download goes into."""
+
+
+class LocalContent(NamedTuple):
+    """What lies on this disk of a torrent whose metadata is known."""
+
+    metainfo: Metainfo
+    path: Path
+    have: Bitfield | None
+    """What was verified; None while that is not known."""
 
 
 @dataclass(slots=True)
@@ -82,6 +92,8 @@ class NodeContext:
     """Which torrent has which files."""
     remove: Callable[[InfoHash, bool], Awaitable[Removal]] = field(init=False)
     """Stops and forgets a torrent; the flag says whether its files go too."""
+    contents: Callable[[], list[LocalContent]] = list
+    """What all torrents have on this disk."""
     removed: Callable[[InfoHash], Awaitable[None]] | None = None
     """Told of each torrent that was removed."""
     open_tls: Callable[[], Awaitable[None]] = field(init=False)

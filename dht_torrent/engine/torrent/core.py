@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import trio
 
@@ -20,6 +21,7 @@ from dht_torrent.engine.torrent.discovery import Discovery
 from dht_torrent.engine.torrent.extensions import Extensions
 from dht_torrent.engine.torrent.metadata import MetadataFetch
 from dht_torrent.engine.torrent.place import ContentPlace
+from dht_torrent.engine.torrent.reusing import Reusing
 from dht_torrent.engine.torrent.stages import Active, Checking, Failed, FetchingInfo, Stage
 from dht_torrent.engine.torrent.totals import Totals
 from dht_torrent.engine.wakeup import AutoResetEvent
@@ -62,6 +64,14 @@ class TorrentCore:
         """Why it is not there although that was asked for, in a line."""
         self.paused = paused
         """By its user."""
+        self.sources: tuple[Path, ...] = ()
+        """Files and folders of the user that may hold some of what is missing."""
+        self.look_again = AutoResetEvent()
+        """Set when there is more to look for on this disk, or there are more places."""
+        self.reusing: Reusing | None = None
+        """What is being looked for there."""
+        self.reuse_trouble: str | None = None
+        """What was wrong with a source, in a line."""
         self.fault: Failed | None = None
         """What it stops with, or has stopped with."""
         self.stage: Stage = self.fetching()

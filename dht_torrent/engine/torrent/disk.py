@@ -63,6 +63,14 @@ class Disk:
         )
 
 
+ReadPart = Callable[[int, memoryview], bool]
+"""Fills a buffer with what lies in some place from this byte on; False if it cannot."""
+
+
+class _Gone(Exception):  # noqa: N818 - an outcome, which does not leave this module
+    """What was to be read is not there any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class SaveResult:
     """What became of the pieces given to `TorrentDisk.save`. One that is in neither list matched
@@ -73,6 +81,17 @@ class SaveResult:
     error: StorageError | None
     digests: dict[int, bytes] = field(default_factory=dict)
     """The SHA-1 of each block, of bad pieces and of those in doubt."""
+
+
+@dataclass(slots=True)
+class ReuseResult:
+    """What became of the pieces given to `TorrentDisk.reuse`: they are in one of the lists, or were
+    not looked for any more, because of `error`."""
+
+    found: list[tuple[int, int]] = field(default_factory=list)
+    """Each with the number of the place it was in. They matched their hash and were written."""
+    missed: list[int] = field(default_factory=list)
+    error: StorageError | None = None
 
 
 class TorrentDisk:
@@ -123,6 +142,85 @@ class TorrentDisk:
                 except StorageError as exc:
                     error = exc
         return SaveResult(saved, bad, error, digests)
+
+    # -- what lies elsewhere on this disk -------------------------------------------------------
+
+    async def reuse(
+        self,
+        pieces: Sequence[tuple[int, Sequence[ReadPart]]],
+        buffer: memoryview,
+    ) -> ReuseResult:
+        """Look for each piece in the places from which its functions `read(begin, buffer)`, verify
+        it, and write it if it is there. What is verified is what is written, whatever happens to
+        its source meanwhile. Calls may overlap, for different pieces, with a buffer each; a piece
+        that is larger than the buffer comes alone."""
+        index, places = pieces[0]
+        if self._geometry.piece_size(index) > len(buffer):
+            return await self._reuse_large(index, places)
+        return await self.disk.run(self._reuse, pieces, buffer)
+
+    def _reuse(
+        self, pieces: Sequence[tuple[int, Sequence[ReadPart]]], buffer: memoryview
+    ) -> ReuseResult:
+        result = ReuseResult()
+        for index, places in pieces:
+            data = buffer[: self._geometry.piece_size(index)]
+            for number, read in enumerate(places):
+                if not read(0, data) or hashlib.sha1(data).digest() != self._hash(index):
+                    continue
+                try:
+                    with self._writing:
+                        self.storage.write(index * self._geometry.piece_length, data)
+                except StorageError as error:
+                    result.error = error
+                    return result
+                result.found.append((index, number))
+                break
+            else:
+                result.missed.append(index)
+        return result
+
+    async def _reuse_large(self, index: int, places: Sequence[ReadPart]) -> ReuseResult:
+        """By way of scratch space of its own, as what comes from peers: what is verified there
+        cannot change any more."""
+        size = self._geometry.piece_size(index)
+        for number, place in enumerate(places):
+
+            def read(at: int, buffer: memoryview, place: ReadPart = place) -> None:
+                if not place(at, buffer):
+                    raise _Gone
+
+            try:
+                if await self._sha1(read, size) != self._hash(index):
+                    continue
+                if await self._copy_over_scratch(index, read, size):
+                    return ReuseResult([(index, number)])
+            except _Gone:
+                continue
+            except StorageError as error:
+                return ReuseResult(error=error)
+        return ReuseResult(missed=[index])
+
+    async def _copy_over_scratch(
+        self, index: int, read: Callable[[int, memoryview], None], size: int
+    ) -> bool:
+        """False if it is another by now. Raises StorageError."""
+        scratch = await self.disk.run(self.storage.scratch)
+        sha1 = hashlib.sha1()
+
+        def keep(at: int, view: memoryview) -> None:
+            sha1.update(view)
+            scratch.write(at, view)
+
+        try:
+            await self._in_steps(read, size, keep)
+            if sha1.digest() != self._hash(index):
+                return False
+            await self._in_steps(scratch.read_into, size, partial(self._copy, index))
+        finally:
+            with trio.CancelScope(shield=True):  # a thread's work, and it is never abandoned
+                await self.disk.run(scratch.close)
+        return True
 
     # -- pieces too large for the memory --------------------------------------------------------
 

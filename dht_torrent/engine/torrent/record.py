@@ -151,4 +151,6 @@ class ResumeRecord:
             limit_down=limits.down.rate,
             identity=core.context.identity,
             published=core.published,
+            sources=core.sources,
+            reused=core.totals.reused,
         )

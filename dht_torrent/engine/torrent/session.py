@@ -7,13 +7,16 @@ Whatever ends it, with it end all its tasks and connections. What comes next is 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import trio
 
 from dht_torrent.engine.torrent.connections import their_fault
+from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.joining import check_identity, join_torrent
 from dht_torrent.engine.torrent.record import ResumeRecord
+from dht_torrent.engine.torrent.reusing import Reusing, look_around
 from dht_torrent.engine.torrent.stages import Active, Checking
 from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.errors import InputError, MetainfoError, StorageError
@@ -54,6 +57,7 @@ class Session:
                     return
                 nursery.start_soon(swarm.run)
                 nursery.start_soon(self._watch_files)
+                nursery.start_soon(self._reuse, swarm)
         finally:
             core.extensions.exchange(None)
             if swarm is not None:
@@ -112,8 +116,9 @@ class Session:
             if await content.claim(wanted, wanted_empty(select, metainfo.geometry)):
                 self._record.changed()
                 await self._record.write()  # what is ours must be known after a crash, too
-            missing = (index for index in wanted if index not in have)
+            missing = [index for index in wanted if index not in have]
             await content.prepare(sum(map(metainfo.geometry.piece_size, missing)))
+            core.reusing = await self._look_around(content, metainfo, missing)
             if select == core.select:  # else more was wanted meanwhile
                 break
         swarm = Swarm(
@@ -130,6 +135,8 @@ class Session:
         )
         swarm.picker.sequential = core.sequential
         swarm.picker.select(wanted)
+        if core.reusing is not None:
+            core.reusing.hold(swarm)
         if not swarm.picker.done:
             core.unfinished()  # it may have been complete before a recheck
         core.extensions.exchange(swarm)
@@ -137,6 +144,41 @@ class Session:
         self._record.changed()
         self._let_all_in(swarm)
         return swarm
+
+    async def _look_around(
+        self, content: Content, metainfo: Metainfo, missing: Sequence[int]
+    ) -> Reusing | None:
+        """For what this disk may have of the missing pieces."""
+        core = self._core
+        found, trouble = await look_around(self._node, content, metainfo, core.sources, missing)
+        self._note_reused(0, trouble)
+        return found
+
+    async def _reuse(self, swarm: Swarm) -> None:
+        """Copy what this disk has of it already, instead of fetching it."""
+        core = self._core
+        while True:
+            if core.reusing is not None:
+                try:
+                    await core.reusing.run(swarm, self._note_reused)
+                finally:
+                    core.reusing = None
+                core.tell()
+            await core.look_again.wait()
+            content, metainfo = core.content, core.metainfo
+            assert content is not None
+            assert metainfo is not None
+            missing = [i for i in swarm.picker.holdings.wanted if i not in swarm.have]
+            core.reusing = await self._look_around(content, metainfo, missing)
+            if core.reusing is not None:
+                core.reusing.hold(swarm)
+
+    def _note_reused(self, size: int, trouble: str | None) -> None:
+        core = self._core
+        core.totals.reused += size
+        if trouble is not None and core.reuse_trouble is None:
+            core.reuse_trouble = f"not all could be reused: {trouble}"
+            logger.info("%s: %s", core.name, core.reuse_trouble)
 
     def _let_all_in(self, swarm: Swarm) -> None:
         """Those who connected before pieces could be exchanged."""

@@ -8,6 +8,7 @@ it, and `Supervisor.run` decides what comes next.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
@@ -52,9 +53,10 @@ class Supervisor:
         paused: bool = False,
         overwrite: bool = False,
         identity: Identity | None = None,
+        sources: Sequence[Path] = (),
     ) -> None:
-        """As for `ContentPlace`. `resume` is the record of an earlier run, and `identity` our
-        certificate for an SSL torrent."""
+        """As for `ContentPlace`. `resume` is the record of an earlier run, `identity` our
+        certificate for an SSL torrent, and `sources` are where to look before peers are asked."""
         context = TorrentContext(node, magnet, metainfo, resume.identity if resume else identity)
         place = ContentPlace(
             node,
@@ -72,6 +74,7 @@ class Supervisor:
             super_seed=resume.super_seed if resume else super_seed,
             paused=resume.paused if resume else paused,
         )
+        core.sources = resume.sources if resume else tuple(sources)
         self.record = ResumeRecord(core, resume)
         self.commands = Commands(core, self.record)
         core.add_peers(magnet.peers)

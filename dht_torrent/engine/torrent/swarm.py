@@ -38,7 +38,7 @@ from dht_torrent.peer.messages import (
     Request,
     Suggest,
 )
-from dht_torrent.torrent.picker import Picker, Received
+from dht_torrent.torrent.picker import Picker, Received, State
 from dht_torrent.torrent.pieces import Bitfield, Chunk, OpenPiece
 from dht_torrent.torrent.super_seed import SuperSeed
 from dht_torrent.trace import PieceDone
@@ -365,25 +365,39 @@ class Swarm:
             self.wasted += piece.size
             self.picker.failed(piece.index)
         if outcome.saved:
-            self._announce(outcome.saved, outcome.digests, now)
+            for piece in outcome.saved:
+                self._banning.passed(piece, outcome.digests.get(piece.index), now)
+                self.picker.verified(piece.index)
+            self._announce({piece.index: set(piece.senders) for piece in outcome.saved})
         if outcome.error is not None:
             self._on_fault(outcome.error)
         self.downloads.refill_idle(now)
 
-    def _announce(
-        self, pieces: Iterable[OpenPiece], digests: Mapping[int, bytes], now: float
-    ) -> None:
-        """These pieces are verified and written: only now do others hear of them."""
-        indices = []
-        givers: list[set[PeerKey]] = []
-        for piece in pieces:
-            givers.append(set(piece.senders))
-            self._banning.passed(piece, digests.get(piece.index), now)
-            self.picker.verified(piece.index)
-            indices.append(piece.index)
-            self._trace(PieceDone(self._info_hash, piece.index))
+    def reused(self, indices: Iterable[int], error: StorageError | None) -> list[int]:
+        """These pieces were on this disk, and are verified and written to where they belong, up to
+        an error. Returns those of them that are news."""
+        found = [index for index in indices if self.picker.state(index) is State.HELD]
+        for index in found:
+            self.picker.found(index)
+        if found:
+            self._announce({index: set() for index in found})
+        if error is not None:
+            self._on_fault(error)
+        return found
+
+    def let_go(self, indices: Sequence[int]) -> None:
+        """These pieces are not on this disk: peers may be asked for them."""
+        if indices:
+            self.picker.let_go(indices)
+            self.downloads.refill_idle(trio.current_time())
+
+    def _announce(self, pieces: Mapping[int, set[PeerKey]]) -> None:
+        """These pieces, of whom those came, are verified and written: only now do others hear of
+        them."""
+        for index in pieces:
+            self._trace(PieceDone(self._info_hash, index))
         for peer in list(self._peers.values()):
-            for index, gave in zip(indices, givers, strict=True):
+            for index, gave in pieces.items():
                 has = self.picker.holdings.peer_has_piece(peer.key, index)
                 if has and (peer.is_seed or peer.key not in gave):
                     continue

@@ -52,7 +52,7 @@ class Torrent:
     @property
     def warning(self) -> str | None:
         """What is wrong although the torrent works: its record cannot be written, say."""
-        return self._record.warning
+        return self._record.warning or self._core.reuse_trouble
 
     @property
     def published(self) -> bool:
@@ -135,9 +135,21 @@ class Torrent:
         return self._core.wasted
 
     @property
+    def reused(self) -> int:
+        """Bytes that were not received, as they were on this disk already; in earlier runs too."""
+        return self._core.totals.reused
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Files and folders in which it was to look for what it lacks."""
+        return self._core.sources
+
+    @property
     def why(self) -> str | None:
         """Why nothing moves, in one line; None when all is well."""
         core = self._core
+        if core.reusing is not None and core.reusing.busy:
+            return None
         return why_stuck(core.stage, core.connections, core.dht, core.discovery.note)
 
     async def completed(self) -> Path:
@@ -187,6 +199,7 @@ class Torrent:
             spread=hiding.spread if hiding is not None else None,
             published=self.published,
             not_published=self.not_published,
+            reused=self.reused,
         )
 
     def watch(self, *, per_second: float = 2.0, repeat_after: float | None = None) -> Watch:

@@ -12,6 +12,8 @@ class Totals:
     def __init__(self, connections: Connections) -> None:
         self.wasted_before = 0
         """In sessions that have ended."""
+        self.reused = 0
+        """Bytes that were not received, as they were on this disk already; in earlier runs too."""
         self._connections = connections
         self._downloaded_before = 0
         self._uploaded_before = 0
@@ -21,6 +23,7 @@ class Totals:
         self._downloaded_before = resume.downloaded
         self._uploaded_before = resume.uploaded
         self.wasted_before = resume.wasted
+        self.reused = resume.reused
 
     @property
     def downloaded(self) -> int:
