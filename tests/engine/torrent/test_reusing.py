@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -16,12 +17,14 @@ from trio.testing import MockClock
 
 from dht_torrent import Node
 from dht_torrent.config import DiskConfig, TorrentConfig
-from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.torrent.stages import Active
+from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import InputError
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import FileStorage, Storage
 from dht_torrent.storage.local import LocalReader
 from dht_torrent.storage.making import make
+from dht_torrent.torrent.picker import State
 from tests.helpers.content import KIB, differences, make_file, make_tree, read_tree
 from tests.helpers.engine import LEECH, SEED, HandSeed, Sample, World, listening
 
@@ -73,7 +76,7 @@ class Copy:
 
 @asynccontextmanager
 async def copying(
-    tmp_path: Path, sample: Sample, *, seed: HandSeed | None = None, **config: object
+    tmp_path: Path, sample: Sample, *, seed: HandSeed | None = None, **config: Any
 ) -> AsyncIterator[Copy]:
     world = World()
     seed = seed or HandSeed(sample)
@@ -416,11 +419,15 @@ async def test_a_file_that_is_another_one_is_not_waited_for_piece_by_piece(
     async with copying(tmp_path, released(new)) as copy:
         disk = copy.node._context.disk
         run = disk.run
-        before: list[int] = []
+        held: list[int] = []
 
         async def slow(work, *args, **kwargs):  # type: ignore[no-untyped-def]
             if work.__name__ == "_reuse":
-                before.append(len(copy.asked))
+                (torrent,) = copy.node.torrents.values()
+                stage = behind(torrent).core.stage
+                assert isinstance(stage, Active)
+                states = map(stage.swarm.picker.state, range(100))
+                held.append(sum(state is State.HELD for state in states))
                 await trio.sleep(1)
             return await run(work, *args, **kwargs)
 
@@ -430,5 +437,5 @@ async def test_a_file_that_is_another_one_is_not_waited_for_piece_by_piece(
         torrent = await copy.get(old)
         assert torrent.path is not None
         assert differences(new, torrent.path) == []
-        assert before[15] <= 15  # those that were not there, and no other
-        assert before[17] > 17
+        assert held[:16] == list(range(100, 84, -1))
+        assert held[16] == 1  # the one that is looked for
