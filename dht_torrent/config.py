@@ -495,12 +495,15 @@ class SearchConfig:
     enough_copies: int = 5
     """Of eight: a write that reached fewer nodes did not succeed, and a slot that fewer have is
     repaired by publishers who read it."""
-    write_retries: int = 3
+    write_retries: int = 6
     """After somebody else wrote at the same time ..."""
     retry_least: float = 0.2
     """... each after a random pause, from so many seconds ..."""
     retry_most: float = 2.0
-    """... to so many."""
+    """... to so many, and twice as many after each ..."""
+    retry_longest: float = 30.0
+    """... but no more than these: twenty who write one slot at once, a second and a half each, take
+    their turns within."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,19 +178,24 @@ class DhtSlots:
             assert isinstance(survey, _Survey)
             node = join(node, again.node) if again.node is not None else node
         met = node
-        for attempt in range(self._config.write_retries + 1):
+        config = self._config
+        for attempt in range(config.write_retries + 1):
             wanted = storable(label, met)
             if not fits(wanted):
                 return Seen(label, met, survey), False
-            stored, survey = await self._put(survey, wanted)
+            stored, survey = await self._put(survey, wanted, has_turn=attempt > 0)
             copies = len(stored.stored)
-            enough = 0 < copies >= min(self._config.enough_copies, len(survey.targets))
+            enough = 0 < copies >= min(config.enough_copies, len(survey.targets))
             conflict = any(code in _CONFLICTS for code in stored.refused.values())
-            if enough or not conflict or attempt == self._config.write_retries:
+            if enough or not conflict or attempt == config.write_retries:
                 break
-            # Somebody else wrote since we read. Not at once again, or so does everybody.
-            least, most = self._config.retry_least, self._config.retry_most
-            await trio.sleep(self._rng.uniform(least, most))
+            # Somebody else wrote since we read. Not at once again, or so does everybody; and the
+            # more often that happens, the more there are.
+            most = min(config.retry_most * 2**attempt, config.retry_longest)
+            await trio.sleep(self._rng.uniform(config.retry_least, most))
+            # The turn to put is waited for before the look: what others write after it, we would
+            # have to read again.
+            await self._meter.put()
             slot = survey.slot
             found = await self._survey(label, slot, first=False)
             survey = self._state(label, slot, found)
@@ -274,12 +279,15 @@ class DhtSlots:
         highest = max(map(_seq, targets), default=-1)
         return _Survey(slot, targets, highest, newest, copies.count(newest))
 
-    async def _put(self, survey: _Survey, node: TrieNode) -> tuple[Stored, _Survey]:
-        """Put it on all of them; and what they hold after that."""
+    async def _put(
+        self, survey: _Survey, node: TrieNode, *, has_turn: bool
+    ) -> tuple[Stored, _Survey]:
+        """Put it on all of them; and what they hold after that. `has_turn`: the meter's."""
         slot = survey.slot
         if not survey.targets:
             return Stored(slot.target, ()), survey
-        await self._meter.put()
+        if not has_turn:
+            await self._meter.put()
         seq = max(survey.highest + 1, slot.last + 1, int(self._clock() * 1000))
         slot.last = seq
         item = sign(slot.key, bencode.decode(encode(node)), min(seq, MAX_SEQ), slot.salt)

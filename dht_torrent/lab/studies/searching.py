@@ -400,13 +400,19 @@ class SearchStudy:
 
 
 async def write_at_once(
-    holders: Holders, writers: int, each: int, rng: random.Random
+    holders: Holders,
+    writers: int,
+    each: int,
+    rng: random.Random,
+    config: SearchConfig = UNMETERED,
 ) -> tuple[int, int]:
     """So many publishers put so many entries each into the tree of one word, all at once. Returns
     how many of these entries nobody can find afterwards, and how many when all have looked after
     theirs once."""
     crowd = [
-        Participant(ModelItems(holders, get_seconds=GET_SECONDS, put_seconds=PUT_SECONDS), rng)
+        Participant(
+            ModelItems(holders, get_seconds=GET_SECONDS, put_seconds=PUT_SECONDS), rng, config
+        )
         for _ in range(writers)
     ]
     top = Label(Index.WORDS, b"everybody")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import trio
 
+from dht_torrent.config import SearchConfig
 from dht_torrent.lab.population.holders import Holders
 from dht_torrent.lab.run import run
 from dht_torrent.lab.studies.search_nets import compare, first_results
 from dht_torrent.lab.studies.searching import (
+    UNMETERED,
     QueryOutcome,
     SearchPlan,
     SearchStudy,
@@ -115,6 +118,20 @@ def test_a_vandal_hides_some_and_forges_nothing_until_the_epoch_ends() -> None:
         assert sum(one.forged for one in after) == 0
 
     run(main)
+
+
+def test_twenty_nodes_at_their_own_rate_put_fifty_entries_each_into_one_word_at_once() -> None:
+    """Each waits for its turn before it reads what others write, and not after: else a quarter of
+    the entries would be missing until the next period."""
+    own = SearchConfig()
+    config = replace(UNMETERED, publish_rate=own.publish_rate, publish_burst=own.publish_burst)
+
+    async def main(rng: random.Random) -> tuple[int, int]:
+        return await write_at_once(Holders(1000, rng), 20, 50, rng, config)
+
+    lost, left = run(main)
+    assert lost <= 20
+    assert left == 0
 
 
 def test_no_entry_of_many_writers_at_once_is_lost_for_longer_than_a_period() -> None:
