@@ -477,8 +477,19 @@ class SearchConfig:
     renew_interval: float = 8 * 3600.0
     """Between two renewals of an entry's time: readers drop one that is a day old."""
     parent_share: float = 0.25
-    """The share of checks in which the slots above an entry's are kept alive as well, for each
-    level: an interior slot has dozens of publishers below it."""
+    """The share of writes of which the slot above is told, for each level: its hints and its newest
+    entries need not be exact. It is always told of a new child."""
+    parent_checks: float = 3.0
+    """How often the slot above a leaf is looked at while all entries of the leaf are renewed once;
+    from there on up each slot as often as its share of the entries. So every one is looked at about
+    as often, by publishers who know nothing of each other: else those who hold the upper ones would
+    forget them (BEP 44: after two hours)."""
+    tree_attempts: int = 6
+    """Writes of one slot that others fill, or split, at the same time, before a writer gives way;
+    the next check tries again."""
+    hints: int = 20_000
+    """Slots of which it is remembered whether they were leaves, so that a lookup begins where it
+    will probably end; some 200 bytes each."""
     retry_interval: float = 5 * 60.0
     """Before an entry that could not be written is tried again; doubles with each failure, up to
     `check_interval`."""

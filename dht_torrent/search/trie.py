@@ -44,7 +44,7 @@ class Hints:
     It remembers `most` nodes. When there are more, the tree that was not used for the longest time
     is forgotten."""
 
-    def __init__(self, most: int = 20_000) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
         self._count = 0
         self._trees: OrderedDict[tuple[Index, bytes], dict[bytes, bool]] = OrderedDict()

@@ -219,7 +219,7 @@ def test_a_chain_of_false_nodes_costs_a_bounded_number_of_reads() -> None:
 
 
 def test_the_next_lookup_begins_where_the_last_one_ended() -> None:
-    hints = Hints()
+    hints = Hints(100)
     key = digits(1)
     assert hints.depth(WORD, key) is None
     hints.saw(WORD, INTERIOR)
@@ -234,7 +234,7 @@ def test_the_next_lookup_begins_where_the_last_one_ended() -> None:
 
 
 def test_what_is_gone_is_no_hint() -> None:
-    hints = Hints()
+    hints = Hints(100)
     hints.saw(WORD, INTERIOR)
     hints.saw(WORD.child(digits(1)[0]), LEAF)
     hints.saw(WORD.child(digits(1)[0]), None)
@@ -245,7 +245,7 @@ def test_what_is_gone_is_no_hint() -> None:
 
 
 def test_a_tree_can_be_forgotten() -> None:
-    hints = Hints()
+    hints = Hints(100)
     hints.forget(WORD)
     other = Label(Index.WORDS, b"other")
     for top in (WORD, other):
@@ -258,7 +258,7 @@ def test_a_tree_can_be_forgotten() -> None:
 
 
 def test_rare_words_are_not_remembered() -> None:
-    hints = Hints()
+    hints = Hints(100)
     hints.saw(WORD, LEAF)
     hints.saw(WORD, None)
     assert len(hints) == 0

@@ -93,7 +93,7 @@ class SearchService:
         self._clock = clock
         self._meter = Meter(self._config)
         self._slots = DhtSlots(context.dht, self._config, self._meter, rng=context.rng, clock=clock)
-        self._trees = Trees(self._slots, context.rng)
+        self._trees = Trees(self._slots, context.rng, self._config)
         self._records = DhtRecords(context.dht, self._config, self._meter, clock=clock)
         self._swarms = NodeSwarms(torrents, context.dht, clock)
         self._searches = trio.Semaphore(self._config.max_searches)

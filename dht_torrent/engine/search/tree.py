@@ -23,6 +23,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 import trio
 
+from dht_torrent.config import SearchConfig
 from dht_torrent.errors import NoReply
 from dht_torrent.search import trie
 from dht_torrent.search.label import Label
@@ -39,18 +40,7 @@ from dht_torrent.search.node import (
 )
 from dht_torrent.search.trie import Hints, Locate, Walk
 
-SIDE_BY_SIDE: Final = 8
-"""Reads at a time while a tree is walked."""
-TELLING: Final = 0.25
-"""How often a parent is told what is new below: its hints and its newest entries need not be exact.
-It is always told of a new child."""
-CHECKS: Final = 3.0
-"""How often the parent of a leaf is looked at while all entries of the leaf are renewed once; from
-there on up each of its children leads to a node as often as its share of the entries. So every node
-is looked at about as often, by publishers who know nothing of each other, also in a long chain:
-without that, those who hold the upper nodes would forget them (BEP 44: after two hours)."""
-ATTEMPTS: Final = 6
-"""Writes of one label before a writer gives way to others; the next `renew` tries again."""
+_DEFAULT: Final = SearchConfig()
 _T = TypeVar("_T")
 
 
@@ -106,10 +96,11 @@ Emit = Callable[[Sequence[Entry]], Awaitable[bool]]
 class Trees:
     """All trees of the index, over one set of slots."""
 
-    def __init__(self, slots: Slots, rng: random.Random, hints: Hints | None = None) -> None:
+    def __init__(self, slots: Slots, rng: random.Random, config: SearchConfig = _DEFAULT) -> None:
         self._slots = slots
         self._rng = rng
-        self._hints = hints if hints is not None else Hints()
+        self._config = config
+        self._hints = Hints(config.hints)
 
     # Reading
 
@@ -164,7 +155,8 @@ class Trees:
         gets = rounds = running = chain = 0
         stopped = False
         # As many as are sent at most before one is received.
-        came, results = trio.open_memory_channel[tuple[Label, Seen | None, int]](SIDE_BY_SIDE)
+        at_once = self._config.gets_at_once
+        came, results = trio.open_memory_channel[tuple[Label, Seen | None, int]](at_once)
 
         async def read(label: Label, place: int) -> None:
             seen = None
@@ -174,7 +166,7 @@ class Trees:
 
         async with trio.open_nursery() as nursery:
             while True:
-                while running < SIDE_BY_SIDE and (label := walk.take()) is not None:
+                while running < at_once and (label := walk.take()) is not None:
                     running += 1
                     if label in known:
                         came.send_nowait((label, Seen(label, known[label]), chain))
@@ -268,7 +260,7 @@ class Trees:
         Returns the label as it is then, and whether enough holders have all of it."""
         label = seen.label
         below = dict(settled or {})
-        for _ in range(ATTEMPTS):
+        for _ in range(self._config.tree_attempts):
             before = seen.node or TrieNode()
             node = join(before, more)
             splits = not node.is_leaf or not (fits(node) or label.is_deepest)
@@ -324,8 +316,9 @@ class Trees:
     ) -> None:
         """Tell the nodes above one what is below them: always of a child that they do not know,
         else now and then. `new` is what has been put there; when that is nothing, they are read for
-        their own sake, see `CHECKS`."""
-        chance = TELLING if new else CHECKS / max(_count(seen), 1)
+        their own sake, see `SearchConfig.parent_checks`."""
+        config = self._config
+        chance = config.parent_share if new else config.parent_checks / max(_count(seen), 1)
         must, below = False, seen
         with suppress(NoReply):  # the entries are stored
             for depth in range(seen.label.depth - 1, -1, -1):

@@ -120,7 +120,7 @@ class Participant:
         self.catalogue = LocalCatalogue(store, _CATALOGUE)
         meter = Meter(config)
         self.slots = DhtSlots(items, config, meter, rng=rng, clock=unix_time)
-        self.trees = Trees(self.slots, rng)
+        self.trees = Trees(self.slots, rng, config)
         records = DhtRecords(items, config, meter, clock=unix_time)
         self.publisher = Publisher(
             self.catalogue,

@@ -11,6 +11,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dht_torrent.config import SearchConfig
 from dht_torrent.engine.search.tree import Emit, Seen, Trees, Walked
 from dht_torrent.errors import NoReply
 from dht_torrent.search.codes import size_digits, word_digits
@@ -962,3 +963,57 @@ async def test_junk_in_a_slot_is_written_over() -> None:
     assert await trees(slots).insert(WORD, [posting(1)])
     assert await all_below(slots) == [posting(1)]
     assert fits(slots.node(WORD) or TrieNode())
+
+
+# --- what can be set -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+async def test_how_often_a_parent_is_told_can_be_set(share: float) -> None:
+    slots = planted(two_levels())
+    config = SearchConfig(parent_share=share)
+    for number in range(100, 1100, 100):
+        assert await Trees(slots, random.Random(1), config).insert(WORD, [one_below(1, number)])
+    assert slots.writes.count(WORD) >= 5 if share else WORD not in slots.writes
+
+
+@pytest.mark.parametrize("checks", [0.0, 1000.0])
+async def test_how_often_a_parent_is_looked_at_can_be_set(checks: float) -> None:
+    slots = MemorySlots()
+    entries = [posting(number) for number in range(60)]
+    writer = Trees(slots, random.Random(1), SearchConfig(parent_checks=checks))
+    await writer.insert(WORD, entries)
+    slots.gets.clear()
+    for entry in entries:
+        await writer.renew(WORD, [entry])
+    assert len(slots.gets) >= 120 if checks else len(slots.gets) < 90
+
+
+async def test_how_many_labels_a_walk_reads_at_a_time_can_be_set(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Slow(MemorySlots):
+        async def read(self, label: Label, *, first: bool = False) -> Seen:
+            await trio.sleep(1)
+            return await super().read(label, first=first)
+
+    slots = Slow()
+    await trees(slots).insert(WORD, [posting(number) for number in range(200)])
+    started = trio.current_time()
+    one = Trees(slots, random.Random(1), SearchConfig(gets_at_once=1))
+    walked = await one.walk(WORD, collect([]), gets=10_000)
+    assert trio.current_time() - started == walked.gets
+
+
+async def test_how_often_a_writer_tries_and_how_much_it_remembers_can_be_set() -> None:
+    slots = MemorySlots()
+    entries = [posting(number) for number in range(200)]
+    assert not await Trees(slots, random.Random(1), SearchConfig(tree_attempts=0)).insert(
+        WORD, entries
+    )
+    assert await Trees(slots, random.Random(1), SearchConfig(hints=0)).insert(WORD, entries)
+    forgetful = Trees(slots, random.Random(1), SearchConfig(hints=0, parent_checks=0))
+    await forgetful.renew(WORD, entries[:1])
+    slots.gets.clear()
+    await forgetful.renew(WORD, entries[:1])
+    assert WORD in slots.gets  # from the root again

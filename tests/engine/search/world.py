@@ -182,7 +182,7 @@ class Person:
         self.meter = Meter(config)
         rng = random.Random(seed)
         self.slots = DhtSlots(self.items, config, self.meter, rng=rng, clock=clock)
-        self.trees = Trees(self.slots, rng)
+        self.trees = Trees(self.slots, rng, config)
         self.records = DhtRecords(self.items, config, self.meter, clock=clock)
         self.swarms = NoSwarms()
         self.faults = Faults(fail_fast=True)
