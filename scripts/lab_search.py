@@ -1,6 +1,7 @@
 """Does a search in the index find what was published, and what does it cost the DHT?
 
     python scripts/lab_search.py --titles titles.tsv.gz --publishers 200 --queries 2000
+    python scripts/lab_search.py --searchers 20 --cold --warm
     python scripts/lab_search.py --kill 0.3 --vandal 0.1 --out rows.csv
     python scripts/lab_search.py --prefixes 100 --writers 20
     python scripts/lab_search.py --compare 500 --publishers 20
@@ -10,10 +11,15 @@ PUBLISHERS nodes publish the titles of a file (lines of a name, a tab and a summ
 sample of a thousand), and others search for QUERIES times one to three words that are drawn from a
 title that is drawn. Publishers and searchers are the very code of a node; the DHT is modelled:
 HOLDERS nodes hold items as nodes do, but there are no lookups and no datagrams, and a get is one
-operation (lab/population/holders.py). What should be found is known by looking at every title. Who
-searches knows nothing yet, neither slots nor how common words are.
+operation (lab/population/holders.py). What should be found is known by looking at every title.
 
---warm: all queries once more, by one node that remembers what it has read.
+SEARCHERS nodes take turns with the queries. Each knows what a node's catalogue has from its queries
+before: how common words were, and what it has verified. Its searches are further apart than slots
+are remembered, so each get is made anew; its first queries, which it asks knowing nothing, count as
+well. In every phase the searchers are new ones.
+
+--cold: all queries once more, each by a newcomer, who knows nothing.
+--warm: all queries once more, by one node within minutes, which remembers slots as well.
 --prefixes N: the beginning of a word, and one letter more, N times; and as many ranges of sizes and
 of words, none with more than fifty.
 --writers N: so many publishers put 50 entries each into the tree of one word at once.
@@ -22,7 +28,8 @@ looked after their entries once. --vandal SHARE: somebody overwrites so many of 
 highest sequence number, so that nobody can mend them before their epoch ends, and forges entries in
 the trees of a hundred words; searches before, and after the epoch.
 --compare NODES: instead, the titles on a network of full nodes with real datagrams in virtual time,
-and on modelled holders, as many (a thousand titles on 500 nodes take half an hour).
+and on modelled holders, as many, asked by newcomers (a thousand titles on 500 nodes take half an
+hour).
 --first NODES: instead, a word that a tenth of so many full nodes have published: seconds to the
 first result of a search from the others.
 
@@ -77,7 +84,9 @@ def arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]
     made.add_argument("--queries", type=positive, default=2000, help="default 2000")
     made.add_argument("--holders", type=positive, default=10_000, help="default 10000")
     made.add_argument("--loss", type=share, default=0.0, help="share of queries lost")
-    made.add_argument("--warm", action="store_true")
+    made.add_argument("--searchers", type=positive, default=20, help="default 20")
+    made.add_argument("--cold", action="store_true", help="also by newcomers")
+    made.add_argument("--warm", action="store_true", help="also by one who remembers slots")
     made.add_argument("--prefixes", type=positive, metavar="N")
     made.add_argument("--writers", type=positive, metavar="N")
     made.add_argument("--kill", type=share, default=0.0, metavar="SHARE")
@@ -110,10 +119,15 @@ async def measure(
     lab = SearchStudy(plan, corpus, rng)
     queries = corpus.queries(args.queries, random.Random(f"queries {args.seed}"))
 
-    async def ask(phase: str, *, warm: bool = False) -> None:
-        by = lab.newcomer() if warm else None
+    async def ask(phase: str) -> None:
         with study.progress(f"{phase or 'first'} queries", len(queries)) as done:
-            record(study, phase, await lab.ask(queries, done, by=by), len(corpus))
+            if phase == "cold":
+                asked = await lab.ask(queries, done)
+            elif phase == "warm":
+                asked = await lab.ask(queries, done, by=lab.newcomer())
+            else:
+                asked = await lab.ask_in_turn(queries, done, args.searchers)
+            record(study, phase, asked, len(corpus))
 
     with study.progress("publishing", 1):
         await lab.publish()
@@ -121,8 +135,10 @@ async def measure(
     study.figures |= {"titles": len(corpus), "entries_per_title": entries / len(corpus)}
     study.figures["writes_per_entry"] = lab.writes() / entries
     await ask("")
+    if args.cold:
+        await ask("cold")
     if args.warm:
-        await ask("warm", warm=True)
+        await ask("warm")
     if args.prefixes:
         await prefixes(study, lab, args.prefixes)
     if args.writers:

@@ -127,10 +127,10 @@ STUDIES = [
         "lab_search.py",
         "n phase",
         full=[
-            f"--count {titles} --publishers 50 --queries 500 --warm"
+            f"--count {titles} --publishers 50 --queries 500 --cold --warm"
             for titles in (100, 250, 500, 1000)
         ],
-        small=["--count 20 --publishers 4 --queries 10 --warm"],
+        small=["--count 20 --publishers 4 --queries 10 --cold --warm"],
     ),
     Study(
         "search_failures",

@@ -12,8 +12,8 @@ from tests.helpers.scripts import rows, run, start, study
 
 NAME = "lab_search.py"
 SMALL = (
-    "--count 60 --publishers 6 --queries 30 --holders 200 --warm --prefixes 5 --writers 4 "
-    "--kill 0.3 --vandal 0.1 --seed 7"
+    "--count 60 --publishers 6 --queries 30 --holders 200 --searchers 3 --cold --warm --prefixes 5 "
+    "--writers 4 --kill 0.3 --vandal 0.1 --seed 7"
 )
 MEASURED = {"recall_50", "precision_10", "gets_p50", "gets_p90", "rounds_p95", "writes_per_entry"}
 
@@ -43,13 +43,14 @@ def test_the_study_says_the_same_in_every_process(tmp_path: Path) -> None:
     assert figures["vandal_recall_50"] < figures["epoch_recall_50"]
     assert figures["epoch_recall_50"] >= 0.97
     assert not any(value for name, value in figures.items() if name.endswith("forged"))
-    assert figures["warm_gets_mean"] < figures["gets_mean"]
+    assert figures["warm_gets_mean"] < figures["gets_mean"] < figures["cold_gets_mean"]
+    assert figures["cold_recall_50"] >= 0.97
     assert figures["prefix_cold_gets_max"] <= 14
     assert figures["size_ranges_whole"] == figures["word_ranges_whole"] == 1.0
     assert (figures["written_at_once"], figures["lost_after_a_period"]) == (200, 0)
     phases = dict.fromkeys(row["phase"] for row in rows(files[0]))
     assert list(phases) == [
-        *("first", "warm", "prefix cold", "prefix warm", "killed", "repaired"),
+        *("first", "cold", "warm", "prefix cold", "prefix warm", "killed", "repaired"),
         *("vandal", "epoch"),
     ]
 
@@ -81,7 +82,7 @@ def test_titles_come_from_a_file(tmp_path: Path) -> None:
     "flags",
     [
         *("--titles=none.tsv", "--publishers=0", "--queries=0", "--holders=7", "--loss=0.6"),
-        *("--kill=1", "--vandal=2", "--compare=1", "--first=19", "--first=5001"),
+        *("--searchers=0", "--kill=1", "--vandal=2", "--compare=1", "--first=19", "--first=5001"),
     ],
 )
 def test_a_bad_flag_is_refused(flags: str) -> None:

@@ -2,8 +2,11 @@
 and searchers are the node's own (`engine.search`); of them only the DHT, time and dice are the
 lab's.
 
-Whoever searches for a measurement is new: no slot and no count is remembered from the query before,
-unless the measurement is about that.
+Who searches is one of three. *Searchers* share the queries, and each remembers what a node has in
+its catalogue: how common words were, and what it has verified. Their searches are further apart
+than slots are kept (`SearchConfig.slot_cache_time`), so no slot is remembered; the first ones of
+each are asked knowing nothing, and count. A *newcomer* knows nothing at all. Or it is one node that
+asks everything within minutes, and remembers slots as well.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from dht_torrent.engine.search.publisher import Publisher
 from dht_torrent.engine.search.reading import SearchCost
 from dht_torrent.engine.search.records import DhtRecords, RecordItems
 from dht_torrent.engine.search.searching import Searcher
-from dht_torrent.engine.search.slots import DhtSlots
+from dht_torrent.engine.search.slots import DhtSlots, SlotCache
 from dht_torrent.engine.search.tree import Trees
 from dht_torrent.engine.search.views import SearchQuery, SearchResult
 from dht_torrent.lab.population.holders import Holders, ModelItems
@@ -114,6 +117,7 @@ class Participant:
         self, items: CountedItems, rng: random.Random, config: SearchConfig = UNMETERED
     ) -> None:
         self.items = items
+        self.config = config
         self.key = SigningKey(rng.randbytes(32))
         store = SqliteCatalogue(None, _CATALOGUE)
         weakref.finalize(self, store.close)  # thousands of them come and go in a study
@@ -164,6 +168,11 @@ class Participant:
         results: list[SearchResult] = []
         cost = await self.searcher.run(query, results.append)
         return results, cost
+
+    def forget_slots(self) -> None:
+        """As if the last search was longer ago than slots are remembered. The clock stays where it
+        is, or what publishers have put would expire between two queries."""
+        self.slots.cache = SlotCache(self.config)
 
     async def is_busy(self) -> bool:
         """Something is to be published by now."""
@@ -295,6 +304,20 @@ class SearchStudy:
         for number, text in enumerate(queries, 1):
             asked.append(await self.ask_one(text, by or self.newcomer(), prefix=prefix))
             done(number)
+        return asked
+
+    async def ask_in_turn(
+        self, queries: Sequence[str], done: Callable[[int], None], searchers: int
+    ) -> list[QueryOutcome]:
+        """Search for each, by so many nodes that take turns. They are new ones each time this is
+        called: else they would have verified before what is asked for again."""
+        crowd = [self.newcomer() for _ in range(searchers)]
+        asked = []
+        for number, text in enumerate(queries):
+            by = crowd[number % searchers]
+            by.forget_slots()
+            asked.append(await self.ask_one(text, by))
+            done(number + 1)
         return asked
 
     async def ask_one(self, text: str, by: Participant, *, prefix: bool = False) -> QueryOutcome:
