@@ -148,8 +148,8 @@ async def test_a_word_that_becomes_common_gets_pairs(autojump_clock: MockClock) 
         assert not [tree for tree, _ in await rows(alice, "common green apple") if tree == "p"]
         await bob.publish(*[f"common green part{n:03}" for n in range(2 * COMMON)])
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(bob.settle, 4 * HOUR)
-            nursery.start_soon(alice.settle, 4 * HOUR)
+            nursery.start_soon(bob.settle, 2.5 * HOUR)
+            nursery.start_soon(alice.settle, 2.5 * HOUR)
         root = root_of(pair("common", "green"))
         assert ("p", root) in await rows(alice, "common green apple")
         # Found although each of the words alone has more than a search reads.
