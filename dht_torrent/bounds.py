@@ -17,6 +17,10 @@ MAX_COMMENT: Final = 64 * 1024
 """Bytes kept, and written, of a comment, and of who created it."""
 MAX_NODES: Final = 100
 """DHT nodes read from, and written to, one .torrent."""
+MAX_LOCAL_HINTS: Final = 100
+"""Torrents, and collections, that one torrent says it has files in common with (BEP 38)."""
+MAX_COLLECTION: Final = 255
+"""Bytes of the name of a collection."""
 MAX_CERTIFICATE: Final = 64 * 1024
 """Bytes of a certificate with its chain, as PEM, in an info dict or a file; and of a private key.
 """

@@ -16,9 +16,11 @@ from dht_torrent import filenames as names
 from dht_torrent.bencode import Value
 from dht_torrent.bounds import (
     MAX_CERTIFICATE,
+    MAX_COLLECTION,
     MAX_COMMENT,
     MAX_FILES,
     MAX_INFO,
+    MAX_LOCAL_HINTS,
     MAX_NODES,
     MAX_PIECE_LENGTH,
     MAX_PIECES,
@@ -38,6 +40,7 @@ __all__ = [
     "MAX_TOTAL",
     "File",
     "Geometry",
+    "LocalHints",
     "Magnet",
     "Metainfo",
     "Span",
@@ -46,6 +49,19 @@ __all__ = [
     "parse_ranges",
     "parse_torrent",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalHints:
+    """Which other torrents may have files in common with this one (BEP 38). Only hints: whoever has
+    such a torrent looks there before asking peers."""
+
+    similar: tuple[InfoHash, ...] = ()
+    collections: tuple[str, ...] = ()
+    """Names that all torrents of a collection have, whatever they mean to their authors."""
+
+    def __bool__(self) -> bool:
+        return bool(self.similar or self.collections)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +92,33 @@ class Metainfo:
     ssl_cert: bytes | None = None
     """The root certificate of an SSL torrent, as PEM, not looked into yet: whoever takes part needs
     a certificate that it signed."""
+    hints: LocalHints = LocalHints()
+    """In its info dict ..."""
+    more_hints: LocalHints = LocalHints()
+    """... and beside it, in the .torrent."""
 
     @property
     def files(self) -> tuple[File, ...]:
         """The files in the order of their bytes, pad files included."""
         return self.geometry.files
+
+    @property
+    def similar(self) -> tuple[InfoHash, ...]:
+        """Torrents that it says it has files in common with (BEP 38)."""
+        return tuple(dict.fromkeys((*self.hints.similar, *self.more_hints.similar)))
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """The collections it is in (BEP 38)."""
+        return tuple(dict.fromkeys((*self.hints.collections, *self.more_hints.collections)))
+
+    def may_share_files(self, other: Metainfo) -> bool:
+        """Does any of the two say that they have files in common?"""
+        return (
+            other.info_hash in self.similar
+            or self.info_hash in other.similar
+            or not set(self.collections).isdisjoint(other.collections)
+        )
 
     def piece_hash(self, index: int) -> bytes:
         """The SHA-1 of a piece, 20 bytes."""
@@ -89,6 +127,8 @@ class Metainfo:
     def to_torrent(self) -> bytes:
         """A .torrent file, with the info dict byte for byte."""
         head: dict[bytes, Value] = {}
+        if self.more_hints.collections:
+            head[b"collections"] = [name.encode() for name in self.more_hints.collections]
         if self.comment is not None:
             head[b"comment"] = _cut(self.comment)
         if self.created_by is not None:
@@ -98,6 +138,8 @@ class Metainfo:
         tail: dict[bytes, Value] = {}
         if self.nodes:
             tail[b"nodes"] = [[node.host.encode(), node.port] for node in self.nodes[:MAX_NODES]]
+        if self.more_hints.similar:
+            tail[b"similar"] = list(self.more_hints.similar)
         # All keys of head sort before `info`, those of tail after it.
         return bencode.encode(head)[:-1] + b"4:info" + self.info + bencode.encode(tail)[1:]
 
@@ -128,6 +170,7 @@ def parse_torrent(data: bytes) -> Metainfo:
         comment=_text(top, b"comment"),
         created_by=_text(top, b"created by"),
         creation_date=date if isinstance(date, int) and in_calendar(date) else None,
+        more_hints=_local_hints(top),
     )
 
 
@@ -150,6 +193,20 @@ def from_info(
     except BencodeError as exc:
         raise MetainfoError(f"not an info dict: {exc}") from None
     return from_info_dict(value, info, nodes=tuple(nodes), as_written=as_written)
+
+
+def check_hints(hints: LocalHints) -> None:
+    """That all of them would be read again. Raises MetainfoError."""
+    for what, ones in (("similar torrents", hints.similar), ("collections", hints.collections)):
+        if len(ones) > MAX_LOCAL_HINTS:
+            raise MetainfoError(f"at most {MAX_LOCAL_HINTS} {what}, not {len(ones)}")
+    for name in hints.collections:
+        try:
+            size = len(name.encode())
+        except UnicodeEncodeError:
+            raise MetainfoError("the name of a collection must be UTF-8") from None
+        if not 0 < size <= MAX_COLLECTION:
+            raise MetainfoError(f"the name of a collection has 1 to {MAX_COLLECTION} bytes")
 
 
 def check_size(info: dict[bytes, Value], geometry: Geometry) -> None:
@@ -177,6 +234,7 @@ def from_info_dict(
     created_by: str | None = None,
     creation_date: int | None = None,
     as_written: bool = False,
+    more_hints: LocalHints = LocalHints(),
 ) -> Metainfo:
     """The one validator of info dicts. `raw` is `info` as it was written."""
     if not isinstance(info, dict):
@@ -208,6 +266,8 @@ def from_info_dict(
         creation_date=creation_date,
         as_written=as_written,
         ssl_cert=_root_certificate(info),
+        hints=_local_hints(info),
+        more_hints=more_hints,
     )
 
 
@@ -320,6 +380,21 @@ def _root_certificate(info: dict[bytes, Value]) -> bytes | None:
     if not 0 < len(value) <= MAX_CERTIFICATE:
         raise MetainfoError(f"`ssl-cert` must have 1 to {MAX_CERTIFICATE} bytes, not {len(value)}")
     return value
+
+
+def _local_hints(where: dict[bytes, Value]) -> LocalHints:
+    """What is not as it should be is passed over: they are only hints."""
+    similar, collections = where.get(b"similar"), where.get(b"collections")
+    hashes = similar[:MAX_LOCAL_HINTS] if isinstance(similar, list) else ()
+    names = collections[:MAX_LOCAL_HINTS] if isinstance(collections, list) else ()
+    return LocalHints(
+        tuple(InfoHash(one) for one in hashes if isinstance(one, bytes) and len(one) == 20),
+        tuple(
+            one.decode("utf-8", "replace")
+            for one in names
+            if isinstance(one, bytes) and 0 < len(one) <= MAX_COLLECTION
+        ),
+    )
 
 
 def _integer(where: dict[bytes, Value], key: bytes) -> int:

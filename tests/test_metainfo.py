@@ -17,7 +17,7 @@ from dht_torrent.bencode import Value, encode
 from dht_torrent.bounds import MAX_CERTIFICATE, MAX_INFO, MAX_TORRENT, MAX_TOTAL
 from dht_torrent.errors import MetainfoError
 from dht_torrent.ids import HostPort, InfoHash
-from dht_torrent.metainfo import Metainfo, from_info, parse_torrent
+from dht_torrent.metainfo import LocalHints, Metainfo, from_info, parse_torrent
 from dht_torrent.storage.making import choose_piece_length, make
 
 Dict = dict[bytes, Any]
@@ -565,3 +565,78 @@ def test_a_piece_length_no_client_would_accept_is_not_made(tmp_path: Path, lengt
     (tmp_path / "x").write_bytes(b"x")
     with pytest.raises(MetainfoError, match="piece length"):
         make(tmp_path / "x", piece_length=length)
+
+
+# -- hints of files in common (BEP 38) ----------------------------------------------------------
+
+
+def test_hints_are_read_inside_and_outside_the_info_dict_and_written_back() -> None:
+    one, other = bytes([1]) * 20, bytes([2]) * 20
+    info = single(similar=[one, b"short", 7], collections=[b"set", b"", b"x" * 256, 7])
+    top: Dict = {
+        b"collections": [b"set", "m\u00fcnchen".encode()],
+        b"info": info,
+        b"similar": [other, one],
+    }
+    meta = parse_torrent(encode(top))
+    assert meta.similar == (one, other)
+    assert meta.collections == ("set", "m\u00fcnchen")
+    assert meta.to_torrent() == encode(top)
+    assert from_info(encode(info)).similar == (one,)
+
+
+@pytest.mark.parametrize("odd", [b"", 7, {b"a": b"b"}, [[b"x"]], [{}]])
+def test_hints_that_are_no_hints_are_passed_over(odd: Value) -> None:
+    meta = read(single(similar=odd, collections=odd))
+    assert (meta.similar, meta.collections) == ((), ())
+
+
+def test_hints_beyond_a_hundred_are_passed_over() -> None:
+    hashes = [number.to_bytes(20, "big") for number in range(101)]
+    meta = read(single(similar=hashes, collections=[b"%d" % n for n in range(101)]))
+    assert meta.similar == tuple(hashes[:100])
+    assert meta.collections == tuple(map(str, range(100)))
+
+
+def test_any_of_two_torrents_may_say_that_they_share_files() -> None:
+    plain = read(single())
+    naming = read(single(similar=[plain.info_hash]))
+    assert naming.may_share_files(plain)
+    assert plain.may_share_files(naming)
+    assert not plain.may_share_files(plain)
+    in_set = read(single(collections=[b"a", b"b"]))
+    assert in_set.may_share_files(read(single(collections=[b"b", b"c"])))
+    assert not in_set.may_share_files(read(single(collections=[b"c"])))
+
+
+def test_hints_are_made_as_libtorrent_makes_them(tmp_path: Path) -> None:
+    file = tmp_path / "content"
+    file.write_bytes(bytes(40_000))
+    theirs = lt.create_torrent(lt.list_files(str(file)), PIECE, lt.create_torrent.v1_only)
+    theirs.add_similar_torrent(lt.sha1_hash(b"s" * 20))
+    theirs.add_collection("set one")
+    lt.set_piece_hashes(theirs, str(tmp_path))
+    hints = LocalHints((InfoHash(b"s" * 20),), ("set one",))
+    ours = make(file, piece_length=PIECE, hints=hints)
+    assert ours.info == encode(theirs.generate()[b"info"])
+    read_back = lt.load_torrent_buffer(ours.to_torrent()).ti
+    assert read_back is not None
+    assert [one.to_bytes() for one in read_back.similar_torrents()] == [b"s" * 20]
+    assert read_back.collections() == ["set one"]
+
+
+@pytest.mark.parametrize(
+    "hints",
+    [
+        LocalHints(collections=("",)),
+        LocalHints(collections=("x" * 256,)),
+        LocalHints(collections=("\ud800",)),
+        LocalHints(collections=tuple(map(str, range(101)))),
+        LocalHints((InfoHash(b"s" * 20),) * 101),
+    ],
+)
+def test_hints_that_nobody_would_read_are_not_made(tmp_path: Path, hints: LocalHints) -> None:
+    file = tmp_path / "content"
+    file.write_bytes(bytes(40_000))
+    with pytest.raises(MetainfoError):
+        make(file, hints=hints)

@@ -349,6 +349,19 @@ def _wait(client: Client, torrent_id: str) -> Mapping[str, Any]:
 )
 @click.option("--comment", metavar="TEXT")
 @click.option("--tls-ca", metavar="FILE.pem", help="Make it an SSL torrent with this root.")
+@click.option(
+    "--similar",
+    metavar="MAGNET|INFOHASH|FILE.torrent",
+    multiple=True,
+    help="A torrent that has files in common with it (BEP 38; repeatable).",
+)
+@click.option(
+    "--collection",
+    "collections",
+    metavar="NAME",
+    multiple=True,
+    help="Torrents of the same collection have files in common (BEP 38; repeatable).",
+)
 def create(
     path: str,
     output: str,
@@ -356,10 +369,16 @@ def create(
     private: bool,
     comment: str | None,
     tls_ca: str | None,
+    similar: tuple[str, ...],
+    collections: tuple[str, ...],
 ) -> None:
     """Write a .torrent for PATH, and print its magnet link. Needs no node."""
     from dht_torrent.engine.create import make
+    from dht_torrent.given import TorrentFile, read
+    from dht_torrent.metainfo import LocalHints
 
+    others = [one.metainfo if isinstance(one, TorrentFile) else one for one in map(read, similar)]
+    hints = LocalHints(tuple(other.info_hash for other in others), collections)
     ssl_cert = None
     if tls_ca is not None:
         from dht_torrent.engine.net.tls import read_root
@@ -372,6 +391,7 @@ def create(
             private=private,
             ssl_cert=ssl_cert,
             comment=comment,
+            hints=hints,
             progress=progress,
         )
     write_file(output, metainfo.to_torrent())

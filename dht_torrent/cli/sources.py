@@ -35,6 +35,8 @@ def _file_facts(metainfo: Metainfo) -> dict[str, Any]:
         "created_by": metainfo.created_by,
         "creation_date": metainfo.creation_date,
         "nodes": [str(point) for point in metainfo.nodes],
+        "similar": [other.hex() for other in metainfo.similar],
+        "collections": list(metainfo.collections),
         "magnet": str(metainfo.magnet()),
         "files": [
             {"index": index, "path": "/".join((*root, *file.path)), "size": file.length}

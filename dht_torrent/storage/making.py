@@ -14,7 +14,14 @@ from dht_torrent.bounds import (
 )
 from dht_torrent.errors import InputError, MetainfoError
 from dht_torrent.ids import HostPort
-from dht_torrent.metainfo import Metainfo, check_size, from_info_dict, geometry_of
+from dht_torrent.metainfo import (
+    LocalHints,
+    Metainfo,
+    check_hints,
+    check_size,
+    from_info_dict,
+    geometry_of,
+)
 from dht_torrent.relief import Relief, no_relief
 from dht_torrent.storage.hashing import Progress, SharedFile, hash_pieces, list_sources
 
@@ -45,6 +52,7 @@ def make(
     comment: str | None = None,
     created_by: str | None = None,
     creation_date: int | None = None,
+    hints: LocalHints = LocalHints(),  # noqa: B008 - it cannot change
     threads: int | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -52,7 +60,9 @@ def make(
 ) -> Metainfo:
     """Reads and hashes the file or folder at `path`, on all cores. Blocking: run it in a thread.
 
-    `ssl_cert` is the root certificate, as PEM, that makes it an SSL torrent.
+    `ssl_cert` is the root certificate, as PEM, that makes it an SSL torrent. `hints` say which
+    other torrents have files in common with it (BEP 38), which makes it another torrent than one
+    without.
 
     The info dict is the one libtorrent writes with `v1_only` for the files in this order (see
     `hashing.list_sources`). `progress` gets bytes done and bytes in all, from worker threads but
@@ -86,6 +96,11 @@ def make(
         info[b"private"] = 1
     if ssl_cert is not None:
         info[b"ssl-cert"] = ssl_cert
+    check_hints(hints)
+    if hints.collections:  # where libtorrent puts them: there a magnet link has them too
+        info[b"collections"] = [name.encode() for name in hints.collections]
+    if hints.similar:
+        info[b"similar"] = list(hints.similar)
     # All that could be wrong is found now: hashing may take hours.
     geometry = geometry_of(info, as_written=True)
     check_size(info, geometry)

@@ -395,18 +395,38 @@ def run_ours(
     magnet: str,
     leech: bool,
     encryption: str = "none",
+    sources: Sequence[str] = (),
+    shared: str | None = None,
 ) -> None:
-    """Seed `path` in place, or fetch `magnet` into `folder` from the peers the go names.
+    """Seed `path` in place, or fetch `magnet` into `folder` from the peers the go names, reusing
+    what is in `sources`, or in another torrent `shared` from there.
 
     `encryption`: `none` leaves the payload in the clear, as is the default; `rc4` insists on it;
     `off` does without MSE."""
     import trio
 
-    trio.run(_ours, Path(path), piece_length, Path(folder), magnet, leech, encryption)
+    trio.run(
+        _ours,
+        Path(path),
+        piece_length,
+        Path(folder),
+        magnet,
+        leech,
+        encryption,
+        sources,
+        Path(shared) if shared is not None else None,
+    )
 
 
 async def _ours(
-    path: Path, piece_length: int, folder: Path, magnet: str, leech: bool, encryption: str
+    path: Path,
+    piece_length: int,
+    folder: Path,
+    magnet: str,
+    leech: bool,
+    encryption: str,
+    sources: Sequence[str],
+    shared: Path | None,
 ) -> None:
     import trio
 
@@ -419,10 +439,12 @@ async def _ours(
         config = replace(config, encryption="off")
     async with open_node(config) as node:
         if leech:
+            if shared is not None:
+                await node.share(shared, piece_length=piece_length)
             say({"event": "ready", "port": node.address.port})
             peers = await trio.to_thread.run_sync(wait_for_go)
             usage = Usage()
-            torrent = await node.get(magnet + _points(peers))
+            torrent = await node.get(magnet + _points(peers), sources=sources)
             await torrent.completed()
             say(usage.line("done"))
         else:

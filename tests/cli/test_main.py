@@ -67,6 +67,17 @@ def test_create_writes_a_torrent_and_prints_its_magnet_link(content: Path, tmp_p
     assert facts["id"] in text
 
 
+def test_create_says_which_torrents_have_files_in_common(content: Path, tmp_path: Path) -> None:
+    run("create", content, "-o", tmp_path / "x.torrent")
+    first = parse_torrent((tmp_path / "x.torrent").read_bytes())
+    given = ("--similar", tmp_path / "x.torrent", "--similar", ID, "--collection", "things")
+    assert run("create", content, "-o", tmp_path / "y.torrent", *given).exit_code == 0
+    facts = json.loads(run("show", tmp_path / "y.torrent", "--json").stdout)
+    assert facts["similar"] == [first.info_hash.hex(), ID]
+    assert facts["collections"] == ["things"]
+    assert "things" in run("show", tmp_path / "y.torrent").stdout
+
+
 def test_create_leaves_nothing_half_done(content: Path, tmp_path: Path) -> None:
     result = run("create", content, "-o", tmp_path / "no" / "x.torrent")
     assert result.exit_code == 2
@@ -364,6 +375,31 @@ def test_get_through_a_running_node_shows_it_and_ends_when_it_is_done(
         lines = got.stderr.splitlines()
         assert "seeding 100.0%" in lines[-1]
         assert len(lines) < 20
+
+
+def test_what_is_here_already_is_copied_and_told(tmp_path: Path, content: Path) -> None:
+    torrent, state = tmp_path / "x.torrent", tmp_path / "state"
+    run("create", content, "-o", torrent)
+    moved = content.rename(tmp_path / "older")
+    wanted = ("get", torrent, "--from", tmp_path / "x.torrent", "--from", moved)
+    told = "content: 39.1 KiB were here already, 0 B fetched"
+    with Process(*ALONE, *wanted, "--state-dir", state, "--output", tmp_path / "a") as getting:
+        code, out, err = getting.end()
+        assert (code, out) == (0, f"{tmp_path / 'a' / 'content'}\n"), err
+        assert told in err.splitlines()
+    assert (tmp_path / "a" / "content" / "sub" / "b").read_bytes() == b"b" * 10
+    with daemon(tmp_path / "other"):
+        here = ("--state-dir", tmp_path / "other", "--output", tmp_path / "b")
+        done = run(*wanted, *here)
+        assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'b' / 'content'}\n"), done.stderr
+        assert done.stderr.splitlines()[-1] == told
+        status = run("status", "--state-dir", tmp_path / "other")
+        assert "reused:    39.1 KiB\n" in status.stdout
+        facts = json.loads(run("status", "--json", "--state-dir", tmp_path / "other").stdout)
+        assert facts["reused"] == 40_010
+        refused = run("get", ID, "--from", tmp_path / "nothing", *here)
+        assert refused.exit_code == 2
+        assert the_line(refused) == f"dhtnode: {tmp_path / 'nothing'}: No such file or directory"
 
 
 @pytest.mark.parametrize(

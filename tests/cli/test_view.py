@@ -231,3 +231,17 @@ def test_the_status_is_short_where_nothing_was_published_or_searched() -> None:
     for name in "publisher:", "search:", "trouble:":
         assert name not in shown
     assert "published" not in cli_view.status_text({**STATUS, "search": None}, [])
+
+
+def test_what_was_here_already_is_told_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    before = {"name": "a\x1bb", "warning": "old news", "reused": 0, "downloaded": 0}
+    cli_view.tell_reused(before, before=before)
+    assert capsys.readouterr().err == ""
+    cli_view.tell_reused({**before, "reused": 3 << 20, "downloaded": 1 << 10}, before=before)
+    assert (
+        capsys.readouterr().err
+        == "a\N{REPLACEMENT CHARACTER}b: 3.0 MiB were here already, 1.0 KiB fetched\n"
+    )
+    cli_view.tell_reused({**before, "warning": "a source\nis gone"}, before=before)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "warning" in line

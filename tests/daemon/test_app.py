@@ -85,6 +85,7 @@ async def test_a_download_is_added_by_magnet_or_infohash(node: Any, source: str)
                 "select": "0,2-3",
                 "sequential": True,
                 "overwrite": True,
+                "sources": ["/old", "/older"],
             },
         )
     assert answer.status_code == 201
@@ -95,6 +96,20 @@ async def test_a_download_is_added_by_magnet_or_infohash(node: Any, source: str)
     assert [tuple(span) for span in options["select"]] == [(0, 0), (2, 3)]
     assert options["sequential"] is True
     assert options["overwrite"] is True
+    assert options["sources"] == ["/old", "/older"]
+
+
+@pytest.mark.parametrize("sources", ["/old", ["old"], [7], ["/a\0"], ["/\ud800"], [["/a"]], {}])
+async def test_sources_must_be_absolute_paths(node: Any, sources: object) -> None:
+    async with unix(node) as client:
+        body = json.dumps({"source": MAGNET, "sources": sources})  # httpx writes no half characters
+        kind = {"content-type": "application/json"}
+        answer = await client.post("torrents", content=body, headers=kind)
+        assert answer.status_code == 400
+        assert "sources" in answer.json()["error"]
+        answer = await client.post("torrents", json={"share": "/a", "sources": ["/old"]})
+        assert answer.status_code == 400
+    assert not node.calls
 
 
 async def test_a_torrent_file_is_added_and_can_be_had_back(node: Any, tmp_path: Path) -> None:

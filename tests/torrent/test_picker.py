@@ -1,4 +1,4 @@
-"""A piece is in exactly one of four states, whatever peers do."""
+"""A piece is in exactly one of five states, whatever peers do."""
 
 from __future__ import annotations
 
@@ -928,6 +928,43 @@ def test_no_peer_takes_a_solo_piece_whose_peer_went_on_with_it() -> None:
     assert len(alone(subject, P1)) == 2
 
 
+# -- what may be on this disk already -----------------------------------------------------------
+
+
+def test_what_is_held_is_asked_of_nobody_until_it_is_let_go() -> None:
+    subject = picker(4, 2)
+    seeds(subject, P1, P2)
+    assert subject.hold([0, 2, 3]) == [0, 2, 3]
+    assert {block.index for block in subject.next_requests(P1, ROOM, 0.0)} == {1}
+    assert subject.next_requests(P2, ROOM, 0.0) == []  # nor what the other was asked for
+    assert subject.next_requests(P2, ROOM, 0.0, allowed=[0, 2]) == []
+    subject.let_go([2])
+    assert {block.index for block in subject.next_requests(P2, ROOM, 0.0)} == {2}
+    subject.found(0)
+    assert subject.have.count == 1
+    assert subject.holdings.wanted_left == 3
+    subject.let_go([0, 1, 3])  # of those that are not held, nothing changes
+    assert subject.state(0) is State.HAVE
+    assert subject.state(1) is State.OPEN
+    subject.peer_left(P1)
+    assert {block.index for block in subject.next_requests(P2, ROOM, 0.0)} == {1, 3}
+
+
+def test_only_what_is_wanted_and_missing_can_be_held() -> None:
+    subject = picker(4, 1)
+    seeds(subject, P1)
+    subject.select([0, 1, 2])
+    (asked,) = subject.next_requests(P1, 1, 0.0)
+    rest = [index for index in range(3) if index != asked.index]
+    assert subject.hold(range(4)) == rest
+    assert subject.hold(range(4)) == []
+    subject.select([])
+    subject.let_go(rest)
+    assert subject.next_requests(P1, ROOM, 0.0) == []
+    subject.select(range(4))
+    assert {block.index for block in subject.next_requests(P1, ROOM, 0.0)} == {0, 1, 2, 3}
+
+
 # -- anything at all -----------------------------------------------------------------------------
 
 PIECES, BLOCKS = 7, 3
@@ -964,6 +1001,7 @@ class AnySwarm(RuleBasedStateMachine):
         self.asked: dict[PeerKey, list[Block]] = {}  # outstanding, as the peers see it
         self.pending: dict[int, OpenPiece] = {}
         self.wanted = set(range(PIECES))
+        self.held: set[int] = set()
 
     def peer(self, number: int) -> PeerKey:
         return list(self.has)[number % len(self.has)]
@@ -1018,6 +1056,7 @@ class AnySwarm(RuleBasedStateMachine):
         for block in blocks:
             assert block.index in self.has[peer]
             assert block.index in self.wanted
+            assert block.index not in self.held
             assert block not in self.asked[peer]
             assert allowed is None or block.index in allowed
         if elsewhere & set(blocks):
@@ -1143,6 +1182,28 @@ class AnySwarm(RuleBasedStateMachine):
         self.has[peer].discard(index)
         self.asked[peer] = [block for block in self.asked[peer] if block.index != index]
 
+    @rule(pieces=some_pieces)
+    def hold(self, pieces: set[int]) -> None:
+        """They may be on this disk already."""
+        able = {
+            index
+            for index in pieces & self.wanted
+            if self.subject.state(index) is State.MISSING
+            and index not in self.subject._missing.broken
+        }
+        assert set(self.subject.hold(pieces)) == able
+        self.held |= able
+
+    @rule(pieces=some_pieces)
+    def let_go(self, pieces: set[int]) -> None:
+        self.subject.let_go(pieces)
+        self.held -= pieces
+
+    @precondition(lambda self: self.held)
+    @rule()
+    def find(self) -> None:
+        self.subject.found(self.held.pop())
+
     @rule(index=st.integers(0, PIECES - 1))
     def lose(self, index: int) -> None:
         self.subject.lost(index)
@@ -1163,6 +1224,7 @@ class AnySwarm(RuleBasedStateMachine):
         for index, state in enumerate(states):
             assert (state is State.HAVE) == (index in subject.have)
             assert (state is State.OPEN) == (index in subject._open)
+            assert (state is State.HELD) == (index in self.held)
             assert (
                 (state is State.PENDING)
                 == (index in subject._pending)
@@ -1260,6 +1322,7 @@ class AnySwarm(RuleBasedStateMachine):
         for piece, chunk in self.chunks:
             if self.subject.stored(piece, chunk):
                 self.subject.verified(piece.index)
+        self.subject.let_go(self.held)
         seeds(self.subject, 1000)
         for _ in range(PIECES * BLOCKS):
             for block in ask(self.subject, PeerKey(1000), now=self.now):

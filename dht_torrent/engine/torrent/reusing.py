@@ -222,7 +222,7 @@ class _Search:
 
     def _is_near(self, other: Metainfo) -> bool:
         """May files of the same path be the same although their sizes differ?"""
-        return other.name == self._metainfo.name
+        return other.name == self._metainfo.name or self._metainfo.may_share_files(other)
 
     def _add_torrent(self, other: LocalContent, *, near: bool) -> None:
         where = os.path.realpath(other.path)

@@ -20,7 +20,7 @@ from dht_torrent.config import DiskConfig, TorrentConfig
 from dht_torrent.engine.torrent.stages import Active
 from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import InputError
-from dht_torrent.metainfo import Metainfo
+from dht_torrent.metainfo import LocalHints, Metainfo
 from dht_torrent.storage import FileStorage, Storage
 from dht_torrent.storage.local import LocalReader
 from dht_torrent.storage.making import make
@@ -162,6 +162,31 @@ async def test_another_torrent_of_this_node_is_a_source_by_itself(
         assert torrent.path is not None
         assert differences(new, torrent.path) == []
         assert copy.asked == set(range(300_001 // PIECE, 340_001 // PIECE + 1))
+
+
+async def test_a_torrent_that_is_said_to_be_similar_is_looked_into_by_paths_alone(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    old = make_tree(tmp_path / "thing-1.0", {"a.bin": 200_000, "b.bin": 100_000})
+    new = tmp_path / "thing-1.1"
+    shutil.copytree(old, new)
+    with (new / "a.bin").open("ab") as file:
+        file.write(b"more")
+    plain = make(new, piece_length=PIECE)
+    hints = LocalHints((make(old).info_hash,))
+    hinting = make(new, piece_length=PIECE, hints=hints)
+    data = b"".join(ordered(new))
+    async with copying(tmp_path, Sample(data, PIECE, plain.info)) as copy:
+        await copy.node.share(old)
+        torrent = await copy.get()  # b.bin has its size and its name, a.bin its name only
+        assert copy.asked == set(range(200_004 // PIECE + 1))
+        await copy.node.remove(torrent, delete_data=True)
+    async with copying(tmp_path, Sample(data, PIECE, hinting.info)) as copy:
+        await copy.node.share(old)
+        torrent = await copy.get()
+        assert copy.asked == {200_000 // PIECE}
+        assert torrent.path is not None
+        assert differences(new, torrent.path) == []
 
 
 async def test_a_single_file_is_found_in_a_file_of_any_name(
