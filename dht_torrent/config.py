@@ -498,7 +498,13 @@ class SearchConfig:
     max_published: int = 10_000
     """Torrents one node publishes."""
     slot_cache_time: float = 600.0
-    """A slot that was read is not read again by searches for this long ..."""
+    """A publisher who wants to know how common a word is does not read its root again for this long
+    ..."""
+    slot_search_time: float = 60.0
+    """... nor a search, which is to find what was just published, any slot for this long ..."""
+    slot_repeat_time: float = 5.0
+    """... and one that repeats another, because its user wants to see what is new, for this long:
+    a script that asks in a loop costs strangers no more than one search in so many seconds ..."""
     slot_cache: int = 4000
     """... of so many slots; the one read longest ago is forgotten. Some 3 kB each."""
     clock_skew: float = 600.0

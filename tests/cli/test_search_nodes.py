@@ -64,8 +64,7 @@ def search(state: Path, *args: object) -> list[Any]:
 
 
 def until_found(state: Path, *args: object) -> Any:
-    """What is found, once it is: publishing takes its time. A part of the index that has something
-    is not read again for ten minutes, so nobody else may publish there."""
+    """What is found, once it is: publishing takes its time."""
     end = time.monotonic() + PATIENCE
     while not (found := search(state, *args)):
         assert time.monotonic() < end, args

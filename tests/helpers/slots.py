@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from dht_torrent.engine.search.tree import Seen
+from dht_torrent.engine.search.tree import Seen, Slots
 from dht_torrent.errors import SearchFormatError
 from dht_torrent.search.label import Label
 from dht_torrent.search.node import TrieNode, decode, encode, fits, fresh, join, storable
@@ -33,6 +33,9 @@ class MemorySlots:
     writes: list[Label] = field(default_factory=list)
     before_write: Callable[[Label], None] = lambda label: None
     held: dict[Label, list[Version | None]] = field(default_factory=dict)
+
+    def since(self, moment: float) -> Slots:
+        return self  # nothing is remembered
 
     async def read(self, label: Label, *, first: bool = False) -> Seen:
         self.gets.append(label)

@@ -320,7 +320,7 @@ class Checker:
             name_is_cut=is_cut,
             size=size,
             files=files,
-            published=published,
+            published=float(published) if published is not None else None,
             trust=trust,
             publisher=publisher.hex() if publisher is not None else None,
             publishers=publishers,

@@ -7,8 +7,8 @@ is read. So what strangers write neither passes for more than it is, nor takes t
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -34,6 +34,8 @@ MAX_CLAIMS: Final = 4
 """Publishers of one torrent whose records a search looks up, one after the other."""
 MAX_FOUND: Final = 2000
 """Torrents of one search whose entries fit; `max_gets` slots hold fewer."""
+MAX_ASKED: Final = 100
+"""Queries that are remembered, to know which is asked again."""
 SAVE_PATIENCE: Final = 1.0
 """Seconds that storing what was verified gets when a search is cut short."""
 
@@ -60,6 +62,8 @@ class Searcher:
         self.clock = clock
         self.seen = SeenEntries()
         """How much each publisher was met with."""
+        self._asked: OrderedDict[Hashable, float] = OrderedDict()
+        """What was searched for lately, and when."""
 
     async def run(self, query: SearchQuery, emit: Emit) -> SearchCost:
         """Search, and hand over what is found as it comes. Raises StorageError."""
@@ -75,6 +79,21 @@ class Searcher:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_PATIENCE):
                 await search.save()
         return search.cost
+
+    def trees_for(self, fits: Fits) -> Trees:
+        """The index as a search for this may see it. Whoever searches for the same again wants to
+        see what is new; and others not what is older than a minute. But who types on, or searches
+        for something similar, need not read again what was read a moment ago."""
+        now, config = trio.current_time(), self.config
+        asked: Hashable = (frozenset(fits.words), fits.start, fits.codes)
+        before = self._asked.pop(asked, float("-inf"))
+        self._asked[asked] = now
+        if len(self._asked) > MAX_ASKED:
+            self._asked.popitem(last=False)
+        is_again = now - before < config.slot_search_time
+        return self.trees.since(
+            now - (config.slot_repeat_time if is_again else config.slot_search_time)
+        )
 
 
 class _Search:
@@ -152,7 +171,7 @@ class _Search:
                 return self.is_full
 
             self._reader = IndexReader(
-                searcher.trees,
+                searcher.trees_for(self._fits),
                 self._fits,
                 searcher.config,
                 take,

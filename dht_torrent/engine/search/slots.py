@@ -32,7 +32,7 @@ from dht_torrent.dht import krpc
 from dht_torrent.dht.items import MAX_SEQ, Item, MutableItem, SigningKey, mutable_target, sign
 from dht_torrent.engine.dht.surveys import Holder, ItemSurvey, Stored
 from dht_torrent.engine.search.meter import Meter
-from dht_torrent.engine.search.tree import Seen
+from dht_torrent.engine.search.tree import Seen, Slots
 from dht_torrent.errors import NoReply, SearchFormatError
 from dht_torrent.ids import NodeId
 from dht_torrent.search.label import Label, epochs_of, salt_of, seed_of
@@ -68,16 +68,16 @@ class SlotCache:
     """Nodes that were read a short while ago."""
 
     def __init__(self, config: SearchConfig) -> None:
-        self._config = config
+        self._most = config.slot_cache
         self._seen: OrderedDict[Label, tuple[float, Seen]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._seen)
 
-    def get(self, label: Label, now: float) -> Seen | None:
-        """What was last seen there, if that is not long ago. `now` is on Trio's clock."""
+    def get(self, label: Label, since: float) -> Seen | None:
+        """What was last seen there, if that was after a moment on Trio's clock."""
         at, seen = self._seen.get(label, (float("-inf"), None))
-        return seen if now - at < self._config.slot_cache_time else None
+        return seen if at > since else None
 
     def put(self, seen: Seen, now: float) -> None:
         """Remember it, unless nothing was there: that may change at any moment, and somebody who
@@ -86,8 +86,12 @@ class SlotCache:
         if seen.node is None:
             return
         self._seen[seen.label] = now, Seen(seen.label, seen.node)
-        while len(self._seen) > self._config.slot_cache:
+        while len(self._seen) > self._most:
             self._seen.popitem(last=False)
+
+    def forget(self, label: Label) -> None:
+        """What was seen there is no longer so."""
+        self._seen.pop(label, None)
 
 
 @dataclass(slots=True)
@@ -139,9 +143,15 @@ class DhtSlots:
         self._clock = clock
         self._slots: OrderedDict[tuple[Label, int], _Slot] = OrderedDict()
 
-    async def read(self, label: Label, *, first: bool = False) -> Seen:
-        """See `Slots.read`."""
-        if first and (known := self.cache.get(label, trio.current_time())) is not None:
+    def since(self, moment: float) -> Slots:
+        """See `Slots.since`."""
+        return _SlotsSince(self, moment)
+
+    async def read(self, label: Label, *, first: bool = False, since: float | None = None) -> Seen:
+        """See `Slots.read` and `Slots.since`."""
+        if since is None:
+            since = trio.current_time() - self._config.slot_cache_time
+        if first and (known := self.cache.get(label, since)) is not None:
             await trio.lowlevel.checkpoint()
             return known
         epochs = epochs_of(label, self._clock())
@@ -204,6 +214,8 @@ class DhtSlots:
         after = Seen(label, met, survey)
         if enough:
             self.cache.put(after, trio.current_time())
+        else:
+            self.cache.forget(label)  # somebody has changed it, be it we
         return after, enough
 
     # -- within ---------------------------------------------------------------------------------
@@ -301,6 +313,23 @@ class DhtSlots:
             for one in survey.targets
         )
         return stored, _Survey(slot, after, seq, seq, len(took))
+
+
+class _SlotsSince:
+    """`Slots` to whom what was read before a moment does not count."""
+
+    def __init__(self, slots: DhtSlots, moment: float) -> None:
+        self._slots = slots
+        self._moment = moment
+
+    async def read(self, label: Label, *, first: bool = False) -> Seen:
+        return await self._slots.read(label, first=first, since=self._moment)
+
+    async def write(self, seen: Seen, node: TrieNode) -> tuple[Seen, bool]:
+        return await self._slots.write(seen, node)
+
+    def since(self, moment: float) -> Slots:
+        return _SlotsSince(self._slots, moment)
 
 
 def _seq(holder: Holder) -> int:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -78,6 +79,11 @@ class Slots(Protocol):
         Raises NoReply when nobody could be asked."""
         ...
 
+    def since(self, moment: float) -> Slots:
+        """The same, for a reader to whom what was read before this moment, on Trio's clock, and is
+        remembered, does not count."""
+        ...
+
 
 class Walked(NamedTuple):
     """What it took to walk a tree."""
@@ -101,6 +107,12 @@ class Trees:
         self._rng = rng
         self._config = config
         self._hints = Hints(config.hints)
+
+    def since(self, moment: float) -> Trees:
+        """The same trees, over `Slots.since`; what was learned of them is in common."""
+        trees = copy(self)
+        trees._slots = self._slots.since(moment)
+        return trees
 
     # Reading
 

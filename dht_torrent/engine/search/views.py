@@ -70,7 +70,7 @@ class SearchQuery:
         if not 1 <= self.limit <= MAX_RESULTS:
             raise InputError(f"a search has from 1 to {MAX_RESULTS} results")
         if not 0 < self.patience <= MAX_PATIENCE:
-            raise InputError(f"the network gets up to {MAX_PATIENCE:.0f} s")
+            raise InputError(f"the network gets more than 0 and at most {MAX_PATIENCE:.0f} s")
 
 
 class SearchOptions(TypedDict, total=False):

@@ -51,11 +51,69 @@ async def test_what_was_verified_is_found_at_once_the_next_time(autojump_clock: 
         assert [one.source for one in await bob.search("server")] == ["local"]
 
 
+async def test_who_searches_again_sees_what_is_new(autojump_clock: MockClock) -> None:
+    async with people(World(), 3) as (alice, bob, carol):
+        await alice.publish(SERVER)
+        await alice.settle()
+        assert await bob.names("ubuntu") == [SERVER]
+        await carol.publish(DESKTOP)
+        await carol.settle(20)
+        assert set(await bob.names("ubuntu")) == {SERVER, DESKTOP}
+        # With the same words in another order, too.
+        await bob.names("amd64 22")
+        await alice.publish(Titled("22 amd64"))
+        await alice.settle(20)
+        assert "22 amd64" in await bob.names("22 amd64")
+
+
+async def test_another_search_sees_what_is_new_after_a_minute(autojump_clock: MockClock) -> None:
+    async with people(World(), 3) as (alice, bob, carol):
+        await alice.publish(SERVER)
+        await alice.settle()
+        assert await bob.names("ubuntu") == [SERVER]
+        await carol.publish(DESKTOP)
+        await carol.settle(CONFIG.slot_search_time)
+        assert set(await bob.names("ubuntu", prefix=True)) == {SERVER, DESKTOP}
+
+
+async def test_a_search_in_a_loop_reads_anew_once_in_five_seconds(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(), 2) as (alice, bob):
+        await alice.publish(SERVER)
+        await alice.settle()
+        await bob.search("ubuntu")
+        before = bob.items.gets
+        for _ in range(4):
+            await trio.sleep(1)
+            await bob.search("ubuntu")
+        assert bob.items.gets == before
+        await trio.sleep(2)
+        await bob.search("ubuntu")
+        assert bob.items.gets > before
+
+
+async def test_a_word_typed_letter_by_letter_costs_few_gets_a_letter(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(), 2) as (alice, bob):
+        words = [f"{start}{end}" for start in ("ubu", "ubi", "ura", "web") for end in range(12)]
+        await alice.publish(*[f"{word} ubuntu{n % 3}" for n, word in enumerate(words)])
+        await alice.settle(3600)
+        await bob.search("ub", prefix=True)
+        for typed in ("ubu", "ubun", "ubunt", "ubuntu", "ubuntu1"):
+            before = bob.items.gets
+            await bob.search(typed, prefix=True)
+            assert bob.items.gets - before <= 3
+            await trio.sleep(1)
+
+
 async def test_our_own_shares_are_strong_and_local(autojump_clock: MockClock) -> None:
     async with people(World(), 1) as (alice,):
         await alice.publish(SERVER)
         (result,) = await alice.search("ubuntu")
         assert (result.source, result.trust, result.name) == ("local", "strong", SERVER)
+        assert type(result.published) is float  # as from the network: JSON has one form of it
 
 
 async def test_an_unfinished_word_finds_all_that_begin_with_it(autojump_clock: MockClock) -> None:

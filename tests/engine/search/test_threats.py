@@ -153,9 +153,9 @@ async def test_a_tree_of_fakes_does_not_lead_a_reader_round(autojump_clock: Mock
         read: list[Label] = []
         look = bob.slots.read
 
-        async def noted(label: Label, *, first: bool = False) -> Seen:
+        async def noted(label: Label, *, first: bool = False, since: float | None = None) -> Seen:
             read.append(label)
-            return await look(label, first=first)
+            return await look(label, first=first, since=since)
 
         bob.slots.read = noted  # type: ignore[method-assign]
         assert await bob.search("ubuntu", patience=20.0) == []
