@@ -71,6 +71,7 @@ To change something
 | what users are told of a download | `engine.views`, `engine.torrent.stages` |
 | what a word is, and how texts are compared | `search.words`, `search.titles`, `search.rank` |
 | how the index lies in the DHT | `search.label`, `search.node`, `search.trie` |
+| what makes torrents similar | `search.chunks`, `search.sketch`, `search.similar` |
 | whom a search believes | `engine.search.checking`, `search.record` |
 | what a search does, and what it shows | `engine.search.searching`, `engine.search.views` |
 | what is published, when, and how often | `engine.search.publisher`, `search.choice` |

@@ -40,6 +40,13 @@ class Index(Enum):
     SIZES = (b"z", 32, False)
     """One tree in the order of size: a size code (`codes.size_digits`), then 48 bits of the
     infohash."""
+    FILES = (b"r", 32, True)
+    """A tree for each file id: the torrents that have the file. Keys: as for words."""
+    CONTENT = (b"c", 8, True, 4)
+    """Trees (`tree_root`) of what torrents are like. Keys: digits of a sketch of the content, which
+    the entry has (`sketch.content_key`)."""
+    NAMES = (b"n", 8, True, 4)
+    """The same of sketches of titles and of lists of files (`sketch.name_key`)."""
 
     def __init__(self, code: bytes, levels: int, is_hashed: bool, width: int = 2) -> None:
         self.code = code
@@ -47,6 +54,8 @@ class Index(Enum):
         self.is_hashed = is_hashed
         self.width = width
         self.arity = 1 << width
+        self.has_sketches = width == 4
+        """Entries have the digits of their keys with them, and say nothing of words."""
 
     # Enum's own is written in Python, and labels are hashed a lot.
     __hash__ = object.__hash__
@@ -92,6 +101,11 @@ class Label:
 def day_root(now: float) -> bytes:
     """The root of the tree of the day, in UTC, at Unix time `now`."""
     return (int(now) // 86_400).to_bytes(2, "big")
+
+
+def tree_root(number: int) -> bytes:
+    """The root of a tree of sketches."""
+    return bytes((number,))
 
 
 def _name(label: Label) -> bytes:

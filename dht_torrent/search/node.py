@@ -15,6 +15,8 @@ is a comparison of bytes: the later wins. They were checked when they were decod
               preview, n bytes | hidden words, m times u16
     word      n u8 | word, n bytes || minutes u24 | frequency u8
 
+In trees of sketches an entry has its key, 4 bytes, in the place of hidden words.
+
 The nibbles are the bit lengths of the counts, two in a byte and the lower digit first; an odd one
 has a zero after it. Entries are in the order of their keys, and `||` ends the key.
 """
@@ -33,6 +35,7 @@ from dht_torrent import bencode
 from dht_torrent.errors import BencodeError, SearchFormatError
 from dht_torrent.search.codes import hash_digits, size_digits, word_key
 from dht_torrent.search.label import Index, Label
+from dht_torrent.search.sketch import KEY_SIZE
 from dht_torrent.search.titles import MAX_PREVIEW
 from dht_torrent.search.words import MAX_WORD
 
@@ -162,6 +165,11 @@ def pack(entry: Entry) -> Packed:
     return entry.infohash + entry.record, b"".join((time, fixed, preview, hidden))
 
 
+def with_key(posting: Posting, key: bytes) -> Posting:
+    """A posting as it is in a tree of sketches, with its key there: without hidden words."""
+    return posting._replace(hidden=struct.unpack(f"!{KEY_SIZE // 2}H", key))
+
+
 def unpack(key: bytes, rest: bytes) -> Entry:
     """The entry; of bytes that have been checked."""
     minutes = minutes_of(rest)
@@ -185,6 +193,8 @@ def digits_of(index: Index, key: bytes, rest: bytes) -> bytes:
         return word_key(key.decode())
     if index is Index.SIZES:
         return size_digits(int.from_bytes(rest[3:5], "big")) + hash_digits(key[:6])
+    if index.has_sketches:
+        return hash_digits(rest[-KEY_SIZE:], index.width)
     return hash_digits(key[: index.levels * index.width // 8], index.width)
 
 
@@ -284,6 +294,8 @@ def decode(item: bytes, label: Label) -> TrieNode:
         entries = _decode_words(payload, at)
     else:
         entries = _decode_postings(payload, at)
+        if label.index.has_sketches:
+            _check_keys(entries)
     if label.digits and entries:
         _check_digits(entries, label)
     return TrieNode(children, entries)
@@ -344,6 +356,12 @@ def _decode_words(payload: bytes, at: int) -> dict[bytes, bytes]:
     return entries
 
 
+def _check_keys(entries: dict[bytes, bytes]) -> None:
+    """Raises SearchFormatError unless all entries have the key of a sketch with them."""
+    if any(rest[_FIXED - 1] != KEY_SIZE // 2 for rest in entries.values()):
+        raise SearchFormatError("an entry without the key of its sketch")
+
+
 def _check_text(text: bytes) -> None:
     try:
         text.decode()
@@ -355,7 +373,7 @@ def _check_digits(entries: dict[bytes, bytes], label: Label) -> None:
     """Raises SearchFormatError unless all entries have their place below the label."""
     index, digits = label.index, label.digits
     keys = list(entries)
-    if index is not Index.SIZES and len(keys) > 2:
+    if index is not Index.SIZES and not index.has_sketches and len(keys) > 2:
         # They are in the order of their digits: what is between two is below the label as well.
         keys = [keys[0], keys[-1]]
     for key in keys:

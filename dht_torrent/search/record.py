@@ -3,14 +3,16 @@
 when it is about the torrent that was found.
 
 The dict has `ih`, so that the item is one of BEP 46 as well, and `n`, `z`, `f`, `t`, and perhaps
-`ty` and `k`. Keys of later versions are ignored.
+`ty` and `k`; and perhaps what similar torrents are told by (`sketch`, `similar`): `c`, the sketch
+of the content, `s`, those of the title and of the list of files, and `r`, ids of the largest files.
+Keys of later versions are ignored.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -18,6 +20,8 @@ from dht_torrent import bencode
 from dht_torrent.bencode import Value
 from dht_torrent.bounds import LAST_DATE, MAX_FILES, MAX_TOTAL
 from dht_torrent.errors import BencodeError, InputError, SearchFormatError
+from dht_torrent.search.similar import FILE_ID, MAX_FILE_IDS, Traits
+from dht_torrent.search.sketch import CONTENT_SIZE, NAME_SIZE
 from dht_torrent.search.titles import clean_title, cut
 from dht_torrent.search.words import title_words
 
@@ -61,6 +65,27 @@ class PublisherRecord:
     """Of what kind the content is. 0: not said."""
     tags: str = ""
     """More words to be found by, with spaces between them. Clean."""
+    content: bytes | None = None
+    """The sketch of the content. None: not known."""
+    named: bytes | None = None
+    """That of the title ..."""
+    listed: bytes | None = None
+    """... and of the list of files: only where there is one of the title."""
+    file_ids: tuple[bytes, ...] = ()
+    """Of the largest files."""
+
+    @property
+    def traits(self) -> Traits:
+        """What of it is compared with other torrents."""
+        return Traits(
+            title=self.title,
+            size=self.size,
+            files=self.files,
+            content=self.content,
+            named=self.named,
+            listed=self.listed,
+            file_ids=self.file_ids,
+        )
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -77,8 +102,10 @@ def make_record(
     published: int,
     kind: int = 0,
     tags: Iterable[str] = (),
+    alike: Traits | None = None,
 ) -> PublisherRecord:
-    """A record of our own. The title is cleaned, and cut if it is too long.
+    """A record of our own. The title is cleaned, and cut if it is too long. `alike`: what similar
+    torrents are told by, of which sketches and file ids are used.
 
     Raises InputError for a title or tags without a word, or tags that are too long.
     """
@@ -96,7 +123,16 @@ def make_record(
     ]:
         if not 0 <= value <= largest:
             raise ValueError(f"{name} is from 0 to {largest}")
-    return PublisherRecord(infohash, shown, size, files, published, kind, all_tags)
+    record = PublisherRecord(infohash, shown, size, files, published, kind, all_tags)
+    if alike is None:
+        return record
+    return replace(
+        record,
+        content=alike.content,
+        named=alike.named,
+        listed=alike.listed if alike.named else None,
+        file_ids=alike.file_ids[:MAX_FILE_IDS],
+    )
 
 
 def joined_tags(tags: Iterable[str]) -> str:
@@ -126,6 +162,12 @@ def record_value(record: PublisherRecord) -> dict[bytes, Value]:
         value[b"k"] = record.tags.encode()
     if record.kind:
         value[b"ty"] = record.kind
+    if record.content is not None:
+        value[b"c"] = record.content
+    if record.named is not None:
+        value[b"s"] = record.named + (record.listed or b"")
+    if record.file_ids:
+        value[b"r"] = b"".join(record.file_ids)
     return value
 
 
@@ -144,6 +186,8 @@ def parse_record(value: Value) -> PublisherRecord:
     title = _text(value, b"n", MAX_TITLE)
     if not title:
         raise SearchFormatError("a record's title shows nothing")
+    named = _sketch(value, b"s", NAME_SIZE, 2 * NAME_SIZE) or b""
+    ids = _sketch(value, b"r", *range(FILE_ID, (MAX_FILE_IDS + 1) * FILE_ID, FILE_ID)) or b""
     return PublisherRecord(
         infohash,
         title,
@@ -152,6 +196,10 @@ def parse_record(value: Value) -> PublisherRecord:
         published=_number(value, b"t", LAST_DATE),
         kind=_number(value, b"ty", MAX_KIND) if b"ty" in value else 0,
         tags=_text(value, b"k", MAX_TAGS) if b"k" in value else "",
+        content=_sketch(value, b"c", CONTENT_SIZE),
+        named=named[:NAME_SIZE] or None,
+        listed=named[NAME_SIZE:] or None,
+        file_ids=tuple(ids[at : at + FILE_ID] for at in range(0, len(ids), FILE_ID)),
     )
 
 
@@ -228,6 +276,12 @@ def _text(value: Mapping[bytes, Value], key: bytes, size: int) -> str:
         return clean_title(raw.decode())
     except UnicodeDecodeError:
         raise SearchFormatError(f"a record's {key.decode()!r} is not UTF-8") from None
+
+
+def _sketch(value: Mapping[bytes, Value], key: bytes, *sizes: int) -> bytes | None:
+    """Bytes that may be missing. What has none of these sizes is a later version's, and ignored."""
+    raw = value.get(key)
+    return raw if isinstance(raw, bytes) and len(raw) in sizes else None
 
 
 def _number(value: Mapping[bytes, Value], key: bytes, largest: int) -> int:

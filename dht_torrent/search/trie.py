@@ -160,18 +160,20 @@ class Locate:
                 return [high]  # the hint was too deep: probably by one
             if not is_hashed:
                 return [depth for depth in (low, low + 1, low + 3) if depth <= high]
-            return [min(low + _levels_below(above, self._key[low - 1]), high)]
+            return [
+                min(low + _levels_below(above, self._key[low - 1], self._top.index.width), high)
+            ]
         count = high - low + 1
         if count <= PROBES:
             return list(range(low, high + 1))
         return [low + (count + 1) * part // (PROBES + 1) - 1 for part in range(1, PROBES + 1)]
 
 
-def _levels_below(node: TrieNode, digit: int) -> int:
+def _levels_below(node: TrieNode, digit: int, width: int) -> int:
     """How deep the tree under this child of a node probably is: 0 for a leaf."""
     entries, levels = 3 << node.children[digit] >> 2, 0
     while entries > _FULL:
-        entries, levels = entries >> 2, levels + 1
+        entries, levels = entries >> width, levels + 1
     return levels
 
 

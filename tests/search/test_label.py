@@ -16,13 +16,14 @@ from dht_torrent.search.label import (
     epochs_of,
     salt_of,
     seed_of,
+    tree_root,
 )
 
 labels = st.builds(
     Label,
     st.sampled_from(Index),
     st.binary(max_size=255),
-    st.lists(st.integers(0, 3), max_size=32).map(bytes),
+    st.lists(st.integers(0, 3), max_size=8).map(bytes),
 )
 moments = st.integers(0, 2**32)
 
@@ -61,6 +62,21 @@ moments = st.integers(0, 2**32)
             20_000,
             "01bf1aa3cd96787e0312bc08d503841a0c44d57aa10446937089f3a2a8eef652",
         ),
+        (
+            Label(Index.FILES, bytes(16)),
+            20_000,
+            "e1b3b1fc1e7ce8225c7e00b11172c9c3617458fd6d39221617816bcf917aa2fb",
+        ),
+        (
+            Label(Index.CONTENT, tree_root(7), b"\x0f\1"),
+            20_000,
+            "2658fbdb849c14f85ac9d2dead9c9b45dec7c802a3432f85a2d4b63bb53b51a0",
+        ),
+        (
+            Label(Index.NAMES, tree_root(0)),
+            20_000,
+            "4059ca868f9889a8250563b7899329909e87626f3a09f4874d5198c963a755da",
+        ),
     ],
 )
 def test_seeds_are_those_of_the_protocol(label: Label, epoch: int, seed: str) -> None:
@@ -69,7 +85,7 @@ def test_seeds_are_those_of_the_protocol(label: Label, epoch: int, seed: str) ->
 
 def test_the_salt_is_the_code_of_the_index() -> None:
     codes = [salt_of(Label(index, b"")) for index in Index]
-    assert codes == [b"w", b"p", b"d", b"y", b"z"]
+    assert codes == [b"w", b"p", b"d", b"y", b"z", b"r", b"c", b"n"]
 
 
 def test_the_epoch_of_a_label_is_that_of_the_protocol() -> None:

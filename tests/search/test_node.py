@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dht_torrent.errors import SearchFormatError
 from dht_torrent.search.codes import size_digits, word_key
-from dht_torrent.search.label import Index, Label
+from dht_torrent.search.label import Index, Label, tree_root
 from dht_torrent.search.node import (
     LIFETIME,
     MAX_ITEM,
@@ -34,6 +34,7 @@ from dht_torrent.search.node import (
     pack,
     storable,
     unpack,
+    with_key,
 )
 from tests.helpers.entries import (
     NOW,
@@ -46,6 +47,7 @@ from tests.helpers.entries import (
 )
 
 DICTIONARY = Label(Index.DICTIONARY, b"")
+CONTENT = Label(Index.CONTENT, tree_root(0))
 some_nodes = nodes() | nodes(word_entries)
 SAMPLE = Posting(b"\x11" * 20, b"\x22" * 20, 0x030201, 0x0504, 6, "Ub\u00fcn", (0x0708, 9))
 # By hand: "P1", no children, infohash, record, minutes, size code, flags, 5 bytes, 2 words.
@@ -172,6 +174,10 @@ def test_a_node_that_is_cut_anywhere_is_refused() -> None:
         (b"P1\0\0\x01b\0\0\0\0\x01b\0\0\0\0", DICTIONARY),
         (b"P1\0\0\x01b\0\0\0\0\x01", DICTIONARY),
         (INTERIOR, DICTIONARY.at(word_key("is")[:6] + b"\0")),
+        (LEAF, CONTENT.at(b"\1")),  # belongs at b"\0\7"
+        (LEAF.replace(b"\x05\x02Ub", b"\x05\x01Ub")[:-2], CONTENT),  # half a key
+        (LEAF.replace(b"\x05\x02Ub", b"\x05\x03Ub") + b"\0\0", CONTENT),
+        (b"P1\xff\xff" + bytes(8), CONTENT.at(bytes(8))),
     ],
 )
 def test_a_malformed_node_is_refused(payload: bytes, label: Label) -> None:
@@ -193,7 +199,9 @@ def test_a_node_of_more_than_a_thousand_bytes_is_refused() -> None:
         decode(item(payload), DICTIONARY)
 
 
-@given(st.binary(max_size=1100), st.sampled_from([WORD, DICTIONARY, Label(Index.SIZES, b"")]))
+@given(
+    st.binary(max_size=1100), st.sampled_from([WORD, DICTIONARY, CONTENT, Label(Index.SIZES, b"")])
+)
 def test_any_bytes_give_a_node_or_our_error(raw: bytes, label: Label) -> None:
     for attempt in (raw, item(raw), item(b"P1" + raw), item(b"P1\0\0" + raw)):
         try:
@@ -224,6 +232,9 @@ def test_a_node_with_a_byte_changed_gives_a_node_or_our_error(
 def test_entries_that_belong_elsewhere_are_found(
     entries: list[Entry], index: Index, data: st.DataObject
 ) -> None:
+    if index.has_sketches:
+        keyed = st.binary(min_size=4, max_size=4)
+        entries = [with_key(one, data.draw(keyed)) for one in entries if isinstance(one, Posting)]
     wanted = WordEntry if index is Index.DICTIONARY else Posting
     packed = made_of([entry for entry in entries if isinstance(entry, wanted)]).packed
     all_digits = [digits_of(index, *one) for one in packed.items()]
@@ -243,6 +254,18 @@ def test_each_index_has_its_own_order() -> None:
     assert digits_of(Index.WORDS, key, rest) == b"\0\1" * 16 == digits_of(Index.DAYS, key, rest)
     assert digits_of(Index.SIZES, key, rest) == size_digits(0x0504) + b"\0\1" * 12
     assert digits_of(Index.DICTIONARY, *pack(WordEntry("iso", 1, 1))) == word_key("iso")
+    assert digits_of(Index.CONTENT, *pack(SAMPLE)) == bytes([0, 7, 0, 8, 0, 0, 0, 9])
+    keyed = with_key(SAMPLE, b"\x12\x34\xab\xcd")
+    for index in (Index.CONTENT, Index.NAMES):
+        assert digits_of(index, *pack(keyed)) == bytes([1, 2, 3, 4, 10, 11, 12, 13])
+    assert unpack(*pack(keyed)) == keyed
+
+
+def test_a_tree_of_sketches_has_sixteen_children() -> None:
+    node = TrieNode({digit: 15 - digit for digit in range(16)})
+    raw = encode(node)
+    assert raw == item(b"P1\xff\xff" + bytes.fromhex("fedcba9876543210"))
+    assert decode(raw, CONTENT) == node
 
 
 # Joining.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from dht_torrent.search.record import (
     record_value,
     trust_in,
 )
+from dht_torrent.search.similar import Traits
 from dht_torrent.search.titles import preview_of
 
 INFOHASH = bytes(range(20))
@@ -32,6 +34,14 @@ KEY = bytes(range(32))
 TITLE = "Ubuntu 22.04 Desktop, with a title that is longer than its preview.iso"
 WIRE: dict[bytes, Value] = {b"ih": INFOHASH, b"n": b"Ubuntu", b"z": 5, b"f": 1, b"t": 1_700_000_000}
 
+ALIKE = st.builds(
+    Traits,
+    title=st.just(""),
+    content=st.none() | st.binary(min_size=256, max_size=256),
+    named=st.none() | st.binary(min_size=64, max_size=64),
+    listed=st.none() | st.binary(min_size=64, max_size=64),
+    file_ids=st.lists(st.binary(min_size=16, max_size=16), max_size=7).map(tuple),
+)
 RECORDS = st.builds(
     lambda title, **rest: make_record(title="w" + title, **rest),
     infohash=st.binary(min_size=20, max_size=20),
@@ -41,6 +51,7 @@ RECORDS = st.builds(
     published=st.integers(0, 253_402_300_799),
     kind=st.integers(0, 255),
     tags=st.lists(st.text(st.sampled_from("abé日"), min_size=1, max_size=6), max_size=5),
+    alike=st.none() | ALIKE,
 )
 
 
@@ -67,6 +78,39 @@ def test_a_record_on_the_wire_is_the_same_for_ever() -> None:
     assert b"2:ty" not in encode_record(record())
 
 
+def test_sketches_and_file_ids_are_keys_of_their_own() -> None:
+    alike = Traits(title="", content=b"c" * 256, named=b"n" * 64, listed=b"l" * 64)
+    raw = encode_record(record(alike=replace(alike, file_ids=(b"a" * 16, b"b" * 16))))
+    plain = encode_record(record())
+    assert raw.startswith(b"d1:c256:" + b"c" * 256 + plain[1:5])
+    assert b"1:r32:" + b"a" * 16 + b"b" * 16 + b"1:s128:" + b"n" * 64 + b"l" * 64 in raw
+    assert b"l" * 64 not in encode_record(record(alike=replace(alike, named=None)))
+    assert decode_record(raw).traits == replace(
+        alike, title=record().title, size=5, files=1, file_ids=(b"a" * 16, b"b" * 16)
+    )
+
+
+def test_the_largest_record_fits_into_an_item() -> None:
+    made = make_record(
+        INFOHASH,
+        "w" * 300,
+        size=2**53,
+        files=100_000,
+        published=253_402_300_799,
+        kind=255,
+        tags=["t" * 100],
+        alike=Traits(
+            title="",
+            content=bytes(256),
+            named=bytes(64),
+            listed=bytes(64),
+            file_ids=(bytes(16),) * 9,
+        ),
+    )
+    assert len(encode_record(made)) == 861
+    assert decode_record(encode_record(made)) == made
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_record_or_a_format_error(raw: bytes) -> None:
     with pytest.raises(SearchFormatError):
@@ -80,7 +124,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted([*WIRE, b"k", b"ty", b"w", b"later"])), VALUES)
+@given(st.sampled_from(sorted([*WIRE, b"c", b"k", b"r", b"s", b"ty", b"w", b"later"])), VALUES)
 def test_any_value_of_a_field_is_read_or_refused(field: bytes, value: Value) -> None:
     try:
         read = parse_record(WIRE | {field: value})
@@ -145,6 +189,15 @@ def test_what_is_out_of_bounds_is_refused(change: dict[bytes, Value]) -> None:
 def test_what_is_at_its_bound_is_read(change: dict[bytes, Value]) -> None:
     read = record_value(parse_record(WIRE | change))
     assert {key: read.get(key) for key in change} == change
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"x", 5, [], {}, bytes(255), bytes(63), bytes(192), bytes(15), bytes(7 * 16)],
+)
+def test_what_is_not_a_sketch_is_ignored(value: Value) -> None:
+    for key in (b"c", b"s", b"r"):
+        assert parse_record(WIRE | {key: value}) == parse_record(WIRE)
 
 
 def test_keys_of_later_versions_are_ignored() -> None:
