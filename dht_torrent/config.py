@@ -500,7 +500,7 @@ class SearchConfig:
     slot_cache_time: float = 600.0
     """A publisher who wants to know how common a word is does not read its root again for this long
     ..."""
-    slot_search_time: float = 60.0
+    slot_search_time: float = 30.0
     """... nor a search, which is to find what was just published, any slot for this long ..."""
     slot_repeat_time: float = 5.0
     """... and one that repeats another, because its user wants to see what is new, for this long:

@@ -82,8 +82,8 @@ class Searcher:
 
     def trees_for(self, fits: Fits) -> Trees:
         """The index as a search for this may see it. Whoever searches for the same again wants to
-        see what is new; and others not what is older than a minute. But who types on, or searches
-        for something similar, need not read again what was read a moment ago."""
+        see what is new; and others not what is older than half a minute. But who types on, or
+        searches for something similar, need not read again what was read a moment ago."""
         now, config = trio.current_time(), self.config
         asked: Hashable = (frozenset(fits.words), fits.start, fits.codes)
         before = self._asked.pop(asked, float("-inf"))

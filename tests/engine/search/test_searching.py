@@ -66,7 +66,9 @@ async def test_who_searches_again_sees_what_is_new(autojump_clock: MockClock) ->
         assert "22 amd64" in await bob.names("22 amd64")
 
 
-async def test_another_search_sees_what_is_new_after_a_minute(autojump_clock: MockClock) -> None:
+async def test_another_search_sees_what_is_new_after_half_a_minute(
+    autojump_clock: MockClock,
+) -> None:
     async with people(World(), 3) as (alice, bob, carol):
         await alice.publish(SERVER)
         await alice.settle()
