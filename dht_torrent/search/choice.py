@@ -39,7 +39,7 @@ READABLE: Final = 100
 RARE: Final = 10
 """Postings that one node can hold."""
 FIRST_WORDS: Final = 4
-"""Words that a query looks up at once when it does not know how common they are."""
+"""Words that a query looks up at most when it does not know how common they are."""
 _PAIRED: Final = 3
 """Words of a query that are paired."""
 ENOUGH_READS: Final = 14
@@ -273,15 +273,21 @@ def stage(count: int) -> int:
 
 
 def first_keys(words: Iterable[str], counts: Mapping[Key, int]) -> tuple[Key, ...]:
-    """The words whose roots a query reads first, the rarest first: only that one, if it is known to
-    be rare or all are known; else at most `FIRST_WORDS`."""
-    order = _by_rarity(words, counts)
-    useful = [word for word in order if not says_little(word)] or order
-    known = [word for word in useful if (word,) in counts]
-    unknown = [word for word in useful if (word,) not in counts]
-    if known and (not unknown or counts[(known[0],)] <= RARE):
+    """The word whose root a query reads first: the rarest, if that is known to be rare or all are
+    known; else the longest of those that are not known, which is probably the rarest."""
+    known, unknown = _useful(words, counts)
+    if known and (not unknown or _is_rare(counts[known[0],])):
         return ((known[0],),)
-    return tuple((word,) for word in (unknown + known[:1])[:FIRST_WORDS])
+    return tuple((word,) for word in unknown[:1])
+
+
+def more_keys(words: Iterable[str], counts: Mapping[Key, int]) -> tuple[Key, ...]:
+    """The words whose roots a query reads next, now that `first_keys` have been looked up: what is
+    not known yet, unless there is a rare word, whose tree costs no more than another root."""
+    known, unknown = _useful(words, counts)
+    if any(_is_rare(counts[word,]) for word in known):
+        return ()
+    return tuple((word,) for word in unknown[: FIRST_WORDS - 1])
 
 
 def pair_keys(words: Iterable[str], counts: Mapping[Key, int]) -> tuple[Key, ...]:
@@ -317,6 +323,21 @@ def _is_drawn(infohash: bytes, key: Key, counts: Mapping[Key, int], full: int) -
     # Not by the bits that are its place in the tree: there, all would be on one side.
     lot = hashlib.blake2b(infohash + root_of(key), digest_size=4).digest()
     return int.from_bytes(lot, "big") * count < full << 32
+
+
+def _useful(words: Iterable[str], counts: Mapping[Key, int]) -> tuple[list[str], list[str]]:
+    """The words that say enough, or all if none does: those whose count is known, the rarest first,
+    and the others, the longest first."""
+    order = _by_rarity(words, counts)
+    useful = [word for word in order if not says_little(word)] or order
+    known = [word for word in useful if (word,) in counts]
+    unknown = [word for word in useful if (word,) not in counts]
+    return known, sorted(unknown, key=len, reverse=True)
+
+
+def _is_rare(count: int) -> bool:
+    """Whether the root has all there is. With nothing in it, it may be lost."""
+    return 0 < count <= RARE
 
 
 def _by_rarity(words: Iterable[str], counts: Mapping[Key, int]) -> list[str]:

@@ -12,7 +12,7 @@ from tests.helpers.scripts import rows, run, start, study
 
 NAME = "lab_search.py"
 SMALL = (
-    "--count 60 --publishers 6 --queries 30 --holders 200 --searchers 3 --cold --warm --prefixes 5 "
+    "--count 60 --publishers 6 --queries 80 --holders 200 --searchers 3 --cold --warm --prefixes 5 "
     "--writers 4 --kill 0.3 --vandal 0.1 --seed 7"
 )
 MEASURED = {"recall_50", "precision_10", "gets_p50", "gets_p90", "rounds_p95", "writes_per_entry"}

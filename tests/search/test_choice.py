@@ -32,6 +32,7 @@ from dht_torrent.search.choice import (
     is_listed,
     key_of,
     keys_of_title,
+    more_keys,
     most_reads,
     pair,
     pair_keys,
@@ -191,7 +192,10 @@ def test_a_reader_asks_where_a_title_is(
 def test_a_query_asks_few_trees(words: list[str], counts: dict[Key, int]) -> None:
     first, pairs = first_keys(words, counts), pair_keys(words, counts)
     order = reading_order(words, counts)
-    assert len(first) <= 4
+    more = more_keys(words, counts | dict.fromkeys(first, 999))
+    assert len(first) <= 1
+    assert len(more) <= 3
+    assert not set(first) & set(more)
     assert len(pairs) <= 3
     assert len(order) <= 1
     assert bool(first) == bool(words)
@@ -199,20 +203,34 @@ def test_a_query_asks_few_trees(words: list[str], counts: dict[Key, int]) -> Non
     assert all(counts[key] > 0 for key in order)
 
 
-def test_a_query_of_unknown_words_asks_for_four_and_no_stop_words() -> None:
-    assert first_keys(["the", "one", "two"], {}) == (("one",), ("two",))
-    assert first_keys(["one", "two", "three", "four", "five"], {}) == (
-        *(("one",), ("two",), ("three",), ("four",)),
-    )
-    assert len(first_keys([f"w{n}" for n in range(9)], {})) == FIRST_WORDS
-    assert first_keys(["the", "of"], {}) == (("the",), ("of",))
+def test_of_unknown_words_the_longest_is_asked_for_first_and_no_stop_words() -> None:
+    assert first_keys(["the", "one", "three", "four"], {}) == (("three",),)
+    assert first_keys(["one", "two"], {}) == (("one",),)
+    assert first_keys(["the", "of"], {}) == (("the",),)
     assert first_keys(["x", "日", "日本"], {}) == (("日本",),)
     assert first_keys(["c"], {}) == (("c",),)
+    assert first_keys([], {}) == ()
+
+
+def test_other_unknown_words_are_asked_for_unless_one_is_rare() -> None:
+    words = ["the", "hot", "new", "newer", "newest", "newly"]
+    asked = (("newest",), ("newer",), ("newly",))
+    assert more_keys(words, counted(hot=RARE + 1)) == asked
+    assert more_keys(words, counted(hot=RARE)) == ()
+    assert more_keys(words, counted(hot=1)) == ()
+    assert more_keys(["one", "two"], counted(one=500)) == (("two",),)
+    assert more_keys(["one", "the"], counted(one=500)) == ()
+    assert len(more_keys([f"w{n}" for n in range(9)], {})) == FIRST_WORDS - 1
+
+
+def test_a_word_whose_root_is_lost_does_not_keep_a_query_from_others() -> None:
+    assert first_keys(["lost", "new"], counted(lost=0)) == (("new",),)
+    assert more_keys(["lost", "new"], counted(lost=0)) == (("new",),)
 
 
 def test_a_query_with_a_word_known_to_be_rare_asks_for_that() -> None:
     assert first_keys(["new", "rare", "hot"], counted(rare=RARE, hot=500)) == (("rare",),)
-    assert first_keys(["new", "hot"], counted(hot=RARE + 1)) == (("new",), ("hot",))
+    assert first_keys(["new", "hot"], counted(hot=RARE + 1)) == (("new",),)
     assert first_keys(["warm", "hot"], counted(warm=90, hot=500)) == (("warm",),)
 
 
@@ -288,6 +306,8 @@ class World:
         counts = dict(known)
         first = first_keys(query, counts)
         counts |= {key: len(self.trees.get(key, ())) for key in first}
+        more = more_keys(query, counts)
+        counts |= {key: len(self.trees.get(key, ())) for key in more}
         counts |= {key: len(self.trees.get(key, ())) for key in pair_keys(query, counts)}
         seen = {
             number

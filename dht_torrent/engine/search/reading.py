@@ -2,10 +2,10 @@
 most `max_gets` slots, fewer when it has found something (`choice.most_reads`), and stops when there
 is enough.
 
-The roots of the rarest words are read side by side, and where these are common, the trees of pairs
-of them; then the smallest of these trees to its end. The beginning of a word is looked up in the
-dictionary first. Without a word, the trees of the days or of the size are read. See `search.choice`
-for the words.
+The root of the word that is probably the rarest is read first; where it is not rare, those of the
+others, side by side; where all are common, the trees of pairs of them; then the smallest of these
+trees to its end. The beginning of a word is looked up in the dictionary first. Without a word, the
+trees of the days or of the size are read. See `search.choice` for the words.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dht_torrent.errors import NoReply
 from dht_torrent.search.choice import (
     Key,
     first_keys,
+    more_keys,
     most_reads,
     pair,
     pair_keys,
@@ -79,7 +80,9 @@ class IndexReader:
         self._now = now
         self._nodes: dict[Key, TrieNode] = {}
         self._fitting: set[bytes] = set()
-        """The torrents whose entries fit."""
+        """The torrents whose entries fit ..."""
+        self._with_entries = 0
+        """... and in how many nodes they were."""
         self._is_enough = False
         self._most = config.max_gets
         """Slots to read at most, all in all."""
@@ -101,6 +104,8 @@ class IndexReader:
     async def _read_words(self, words: Sequence[str]) -> None:
         counts = self._counts
         await self._read_roots(first_keys(words, counts))
+        if not self._is_enough and (more := more_keys(words, counts)):
+            await self._read_roots(more)
         if not self._is_enough and (pairs := pair_keys(words, counts)):
             await self._read_roots(pairs)
         for key in reading_order(words, counts):
@@ -200,12 +205,22 @@ class IndexReader:
             if left <= done:
                 break
             # What it has read before is at hand now, and costs nothing.
-            walked = await self._trees.walk(label, self._found, gets=left, known=root, first=True)
+            walked = await self._trees.walk(
+                label, self._found, gets=left, known=root, first=True, useful=self._useful_reads
+            )
             done, rounds = walked.gets, walked.rounds
             if walked.is_whole:
                 break
         self._cost.gets += done
         self._cost.rounds += rounds
+
+    def _useful_reads(self) -> int:
+        """How many nodes to read side by side: no more than it probably takes to find what is
+        missing, if the next ones have as much as those before."""
+        missing = self._fits.query.limit - len(self._fitting)
+        if missing <= 0 or not self._fitting:
+            return self._config.gets_at_once  # some of it was not true; or nobody knows
+        return -(-missing * self._with_entries // len(self._fitting))
 
     async def _scan(
         self,
@@ -224,6 +239,7 @@ class IndexReader:
 
     async def _found(self, entries: Sequence[Entry]) -> bool:
         fitting = [one for one in entries if isinstance(one, Posting) and self._fits.may_be(one)]
+        self._with_entries += 1
         self._fitting.update(one.infohash for one in fitting)
         self._is_enough = await self._take(fitting)
         return self._is_enough

@@ -129,13 +129,15 @@ class Trees:
         gets: int,
         known: TrieNode | None = None,
         first: bool = False,
+        useful: Callable[[], int] | None = None,
     ) -> Walked:
         """Hand all entries below a label to `emit`, each once, those of the upper levels first.
 
         At most `gets` labels are read. `known`: the start itself, when it has been read. `first`:
-        see `Slots.read`. What cannot be read is left out."""
+        see `Slots.read`. `useful` tells how many reads may be under way at the moment, where fewer
+        than `gets_at_once` will do; one is always. What cannot be read is left out."""
         seen: dict[Label, TrieNode | None] = {} if known is None else {start: known}
-        return await self._walk(Walk(start, most=gets + len(seen)), emit, seen, first)
+        return await self._walk(Walk(start, most=gets + len(seen)), emit, seen, first, useful)
 
     async def scan(
         self, top: Label, start: bytes, end: bytes, emit: Emit, *, gets: int, first: bool = False
@@ -162,7 +164,12 @@ class Trees:
         return Walked(len(path) + below.gets, rounds + below.rounds, below.is_whole)
 
     async def _walk(
-        self, walk: Walk, emit: Emit, known: Mapping[Label, TrieNode | None], first: bool
+        self,
+        walk: Walk,
+        emit: Emit,
+        known: Mapping[Label, TrieNode | None],
+        first: bool,
+        useful: Callable[[], int] | None = None,
     ) -> Walked:
         gets = rounds = running = chain = 0
         stopped = False
@@ -178,7 +185,8 @@ class Trees:
 
         async with trio.open_nursery() as nursery:
             while True:
-                while running < at_once and (label := walk.take()) is not None:
+                most = at_once if useful is None else min(max(useful(), 1), at_once)
+                while running < most and (label := walk.take()) is not None:
                     running += 1
                     if label in known:
                         came.send_nowait((label, Seen(label, known[label]), chain))

@@ -428,3 +428,16 @@ async def test_what_was_imported_is_given_last_unless_the_network_verifies_it(
         ]
         at_once = await bob.search("desktop", network=False)
         assert [one.trust for one in at_once] == ["unverified"]
+
+
+async def test_a_page_of_a_common_word_is_not_read_further_than_it_fills(
+    autojump_clock: MockClock,
+) -> None:
+    async with people(World(), 2) as (alice, bob):
+        await alice.publish(*[f"popular {number}" for number in range(90)])
+        await alice.settle()
+        bob.items.gets = 0
+        assert len(await bob.names("popular", limit=50)) == 50
+        # Each node has twelve entries at most, and those above are below as well: read eight at a
+        # time, it would be thirteen.
+        assert 5 <= bob.cost.gets <= 9

@@ -72,17 +72,18 @@ def test_who_remembers_what_was_read_reads_less() -> None:
 
 def test_searchers_remember_how_common_words_were_and_no_slots() -> None:
     async def main(rng: random.Random) -> None:
-        study = await world(rng, TEXTS[:30])
+        study = await world(rng, TEXTS[:60])
         began = trio.current_time()
-        queries = ["red plum", "green plum"]  # three titles have plums: that is rare
+        queries = ["garden plum", "garden pear", "garden plum"]
         alone = await study.ask_in_turn(queries, ignore, 1)
-        apart = await study.ask_in_turn(queries, ignore, 2)
+        apart = await study.ask_in_turn(queries, ignore, 3)
         cold = await study.ask(queries, ignore)
         warm = await study.ask(queries, ignore, by=study.newcomer())
         assert [one.gets for one in apart] == [one.gets for one in cold]
         assert alone[0].gets == warm[0].gets == cold[0].gets
-        # Who knows that plums are rare reads their tree alone, but that anew.
-        assert 0 == warm[1].gets < alone[1].gets < cold[1].gets
+        # Who knows that gardens are common asks for pears alone; and for plums, anew.
+        assert alone[1].gets < cold[1].gets
+        assert 0 == warm[2].gets < alone[2].gets < cold[2].gets
         assert mean_recall(alone) == mean_recall(apart) == 1
         assert trio.current_time() == began
 
