@@ -76,6 +76,7 @@ To change something
 | what a search does, and what it shows | `engine.search.searching`, `engine.search.views` |
 | what is published, when, and how often | `engine.search.publisher`, `search.choice` |
 | rate limits | `torrent.limits`, `engine.torrent.rate_limits` |
+| what is looked for on this disk before peers are asked | `torrent.reuse`, `storage.local` |
 | how files are written, found and protected | `storage.files`, `storage.owners`, `storage.folder` |
 | what survives a restart | `engine.resume`, `engine.trust`, `engine.state`, `dht.saved` |
 | sockets | `engine.net.sockets`, `engine.net.mmsg` |

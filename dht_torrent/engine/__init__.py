@@ -33,6 +33,7 @@ runs until it is cancelled: there is no start and stop.
        |- the exchange              engine.torrent.swarm, once the metadata is known
        |  |- saving pieces          hashes and writes them in worker threads
        |  '- choking, haves, requests that are late
+       |- reusing                   engine.torrent.reusing: copies what this disk has already
        '- a look at the files       whether somebody else changed them
 
 A DHT lookup runs in the task that asks for it, with a nursery for its queries. The control server
@@ -62,6 +63,11 @@ FetchingInfo. Discovery and the link's own peers feed `torrent.candidates`; conn
 asked for the info dict (`engine.torrent.metadata`, `torrent.metadata`), which is believed once its
 SHA-1 is right. `engine.torrent.content` then looks at what is on disk (the stage Checking), and the
 exchange begins (Active) with the peers that are connected already.
+
+*A piece that is here already.* Before the exchange begins `engine.torrent.reusing` looks through
+the other torrents of the node and what the user named, for files that `torrent.reuse` takes for
+the same. The picker holds what they may have, and asks peers for the rest. Two tasks read, verify
+and write the held pieces in threads; what was not there is let go, and is fetched.
 
 *An encrypted connection.* `engine.torrent.dialling` tries the ways to dial that the policy allows,
 `engine.incoming` tells a plain handshake from an MSE one by its first 20 bytes. The handshake is

@@ -111,8 +111,10 @@ class Resume:
     older versions: it is not."""
     sources: tuple[Path, ...] = ()
     """Where to look for what is missing before peers are asked for it."""
+    looked_around: bool = False
+    """That was done, there and in the other torrents of this node."""
     reused: int = 0
-    """Bytes that were found there, or in other torrents of this node."""
+    """Bytes that were found."""
 
     def encode(self) -> bytes:
         """The payload of a record; `decode_resume` is the inverse."""
@@ -166,6 +168,8 @@ class Resume:
             fields[b"published"] = [tag.encode() for tag in self.published]
         if self.sources:
             fields[b"sources"] = [os.fsencode(path) for path in self.sources[:MAX_SOURCES]]
+        if self.looked_around:
+            fields[b"looked_around"] = 1
         if self.reused:
             fields[b"reused"] = self.reused
         return bencode.encode(fields)
@@ -212,6 +216,7 @@ def decode_resume(payload: bytes) -> Resume:
             super_seed=fields.maybe(b"super_seed", fields.integer) == 1,
             published=fields.maybe(b"published", fields.tags),
             sources=fields.maybe(b"sources", fields.paths) or (),
+            looked_around=fields.maybe(b"looked_around", fields.integer) == 1,
             reused=fields.maybe(b"reused", fields.integer) or 0,
         )
     except (BencodeError, ValueError) as exc:  # UnicodeDecodeError is a ValueError

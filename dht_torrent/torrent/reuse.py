@@ -22,7 +22,8 @@ from dht_torrent.geometry import PAD, Geometry, Span
 
 PATIENCE = 16
 """Pieces of a file, one after the other, that were looked for in vain until peers may be asked for
-the rest of it."""
+the rest of it. Doubles each time, so that a file which is now as it was and now is not costs no
+more than a few looks at all its pieces."""
 _WEAK_PATIENCE = 4
 """Pieces looked for in vain in a file that has only its size in common with the one wanted, until
 it is not looked at any more."""
@@ -72,6 +73,10 @@ class Reuse:
         self._places = _places(geometry, name, local)
         self._misses = [0] * len(geometry.files)
         """Of each file of the torrent, pieces in a row that were not found."""
+        self._patience: dict[int, int] = {}
+        """How many there may be the next time, where that is not `PATIENCE`."""
+        self._doubtful: set[int] = set()
+        """Files of which there were too many of these."""
         self._weak_misses: dict[tuple[int, int], int] = {}
         self._waiting = deque(index for index in missing if self.places(index))
         self._left: dict[int, None] = dict.fromkeys(self._waiting)
@@ -87,6 +92,8 @@ class Reuse:
 
     def held(self) -> list[int]:
         """The pieces that peers are not to be asked for now."""
+        if not self._doubtful:
+            return self.left
         return [index for index in self._left if not self._is_doubtful(index)]
 
     def take(self, budget: int) -> list[int]:
@@ -140,7 +147,8 @@ class Reuse:
         for span, local in zip(self._spans(index), attempt, strict=True):
             if local.file == PAD:
                 continue
-            if self._misses[span.file] >= PATIENCE:
+            if span.file in self._doubtful:
+                self._doubtful.remove(span.file)
                 hopeful.add(span.file)
             self._misses[span.file] = 0
             # Its neighbours are likely there as well.
@@ -155,16 +163,19 @@ class Reuse:
         """It was in none of these places. Returns pieces that are not to be held any more: this
         one, and others that are now in doubt."""
         self._left.pop(index, None)
-        doubtful = set()
+        doubted = set()
         for number, span in enumerate(self._spans(index)):
             self._misses[span.file] += 1
-            if self._misses[span.file] == PATIENCE:
-                doubtful.add(span.file)
+            patience = self._patience.get(span.file, PATIENCE)
+            if self._misses[span.file] >= patience and span.file not in self._doubtful:
+                doubted.add(span.file)
+                self._patience[span.file] = 2 * patience
             tried = {
                 (attempt[number].file, attempt[number].offset - span.offset) for attempt in attempts
             }
             self._tried_in_vain(span.file, tried)
-        return [index, *self._pieces_of(doubtful)]
+        self._doubtful |= doubted
+        return [index, *self._pieces_of(doubted)]
 
     def _tried_in_vain(self, file: int, tried: set[tuple[int, int]]) -> None:
         places = []
@@ -189,7 +200,7 @@ class Reuse:
         return sorted(pieces & self._left.keys())
 
     def _is_doubtful(self, index: int) -> bool:
-        return any(self._misses[file] >= PATIENCE for file in self._geometry.piece_files(index))
+        return not self._doubtful.isdisjoint(self._geometry.piece_files(index))
 
 
 def _places(geometry: Geometry, name: str, local: Sequence[Local]) -> list[list[_Place]]:

@@ -89,6 +89,9 @@ def resumes(draw: st.DrawFn) -> Resume:
         overwrite=draw(st.booleans()),
         super_seed=draw(st.booleans()),
         published=draw(st.none() | st.lists(st.text(max_size=8), max_size=16).map(tuple)),
+        sources=draw(st.lists(texts.map(Path), max_size=3).map(tuple)),
+        looked_around=draw(st.booleans()),
+        reused=draw(numbers),
         identity=draw(st.none() | st.builds(Identity, texts.map(Path), texts.map(Path))),
     )
 

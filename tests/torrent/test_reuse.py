@@ -182,6 +182,20 @@ def test_a_file_that_disappoints_is_held_no_longer_and_again_when_it_does_not() 
     assert len(found) == 9
 
 
+def test_a_file_that_disappoints_now_and_then_costs_ever_less() -> None:
+    count = 40 * PATIENCE
+    found = reuse(geometry(("a", count * PIECE)), local("a", count * PIECE))
+    changes = []
+    while taken := found.take(PIECE):
+        (index,) = taken
+        places = found.places(index)
+        if index % (PATIENCE + 2) == PATIENCE + 1:
+            assert found.found(index, places[0]) in ([], found.left)
+        elif len(found.missed(index, places)) > 1:
+            changes.append(index)
+    assert changes == [PATIENCE - 1]  # the second time it may be twice as many
+
+
 # -- whatever lies there ------------------------------------------------------------------------
 
 sizes = st.lists(st.integers(0, 2500), min_size=1, max_size=6).filter(any)

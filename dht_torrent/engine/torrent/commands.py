@@ -60,6 +60,7 @@ class Commands:
             raise InputError("nothing to recheck: the metadata is not known yet")
         core.forgive()
         core.unfinished()  # until we know better
+        core.look_around_again()
         core.place.open(core.metainfo).insist()
         await self._interrupt()
 
@@ -98,7 +99,7 @@ class Commands:
         if sources:
             core.sources = tuple(dict.fromkeys((*sources, *core.sources)))[:MAX_SOURCES]
             core.reuse_trouble = None
-            core.look_again.set()
+            core.look_around_again()
         core.add_peers(magnet.peers)
         core.context.magnet = core.context.magnet.with_hints(magnet)
         if sequential:
@@ -220,13 +221,14 @@ class Commands:
             if isinstance(core.stage, Active):
                 now = trio.current_time()
                 core.stage.swarm.downloads.select(pieces, now)
-                core.look_again.set()
                 if not core.stage.complete:
                     core.unfinished()
                     core.connections.candidates.need_seeds(now)
                     core.connections.wake()
         elif overwrite:
             core.place.insist()
+        if wanted != core.select:
+            core.look_around_again()
         core.select = wanted
 
     async def _extend(

@@ -66,6 +66,8 @@ class TorrentCore:
         """By its user."""
         self.sources: tuple[Path, ...] = ()
         """Files and folders of the user that may hold some of what is missing."""
+        self.looked_around = False
+        """All of this disk was looked through for what is missing."""
         self.look_again = AutoResetEvent()
         """Set when there is more to look for on this disk, or there are more places."""
         self.reusing: Reusing | None = None
@@ -189,6 +191,11 @@ class TorrentCore:
             return False
         self.context.metainfo = learned
         return True
+
+    def look_around_again(self) -> None:
+        """More may be found on this disk than there was, or more is missing."""
+        self.looked_around = False
+        self.look_again.set()
 
     def add_peers(self, peers: Sequence[HostPort]) -> None:
         """Peers named by the user. Names are not resolved: a link must not make us ask somebody's

@@ -152,5 +152,6 @@ class ResumeRecord:
             identity=core.context.identity,
             published=core.published,
             sources=core.sources,
+            looked_around=core.looked_around,
             reused=core.totals.reused,
         )

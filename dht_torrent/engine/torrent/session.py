@@ -107,6 +107,7 @@ class Session:
             stage.done, stage.total = done, total
 
         check_selection(core.select, metainfo)
+        core.look_again.clear()
         content = core.place.open(metainfo)
         have = await content.establish(note)
         while True:
@@ -150,6 +151,8 @@ class Session:
     ) -> Reusing | None:
         """For what this disk may have of the missing pieces."""
         core = self._core
+        if core.looked_around:  # before a restart, say: what is missing since then is not here
+            return None
         found, trouble = await look_around(self._node, content, metainfo, core.sources, missing)
         self._note_reused(0, trouble)
         return found
@@ -164,7 +167,11 @@ class Session:
                 finally:
                     core.reusing = None
                 core.tell()
+            if not core.looked_around and core.fault is None:
+                core.looked_around = True
+                self._record.changed()
             await core.look_again.wait()
+            core.looked_around = False
             content, metainfo = core.content, core.metainfo
             assert content is not None
             assert metainfo is not None

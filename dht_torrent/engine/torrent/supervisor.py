@@ -75,6 +75,7 @@ class Supervisor:
             paused=resume.paused if resume else paused,
         )
         core.sources = resume.sources if resume else tuple(sources)
+        core.looked_around = resume.looked_around if resume else False
         self.record = ResumeRecord(core, resume)
         self.commands = Commands(core, self.record)
         core.add_peers(magnet.peers)

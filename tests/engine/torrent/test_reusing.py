@@ -19,14 +19,14 @@ from dht_torrent import Node
 from dht_torrent.config import DiskConfig, TorrentConfig
 from dht_torrent.engine.torrent.stages import Active
 from dht_torrent.engine.torrent.torrent import Torrent, behind
-from dht_torrent.errors import InputError
+from dht_torrent.errors import InputError, StorageError
 from dht_torrent.metainfo import LocalHints, Metainfo
 from dht_torrent.storage import FileStorage, Storage
-from dht_torrent.storage.local import LocalReader
+from dht_torrent.storage.local import LocalReader, find_files
 from dht_torrent.storage.making import make
 from dht_torrent.torrent.picker import State
 from tests.helpers.content import KIB, differences, make_file, make_tree, read_tree
-from tests.helpers.engine import LEECH, SEED, HandSeed, Sample, World, listening
+from tests.helpers.engine import LEECH, SEED, HandSeed, Sample, World, entered, listening
 
 PIECE = 32 * KIB
 
@@ -236,6 +236,66 @@ async def test_sources_are_remembered_across_a_restart(
     async with World().node(LEECH, open_storage=on_disk, state_dir=state) as node:
         (torrent,) = node.torrents.values()
         assert (torrent.reused, torrent.downloaded) == (len(sample.data), 0)
+
+
+async def test_after_a_restart_it_is_not_looked_for_once_more(
+    old: Path, tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = changed_copy(old, tmp_path)
+    (new / "a.bin").write_bytes(bytes(200_000))
+    sample = released(new)
+    state, output = tmp_path / "state", tmp_path / "downloads"
+    looks: list[str] = []
+
+    def counted(source: str, *args: Any, **kwargs: Any) -> object:
+        looks.append(source)
+        return find_files(source, *args, **kwargs)
+
+    monkeypatch.setattr("dht_torrent.engine.torrent.reusing.find_files", counted)
+    for times in (1, 1):
+        async with World().node(LEECH, open_storage=on_disk, state_dir=state) as node:
+            if not node.torrents:
+                await node.get(sample.metainfo, output=output, sources=[old])
+            (torrent,) = node.torrents.values()
+            await trio.sleep(60)
+            assert torrent.state == "downloading"
+            assert torrent.reused == len(sample.data) - 7 * PIECE
+            assert looks == [str(old)] * times
+    (output / "album" / "b.bin").write_bytes(bytes(300_001))
+    async with World().node(LEECH, open_storage=on_disk, state_dir=state) as node:
+        (torrent,) = node.torrents.values()
+        await torrent.recheck()  # more may be missing now than there was
+        await trio.sleep(60)
+        assert looks == [str(old)] * 2
+        assert torrent.state == "downloading"
+        assert torrent.progress > 0.6
+
+
+async def test_a_full_disk_is_waited_for_and_nothing_is_fetched_instead(
+    old: Path, tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, writes = FileStorage.write, 0
+
+    def full(self: FileStorage, offset: int, data: bytes) -> None:
+        nonlocal writes
+        writes += 1
+        if 5 <= writes < 8:
+            raise StorageError("no space left", disk_full=True)
+        write(self, offset, data)
+
+    monkeypatch.setattr(FileStorage, "write", full)
+    sample = released(old)
+    async with copying(tmp_path, sample) as copy:
+        torrent = await copy.node.get(sample.magnet(SEED), output=copy.output, sources=[old])
+        await entered(torrent, "error")
+        assert torrent.reused == 4 * PIECE
+        while torrent.state != "seeding":
+            await trio.sleep(60)
+            assert trio.current_time() < 2000
+        assert copy.asked == set()
+        assert torrent.reused == len(sample.data)
+        assert torrent.path is not None
+        assert differences(old, torrent.path) == []
 
 
 async def test_a_source_named_later_is_looked_into_at_once(
