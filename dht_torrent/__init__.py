@@ -177,7 +177,7 @@ if TYPE_CHECKING:
     from dht_torrent.geometry import File, Geometry, Span
     from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
     from dht_torrent.magnet import Magnet, MutableLink
-    from dht_torrent.metainfo import Metainfo
+    from dht_torrent.metainfo import LocalHints, Metainfo
     from dht_torrent.relief import raise_descriptor_limit
     from dht_torrent.storage.owners import Place
     from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Scratch, Storage
@@ -232,6 +232,7 @@ __all__ = [
     "KrpcError",
     "Left",
     "Listener",
+    "LocalHints",
     "LookupDone",
     "LsdConfig",
     "Magnet",
@@ -338,7 +339,7 @@ _HOME = {
     "geometry": "File Geometry Span",
     "ids": "Address HostPort InfoHash NodeId",
     "magnet": "Magnet MutableLink",
-    "metainfo": "Metainfo",
+    "metainfo": "LocalHints Metainfo",
     "relief": "raise_descriptor_limit",
     "storage.owners": "Place",
     "storage.protocol": "ContentSurvey FileStamp Scratch Storage",

@@ -34,10 +34,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable
-from enum import Enum
 from itertools import islice
 from operator import and_
-from typing import Literal, NamedTuple
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.geometry import BLOCK, Geometry
@@ -46,6 +44,7 @@ from dht_torrent.torrent.holdings import Holdings
 from dht_torrent.torrent.memory import PieceMemory, TorrentMemory
 from dht_torrent.torrent.missing import Missing
 from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE, PeerPieces
+from dht_torrent.torrent.piece_states import Received, State
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, Chunk, OpenPiece
 
 SOLO_PATIENCE = 10.0
@@ -55,36 +54,8 @@ ENDGAME_DEPTH = 8
 """A peer takes part in the endgame with at most this many requests in flight: bounds the waste."""
 
 
-class State(Enum):
-    """Where a piece is."""
-
-    MISSING = 0
-    OPEN = 1
-    PENDING = 2
-    HAVE = 3
-    HELD = 4
-
-
 _MISSING, _OPEN, _PENDING, _HAVE, _HELD = range(5)
 _IS_MISSING = bytes(number == _MISSING for number in range(256))
-
-
-class Received(NamedTuple):
-    """The outcome of one block, when it is more than one block further."""
-
-    kind: Literal["accepted", "duplicate", "unwanted"]
-    """*duplicate*: was asked for, is not needed any more; waste, and not an offence. *unwanted*:
-    this peer was never asked for it, or not for this length."""
-    piece: OpenPiece | None = None
-    """If there is no `chunk`: this block completed it. Verify it, then say `verified` or
-    `failed`."""
-    cancels: tuple[tuple[PeerKey, Block], ...] = ()
-    """Peers that were asked for this block as well; their requests count as given back."""
-    chunk: Chunk | None = None
-    """Blocks of `piece` to be put on the disk, unverified. Then say
-    `stored` or `not_stored`."""
-
-
 _DUPLICATE = Received("duplicate")
 _UNWANTED = Received("unwanted")
 

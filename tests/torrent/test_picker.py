@@ -19,7 +19,8 @@ from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.availability import Rarity
 from dht_torrent.torrent.memory import PieceMemory
 from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE
-from dht_torrent.torrent.picker import ENDGAME_DEPTH, SOLO_PATIENCE, Picker, Received, State
+from dht_torrent.torrent.picker import ENDGAME_DEPTH, SOLO_PATIENCE, Picker
+from dht_torrent.torrent.piece_states import Received, State
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, Chunk, OpenPiece
 
 P1, P2, P3, P4 = map(PeerKey, (1, 2, 3, 4))

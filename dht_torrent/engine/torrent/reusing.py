@@ -25,7 +25,7 @@ from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.errors import InputError
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage.local import LocalFile, LocalReader, find_files
-from dht_torrent.torrent.picker import State
+from dht_torrent.torrent.piece_states import State
 from dht_torrent.torrent.reuse import Local, Reuse
 
 logger = logging.getLogger(__name__)

@@ -38,7 +38,8 @@ from dht_torrent.peer.messages import (
     Request,
     Suggest,
 )
-from dht_torrent.torrent.picker import Picker, Received, State
+from dht_torrent.torrent.picker import Picker
+from dht_torrent.torrent.piece_states import Received, State
 from dht_torrent.torrent.pieces import Bitfield, Chunk, OpenPiece
 from dht_torrent.torrent.super_seed import SuperSeed
 from dht_torrent.trace import PieceDone

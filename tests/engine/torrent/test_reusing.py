@@ -24,7 +24,7 @@ from dht_torrent.metainfo import LocalHints, Metainfo
 from dht_torrent.storage import FileStorage, Storage
 from dht_torrent.storage.local import LocalReader, find_files
 from dht_torrent.storage.making import make
-from dht_torrent.torrent.picker import State
+from dht_torrent.torrent.piece_states import State
 from tests.helpers.content import KIB, differences, make_file, make_tree, read_tree
 from tests.helpers.engine import LEECH, SEED, HandSeed, Sample, World, entered, listening
 
