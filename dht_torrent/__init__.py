@@ -75,6 +75,8 @@ To change something
 | whom a search believes | `engine.search.checking`, `search.record` |
 | what a search does, and what it shows | `engine.search.searching`, `engine.search.views` |
 | what is published, when, and how often | `engine.search.publisher`, `search.choice` |
+| whom a crawl asks, and what it looks at | `search.crawl`; its tasks `engine.search.crawl` |
+| what is neither stored, published nor shown | `search.denied`, `engine.search.denying` |
 | rate limits | `torrent.limits`, `engine.torrent.rate_limits` |
 | what is looked for on this disk before peers are asked | `torrent.reuse`, `storage.local` |
 | how files are written, found and protected | `storage.files`, `storage.owners`, `storage.folder` |
@@ -102,6 +104,7 @@ if TYPE_CHECKING:
     from dht_torrent.config import (
         CatalogueConfig,
         Config,
+        CrawlConfig,
         DhtConfig,
         DiskConfig,
         EncryptionPolicy,
@@ -136,6 +139,7 @@ if TYPE_CHECKING:
     from dht_torrent.engine.search.views import (
         CatalogueImport,
         CatalogueStatus,
+        CrawlStatus,
         PublisherView,
         ResultSource,
         ResultTrust,
@@ -205,6 +209,8 @@ __all__ = [
     "ContentSurvey",
     "Control",
     "ControlError",
+    "CrawlConfig",
+    "CrawlStatus",
     "DatagramSocket",
     "Dht",
     "DhtConfig",
@@ -304,7 +310,8 @@ __all__ = [
 _HOME = {
     "bencode": "Value",
     "config": (
-        "CatalogueConfig Config DhtConfig DiskConfig EncryptionPolicy FollowConfig LsdConfig "
+        "CatalogueConfig Config CrawlConfig DhtConfig DiskConfig EncryptionPolicy FollowConfig "
+        "LsdConfig "
         "PeerConfig SearchConfig TorrentConfig"
     ),
     "daemon.client": "Client Json NoNode NotRunning connect",
@@ -323,7 +330,8 @@ _HOME = {
     "engine.opening": "open_node",
     "engine.search.results": "SearchResults",
     "engine.search.views": (
-        "CatalogueImport CatalogueStatus PublisherView ResultSource ResultTrust SearchOptions "
+        "CatalogueImport CatalogueStatus CrawlStatus PublisherView ResultSource ResultTrust "
+        "SearchOptions "
         "SearchQuery SearchResult SearchStatus Verdict"
     ),
     "engine.torrent.context": "OpenStorage",

@@ -561,6 +561,72 @@ class FollowConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CrawlConfig:
+    """Looking through the DHT for torrents (BEP 51), to know of them: nothing of them is fetched
+    but their metadata."""
+
+    enabled: bool = False
+    """Off, unless the user asks for it: it costs strangers some work."""
+    rate: float = 10.0
+    """Queries a second, evenly spaced: samples, and lookups for peers ..."""
+    max_rate: float = 20.0
+    """... and what a user may set it to."""
+    max_queries_per_hour: int = 36_000
+    """When they are used up, the crawl waits."""
+    max_fetches_per_hour: int = 3600
+    """Torrents whose metadata is asked for ..."""
+    max_bytes_per_hour: int = 1024 * 1024 * 1024
+    """... and bytes that their peers may send meanwhile."""
+    asks_at_once: int = 64
+    """Nodes asked at a time; further ones wait."""
+    least_interval: float = 600.0
+    """A node that would have us ask at once is asked again after so many seconds ..."""
+    most_interval: float = 21_600.0
+    """... and none is left alone for longer (BEP 51's maximum). So long, too, is left alone who
+    does not answer."""
+    regions: int = 4096
+    """Equal parts of the keyspace, at most 65,536, gone through in turn, so that those who name
+    many nodes at one place get no more attention than others ..."""
+    nodes_in_region: int = 16
+    """... and nodes that wait in each; further ones are left to be heard of again. All of them take
+    5 MB."""
+    nodes_named: int = 8
+    """Nodes heard of one answer: BEP 5's number."""
+    samples_heard: int = 100
+    """Infohashes heard of one answer: more do not fit a datagram."""
+    revisits: int = 200_000
+    """Nodes that had torrents, to be asked again when their interval is over: 9 bytes each, 21 of
+    IPv6."""
+    resting_bytes: int = 12 * 1024 * 1024
+    """To know for a million nodes until when each is left alone: 20 queries a second for six hours
+    ask 432,000."""
+    seen_bytes: int = 32 * 1024 * 1024
+    """To know what was seen before: the last four to eight million infohashes."""
+    max_waiting: int = 5000
+    """Infohashes that wait to be looked at; when half of that is reached, no more nodes are asked.
+    """
+    max_misses: int = 8
+    """Infohashes in a row of one node that nobody has: the rest of its answer is not looked at."""
+    fetches_at_once: int = 16
+    """Infohashes looked at a time."""
+    lookup_nodes: int = 8
+    """Nodes asked for the peers of an infohash that failed once, the closest first; before, only
+    the one that named it."""
+    peers_at_once: int = 2
+    """Peers of one torrent asked for its metadata at a time ..."""
+    max_peers: int = 8
+    """... of so many at most ..."""
+    fetch_patience: float = 20.0
+    """... within so many seconds."""
+    peer_patience: float = 6.0
+    """A peer that sends nothing for so many seconds is given up."""
+    max_metadata: int = 4 * 1024 * 1024
+    """Bytes of an info dict: that of 200,000 pieces ..."""
+    max_metadata_held: int = 16 * 1024 * 1024
+    """... and of all that are on their way. Not those of the user's own torrents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One node. Every path, port and socket belongs to one node; many nodes live in one process."""
 
@@ -620,6 +686,12 @@ class Config:
     search: SearchConfig = field(default_factory=SearchConfig)
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     follow: FollowConfig = field(default_factory=FollowConfig)
+    crawl: CrawlConfig = field(default_factory=CrawlConfig)
+    deny_list: Path | str | None = None
+    """A file of words and infohashes (`search.denied`) that this node neither stores in its
+    catalogue nor publishes nor shows. It is read again when it changes."""
+    deny_check_interval: float = 10.0
+    """Seconds between two looks whether it has."""
 
     def bootstrap_points(self) -> list[HostPort]:
         """`bootstrap`, parsed. Raises InputError naming the entry that is wrong."""

@@ -13,7 +13,7 @@ ONE_THING = {
     # choice is a transition, and all of them keep the same six indexes true.
     "torrent/picker.py": 850,
     # A table: every tunable with its unit, its default and where that comes from.
-    "config.py": 700,
+    "config.py": 850,
 }
 """Modules that are one thing, and the lines each may have at most."""
 

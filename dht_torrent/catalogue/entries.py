@@ -56,6 +56,10 @@ class Source(IntFlag):
     """A search found it in the DHT."""
     IMPORT = 4
     """It was in a file of JSON lines."""
+    CRAWL = 8
+    """A crawl of the DHT came upon it (BEP 51)."""
+    FEED = 16
+    """It is in the catalogue of a publisher that the user subscribes to."""
 
 
 class Proof(IntEnum):

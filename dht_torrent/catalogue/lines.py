@@ -47,6 +47,8 @@ _MAX_FILE_BYTES: Final = 2**63
 _infohash = re.compile(r"[0-9a-fA-F]{40}")
 _key = re.compile(r"[0-9a-fA-F]{64}")
 
+IsDenied = Callable[[Entry], bool]
+"""Whether an entry is left out, as the user wants it."""
 Normalise = Callable[[str], Iterable[str]]
 """Gives the words of a title: `search.words.title_words`."""
 
@@ -84,8 +86,15 @@ class LineImport:
     """Reads a file into a catalogue, step by step."""
 
     def __init__(
-        self, catalogue: Catalogue, file: BinaryIO, normalise: Normalise, now: int
+        self,
+        catalogue: Catalogue,
+        file: BinaryIO,
+        normalise: Normalise,
+        now: int,
+        *,
+        is_denied: IsDenied = lambda entry: False,
     ) -> None:
+        self._is_denied = is_denied
         self.summary = ImportSummary()
         self._catalogue = catalogue
         self._file = file
@@ -105,9 +114,14 @@ class LineImport:
             room -= max(len(line), 64)  # short lines that are skipped count, too
             if self._is_whole(line):
                 try:
-                    entries.append(parse_line(line, self._normalise))
+                    entry = parse_line(line, self._normalise)
                 except LineError as error:
                     self._skip(str(error))
+                    continue
+                if self._is_denied(entry):
+                    self._skip("on the deny-list")
+                else:
+                    entries.append(entry)
         if entries:
             stored = self._catalogue.put(entries, self._now)
             self.summary.added += stored.added
@@ -145,14 +159,20 @@ def import_lines(
     return job.summary
 
 
-def export_lines(catalogue: Catalogue, source: Source = Source.NONE) -> Iterator[bytes]:
+def export_lines(
+    catalogue: Catalogue,
+    source: Source = Source.NONE,
+    *,
+    is_denied: IsDenied = lambda entry: False,
+) -> Iterator[bytes]:
     """All torrents, or those of a source, as some lines at a time, oldest first."""
     after = 0
     while True:
         entries, after = catalogue.page(after, _PAGE, source)
         if not entries:
             return
-        yield b"".join(map(write_line, entries))
+        if part := b"".join(write_line(entry) for entry in entries if not is_denied(entry)):
+            yield part
 
 
 def write_line(entry: Entry) -> bytes:

@@ -19,7 +19,7 @@ from dht_torrent.errors import ControlError, InputError
 if TYPE_CHECKING:
     import signal
 
-    from dht_torrent.config import Config
+    from dht_torrent.config import Config, CrawlConfig
     from dht_torrent.daemon.client import Client
     from dht_torrent.daemon.control import Control
     from dht_torrent.engine.node import Node
@@ -46,6 +46,9 @@ class Options:
     encryption: str | None = None
     dht_unlimited: bool = False
     no_lsd: bool = False
+    crawl: bool = False
+    crawl_rate: float | None = None
+    deny: str | None = None
     log_level: str = "warning"
 
     @classmethod
@@ -90,6 +93,12 @@ class Options:
             options["tls_listen"] = () if self.tls_listen == ("none",) else self.tls_listen
         if self.encryption is not None:
             options["encryption"] = self.encryption
+        if self.deny is not None:
+            options["deny_list"] = Path(self.deny).absolute()
+        if self.crawl:
+            options["crawl"] = self._crawl()
+        elif self.crawl_rate is not None:
+            raise InputError("--crawl-rate is for --crawl")
         config = Config(
             state_dir=self.state_dir,
             download_dir=Path(download_dir).absolute(),
@@ -100,6 +109,16 @@ class Options:
         config.listen_addresses()
         config.tls_addresses()
         return config
+
+    def _crawl(self) -> CrawlConfig:
+        from dht_torrent.config import CrawlConfig
+
+        config = CrawlConfig(enabled=True)
+        if self.crawl_rate is None:
+            return config
+        if not 0 < self.crawl_rate <= config.max_rate:
+            raise InputError(f"--crawl-rate is above 0 and at most {config.max_rate:g} queries/s")
+        return replace(config, rate=self.crawl_rate)
 
     def rates(self) -> dict[str, int | None]:
         """The limits given, by direction. Raises InputError."""
@@ -182,6 +201,24 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             default=None,
             help="Do not look for peers in the local network by multicast (BEP 14).",
+        ),
+        _option(
+            "--crawl",
+            is_flag=True,
+            default=None,
+            help="Look through the DHT for torrents, to know them in searches (BEP 51).",
+        ),
+        _option(
+            "--crawl-rate",
+            type=float,
+            metavar="N",
+            help="With --crawl: at most N queries a second, of 20; 10 by default.",
+        ),
+        _option(
+            "--deny",
+            metavar="FILE",
+            help="Words and infohashes, a line each, of torrents that are neither stored, published"
+            " nor shown. Read again when it changes.",
         ),
         _option(
             "--log-level",

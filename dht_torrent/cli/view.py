@@ -296,8 +296,37 @@ def _search_rows(search: Json | None) -> list[tuple[str, str]]:
         if search["refused"]:
             told += f", {counted(search['refused'], 'slot')} held what nobody can use"
         rows.append(("search", told))
+    if search.get("denied"):
+        rows.append(("denied", f"{search['denied']:,} words and infohashes in the deny-list"))
+    if search.get("crawl"):
+        rows += _crawl_rows(search["crawl"])
     if search["trouble"]:
         rows.append(("trouble", search["trouble"]))
+    return rows
+
+
+def _crawl_rows(crawl: Json) -> list[tuple[str, str]]:
+    """What it found, what that takes of what it may take, and why it finds nothing."""
+    told = (
+        f"{counted(crawl['found'], 'torrent')} found, {crawl['found_hour']:,} in the last hour;"
+        f" {crawl['nodes_told']:,} of {counted(crawl['nodes'], 'node')} named some;"
+        f" {crawl['waiting']:,} wait to be looked at"
+    )
+    budget = (
+        f"{crawl['queries_hour']:,} of {crawl['queries_hour_most']:,} queries,"
+        f" {crawl['fetches_hour']:,} of {crawl['fetches_hour_most']:,} fetches and"
+        f" {size(crawl['bytes_hour'])} of {size(crawl['bytes_hour_most'])} in the last hour"
+    )
+    rows = [("crawl", told), ("budget", budget)]
+    others = [
+        f"{count:,} {name.replace('_', ' ')}"
+        for name, count in crawl["outcomes"].items()
+        if name != "found"
+    ]
+    if others:
+        rows.append(("others", ", ".join(others)))
+    if crawl["why"]:
+        rows.append(("no finds", crawl["why"]))
     return rows
 
 

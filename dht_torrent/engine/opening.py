@@ -28,6 +28,7 @@ from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.engine.node import Node
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.resume import Resume
+from dht_torrent.engine.search.denying import Denied, DenyFile
 from dht_torrent.engine.search.service import SearchService
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.tls_listening import TlsListening
@@ -95,6 +96,10 @@ async def open_node(
     network = network if network is not None else RealNetwork(descriptors.relieve)
     saved: dict[bool, bytes | None] = {}
     body: Exception | None = None
+    denied = Denied()
+    if config.deny_list is not None:
+        denied = DenyFile(absolute(config.deny_list), disk, config.deny_check_interval)
+        await denied.load()
     with ExitStack() as opened:
         if config.state_dir is not None:
             state = await disk.run(StateDir, absolute(config.state_dir), descriptors.relieve)
@@ -156,6 +161,7 @@ async def open_node(
                 registry.torrents,
                 registry.supervisors,
                 nursery.start_soon,
+                denied,
                 keys=keys,
                 clock=clock,
             )

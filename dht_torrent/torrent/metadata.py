@@ -109,12 +109,20 @@ class MetadataAssembly:
     """
 
     def __init__(
-        self, info_hash: InfoHash, config: PeerConfig, memory: MetadataMemory | None = None
+        self,
+        info_hash: InfoHash,
+        config: PeerConfig,
+        memory: MetadataMemory | None = None,
+        *,
+        max_size: int | None = None,
     ) -> None:
+        """`max_size`: bytes, where it is to be less than the config's `max_metadata`."""
         self.info: bytes | None = None
         """The verified info dict, once it is complete."""
         self._info_hash = info_hash
         self._max_size = config.max_metadata
+        if max_size is not None:
+            self._max_size = min(max_size, self._max_size)
         self._memory = memory or MetadataMemory(config.max_metadata_held)
         self._too_large: dict[PeerKey, int] = {}  # peer -> bytes it says the dict has
         self._peers: dict[PeerKey, _Peer] = {}

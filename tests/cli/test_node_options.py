@@ -40,3 +40,36 @@ def test_peers_are_told_of_others_unless_no_pex_is_given(
 ) -> None:
     assert config_of(given, tmp_path, monkeypatch).pex == pex
     assert Config().pex
+
+
+@pytest.mark.parametrize(
+    ("given", "enabled", "rate"),
+    [
+        ([], False, 10.0),
+        (["--crawl"], True, 10.0),
+        (["--crawl", "--crawl-rate", "20"], True, 20.0),
+        (["--crawl-rate", "0.5", "--crawl"], True, 0.5),
+    ],
+)
+def test_the_dht_is_crawled_only_where_that_is_asked_for(
+    given: list[str], enabled: bool, rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crawl = config_of(given, tmp_path, monkeypatch).crawl
+    assert (crawl.enabled, crawl.rate) == (enabled, rate)
+    assert not Config().crawl.enabled
+
+
+@pytest.mark.parametrize(
+    "given", ["--crawl --crawl-rate 21", "--crawl --crawl-rate 0", "--crawl-rate 5"]
+)
+def test_a_crawl_faster_than_is_polite_is_refused(given: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["--state-dir", str(tmp_path), *given.split()])
+    assert result.exit_code == 2
+    assert "--crawl-rate" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_deny_list_is_named_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config_of([], tmp_path, monkeypatch).deny_list is None
+    deny = config_of(["--deny", "words.txt"], tmp_path, monkeypatch).deny_list
+    assert deny == Path("words.txt").absolute()

@@ -245,3 +245,42 @@ def test_what_was_here_already_is_told_at_the_end(capsys: pytest.CaptureFixture[
     cli_view.tell_reused({**before, "warning": "a source\nis gone"}, before=before)
     (line,) = capsys.readouterr().err.splitlines()
     assert "warning" in line
+
+
+CRAWL = {
+    "nodes": 1200,
+    "nodes_told": 700,
+    "nodes_known": 30,
+    "named": 9000,
+    "waiting": 12,
+    "found": 1,
+    "found_hour": 0,
+    "outcomes": {"found": 1, "no_peers": 1500, "denied": 2},
+    "queries_hour": 20_000,
+    "queries_hour_most": 36_000,
+    "fetches_hour": 40,
+    "fetches_hour_most": 3600,
+    "bytes_hour": 1024,
+    "bytes_hour_most": 1024**3,
+    "why": None,
+}
+
+
+def test_the_status_says_what_a_crawl_found_what_it_took_and_why_not_more() -> None:
+    search = {**SEARCH, "crawl": CRAWL, "denied": 1234}
+    lines = dict(
+        line.split(":", 1)
+        for line in cli_view.status_text({**STATUS, "search": search}, []).splitlines()
+    )
+    assert lines["crawl"].strip() == (
+        "1 torrent found, 0 in the last hour; 700 of 1200 nodes named some; 12 wait to be looked at"
+    )
+    assert lines["budget"].strip() == (
+        "20,000 of 36,000 queries, 40 of 3,600 fetches and 1.0 KiB of 1.0 GiB in the last hour"
+    )
+    assert lines["others"].strip() == "1,500 no peers, 2 denied"
+    assert lines["denied"].strip() == "1,234 words and infohashes in the deny-list"
+    assert "no finds" not in lines
+    why = {**search, "crawl": {**CRAWL, "why": "none of 20 nodes answered"}}
+    shown = cli_view.status_text({**STATUS, "search": why}, [])
+    assert "no finds:  none of 20 nodes answered" in shown

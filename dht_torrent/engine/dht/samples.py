@@ -29,6 +29,15 @@ class Sample:
     nodes: tuple[NodeInfo, ...]
 
 
+class NoSamples(NoReply):
+    """A node that responds, and does not tell what it stores: it knows nothing of BEP 51."""
+
+    def __init__(self, message: str, nodes: tuple[NodeInfo, ...]) -> None:
+        super().__init__(message, code=krpc.METHOD_UNKNOWN)
+        self.nodes = nodes
+        """Those it named all the same."""
+
+
 class Samples:
     """Samples of other nodes' stores, remembered for as long as they hold."""
 
@@ -48,7 +57,8 @@ class Samples:
         reply = await self._transactions.query(address, krpc.SAMPLE_INFOHASHES, {b"target": target})
         raw = reply.body.get(b"samples")
         if not isinstance(raw, bytes) or len(raw) % 20:
-            raise NoReply(f"{address} gives no samples")
+            nodes = tuple(reply.nodes(ipv6=address.is_ipv6))
+            raise NoSamples(f"{address} gives no samples", nodes)
         interval, num = (reply.body.get(key) for key in (b"interval", b"num"))
         seconds = interval if isinstance(interval, int) else 0
         seconds = max(0, min(seconds, int(self._longest)))

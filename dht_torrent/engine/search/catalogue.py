@@ -40,6 +40,7 @@ from dht_torrent.catalogue import (
 )
 from dht_torrent.catalogue.lines import ImportSummary, LineImport, Normalise, export_lines
 from dht_torrent.config import CatalogueConfig
+from dht_torrent.engine.search.denying import Denied
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ the index of infohashes again."""
 
 @asynccontextmanager
 async def open_catalogue(
-    path: Path | str | None, config: CatalogueConfig
+    path: Path | str | None, config: CatalogueConfig, denied: Denied | None = None
 ) -> AsyncIterator[LocalCatalogue]:
     """The catalogue in this file, or in memory, for the length of the block. Raises StorageError if
     it cannot be opened: a node then goes on without."""
@@ -62,7 +63,7 @@ async def open_catalogue(
         store = SqliteCatalogue(path, config)
     else:
         store = await trio.to_thread.run_sync(SqliteCatalogue, path, config)
-    catalogue = LocalCatalogue(store, config)
+    catalogue = LocalCatalogue(store, config, denied)
     try:
         yield catalogue
     finally:
@@ -71,9 +72,14 @@ async def open_catalogue(
 
 
 class LocalCatalogue:
-    """A `Catalogue`, method for method. `aclose` it after the last call."""
+    """A `Catalogue`, method for method. `aclose` it after the last call.
 
-    def __init__(self, catalogue: Catalogue, config: CatalogueConfig) -> None:
+    What is denied gets neither in nor out: this is the one door."""
+
+    def __init__(
+        self, catalogue: Catalogue, config: CatalogueConfig, denied: Denied | None = None
+    ) -> None:
+        self.denied = denied or Denied()
         self._catalogue = catalogue
         self._inline = config.inline
         self._writers = trio.CapacityLimiter(1)
@@ -92,19 +98,44 @@ class LocalCatalogue:
         total = PutResult()
         left = iter(entries)
         while batch := list(itertools.islice(left, _PUT_BATCH)):
-            stored = await self._write(self._catalogue.put, batch, now)
+            stored = await self._write(self._put, batch, now)
             total = PutResult(*map(sum, zip(total, stored, strict=True)))
         return total
 
+    def _put(self, batch: list[Entry], now: int) -> PutResult:
+        allowed = [entry for entry in batch if not self.denied.entry(entry)]
+        stored = self._catalogue.put(allowed, now)
+        return stored._replace(refused=stored.refused + len(batch) - len(allowed))
+
     async def get(self, infohash: bytes) -> Entry | None:
-        return await self._read(self._catalogue.get, infohash)
+        entry = await self._read(self._catalogue.get, infohash)
+        return None if entry is None or self.denied.entry(entry) else entry
 
     async def search(self, query: CatalogueQuery) -> list[Entry]:
-        return await self._read(self._catalogue.search, query)
+        found = await self._read(self._catalogue.search, query)
+        return [entry for entry in found if not self.denied.entry(entry)]
+
+    async def purge(self) -> list[bytes]:
+        """Remove what is denied by now, wherever it came from. Returns the infohashes."""
+        gone: list[bytes] = []
+        after = 0
+        while self.denied.list:
+            found, after, more = await self._read(self._denied_page, after)
+            if found:
+                await self._write(self._catalogue.forget, found, ~Source.NONE)
+                gone += found
+            if not more:
+                break
+        return gone
+
+    def _denied_page(self, after: int) -> tuple[list[bytes], int, bool]:
+        entries, after = self._catalogue.page(after)
+        return [e.infohash for e in entries if self.denied.entry(e)], after, bool(entries)
 
     async def page(
         self, after: int = 0, limit: int = 1000, source: Source = Source.NONE
     ) -> tuple[list[Entry], int]:
+        """Denied ones too: they are for those who tidy up."""
         return await self._read(self._catalogue.page, after, limit, source)
 
     async def forget(self, infohashes: Iterable[bytes], source: Source) -> int:
@@ -163,7 +194,7 @@ class LocalCatalogue:
     ) -> ImportSummary:
         """Store what makes sense in a file of JSON lines, others' calls between its batches.
         `progress` is called after each. Raises StorageError and OSError."""
-        job = LineImport(self._catalogue, file, normalise, now)
+        job = LineImport(self._catalogue, file, normalise, now, is_denied=self.denied.entry)
         more = True
         while more:
             more = await self._write(job.step)
@@ -173,7 +204,7 @@ class LocalCatalogue:
     async def export_lines(self, source: Source = Source.NONE) -> AsyncGenerator[bytes, None]:
         """All torrents, or those of a source, some lines at a time. Close it (`aclosing`) when not
         all are wanted."""
-        parts = export_lines(self._catalogue, source)
+        parts = export_lines(self._catalogue, source, is_denied=self.denied.entry)
         while part := await self._read(partial(next, parts, b"")):
             yield part
 

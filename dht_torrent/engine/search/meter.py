@@ -25,13 +25,13 @@ class HourCount:
         self._counts: deque[list[int]] = deque()  # minute and number; at most 61 of them
         self._total = 0
 
-    def add(self, now: float) -> None:
+    def add(self, now: float, number: int = 1) -> None:
         self.within(now)
         minute = int(now // GRAIN)
         if not self._counts or self._counts[-1][0] != minute:
             self._counts.append([minute, 0])
-        self._counts[-1][1] += 1
-        self._total += 1
+        self._counts[-1][1] += number
+        self._total += number
 
     def within(self, now: float) -> int:
         """In the hour before `now`."""
@@ -55,8 +55,8 @@ class HourCount:
         return (minute + 1) * GRAIN + HOUR
 
 
-class _Turns:
-    """Turns at one rate, first come, first served; as many at once as were saved up."""
+class PacedTurns:
+    """PacedTurns at one rate, first come, first served; as many at once as were saved up."""
 
     def __init__(self, rate: float, burst: float) -> None:
         self._rate = rate
@@ -67,7 +67,7 @@ class _Turns:
         """Until it is our turn. Cancelled, the turn is lost."""
         now = trio.current_time()
         self._next = max(self._next, now - self._burst / self._rate) + 1 / self._rate
-        await _until(self._next, now)
+        await until(self._next, now)
 
 
 class Meter:
@@ -77,8 +77,8 @@ class Meter:
         self.gets = HourCount()
         self.puts = HourCount()
         self._config = config
-        self._publishing = _Turns(config.publish_rate, config.publish_burst)
-        self._searching = _Turns(config.search_rate, config.search_burst)
+        self._publishing = PacedTurns(config.publish_rate, config.publish_burst)
+        self._searching = PacedTurns(config.search_rate, config.search_burst)
         self._putting = trio.Lock()
 
     async def get(self, *, searching: bool) -> None:
@@ -91,11 +91,11 @@ class Meter:
         async with self._putting:  # one at a time, or all who wait would go on at the same moment
             await self._publishing.wait()
             now = trio.current_time()
-            await _until(self.puts.below_at(self._config.max_puts_per_hour, now), now)
+            await until(self.puts.below_at(self._config.max_puts_per_hour, now), now)
             self.puts.add(trio.current_time())
 
 
-async def _until(moment: float, now: float) -> None:
+async def until(moment: float, now: float) -> None:
     """Sleep until then; a checkpoint if it is past, which costs a tenth of a sleep."""
     if moment > now:
         await trio.sleep_until(moment)

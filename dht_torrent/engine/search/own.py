@@ -13,6 +13,7 @@ from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.errors import InputError
 from dht_torrent.ids import InfoHash, parse_info_hash
+from dht_torrent.metainfo import Metainfo
 from dht_torrent.search.record import joined_tags
 from dht_torrent.search.titles import clean_title
 from dht_torrent.search.words import title_words
@@ -45,9 +46,17 @@ def own_entry(core: TorrentCore, now: float) -> Entry | None:
     metainfo = core.metainfo
     if metainfo is None or not is_public(core):
         return None
+    published = int(now) if core.published is not None else None
+    tags = core.published or ()
+    return entry_of(metainfo, Source.OWN, tags=tags, published=published)
+
+
+def entry_of(
+    metainfo: Metainfo, source: Source, *, tags: Sequence[str] = (), published: int | None = None
+) -> Entry:
+    """What a torrent's own metadata says of it."""
     files = [file for file in metainfo.files if not file.pad]
     listed = [ListedFile("/".join(file.path), file.length) for file in files[:MAX_LISTED]]
-    tags = core.published or ()
     title = clean_title(metainfo.name)
     more = [word for text in (*tags, *(file.path for file in listed)) for word in title_words(text)]
     return Entry(
@@ -57,10 +66,10 @@ def own_entry(core: TorrentCore, now: float) -> Entry | None:
         more=" ".join(dict.fromkeys(more)),
         size=sum(file.length for file in files),
         files=len(files),
-        published=int(now) if core.published is not None else None,
-        sources=Source.OWN,
+        published=published,
+        sources=source,
         proof=Proof.STRONG,
-        tags=tags,
+        tags=tuple(tags),
         listed=tuple(listed) if len(files) > 1 else (),
     )
 

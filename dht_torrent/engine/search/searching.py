@@ -218,7 +218,7 @@ class _Search:
 
     def _add(self, posting: Posting) -> None:
         infohash = posting.infohash
-        if infohash in self._given:
+        if infohash in self._given or self._catalogue.denied.torrent(infohash, posting.preview):
             return
         found = self._found.get(infohash)
         if found is None:
@@ -259,7 +259,10 @@ class _Search:
             self._check_more(nursery)
 
     def _give(self, result: SearchResult) -> None:
-        if not self.is_full and result.info_hash not in self._given:
+        if self._catalogue.denied.torrent(result.info_hash, result.name):
+            self._found.pop(result.info_hash, None)
+            self._here.pop(result.info_hash, None)
+        elif not self.is_full and result.info_hash not in self._given:
             self._given.add(result.info_hash)
             self._found.pop(result.info_hash, None)
             self._here.pop(result.info_hash, None)

@@ -25,6 +25,8 @@ from dht_torrent.catalogue import Entry, PublisherTrust, Source
 from dht_torrent.dht.items import KEY_SIZE, SigningKey
 from dht_torrent.engine.keys import PUBLISHER, KeyStore
 from dht_torrent.engine.search.catalogue import LocalCatalogue, open_catalogue
+from dht_torrent.engine.search.crawl import Crawler
+from dht_torrent.engine.search.denying import Denied, DenyFile
 from dht_torrent.engine.search.fits import Fits
 from dht_torrent.engine.search.meter import Meter
 from dht_torrent.engine.search.own import NodeSwarms, check_tags, is_public, own_entry
@@ -55,6 +57,7 @@ CATALOGUE: Final = "catalogue.sqlite"
 """In the state directory."""
 LOOK_INTERVAL: Final = 30.0
 """Seconds between two looks which torrents are here and what is known of them."""
+DENIED: Final = "it is on this node's deny-list, and is not published"
 
 
 def why_not(core: TorrentCore) -> str | None:
@@ -77,6 +80,7 @@ class SearchService:
         torrents: Mapping[InfoHash, Torrent],
         supervisors: Mapping[InfoHash, Supervisor],
         spawn: Spawn,
+        denied: Denied,
         *,
         keys: random.Random,
         clock: Callable[[], float],
@@ -89,6 +93,7 @@ class SearchService:
         self._torrents = torrents
         self._supervisors = supervisors
         self._spawn = spawn
+        self._denied = denied
         self._dice = keys
         self._clock = clock
         self._meter = Meter(self._config)
@@ -108,6 +113,9 @@ class SearchService:
         self._searcher: Searcher | None = None
         self._publisher: Publisher | None = None
         self._key: SigningKey | None = None
+        self._crawler: Crawler | None = None
+        if context.config.crawl.enabled:
+            self._wanted.set()
 
     async def run(self) -> None:
         """A service: keeps the catalogue open, and what it says of our torrents true; publishes."""
@@ -121,9 +129,11 @@ class SearchService:
                 await self._open(stack)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._publish)
+                    nursery.start_soon(self._crawl)
+                    nursery.start_soon(self._heed)
                     await self._follow()
             finally:
-                self._catalogue = self._publisher = self._searcher = None
+                self._catalogue = self._publisher = self._searcher = self._crawler = None
                 self._why_none = StorageError("the node is closing")
                 self._opened.set()
 
@@ -213,6 +223,8 @@ class SearchService:
         entry = own_entry(core, self._clock())
         assert entry is not None  # or there was a reason not to publish it
         record_of(replace(entry, tags=tuple(tags)), self._clock())  # could anybody find it?
+        if self._is_denied(entry, tags):
+            raise InputError(DENIED)
         await self._local()
         await self._make_key()
         before, core.published = core.published, tuple(tags)
@@ -273,7 +285,9 @@ class SearchService:
             puts_hour=self._meter.puts.within(now),
             puts_hour_most=self._config.max_puts_per_hour,
             refused=self._slots.refused,
-            trouble=publisher.trouble if publisher is not None else None,
+            trouble=(publisher.trouble if publisher is not None else None) or self._denied.trouble,
+            crawl=self._crawler.status() if self._crawler is not None else None,
+            denied=len(self._denied.list),
         )
 
     # -- within ---------------------------------------------------------------------------------
@@ -295,7 +309,9 @@ class SearchService:
         paths: list[Path | None] = [state.path / CATALOGUE] if state is not None else []
         for path in [*paths, None]:
             try:
-                self._catalogue = await stack.enter_async_context(open_catalogue(path, settings))
+                self._catalogue = await stack.enter_async_context(
+                    open_catalogue(path, settings, self._denied)
+                )
                 break
             except StorageError as error:
                 self._why_none = error
@@ -357,6 +373,33 @@ class SearchService:
         assert publisher is not None
         await self._context.faults.keep("publishing", publisher.run)
 
+    def _is_denied(self, entry: Entry, tags: Sequence[str]) -> bool:
+        return self._denied.entry(entry) or self._denied.torrent(entry.infohash, *tags)
+
+    async def _crawl(self) -> None:
+        if self._catalogue is None or not self._context.config.crawl.enabled:
+            return
+        self._crawler = Crawler(
+            self._context, self._catalogue, self._torrents, self._denied, clock=self._clock
+        )
+        await self._context.faults.keep("the crawl", self._crawler.run)
+
+    async def _heed(self) -> None:
+        """Keep what is denied out of what was stored and published before."""
+        if isinstance(self._denied, DenyFile) and self._catalogue is not None:
+            await self._purge()
+            await self._denied.watch(self._purge)
+
+    async def _purge(self) -> None:
+        assert self._catalogue is not None
+        try:
+            for info_hash in await self._catalogue.purge():
+                await self._forget([InfoHash(info_hash)])
+            self._noted.clear()  # what we share may be denied now, or no more
+            await self._note_all()
+        except StorageError as error:
+            logger.warning("the catalogue still has what is denied: %s", error)
+
     async def _follow(self) -> None:
         """Keep the catalogue in step with the torrents that are here."""
         if self._catalogue is None:
@@ -412,6 +455,8 @@ class SearchService:
         """Why a torrent that is to be published cannot be, in a line."""
         if core.published is None:
             return None
+        if self._is_denied(entry, core.published):
+            return DENIED
         try:
             record_of(entry, self._clock())
         except InputError as error:

@@ -135,6 +135,41 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CrawlStatus:
+    """How looking through the DHT is getting on, since the start unless it says otherwise."""
+
+    nodes: int
+    """Nodes asked for a sample ..."""
+    nodes_told: int
+    """... and those that had torrents."""
+    nodes_known: int
+    """Further ones that wait to be asked."""
+    named: int
+    """Infohashes in their answers, of which many come again and again ..."""
+    waiting: int
+    """... and those that wait to be looked at."""
+    found: int
+    """Torrents put into the catalogue ..."""
+    found_hour: int
+    """... within the last hour."""
+    outcomes: dict[str, int]
+    """How many infohashes came to what: found, known, denied, private, too_large, malformed,
+    no_peers, unreachable or no_metadata."""
+    queries_hour: int
+    """Queries within the last hour ..."""
+    queries_hour_most: int
+    """... and how many there may be ..."""
+    fetches_hour: int
+    """... torrents whose metadata was asked for ..."""
+    fetches_hour_most: int
+    bytes_hour: int
+    """... and bytes that came of it."""
+    bytes_hour_most: int
+    why: str | None
+    """Why nothing was found within the last hour, in a line; None: something was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchStatus:
     """How publishing and searching are getting on."""
 
@@ -157,6 +192,10 @@ class SearchStatus:
     far as it was seen."""
     trouble: str | None
     """Why publishing does not go well, in a line; None when all is well."""
+    crawl: CrawlStatus | None = None
+    """How the crawl is getting on; None where it is off."""
+    denied: int = 0
+    """Entries of the deny-list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
