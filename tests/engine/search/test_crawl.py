@@ -10,8 +10,10 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent import CatalogueImport, CrawlConfig, CrawlStatus, Node, open_node
+from dht_torrent.bencode import Value
 from dht_torrent.catalogue import Proof, Source
 from dht_torrent.config import Config
+from dht_torrent.dht import krpc
 from dht_torrent.errors import InputError
 from tests.engine.search.test_service import Town, names
 
@@ -79,8 +81,11 @@ async def test_private_torrents_are_never_found(town: Town, autojump_clock: Mock
     async with town.nodes(4) as nodes:
         private = await nodes[1].share(town.file("Private film.mkv"), private=True)
         # Somebody who should not has told the DHT of it.
-        await nodes[1].dht.find_peers(private.info_hash, announce=True, on_peers=lambda peers: None)
-        await trio.sleep(30)
+        args: dict[bytes, Value] = {b"info_hash": private.info_hash}
+        reply = await nodes[1].dht.query(nodes[2].address, krpc.GET_PEERS, args)
+        assert reply.token is not None
+        args |= {b"token": reply.token, b"port": 6881}
+        await nodes[1].dht.query(nodes[2].address, krpc.ANNOUNCE_PEER, args)
         async with town.node(7, crawl=CRAWL) as crawler:
             await trio.sleep(300)
             assert crawl_of(crawler).outcomes == {"private": 1}
