@@ -95,6 +95,10 @@ class Catalogue(Protocol):
         """Add or replace, by infohash, tree and root."""
         ...
 
+    def renew_outbox(self, entries: Iterable[OutboxEntry]) -> None:
+        """Replace those that are there. What was removed meanwhile does not come back."""
+        ...
+
     def due(self, now: int, limit: int = 100) -> list[OutboxEntry]:
         """What is to be renewed by now, longest overdue first."""
         ...

@@ -322,6 +322,18 @@ class SqliteCatalogue:
                 rows,
             )
 
+    def renew_outbox(self, entries: Iterable[OutboxEntry]) -> None:
+        rows = [
+            (entry.due, entry.depth, entry.failures, entry.infohash, entry.tree, entry.root)
+            for entry in entries
+        ]
+        with self._db.write() as db:
+            db.executemany(
+                """UPDATE outbox SET due = ?, depth = ?, failures = ?
+                    WHERE infohash = ? AND tree = ? AND root = ?""",
+                rows,
+            )
+
     def due(self, now: int, limit: int = 100) -> list[OutboxEntry]:
         return self._outbox(
             "due <= ? ORDER BY due, infohash, tree, root LIMIT ?", now, max(1, limit)

@@ -288,6 +288,17 @@ def test_the_outbox_tells_what_is_due_longest_overdue_first(catalogue: Catalogue
     assert catalogue.summary().outbox == 3
 
 
+def test_what_was_removed_from_the_outbox_does_not_come_back(catalogue: Catalogue) -> None:
+    words = [OutboxEntry(infohash(1), "w", word, due=1) for word in (b"a", b"b")]
+    kin = [OutboxEntry(infohash(1), "p", b"a", due=1), OutboxEntry(infohash(2), "w", b"a", due=1)]
+    catalogue.put_outbox([*words, *kin])
+    catalogue.remove_outbox(infohash(1), keep=[("w", b"a"), ("p", b"a")])
+    later = [row._replace(due=9, depth=2, failures=3) for row in words]
+    catalogue.renew_outbox(later)
+    assert catalogue.due(1) == kin
+    assert catalogue.outbox(infohash(1)) == [kin[0], later[0]]
+
+
 def test_the_outbox_is_emptied_by_torrent(catalogue: Catalogue) -> None:
     words = [OutboxEntry(infohash(1), "w", word, due=1) for word in (b"a", b"b", b"c")]
     other = OutboxEntry(infohash(2), "w", b"a", due=1)

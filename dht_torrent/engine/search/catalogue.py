@@ -166,6 +166,9 @@ class LocalCatalogue:
     async def put_outbox(self, entries: Iterable[OutboxEntry]) -> None:
         await self._write(self._catalogue.put_outbox, list(entries))
 
+    async def renew_outbox(self, entries: Iterable[OutboxEntry]) -> None:
+        await self._write(self._catalogue.renew_outbox, list(entries))
+
     async def due(self, now: int, limit: int = 100) -> list[OutboxEntry]:
         return await self._read(self._catalogue.due, now, limit)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -101,6 +101,8 @@ class Publisher:
         self._ended: set[bytes] = set()
         """Torrents that are not published any more, while their entries may be under way."""
         self._failing: dict[OutboxEntry, str] = {}
+        self._made: dict[bytes, tuple[PublisherRecord, Posting]] = {}
+        """What is said of the torrents of a batch: each has many entries in it."""
         self._planned = float("-inf")
         """When something new was put into the outbox, in Unix time."""
         self.trouble: str | None = None
@@ -115,6 +117,7 @@ class Publisher:
         in the outbox. `anew`: its record may have changed, and is put again at once. Raises
         StorageError."""
         self._ended.discard(infohash)
+        self._made.pop(infohash, None)
         entry = await self._catalogue.get(infohash)
         if entry is not None:
             await self._plan(record_of(entry, self._clock()))
@@ -134,6 +137,7 @@ class Publisher:
         """A service: writes what is due."""
         while True:
             rows: list[OutboxEntry] = []
+            self._made.clear()
             try:
                 rows = await self._catalogue.due(int(self._clock()), BATCH)
                 await self._write(rows)
@@ -210,17 +214,8 @@ class Publisher:
             raise failed[0]
 
     async def _write_group(self, group: Sequence[OutboxEntry]) -> None:
-        records: dict[OutboxEntry, PublisherRecord] = {}
-        for row in group:
-            entry = await self._catalogue.get(row.infohash)
-            if entry is None or row.infohash in self._ended:
-                await self._catalogue.remove_outbox(row.infohash)
-                continue
-            try:
-                records[row] = record_of(entry, self._clock())
-            except InputError as error:
-                logger.warning("%s is not published: %s", entry.title, error)
-                await self._catalogue.remove_outbox(row.infohash)
+        made = {row: await self._make(row.infohash) for row in group}
+        records = {row: one for row, one in made.items() if one is not None}
         if not records:
             return
         stored, why = False, "a bug in dht_torrent"
@@ -228,13 +223,33 @@ class Publisher:
             stored, why = await self._try(group[0].tree, records)
         await self._note(list(records), stored, why)
 
+    async def _make(self, infohash: bytes) -> tuple[PublisherRecord, Posting] | None:
+        """What we say of a torrent, in its record and in its entries. None for one that is not to
+        be published any more: nothing of it is in the outbox then. Raises StorageError."""
+        made = self._made.get(infohash)
+        if made is None or infohash in self._ended:
+            entry = await self._catalogue.get(infohash)
+            if entry is None or infohash in self._ended:
+                await self._catalogue.remove_outbox(infohash)
+                return None
+            now = self._clock()
+            try:
+                record = record_of(entry, now)
+            except InputError as error:
+                logger.warning("%s is not published: %s", entry.title, error)
+                await self._catalogue.remove_outbox(infohash)
+                return None
+            made = record, posting_of(record, self._key.public, now)
+            self._made[infohash] = made
+        return made
+
     async def _try(
-        self, tree: str, records: dict[OutboxEntry, PublisherRecord]
+        self, tree: str, records: Mapping[OutboxEntry, tuple[PublisherRecord, Posting]]
     ) -> tuple[bool, str]:
         """Whether enough nodes have it; and if not, why."""
         try:
             if tree == RECORD:
-                (record,) = records.values()
+                ((record, _),) = records.values()
                 stored = await self._put_record(record)
             else:
                 stored = await self._renew(records)
@@ -248,21 +263,22 @@ class Publisher:
         await self._plan(record)
         return stored
 
-    async def _renew(self, records: dict[OutboxEntry, PublisherRecord]) -> bool:
+    async def _renew(self, records: Mapping[OutboxEntry, tuple[PublisherRecord, Posting]]) -> bool:
         row = next(iter(records))
         index, root = _INDEXES[row.tree], _root(row)
         top = Label(index, root)
         now = self._clock()
-        known = (await self._catalogue.counts([root], int(now) - DAY)).get(root, 0)
+        asked = [each.root for each in records] if index is Index.DICTIONARY else [root]
+        counts = await self._catalogue.counts(asked, int(now) - DAY)
+        known = counts.get(root, 0)
         entries: list[IndexEntry] = []
-        for each, record in records.items():
+        for each, (record, posting) in records.items():
             if index in (Index.WORDS, Index.PAIRS):
                 key = key_of(root)
                 if not is_drawn(record.infohash, key, {key: known}):
                     await self._plan(record)  # it has become common since
                     continue
             if index is Index.DICTIONARY:
-                counts = await self._catalogue.counts([each.root], int(now) - DAY)
                 word = each.root.decode()
                 if not is_listed(record.infohash, word, {(word,): counts.get(each.root, 0)}):
                     await self._plan(record)
@@ -270,7 +286,7 @@ class Publisher:
                 frequency = max(counts.get(each.root, 1), 1).bit_length()
                 entries.append(WordEntry(each.root.decode(), frequency, minutes_at(now)))
             else:
-                entries.append(posting_of(record, self._key.public, now))
+                entries.append(posting._replace(minutes=minutes_at(now)))
         age = int(self._config.renew_interval) // 60
         if not entries:
             return True
@@ -284,7 +300,7 @@ class Publisher:
             count = node.count
             await self._catalogue.remember_counts({root: count}, int(now))
             if stage(count) != stage(known):
-                for record in records.values():
+                for record, _ in records.values():
                     await self._plan(record)
         return stored
 
@@ -308,15 +324,8 @@ class Publisher:
                 self._failing[name] = why
             noted.append(row._replace(due=due, failures=failures))
         if noted:
-            # What was taken out of the outbox meanwhile, by a new plan say, must not come back.
-            there = {
-                (infohash, row.tree, row.root)
-                for infohash in dict.fromkeys(row.infohash for row in noted)
-                for row in await self._catalogue.outbox(infohash)
-            }
-            await self._catalogue.put_outbox(
-                row for row in noted if (row.infohash, row.tree, row.root) in there
-            )
+            # What was taken out of the outbox meanwhile, by a new plan say, does not come back.
+            await self._catalogue.renew_outbox(noted)
         self._tell()
 
     def _tell(self) -> None:

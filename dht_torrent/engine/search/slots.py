@@ -170,10 +170,10 @@ class DhtSlots:
         found = [surveys[number] for number in range(len(slots))]
         if not any(survey.holders or survey.own for survey in found):
             raise NoReply(f"nobody could be asked for a slot of the index ({label.index.name})")
-        versions = [node for survey in found for node in self._versions(label, survey)]
-        node = self._join(versions)
+        nodes = [self._nodes(label, survey) for survey in found]
+        node = self._join([node for versions in nodes for node in versions.values()])
         if not first:
-            state = self._state(label, slots[0], found[0])
+            state = self._state(slots[0], found[0], nodes[0])
             return await self._kept(Seen(label, node, state), state)
         seen = Seen(label, node)
         self.cache.put(seen, trio.current_time())
@@ -208,8 +208,9 @@ class DhtSlots:
             await self._meter.put()
             slot = survey.slot
             found = await self._survey(label, slot, first=False)
-            survey = self._state(label, slot, found)
-            now = self._join(self._versions(label, found))
+            nodes = self._nodes(label, found)
+            survey = self._state(slot, found, nodes)
+            now = self._join(list(nodes.values()))
             met = join(met, now) if now is not None else met
         after = Seen(label, met, survey)
         if enough:
@@ -255,19 +256,20 @@ class DhtSlots:
             slot.target, salt=slot.salt, enough=enough if first else None
         )
 
-    def _versions(self, label: Label, survey: ItemSurvey) -> list[TrieNode]:
-        found: list[TrieNode] = []
+    def _nodes(self, label: Label, survey: ItemSurvey) -> dict[Item, TrieNode]:
+        """What each of the different valid copies says."""
+        found: dict[Item, TrieNode] = {}
         for item in survey.variants():
             node = self._read(label, item)
             if node is None:
                 self.refused += 1
             else:
-                found.append(node)
+                found[item] = node
         return found
 
     def _read(self, label: Label, item: Item) -> TrieNode | None:
         """What a copy says; None when it says nothing."""
-        if not isinstance(item, MutableItem) or self._is_future(item.seq):
+        if not isinstance(item, MutableItem) or item.seq > self._latest():
             return None
         try:
             node = decode(item.encoded, label)
@@ -275,18 +277,19 @@ class DhtSlots:
             return None
         return fresh(node, minutes_at(self._clock()))
 
-    def _is_future(self, seq: int) -> bool:
-        return seq > (self._clock() + self._config.clock_skew) * 1000
+    def _latest(self) -> float:
+        """The highest sequence number that is not from the future."""
+        return (self._clock() + self._config.clock_skew) * 1000
 
     @staticmethod
     def _join(versions: Sequence[TrieNode]) -> TrieNode | None:
         return reduce(join, versions) if versions else None
 
-    def _state(self, label: Label, slot: _Slot, survey: ItemSurvey) -> _Survey:
-        targets = tuple(one for one in survey.targets() if not self._is_future(_seq(one)))
-        held = [one.item for one in targets if isinstance(one.item, MutableItem)]
-        valid = {item for item in set(held) if self._read(label, item) is not None}
-        copies = [item.seq for item in held if item in valid]
+    def _state(self, slot: _Slot, survey: ItemSurvey, nodes: Mapping[Item, TrieNode]) -> _Survey:
+        """`nodes`: what `_nodes` has of the survey."""
+        latest = self._latest()
+        targets = tuple([one for one in survey.targets() if _seq(one) <= latest])
+        copies = [_seq(one) for one in targets if one.item in nodes]
         newest = max(copies, default=-1)
         highest = max(map(_seq, targets), default=-1)
         return _Survey(slot, targets, highest, newest, copies.count(newest))
