@@ -57,6 +57,8 @@ To change something
 | which nodes a lookup asks, and whom it trusts | `dht.lookup`, `dht.paths`, `dht.density` |
 | what strangers may cost a DHT node | `dht.rate_limits`; tests/dht/README.md lists the attacks |
 | a link whose content changes (BEP 46) | `magnet`; which version is newer `dht.versions` |
+| what publishing and following a link do | `engine.following`: `publication`, `follower` |
+| what a user finds of a link that is followed | `engine.following.place` |
 | how items are stored and kept alive | `dht.items`, `dht.lifetimes`, `engine.dht.items` |
 | a message between peers | `peer.messages`, `peer.connection` |
 | an extension of BEP 10 | `peer.extensions` for its codec; `engine.torrent.extensions` runs it |
@@ -124,6 +126,14 @@ if TYPE_CHECKING:
     from dht_torrent.engine.dht.samples import Sample
     from dht_torrent.engine.dht.surveys import Holder, ItemSurvey, Stored
     from dht_torrent.engine.dht.views import ContactView, DhtStatus
+    from dht_torrent.engine.following.followed import Followed
+    from dht_torrent.engine.following.records import SeenVersion
+    from dht_torrent.engine.following.views import (
+        FollowState,
+        FollowView,
+        PublishedView,
+        VersionView,
+    )
     from dht_torrent.engine.net.interfaces import Interface
     from dht_torrent.engine.net.protocols import (
         DatagramSocket,
@@ -224,6 +234,9 @@ __all__ = [
     "FileInfo",
     "FileStamp",
     "FollowConfig",
+    "FollowState",
+    "FollowView",
+    "Followed",
     "Geometry",
     "HandshakeError",
     "Holder",
@@ -271,6 +284,7 @@ __all__ = [
     "PieceFailed",
     "Place",
     "ProtocolError",
+    "PublishedView",
     "PublisherView",
     "Record",
     "Removal",
@@ -287,6 +301,7 @@ __all__ = [
     "SearchResult",
     "SearchResults",
     "SearchStatus",
+    "SeenVersion",
     "Selection",
     "SigningKey",
     "Span",
@@ -301,6 +316,7 @@ __all__ = [
     "Trace",
     "Value",
     "Verdict",
+    "VersionView",
     "Watch",
     "connect",
     "open_node",
@@ -324,6 +340,9 @@ _HOME = {
     "engine.dht.samples": "Sample",
     "engine.dht.surveys": "Holder ItemSurvey Stored",
     "engine.dht.views": "ContactView DhtStatus",
+    "engine.following.followed": "Followed",
+    "engine.following.records": "SeenVersion",
+    "engine.following.views": "FollowState FollowView PublishedView VersionView",
     "engine.net.interfaces": "Interface",
     "engine.net.protocols": "DatagramSocket Encryption Listener Network OnDatagrams Stream",
     "engine.node": "Node",

@@ -120,6 +120,10 @@ class PollSchedule:
         self._eager_until = now + first + config.eager_for
         self._pause = config.poll_interval
 
+    def is_eager(self, now: float) -> bool:
+        """It is the time after a start or a change."""
+        return now < self._eager_until
+
     def looked(self, now: float) -> None:
         """It was looked, and nothing was new."""
         if now >= self._eager_until:

@@ -19,7 +19,11 @@ import dht_torrent
 from dht_torrent import given
 from dht_torrent.bounds import MAX_SOURCES
 from dht_torrent.engine.dht.dual_stack import DualStack
+from dht_torrent.engine.following.followed import Followed
+from dht_torrent.engine.following.service import LinkService
+from dht_torrent.engine.following.views import FollowView, PublishedView
 from dht_torrent.engine.incoming import Incoming
+from dht_torrent.engine.keys import DEFAULT
 from dht_torrent.engine.net.tls import check_files, read_root
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.search.own import check_tags
@@ -45,6 +49,7 @@ from dht_torrent.engine.views import NodeStatus, Removal
 from dht_torrent.errors import InputError
 from dht_torrent.given import TorrentFile
 from dht_torrent.ids import Address, InfoHash, NodeId
+from dht_torrent.magnet import MutableLink
 from dht_torrent.metainfo import Magnet, Metainfo
 from dht_torrent.torrent.selection import check_selection
 
@@ -59,6 +64,7 @@ class Node:
         incoming: Incoming,
         saving: DhtSaving,
         search: SearchService,
+        links: LinkService,
         warnings: Sequence[str],
     ) -> None:
         self.config = context.config
@@ -73,13 +79,19 @@ class Node:
         self._incoming = incoming
         self._saving = saving
         self._search = search
+        self._links = links
         self._warnings = list(warnings)
         self._started = trio.current_time()
 
     @property
     def warnings(self) -> list[str]:
         """What could not be used of configuration and records at the start, a line each."""
-        return [*self._warnings, *self._registry.warnings, *self._search.warnings]
+        return [
+            *self._warnings,
+            *self._registry.warnings,
+            *self._search.warnings,
+            *self._links.warnings,
+        ]
 
     @property
     def address(self) -> Address:
@@ -301,6 +313,58 @@ class Node:
         limit, `...` leaves it as it is. What counts is payload and headers of messages. A restart
         begins with the configuration's again. Raises InputError."""
         self._context.limits.set(up, down)
+
+    # -- links whose content changes (BEP 46) ---------------------------------------------------
+
+    async def publish_link(self, path: Path | str, name: str, *, key: str = DEFAULT) -> MutableLink:
+        """Share a file or folder, and give it a link that stays: whoever follows it hears of what
+        is shared under this name, now and later. Given the same name again, this is the new
+        version, also when the content changed where it was; the old one is served as far as it is
+        still there.
+
+        `key` is the name of a key in the state directory; `default` is made when it is not there.
+        Returns when the link is noted; the DHT hears of it within a minute or so. Raises
+        InputError, StorageError."""
+        return await self._links.publish(absolute(path), name, key)
+
+    async def unpublish_link(self, link: str) -> PublishedView:
+        """Name no version of it any more: `link` is the link, its name or the start of its id. Its
+        content is shared on; what nodes have of it expires within two hours, unless followers keep
+        it alive. Returns what it was. Raises InputError, StorageError."""
+        return (await self._links.unpublish(link)).view()
+
+    def published_links(self) -> list[PublishedView]:
+        """What `publish_link` has published."""
+        return [one.view() for one in self._links.published]
+
+    async def follow(
+        self,
+        link: MutableLink | str,
+        *,
+        output: Path | str | None = None,
+        keep: int | None = None,
+    ) -> Followed:
+        """Fetch what a link names today, and each new version, until `unfollow`, restarts included.
+
+        In the folder `output` (by default one below the download directory) `current` is the
+        version of today: a symbolic link to `versions/ID`, replaced in one step when all of a new
+        one is here. `keep` old versions stay (one); files that this node did not make are never
+        removed. Of a link that is followed already, the new `keep` counts, and it is looked at
+        once. Raises InputError."""
+        wanted = link if isinstance(link, MutableLink) else MutableLink.parse(link)
+        folder = absolute(output) if output is not None else None
+        return await self._links.follow(wanted, folder, keep, absolute(self.config.download_dir))
+
+    async def unfollow(self, link: str, *, delete_data: bool = False) -> FollowView:
+        """Follow it no more: `link` is the link, its title or the start of its id. What is here
+        stays, with its torrents; or goes with `delete_data`, as with `remove`. Returns what it was.
+        Raises InputError, StorageError."""
+        return (await self._links.unfollow(link, delete_data=delete_data)).view()
+
+    @property
+    def followed(self) -> list[Followed]:
+        """The links that are followed."""
+        return self._links.followed
 
     # -- search ---------------------------------------------------------------------------------
 

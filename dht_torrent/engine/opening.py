@@ -19,6 +19,7 @@ from dht_torrent.engine.budget import divide
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.faults import Faults
+from dht_torrent.engine.following.service import LinkService
 from dht_torrent.engine.incoming import Incoming
 from dht_torrent.engine.lsd import LocalDiscovery
 from dht_torrent.engine.net.encrypted import Mse
@@ -166,7 +167,8 @@ async def open_node(
                 clock=clock,
             )
             context.removed = search.removed
-            node = Node(context, registry, incoming, saving, search, warnings)
+            links = LinkService(context, keys=keys, clock=clock)
+            node = Node(context, registry, incoming, saving, search, links, warnings)
             if config.dht.unlimited:
                 logger.warning("the DHT's rate limits are lifted, which is for labs only")
             for dht in dhts:
@@ -186,6 +188,7 @@ async def open_node(
                 tls.accept(early)
             await registry.restore(records)
             nursery.start_soon(faults.keep, "search", search.run)
+            nursery.start_soon(faults.keep, "links", partial(links.run, node))
             try:
                 yield node
             except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery

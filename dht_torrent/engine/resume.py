@@ -106,6 +106,8 @@ class Resume:
     identity: Identity | None = None
     """Of an SSL torrent: where our certificate and its private key lie. What is in them is not
     remembered."""
+    superseded: bool = False
+    """Another version lies where it was shared from."""
     published: tuple[str, ...] | None = None
     """It is to be in the index that everybody searches, with these tags; None, as in records of
     older versions: it is not."""
@@ -164,6 +166,8 @@ class Resume:
             fields[b"tls_key"] = os.fsencode(self.identity.key)
         if self.super_seed:
             fields[b"super_seed"] = 1
+        if self.superseded:
+            fields[b"superseded"] = 1
         if self.published is not None:
             fields[b"published"] = [tag.encode() for tag in self.published]
         if self.sources:
@@ -214,6 +218,7 @@ def decode_resume(payload: bytes) -> Resume:
             overwrite=fields.maybe(b"overwrite", fields.integer) == 1,
             identity=fields.maybe(b"tls_cert", fields.identity),
             super_seed=fields.maybe(b"super_seed", fields.integer) == 1,
+            superseded=fields.maybe(b"superseded", fields.integer) == 1,
             published=fields.maybe(b"published", fields.tags),
             sources=fields.maybe(b"sources", fields.paths) or (),
             looked_around=fields.maybe(b"looked_around", fields.integer) == 1,

@@ -117,7 +117,9 @@ class StateDir:
 
     def remove(self, info_hash: InfoHash) -> None:
         """Forget the torrent. Raises StorageError if its record is still there."""
-        path = self._path(info_hash)
+        self._remove(self._path(info_hash))
+
+    def _remove(self, path: Path) -> None:
         try:
             with self._writing:
                 path.unlink(missing_ok=True)
@@ -125,6 +127,41 @@ class StateDir:
                     relieved(self._relief, flush_folder, path.parent)
         except OSError as exc:
             raise StorageError(f"cannot remove {path}: {exc.strerror}") from exc
+
+    def load_folder(
+        self, folder: str, suffix: str, decode: Callable[[bytes], _T]
+    ) -> tuple[dict[str, _T], list[str]]:
+        """All readable records of a kind, by name, and a line on each that was set aside. `decode`
+        raises StorageError."""
+        found: dict[str, _T] = {}
+        warnings: list[str] = []
+        try:
+            paths = sorted((self.path / folder).iterdir())
+        except FileNotFoundError:
+            return {}, []
+        except OSError as exc:
+            return {}, [f"cannot read {self.path / folder}: {exc.strerror}"]
+        for path in paths:
+            if path.name.endswith(f"{suffix}.tmp"):  # left by a save that did not end
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            elif path.suffix == suffix:
+                record = self._load(path, decode, warnings)
+                if record is not None:
+                    found[path.stem] = record
+        return found, warnings
+
+    def save_in(self, folder: str, name: str, payload: bytes) -> None:
+        """Replace a record of a kind; the old one stays if this fails. Raises StorageError."""
+        try:
+            (self.path / folder).mkdir(mode=0o700, exist_ok=True)
+        except OSError as exc:
+            raise StorageError(f"{self.path / folder}: {exc.strerror}") from exc
+        self._save(self.path / folder / name, payload)
+
+    def remove_in(self, folder: str, name: str) -> None:
+        """Raises StorageError if the record is still there."""
+        self._remove(self.path / folder / name)
 
     def load_dht(self, ipv6: bool = False) -> tuple[bytes | None, list[str]]:
         """What `save_dht` was given last for that address family, None if nothing; and a line if

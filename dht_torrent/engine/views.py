@@ -56,6 +56,8 @@ class Summary:
     """Pieces are shown one by one until all were seen at other peers (BEP 16)."""
     spread: float | None = None
     """The share of pieces that were; None while it does not super-seed."""
+    superseded: bool = False
+    """Another version lies where it was shared from: what is left of this one is served."""
     published: bool = False
     """It is in the index that everybody searches."""
     not_published: str | None = None

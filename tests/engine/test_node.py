@@ -17,9 +17,9 @@ from dht_torrent.config import DiskConfig
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.errors import InputError, StorageError
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.network import FakeNetwork
-from tests.helpers.content import make_file
+from tests.helpers.content import make_file, make_tree
 from tests.helpers.engine import (
     HAND,
     KIB,
@@ -179,6 +179,82 @@ async def test_shared_content_that_changed_over_a_restart_is_not_shared_until_do
             await again.completed()
         assert again.id == before.id
         assert again is torrent
+
+
+def two_files(folder: Path) -> Path:
+    return make_tree(folder / "pair", {"a.bin": 160 * KIB, "b.bin": 160 * KIB})
+
+
+async def test_of_a_version_that_was_superseded_what_is_left_is_served(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    net = FakeNetwork(random.Random(1), latency=0.01)
+    pair = two_files(tmp_path)
+    good = (pair / "b.bin").read_bytes()
+    async with (
+        open_node(on_fake(tmp_path / "1"), network=net.host(SEED)) as node,
+        open_node(on_fake(tmp_path / "2", LEECH), network=net.host(LEECH)) as leech,
+    ):
+        old = await node.share(pair, piece_length=32 * KIB)
+        make_file(pair / "b.bin", 160 * KIB, seed=9)
+        new = await node.share(pair, piece_length=32 * KIB)
+        assert new is not old
+        await old.supersede()
+        await entered(old, "seeding")
+        assert old.superseded
+        assert (old.progress, new.progress) == (0.5, 1.0)
+        there = str(replace(old.magnet, peers=(HostPort(SEED, 6881),)))
+        got = await leech.get(there)
+        with trio.fail_after(30):
+            while got.progress < 0.5:
+                await trio.sleep(0.1)
+        await trio.sleep(300)
+        assert (got.state, got.progress, got.wasted) == ("downloading", 0.5, 0)
+        assert (await node.get(there)).progress == 0.5  # and it fetches nothing
+        # More of it goes, behind our back; and all of it.
+        make_file(pair / "a.bin", 160 * KIB, seed=9)
+        await trio.sleep(70)
+        assert (old.state, old.progress) == ("seeding", 0.0)
+        assert new.state == "error"
+        (pair / "a.bin").unlink()
+        await trio.sleep(70)
+        assert old.state == "seeding"
+        # What it was comes back in part, and it is what it was when it is shared again.
+        (pair / "b.bin").write_bytes(good)
+        await trio.sleep(70)
+        assert (old.state, old.progress) == ("seeding", 0.5)
+        two_files(tmp_path)
+        again = await node.share(pair, piece_length=32 * KIB)
+        assert again is old
+        assert not old.superseded
+        with trio.fail_after(30):
+            await got.completed()
+
+
+async def test_a_version_is_still_superseded_after_a_restart(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    net = FakeNetwork(random.Random(1))
+    pair = two_files(tmp_path)
+    async with open_node(on_fake(tmp_path), network=net.host(SEED)) as node:
+        old = await node.share(pair, piece_length=32 * KIB)
+        await old.supersede()
+        known = old.id
+    make_file(pair / "b.bin", 160 * KIB, seed=9)
+    async with open_node(on_fake(tmp_path), network=net.host(SEED)) as node:
+        old = node.find(known)
+        await entered(old, "seeding")
+        assert (old.superseded, old.progress, old.summary().superseded) == (True, 0.5, True)
+
+
+async def test_what_was_fetched_is_not_superseded(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World().node(LEECH) as node:
+        torrent = await node.get(sample().metainfo)
+        with pytest.raises(InputError, match="was fetched"):
+            await torrent.supersede()
+        assert not torrent.superseded
 
 
 @pytest.mark.parametrize("what", ["missing", "empty"])

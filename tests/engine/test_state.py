@@ -88,6 +88,7 @@ def resumes(draw: st.DrawFn) -> Resume:
         mount=draw(st.none() | texts),
         overwrite=draw(st.booleans()),
         super_seed=draw(st.booleans()),
+        superseded=draw(st.booleans()),
         published=draw(st.none() | st.lists(st.text(max_size=8), max_size=16).map(tuple)),
         sources=draw(st.lists(texts.map(Path), max_size=3).map(tuple)),
         looked_around=draw(st.booleans()),

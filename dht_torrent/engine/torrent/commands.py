@@ -53,6 +53,16 @@ class Commands:
         self._core.forgive()
         await self._interrupt()
 
+    async def supersede(self) -> None:
+        """See `Torrent.supersede`. Raises InputError."""
+        core = self._core
+        if not core.place.shared:
+            raise InputError(f"{core.name} was fetched, and nothing else is shared in its place")
+        core.superseded = True
+        core.super_seed = False
+        core.forgive()
+        await self._interrupt()
+
     async def recheck(self) -> None:
         """See `Torrent.recheck`. Raises InputError."""
         core = self._core
@@ -151,19 +161,20 @@ class Commands:
         here = core.place.path(core.metainfo)
         failed = isinstance(core.stage, Failed)
         if here is not None and await core.node.disk.run(_same, here, path):
-            if core.is_complete and not failed:
+            if core.is_complete and not failed and not core.superseded:
                 if identity is not None:
                     self._identify(identity)
                     await self._record.save()
                 if super_seed is not None:
                     await self.super_seed(super_seed)
                 return
-        elif core.finished.is_set() and not failed:
+        elif core.finished.is_set() and not failed and not core.superseded:
             raise InputError(f"{core.name} is here already, at {here}")
         core.learn(metainfo)
         if identity is not None:
             self._identify(identity)
         core.select = None
+        core.superseded = False
         if super_seed is not None:
             core.super_seed = super_seed
         await self._move_to(Move(path, shared=True, hashed=hashed))

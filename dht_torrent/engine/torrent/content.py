@@ -126,21 +126,25 @@ class Content:
 
     # -- what is here ---------------------------------------------------------------------------
 
-    async def establish(self, progress: Callable[[int, int], None]) -> Bitfield:
+    async def establish(
+        self, progress: Callable[[int, int], None], *, superseded: bool = False
+    ) -> Bitfield:
         """Find out which pieces are here, hashing only what cannot be believed.
 
         `progress(pieces_done, pieces_total)`. Raises StorageError: with `missing` if what was
-        verified or made is gone, else if shared content has changed."""
+        verified or made is gone, else if shared content has changed. With `superseded`, shared
+        content may have: what is left of it is here."""
         survey = await self._pool.run(self._storage.survey)
         self._ownership.located(survey)
         belief = self._belief()
-        self._expect(survey, belief)
+        if not superseded:
+            self._expect(survey, belief)
         trust = trusted(belief, survey.stamps, self._geometry, time.time_ns())
         have = Bitfield(self._geometry.piece_count, trust.trusted)
         if trust.recheck:
             for index in await self.disk.check(sorted(trust.recheck), progress=progress):
                 have.add(index)
-        if self._shared and not have.complete:
+        if self._shared and not have.complete and not superseded:
             missing = self._geometry.piece_count - have.count
             self.doubt()
             raise StorageError(

@@ -62,6 +62,9 @@ class TorrentCore:
         """Its user wants it in the index, with these tags; None: not there."""
         self.not_published: str | None = None
         """Why it is not there although that was asked for, in a line."""
+        self.superseded = False
+        """Shared where it lies, and another version lies there by now: whatever is left of this one
+        is served, and nothing of it is wanted."""
         self.paused = paused
         """By its user."""
         self.sources: tuple[Path, ...] = ()
@@ -214,6 +217,10 @@ class TorrentCore:
             self.fail(trouble)
             return
         if error is not None and isinstance(self.stage, Active):
+            if self.superseded:  # less of it is left: the next session finds out what
+                self.attempt.cancel()
+                self.leave_exchange()
+                return
             self.fail(error)
             self.leave_exchange()  # at once: a waiter for completion must not be told of it
             assert self.fault is not None

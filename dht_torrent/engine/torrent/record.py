@@ -150,6 +150,7 @@ class ResumeRecord:
             limit_up=limits.up.rate,
             limit_down=limits.down.rate,
             identity=core.context.identity,
+            superseded=core.superseded,
             published=core.published,
             sources=core.sources,
             looked_around=core.looked_around,

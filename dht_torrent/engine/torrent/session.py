@@ -109,11 +109,13 @@ class Session:
         check_selection(core.select, metainfo)
         core.look_again.clear()
         content = core.place.open(metainfo)
-        have = await content.establish(note)
+        have = await content.establish(note, superseded=core.superseded)
         while True:
             select = core.select
             check_selection(select, metainfo)
             wanted = wanted_pieces(select, metainfo.geometry)
+            if core.superseded:
+                wanted = set()
             if await content.claim(wanted, wanted_empty(select, metainfo.geometry)):
                 self._record.changed()
                 await self._record.write()  # what is ours must be known after a crash, too

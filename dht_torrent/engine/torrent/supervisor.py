@@ -80,6 +80,7 @@ class Supervisor:
         self.commands = Commands(core, self.record)
         core.add_peers(magnet.peers)
         if resume:
+            core.superseded = resume.superseded
             core.published = resume.published
             core.totals.restore(resume)
             core.connections.limits.restore(resume.limit_up, resume.limit_down)

@@ -55,6 +55,11 @@ class Torrent:
         return self._record.warning or self._core.reuse_trouble
 
     @property
+    def superseded(self) -> bool:
+        """Another version lies where it was shared from: see `supersede`."""
+        return self._core.superseded
+
+    @property
     def published(self) -> bool:
         """It is in the index that everybody searches, or on its way there: `Node.publish`."""
         return self._core.is_published
@@ -106,7 +111,7 @@ class Torrent:
         if content.have is None:  # not looked at yet: what it was when it was last seen
             return content.remembered
         have = content.have
-        if isinstance(stage, Active):
+        if isinstance(stage, Active) and not self.superseded:
             return 1 - stage.swarm.picker.holdings.bytes_left / size
         geometry = self.metainfo.geometry
         wanted = wanted_pieces(self.select, geometry)
@@ -198,6 +203,7 @@ class Torrent:
             super_seed=self._core.super_seed,
             spread=hiding.spread if hiding is not None else None,
             published=self.published,
+            superseded=self.superseded,
             not_published=self.not_published,
             reused=self.reused,
         )
@@ -261,6 +267,11 @@ class Torrent:
     async def resume(self) -> None:
         """Go on after a pause or an error."""
         await self._commands.resume()
+
+    async def supersede(self) -> None:
+        """Another version lies by now where this torrent is shared from: serve what is left of it,
+        and want nothing. Ends when it is shared again. Raises InputError unless it is shared."""
+        await self._commands.supersede()
 
     async def set_super_seed(self, on: bool) -> None:
         """Show pieces one by one until all were seen at other peers, as `Node.share` tells; or all

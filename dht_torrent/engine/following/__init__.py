@@ -1,0 +1,1 @@
+"""Links that stay while their content changes (BEP 46): publishing and following them."""
