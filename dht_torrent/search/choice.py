@@ -281,11 +281,12 @@ def first_keys(words: Iterable[str], counts: Mapping[Key, int]) -> tuple[Key, ..
     return tuple((word,) for word in unknown[:1])
 
 
-def more_keys(words: Iterable[str], counts: Mapping[Key, int]) -> tuple[Key, ...]:
+def more_keys(words: Iterable[str], counts: Mapping[Key, int], found: int = 1) -> tuple[Key, ...]:
     """The words whose roots a query reads next, now that `first_keys` have been looked up: what is
-    not known yet, unless there is a rare word, whose tree costs no more than another root."""
+    not known yet, unless there is a rare word, whose tree costs no more than another root, and
+    titles were found: an entry may be older than a word that its title was given since."""
     known, unknown = _useful(words, counts)
-    if any(_is_rare(counts[word,]) for word in known):
+    if found and any(_is_rare(counts[word,]) for word in known):
         return ()
     return tuple((word,) for word in unknown[: FIRST_WORDS - 1])
 

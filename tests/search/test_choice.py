@@ -218,6 +218,7 @@ def test_other_unknown_words_are_asked_for_unless_one_is_rare() -> None:
     assert more_keys(words, counted(hot=RARE + 1)) == asked
     assert more_keys(words, counted(hot=RARE)) == ()
     assert more_keys(words, counted(hot=1)) == ()
+    assert more_keys(words, counted(hot=1), 0) == asked
     assert more_keys(["one", "two"], counted(one=500)) == (("two",),)
     assert more_keys(["one", "the"], counted(one=500)) == ()
     assert len(more_keys([f"w{n}" for n in range(9)], {})) == FIRST_WORDS - 1

@@ -104,7 +104,7 @@ class IndexReader:
     async def _read_words(self, words: Sequence[str]) -> None:
         counts = self._counts
         await self._read_roots(first_keys(words, counts))
-        if not self._is_enough and (more := more_keys(words, counts)):
+        if not self._is_enough and (more := more_keys(words, counts, len(self._fitting))):
             await self._read_roots(more)
         if not self._is_enough and (pairs := pair_keys(words, counts)):
             await self._read_roots(pairs)
