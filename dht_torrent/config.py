@@ -411,6 +411,19 @@ class DiskConfig:
 class CatalogueConfig:
     """The local catalogue of torrents."""
 
+    url: str | None = field(default=None, repr=False)
+    """A PostgreSQL database that has it, `postgresql://...`, instead of a file in the state
+    directory. Several nodes may share one. It may hold a password."""
+    server_bytes: int = 64 * 1024 * 1024 * 1024
+    """The same as `max_bytes` for a PostgreSQL database, about: what its rows and indexes take, in
+    which free space does not count. Of nodes that share one, the smallest counts."""
+    connect_time: float = 5.0
+    """Seconds that a connection to the server may take ..."""
+    retry_time: float = 10.0
+    """... and, where it failed, before the next attempt; what is asked meanwhile fails at once."""
+    statement_time: float = 30.0
+    """Seconds that one statement may take in the server (its `statement_timeout`): a batch takes
+    half of one, an eviction some."""
     max_bytes: int = 1024 * 1024 * 1024
     """Bytes of its database, indexes included: some three million titles. When it is full, what
     strangers published and nobody has seen for longest is forgotten."""

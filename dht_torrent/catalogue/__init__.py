@@ -9,6 +9,9 @@ makes them), for what is stored and for what is asked: a catalogue knows nothing
 - `protocol`: what a catalogue can do; there is no SQL in it
 - `sqlite`: one that is a file, with SQLite's full-text index (FTS5). Its tables are in `schema`,
   its connections, and what is done about damage, in `database`, its size in `room`
+- `postgres`: one that is a PostgreSQL database, which several nodes share. Its tables, and what in
+  them is a node's own, are in `postgres_schema`; the server, and what is done when it goes away, in
+  `postgres_server`; how it finds and ranks in `postgres_search`, its rows in `postgres_rows`
 - `lines`: export and import as JSON lines, for any catalogue
 """
 
@@ -26,6 +29,7 @@ from dht_torrent.catalogue.entries import (
     SwarmHealth,
     TitleClaim,
 )
+from dht_torrent.catalogue.postgres import PostgresCatalogue
 from dht_torrent.catalogue.protocol import Catalogue
 from dht_torrent.catalogue.sqlite import SqliteCatalogue
 
@@ -37,6 +41,7 @@ __all__ = [
     "KnownPublisher",
     "ListedFile",
     "OutboxEntry",
+    "PostgresCatalogue",
     "Proof",
     "PublisherTrust",
     "PutResult",

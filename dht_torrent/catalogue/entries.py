@@ -205,6 +205,8 @@ class CatalogueSummary(NamedTuple):
     outbox: int
     bytes: int
     """Of the database, without what is free for use in it."""
+    bytes_most: int
+    """What they may be before the catalogue forgets."""
 
 
 def bounded(entry: Entry) -> Entry:

@@ -241,6 +241,7 @@ class SqliteCatalogue:
                 db.execute("SELECT count(*) FROM torrent WHERE sources & 1 = 1").fetchone()[0],
                 db.execute("SELECT count(*) FROM outbox").fetchone()[0],
                 bytes_used(db),
+                self._config.max_bytes,
             )
 
     # -- publishers -----------------------------------------------------------------------------

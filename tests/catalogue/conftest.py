@@ -11,23 +11,46 @@ import pytest
 
 from dht_torrent.catalogue import Catalogue, SqliteCatalogue
 from dht_torrent.config import CatalogueConfig
+from tests.helpers.databases import Database, databases
 
 Opener = Callable[[CatalogueConfig], Catalogue]
 
 
-def in_a_file(folder: Path) -> Opener:
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A database of this worker. It is not empty."""
+    yield from databases(tmp_path_factory)
+
+
+@pytest.fixture
+def database(postgresql: Database) -> Database:
+    """An empty one, with tables or without."""
+    postgresql.empty()
+    return postgresql
+
+
+def in_a_file(request: pytest.FixtureRequest) -> Opener:
+    folder: Path = request.getfixturevalue("tmp_path")
     return lambda config: SqliteCatalogue(folder / "catalogue.sqlite", config)
 
 
-def in_memory(folder: Path) -> Opener:
+def in_memory(request: pytest.FixtureRequest) -> Opener:
     return lambda config: SqliteCatalogue(None, config)
 
 
-@pytest.fixture(params=[in_a_file, in_memory])
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
+def in_postgresql(request: pytest.FixtureRequest) -> Opener:
+    database: Database = request.getfixturevalue("database")
+    return database.open
+
+
+POSTGRESQL = pytest.param(in_postgresql, marks=pytest.mark.postgresql)
+
+
+@pytest.fixture(params=[in_a_file, in_memory, POSTGRESQL])
+def opener(request: pytest.FixtureRequest) -> Iterator[Opener]:
     """Opens catalogues, and closes them when the test is over."""
     opened: list[Catalogue] = []
-    make = request.param(tmp_path)
+    make = request.param(request)
 
     def open_one(config: CatalogueConfig) -> Catalogue:
         opened.append(make(config))

@@ -7,14 +7,14 @@ import string
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dht_torrent.catalogue import (
     Catalogue,
     CatalogueQuery,
     ListedFile,
-    SqliteCatalogue,
+    Source,
     TitleClaim,
 )
 from dht_torrent.catalogue.entries import MAX_WORD, bounded, query_words, stored_words
@@ -180,13 +180,13 @@ def test_a_word_that_was_renamed_or_removed_is_not_found(catalogue: Catalogue) -
         *("é", "🦆", "ß", "\u0301", "\U0010ffff", "ａ"),
     ],
 )
-def test_whatever_a_word_is_it_finds_itself_and_nothing_else(word: str) -> None:
-    catalogue = SqliteCatalogue(None)
+def test_whatever_a_word_is_it_finds_itself_and_nothing_else(
+    catalogue: Catalogue, word: str
+) -> None:
     parts = word.split()
     catalogue.put([entry(1, words="x a b ab words more drop"), entry(2, words=word)], now=1)
     assert ids(catalogue, *parts) == [2]
     assert ids(catalogue, *parts, prefix=True) == [2]
-    catalogue.close()
 
 
 @pytest.mark.parametrize("words", [("",), (" ", "\x00"), ("\x00\n\t",), ("\ud800",)])
@@ -209,11 +209,12 @@ word_text = st.text(max_size=20) | st.sampled_from(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(titles=st.lists(st.lists(word_text, max_size=4), max_size=6), query=st.lists(word_text))
 def test_a_search_agrees_with_looking_at_each_title(
-    titles: list[list[str]], query: list[str]
+    catalogue: Catalogue, titles: list[list[str]], query: list[str]
 ) -> None:
-    catalogue = SqliteCatalogue(None)
+    catalogue.forget([infohash(number) for number in range(6)], Source.NETWORK)
     shelf = [entry(number, words=" ".join(title)) for number, title in enumerate(titles)]
     catalogue.put(shelf, now=1)
     asked = [ascii_lower(word) for word in query_words(query)]
@@ -228,7 +229,6 @@ def test_a_search_agrees_with_looking_at_each_title(
             if set(asked[:-1]) <= words and any(word.startswith(asked[-1]) for word in words)
         }
         assert set(ids(catalogue, *query, prefix=True)) == want
-    catalogue.close()
 
 
 def ascii_lower(text: str) -> str:
@@ -278,10 +278,9 @@ def test_stored_words_are_bounded_and_stable(text: str, limit: int) -> None:
     assert all(0 < len(word.encode()) <= MAX_WORD for word in stored.split(" ") if stored)
 
 
-def test_the_index_keeps_in_step_whatever_happens() -> None:
+def test_the_index_keeps_in_step_whatever_happens(catalogue: Catalogue) -> None:
     """Rows come, change and go in any order, and the index is as if made anew."""
     rng = random.Random(7)
-    catalogue = SqliteCatalogue(None)
     vocabulary = ["alpha", "beta", "gamma", "delta"]
     held: dict[int, str] = {}
     for step in range(300):
@@ -299,4 +298,3 @@ def test_the_index_keeps_in_step_whatever_happens() -> None:
     for word in vocabulary:
         want = {number for number, words in held.items() if word in words.split()}
         assert set(ids(catalogue, word)) == want
-    catalogue.close()

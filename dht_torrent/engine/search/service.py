@@ -184,7 +184,7 @@ class SearchService:
             torrents=summary.torrents,
             own=summary.own,
             bytes=summary.bytes,
-            bytes_most=self._context.config.catalogue.max_bytes,
+            bytes_most=summary.bytes_most,
         )
 
     async def export_catalogue(self) -> AsyncGenerator[bytes, None]:

@@ -1,0 +1,181 @@
+"""A search in the PostgreSQL catalogue: the same torrents in the same order as in SQLite's.
+
+The rule: no part of a query is ever part of a statement. The words go into the full-text query as
+quoted lexemes, which is bound as a value.
+
+The order is BM25 as FTS5 computes it: how rare a word is (of all torrents, from the table
+`lexeme`), how often the torrent has it (in its title, weighted, and elsewhere), and how long it is.
+How many torrents have a word of some beginning is counted up to a bound, and beyond it is the sum
+over these words, so that a torrent with two of them counts twice.
+
+Of very many matches the newest are ranked. As an index of words has no order, these are read in
+runs, by the marks that the index has for them, newest first: so many runs as should have enough.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from dht_torrent.catalogue.entries import CatalogueQuery
+from dht_torrent.catalogue.postgres_schema import MARK, RUN, Connection
+from dht_torrent.config import CatalogueConfig
+
+TITLE_WEIGHT: Final = 4.0
+"""A word in the title counts as much as four in the names of files and in tags."""
+_K1: Final = 1.2
+_B: Final = 0.75
+"""FTS5's constants of BM25."""
+_COMMON: Final = 1e-6
+"""FTS5's weight of a word that more than half of all torrents have."""
+_COUNTED: Final = 5000
+"""Torrents with a word of some beginning that are counted exactly, in a few milliseconds."""
+_MARGIN: Final = 1.25
+"""So many more than are wanted are expected in the runs that are read first."""
+_MOST_MARKS: Final = 512
+"""Of runs in one query; if there are more, they are read without."""
+
+
+class Word(NamedTuple):
+    text: str
+    prefix: bool
+    hits: int
+    """Torrents that have it, about."""
+
+    @property
+    def lexeme(self) -> str:
+        """As the text of a full-text query."""
+        doubled = self.text.replace(MARK, MARK * 2).replace("\\", "\\\\").replace("'", "''")
+        return f"'{doubled}'" + (":*" if self.prefix else "")
+
+    @property
+    def counted(self) -> str:
+        """What each of it has in words with two spaces between them and around them."""
+        return f" {self.text}" if self.prefix else f" {self.text} "
+
+
+def best(
+    db: Connection, words: Sequence[str], query: CatalogueQuery, limit: int, config: CatalogueConfig
+) -> list[tuple[int, float]]:
+    """The numbers of the best torrents that have all words, and how well they match."""
+    asked = [
+        _word(db, word, query.prefix and place == len(words) - 1)
+        for place, word in enumerate(words)
+    ]
+    rarest = min(word.hits for word in asked)
+    if rarest == 0:
+        return []
+    torrents, tokens, last = db.execute("SELECT torrents, tokens, last FROM total").fetchone()
+    score, values = _score(asked, torrents, max(1, tokens))
+    where, bounds = limits(query)
+    text = " & ".join(dict.fromkeys(word.lexeme for word in asked))
+    looked_at = config.max_looked_at if where else config.max_ranked
+    found: list[tuple[float, int]] = []
+    ranked, end = config.max_ranked, (last >> RUN) + 1
+    share = rarest / max(1, torrents)
+    # A query of the index is cheaper than a look at all rows, which the planner may not know.
+    db.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off")
+    while ranked > 0 and looked_at > 0 and end > 0:
+        wanted = looked_at if where else ranked
+        runs = min(end, math.ceil(_MARGIN * wanted / share / 2**RUN)) if share > 0 else end
+        if rarest <= 2 * wanted:
+            runs = end  # it has few enough
+        begin = end - runs
+        marked = f"({text})"
+        if begin > 0 and runs <= _MOST_MARKS:
+            marks = "|".join(f"'{MARK}{run}'" for run in range(begin, end))
+            marked += f" & ({marks})"
+        statement = f"""WITH m AS MATERIALIZED (
+                SELECT id, words, more, tokens, {where or "true"} AS fits FROM torrent t
+                WHERE lexemes(words, more, id) @@ %s::tsquery AND id >= %s AND id < %s),
+            newest AS (SELECT * FROM m ORDER BY id DESC LIMIT %s),
+            fitting AS MATERIALIZED (SELECT id, words, more, tokens FROM newest WHERE fits
+                ORDER BY id DESC LIMIT %s),
+            spaced AS (SELECT id, tokens, ' ' || replace(words, ' ', '  ') || ' ' AS words,
+                CASE more WHEN '' THEN '' ELSE ' ' || replace(more, ' ', '  ') || ' ' END AS more
+                FROM fitting),
+            scored AS (SELECT id, {score} AS score FROM spaced
+                ORDER BY score DESC, id DESC LIMIT %s)
+            SELECT (SELECT count(*) FROM newest), (SELECT count(*) FROM fitting),
+                array(SELECT id FROM scored ORDER BY score DESC, id DESC),
+                array(SELECT score FROM scored ORDER BY score DESC, id DESC)"""  # noqa: S608
+        looked, came, ids, scores = db.execute(
+            statement,
+            (
+                *(*bounds, marked, begin << RUN, end << RUN, looked_at, ranked),
+                *(*values, limit),
+            ),
+        ).fetchone()
+        found += zip(scores, ids, strict=True)
+        ranked -= came
+        looked_at -= looked
+        # What remains is as dense as this was, and a good deal is read of what has nothing.
+        share = max(looked / (runs << RUN), share / 8)
+        end = begin
+    return [(number, score) for score, number in heapq.nlargest(limit, found)]
+
+
+def _word(db: Connection, text: str, prefix: bool) -> Word:
+    """How many torrents have it."""
+    stored = text.replace(MARK, MARK * 2)
+    if not prefix:
+        row = db.execute("SELECT torrents FROM lexeme WHERE word = %s", (stored,)).fetchone()
+        return Word(text, prefix, row[0] if row else 0)
+    one = Word(text, prefix, 0)
+    kinds, hits, most = db.execute(
+        """SELECT count(*), coalesce(sum(l.torrents), 0), (SELECT torrents FROM total)
+            FROM lexeme l WHERE word >= %s AND (word < %s OR %s)""",
+        (stored, *_after(stored)),
+    ).fetchone()
+    if kinds > 1 and hits <= _COUNTED:
+        (hits,) = db.execute(
+            "SELECT count(*) FROM torrent WHERE lexemes(words, more, id) @@ %s::tsquery",
+            (one.lexeme,),
+        ).fetchone()
+    return one._replace(hits=min(int(hits), most))
+
+
+def _after(text: str) -> tuple[str, bool]:
+    """The first text, by code points, that is behind all which begin so; or that there is none."""
+    while text:
+        last = ord(text[-1])
+        if last < 0x10FFFF:
+            return text[:-1] + chr(0xE000 if last == 0xD7FF else last + 1), False
+        text = text[:-1]
+    return "", True
+
+
+def _score(words: Sequence[Word], torrents: int, tokens: int) -> tuple[str, list[Any]]:
+    """BM25 as SQL, and what is bound in it."""
+    parts: list[str] = []
+    values: list[Any] = []
+    mean = tokens / max(1, torrents)
+    for word in words:
+        rarity = math.log((torrents - word.hits + 0.5) / (word.hits + 0.5))
+        rarity = rarity if rarity > 0 else _COMMON
+        parts.append(
+            f"""(SELECT %s::float8 * f / (f + {_K1} * ({1 - _B} + {_B} * tokens / %s::float8))
+                FROM (SELECT ({TITLE_WEIGHT} * (octet_length(words)
+                    - octet_length(replace(words, %s, ''))) + octet_length(more)
+                    - octet_length(replace(more, %s, ''))) / %s AS f) x)"""  # noqa: S608
+        )
+        values += [rarity * (_K1 + 1), mean, word.counted, word.counted, len(word.counted.encode())]
+    return " + ".join(parts), values
+
+
+def limits(query: CatalogueQuery) -> tuple[str, list[int]]:
+    """The limits of size and date as SQL, and what is bound in it."""
+    asked = {
+        "t.size >= %s": query.min_size,
+        "t.size <= %s": query.max_size,
+        "t.published >= %s": query.since,
+        "t.published <= %s": query.until,
+    }
+    given = {
+        text: max(-(2**63), min(number, 2**63 - 1))
+        for text, number in asked.items()
+        if number is not None
+    }
+    return " AND ".join(given), list(given.values())
