@@ -424,6 +424,20 @@ class PostgresCatalogue:
                 ],
             )
 
+    def renew_outbox(self, entries: Iterable[OutboxEntry]) -> None:
+        with self._write() as db, db.cursor() as cursor:
+            cursor.executemany(
+                """UPDATE outbox SET due = %s, depth = %s, failures = %s
+                    WHERE node = %s AND infohash = %s AND tree = %s AND root = %s""",
+                [
+                    (
+                        *(entry.due, entry.depth, entry.failures),
+                        *(self._node, entry.infohash, entry.tree, entry.root),
+                    )
+                    for entry in entries
+                ],
+            )
+
     def due(self, now: int, limit: int = 100) -> list[OutboxEntry]:
         return self._outbox(
             "due <= %s ORDER BY due, infohash, tree, root LIMIT %s", now, max(1, limit)

@@ -355,6 +355,8 @@ def test_two_nodes_on_one_database_publish_and_share_apart(opened: Opened) -> No
     second.put_outbox([rows[0]._replace(due=7, failures=3)])
     assert first.due(10) == rows
     assert second.due(10) == [rows[0]._replace(due=7, failures=3)]
+    second.renew_outbox([rows[0]._replace(due=8), rows[1]])
+    assert (first.due(10), second.due(10)) == (rows, [rows[0]._replace(due=8)])
     first.remove_outbox(infohash(1))
     assert (first.summary().outbox, second.summary().outbox) == (0, 1)
     assert second.outbox(infohash(1)) != []
