@@ -11,7 +11,8 @@ makes them), for what is stored and for what is asked: a catalogue knows nothing
   its connections, and what is done about damage, in `database`, its size in `room`
 - `postgres`: one that is a PostgreSQL database, which several nodes share. Its tables, and what in
   them is a node's own, are in `postgres_schema`; the server, and what is done when it goes away, in
-  `postgres_server`; how it finds and ranks in `postgres_search`, its rows in `postgres_rows`
+  `postgres_server`; how it stores in `postgres_put`, how it finds and ranks in `postgres_search`;
+  its rows in `postgres_rows`
 - `lines`: export and import as JSON lines, for any catalogue
 """
 
