@@ -79,7 +79,7 @@ def _add(db: Connection, new: Sequence[tuple[int, Entry]], now: int) -> None:
     _put_files(db, new)
 
 
-def _complete(self, db: Connection, known: Sequence[tuple[int, Entry, Entry]], now: int) -> None:
+def _complete(db: Connection, known: Sequence[tuple[int, Entry, Entry]], now: int) -> None:
     """Of torrents that are here: their numbers, what was known, and what is told."""
     if not known:
         return
