@@ -47,7 +47,7 @@ _TROUBLES: Final = ("08", "25006", "28", "3D", "40", "42501", "53", "54", "55", 
 ours."""
 
 
-class Address:
+class ServerUrl:
     """Where a catalogue is. Its text has no password."""
 
     def __init__(self, url: str) -> None:
@@ -107,7 +107,7 @@ class Server:
         """`clock` gives seconds, and never goes back. Connects, and brings the tables up to date;
         where that fails, a warning says so, and later calls try again. `greet` is called with each
         new connection. Raises InputError."""
-        self._address = Address(url)
+        self._address = ServerUrl(url)
         self._psycopg = self._address.psycopg
         self._config = config
         self._clock = clock

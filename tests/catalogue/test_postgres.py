@@ -38,7 +38,7 @@ from dht_torrent.catalogue import (
     postgres_search,
 )
 from dht_torrent.catalogue.postgres_rows import merged
-from dht_torrent.catalogue.postgres_server import Address
+from dht_torrent.catalogue.postgres_server import ServerUrl
 from dht_torrent.config import CatalogueConfig
 from dht_torrent.errors import InputError, StorageError
 from tests.helpers.catalogues import ALICE, BOB, claim, entry, infohash
@@ -754,7 +754,7 @@ def test_a_password_is_used_and_never_shown(wiped: Database, opened: Opened) -> 
 )
 def test_a_url_that_makes_no_sense_is_refused_and_not_quoted(rest: str) -> None:
     with pytest.raises(InputError, match="catalogue's URL") as caught:
-        Address(f"postgresql://{rest}")
+        ServerUrl(f"postgresql://{rest}")
     assert "hunter" not in str(caught.value)
     assert caught.value.__cause__ is None
 
@@ -769,10 +769,10 @@ def test_a_url_that_makes_no_sense_is_refused_and_not_quoted(rest: str) -> None:
     ],
 )
 def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert str(Address(url)) == shown
+    assert str(ServerUrl(url)) == shown
 
 
 def test_without_psycopg_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
     with pytest.raises(InputError, match=r"pip install 'dht-torrent\[postgresql\]'"):
-        Address("postgresql://h/db")
+        ServerUrl("postgresql://h/db")
