@@ -188,6 +188,14 @@ def test_things_are_counted_in_their_plural_form(number: int, text: str) -> None
     assert f", {text}" in line
 
 
+def test_what_is_reused_is_shown_while_it_lasts_and_in_the_status() -> None:
+    line = cli_view.progress_line({**TORRENT, "reused": 3 << 20})
+    assert ", 3.0 MiB of it reused, " in line
+    assert "reused" not in cli_view.progress_line({**TORRENT, "reused": 0})
+    assert "reused:    3.0 MiB" in cli_view.status_text({**STATUS, "reused": 3 << 20}, [])
+    assert "reused" not in cli_view.status_text({**STATUS, "reused": 0}, [])
+
+
 def test_a_super_seed_tells_how_far_its_pieces_have_spread() -> None:
     seeding = {**TORRENT, "state": "seeding", "super_seed": True, "spread": 0.25}
     assert "super-seeding 25.0%" in cli_view.torrents_table([seeding])

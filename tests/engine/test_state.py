@@ -145,6 +145,13 @@ def test_a_hostile_payload_is_a_record_or_one_error(resume: Resume, data: st.Dat
         (b"banned", [b"example.org:80"]),
         (b"banned", [b"10.0.0.2:99999"]),
         (b"banned", [b"\xff"]),
+        (b"sources", b"/old"),
+        (b"sources", [b"/old", 1]),
+        (b"sources", [b"a\0b"]),
+        (b"sources", [b"r" * 5000]),
+        (b"sources", [b"/old"] * 33),
+        (b"reused", -1),
+        (b"looked_around", b"1"),
     ],
 )
 def test_a_wrong_field_is_refused(key: bytes, value: bencode.Value) -> None:

@@ -469,6 +469,32 @@ async def test_peers_are_asked_meanwhile_for_what_nobody_has_here(
         assert torrent.reused == first * PIECE
 
 
+async def test_a_folder_is_not_looked_through_for_ever(
+    old: Path, tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = released(old)
+    async with copying(tmp_path, sample, torrent=TorrentConfig(reuse_look=5)) as copy:
+        disk = copy.node._context.disk
+        run = disk.run
+
+        async def slow(work, *args, **kwargs):  # type: ignore[no-untyped-def]
+            if work.__qualname__ == "_Search.run":
+                await trio.sleep(seconds)
+            return await run(work, *args, **kwargs)
+
+        monkeypatch.setattr(disk, "run", slow)
+        await copy.node.share(old)
+        seconds = 6
+        torrent = await copy.get(old.parent)
+        assert torrent.reused == 0
+        assert torrent.warning is not None
+        assert f"{old.parent}: took too long" in torrent.warning
+        await copy.node.remove(torrent, delete_data=True)
+        seconds = 4
+        torrent = await copy.get()
+        assert torrent.reused == len(sample.data)
+
+
 async def test_a_disk_that_does_not_answer_holds_up_nothing(
     old: Path, tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
