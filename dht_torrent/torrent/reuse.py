@@ -10,6 +10,10 @@ middle. A piece of several files needs all of its ranges at once.
 The pieces that may be here are *held*: not asked of peers until they were looked for. A file in
 which one piece after another is not as it was (`PATIENCE` of them) is not held any longer. It is
 still looked at, and what peers have not begun by then may be found.
+
+Where something was put in or taken out in several places of a file, what lies between them is as
+far from neither of its ends. But each piece of it that comes from peers is a sample: where the same
+bytes lie nearby in the local file, its neighbours are likely to be as far off (`probes`).
 """
 
 from __future__ import annotations
@@ -29,6 +33,18 @@ _WEAK_PATIENCE = 4
 it is not looked at any more."""
 _FILES = 4
 """Files of this disk that are looked at for one file of the torrent."""
+
+SAMPLE = 64
+"""Bytes that are looked for to learn how far off a part of a file is: enough for chance to play no
+role, where they are not all alike."""
+_WINDOW = 4 << 20
+"""They are looked for so far before and behind where they would be: 8 MiB take 5 ms."""
+_PROBES = 32
+"""Samples of one file, and ..."""
+_ALL_PROBES = 512
+"""... of one torrent."""
+_MOST_PLACES = 8
+"""Places that are remembered for one file."""
 
 Attempt = tuple[Span, ...]
 """Where a piece may lie: ranges of local files, by their number, end to end; `PAD` is zeros."""
@@ -51,6 +67,21 @@ class _Place(NamedTuple):
     local: int
     shift: int
     weak: bool
+
+
+class Probe(NamedTuple):
+    """Where to look for a sample of what came from peers."""
+
+    at: int
+    """Where the `SAMPLE` bytes lie in the content."""
+    file: int
+    offset: int
+    """The same, as a file of the torrent and the place in it."""
+    local: int
+    """A local file ..."""
+    start: int
+    length: int
+    """... and the bytes of it that may hold them."""
 
 
 class Reuse:
@@ -80,6 +111,13 @@ class Reuse:
         self._weak_misses: dict[tuple[int, int], int] = {}
         self._waiting = deque(index for index in missing if self.places(index))
         self._left: dict[int, None] = dict.fromkeys(self._waiting)
+        self._second: set[int] = set()
+        """Those of them that were not where they were looked for first."""
+        self._taken: set[int] = set()
+        """Pieces that are being looked for now."""
+        self._probed: dict[int, int] = {}
+        """How many samples of each file were looked for."""
+        self._probes_left = _ALL_PROBES
 
     def __len__(self) -> int:
         """Pieces that are still to be looked for."""
@@ -101,15 +139,24 @@ class Reuse:
         `found`, `missed` or `drop` of each."""
         taken: list[int] = []
         while self._waiting:
+            if self._waiting[0] not in self._left:  # given up meanwhile
+                self._waiting.popleft()
+                continue
             budget -= self._geometry.piece_size(self._waiting[0])
             if taken and budget < 0:
                 break
             taken.append(self._waiting.popleft())
+        self._taken.update(taken)
         return taken
+
+    def _done_with(self, index: int) -> None:
+        self._taken.discard(index)
+        self._second.discard(index)
+        self._left.pop(index, None)
 
     def drop(self, index: int) -> None:
         """It need not be looked for any more."""
-        self._left.pop(index, None)
+        self._done_with(index)
 
     def places(self, index: int) -> list[Attempt]:
         """Where this piece may be, the likeliest first."""
@@ -142,7 +189,7 @@ class Reuse:
     def found(self, index: int, attempt: Attempt) -> list[int]:
         """The piece was there. Returns pieces to be held again, if they still can be: what was in
         doubt is not any more."""
-        self._left.pop(index, None)
+        self._done_with(index)
         hopeful = set()
         for span, local in zip(self._spans(index), attempt, strict=True):
             if local.file == PAD:
@@ -162,7 +209,7 @@ class Reuse:
     def missed(self, index: int, attempts: Sequence[Attempt]) -> list[int]:
         """It was in none of these places. Returns pieces that are not to be held any more: this
         one, and others that are now in doubt."""
-        self._left.pop(index, None)
+        self._done_with(index)
         doubted = set()
         for number, span in enumerate(self._spans(index)):
             self._misses[span.file] += 1
@@ -175,7 +222,58 @@ class Reuse:
             }
             self._tried_in_vain(span.file, tried)
         self._doubtful |= doubted
-        return [index, *self._pieces_of(doubted)]
+        gone = [index, *self._pieces_of(doubted)]
+        for other in self._second.intersection(gone):
+            self._left.pop(other)
+        self._second.difference_update(gone)
+        return gone
+
+    def probes(self, index: int) -> list[Probe]:
+        """What to look for, now that this piece came from peers: it is not where it was looked for,
+        but may be elsewhere."""
+        found = []
+        for span in self._spans(index):
+            place = next((one for one in self._places[span.file] if not one.weak), None)
+            probed = self._probed.get(span.file, 0)
+            if place is None or probed == _PROBES or not self._probes_left:
+                continue
+            if span.length < SAMPLE:
+                continue
+            # What was put in comes first: the end of a piece is more likely an old part.
+            offset = span.offset + span.length - SAMPLE
+            start = max(0, offset + place.shift - _WINDOW)
+            stop = min(self._lengths[place.local], offset + place.shift + SAMPLE + _WINDOW)
+            if stop - start < SAMPLE:
+                continue
+            self._probed[span.file] = probed + 1
+            self._probes_left -= 1
+            at = self._geometry.files[span.file].offset + offset
+            found.append(Probe(at, span.file, offset, place.local, start, stop - start))
+        return found
+
+    def located(self, probe: Probe, at: int) -> list[int]:
+        """The sample of a probe lies at this place of the local file. Returns the pieces that may
+        be as far off, its neighbours first: say `again` of those that nobody was asked for."""
+        place = _Place(probe.local, at - probe.offset, weak=False)
+        others = [
+            one
+            for one in self._places[probe.file]
+            if (one.local, one.shift) != (place.local, place.shift)
+        ]
+        self._places[probe.file] = [place, *others][:_MOST_PLACES]
+        self._misses[probe.file] = 0
+        self._doubtful.discard(probe.file)
+        here = probe.at // self._geometry.piece_length
+        pieces = (i for i in self._geometry.file_pieces(probe.file) if i not in self._left)
+        return sorted(pieces, key=lambda index: abs(index - here))
+
+    def again(self, pieces: Iterable[int]) -> None:
+        """These are held, to be looked for once more. When too many of them are not there either,
+        the rest is given up."""
+        for index in pieces:
+            self._left[index] = None
+            self._second.add(index)
+            self._waiting.append(index)
 
     def _tried_in_vain(self, file: int, tried: set[tuple[int, int]]) -> None:
         places = []
@@ -195,9 +293,9 @@ class Reuse:
         return self._geometry.spans(start, self._geometry.piece_size(index))
 
     def _pieces_of(self, files: Iterable[int]) -> list[int]:
-        """Those of these files that are still to be looked for."""
+        """Those of these files that are still to be looked for, save for what is looked for now."""
         pieces = {index for file in files for index in self._geometry.file_pieces(file)}
-        return sorted(pieces & self._left.keys())
+        return sorted((pieces & self._left.keys()) - self._taken)
 
     def _is_doubtful(self, index: int) -> bool:
         return not self._doubtful.isdisjoint(self._geometry.piece_files(index))

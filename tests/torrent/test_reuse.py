@@ -196,6 +196,74 @@ def test_a_file_that_disappoints_now_and_then_costs_ever_less() -> None:
     assert changes == [PATIENCE - 1]  # the second time it may be twice as many
 
 
+# -- samples of what came from peers ------------------------------------------------------------
+
+
+def test_a_sample_tells_how_far_off_its_neighbours_are() -> None:
+    found = reuse(geometry(("a", 20_000)), local("a", 20_500))
+    while taken := found.take(PIECE):
+        found.missed(taken[0], found.places(taken[0]))
+    (probe,) = found.probes(10)
+    assert (probe.at, probe.file, probe.offset) == (10_936, 0, 10_936)
+    assert (probe.local, probe.start, probe.length) == (0, 0, 20_500)
+    pieces = found.located(probe, 11_136)
+    assert pieces[:5] == [10, 9, 11, 8, 12]
+    assert sorted(pieces) == list(range(20))
+    assert len(found) == 0
+    found.again([11, 12, 3])
+    assert (found.take(10 * PIECE), found.held()) == ([11, 12, 3], [11, 12, 3])
+    assert found.places(11)[0] == (Span(0, 11_200, 1000),)
+    assert found.places(3)[0] == (Span(0, 3_200, 1000),)
+
+
+def test_a_sample_is_looked_for_near_where_it_would_be() -> None:
+    size = 40 << 20
+    found = Reuse(Geometry.of(1 << 20, [(("a",), size)]), "a", [local("a", size + 100)], [0])
+    (probe,) = found.probes(20)
+    assert probe.start == probe.offset - (4 << 20)
+    assert probe.length == (8 << 20) + 64
+    found.located(probe, probe.offset + 100)
+    (probe,) = found.probes(39)
+    assert probe.start == probe.offset + 100 - (4 << 20)
+    assert probe.start + probe.length == size + 100
+
+
+def test_files_that_are_not_here_or_small_or_only_alike_in_size_give_no_samples() -> None:
+    wanted = geometry(("a", 900), ("tiny", 63), ("b", 2037))
+    found = reuse(wanted, local("tiny", 63), local("x", 2037, near=False))
+    assert [found.probes(index) for index in range(3)] == [[], [], []]
+    found = reuse(wanted, local("a", 900), local("tiny", 63))
+    assert [probe.file for probe in found.probes(0)] == [0]
+
+
+def test_samples_are_counted() -> None:
+    found = reuse(geometry(("a", 40_000), ("b", 1_000)), local("a", 40_001), local("b", 1_000))
+    assert sum(len(found.probes(index)) for index in range(40)) == 32
+    assert len(found.probes(40)) == 1
+    many = [(f"{number}", 100) for number in range(600)]
+    found = reuse(geometry(*many), *(local(*one) for one in many))
+    assert sum(len(found.probes(index)) for index in range(60)) == 512
+
+
+def test_what_a_sample_promises_is_given_up_when_it_is_not_kept() -> None:
+    count = 4 * PATIENCE
+    found = reuse(geometry(("a", count * PIECE)), local("a", count * PIECE + 500), missing=[0])
+    assert found.take(1) == [0]
+    found.missed(0, found.places(0))
+    (probe,) = found.probes(0)
+    pieces = found.located(probe, probe.offset + 7)
+    found.again(pieces)
+    for index in pieces[: PATIENCE - 1]:
+        assert found.take(1) == [index]
+        assert found.missed(index, found.places(index)) == [index]
+    last = pieces[PATIENCE - 1]
+    assert found.take(1) == [last]
+    assert sorted(found.missed(last, found.places(last))) == sorted(pieces[PATIENCE - 1 :])
+    assert (len(found), found.take(1), found.held()) == (0, [], [])
+    again = found.located(found.probes(30)[0], 30_936 + 7)  # a later one is listened to
+    assert sorted(again) == list(range(count))
+
+
 # -- whatever lies there ------------------------------------------------------------------------
 
 sizes = st.lists(st.integers(0, 2500), min_size=1, max_size=6).filter(any)
@@ -212,19 +280,24 @@ def test_every_place_is_inside_its_file_and_every_piece_comes_to_an_end(
     found = reuse(wanted, *files, attempts=most)
     held = set(found.held())
     assert held == {i for i in range(wanted.piece_count) if found.places(i)}
-    taken: list[int] = []
+    here: set[int] = set()
     while pieces := found.take(2500):
-        taken += pieces
         for index in pieces:
             attempts = found.places(index)
             check(attempts, wanted, index, files, most)
             if attempts and rng.random() < 0.5:
                 held |= set(found.found(index, rng.choice(attempts)))
                 held.discard(index)
+                here.add(index)
             else:
                 held -= set(found.missed(index, attempts))
             assert held == set(found.held())
-    assert len(taken) == len(set(taken))
+        for probe in found.probes(rng.randrange(wanted.piece_count)):
+            assert 0 <= probe.start <= probe.start + probe.length <= files[probe.local].length
+            assert probe.at == wanted.files[probe.file].offset + probe.offset
+            again = set(found.located(probe, rng.randrange(probe.start, probe.start + 9))) - here
+            found.again(sorted(again))
+            held |= again
     assert len(found) == 0
     assert held == set()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,11 +23,18 @@ from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.context import LocalContent, NodeContext
 from dht_torrent.engine.torrent.saving import SAVE_BATCH, SAVERS
 from dht_torrent.engine.torrent.swarm import Swarm
-from dht_torrent.errors import InputError
+from dht_torrent.engine.wakeup import AutoResetEvent
+from dht_torrent.errors import InputError, StorageError
+from dht_torrent.geometry import Span
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage.local import LocalFile, LocalReader, find_files
 from dht_torrent.torrent.piece_states import State
-from dht_torrent.torrent.reuse import Local, Reuse
+from dht_torrent.torrent.reuse import SAMPLE, Local, Probe, Reuse
+
+_NEWS = 64
+"""Pieces that came from peers and were not learned from yet; the oldest are forgotten."""
+_VARIETY = 8
+"""Different bytes in a sample that means something."""
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +80,9 @@ class Reusing:
         )
         self._moved_at = trio.current_time()
         self._slow = False
+        self._fetched: deque[int] = deque(maxlen=_NEWS)
+        self._news = AutoResetEvent()
+        self._more = AutoResetEvent()
 
     @property
     def busy(self) -> bool:
@@ -82,20 +93,76 @@ class Reusing:
         """Before peers are asked for anything: not for what may be here."""
         swarm.picker.hold(self._plan.held())
 
-    async def run(self, swarm: Swarm, note: Callable[[int, str | None], None]) -> None:
+    async def run(
+        self,
+        swarm: Swarm,
+        note: Callable[[int, str | None], None],
+        done: Callable[[], None],
+    ) -> None:
         """Look for all of it, and tell `note` of the bytes that were found, and what was wrong with
-        a source. In the end nothing is held any more."""
-        self._moved_at = trio.current_time()
+        a source; then say `done`, and learn from what peers send where to look again, until all is
+        here. In the end nothing is held any more."""
+        swarm.on_fetched = self._note_fetched
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch_the_clock, swarm)
-                async with trio.open_nursery() as workers:
-                    for _ in range(min(SAVERS, self._node.disk.threads)):
-                        workers.start_soon(self._work, swarm, note)
+                nursery.start_soon(self._learn, swarm)
+                while True:
+                    await self._look(swarm, note)
+                    done()
+                    if swarm.picker.done or self._slow:
+                        break
+                    await self._more.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            swarm.on_fetched = None
             swarm.picker.let_go(self._plan.left)
             self._reader.close()
+
+    async def _look(self, swarm: Swarm, note: Callable[[int, str | None], None]) -> None:
+        """For all there is to be looked for."""
+        self._moved_at = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_the_clock, swarm)
+            async with trio.open_nursery() as workers:
+                for _ in range(min(SAVERS, self._node.disk.threads)):
+                    workers.start_soon(self._work, swarm, note)
+            nursery.cancel_scope.cancel()
+
+    def _note_fetched(self, index: int) -> None:
+        """This piece came from peers, and is on the disk."""
+        self._fetched.append(index)
+        self._news.set()
+
+    async def _learn(self, swarm: Swarm) -> None:
+        """Where what came from peers lies on this disk, and its neighbours with it."""
+        while True:
+            if swarm.picker.done:
+                self._more.set()
+                return
+            if not self._fetched:
+                await self._news.wait()
+                continue
+            for probe in self._plan.probes(self._fetched.popleft()):
+                at = await self._node.disk.run(self._locate, probe)
+                if at is not None:
+                    held = swarm.picker.hold(self._plan.located(probe, at))
+                    self._plan.again(held)
+                    self._more.set()
+
+    def _locate(self, probe: Probe) -> int | None:
+        """Where in its local file the sample lies. Blocking."""
+        try:
+            sample = self._content.disk.storage.read(probe.at, SAMPLE)
+        except StorageError:
+            return None
+        if len(set(sample)) < _VARIETY:
+            return None
+        window = bytearray(probe.length)
+        span = Span(probe.local, probe.start, probe.length)
+        if not self._reader.read([span], 0, memoryview(window)):
+            return None
+        at = window.find(sample)
+        return probe.start + at if at >= 0 else None
 
     async def _watch_the_clock(self, swarm: Swarm) -> None:
         """A disk that does not answer, of a machine that is off, say, does not hold up anything."""

@@ -163,16 +163,14 @@ class Session:
         """Copy what this disk has of it already, instead of fetching it."""
         core = self._core
         while True:
-            if core.reusing is not None:
-                try:
-                    await core.reusing.run(swarm, self._note_reused)
-                finally:
-                    core.reusing = None
-                core.tell()
-            if not core.looked_around and core.fault is None:
-                core.looked_around = True
-                self._record.changed()
-            await core.look_again.wait()
+            if core.reusing is None:
+                self._note_looked_around()
+                await core.look_again.wait()
+            else:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._reuse_all, swarm, core.reusing)
+                    await core.look_again.wait()
+                    nursery.cancel_scope.cancel()
             core.looked_around = False
             content, metainfo = core.content, core.metainfo
             assert content is not None
@@ -181,6 +179,20 @@ class Session:
             core.reusing = await self._look_around(content, metainfo, missing)
             if core.reusing is not None:
                 core.reusing.hold(swarm)
+
+    async def _reuse_all(self, swarm: Swarm, reusing: Reusing) -> None:
+        try:
+            await reusing.run(swarm, self._note_reused, self._note_looked_around)
+        finally:
+            self._core.reusing = None
+
+    def _note_looked_around(self) -> None:
+        """All was looked for once."""
+        core = self._core
+        if not core.looked_around and core.fault is None:
+            core.looked_around = True
+            self._record.changed()
+        core.tell()
 
     def _note_reused(self, size: int, trouble: str | None) -> None:
         core = self._core

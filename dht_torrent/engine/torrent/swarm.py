@@ -82,6 +82,8 @@ class Swarm:
             node.config.torrent,
             node.rng,
         )
+        self.on_fetched: Callable[[int], None] | None = None
+        """Hears of each piece that came from peers, once it is on the disk."""
         self.wasted = 0
         """Payload bytes that came twice, unasked, or in a piece that failed."""
 
@@ -370,6 +372,9 @@ class Swarm:
                 self._banning.passed(piece, outcome.digests.get(piece.index), now)
                 self.picker.verified(piece.index)
             self._announce({piece.index: set(piece.senders) for piece in outcome.saved})
+            if self.on_fetched is not None:
+                for piece in outcome.saved:
+                    self.on_fetched(piece.index)
         if outcome.error is not None:
             self._on_fault(outcome.error)
         self.downloads.refill_idle(now)

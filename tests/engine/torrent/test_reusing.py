@@ -146,6 +146,26 @@ async def test_what_follows_an_insertion_is_found_by_its_distance_from_the_end(
         assert copy.asked == {(200_000 + at) // PIECE}
 
 
+async def test_what_lies_between_two_insertions_is_found_by_a_sample(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    old = make_file(tmp_path / "album" / "image.bin", 120 * PIECE).parent
+    new = changed_copy(old, tmp_path)
+    data = (old / "image.bin").read_bytes()
+    a, b, c = data[: 30 * PIECE], data[30 * PIECE : 80 * PIECE], data[80 * PIECE :]
+    (new / "image.bin").write_bytes(a + b"first" + b[100:] + b"another" * 50 + c)
+    small = TorrentConfig(max_open_bytes=4 * PIECE)
+    async with copying(tmp_path, released(new), torrent=small) as copy:
+        copy.seed.pause = 0.01
+        torrent = await copy.get(old)
+        assert torrent.path is not None
+        assert differences(new, torrent.path) == []
+        # The two pieces that are new, and what was asked for before the first of others was here.
+        assert {30, 80} <= copy.asked
+        assert len(copy.asked) <= 10
+        assert torrent.reused > 110 * PIECE
+
+
 async def test_another_torrent_of_this_node_is_a_source_by_itself(
     old: Path, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
