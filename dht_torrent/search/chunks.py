@@ -3,10 +3,9 @@ themselves say so, so that they are the same wherever the content lies. The rule
 about the same place give the same elements, in whatever torrent, with whatever piece length, and
 whatever was inserted before.
 
-- Not everything is looked at, but *regions* of a file: its first 64 KiB, and of what follows a
-  quarter, in regions that grow with their distance from the start, up to a MiB of each four, and
-  beyond 32 MiB of each eight. So a change of length moves less content out of its region than the
-  region has.
+- Not everything is looked at, but *regions* of a file: its first 32 KiB, and of what comes from 128
+  KiB on a sixteenth, in regions that grow with their distance from the start, up to a MiB. So a
+  change of length moves less content out of its region than the region has.
 - A *mark* is where three bytes have a certain sum; an *anchor* is a mark with no other in the 64
   bytes before it. Beyond the first region only one in eight counts, which the next eight bytes
   decide.
@@ -22,7 +21,7 @@ All numbers in here are part of the protocol, and held by vectors in the tests. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from dht_torrent.errors import InputError
@@ -35,14 +34,14 @@ if TYPE_CHECKING:
     Words = NDArray[np.uint64]
     Places = NDArray[np.intp]
 
-WHOLE: Final = 64 * 1024
-"""Bytes at the start of a file that are all looked at."""
+WHOLE: Final = 32 * 1024
+"""Bytes at the start of a file that are all looked at: all of most sources and documents."""
+SECOND: Final = 128 * 1024
+"""Where the second region begins. Small files must not have many: each costs as much as 20 kB."""
+SHARE: Final = 16
+"""From there on, one byte in so many is looked at."""
 WIDEST: Final = 1024 * 1024
 """Bytes of the largest region."""
-SHARE: Final = 4
-"""Of what follows the first region, one byte in so many is looked at ..."""
-LONGEST: Final = 8 * 1024 * 1024
-"""... but no more than `WIDEST` of so many."""
 WINDOW: Final = 64
 """Bytes of an element, and at least so many from one anchor to the next."""
 MARK: Final = 0x5D
@@ -57,7 +56,7 @@ EMPTY: Final = 2**64 - 1
 _BLOCK: Final = 256 * 1024
 """Bytes that are looked at together: with the results of the passes they fit into a second-level
 cache, and NumPy's own time for each call is small beside that for them."""
-_BATCH: Final = 2048
+_BATCH: Final = 768
 """Anchors whose elements are made together."""
 _FACTORS: Final = (
     *(0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93),
@@ -75,26 +74,32 @@ def is_available() -> bool:
     return True
 
 
-def regions(first: int, end: int) -> Iterator[tuple[int, int]]:
+def regions(first: int, end: int) -> Iterable[tuple[int, int]]:
     """Place and length of the regions that begin from `first` to before `end`, in their order. The
     last one of a file may reach beyond its end, which cuts it."""
+    if end <= SECOND:
+        return ((0, WHOLE),) if first <= 0 < end else ()
+    return _regions(first, end)
+
+
+def _regions(first: int, end: int) -> Iterator[tuple[int, int]]:
     if first <= 0 < end:
         yield 0, WHOLE
-    at = max(first, WHOLE)
+    at = max(first, SECOND)
     while at < end:
         stride = _stride(at)
         start = -(-at // stride) * stride
-        if _stride(start) == stride:
-            if start < end:
-                yield start, min(stride // SHARE, WIDEST)
-            at = start + stride
-        else:
-            at = start  # where longer ones begin
+        if start < end and _stride(start) == stride:
+            yield start, stride // SHARE
+            start += stride
+        at = start  # where longer ones may begin
 
 
 def _stride(at: int) -> int:
-    """From one region to the next, at this place or after it."""
-    return min(1 << at.bit_length() >> 3, LONGEST)
+    """From one region to the next, at this place or after it: one to each power of two at first,
+    then two, and more when they are as wide as may be."""
+    power = 1 << at.bit_length() - 1
+    return min(power if power < WIDEST else power // 2, WIDEST * SHARE)
 
 
 class Chunker:
@@ -112,10 +117,12 @@ class Chunker:
             ) from None
         self._np = np
         size = _BLOCK + WINDOW
-        self._buffer = np.empty(size, np.uint8)
+        self._view = memoryview(bytearray(size))
+        self._buffer = np.frombuffer(self._view, np.uint8)
         self._sums = np.empty(size, np.uint8)
         self._marks = np.zeros(size, np.bool_)
         self._windows = np.lib.stride_tricks.sliding_window_view(self._buffer, WINDOW)
+        self._heads = np.lib.stride_tricks.sliding_window_view(self._buffer, 8)
         self._filled = 0
         self._starts: list[int] = []
         self._ends: list[int] = []
@@ -130,10 +137,14 @@ class Chunker:
 
     def take(self, place: int, content: bytes | bytearray | memoryview) -> None:
         """A region at this place of its file: all of it, or up to the end of the file."""
+        is_dense = place == 0
+        if len(content) <= _BLOCK:
+            self._add(content, is_dense)
+            return
         view = memoryview(content)
         for start in range(0, len(view), _BLOCK):
             # What begins in the last bytes of a block ends in the next one.
-            self._add(view[start : start + _BLOCK + WINDOW - 1], is_dense=place == 0)
+            self._add(view[start : start + _BLOCK + WINDOW - 1], is_dense)
 
     def minima(self) -> list[int]:
         """The smallest element of each bin; `EMPTY` where there is none."""
@@ -141,16 +152,17 @@ class Chunker:
         self._fold()
         return [int(one) for one in self._minima]
 
-    def _add(self, part: memoryview, *, is_dense: bool) -> None:
-        if len(part) < WINDOW:
+    def _add(self, part: bytes | bytearray | memoryview, is_dense: bool) -> None:
+        size = len(part)
+        if size < WINDOW:
             return
-        if self._filled + len(part) > len(self._buffer):
+        if self._filled + size > _BLOCK + WINDOW:
             self._look()
-        end = self._filled + len(part)
+        end = self._filled + size
         self._starts.append(self._filled)
         self._ends.append(end)
         self._dense.append(is_dense)
-        self._buffer[self._filled : end] = self._np.frombuffer(part, self._np.uint8)
+        self._view[self._filled : end] = part
         self._filled = end
 
     def _look(self) -> None:
@@ -183,11 +195,12 @@ class Chunker:
             dense = np.array(self._dense, np.bool_)[region][far]
         else:
             dense = np.array(self._dense, np.bool_)
-        windows = self._windows[places[far]]
+        places = places[far]
         if not all(self._dense):
-            first = windows[:, :8].copy().view("<u8")[:, 0]
-            drawn = first * self._factors[7] >> np.uint64(64 - SPARSE) == 0
-            windows = windows[dense | drawn]
+            drawn = self._heads[places].view("<u8")[:, 0] * self._factors[7]
+            drawn >>= np.uint64(64 - SPARSE)
+            places = places[dense | (drawn == 0)]
+        windows = self._windows[places]
         self._waiting.append(windows)
         self._count += len(windows)
         if self._count >= _BATCH:

@@ -10,10 +10,11 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from dht_torrent.errors import InputError
 from dht_torrent.geometry import Geometry
@@ -25,6 +26,20 @@ Progress = Callable[[int, int], None]
 
 _CHUNK = 1 << 20
 """Pieces longer than this are read and hashed in chunks, which stay in the processor's cache."""
+
+
+class Sampler(Protocol):
+    """Looks at parts of the files while they are hashed, in the same threads."""
+
+    def regions(self, first: int, end: int) -> Iterable[tuple[int, int]]:
+        """Place and length of the parts that begin from `first` to before `end` in a file. None is
+        longer than a MiB; the last one may reach beyond the end of the file, which cuts it."""
+        ...
+
+    def taker(self) -> Callable[[int, memoryview], None]:
+        """What one thread gives each part to, with its place in the file. The bytes are its own
+        only for the call."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +83,16 @@ def hash_pieces(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
     relief: Relief = no_relief,
+    sampler: Sampler | None = None,
 ) -> bytes:
     """20 bytes of SHA-1 for every piece of `geometry`, whose files are `sources` in this order.
+    `sampler` looks at parts of them on the way.
 
     `threads` defaults to one a core. Raises InputError when a file cannot be read, or is not as
     long or as old as its source says, or when `cancelled` says so. `relief` is as in
     `list_sources`.
     """
-    job = _Job(sources, geometry, progress, cancelled, relief)
+    job = _Job(sources, geometry, progress, cancelled, relief, sampler)
     count = max(1, min(threads or cores(), geometry.piece_count))
     if count == 1:
         job.work()
@@ -103,6 +120,7 @@ class _Job:
         progress: Progress | None,
         cancelled: Callable[[], bool] | None,
         relief: Relief,
+        sampler: Sampler | None,
     ) -> None:
         self.digests = bytearray(20 * geometry.piece_count)
         self._sources = sources
@@ -110,6 +128,7 @@ class _Job:
         self._progress = progress
         self._cancelled = cancelled
         self._relief = relief
+        self._sampler = sampler
         self._lock = threading.Lock()
         self._next = 0
         self._done = 0
@@ -125,10 +144,11 @@ class _Job:
         # Small pieces are taken by the run: the next piece is then likely in the same file.
         run = max(1, 4 * _CHUNK // piece_length)
         opened = _Opened(self._relief)
+        look = _Look(self._sampler) if self._sampler is not None else None
         try:
             while (pieces := self._take(run)) is not None:
                 for index in pieces:
-                    digest = self._hash(index, buffer, opened)
+                    digest = self._hash(index, buffer, opened, look)
                     self.digests[20 * index : 20 * index + 20] = digest
                 self._report(pieces)
         finally:
@@ -142,7 +162,7 @@ class _Job:
             self._next = min(first + run, self._geometry.piece_count)
             return range(first, self._next) if first < self._next else None
 
-    def _hash(self, index: int, buffer: memoryview, opened: _Opened) -> bytes:
+    def _hash(self, index: int, buffer: memoryview, opened: _Opened, look: _Look | None) -> bytes:
         geometry = self._geometry
         digest = hashlib.sha1(usedforsecurity=False)
         start = index * geometry.piece_length
@@ -156,6 +176,8 @@ class _Job:
                     if count == 0:
                         raise InputError(f"{source.location} became shorter while it was read")
                     digest.update(buffer[:count])
+                    if look is not None:
+                        look(fd, source, at, buffer[:count])
                     at += count
                     left -= count
             except OSError as exc:
@@ -177,6 +199,31 @@ class _Job:
             raise InputError(_reason(exc, source.location)) from None
         if (status.st_size, status.st_mtime_ns) != (source.length, source.modified):
             raise InputError(f"{source.location} changed while it was read")
+
+
+class _Look:
+    """Hands one thread's sampler what it wants to see."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._regions = sampler.regions
+        self._take = sampler.taker()
+        self._buffer: memoryview | None = None
+
+    def __call__(self, fd: int, source: SharedFile, at: int, content: memoryview) -> None:
+        """`content` of the file was read, from `at` on. What begins in it and ends after it, in the
+        next piece perhaps, which may be another thread's, is read again. Raises OSError."""
+        for start, length in self._regions(at, at + len(content)):
+            wanted = min(length, source.length - start)
+            part = content[start - at : start - at + wanted]
+            if len(part) < wanted:
+                if self._buffer is None:
+                    self._buffer = memoryview(bytearray(_CHUNK))
+                part = self._buffer[:wanted]
+                done = 0
+                while count := read_at(fd, part[done:], start + done):
+                    done += count
+                part = part[:done]  # a file that became shorter is found out by whoever hashes it
+            self._take(start, part)
 
 
 class _Opened:

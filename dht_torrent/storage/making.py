@@ -23,7 +23,7 @@ from dht_torrent.metainfo import (
     geometry_of,
 )
 from dht_torrent.relief import Relief, no_relief
-from dht_torrent.storage.hashing import Progress, SharedFile, hash_pieces, list_sources
+from dht_torrent.storage.hashing import Progress, Sampler, SharedFile, hash_pieces, list_sources
 
 _PREFERRED_PIECES = 2000
 
@@ -57,6 +57,7 @@ def make(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
     relief: Relief = no_relief,
+    sampler: Sampler | None = None,
 ) -> Metainfo:
     """Reads and hashes the file or folder at `path`, on all cores. Blocking: run it in a thread.
 
@@ -67,7 +68,7 @@ def make(
     The info dict is the one libtorrent writes with `v1_only` for the files in this order (see
     `hashing.list_sources`). `progress` gets bytes done and bytes in all, from worker threads but
     never two at once; `cancelled` is asked often, and True ends it; `relief` is called when there
-    is no descriptor to open a file with. Raises InputError.
+    is no descriptor to open a file with; `sampler` sees parts of the content. Raises InputError.
     """
     root = Path(path)
     name = root.name or root.resolve().name
@@ -105,7 +106,13 @@ def make(
     geometry = geometry_of(info, as_written=True)
     check_size(info, geometry)
     info[b"pieces"] = hash_pieces(
-        sources, geometry, threads=threads, progress=progress, cancelled=cancelled, relief=relief
+        sources,
+        geometry,
+        threads=threads,
+        progress=progress,
+        cancelled=cancelled,
+        relief=relief,
+        sampler=sampler,
     )
     return from_info_dict(
         info,

@@ -85,6 +85,21 @@ def make_ours(task: Task) -> Prepared:
     return run, made.pop
 
 
+def make_sketched(task: Task) -> Prepared:
+    """With the sketch by which similar torrents are found."""
+    from dht_torrent.engine.search.sketching import Sketching
+
+    made: list[bytes] = []
+
+    def run() -> None:
+        sketching = Sketching()
+        metainfo = make(task.content, piece_length=task.piece_length, sampler=sketching)
+        made.append(metainfo.to_torrent())
+        sketching.content()
+
+    return run, made.pop
+
+
 def make_libtorrent(task: Task) -> Prepared:
     made: list[bytes] = []
 
@@ -219,6 +234,7 @@ def floor(task: Task) -> Prepared:
 CONTESTANTS: dict[str, dict[str, Contestant]] = {
     "make": {
         "ours": make_ours,
+        "ours, sketched": make_sketched,
         "libtorrent": make_libtorrent,
         "mktorrent": make_mktorrent,
         "torf": make_torf,

@@ -17,8 +17,8 @@ from dht_torrent.search import chunks
 from dht_torrent.search.chunks import (
     BINS,
     EMPTY,
-    LONGEST,
     MARK,
+    SECOND,
     SHARE,
     SPARSE,
     WHOLE,
@@ -86,9 +86,9 @@ def element(words: Sequence[int]) -> int:
 @pytest.mark.parametrize(
     ("size", "digest"),
     [
-        (50_000, "ecf26e81e5f55e9be885dbc3119dd120"),
-        (300_000, "ebdb19ab09089a5ce7a04e5867c5bf8e"),
-        (5_000_000, "3821f55c5005514c3f74463d255b5d78"),
+        (50_000, "c710dc249ea6a511dbd17f914cbdd67c"),
+        (300_000, "b45d8cbaf3e46e65bd840fcd70627d79"),
+        (5_000_000, "df0640ca0d00c5c98fbd929cd5fecca8"),
     ],
 )
 def test_minima_are_those_of_the_protocol(size: int, digest: str) -> None:
@@ -159,15 +159,20 @@ def test_regions_are_the_same_however_a_file_is_cut(first: int, lengths: list[in
     assert parts == list(regions(first, cuts[-1]))
 
 
-def test_regions_are_a_quarter_at_first_and_an_eighth_at_last() -> None:
+def test_regions_are_a_sixteenth_of_what_is_not_small() -> None:
     found = list(regions(0, 64 * MIB))
-    assert found[:3] == [(0, WHOLE), (WHOLE, 4096), (WHOLE + 16_384, 4096)]
-    assert found[-2:] == [(48 * MIB, MIB), (56 * MIB, MIB)]
+    assert found[:4] == [(0, WHOLE), (SECOND, 8192), (2 * SECOND, 16_384), (4 * SECOND, 32_768)]
+    assert found[4:7] == [(MIB, 32_768), (MIB + MIB // 2, 32_768), (2 * MIB, 65_536)]
+    assert found[-2:] == [(32 * MIB, MIB), (48 * MIB, MIB)]
     assert all(place + length <= after for (place, length), (after, _) in pairwise(found))
-    far = list(regions(1 << 40, (1 << 40) + 4 * LONGEST))
+    far = list(regions(1 << 40, (1 << 40) + 4 * SHARE * MIB))
     assert [length for _, length in far] == [WIDEST] * 4
-    middle = sum(length for place, length in found if WHOLE <= place < 32 * MIB)
-    assert middle == (32 * MIB - WHOLE) // SHARE
+    assert sum(length for place, length in found if place) == (64 * MIB - SECOND) // SHARE
+
+
+def test_a_small_file_has_one_region() -> None:
+    assert list(regions(0, 5)) == list(regions(0, SECOND)) == [(0, WHOLE)]
+    assert list(regions(1, SECOND)) == list(regions(0, 0)) == []
 
 
 # What it is for.
@@ -182,7 +187,7 @@ def test_an_insertion_near_the_start_leaves_most_elements() -> None:
 
 
 def test_a_file_that_begins_elsewhere_keeps_its_elements_as_far_as_it_is_looked_at() -> None:
-    data = content(7, 60_000)
+    data = content(7, 30_000)
     alike = similarity(sketch(data), sketch(b"header" * 100 + data))
     assert alike is not None
     assert alike > 0.9

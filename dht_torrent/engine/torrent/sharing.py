@@ -16,6 +16,7 @@ from dht_torrent.engine.trust import settled
 from dht_torrent.errors import DhtTorrentError
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.relief import Relief, no_relief
+from dht_torrent.storage.hashing import Sampler
 from dht_torrent.storage.making import make
 
 
@@ -39,10 +40,12 @@ async def hash_content(
     ssl_cert: bytes | None = None,
     progress: Callable[[int, int], None] | None = None,
     relief: Relief = no_relief,
+    sampler: Sampler | None = None,
 ) -> tuple[Metainfo, Hashed]:
     """Hash the user's own file or folder. Returns what it is as a torrent, and the files' stamps
     from before; cancelled, it ends between two pieces. `progress(bytes_done, bytes_total)` may be
     called from a worker thread; so is `relief`, when there is no descriptor to open a file with.
+    `sampler` sees parts of the content on the way.
     Raises InputError when it cannot be read or is empty."""
     cancelled = False
 
@@ -56,6 +59,7 @@ async def hash_content(
             progress=progress,
             cancelled=lambda: cancelled,
             relief=relief,
+            sampler=sampler,
         )
         # A file modified after the hashing began gets a stamp that never matches, so it will be
         # hashed again: what was read of it may have been either version.
