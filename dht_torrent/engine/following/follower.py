@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 FOLLOWED: Final = ".followed"
 """Ends the name of the record."""
+MAX_OLDER: Final = 4
+"""Older versions that a new one is compared with."""
 REMOVAL_PATIENCE: Final = 5.0
 """Seconds the removal of an old version may go on when the node ends."""
 
@@ -255,7 +257,11 @@ class Follower:
         self.changed.set()
         if torrent is None:
             await self._context.disk.run(self._place.prepare, info_hash)
-            torrent = await self._host.get(Magnet(info_hash, name=self.link.title), output=folder)
+            torrent = await self._host.get(
+                Magnet(info_hash, name=self.link.title),
+                output=folder,
+                sources=await self._older(info_hash),
+            )
         elif torrent.select is not None:
             await self._host.get(Magnet(info_hash))  # all of it
         elif again and torrent.state == "paused":
@@ -267,6 +273,20 @@ class Follower:
             if left.state != "paused":
                 await left.pause()
         return torrent
+
+    async def _older(self, info_hash: InfoHash) -> list[Path]:
+        """Where older versions lie, of which most may still be right; the newest first."""
+        older = [one for one in reversed(self._record.versions) if one.info_hash != info_hash]
+        paths = []
+        for version in [one for one in older if one.complete][:MAX_OLDER]:
+            torrent = self._host.torrents.get(version.info_hash)
+            lies = torrent.path if torrent is not None else None
+            paths.append(lies or self._place.folder(version.info_hash))
+
+        def there() -> list[Path]:
+            return [path for path in paths if path.exists()]
+
+        return await self._context.disk.run(there)
 
     async def _completed(self, torrent: Torrent) -> None:
         """Returns when it is. Raises StorageError when it is removed first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,7 +29,9 @@ class LinkHost(Protocol):
     @property
     def torrents(self) -> Mapping[InfoHash, Torrent]: ...
 
-    async def get(self, source: Magnet, *, output: Path | None = None) -> Torrent: ...
+    async def get(
+        self, source: Magnet, *, output: Path | None = None, sources: Sequence[Path] = ()
+    ) -> Torrent: ...
 
     async def share(self, path: Path) -> Torrent: ...
 

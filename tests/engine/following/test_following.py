@@ -157,6 +157,27 @@ async def test_what_changed_in_place_is_a_new_version_and_reaches_followers(
         assert seqs == sorted(set(seqs))
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_what_an_older_version_has_is_not_fetched_again(
+    forgotten: bool, town: Town, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    news = content(tmp_path)
+    async with town.node(PUBLISHER) as publisher, town.node(FOLLOWER) as follower:
+        link = await publisher.publish_link(news, "news")
+        followed = await follower.follow(link)
+        first = await switched(followed)
+        if forgotten:  # its torrent is not here any more, but its files are
+            await follower.remove(follower.torrents[first])
+        content(tmp_path, 2)
+        (tmp_path / "news").rename(tmp_path / "other name")
+        await publisher.publish_link(tmp_path / "other name", "news")
+        second = follower.torrents[await switched(followed, first)]
+        assert second.size == 500 * KIB
+        assert second.reused == 244 * KIB  # the whole pieces of the file that stayed
+        assert second.downloaded == second.size - second.reused
+        assert second.wasted == 0
+
+
 async def test_publishing_the_same_again_is_no_new_version(
     town: Town, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
