@@ -118,6 +118,7 @@ if TYPE_CHECKING:
     )
     from dht_torrent.daemon.client import Client, Json, NoNode, NotRunning, connect
     from dht_torrent.daemon.control import Control
+    from dht_torrent.daemon.link_calls import LinkCalls
     from dht_torrent.dht.items import ImmutableItem, Item, MutableItem, SigningKey
     from dht_torrent.dht.krpc import NodeInfo, Reply
     from dht_torrent.engine.dht.announces import OnPeers, PeerLookup, Scrape
@@ -250,6 +251,7 @@ __all__ = [
     "Json",
     "KrpcError",
     "Left",
+    "LinkCalls",
     "Listener",
     "LocalHints",
     "LookupDone",
@@ -332,6 +334,7 @@ _HOME = {
     ),
     "daemon.client": "Client Json NoNode NotRunning connect",
     "daemon.control": "Control",
+    "daemon.link_calls": "LinkCalls",
     "dht.items": "ImmutableItem Item MutableItem SigningKey",
     "dht.krpc": "NodeInfo Reply",
     "engine.dht.announces": "OnPeers PeerLookup Scrape",

@@ -46,6 +46,8 @@ _ELSEWHERE = {
     "catalogue": ("catalogue", "catalogue"),
     "dht": ("dht", "dht"),
     "key": ("keys", "key"),
+    "follow": ("following", "follow"),
+    "unfollow": ("following", "unfollow"),
     "search": ("search", "search"),
     "tls-ca": ("authority", "tls_ca"),
     **{name: ("publishing", name) for name in _PUBLISHING},

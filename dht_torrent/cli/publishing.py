@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dht_torrent.cli import view
-from dht_torrent.cli.node import ask, json_option, node_options, running_node, which_node
+from dht_torrent.cli.node import ask, json_option, node_options, running_node
 from dht_torrent.errors import DhtTorrentError, InputError
 
 if TYPE_CHECKING:
@@ -100,14 +100,47 @@ def _say_why_not(error: DhtTorrentError) -> None:
 
 
 @click.command()
-@click.argument("torrent_id", metavar="ID")
+@click.argument("what", metavar="PATH|ID", required=False)
+@click.option("--as", "name", metavar="NAME", help="Give PATH a link that stays.")
+@click.option("--key", metavar="KEY", help="Sign the link with this key of `dhtnode key`.")
+@click.option("--list", "list_them", is_flag=True, help="List the links that are published.")
 @click.option("--tags", metavar="A,B", help="Words to be found by besides those of its name.")
 @json_option
-@which_node
-def publish(ctx: click.Context, torrent_id: str, tags: str | None, as_json: bool) -> None:
-    """Let everybody find a torrent that is shared, as `share` does with new ones.
+@node_options
+def publish(
+    ctx: click.Context,
+    what: str | None,
+    name: str | None,
+    key: str | None,
+    list_them: bool,
+    tags: str | None,
+    as_json: bool,
+) -> None:
+    """Share PATH under a link that stays (--as), or let everybody find the torrent ID by words.
 
-    Needs a running node, which keeps it in the index until `unpublish` or `rm`."""
+    With --as NAME, prints the link alone. Given again, what is at PATH by then is a new version of
+    it, also when it changed where it was; `dhtnode follow LINK` fetches each. Without a running
+    node it is shared until interrupted.
+
+    With ID, a torrent that is shared can be found by its name, as `share` does it with new ones;
+    that needs a running node, which keeps it in the index until `unpublish` or `rm`."""
+    from dht_torrent.cli.following import list_published, publish_path
+
+    if list_them:
+        if (what, name, key, tags) != (None, None, None, None):
+            raise InputError("--list stands alone")
+        list_published(ctx, as_json=as_json)
+        return
+    if what is None:
+        raise InputError("give a PATH with --as NAME, the ID of a torrent, or --list")
+    if name is not None:
+        if tags is not None:
+            raise InputError("--tags are for what is found by words: publish the torrent's ID")
+        publish_path(ctx, what, name, key, as_json=as_json)
+        return
+    if key is not None:
+        raise InputError("--key goes with --as NAME")
+    torrent_id = what
     with running_node(ctx) as client:
         torrent = client.publish(torrent_id, tags_given(tags))
     view.show(torrent, as_json)
@@ -115,12 +148,23 @@ def publish(ctx: click.Context, torrent_id: str, tags: str | None, as_json: bool
 
 
 @click.command()
-@click.argument("torrent_id", metavar="ID")
+@click.argument("torrent_id", metavar="[ID]", required=False)
+@click.option("--as", "name", metavar="NAME|LINK", help="End the link, not the words.")
 @json_option
 @node_options
-def unpublish(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
+def unpublish(ctx: click.Context, torrent_id: str | None, name: str | None, as_json: bool) -> None:
     """End what `share` published; the torrent is shared on. What others keep of it is gone within a
-    day."""
+    day.
+
+    With --as, end a link that `publish --as` gave: it names no new version any more."""
+    if (torrent_id is None) == (name is None):
+        raise InputError("give either the ID of a torrent or --as NAME")
+    if name is not None:
+        from dht_torrent.cli.following import unpublish_link
+
+        unpublish_link(ctx, name, as_json=as_json)
+        return
+    assert torrent_id is not None
 
     async def alone(node: Node) -> Json:
         torrent = node.find(torrent_id)

@@ -14,6 +14,7 @@ import dataclasses
 import json
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from dht_torrent import given
-from dht_torrent.daemon import search_api
+from dht_torrent.daemon import following_api, search_api
 from dht_torrent.daemon.body import absolute_path, check_types, read_body, read_bytes
 from dht_torrent.daemon.control import HEADER
-from dht_torrent.daemon.lines import LINES, Lines, plain
+from dht_torrent.daemon.lines import LINES, Lines, LinesResponse, plain
 from dht_torrent.errors import DhtTorrentError, InputError
 from dht_torrent.metainfo import Magnet, Metainfo, parse_ranges, parse_torrent
 
@@ -156,6 +157,31 @@ def make_app(
         lines = await read_bytes(request, search_api.MAX_IMPORT)
         return reply(await node.import_catalogue(bytes(lines)))
 
+    async def followed(request: Request) -> Response:
+        return reply([one.view() for one in node.followed])
+
+    async def follow(request: Request) -> Response:
+        return reply(await following_api.follow(node, await read_body(request)), status=201)
+
+    async def unfollow(request: Request) -> Response:
+        return reply(await following_api.unfollow(node, await read_body(request)))
+
+    async def watch_followed(request: Request) -> Response:
+        one = following_api.find(node, request.path_params["id"])
+        if request.method == "HEAD":
+            return Response(media_type=LINES)
+        views = following_api.watch(one)
+        return LinesResponse(Lines(views, stopping), aclosing(views))
+
+    async def published(request: Request) -> Response:
+        return reply(node.published_links())
+
+    async def publish_link(request: Request) -> Response:
+        return reply(await following_api.publish(node, await read_body(request)), status=201)
+
+    async def unpublish_link(request: Request) -> Response:
+        return reply(await following_api.unpublish(node, await read_body(request)))
+
     async def end(request: Request) -> Response:
         stopping.set()
         stop()
@@ -186,6 +212,13 @@ def make_app(
             Route(f"{api}/catalogue", catalogue, methods=["GET"]),
             Route(f"{api}/catalogue/export", export_catalogue, methods=["GET"]),
             Route(f"{api}/catalogue/import", import_catalogue, methods=["POST"]),
+            Route(f"{api}/followed", followed, methods=["GET"]),
+            Route(f"{api}/followed", follow, methods=["POST"]),
+            Route(f"{api}/followed/remove", unfollow, methods=["POST"]),
+            Route(f"{api}/followed/{{id}}/watch", watch_followed, methods=["GET"]),
+            Route(f"{api}/published", published, methods=["GET"]),
+            Route(f"{api}/published", publish_link, methods=["POST"]),
+            Route(f"{api}/published/remove", unpublish_link, methods=["POST"]),
             Route(f"{api}/stop", end, methods=["POST"]),
         ],
         middleware=[Middleware(Guard, token=token, port=port)],

@@ -19,6 +19,7 @@ from urllib.parse import quote, urlencode
 import httpx
 
 from dht_torrent.daemon.control import HEADER, Control, parse_control, read_control, read_token
+from dht_torrent.daemon.link_calls import LinkCalls
 from dht_torrent.daemon.presence import close_sockets_of, is_held, is_queue_full, somebody_listens
 from dht_torrent.errors import ControlError, InputError
 
@@ -65,6 +66,9 @@ class Client:
             timeout=TIMEOUT,
             trust_env=False,  # a proxy has no business between a node and its owner
         )
+        patient = httpx.Timeout(TIMEOUT, read=None)
+        self.links = LinkCalls(self._ask, partial(self._ask, timeout=patient), self._lines)
+        """Links whose content changes: following and publishing them."""
 
     def __enter__(self) -> Self:
         return self

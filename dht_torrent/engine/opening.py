@@ -188,7 +188,9 @@ async def open_node(
                 tls.accept(early)
             await registry.restore(records)
             nursery.start_soon(faults.keep, "search", search.run)
-            nursery.start_soon(faults.keep, "links", partial(links.run, node))
+            with faults.confined("restoring links", ends=links.warnings.append):
+                await links.load(node)
+            nursery.start_soon(faults.keep, "links", links.run)
             try:
                 yield node
             except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery

@@ -28,6 +28,7 @@ LONE = ["\ud800", "a\udfff", "\udc80\ud83d", "x\udbffy"]
 ODD = [
     *("", " ", "\0", "a\0b", "\n", "\u202e", "🙂", "..", "/", "//", "~", "%00", "&amp;", "None"),
     *("0", "-1", "1" * 5000, "9" * 20, "0-1,2", "5-1", "a" * 5000, "magnet:", "magnet:?", "::1"),
+    *("magnet:?xs=urn:btpk:" + "c" * 64, "magnet:?xs=urn:btpk:" + "c" * 64 + "&s=6e"),
     *("magnet:?xt=urn:btih:" + "a" * 40, "a" * 40, "a" * 32, "127.0.0.1:1", "[::1]:1", "1.2.3.4"),
     *("magnet:?xt=urn:btih:" + "b" * 40 + "&so=0-99999&x.pe=127.0.0.1:9&dn=%ED%A0%80", "\udcff"),
     *LONE,
@@ -41,6 +42,10 @@ KEYS = {
     "publishers": ["key", "trust"],
     "catalogue/import": ["id", "name", "size", "files", "published", "tags", "list", "publishers"],
     "limits": ["up", "down"],
+    "followed": ["link", "output", "keep"],
+    "followed/remove": ["link", "data"],
+    "published": ["path", "name", "name", "key"],
+    "published/remove": ["link"],
     "dht/put": ["value", "bencoded", "seed", "salt", "seq", "cas"],
     "dht/get": ["target", "key", "salt", "seq", "all"],
     "dht/ping": ["address"],
@@ -96,8 +101,9 @@ def any_body(rng: random.Random, inside: Path, keys: list[str]) -> bytes:
     count = rng.choice([0, 1, 1, 2, 2, 3, 5])
     chosen = [rng.choice([*keys, *keys, "other", "\ud800"]) for _ in range(count)]
     body = {key: any_value(rng, inside) for key in chosen}
-    if str(body.get("share")) in {"/", "//"}:
-        del body["share"]  # not all of this machine
+    for key in ("share", "path"):
+        if str(body.get(key)) in {"/", "//"}:
+            del body[key]  # not all of this machine
     text = json.dumps(body, allow_nan=True)
     return text.encode()
 

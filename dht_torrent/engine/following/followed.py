@@ -49,6 +49,11 @@ class Followed:
         """Those that are here, or on their way; the newest last."""
         return self._follower.versions
 
+    @property
+    def is_followed(self) -> bool:
+        """Until `Node.unfollow`."""
+        return not self._follower.gone
+
     def view(self) -> FollowView:
         """A snapshot for people."""
         return self._follower.view()

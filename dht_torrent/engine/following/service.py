@@ -81,15 +81,10 @@ class LinkService:
         self._host: LinkHost | None = None
         self._nursery: trio.Nursery | None = None
         self._ready = trio.Event()
-        self._loaded = False
         self._adding = trio.Lock()
 
-    async def run(self, host: LinkHost) -> None:
-        """A service: runs the links of an earlier run, and those that are given."""
-        self._host = host
-        if not self._loaded:
-            await self._load(host)
-            self._loaded = True
+    async def run(self) -> None:
+        """A service, after `load`: runs the links of an earlier run, and those that are given."""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -215,7 +210,9 @@ class LinkService:
 
     # -- within ---------------------------------------------------------------------------------
 
-    async def _load(self, host: LinkHost) -> None:
+    async def load(self, host: LinkHost) -> None:
+        """Read the records of an earlier run. `host` has the torrents."""
+        self._host = host
         state = self._node.state
         if state is None:
             return
