@@ -2,7 +2,7 @@
 
 A crawl asks nodes for samples of what they store (BEP 51) and goes through the keyspace as it does:
 the keyspace is divided into regions, gone through in turn. Each answer names nodes near a target,
-and the target is in the region of the node that is asked, or in the next one of which none is
+which is anywhere, in the region of the node that is asked, or in the next one of which no node is
 known.
 
 The rules:
@@ -210,9 +210,15 @@ class CrawlPlan:
         return int.from_bytes(id_[:4], "big") * self._config.regions >> 32
 
     def _target(self, region: int) -> bytes:
-        """In this region, or as likely in the next one of which no node is known."""
+        """Anywhere, or in this region, or in the next one of which no node is known.
+
+        Those near a node name each other, and nobody else: who asked for these alone would stay
+        among a dozen. Of far ones a node knows few, and each node knows others."""
         regions = self._config.regions
-        if self._rng.random() < 0.5:
+        choice = self._rng.random()
+        if choice < 0.5:
+            return self._rng.randbytes(20)
+        if choice < 0.75:
             after = (region + step for step in range(1, min(_NEAR, regions)))
             region = next((r % regions for r in after if r % regions not in self._regions), region)
         # Every number of four bytes that `_region_of` puts there.

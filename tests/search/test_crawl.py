@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -70,27 +71,31 @@ def test_nodes_are_asked_region_by_region() -> None:
     assert regions == [(first + step) % 16 for step in range(16)] * 3
 
 
-def test_a_target_is_in_the_nodes_region_or_in_the_next_that_is_empty() -> None:
+def test_targets_are_near_the_node_in_the_next_empty_region_or_anywhere() -> None:
     crawl = plan()
-    found = set()
-    for number in range(40):
-        crawl.heard_of([node(number, 3), node(100 + number, 4)], 0.0)
+    found: Counter[tuple[int, int]] = Counter()
+    for number in range(1000):
+        # Two in each, so that one is left and the region is not an empty one.
+        nodes = [node(4 * number + n, region) for n in (0, 1) for region in (3, 4)]
+        crawl.heard_of([(id_, address) for id_, address in nodes], 0.0)
         ask = crawl.next_node(0.0)
         assert ask is not None
-        found.add((ask.region, ask.target[0] >> 4))
-    # Of the region of the node itself, once it was asked, none may be known: so it counts as well.
-    assert found <= {(3, 3), (3, 5), (4, 4), (4, 5), (4, 3), (3, 4)}
-    assert {(3, 3), (4, 4)} < found
-    assert {(3, 5), (4, 5)} & found
+        found[ask.region, ask.target[0] >> 4] += 1
+    anywhere = [found[region, target] for region in (3, 4) for target in (0, 8, 15)]
+    assert all(5 <= count <= 35 for count in anywhere)  # 16 on average
+    assert found[3, 3] > 100
+    assert found[4, 4] > 100
+    assert found[3, 5] > 100
+    assert found[4, 5] > 100
 
 
 @given(
     intervals=st.lists(
         st.one_of(st.integers(-10, 30_000), st.sampled_from([0, 10**9, -(10**9), 2**63])),
         min_size=1,
-        max_size=30,
+        max_size=10,
     ),
-    pauses=st.lists(st.floats(0, 5000), min_size=60, max_size=60),
+    pauses=st.lists(st.floats(0, 5000), min_size=30, max_size=30),
 )
 def test_no_node_is_asked_before_its_interval_is_over(
     intervals: list[int], pauses: list[float]
@@ -154,7 +159,7 @@ def test_a_flood_of_nodes_finds_little_room_and_pushes_nobody_out() -> None:
     crawl = plan()
     honest = [node(number) for number in range(64)]
     crawl.heard_of(honest, 0.0)
-    crawl.heard_of([node(number, 7) for number in range(1000, 50_000)], 0.0)
+    crawl.heard_of([node(number, 7) for number in range(1000, 6000)], 0.0)
     assert crawl.nodes <= 64 + CONFIG.nodes_in_region
     asked = {ask.address for ask in all_asked(crawl, 0.0)}
     assert {address for _, address in honest} <= asked

@@ -70,6 +70,8 @@ class Crawler:
         rate = min(self._config.rate, self._config.max_rate)
         self._turns = PacedTurns(rate, burst=1)
         self._memory = MetadataMemory(self._config.max_metadata_held)
+        self._heard = AutoResetEvent()
+        """Set when a node has named others."""
         self._more = AutoResetEvent()
         """Set when there is something to look at ..."""
         self._room = AutoResetEvent()
@@ -95,21 +97,21 @@ class Crawler:
             while True:
                 while self._plan.is_full:
                     await self._room.wait()
-                await slots.acquire()
-                await self._turn()
                 ask = self._plan.next_node(trio.current_time())
                 if ask is None:
-                    slots.release()
                     await self._look_around()
-                else:
-                    nursery.start_soon(self._ask, ask, slots)
+                    continue
+                await slots.acquire()
+                await self._turn()
+                nursery.start_soon(self._ask, ask, slots)
 
     async def _look_around(self) -> None:
         """Nobody is left to ask: there are our own tables, and those whose interval ends."""
         now = trio.current_time()
         contacts = [(view.id, view.address) for view in self._context.dht.contacts()]
         if not self._plan.heard_of(contacts, now):
-            await trio.sleep(LOOK_AROUND)
+            with trio.move_on_at(now + LOOK_AROUND):
+                await self._heard.wait()
 
     async def _ask(self, ask: Ask, slots: trio.Semaphore) -> None:
         try:
@@ -124,6 +126,7 @@ class Crawler:
             sample = await self._context.dht.sample(ask.address, ask.target)
         except NoSamples as answer:
             self._plan.told_of(ask, _named(answer.nodes), trio.current_time())
+            self._heard.set()
             return NodeOutcome.UNSUPPORTED
         except NoReply as error:
             return NodeOutcome.SILENT if error.code is None else NodeOutcome.UNSUPPORTED
@@ -132,6 +135,7 @@ class Crawler:
         now = trio.current_time()
         nodes = _named(sample.nodes)
         self._plan.answered(ask, sample.interval, sample.samples, nodes, now)
+        self._heard.set()
         if not sample.samples:
             return NodeOutcome.EMPTY
         self._more.set()

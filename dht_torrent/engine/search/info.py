@@ -36,7 +36,10 @@ from dht_torrent.torrent.metadata import MetadataAssembly, MetadataMemory
 TICK: Final = 1.0
 """Seconds between two looks what else may be asked for."""
 SLACK: Final = 256 * 1024
-"""Bytes a peer may send beside the metadata: what it has, and who it is."""
+"""Bytes a peer may send beside twice the metadata it says it has: which pieces it has, and who it
+is ..."""
+MAX_MESSAGES: Final = 10_000
+"""... in so many messages: each costs a microsecond, be it as short as four bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class InfoFetch:
         self._peer_id = make_peer_id(node.rng)
         self._most_info = most
         self._assembly = MetadataAssembly(info_hash, peer_config, memory, max_size=most)
+        self._sizes: dict[PeerKey, int] = {}
+        """Bytes of the metadata, as each peer says."""
         self._reached = 0
         self._too_large = False
         self._over = trio.CancelScope()
@@ -132,7 +137,7 @@ class InfoFetch:
         )
         await stream.send(hello)
         events = connection.receive(b"")
-        heard, received = trio.current_time(), 0
+        heard, received, messages = trio.current_time(), 0, 0
         while True:
             now = trio.current_time()
             if not self._take(new, key, events, now) or now - heard >= self._config.peer_patience:
@@ -147,10 +152,13 @@ class InfoFetch:
                 size = await stream.receive_into(self._node.buffer)
                 received += size
                 self._took(size)
-                if size == 0 or received > 2 * self._most_info + SLACK:
+                if size == 0 or received > 2 * self._sizes.get(key, 0) + SLACK:
                     return
                 heard = trio.current_time()
                 events = connection.receive(self._node.buffer[:size])
+                messages += len(events)
+                if messages + connection.unheard > MAX_MESSAGES:
+                    return
 
     def _take(self, new: NewConnection, key: PeerKey, events: Sequence[Event], now: float) -> bool:
         """What it said. False: there is nothing more to hear."""
@@ -162,6 +170,7 @@ class InfoFetch:
                 if event.metadata_size > self._most_info:
                     self._too_large = True
                     return False
+                self._sizes[key] = event.metadata_size
                 assembly.peer_joined(key, event.metadata_size, now)
             elif isinstance(event, MetadataData):
                 assembly.received(key, event.piece, event.total_size, event.data, now)
