@@ -1,6 +1,6 @@
 """How fast does the local catalogue take torrents in, and how fast does it find them?
 
-    python scripts/bench/catalogue.py --rows 1000000 --seed 7 [--json]
+    python scripts/bench/catalogue.py --rows 1000000 --seed 7 [--store postgresql] [--json]
 
 Titles are made from a seed, of a vocabulary with Zipf's distribution: the most frequent word is in
 a seventh of all titles. They go in as the engine does it, in batches, and ingest is what `put`
@@ -8,25 +8,42 @@ takes. Then one query after the other asks for one to three words of some title,
 last one cut short; some also limit size and date. The most frequent words, and the shortest
 prefixes, are asked for as well, as kinds of their own that are not in the mix. Last, further rows
 come as JSON lines, whose words are made on the way.
+
+For PostgreSQL a server is started as Debian configures it, which does not listen on the network; it
+writes to the disk as it would anywhere. Or name one: `--url`, a database that has no catalogue yet.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import itertools
 import json
 import random
 import resource
+import shutil
+import signal
 import sqlite3
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from table import percentile, table
 
-from dht_torrent.catalogue import Catalogue, CatalogueQuery, Entry, Proof, Source, SqliteCatalogue
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from dht_torrent.catalogue import (
+    Catalogue,
+    CatalogueQuery,
+    Entry,
+    PostgresCatalogue,
+    Proof,
+    Source,
+    SqliteCatalogue,
+)
 from dht_torrent.catalogue.lines import import_lines, write_line
 from dht_torrent.config import CatalogueConfig
 from dht_torrent.search.words import title_words
@@ -164,12 +181,71 @@ def ask(
     }
 
 
+Opener = Callable[[], Catalogue]
+NO_BOUND = CatalogueConfig(max_bytes=2**40, server_bytes=2**40)
+
+
+@contextlib.contextmanager
+def sqlite(folder: Path, url: str | None) -> Iterator[tuple[Opener, Callable[[], int], str]]:
+    path = folder / "catalogue.sqlite"
+    version = f"SQLite {sqlite3.sqlite_version}"
+    yield lambda: SqliteCatalogue(path, NO_BOUND), lambda: path.stat().st_size, version
+
+
+@contextlib.contextmanager
+def postgresql(folder: Path, url: str | None) -> Iterator[tuple[Opener, Callable[[], int], str]]:
+    import psycopg
+
+    from tests.helpers import postgres
+
+    process = None
+    if url is None:
+        if postgres.binaries() is None:
+            sys.exit("PostgreSQL's server is not installed (Debian: postgresql); or use --url")
+        folder.chmod(0o755)  # the server runs as another user than root
+        place = folder / "server"
+        place.mkdir()
+        process = postgres.start(place, ["listen_addresses="])
+        url = f"postgresql://{postgres.SUPERUSER}@/postgres?host={place}"
+    try:
+        with psycopg.connect(url, autocommit=True) as db:
+            if db.execute("SELECT to_regnamespace('dht_torrent')").fetchone() != (None,):
+                sys.exit("this database has a catalogue")
+            version = f"PostgreSQL {db.info.server_version // 10000}"
+
+            def size() -> int:
+                # What came last is in a list besides the index, which it joins by and by.
+                db.execute("VACUUM ANALYZE")
+                (found,) = db.execute(
+                    """SELECT sum(pg_total_relation_size(oid)) FROM pg_class
+                        WHERE relnamespace = 'dht_torrent'::regnamespace AND relkind = 'r'"""
+                ).fetchone() or (0,)
+                return int(found)
+
+            yield (
+                lambda: PostgresCatalogue(url, NO_BOUND, node=b"bench", clock=time.monotonic),
+                size,
+                version,
+            )
+            db.execute("DROP SCHEMA IF EXISTS dht_torrent CASCADE")
+    finally:
+        if process is not None:
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
+            shutil.rmtree(place, ignore_errors=True)
+
+
+STORES = {"sqlite": sqlite, "postgresql": postgresql}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--lines", type=int, default=50_000, help="rows imported as JSON lines")
     parser.add_argument("--queries", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--store", choices=STORES, default="sqlite")
+    parser.add_argument("--url", help="a PostgreSQL database to use, without a catalogue")
     parser.add_argument("--dir", type=Path, help="where to put the database")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the tables")
     args = parser.parse_args()
@@ -178,13 +254,15 @@ def main() -> None:
 
     rng = random.Random(args.seed)
     titles = Titles(rng)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=args.dir) as name:
-        path = Path(name) / "catalogue.sqlite"
-        catalogue = SqliteCatalogue(path, CatalogueConfig(max_bytes=2**40))
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-", dir=args.dir) as name,
+        STORES[args.store](Path(name), args.url) as (opened, measure, version),
+    ):
+        catalogue = opened()
         came = ingest(catalogue, entries(titles, rng, args.rows), args.rows)
         catalogue.close()
-        size = path.stat().st_size
-        catalogue = SqliteCatalogue(path, CatalogueConfig(max_bytes=2**40))
+        size = measure()
+        catalogue = opened()
         found = ask(catalogue, queries(titles, rng, args.queries))
         lines = io.BytesIO(b"".join(map(write_line, entries(titles, rng, args.lines))))
         start = time.perf_counter()
@@ -199,12 +277,12 @@ def main() -> None:
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     if args.json:
-        asked = {key: str(value) for key, value in vars(args).items()}
-        versions = {"sqlite": sqlite3.sqlite_version}
+        asked = {key: str(value) for key, value in vars(args).items() if key != "url"}
+        versions = {"store": version}
         everything = {"figures": figures, "ingest": came, "queries": found}
         print(json.dumps({"asked": asked, "versions": versions, **everything}))
         return
-    print(f"{args.rows:,} rows, {size / 1e6:.0f} MB, SQLite {sqlite3.sqlite_version}")
+    print(f"{args.rows:,} rows, {size / 1e6:.0f} MB, {version}")
     print(
         f"ingest: {came['rows_per_second']:,.0f} rows/s ({came['rows_per_cpu_second']:,.0f} a CPU"
         f" second, slowest tenth {came['slowest_tenth_rows_per_second']:,.0f},"

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,8 +99,9 @@ def run_beside(lock: Path, place: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    """A server that takes connections, whose data and socket are in the folder."""
+def start(folder: Path, options: Sequence[str] = _OPTIONS) -> subprocess.Popen[bytes]:
+    """A server that takes connections, whose data and socket are in the folder. What is not among
+    the options is as Debian has it."""
     programs = binaries()
     assert programs is not None
     user: dict[str, Any] = {}
@@ -128,7 +129,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [
                 *(programs / "postgres", "-D", data, "-c", f"unix_socket_directories={folder}"),
-                *(text for option in _OPTIONS for text in ("-c", option)),
+                *(text for option in options for text in ("-c", option)),
             ],
             stdout=log,
             stderr=log,
