@@ -32,7 +32,7 @@ _COMMON: Final = 1e-6
 """FTS5's weight of a word that more than half of all torrents have."""
 _COUNTED: Final = 5000
 """Torrents with a word of some beginning that are counted exactly, in a few milliseconds."""
-_MARGIN: Final = 1.25
+_MARGIN: Final = 1.1
 """So many more than are wanted are expected in the runs that are read first."""
 _MOST_MARKS: Final = 512
 """Of runs in one query; if there are more, they are read without."""
@@ -75,8 +75,9 @@ def best(
     found: list[tuple[float, int]] = []
     ranked, end = config.max_ranked, (last >> RUN) + 1
     share = rarest / max(1, torrents)
-    # A query of the index is cheaper than a look at all rows, which the planner may not know.
-    db.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off")
+    fitting = "(SELECT * FROM looked)"
+    if where:
+        fitting = "MATERIALIZED (SELECT * FROM looked WHERE fits ORDER BY id DESC LIMIT %s)"
     while ranked > 0 and looked_at > 0 and end > 0:
         wanted = looked_at if where else ranked
         runs = min(end, math.ceil(_MARGIN * wanted / share / 2**RUN)) if share > 0 else end
@@ -87,24 +88,26 @@ def best(
         if begin > 0 and runs <= _MOST_MARKS:
             marks = "|".join(f"'{MARK}{run}'" for run in range(begin, end))
             marked += f" & ({marks})"
-        statement = f"""WITH m AS MATERIALIZED (
+        # In an order that no index of rows has: the planner cannot know how rare a word is.
+        statement = f"""WITH looked AS MATERIALIZED (
                 SELECT id, words, more, tokens, {where or "true"} AS fits FROM torrent t
-                WHERE lexemes(words, more, id) @@ %s::tsquery AND id >= %s AND id < %s),
-            newest AS (SELECT * FROM m ORDER BY id DESC LIMIT %s),
-            fitting AS MATERIALIZED (SELECT id, words, more, tokens FROM newest WHERE fits
-                ORDER BY id DESC LIMIT %s),
-            spaced AS (SELECT id, tokens, ' ' || replace(words, ' ', '  ') || ' ' AS words,
-                CASE more WHEN '' THEN '' ELSE ' ' || replace(more, ' ', '  ') || ' ' END AS more
-                FROM fitting),
-            scored AS (SELECT id, {score} AS score FROM spaced
+                WHERE lexemes(words, more, id) @@ %s::tsquery AND id + 0 >= %s AND id + 0 < %s
+                ORDER BY id + 0 DESC LIMIT %s),
+            fitting AS {fitting},
+            scored AS (SELECT id, {score} AS score FROM (
+                    SELECT id, tokens, ' ' || replace(words, ' ', '  ') || ' ' AS words,
+                    CASE more WHEN '' THEN '' ELSE ' ' || replace(more, ' ', '  ') || ' ' END
+                    AS more
+                    FROM fitting OFFSET 0) spaced
                 ORDER BY score DESC, id DESC LIMIT %s)
-            SELECT (SELECT count(*) FROM newest), (SELECT count(*) FROM fitting),
+            SELECT (SELECT count(*) FROM looked), (SELECT count(*) FROM fitting),
                 array(SELECT id FROM scored ORDER BY score DESC, id DESC),
                 array(SELECT score FROM scored ORDER BY score DESC, id DESC)"""  # noqa: S608
         looked, came, ids, scores = db.execute(
             statement,
             (
-                *(*bounds, marked, begin << RUN, end << RUN, looked_at, ranked),
+                *(*bounds, marked, begin << RUN, end << RUN, min(looked_at, wanted)),
+                *([ranked] if where else []),
                 *(*values, limit),
             ),
         ).fetchone()
@@ -155,13 +158,14 @@ def _score(words: Sequence[Word], torrents: int, tokens: int) -> tuple[str, list
     for word in words:
         rarity = math.log((torrents - word.hits + 0.5) / (word.hits + 0.5))
         rarity = rarity if rarity > 0 else _COMMON
+        # r * f / (f + k), where f, how often it has the word, is in it once, and never zero.
         parts.append(
-            f"""(SELECT %s::float8 * f / (f + {_K1} * ({1 - _B} + {_B} * tokens / %s::float8))
-                FROM (SELECT ({TITLE_WEIGHT} * (octet_length(words)
-                    - octet_length(replace(words, %s, ''))) + octet_length(more)
-                    - octet_length(replace(more, %s, ''))) / %s AS f) x)"""  # noqa: S608
+            f"""%s::float8 / (1 + %s::float8 * ({1 - _B} + tokens * %s::float8)
+                / ({TITLE_WEIGHT} * (octet_length(words) - octet_length(replace(words, %s, '')))
+                    + octet_length(more) - octet_length(replace(more, %s, ''))))"""
         )
-        values += [rarity * (_K1 + 1), mean, word.counted, word.counted, len(word.counted.encode())]
+        length = len(word.counted.encode())
+        values += [rarity * (_K1 + 1), _K1 * length, _B / mean, word.counted, word.counted]
     return " + ".join(parts), values
 
 

@@ -234,7 +234,7 @@ class Server:
                 prepare_threshold=None,
             )
             try:
-                # It is one string, without values: they are given in one go.
+                # In one go. Rows are found by an index: a plan for so many others is a bad one.
                 db.execute(
                     f"""SET client_encoding = 'UTF8'; SET search_path = {SCHEMA};
                     SET statement_timeout = {round(1000 * config.statement_time)};
@@ -242,7 +242,8 @@ class Server:
                     SET idle_in_transaction_session_timeout =
                         {round(1000 * config.statement_time)};
                     SET synchronous_commit = off; SET work_mem = '{_WORK_MEMORY}';
-                    SET jit = off; SET max_parallel_workers_per_gather = 0"""
+                    SET jit = off;
+                    SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0"""
                 )
                 postgres_schema.migrate(db)
                 self._greet(db)
