@@ -4,8 +4,12 @@ fault of ours ends the run."""
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
 
 ROOT = str(Path(__file__).parent.parent)
@@ -13,6 +17,34 @@ if ROOT not in sys.path:  # --import-mode=importlib leaves it out
     sys.path.insert(0, ROOT)
 
 from dht_torrent.config import Config  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.helpers.databases import Database, Door
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A PostgreSQL database of this worker. It is not empty."""
+    from tests.helpers.databases import databases
+
+    yield from databases(tmp_path_factory)
+
+
+@pytest.fixture
+def database(postgresql: Database) -> Database:
+    """An empty one, with the tables of a catalogue or without."""
+    postgresql.empty()
+    return postgresql
+
+
+@pytest.fixture
+def door(database: Database) -> Iterator[Door]:
+    """To the empty database; it can be shut."""
+    from tests.helpers.databases import Door
+
+    with tempfile.TemporaryDirectory(prefix="door-") as folder:  # a socket's path is short
+        yield Door(database, Path(folder) / "d")
+
 
 # A test that makes a Config of its own must not pass over a bug because it forgot to say so.
 defaults = Config.__init__.__kwdefaults__

@@ -32,6 +32,11 @@ class Catalogue(Protocol):
         """What happened that the user should know, a line each; a line is given once."""
         ...
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot be used just now, in a line; it may come back by itself."""
+        ...
+
     # -- torrents -------------------------------------------------------------------------------
 
     def put(self, entries: Iterable[Entry], now: int) -> PutResult:

@@ -93,6 +93,10 @@ class SqliteCatalogue:
     def warnings(self) -> list[str]:
         return self._db.warnings()
 
+    @property
+    def trouble(self) -> str | None:
+        return None  # what is wrong with a file each call says, or mends
+
     # -- torrents -------------------------------------------------------------------------------
 
     def put(self, entries: Iterable[Entry], now: int) -> PutResult:

@@ -5,6 +5,7 @@ options that say which may stand before the command or after it; there they win.
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from dht_torrent.daemon.control import Control
     from dht_torrent.engine.node import Node
 
+_PASSWORD = re.compile(r"://[^/@]*:[^/]*@|[?&]password=")
+"""In a URL."""
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -46,6 +49,7 @@ class Options:
     encryption: str | None = None
     dht_unlimited: bool = False
     no_lsd: bool = False
+    catalogue: str | None = None
     crawl: bool = False
     crawl_rate: float | None = None
     deny: str | None = None
@@ -93,6 +97,10 @@ class Options:
             options["tls_listen"] = () if self.tls_listen == ("none",) else self.tls_listen
         if self.encryption is not None:
             options["encryption"] = self.encryption
+        if self.catalogue is not None:
+            from dht_torrent.config import CatalogueConfig
+
+            options["catalogue"] = CatalogueConfig(url=self.catalogue)
         if self.deny is not None:
             options["deny_list"] = Path(self.deny).absolute()
         if self.crawl:
@@ -152,8 +160,20 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
             given[param.name] = value
 
 
+def _remember_catalogue(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        given = ctx.get_parameter_source(str(param.name))
+        if given is ParameterSource.COMMANDLINE and _PASSWORD.search(value):
+            click.echo(
+                "dhtnode: everybody on this machine can read the password in --catalogue; give it"
+                " in DHTNODE_CATALOGUE, or in ~/.pgpass",
+                err=True,
+            )
+    _remember(ctx, param, value)
+
+
 def _option(name: str, **attributes: Any) -> Callable[[Command], Command]:
-    return click.option(name, expose_value=False, callback=_remember, **attributes)
+    return click.option(name, expose_value=False, **{"callback": _remember, **attributes})
 
 
 def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -213,6 +233,14 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=float,
             metavar="N",
             help="With --crawl: at most N queries a second, of 20; 10 by default.",
+        ),
+        _option(
+            "--catalogue",
+            metavar="URL",
+            envvar="DHTNODE_CATALOGUE",
+            callback=_remember_catalogue,
+            help="The catalogue in a PostgreSQL database, postgresql://[USER@]HOST/DATABASE,"
+            " which several nodes may share, instead of a file. Also DHTNODE_CATALOGUE.",
         ),
         _option(
             "--deny",

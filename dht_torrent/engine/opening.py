@@ -29,6 +29,7 @@ from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.engine.node import Node
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.resume import Resume
+from dht_torrent.engine.search.catalogue import check_url
 from dht_torrent.engine.search.denying import Denied, DenyFile
 from dht_torrent.engine.search.service import SearchService
 from dht_torrent.engine.state import StateDir
@@ -83,6 +84,7 @@ async def open_node(
     limits.set(config.limit_up, config.limit_down)
     wanted = config.listen_addresses()
     secured = config.tls_addresses()
+    check_url(config.catalogue.url)
     disk = Disk(config.disk)
     faults = Faults(fail_fast=config.fail_fast)
     state: StateDir | None = None

@@ -36,6 +36,7 @@ _MAGIC = b"dht_torrent state 1\n"
 """A file of another version begins differently, and is set aside like a broken one."""
 _RESUME_NAME = re.compile(r"[0-9a-f]{40}\.resume")
 _DHT_NAMES = ("dht.state", "dht6.state")  # of IPv4, of IPv6
+_CATALOGUE_KEY = "catalogue.node"
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NO_LOCKS: Final = UNSUPPORTED | {errno.ENOLCK}
 """How Lustre and NFS without locks say so."""
@@ -172,6 +173,16 @@ class StateDir:
     def save_dht(self, state: bytes, ipv6: bool = False) -> None:
         """Raises StorageError; what was saved before then stays."""
         self._save(self.path / _DHT_NAMES[ipv6], state)
+
+    def load_catalogue_key(self) -> tuple[bytes | None, list[str]]:
+        """By what a catalogue that several nodes share knows this one; and a line if it cannot be
+        read, or was set aside."""
+        warnings: list[str] = []
+        return self._load(self.path / _CATALOGUE_KEY, bytes, warnings), warnings
+
+    def save_catalogue_key(self, key: bytes) -> None:
+        """Raises StorageError."""
+        self._save(self.path / _CATALOGUE_KEY, key)
 
     def _path(self, info_hash: InfoHash) -> Path:
         return self._torrents / f"{info_hash.hex()}.resume"

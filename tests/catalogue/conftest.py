@@ -11,22 +11,9 @@ import pytest
 
 from dht_torrent.catalogue import Catalogue, SqliteCatalogue
 from dht_torrent.config import CatalogueConfig
-from tests.helpers.databases import Database, databases
+from tests.helpers.databases import Database
 
 Opener = Callable[[CatalogueConfig], Catalogue]
-
-
-@pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A database of this worker. It is not empty."""
-    yield from databases(tmp_path_factory)
-
-
-@pytest.fixture
-def database(postgresql: Database) -> Database:
-    """An empty one, with tables or without."""
-    postgresql.empty()
-    return postgresql
 
 
 def in_a_file(request: pytest.FixtureRequest) -> Opener:

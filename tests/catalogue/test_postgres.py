@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -42,7 +41,7 @@ from dht_torrent.catalogue.postgres_server import ServerUrl
 from dht_torrent.config import CatalogueConfig
 from dht_torrent.errors import InputError, StorageError
 from tests.helpers.catalogues import ALICE, BOB, claim, entry, infohash
-from tests.helpers.databases import NODE, OTHER, Database
+from tests.helpers.databases import NODE, OTHER, Database, Door
 from tests.helpers.postgres import KEYED, PASSWORD
 
 pytestmark = pytest.mark.postgresql
@@ -543,39 +542,6 @@ def test_a_database_of_another_encoding_is_refused_clearly(
 
 
 # -- a server that goes away --------------------------------------------------------------------
-
-
-class Door:
-    """Where the server's socket is, as long as it is open."""
-
-    def __init__(self, database: Database, path: Path) -> None:
-        self._database = database
-        self.path = path
-        self.url = database.url_of("postgres", path)
-        self.open()
-
-    def open(self) -> None:
-        self.path.symlink_to(self._database.folder)
-
-    def cut(self) -> None:
-        """End all connections, as a server does that is stopped."""
-        with self._database.admin() as db:
-            db.execute(
-                """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-                    WHERE datname = current_database() AND application_name = 'dht_torrent'"""
-            )
-
-    def close(self) -> None:
-        self.path.unlink()
-        self.cut()
-
-
-@pytest.fixture
-def door(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="door-") as folder:  # a socket's path is short
-        yield Door(database, Path(folder) / "d")
 
 
 def test_connections_that_broke_while_idle_are_replaced_unnoticed(

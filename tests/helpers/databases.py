@@ -75,6 +75,31 @@ class Database:
         return PostgresCatalogue(self.url, config, node=node, clock=time.monotonic, **more)
 
 
+class Door:
+    """Where the server's socket is, as long as it is open."""
+
+    def __init__(self, database: Database, path: Path) -> None:
+        self._database = database
+        self.path = path
+        self.url = database.url_of("postgres", path)
+        self.open()
+
+    def open(self) -> None:
+        self.path.symlink_to(self._database.folder)
+
+    def cut(self) -> None:
+        """End all connections, as a server does that is stopped."""
+        with self._database.admin() as db:
+            db.execute(
+                """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+                    WHERE datname = current_database() AND application_name = 'dht_torrent'"""
+            )
+
+    def close(self) -> None:
+        self.path.unlink()
+        self.cut()
+
+
 def databases(factory: pytest.TempPathFactory) -> Iterator[Database]:
     """For a fixture of the session."""
     if postgres.binaries() is None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import secrets
+import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -21,7 +23,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, ParamSpec, TypeVar
+from typing import BinaryIO, Final, ParamSpec, TypeVar
 
 import trio
 
@@ -32,6 +34,7 @@ from dht_torrent.catalogue import (
     Entry,
     KnownPublisher,
     OutboxEntry,
+    PostgresCatalogue,
     PublisherTrust,
     PutResult,
     Source,
@@ -39,6 +42,7 @@ from dht_torrent.catalogue import (
     SwarmHealth,
 )
 from dht_torrent.catalogue.lines import ImportSummary, LineImport, Normalise, export_lines
+from dht_torrent.catalogue.postgres_server import ServerUrl
 from dht_torrent.config import CatalogueConfig
 from dht_torrent.engine.search.denying import Denied
 
@@ -47,22 +51,44 @@ logger = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+KEY_BYTES: Final = 16
+"""Of the key by which a catalogue that is shared knows a node."""
 _PUT_BATCH = 5000
 """Entries stored in one visit to a thread, a quarter of a second: each batch writes a large part of
 the index of infohashes again."""
 
 
+def check_url(url: str | None) -> None:
+    """Raises InputError unless it can be that of a catalogue, and what it needs is installed."""
+    if url is not None:
+        ServerUrl(url)
+
+
 @asynccontextmanager
 async def open_catalogue(
-    path: Path | str | None, config: CatalogueConfig, denied: Denied | None = None
+    path: Path | str | None,
+    config: CatalogueConfig,
+    denied: Denied | None = None,
+    *,
+    node: bytes | None = None,
 ) -> AsyncIterator[LocalCatalogue]:
-    """The catalogue in this file, or in memory, for the length of the block. Raises StorageError if
-    it cannot be opened: a node then goes on without."""
+    """The catalogue in this file, or in memory, for the length of the block; or, with
+    `config.url`, the one in that database, which knows us by the key `node`, or without one until
+    it is closed. Raises StorageError if a file cannot be opened: a node then goes on without."""
+
+    def opened() -> Catalogue:
+        if config.url is None:
+            return SqliteCatalogue(path, config)
+        key = node if node is not None else secrets.token_bytes(KEY_BYTES)
+        return PostgresCatalogue(
+            config.url, config, node=key, clock=time.monotonic, lasting=node is not None
+        )
+
     if config.inline:
         await trio.lowlevel.checkpoint()
-        store = SqliteCatalogue(path, config)
+        store = opened()
     else:
-        store = await trio.to_thread.run_sync(SqliteCatalogue, path, config)
+        store = await trio.to_thread.run_sync(opened)
     catalogue = LocalCatalogue(store, config, denied)
     try:
         yield catalogue
@@ -89,6 +115,11 @@ class LocalCatalogue:
     async def aclose(self) -> None:
         """Idempotent."""
         await self._write(self._catalogue.close)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot be used just now, in a line. It was told, and may come back by itself."""
+        return self._catalogue.trouble
 
     # -- torrents -------------------------------------------------------------------------------
 

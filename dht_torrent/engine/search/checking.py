@@ -5,7 +5,7 @@ where the torrent's own info dict is known, that is what it is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -14,6 +14,7 @@ import trio
 
 from dht_torrent.catalogue import (
     Entry,
+    KnownPublisher,
     Proof,
     PublisherTrust,
     Source,
@@ -129,9 +130,9 @@ class Checker:
         self._verified: list[Entry] = []
         self._health: dict[bytes, SwarmHealth] = {}
 
-    async def look_up_publishers(self) -> None:
-        """Whom the user trusts and blocks. Raises StorageError."""
-        for one in await self._catalogue.publishers():
+    def heed(self, publishers: Sequence[KnownPublisher]) -> None:
+        """Whom the user trusts and blocks."""
+        for one in publishers:
             if one.trust is PublisherTrust.TRUSTED:
                 self._trusted.append(one.key)
             elif one.trust is PublisherTrust.BLOCKED:

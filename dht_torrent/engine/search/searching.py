@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from dht_torrent.catalogue import CatalogueQuery, Entry, Proof
+from dht_torrent.catalogue import CatalogueQuery, Entry, KnownPublisher, Proof
 from dht_torrent.config import SearchConfig
 from dht_torrent.engine.search.catalogue import LocalCatalogue
 from dht_torrent.engine.search.checking import Checker, Found, Swarms
@@ -62,6 +62,8 @@ class Searcher:
         self.clock = clock
         self.seen = SeenEntries()
         """How much each publisher was met with."""
+        self.publishers: list[KnownPublisher] = []
+        """Whom the user trusts or blocks, as far as we know: the catalogue may be away."""
         self._asked: OrderedDict[Hashable, float] = OrderedDict()
         """What was searched for lately, and when."""
 
@@ -138,24 +140,33 @@ class _Search:
 
     async def here(self) -> None:
         """Give what we know, the best first; what is not verified is kept for the end, as the
-        network may know better. Raises StorageError."""
-        query, fits = self._query, self._fits
-        await self._checker.look_up_publishers()
-        entries = await self._catalogue.search(
-            CatalogueQuery(
-                words=fits.words if fits.start is None else (*fits.words, fits.start),
-                prefix=fits.start is not None,
-                min_size=query.min_size,
-                max_size=query.max_size,
-                since=int(query.since) if query.since is not None else None,
-                limit=query.limit,
-            )
-        )
+        network may know better. Without the catalogue the network is asked alone; raises
+        StorageError when it is not to be."""
+        query = self._query
+        entries: list[Entry] = []
+        try:
+            self._searcher.publishers = await self._catalogue.publishers()
+            entries = await self._catalogue.search(self._of_catalogue())
+        except StorageError:
+            if not query.network:
+                raise
+        self._checker.heed(self._searcher.publishers)
         for entry in entries:
             if entry.proof is Proof.UNVERIFIED and query.network:
                 self._here[entry.infohash] = entry
             else:
                 self._give(self._checker.local(entry))
+
+    def _of_catalogue(self) -> CatalogueQuery:
+        query, fits = self._query, self._fits
+        return CatalogueQuery(
+            words=fits.words if fits.start is None else (*fits.words, fits.start),
+            prefix=fits.start is not None,
+            min_size=query.min_size,
+            max_size=query.max_size,
+            since=int(query.since) if query.since is not None else None,
+            limit=query.limit,
+        )
 
     async def there(self) -> None:
         """Read the index, and check what is found, side by side."""

@@ -24,7 +24,7 @@ import trio
 from dht_torrent.catalogue import Entry, PublisherTrust, Source
 from dht_torrent.dht.items import KEY_SIZE, SigningKey
 from dht_torrent.engine.keys import PUBLISHER, KeyStore
-from dht_torrent.engine.search.catalogue import LocalCatalogue, open_catalogue
+from dht_torrent.engine.search.catalogue import KEY_BYTES, LocalCatalogue, open_catalogue
 from dht_torrent.engine.search.crawl import Crawler
 from dht_torrent.engine.search.denying import Denied, DenyFile
 from dht_torrent.engine.search.fits import Fits
@@ -146,7 +146,8 @@ class SearchService:
 
         async def find(emit: Emit) -> None:
             await self._local()
-            await self._note_all()
+            with suppress(StorageError):  # what is here is looked for again and again
+                await self._note_all()
             if self._searcher is not None:
                 async with self._searches:
                     await self._searcher.run(query, emit)
@@ -285,7 +286,9 @@ class SearchService:
             puts_hour=self._meter.puts.within(now),
             puts_hour_most=self._config.max_puts_per_hour,
             refused=self._slots.refused,
-            trouble=(publisher.trouble if publisher is not None else None) or self._denied.trouble,
+            trouble=(self._catalogue.trouble if self._catalogue is not None else None)
+            or (publisher.trouble if publisher is not None else None)
+            or self._denied.trouble,
             crawl=self._crawler.status() if self._crawler is not None else None,
             denied=len(self._denied.list),
         )
@@ -306,11 +309,14 @@ class SearchService:
         settings = config.catalogue
         if config.disk.inline:
             settings = replace(settings, inline=True)
-        paths: list[Path | None] = [state.path / CATALOGUE] if state is not None else []
-        for path in [*paths, None]:
+        paths: list[Path | None] = [None]
+        if state is not None and settings.url is None:
+            paths.insert(0, state.path / CATALOGUE)
+        node = await self._known_as() if settings.url is not None else None
+        for path in paths:
             try:
                 self._catalogue = await stack.enter_async_context(
-                    open_catalogue(path, settings, self._denied)
+                    open_catalogue(path, settings, self._denied, node=node)
                 )
                 break
             except StorageError as error:
@@ -335,6 +341,22 @@ class SearchService:
                 logger.warning("nothing is published: %s", error)
             else:
                 self._use(key)
+
+    async def _known_as(self) -> bytes | None:
+        """By what key a catalogue that is shared knows this node; None: by none that lasts."""
+        state, disk = self._context.state, self._context.disk
+        if state is None:
+            return None
+        key, warnings = await disk.run(state.load_catalogue_key)
+        if key is None and not warnings:
+            key = self._dice.randbytes(KEY_BYTES)
+            try:
+                await disk.run(state.save_catalogue_key, key)
+            except StorageError as error:
+                key, warnings = None, [str(error)]
+        for line in warnings:
+            self.warnings.append(f"the catalogue takes this node for a new one: {line}")
+        return key
 
     async def _make_key(self) -> None:
         """Have a key to publish under. Raises InputError and StorageError when there is one that
@@ -412,8 +434,11 @@ class SearchService:
                     await self._forget_others()
                     begun = True
                 await self._note_all()
+                if self._catalogue.trouble is not None:
+                    await self._catalogue.summary()  # is it back?
             except StorageError as error:
-                logger.warning("the catalogue does not know all torrents: %s", error)
+                if self._catalogue.trouble is None:  # which was told, once
+                    logger.warning("the catalogue does not know all torrents: %s", error)
             self._opened.set()
             await trio.sleep(LOOK_INTERVAL)
 

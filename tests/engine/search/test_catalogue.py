@@ -34,12 +34,16 @@ TITLE = CatalogueQuery(words=("title",), limit=1000)
 
 
 @pytest.mark.parametrize("inline", [False, True])
-@pytest.mark.parametrize("name", ["catalogue.sqlite", None])
+@pytest.mark.parametrize(
+    "name", ["catalogue.sqlite", None, pytest.param("a server", marks=pytest.mark.postgresql)]
+)
 async def test_it_does_all_that_a_catalogue_does(
-    inline: bool, name: str | None, tmp_path: Path
+    inline: bool, name: str | None, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     path = None if name is None else tmp_path / name
-    async with open_catalogue(path, CatalogueConfig(inline=inline)) as local:
+    url = request.getfixturevalue("database").url if name == "a server" else None
+    async with open_catalogue(path, CatalogueConfig(url=url, inline=inline)) as local:
+        assert local.trouble is None
         one = entry(1, claims=(claim(ALICE),))
         assert await local.put([one, entry(2, sources=Source.OWN)], 5) == PutResult(added=2)
         await local.set_health({infohash(1): SwarmHealth(1, 2, 3, "bep33")})
