@@ -4,8 +4,7 @@ The rule: nothing is published that its user did not ask for, and the records of
 what that is. The outbox follows them: what is in it and not in them goes, and what is in them and
 not in it, because the catalogue was lost, comes back.
 
-The catalogue is opened when it is first needed, in the node's state directory, or in memory where
-there is none or where it cannot be used there.
+The catalogue is opened when it is first needed (`engine.search.placing`).
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import trio
@@ -24,12 +22,13 @@ import trio
 from dht_torrent.catalogue import Entry, PublisherTrust, Source
 from dht_torrent.dht.items import KEY_SIZE, SigningKey
 from dht_torrent.engine.keys import PUBLISHER, KeyStore
-from dht_torrent.engine.search.catalogue import KEY_BYTES, LocalCatalogue, open_catalogue
+from dht_torrent.engine.search.catalogue import LocalCatalogue
 from dht_torrent.engine.search.crawl import Crawler
 from dht_torrent.engine.search.denying import Denied, DenyFile
 from dht_torrent.engine.search.fits import Fits
 from dht_torrent.engine.search.meter import Meter
 from dht_torrent.engine.search.own import NodeSwarms, check_tags, is_public, own_entry
+from dht_torrent.engine.search.placing import placed
 from dht_torrent.engine.search.publisher import Publisher, record_of
 from dht_torrent.engine.search.records import DhtRecords
 from dht_torrent.engine.search.results import Emit, SearchResults, Spawn
@@ -53,8 +52,6 @@ from dht_torrent.search.words import title_words
 
 logger = logging.getLogger(__name__)
 
-CATALOGUE: Final = "catalogue.sqlite"
-"""In the state directory."""
 LOOK_INTERVAL: Final = 30.0
 """Seconds between two looks which torrents are here and what is known of them."""
 DENIED: Final = "it is on this node's deny-list, and is not published"
@@ -305,24 +302,9 @@ class SearchService:
         return self._catalogue
 
     async def _open(self, stack: AsyncExitStack) -> None:
-        state, config = self._context.state, self._context.config
-        settings = config.catalogue
-        if config.disk.inline:
-            settings = replace(settings, inline=True)
-        paths: list[Path | None] = [None]
-        if state is not None and settings.url is None:
-            paths.insert(0, state.path / CATALOGUE)
-        node = await self._known_as() if settings.url is not None else None
-        for path in paths:
-            try:
-                self._catalogue = await stack.enter_async_context(
-                    open_catalogue(path, settings, self._denied, node=node)
-                )
-                break
-            except StorageError as error:
-                self._why_none = error
-                self.warnings.append(f"search works without what it knew: {error}")
-                logger.warning("the catalogue cannot be opened: %s", error)
+        found = await stack.enter_async_context(placed(self._context, self._denied, self._dice))
+        self._catalogue, self._why_none = found.catalogue, found.why_none
+        self.warnings += found.warnings
         if self._catalogue is None:
             return
         self._searcher = Searcher(
@@ -333,6 +315,7 @@ class SearchService:
             self._config,
             clock=self._clock,
         )
+        state = self._context.state
         if state is not None:
             try:
                 key = await self._context.disk.run(KeyStore(state.path).read, PUBLISHER)
@@ -341,22 +324,6 @@ class SearchService:
                 logger.warning("nothing is published: %s", error)
             else:
                 self._use(key)
-
-    async def _known_as(self) -> bytes | None:
-        """By what key a catalogue that is shared knows this node; None: by none that lasts."""
-        state, disk = self._context.state, self._context.disk
-        if state is None:
-            return None
-        key, warnings = await disk.run(state.load_catalogue_key)
-        if key is None and not warnings:
-            key = self._dice.randbytes(KEY_BYTES)
-            try:
-                await disk.run(state.save_catalogue_key, key)
-            except StorageError as error:
-                key, warnings = None, [str(error)]
-        for line in warnings:
-            self.warnings.append(f"the catalogue takes this node for a new one: {line}")
-        return key
 
     async def _make_key(self) -> None:
         """Have a key to publish under. Raises InputError and StorageError when there is one that
