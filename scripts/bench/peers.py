@@ -397,9 +397,11 @@ def run_ours(
     encryption: str = "none",
     sources: Sequence[str] = (),
     shared: str | None = None,
+    limit_up: int | None = None,
 ) -> None:
     """Seed `path` in place, or fetch `magnet` into `folder` from the peers the go names, reusing
-    what is in `sources`, or in another torrent `shared` from there.
+    what is in `sources`, or in another torrent `shared` from there. `limit_up` is in bytes per
+    second.
 
     `encryption`: `none` leaves the payload in the clear, as is the default; `rc4` insists on it;
     `off` does without MSE."""
@@ -415,6 +417,7 @@ def run_ours(
         encryption,
         sources,
         Path(shared) if shared is not None else None,
+        limit_up,
     )
 
 
@@ -427,12 +430,19 @@ async def _ours(
     encryption: str,
     sources: Sequence[str],
     shared: Path | None,
+    limit_up: int | None,
 ) -> None:
     import trio
 
     from dht_torrent import Config, open_node
 
-    config = Config(bootstrap=[], listen="127.0.0.1:0", state_dir=None, download_dir=folder)
+    config = Config(
+        bootstrap=[],
+        listen="127.0.0.1:0",
+        state_dir=None,
+        download_dir=folder,
+        limit_up=limit_up,
+    )
     if encryption == "rc4":
         config = replace(config, encryption="require")
     elif encryption == "off":

@@ -1,6 +1,7 @@
 """What does the next version of a folder cost whoever has the last one?
 
     python scripts/bench/update.py --size 1GiB --rounds 5
+    python scripts/bench/update.py --link 119MiB        # as if over 1 Gbit/s
 
 A folder of files is released, and then again with 5 % of it changed: bytes in the middle of some
 files, others grown at their end, others renamed, and one put before all the others, so that every
@@ -59,6 +60,8 @@ class Versions:
     new: Path
     piece_length: int
     folder: Path
+    link: int | None = None
+    """Bytes per second that the seed may send."""
 
     @property
     def size(self) -> int:
@@ -72,7 +75,9 @@ class Versions:
             with warm(self.folder, self.size):
                 return self._floor(target)
         options: dict[str, Any] = {"piece_length": self.piece_length, "folder": str(target)}
-        with worker("our-seed", path=str(self.new), magnet="", **options) as seed:
+        with worker(
+            "our-seed", path=str(self.new), magnet="", limit_up=self.link, **options
+        ) as seed:
             ready = seed.expect("ready")
             magnet = f"magnet:?xt=urn:btih:{ready['id']}"
             if contestant == "from":
@@ -189,6 +194,7 @@ def main() -> None:
     parser.add_argument("--size", type=parse_size, default=parse_size("1GiB"))
     parser.add_argument("--files", type=int, default=100)
     parser.add_argument("--piece", type=parse_size, default=parse_size("1MiB"))
+    parser.add_argument("--link", type=parse_size, help="bytes per second that the seed may send")
     parser.add_argument("--changed", type=float, default=0.05, help="share of the bytes")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
@@ -204,7 +210,7 @@ def main() -> None:
         root = Path(folder)
         old = release(root / "old", args.size, args.files, rng)
         new = release_next(old, root / "new", int(args.size * args.changed), rng)
-        versions = Versions(old, new, args.piece, root)
+        versions = Versions(old, new, args.piece, root, args.link)
         runs = [versions.run(name) for _ in range(args.rounds) for name in names]
         size = versions.size
     if args.json:
