@@ -161,24 +161,22 @@ class Session:
 
     async def _reuse(self, swarm: Swarm) -> None:
         """Copy what this disk has of it already, instead of fetching it."""
-        core = self._core
+        core, content = self._core, self._core.content
+        assert content is not None
         while True:
-            if core.reusing is None:
-                self._note_looked_around()
-                await core.look_again.wait()
-            else:
-                async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as nursery:
+                if core.reusing is not None:
                     nursery.start_soon(self._reuse_all, swarm, core.reusing)
-                    await core.look_again.wait()
-                    nursery.cancel_scope.cancel()
-            core.looked_around = False
-            content, metainfo = core.content, core.metainfo
-            assert content is not None
-            assert metainfo is not None
-            missing = [i for i in swarm.picker.holdings.wanted if i not in swarm.have]
-            core.reusing = await self._look_around(content, metainfo, missing)
-            if core.reusing is not None:
-                core.reusing.hold(swarm)
+                else:
+                    self._note_looked_around()
+                await core.look_again.wait()
+                core.looked_around = False
+                missing = [i for i in swarm.picker.holdings.wanted if i not in swarm.have]
+                found = await self._look_around(content, swarm.metainfo, missing)
+                nursery.cancel_scope.cancel()  # the new plan has all that the old one has left
+            core.reusing = found
+            if found is not None:
+                found.hold(swarm)
 
     async def _reuse_all(self, swarm: Swarm, reusing: Reusing) -> None:
         try:

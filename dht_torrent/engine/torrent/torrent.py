@@ -153,7 +153,7 @@ class Torrent:
     def why(self) -> str | None:
         """Why nothing moves, in one line; None when all is well."""
         core = self._core
-        if core.reusing is not None and core.reusing.busy:
+        if isinstance(core.stage, Active) and core.reusing is not None and core.reusing.busy:
             return None
         return why_stuck(core.stage, core.connections, core.dht, core.discovery.note)
 

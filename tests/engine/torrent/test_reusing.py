@@ -332,6 +332,31 @@ async def test_a_source_named_later_is_looked_into_at_once(
         assert torrent.reused == len(sample.data)
 
 
+async def test_a_source_named_meanwhile_lets_nothing_go_to_peers(
+    old: Path, tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = released(old)
+    monkeypatch.setattr("dht_torrent.engine.torrent.reusing.SAVE_BATCH", PIECE)
+    async with copying(tmp_path, sample) as copy:
+        disk = copy.node._context.disk
+        run = disk.run
+
+        async def slow(work, *args, **kwargs):  # type: ignore[no-untyped-def]
+            if work.__name__ in ("_reuse", "run"):  # a look takes as long as five pieces
+                await trio.sleep(1 if work.__name__ == "_reuse" else 5)
+            return await run(work, *args, **kwargs)
+
+        monkeypatch.setattr(disk, "run", slow)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(copy.get, old)
+            await trio.sleep(10)
+            (torrent,) = copy.node.torrents.values()
+            assert 0 < torrent.reused < len(sample.data)
+            await copy.node.get(sample.magnet(SEED), sources=[tmp_path / "album" / "sub"])
+        assert torrent.reused == len(sample.data)
+        assert copy.asked == set()
+
+
 async def test_files_that_are_selected_later_are_reused_too(
     old: Path, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
