@@ -11,8 +11,9 @@ start at once one does.
   any of them shares is never evicted. In `torrent.sources` the bit of `Source.OWN` says that some
   node shares it.
 - `lexemes` gives what a torrent is found by, for the GIN index: its words, just as they came (there
-  is no parser and no dictionary between), and a mark for each run of 8192 rows. With the mark, the
-  newest of very many matches are read without the others: an index of words has no order.
+  is no parser and no dictionary between), and marks for the runs of rows that it is in, of 8192
+  rows and more. With a few marks the newest of very many matches are read without the others: an
+  index of words has no order.
 - `lexeme` counts the torrents that have a word, for the ranking (BM25), and to know beforehand how
   many rows a query matches; it has all words, so it finds those that begin with a text as well.
   Triggers keep it, the totals and the rows of the other tables in step with `torrent`: nothing can
@@ -35,9 +36,9 @@ SCHEMA: Final = "dht_torrent"
 LOCK: Final = 0x64687463
 """`dhtc`: the advisory lock of who writes, or migrates."""
 MARK: Final = "#"
-"""Before the number of a run of rows. A word that begins with it is written with two."""
-RUN: Final = 13
-"""Bits of a row's number that do not count in its mark."""
+"""Before the number of a run of rows. In a word it is written twice."""
+RUNS: Final = {"a": 13, "b": 15, "c": 17, "d": 19, "e": 21}
+"""The kinds of runs, and the bits of a row's number that do not count in the mark of one."""
 ERA: Final = 17
 """Bits of a time in seconds that do not count in its era: a day and a half."""
 ROW_BYTES: Final = 210
@@ -48,6 +49,8 @@ FILE_BYTES: Final = 70
 CLAIM_BYTES: Final = 190
 """... and for a file or a claim."""
 
+_MARKS = ", ".join(f"'{MARK}{kind}' || (id >> {bits})::text" for kind, bits in RUNS.items())
+_MARKS = f"ARRAY[{_MARKS}]"
 _TEXT = "octet_length(title) + octet_length(words) + octet_length(more) + octet_length(tags)"
 _ROW = f"{ROW_BYTES} + {_TEXT} + {TOKEN_BYTES} * tokens"
 _WORDS = "unnest(tsvector_to_array(lexemes(words, more)))"
@@ -106,9 +109,9 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
                 replace(words || ' ' || more, '{MARK}', '{MARK * 2}'), ' '), ''))""",
         f"""CREATE FUNCTION lexemes(words text, more text, id bigint) RETURNS tsvector
             LANGUAGE sql IMMUTABLE PARALLEL SAFE
-            RETURN array_to_tsvector(array_append(array_remove(string_to_array(
+            RETURN array_to_tsvector(array_cat(array_remove(string_to_array(
                 replace(words || ' ' || more, '{MARK}', '{MARK * 2}'), ' '), ''),
-                '{MARK}' || (id >> {RUN})::text))""",
+                {_MARKS}))""",
         # What is new is in a list that every search reads besides; a short one.
         """CREATE INDEX torrent_lexemes ON torrent USING gin (lexemes(words, more, id))
             WITH (gin_pending_list_limit = 1024)""",

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from dht_torrent.catalogue.entries import CatalogueQuery
-from dht_torrent.catalogue.postgres_schema import MARK, RUN, Connection
+from dht_torrent.catalogue.postgres_schema import MARK, RUNS, Connection
 from dht_torrent.config import CatalogueConfig
 
 TITLE_WEIGHT: Final = 4.0
@@ -34,8 +34,10 @@ _COUNTED: Final = 5000
 """Torrents with a word of some beginning that are counted exactly, in a few milliseconds."""
 _MARGIN: Final = 1.1
 """So many more than are wanted are expected in the runs that are read first."""
-_MOST_MARKS: Final = 512
-"""Of runs in one query; if there are more, they are read without."""
+_WHOLE: Final = 1.3
+"""If all rows are less than so many times those wanted, they are all read."""
+_MOST_MARKS: Final = 9
+"""In one query."""
 
 
 class Word(NamedTuple):
@@ -73,21 +75,16 @@ def best(
     text = " & ".join(dict.fromkeys(word.lexeme for word in asked))
     looked_at = config.max_looked_at if where else config.max_ranked
     found: list[tuple[float, int]] = []
-    ranked, end = config.max_ranked, (last >> RUN) + 1
-    share = rarest / max(1, torrents)
+    ranked, end = config.max_ranked, last + 1
+    # If words had nothing to do with each other, so many of the rows would match.
+    share = math.prod(word.hits / torrents for word in set(asked)) * torrents / end
     fitting = "(SELECT * FROM looked)"
     if where:
         fitting = "MATERIALIZED (SELECT * FROM looked WHERE fits ORDER BY id DESC LIMIT %s)"
     while ranked > 0 and looked_at > 0 and end > 0:
         wanted = looked_at if where else ranked
-        runs = min(end, math.ceil(_MARGIN * wanted / share / 2**RUN)) if share > 0 else end
-        if rarest <= 2 * wanted:
-            runs = end  # it has few enough
-        begin = end - runs
-        marked = f"({text})"
-        if begin > 0 and runs <= _MOST_MARKS:
-            marks = "|".join(f"'{MARK}{run}'" for run in range(begin, end))
-            marked += f" & ({marks})"
+        begin, marks = newest(end, _MARGIN * wanted / share, rarest)
+        marked = f"({text}) & ({'|'.join(marks)})" if marks else text
         # In an order that no index of rows has: the planner cannot know how rare a word is.
         statement = f"""WITH looked AS MATERIALIZED (
                 SELECT id, words, more, tokens, {where or "true"} AS fits FROM torrent t
@@ -106,7 +103,7 @@ def best(
         looked, came, ids, scores = db.execute(
             statement,
             (
-                *(*bounds, marked, begin << RUN, end << RUN, min(looked_at, wanted)),
+                *(*bounds, marked, begin, end, min(looked_at, wanted)),
                 *([ranked] if where else []),
                 *(*values, limit),
             ),
@@ -115,9 +112,26 @@ def best(
         ranked -= came
         looked_at -= looked
         # What remains is as dense as this was, and a good deal is read of what has nothing.
-        share = max(looked / (runs << RUN), share / 8)
+        share = max(looked / (end - begin), share / 8)
         end = begin
     return [(number, score) for score, number in heapq.nlargest(limit, found)]
+
+
+def newest(end: int, rows: float, rarest: int) -> tuple[int, list[str]]:
+    """Where the last `rows` rows before `end` begin, about, and the marks of runs that have them
+    all, and perhaps more; none if all rows should be read.
+
+    The index goes through the rarest of what it is asked for, a word or a mark, and looks for the
+    others: marks of runs that are larger than all matches cost it nothing, and where the matches
+    are more than these rows, a few smaller ones do best."""
+    if rows * _WHOLE > end:
+        return 0, []
+    for kind, bits in RUNS.items():
+        first, last = (end - math.ceil(rows)) >> bits, (end - 1) >> bits
+        few = last - first < _MOST_MARKS
+        if first > 0 and few and (rows < rarest or 1 << bits > rarest):
+            return first << bits, [f"'{MARK}{kind}{run}'" for run in range(first, last + 1)]
+    return 0, []
 
 
 def _word(db: Connection, text: str, prefix: bool) -> Word:

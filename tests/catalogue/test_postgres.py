@@ -131,7 +131,7 @@ def test_of_very_many_matches_the_same_are_ranked_as_by_sqlite(
             or "none",
             size=rng.randrange(100),
         )
-        for number in range(3 << postgres_schema.RUN)
+        for number in range(3 << min(postgres_schema.RUNS.values()))
     ]
     for start in range(0, len(shelf), 5000):
         for catalogue in (postgres, sqlite):
@@ -158,6 +158,28 @@ def test_of_very_many_matches_the_same_are_ranked_as_by_sqlite(
             )
     assert len(asked) == 36
     sqlite.close()
+
+
+@given(st.integers(1, 2**26), st.floats(1, 2**26), st.integers(1, 2**26))
+def test_few_marks_have_the_newest_rows_and_not_many_more(
+    end: int, rows: float, rarest: int
+) -> None:
+    begin, marks = postgres_search.newest(end, rows, rarest)
+    if not marks:
+        assert begin == 0
+        return
+    kind = marks[0][2]
+    runs = [int(mark[3:-1]) for mark in marks]
+    assert [mark[:3] for mark in marks] == [f"'#{kind}"] * len(marks)
+    bits = postgres_schema.RUNS[kind]
+    assert runs == list(range(begin >> bits, ((end - 1) >> bits) + 1))
+    assert begin == runs[0] << bits
+    assert begin <= end - rows
+    assert len(marks) <= 9
+    if rows < rarest and bits > 13:
+        assert (end - begin) < 2 * rows + 2**15
+    else:
+        assert rows < rarest or 2**bits > rarest
 
 
 entries = st.builds(
