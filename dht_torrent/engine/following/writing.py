@@ -14,7 +14,7 @@ import trio
 
 from dht_torrent.config import FollowConfig
 from dht_torrent.dht.items import Item, MutableItem, SigningKey, mutable_target, sign
-from dht_torrent.dht.krpc import CAS_MISMATCH
+from dht_torrent.dht.krpc import CAS_MISMATCH, SEQUENCE_TOO_LOW
 from dht_torrent.dht.versions import next_seq, version_value
 from dht_torrent.engine.dht.surveys import ItemSurvey, Stored, order
 from dht_torrent.errors import NoReply
@@ -23,6 +23,8 @@ from dht_torrent.magnet import MutableLink
 
 logger = logging.getLogger(__name__)
 
+_TAKEN: Final = frozenset({CAS_MISMATCH, SEQUENCE_TOO_LOW})
+"""How nodes refuse what does not come next."""
 _PAUSE: Final = (0.5, 3.0)
 """Seconds before another try, when somebody with the same key writes too."""
 
@@ -71,6 +73,7 @@ class LinkWriter:
         put. Raises NoReply when nobody could be asked what is there, InputError when there is no
         number left."""
         mine: MutableItem | None = None
+        contested = False
         for turn in range(self._config.write_retries + 1):
             survey = await self._items.get_all(self.target, salt=self._salt)
             if not survey.holders and not seq:
@@ -79,20 +82,22 @@ class LinkWriter:
             there = [one for one in survey.variants() if isinstance(one, MutableItem)]
             newest = there[0] if there else None
             cas = None
-            if mine is None or newest != mine:
+            if mine is None or newest != mine or contested:
                 seq = next_seq([seq, *(one.seq for one in there)], self._clock())
                 mine = sign(key, version_value(info_hash), seq, self._salt)
                 await note(mine)
                 if newest is not None and turn < self._config.write_retries:
                     cas = newest.seq
             stored = await self._items.put(mine, cas=cas)
-            refusals = list(stored.refused.values()).count(CAS_MISMATCH)
-            if cas is None or not refusals:
+            refusals = sum(code in _TAKEN for code in stored.refused.values())
+            if refusals < len(stored.stored) or not refusals:
+                if cas is not None and refusals:
+                    # Nobody came before us, but some nodes have something older still.
+                    stored = await self._items.put(mine)
                 break
-            if refusals < len(stored.stored):
-                # Nobody came before us, but some nodes have something older still.
-                stored = await self._items.put(mine)
-                break
+            # Most have another value under this number, or a higher one; or, if they were asked to
+            # replace what we had seen, something older.
+            contested = cas is None
             await trio.sleep(self._rng.uniform(*_PAUSE))
         logger.info("version %d of a link is on %d nodes", seq, len(stored.stored))
         return stored
