@@ -36,6 +36,8 @@ MAX_RESULTS: Final = 1000
 """Results of one query, and entries in one page."""
 MAX_KEY: Final = 64
 """Bytes of a word or a key in the outbox, and of a word that is counted."""
+MAX_SKETCH: Final = 1000
+MAX_SKETCH_KEYS: Final = 32
 MAX_COUNTED: Final = 10_000
 """Words whose number of torrents is remembered; the one remembered longest gives way."""
 MAX_SEQ: Final = 2**63 - 1
@@ -187,6 +189,17 @@ class OutboxEntry(NamedTuple):
     """In a row."""
 
 
+class SketchEntry(NamedTuple):
+    """What a torrent is like. The catalogue does not look into the sketch."""
+
+    infohash: bytes
+    sketch: bytes
+    """At most `MAX_SKETCH` bytes."""
+    keys: tuple[tuple[str, bytes], ...]
+    """Trees, and the sketch's keys in them: the more two keys of a tree begin alike, the more are
+    the torrents."""
+
+
 class PutResult(NamedTuple):
     """What became of what was put in."""
 
@@ -243,6 +256,14 @@ def shown(text: str, limit: int) -> str:
         return text
     text = printable(text[:limit])
     return text if text.isascii() else cut(text, limit)
+
+
+def check_sketch(entry: SketchEntry) -> None:
+    """Raises ValueError for one that is too large: a bug of the caller."""
+    if len(entry.sketch) > MAX_SKETCH or len(entry.keys) > MAX_SKETCH_KEYS:
+        raise ValueError("a sketch has at most 1000 bytes, and 32 keys")
+    if any(len(tree) > 16 or len(key) > MAX_KEY for tree, key in entry.keys):
+        raise ValueError("a tree's name has at most 16 characters, and a key 64 bytes")
 
 
 def cut(text: str, limit: int) -> str:

@@ -23,10 +23,12 @@ from dht_torrent.catalogue.entries import (
     OutboxEntry,
     PublisherTrust,
     PutResult,
+    SketchEntry,
     Source,
     SwarmHealth,
     bounded,
     check_key,
+    check_sketch,
     query_words,
     shown,
     within,
@@ -342,6 +344,58 @@ class PostgresCatalogue:
                     (SELECT * FROM unnest(%s::text[], %s::bytea[]))""",
                 (self._node, infohash, [tree for tree, _ in keep], [root for _, root in keep]),
             )
+
+    # -- what torrents are like -----------------------------------------------------------------
+
+    def put_sketches(self, sketches: Iterable[SketchEntry]) -> None:
+        given = {one.infohash: one for one in sketches}
+        for one in given.values():
+            check_sketch(one)
+        with self._write() as db:
+            ids = dict(
+                db.execute(
+                    "SELECT infohash, id FROM torrent WHERE infohash = ANY(%s)", (list(given),)
+                )
+            )
+            db.execute("DELETE FROM sketch WHERE torrent = ANY(%s)", (list(ids.values()),))
+            db.execute("DELETE FROM sketch_key WHERE torrent = ANY(%s)", (list(ids.values()),))
+            with db.cursor() as cursor:
+                cursor.executemany(
+                    "INSERT INTO sketch(torrent, infohash, sketch) VALUES(%s, %s, %s)",
+                    [(number, one, given[one].sketch) for one, number in ids.items()],
+                )
+                cursor.executemany(
+                    """INSERT INTO sketch_key(tree, key, torrent) VALUES(%s, %s, %s)
+                        ON CONFLICT DO NOTHING""",
+                    [
+                        (tree, key, number)
+                        for one, number in ids.items()
+                        for tree, key in given[one].keys
+                    ],
+                )
+
+    def sketches(self, infohashes: Collection[bytes]) -> dict[bytes, bytes]:
+        with self._db.read() as db:
+            return dict(
+                db.execute(
+                    "SELECT infohash, sketch FROM sketch WHERE infohash = ANY(%s)",
+                    (list(infohashes),),
+                )
+            )
+
+    def alike(self, keys: Collection[tuple[str, bytes]], each: int = 16) -> list[bytes]:
+        found: dict[bytes, None] = {}
+        with self._db.read() as db:
+            for tree, key in keys:
+                for side in (">= %s ORDER BY key", "< %s ORDER BY key DESC"):
+                    rows = db.execute(
+                        f"""SELECT infohash FROM (SELECT torrent FROM sketch_key
+                            WHERE tree = %s AND key {side} LIMIT %s) k
+                            JOIN torrent ON id = torrent""",  # noqa: S608
+                        (tree, key, max(1, each)),
+                    )
+                    found.update(dict.fromkeys(infohash for (infohash,) in rows))
+        return list(found)
 
     # -- how common words are -------------------------------------------------------------------
 

@@ -190,6 +190,26 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
             )
         ),
     ),
+    (
+        """CREATE TABLE sketch(
+            torrent bigint PRIMARY KEY, infohash bytea NOT NULL UNIQUE, sketch bytea NOT NULL)""",
+        """CREATE TABLE sketch_key(
+            tree text COLLATE "C" NOT NULL, key bytea NOT NULL, torrent bigint NOT NULL,
+            PRIMARY KEY(tree, key, torrent))""",
+        "CREATE INDEX sketch_key_torrent ON sketch_key(torrent)",
+        f"""CREATE FUNCTION sketches_went() RETURNS trigger LANGUAGE plpgsql
+            SET search_path = {SCHEMA} AS $$ BEGIN
+            DELETE FROM sketch USING went WHERE torrent = went.id;
+            DELETE FROM sketch_key USING went WHERE torrent = went.id;
+            RETURN NULL; END $$""",  # noqa: S608
+        """CREATE TRIGGER sketches_went AFTER DELETE ON torrent REFERENCING OLD TABLE AS went
+            FOR EACH STATEMENT EXECUTE FUNCTION sketches_went()""",
+        # A key takes about what a claim does, its share of the sketch included.
+        """CREATE TRIGGER came AFTER INSERT ON sketch_key REFERENCING NEW TABLE AS came
+            FOR EACH STATEMENT EXECUTE FUNCTION rows_came()""",
+        """CREATE TRIGGER went AFTER DELETE ON sketch_key REFERENCING OLD TABLE AS went
+            FOR EACH STATEMENT EXECUTE FUNCTION rows_went()""",
+    ),
 )
 
 

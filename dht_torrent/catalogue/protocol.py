@@ -16,6 +16,7 @@ from dht_torrent.catalogue.entries import (
     OutboxEntry,
     PublisherTrust,
     PutResult,
+    SketchEntry,
     Source,
     SwarmHealth,
 )
@@ -114,6 +115,22 @@ class Catalogue(Protocol):
 
     def remove_outbox(self, infohash: bytes, keep: Sequence[tuple[str, bytes]] = ()) -> None:
         """Publish no more of this torrent, save some, by tree and root."""
+        ...
+
+    # -- what torrents are like -----------------------------------------------------------------
+
+    def put_sketches(self, sketches: Iterable[SketchEntry]) -> None:
+        """Add or replace. Torrents that are not here are passed over, and a sketch goes with its
+        torrent."""
+        ...
+
+    def sketches(self, infohashes: Collection[bytes]) -> dict[bytes, bytes]:
+        """Of those of them that have one."""
+        ...
+
+    def alike(self, keys: Collection[tuple[str, bytes]], each: int = 16) -> list[bytes]:
+        """Torrents that have keys near to one of these in its tree: of each those with the same
+        key, and those with the next ones, up to `each` on either side."""
         ...
 
     # -- how common words are -------------------------------------------------------------------

@@ -78,6 +78,16 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
             VALUES ('delete', old.id, old.words, old.more);
             INSERT INTO fts(rowid, words, more) VALUES (new.id, new.words, new.more); END""",
     ),
+    (
+        """CREATE TABLE sketch(
+            torrent INTEGER PRIMARY KEY REFERENCES torrent ON DELETE CASCADE,
+            sketch BLOB NOT NULL)""",
+        """CREATE TABLE sketch_key(
+            tree TEXT NOT NULL, key BLOB NOT NULL,
+            torrent INTEGER NOT NULL REFERENCES torrent ON DELETE CASCADE,
+            PRIMARY KEY(tree, key, torrent)) WITHOUT ROWID""",
+        "CREATE INDEX sketch_key_torrent ON sketch_key(torrent)",
+    ),
 )
 
 

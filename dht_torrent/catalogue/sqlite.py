@@ -27,10 +27,12 @@ from dht_torrent.catalogue.entries import (
     OutboxEntry,
     PublisherTrust,
     PutResult,
+    SketchEntry,
     Source,
     SwarmHealth,
     bounded,
     check_key,
+    check_sketch,
     query_words,
     shown,
     within,
@@ -368,6 +370,50 @@ class SqliteCatalogue:
                 "DELETE FROM outbox WHERE infohash = ? AND tree = ? AND root = ?",
                 [row for row in rows if row[1:] not in kept],
             )
+
+    # -- what torrents are like -----------------------------------------------------------------
+
+    def put_sketches(self, sketches: Iterable[SketchEntry]) -> None:
+        given = list(sketches)
+        for one in given:
+            check_sketch(one)
+        with self._db.write() as db:
+            for one in given:
+                row = db.execute("SELECT id FROM torrent WHERE infohash = ?", (one.infohash,))
+                if (found := row.fetchone()) is None:
+                    continue
+                db.execute(
+                    "REPLACE INTO sketch(torrent, sketch) VALUES(?, ?)", (*found, one.sketch)
+                )
+                db.execute("DELETE FROM sketch_key WHERE torrent = ?", found)
+                db.executemany(
+                    "INSERT OR IGNORE INTO sketch_key(tree, key, torrent) VALUES(?, ?, ?)",
+                    [(tree, key, *found) for tree, key in one.keys],
+                )
+
+    def sketches(self, infohashes: Collection[bytes]) -> dict[bytes, bytes]:
+        with self._db.read() as db:
+            return dict(
+                select_in(
+                    db,
+                    """SELECT infohash, sketch FROM sketch JOIN torrent ON id = torrent
+                        WHERE infohash IN ({})""",
+                    infohashes,
+                )
+            )
+
+    def alike(self, keys: Collection[tuple[str, bytes]], each: int = 16) -> list[bytes]:
+        found: dict[bytes, None] = {}
+        with self._db.read() as db:
+            for tree, key in keys:
+                for side in (">= ? ORDER BY key", "< ? ORDER BY key DESC"):
+                    rows = db.execute(
+                        f"""SELECT infohash FROM (SELECT torrent FROM sketch_key
+                            WHERE tree = ? AND key {side} LIMIT ?) JOIN torrent ON id = torrent""",  # noqa: S608
+                        (tree, key, max(1, each)),
+                    )
+                    found.update(dict.fromkeys(infohash for (infohash,) in rows))
+        return list(found)
 
     # -- how common words are -------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from dht_torrent.catalogue import (
     Proof,
     PublisherTrust,
     PutResult,
+    SketchEntry,
     Source,
     SwarmHealth,
 )
@@ -312,6 +313,60 @@ def test_the_outbox_is_emptied_by_torrent(catalogue: Catalogue) -> None:
 
 
 # -- how common words are -----------------------------------------------------------------------
+
+
+def test_sketches_are_found_by_keys_that_are_near(catalogue: Catalogue) -> None:
+    hashes = [infohash(n) for n in range(40)]
+    catalogue.put([entry(n) for n in range(40)], 1)
+    catalogue.put_sketches(
+        SketchEntry(one, b"s%d" % n, (("c0", bytes([n, 0])), ("r", b"same"))[: 1 + (n < 3)])
+        for n, one in enumerate(hashes)
+    )
+    catalogue.put_sketches([SketchEntry(b"x" * 20, b"not here", (("c0", b"a"),))])
+    assert catalogue.sketches([hashes[3], hashes[7], b"x" * 20]) == {
+        hashes[3]: b"s3",
+        hashes[7]: b"s7",
+    }
+    near = catalogue.alike([("c0", bytes([20, 1]))], each=2)
+    assert set(near) == set(hashes[19:23])
+    assert near[0] == hashes[21]
+    assert set(catalogue.alike([("c0", bytes([5, 0]))], each=1)) == {hashes[4], hashes[5]}
+    assert set(catalogue.alike([("r", b"same")])) == set(hashes[:3])
+    assert catalogue.alike([("c1", b"")]) == catalogue.alike([]) == []
+    both = catalogue.alike([("r", b"same"), ("c0", bytes([0, 0]))], each=4)
+    assert len(both) == len(set(both)) == 4
+
+
+def test_a_sketch_is_replaced_and_goes_with_its_torrent(catalogue: Catalogue) -> None:
+    one = infohash(1)
+    catalogue.put([entry(1)], 1)
+    used = catalogue.summary().bytes
+    catalogue.put_sketches([SketchEntry(one, b"old", (("c0", b"old"), ("c0", b"old")))])
+    catalogue.put_sketches([SketchEntry(one, b"new", (("c1", b"new"),))])
+    assert catalogue.sketches([one]) == {one: b"new"}
+    assert catalogue.alike([("c0", b"old")]) == []
+    assert catalogue.alike([("c1", b"")]) == [one]
+    catalogue.forget([one], ~Source.NONE)
+    assert catalogue.get(one) is None
+    assert catalogue.sketches([one]) == {}
+    assert catalogue.alike([("c1", b"new")]) == []
+    catalogue.put([entry(1)], 1)
+    assert catalogue.sketches([one]) == {}
+    assert catalogue.summary().bytes <= used + 8192
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        SketchEntry(b"1" * 20, bytes(1001), ()),
+        SketchEntry(b"1" * 20, b"", (("c", b""),) * 33),
+        SketchEntry(b"1" * 20, b"", (("c" * 17, b""),)),
+        SketchEntry(b"1" * 20, b"", (("c", bytes(65)),)),
+    ],
+)
+def test_a_sketch_that_is_too_large_is_a_bug(catalogue: Catalogue, large: SketchEntry) -> None:
+    with pytest.raises(ValueError, match="at most"):
+        catalogue.put_sketches([large])
 
 
 def test_counts_of_words_are_remembered_for_as_long_as_is_asked(catalogue: Catalogue) -> None:

@@ -37,6 +37,7 @@ from dht_torrent.catalogue import (
     PostgresCatalogue,
     PublisherTrust,
     PutResult,
+    SketchEntry,
     Source,
     SqliteCatalogue,
     SwarmHealth,
@@ -208,6 +209,17 @@ class LocalCatalogue:
 
     async def remove_outbox(self, infohash: bytes, keep: Sequence[tuple[str, bytes]] = ()) -> None:
         await self._write(self._catalogue.remove_outbox, infohash, keep)
+
+    # -- what torrents are like -----------------------------------------------------------------
+
+    async def put_sketches(self, sketches: Iterable[SketchEntry]) -> None:
+        await self._write(self._catalogue.put_sketches, list(sketches))
+
+    async def sketches(self, infohashes: Collection[bytes]) -> dict[bytes, bytes]:
+        return await self._read(self._catalogue.sketches, infohashes)
+
+    async def alike(self, keys: Collection[tuple[str, bytes]], each: int = 16) -> list[bytes]:
+        return await self._read(self._catalogue.alike, keys, each)
 
     # -- how common words are -------------------------------------------------------------------
 
