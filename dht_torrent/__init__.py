@@ -76,6 +76,7 @@ To change something
 | what makes torrents similar | `search.chunks`, `search.sketch`, `search.similar` |
 | whom a search believes | `engine.search.checking`, `search.record` |
 | what a search does, and what it shows | `engine.search.searching`, `engine.search.views` |
+| which torrents are similar to one | `engine.search.similar`; sketches `engine.search.sketching` |
 | what is published, when, and how often | `engine.search.publisher`, `search.choice` |
 | whom a crawl asks, and what it looks at | `search.crawl`; its tasks `engine.search.crawl` |
 | what is neither stored, published nor shown | `search.denied`, `engine.search.denying` |
@@ -158,6 +159,7 @@ if TYPE_CHECKING:
         SearchQuery,
         SearchResult,
         SearchStatus,
+        SimilarResult,
         Verdict,
     )
     from dht_torrent.engine.torrent.context import OpenStorage
@@ -306,6 +308,7 @@ __all__ = [
     "SeenVersion",
     "Selection",
     "SigningKey",
+    "SimilarResult",
     "Span",
     "State",
     "Storage",
@@ -354,7 +357,7 @@ _HOME = {
     "engine.search.views": (
         "CatalogueImport CatalogueStatus CrawlStatus PublisherView ResultSource ResultTrust "
         "SearchOptions "
-        "SearchQuery SearchResult SearchStatus Verdict"
+        "SearchQuery SearchResult SearchStatus SimilarResult Verdict"
     ),
     "engine.torrent.context": "OpenStorage",
     "engine.torrent.rate_limits": "NewRate",

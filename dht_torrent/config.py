@@ -472,6 +472,13 @@ class SearchConfig:
     """... and of how many of them it then reads the trees."""
     record_patience: float = 2.0
     """Seconds a result waits for its publisher's record, at most: a lookup takes one or two."""
+    similar_gets: int = 12
+    """Slots of one tree of sketches that a search for similar torrents reads: the way down, and the
+    leaves beside the one it leads to."""
+    similar_records: int = 60
+    """Torrents whose records such a search looks up, those that most trees have near first."""
+    similar_enough: int = 10
+    """Entries near it in a tree, below which the leaves beside are read as well."""
     records_at_once: int = 16
     """Records looked up at a time by one search."""
     peers_looked_up: int = 3

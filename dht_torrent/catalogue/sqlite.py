@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from dht_torrent.catalogue import sqlite_sketches
 from dht_torrent.catalogue.database import Database
 from dht_torrent.catalogue.entries import (
     MAX_CLAIMS,
@@ -32,7 +33,6 @@ from dht_torrent.catalogue.entries import (
     SwarmHealth,
     bounded,
     check_key,
-    check_sketch,
     query_words,
     shown,
     within,
@@ -374,46 +374,16 @@ class SqliteCatalogue:
     # -- what torrents are like -----------------------------------------------------------------
 
     def put_sketches(self, sketches: Iterable[SketchEntry]) -> None:
-        given = list(sketches)
-        for one in given:
-            check_sketch(one)
         with self._db.write() as db:
-            for one in given:
-                row = db.execute("SELECT id FROM torrent WHERE infohash = ?", (one.infohash,))
-                if (found := row.fetchone()) is None:
-                    continue
-                db.execute(
-                    "REPLACE INTO sketch(torrent, sketch) VALUES(?, ?)", (*found, one.sketch)
-                )
-                db.execute("DELETE FROM sketch_key WHERE torrent = ?", found)
-                db.executemany(
-                    "INSERT OR IGNORE INTO sketch_key(tree, key, torrent) VALUES(?, ?, ?)",
-                    [(tree, key, *found) for tree, key in one.keys],
-                )
+            sqlite_sketches.put(db, sketches)
 
     def sketches(self, infohashes: Collection[bytes]) -> dict[bytes, bytes]:
         with self._db.read() as db:
-            return dict(
-                select_in(
-                    db,
-                    """SELECT infohash, sketch FROM sketch JOIN torrent ON id = torrent
-                        WHERE infohash IN ({})""",
-                    infohashes,
-                )
-            )
+            return sqlite_sketches.of(db, infohashes)
 
     def alike(self, keys: Collection[tuple[str, bytes]], each: int = 16) -> list[bytes]:
-        found: dict[bytes, None] = {}
         with self._db.read() as db:
-            for tree, key in keys:
-                for side in (">= ? ORDER BY key", "< ? ORDER BY key DESC"):
-                    rows = db.execute(
-                        f"""SELECT infohash FROM (SELECT torrent FROM sketch_key
-                            WHERE tree = ? AND key {side} LIMIT ?) JOIN torrent ON id = torrent""",  # noqa: S608
-                        (tree, key, max(1, each)),
-                    )
-                    found.update(dict.fromkeys(infohash for (infohash,) in rows))
-        return list(found)
+            return sqlite_sketches.alike(db, keys, max(1, each))
 
     # -- how common words are -------------------------------------------------------------------
 

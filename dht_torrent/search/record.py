@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final
+from typing import Final, TypedDict
 
 from dht_torrent import bencode
 from dht_torrent.bencode import Value
@@ -162,13 +162,52 @@ def record_value(record: PublisherRecord) -> dict[bytes, Value]:
         value[b"k"] = record.tags.encode()
     if record.kind:
         value[b"ty"] = record.kind
-    if record.content is not None:
-        value[b"c"] = record.content
-    if record.named is not None:
-        value[b"s"] = record.named + (record.listed or b"")
-    if record.file_ids:
-        value[b"r"] = b"".join(record.file_ids)
+    return value | _sketches_value(record)
+
+
+def encode_sketches(traits: Traits) -> bytes:
+    """What is not in the catalogue's entry of a torrent, as it is in a record. Less than
+    `MAX_RECORD` bytes."""
+    return bencode.encode(_sketches_value(traits))
+
+
+def decode_sketches(raw: bytes, title: str, size: int | None, files: int | None) -> Traits:
+    """Of what `encode_sketches` gave; nothing else than the arguments of what it did not."""
+    try:
+        value = bencode.decode(raw, max_depth=2, max_tokens=20, max_size=MAX_RECORD)
+    except BencodeError:
+        value = {}
+    sketches = _sketches_of(value) if isinstance(value, dict) else {}
+    return Traits(title=title, size=size, files=files, **sketches)
+
+
+def _sketches_value(one: PublisherRecord | Traits) -> dict[bytes, Value]:
+    value: dict[bytes, Value] = {}
+    if one.content is not None:
+        value[b"c"] = one.content
+    if one.named is not None:
+        value[b"s"] = one.named + (one.listed or b"")
+    if one.file_ids:
+        value[b"r"] = b"".join(one.file_ids[:MAX_FILE_IDS])
     return value
+
+
+class _Sketches(TypedDict, total=False):
+    content: bytes | None
+    named: bytes | None
+    listed: bytes | None
+    file_ids: tuple[bytes, ...]
+
+
+def _sketches_of(value: Mapping[bytes, Value]) -> _Sketches:
+    named = _sketch(value, b"s", NAME_SIZE, 2 * NAME_SIZE) or b""
+    ids = _sketch(value, b"r", *range(FILE_ID, (MAX_FILE_IDS + 1) * FILE_ID, FILE_ID)) or b""
+    return {
+        "content": _sketch(value, b"c", CONTENT_SIZE),
+        "named": named[:NAME_SIZE] or None,
+        "listed": named[NAME_SIZE:] or None,
+        "file_ids": tuple(ids[at : at + FILE_ID] for at in range(0, len(ids), FILE_ID)),
+    }
 
 
 def encode_record(record: PublisherRecord) -> bytes:
@@ -186,8 +225,6 @@ def parse_record(value: Value) -> PublisherRecord:
     title = _text(value, b"n", MAX_TITLE)
     if not title:
         raise SearchFormatError("a record's title shows nothing")
-    named = _sketch(value, b"s", NAME_SIZE, 2 * NAME_SIZE) or b""
-    ids = _sketch(value, b"r", *range(FILE_ID, (MAX_FILE_IDS + 1) * FILE_ID, FILE_ID)) or b""
     return PublisherRecord(
         infohash,
         title,
@@ -196,10 +233,7 @@ def parse_record(value: Value) -> PublisherRecord:
         published=_number(value, b"t", LAST_DATE),
         kind=_number(value, b"ty", MAX_KIND) if b"ty" in value else 0,
         tags=_text(value, b"k", MAX_TAGS) if b"k" in value else "",
-        content=_sketch(value, b"c", CONTENT_SIZE),
-        named=named[:NAME_SIZE] or None,
-        listed=named[NAME_SIZE:] or None,
-        file_ids=tuple(ids[at : at + FILE_ID] for at in range(0, len(ids), FILE_ID)),
+        **_sketches_of(value),
     )
 
 

@@ -21,7 +21,6 @@ from typing import Final, NamedTuple
 
 from dht_torrent.search.sketch import files_sketch, similarity, title_sketch
 from dht_torrent.search.titles import clean_title
-from dht_torrent.search.words import title_words
 
 NEAR: Final = 0.8
 """The similarity of contents from which on they are near duplicates ..."""
@@ -43,7 +42,8 @@ SAMPLE: Final = 16 * 1024
 _CONTENT, _NAME, _SIZE = 0.6, 0.2, 0.2
 _NEXT: Final = 0.1
 """What the next version gains over others of the same name, in the order of results."""
-_NUMBERS = re.compile(r"\d+")
+_NUMBERS = re.compile(r"\d+", re.ASCII)
+_VERSION = re.compile(r"\d+(?:[._ -]\d+)*", re.ASCII)
 
 
 class Kinship(Enum):
@@ -126,14 +126,11 @@ def likeness(one: Traits, other: Traits) -> Likeness:
 
 
 def _kinship(content: float | None, name: float, shared: bool, *, is_one: bool) -> Kinship | None:
-    is_near = content is not None and content >= SURE
-    # Two folders that are nearly the same have files in common for that reason.
-    if shared and (is_one or not is_near):
+    # Two folders that are nearly the same, or related, have files in common for that reason.
+    if shared and (is_one or content is None or content < RELATED):
         return Kinship.SAME_FILE
-    if is_near:
-        return Kinship.NEAR_DUPLICATE
     if content is not None and content >= RELATED:
-        return Kinship.RELATED
+        return Kinship.NEAR_DUPLICATE if content >= SURE else Kinship.RELATED
     return Kinship.SIMILAR_NAME if name >= NAMED else None
 
 
@@ -149,14 +146,13 @@ def _ratio(one: int | None, other: int | None) -> float:
 def ranked(asked: Traits, found: Sequence[tuple[Traits, Likeness]]) -> list[int]:
     """The places in `found` of those that are alike, the most alike first.
 
-    Kinship comes first, then the score. Of those whose titles are that of `asked` but for the
-    numbers, versions of the same thing for instance, the one before and the one after come before
-    those further away.
+    It goes by score, but similar names come last. Of those whose titles are that of `asked` but for
+    the numbers, versions of the same thing for instance, the one before and the one after come
+    before those further away.
     """
     bonus = _bonuses(asked.title, [traits.title for traits, _ in found])
-    order = {kinship: place for place, kinship in enumerate(Kinship)}
     kept = [
-        (order[alike.kinship], -(alike.score + bonus[place]), place)
+        (alike.kinship is Kinship.SIMILAR_NAME, -(alike.score + bonus[place]), place)
         for place, (_, alike) in enumerate(found)
         if alike.kinship is not None
     ]
@@ -178,9 +174,9 @@ def _bonuses(title: str, titles: Sequence[str]) -> list[float]:
 
 def _numbered(title: str) -> tuple[str, tuple[int, ...]]:
     """A title without its numbers, and those."""
-    text = " ".join(title_words(title))
+    text = title.casefold()
     numbers = tuple(int(number) for number in _NUMBERS.findall(text))
-    return re.sub(r"[\d ]+", " ", text), numbers
+    return _VERSION.sub("0", text), numbers
 
 
 def with_id(sizes: Sequence[int]) -> list[int]:

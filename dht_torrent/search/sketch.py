@@ -100,6 +100,20 @@ def name_key(title: bytes | None, files: bytes | None, tree: int) -> bytes | Non
     return None if sketch is None else _key(sketch, tree % 2 * (NAME_BINS // 2))
 
 
+def tree_keys(
+    content: bytes | None, title: bytes | None, files: bytes | None
+) -> list[tuple[str, int, bytes]]:
+    """All keys of a torrent's sketches: `c` or `n` (`label.Index`), the number of the tree, and
+    the key in it."""
+    keys = []
+    if content is not None:
+        keys += [("c", tree, content_key(content, tree)) for tree in range(CONTENT_TREES)]
+    for tree in range(NAME_TREES):
+        if (key := name_key(title, files, tree)) is not None:
+            keys.append(("n", tree, key))
+    return keys
+
+
 def similarity(one: bytes | None, other: bytes | None) -> float | None:
     """An estimate of the Jaccard similarity of the sets of two sketches of a kind, with a standard
     error of sqrt(J (1 - J) / bins). None when one is not known."""

@@ -17,6 +17,7 @@ from dht_torrent.catalogue import (
     KnownPublisher,
     Proof,
     PublisherTrust,
+    SketchEntry,
     Source,
     SwarmHealth,
     TitleClaim,
@@ -45,11 +46,14 @@ from dht_torrent.search.record import (
     PublisherRecord,
     TitleTrust,
     agrees_with_name,
+    encode_sketches,
     is_verified,
     parse_record,
     record_salt,
     record_target,
 )
+from dht_torrent.search.similar import Traits
+from dht_torrent.search.sketch import tree_keys
 from dht_torrent.search.titles import clean_title, may_be_cut
 from dht_torrent.search.words import title_runs, title_words
 
@@ -59,7 +63,7 @@ _TITLE_TRUST: Final[dict[ResultTrust, TitleTrust]] = {
     "verified": TitleTrust.VERIFIED,
     "strong": TitleTrust.STRONG,
 }
-_TRUST: Final[dict[Proof, ResultTrust]] = {
+TRUST: Final[dict[Proof, ResultTrust]] = {
     Proof.UNVERIFIED: "unverified",
     Proof.VERIFIED: "verified",
     Proof.STRONG: "strong",
@@ -128,6 +132,7 @@ class Checker:
         self._trusted: list[bytes] = []
         self._blocked: list[bytes] = []
         self._verified: list[Entry] = []
+        self._sketches: list[SketchEntry] = []
         self._health: dict[bytes, SwarmHealth] = {}
 
     def heed(self, publishers: Sequence[KnownPublisher]) -> None:
@@ -151,7 +156,7 @@ class Checker:
             size=entry.size,
             files=entry.files,
             published=entry.published,
-            trust=_TRUST[entry.proof],
+            trust=TRUST[entry.proof],
             publisher=best.publisher if best is not None else None,
             publishers=len(claims or entry.claims),
             swarm=self._swarms.joined(entry.infohash) or entry.health,
@@ -193,7 +198,7 @@ class Checker:
             item = await self._fetch(infohash, target)
             if item is None:
                 continue  # perhaps only now
-            record = _read(item, posting)
+            record = read_record(item, posting)
             if record is None or not self._fits.is_one(record):
                 del found.postings[target]  # a forgery, or not what is looked for after all
                 continue
@@ -231,6 +236,8 @@ class Checker:
         now = self._clock()
         self._seen.note(publisher.key, record.infohash, now)
         claim = TitleClaim(publisher.key, record.title, publisher.seq, verified=True)
+        if (sketch := sketch_entry(record.infohash, record.traits)) is not None:
+            self._sketches.append(sketch)
         self._verified.append(
             Entry(
                 infohash=record.infohash,
@@ -252,6 +259,7 @@ class Checker:
         with suppress(StorageError):
             if self._verified:
                 await self._catalogue.put(self._verified, now)
+                await self._catalogue.put_sketches(self._sketches)
             if self._health:
                 await self._catalogue.set_health(self._health)
 
@@ -336,7 +344,17 @@ class Checker:
         )
 
 
-def _read(item: MutableItem, posting: Posting) -> PublisherRecord | None:
+def sketch_entry(infohash: bytes, traits: Traits) -> SketchEntry | None:
+    """What a torrent is like, for the catalogue; None when nothing is known."""
+    keys = [
+        (f"{code}{tree}", key)
+        for code, tree, key in tree_keys(traits.content, traits.named, traits.listed)
+    ]
+    keys += [("r", one) for one in traits.file_ids]
+    return SketchEntry(infohash, encode_sketches(traits), tuple(keys)) if keys else None
+
+
+def read_record(item: MutableItem, posting: Posting) -> PublisherRecord | None:
     """The record that an entry points to; None when it is not one, or not of this torrent and this
     title."""
     try:

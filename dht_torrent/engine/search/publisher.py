@@ -1,5 +1,6 @@
 """Keeps what we publish in the index: each torrent's signed record, and its entries in the trees of
-its words, of pairs of them, of all words, of its day and its size.
+its words, of pairs of them, of all words, of its day and its size; and where its sketch is known,
+in the trees of what it is like.
 
 The rule: what is to be where, and when somebody looks next, is in the catalogue's outbox, so it
 survives a restart; and one entry's trouble is that of no other. Entries come in the order in which
@@ -38,16 +39,26 @@ from dht_torrent.search.choice import (
     stage,
 )
 from dht_torrent.search.codes import size_code
-from dht_torrent.search.label import Index, Label, day_root
-from dht_torrent.search.node import MAX_HIDDEN, Posting, WordEntry, hidden_word, minutes_at
+from dht_torrent.search.label import Index, Label, day_root, tree_root
+from dht_torrent.search.node import (
+    MAX_HIDDEN,
+    Posting,
+    WordEntry,
+    hidden_word,
+    minutes_at,
+    with_key,
+)
 from dht_torrent.search.node import Entry as IndexEntry
 from dht_torrent.search.record import (
     PublisherRecord,
+    decode_sketches,
     make_record,
     record_salt,
     record_target,
     record_value,
 )
+from dht_torrent.search.similar import Traits
+from dht_torrent.search.sketch import tree_keys
 from dht_torrent.search.titles import preview_of
 from dht_torrent.search.trie import is_shown
 from dht_torrent.search.words import title_words
@@ -69,7 +80,7 @@ SOON: Final = 1.0
 """... and as long as there is something new, which is due within seconds (`_LATER`)."""
 _INDEXES: Final = {index.code.decode(): index for index in Index}
 # What is found by more people comes first: in seconds after the record.
-_LATER: Final = {"w": 0, "p": 1, "y": 2, "z": 2, "d": 3}
+_LATER: Final = {"w": 0, "p": 1, "y": 2, "z": 2, "d": 3, "r": 4, "c": 4, "n": 4}
 MAX_FAILING: Final = 100_000
 
 
@@ -120,7 +131,7 @@ class Publisher:
         self._made.pop(infohash, None)
         entry = await self._catalogue.get(infohash)
         if entry is not None:
-            await self._plan(record_of(entry, self._clock()))
+            await self._plan(record_of(entry, self._clock(), await self._traits(entry)))
             if anew:
                 now = self._planned = self._clock()
                 await self._catalogue.put_outbox([OutboxEntry(infohash, RECORD, b"", int(now))])
@@ -181,6 +192,9 @@ class Publisher:
         places += [("d", word.encode()) for word in words if is_listed(infohash, word, counts)]
         if now - record.published < self._config.day_entries * DAY:
             places.append(("y", day_root(record.published)))
+        alike = record.content, record.named, record.listed
+        places += [(code, tree_root(tree)) for code, tree, _ in tree_keys(*alike)]
+        places += [("r", file_id) for file_id in record.file_ids]
         return [*places, ("z", b"")]
 
     async def _counts(self, keys: Iterable[Key]) -> dict[Key, int]:
@@ -234,7 +248,7 @@ class Publisher:
                 return None
             now = self._clock()
             try:
-                record = record_of(entry, now)
+                record = record_of(entry, now, await self._traits(entry))
             except InputError as error:
                 logger.warning("%s is not published: %s", entry.title, error)
                 await self._catalogue.remove_outbox(infohash)
@@ -242,6 +256,11 @@ class Publisher:
             made = record, posting_of(record, self._key.public, now)
             self._made[infohash] = made
         return made
+
+    async def _traits(self, entry: Entry) -> Traits | None:
+        """What it is like, if that is known. Raises StorageError."""
+        raw = (await self._catalogue.sketches([entry.infohash])).get(entry.infohash)
+        return decode_sketches(raw, entry.title, entry.size, entry.files) if raw else None
 
     async def _try(
         self, tree: str, records: Mapping[OutboxEntry, tuple[PublisherRecord, Posting]]
@@ -285,6 +304,12 @@ class Publisher:
                     continue
                 frequency = max(counts.get(each.root, 1), 1).bit_length()
                 entries.append(WordEntry(each.root.decode(), frequency, minutes_at(now)))
+            elif index.has_sketches:
+                key_there = _tree_key(record, row)
+                if key_there is None:
+                    await self._plan(record)  # its sketch is not what it was
+                    continue
+                entries.append(with_key(posting._replace(minutes=minutes_at(now)), key_there))
             else:
                 entries.append(posting._replace(minutes=minutes_at(now)))
         age = int(self._config.renew_interval) // 60
@@ -338,8 +363,9 @@ class Publisher:
         self.trouble = f"{count} {noun} could not be written at the last attempt: {why}"
 
 
-def record_of(entry: Entry, now: float) -> PublisherRecord:
-    """What we say of a torrent of ours. Raises InputError for a title that cannot be published."""
+def record_of(entry: Entry, now: float, alike: Traits | None = None) -> PublisherRecord:
+    """What we say of a torrent of ours, and of what it is like. Raises InputError for a title that
+    cannot be published."""
     return make_record(
         entry.infohash,
         entry.title,
@@ -347,6 +373,7 @@ def record_of(entry: Entry, now: float) -> PublisherRecord:
         files=entry.files or 0,
         published=entry.published if entry.published is not None else int(now),
         tags=entry.tags,
+        alike=alike,
     )
 
 
@@ -364,6 +391,14 @@ def posting_of(record: PublisherRecord, publisher: bytes, now: float) -> Posting
         preview,
         tuple(hidden[:MAX_HIDDEN]),
     )
+
+
+def _tree_key(record: PublisherRecord, row: OutboxEntry) -> bytes | None:
+    """Where a torrent is in a tree of sketches; None: it is not."""
+    for code, tree, key in tree_keys(record.content, record.named, record.listed):
+        if (code, tree_root(tree)) == (row.tree, row.root):
+            return key
+    return None
 
 
 def _root(row: OutboxEntry) -> bytes:

@@ -163,6 +163,32 @@ class Trees:
         below = await self._walk(walk, emit, known, first)
         return Walked(len(path) + below.gets, rounds + below.rounds, below.is_whole)
 
+    async def nearest(
+        self, top: Label, key: bytes, emit: Emit, *, gets: int, enough: int, first: bool = False
+    ) -> Walked:
+        """Hand entries to `emit` whose keys begin like this one: those of the leaf where it belongs
+        and of the nodes above that are read on the way; and if these are fewer than `enough`, those
+        of the leaves beside it as well. Each at least once, as two of its nodes may have it.
+
+        At most `gets` labels are read, and a few more where the way is not known. Raises NoReply
+        when the way there cannot be read."""
+        place, path, rounds = await self._locate(top, key[: top.index.levels], first=first)
+        nodes = [seen.node for seen in path.values() if seen.node is not None]
+        entries = {(key, rest) for node in nodes for key, rest in node.packed.items()}
+        walked = Walked(len(path), rounds, is_whole=True)
+        if await emit([unpack(key, rest) for key, rest in sorted(entries)]):
+            return walked
+        if len(entries) >= enough or not place.digits or gets <= len(path):
+            return walked
+        known = {
+            label: seen.node
+            for label, seen in path.items()
+            if label.digits.startswith(place.parent.digits)
+        }
+        walk = Walk(place.parent, most=gets - len(path) + len(known))
+        beside = await self._walk(walk, emit, known, first)
+        return Walked(len(path) + beside.gets, rounds + beside.rounds, beside.is_whole)
+
     async def _walk(
         self,
         walk: Walk,

@@ -28,6 +28,8 @@ info dict, which the infohash is the hash of, agrees."""
 ResultSource = Literal["local", "network"]
 """Where a result is from: our own catalogue, or the index in the DHT."""
 
+Kinship = Literal["same file", "near duplicate", "related", "similar name"]
+"""What two torrents are to each other, see `SimilarResult`."""
 Verdict = Literal["trusted", "blocked"]
 """What the user thinks of a publisher."""
 
@@ -167,6 +169,48 @@ class CrawlStatus:
     bytes_hour_most: int
     why: str | None
     """Why nothing was found within the last hour, in a line; None: something was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimilarResult:
+    """A torrent that is similar to one that was asked about. What is said of its content is what
+    its publisher says, until its pieces were verified."""
+
+    id: str
+    """The infohash, 40 hex digits (as `Summary.id`)."""
+    name: str
+    """Fit to be shown: no control or direction characters."""
+    size: int | None
+    """Bytes. None: not known."""
+    files: int | None
+    """How many."""
+    published: float | None
+    """Unix time."""
+    kinship: Kinship
+    """What it is to the other: `same file` (both have one with the same bytes, as far as its id
+    tells), `near duplicate` (at least four fifths of both contents are the same), `related` (three
+    tenths are) or `similar name` (content that is not known, or differs)."""
+    score: float
+    """How similar in all, 0 to 1."""
+    content: float | None
+    """The share of both contents that is the same (Jaccard), as estimated from the parts that are
+    looked at, give or take 0.04. None: not known of both."""
+    title: float | None
+    """The same of words and letters of the title ..."""
+    listed: float | None
+    """... and of the names and large sizes of files."""
+    same_files: int
+    """How many of the six largest files of both are the same."""
+    trust: ResultTrust
+    publisher: str | None
+    """The public key that signed its record, 64 hex digits."""
+    source: ResultSource
+    magnet: str
+
+    @property
+    def info_hash(self) -> InfoHash:
+        """`id` as bytes."""
+        return parse_info_hash(bytes.fromhex(self.id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
