@@ -151,7 +151,9 @@ if TYPE_CHECKING:
     from dht_torrent.engine.search.views import (
         CatalogueImport,
         CatalogueStatus,
+        Compared,
         CrawlStatus,
+        Kinship,
         PublisherView,
         ResultSource,
         ResultTrust,
@@ -159,6 +161,8 @@ if TYPE_CHECKING:
         SearchQuery,
         SearchResult,
         SearchStatus,
+        SimilarFound,
+        SimilarQuery,
         SimilarResult,
         Verdict,
     )
@@ -217,6 +221,7 @@ __all__ = [
     "CatalogueImport",
     "CatalogueStatus",
     "Client",
+    "Compared",
     "Config",
     "ContactView",
     "ContentSurvey",
@@ -251,6 +256,7 @@ __all__ = [
     "Item",
     "ItemSurvey",
     "Json",
+    "Kinship",
     "KrpcError",
     "Left",
     "LinkCalls",
@@ -308,6 +314,8 @@ __all__ = [
     "SeenVersion",
     "Selection",
     "SigningKey",
+    "SimilarFound",
+    "SimilarQuery",
     "SimilarResult",
     "Span",
     "State",
@@ -355,9 +363,10 @@ _HOME = {
     "engine.opening": "open_node",
     "engine.search.results": "SearchResults",
     "engine.search.views": (
-        "CatalogueImport CatalogueStatus CrawlStatus PublisherView ResultSource ResultTrust "
+        "CatalogueImport CatalogueStatus Compared CrawlStatus Kinship PublisherView ResultSource "
+        "ResultTrust "
         "SearchOptions "
-        "SearchQuery SearchResult SearchStatus SimilarResult Verdict"
+        "SearchQuery SearchResult SearchStatus SimilarFound SimilarQuery SimilarResult Verdict"
     ),
     "engine.torrent.context": "OpenStorage",
     "engine.torrent.rate_limits": "NewRate",

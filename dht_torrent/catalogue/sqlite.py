@@ -15,7 +15,6 @@ from typing import Any, Final
 from dht_torrent.catalogue import sqlite_sketches
 from dht_torrent.catalogue.database import Database
 from dht_torrent.catalogue.entries import (
-    MAX_CLAIMS,
     MAX_COUNTED,
     MAX_KEY,
     MAX_PEERS,
@@ -38,7 +37,7 @@ from dht_torrent.catalogue.entries import (
     within,
 )
 from dht_torrent.catalogue.room import Room, bytes_used
-from dht_torrent.catalogue.sqlite_rows import entries_of, select_in
+from dht_torrent.catalogue.sqlite_rows import bound_claims, entries_of, select_in
 from dht_torrent.config import CatalogueConfig
 
 _BLOCK_STEP: Final = 5000
@@ -132,7 +131,7 @@ class SqliteCatalogue:
                 ],
             )
             for entry in claimed:
-                _bound_claims(db, entry.infohash, last)
+                bound_claims(db, entry.infohash, last)
             (added,) = db.execute("SELECT count(*) FROM torrent WHERE id > ?", (last,)).fetchone()
             self._room.keep(db, len(batch))
         return PutResult(added, len(batch) - added, whole - len(batch))
@@ -485,20 +484,3 @@ def _put_files(db: sqlite3.Connection, entry: Entry, before: tuple[int, bool, bo
         "INSERT INTO file(torrent, place, path, size) VALUES(?, ?, ?, ?)",
         [(number, place, *file) for place, file in enumerate(entry.listed)],
     )
-
-
-def _bound_claims(db: sqlite3.Connection, infohash: bytes, last: int) -> None:
-    """Of too many publishers of one torrent keep those trusted, then those whose record was
-    verified, then those seen last. Rows after `last` are new, and have not too many."""
-    found = db.execute(
-        "SELECT id FROM torrent WHERE infohash = ? AND id <= ?", (infohash, last)
-    ).fetchone()
-    if found is not None:
-        db.execute(
-            """DELETE FROM claim WHERE torrent = :torrent AND publisher IN (
-                SELECT publisher FROM claim LEFT JOIN publisher p ON p.key = publisher
-                WHERE torrent = :torrent
-                ORDER BY coalesce(trust, 0) DESC, verified DESC, seen DESC, publisher
-                LIMIT -1 OFFSET :most)""",
-            {"torrent": found[0], "most": MAX_CLAIMS},
-        )

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from dht_torrent.catalogue.entries import (
+    MAX_CLAIMS,
     Entry,
     ListedFile,
     Proof,
@@ -79,3 +80,20 @@ def _entry(
         listed=tuple(listed),
         relevance=relevance,
     )
+
+
+def bound_claims(db: sqlite3.Connection, infohash: bytes, last: int) -> None:
+    """Of too many publishers of one torrent keep those trusted, then those whose record was
+    verified, then those seen last. Rows after `last` are new, and have not too many."""
+    found = db.execute(
+        "SELECT id FROM torrent WHERE infohash = ? AND id <= ?", (infohash, last)
+    ).fetchone()
+    if found is not None:
+        db.execute(
+            """DELETE FROM claim WHERE torrent = :torrent AND publisher IN (
+                SELECT publisher FROM claim LEFT JOIN publisher p ON p.key = publisher
+                WHERE torrent = :torrent
+                ORDER BY coalesce(trust, 0) DESC, verified DESC, seen DESC, publisher
+                LIMIT -1 OFFSET :most)""",
+            {"torrent": found[0], "most": MAX_CLAIMS},
+        )

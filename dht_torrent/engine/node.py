@@ -29,12 +29,15 @@ from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.search.own import check_tags
 from dht_torrent.engine.search.results import SearchResults
 from dht_torrent.engine.search.service import SearchService
+from dht_torrent.engine.search.sketching import sketching
 from dht_torrent.engine.search.views import (
     CatalogueImport,
     CatalogueStatus,
     PublisherView,
     SearchOptions,
     SearchQuery,
+    SimilarFound,
+    SimilarQuery,
 )
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.joining import check_identity, join_torrent
@@ -161,6 +164,7 @@ class Node:
             # Before hours of hashing; most names are what the torrent's will be.
             name = content.name if content.name not in ("", "..") else None
             await self._context.disk.run(check_files, identity, ssl_cert, name)
+        sampler = sketching() if not private and ssl_cert is None else None
         metainfo, hashed = await hash_content(
             self._context.disk,
             self._context.open_storage,
@@ -170,9 +174,12 @@ class Node:
             ssl_cert=ssl_cert,
             progress=progress,
             relief=self._context.descriptors.relieve,
+            sampler=sampler,
         )
         if identity is not None:
             await self._context.disk.run(check_files, identity, ssl_cert, metainfo.name)
+        if sampler is not None:
+            self._search.likes.hashed(metainfo.info_hash, sampler)
         await self._registry.refuse_unfinished(content, metainfo.info_hash)
         present = self.torrents.get(metainfo.info_hash)
         if present is not None:
@@ -375,6 +382,25 @@ class Node:
         if isinstance(query, SearchQuery):
             return self._search.search(replace(query, **options))
         return self._search.search(SearchQuery(text=query, **options))
+
+    async def similar(
+        self,
+        source: str | Path | Magnet | Metainfo,
+        *,
+        limit: int = 20,
+        patience: float = 10.0,
+        network: bool = True,
+    ) -> SimilarFound:
+        """Which torrents have the same file, much of the same content or a similar name: of a file
+        or folder on this disk, a .torrent file, a magnet link, an infohash, or the first digits of
+        a torrent's that is here. Of a large file a sixteenth is read.
+
+        What is known here counts, and within `patience` seconds what publishers say in the index
+        that everybody searches; nobody is asked about a private or an SSL torrent. Raises
+        InputError for something that nothing is known of."""
+        return await self._search.similar(
+            SimilarQuery(source=source, limit=limit, patience=patience, network=network)
+        )
 
     async def publish(self, torrent: Torrent, tags: Sequence[str] = ()) -> None:
         """Put a torrent that is shared here into the index that everybody searches, under its name

@@ -41,6 +41,17 @@ def check_tags(tags: Sequence[str]) -> None:
     joined_tags(tags)
 
 
+def why_not(core: TorrentCore) -> str | None:
+    """Why a torrent is not to be published, in a line; None: it may be."""
+    if core.context.is_ssl:
+        return "an SSL torrent is for those who have a certificate, and is not published"
+    if core.context.is_private:
+        return "a private torrent is not published"
+    if core.metainfo is None or not core.place.shared:
+        return "what was fetched is not published; share its files from another folder to do so"
+    return None
+
+
 def own_entry(core: TorrentCore, now: float) -> Entry | None:
     """The entry of a torrent that is here; None while its metadata is not known, or for ever."""
     metainfo = core.metainfo

@@ -6,14 +6,16 @@ say.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from dht_torrent.bencode import Value
 from dht_torrent.config import SearchConfig
-from dht_torrent.dht.items import Item, MutableItem, SigningKey, mutable_target, sign
+from dht_torrent.dht.items import KEY_SIZE, Item, MutableItem, SigningKey, mutable_target, sign
 from dht_torrent.engine.dht.surveys import seq_of
 from dht_torrent.engine.search.meter import Meter
 from dht_torrent.engine.search.slots import SlotItems
+from dht_torrent.errors import InputError
 
 
 class Records(Protocol):
@@ -82,3 +84,12 @@ class DhtRecords:
         await self._meter.put()
         stored = await self._items.put_to(targets, item)
         return 0 < len(stored.stored) >= enough
+
+
+def parse_key(text: str) -> bytes:
+    """A publisher's key. Raises InputError."""
+    with suppress(ValueError):
+        key = bytes.fromhex(text)
+        if len(key) == KEY_SIZE and len(text) == 2 * KEY_SIZE:
+            return key
+    raise InputError(f"a publisher's key has {2 * KEY_SIZE} hex digits, not {text[:80]!r}")

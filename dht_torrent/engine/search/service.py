@@ -26,11 +26,12 @@ from dht_torrent.engine.search.catalogue import LocalCatalogue
 from dht_torrent.engine.search.crawl import Crawler
 from dht_torrent.engine.search.denying import Denied, DenyFile
 from dht_torrent.engine.search.fits import Fits
+from dht_torrent.engine.search.likes import Likes
 from dht_torrent.engine.search.meter import Meter
-from dht_torrent.engine.search.own import NodeSwarms, check_tags, is_public, own_entry
+from dht_torrent.engine.search.own import NodeSwarms, check_tags, is_public, own_entry, why_not
 from dht_torrent.engine.search.placing import placed
 from dht_torrent.engine.search.publisher import Publisher, record_of
-from dht_torrent.engine.search.records import DhtRecords
+from dht_torrent.engine.search.records import DhtRecords, parse_key
 from dht_torrent.engine.search.results import Emit, SearchResults, Spawn
 from dht_torrent.engine.search.searching import Searcher
 from dht_torrent.engine.search.slots import DhtSlots
@@ -41,6 +42,8 @@ from dht_torrent.engine.search.views import (
     PublisherView,
     SearchQuery,
     SearchStatus,
+    SimilarFound,
+    SimilarQuery,
 )
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.core import TorrentCore
@@ -55,17 +58,6 @@ logger = logging.getLogger(__name__)
 LOOK_INTERVAL: Final = 30.0
 """Seconds between two looks which torrents are here and what is known of them."""
 DENIED: Final = "it is on this node's deny-list, and is not published"
-
-
-def why_not(core: TorrentCore) -> str | None:
-    """Why a torrent is not to be published, in a line; None: it may be."""
-    if core.context.is_ssl:
-        return "an SSL torrent is for those who have a certificate, and is not published"
-    if core.context.is_private:
-        return "a private torrent is not published"
-    if core.metainfo is None or not core.place.shared:
-        return "what was fetched is not published; share its files from another folder to do so"
-    return None
 
 
 class SearchService:
@@ -98,6 +90,8 @@ class SearchService:
         self._trees = Trees(self._slots, context.rng, self._config)
         self._records = DhtRecords(context.dht, self._config, self._meter, clock=clock)
         self._swarms = NodeSwarms(torrents, context.dht, clock)
+        self.likes = Likes(context, supervisors, self._trees, self._records, clock)
+        """What torrents are like."""
         self._searches = trio.Semaphore(self._config.max_searches)
         self._wanted = trio.Event()
         self._opened = trio.Event()
@@ -150,6 +144,14 @@ class SearchService:
                     await self._searcher.run(query, emit)
 
         return SearchResults(find, self._spawn, self._context.faults, limit=query.limit)
+
+    async def similar(self, query: SimilarQuery) -> SimilarFound:
+        """See `Node.similar`."""
+        catalogue = await self._local()
+        await self._note_all()
+        assert self._searcher is not None  # made with the catalogue
+        async with self._searches:
+            return await self.likes.search(query, catalogue, self._searcher)
 
     async def judge(self, publisher: str, *, trusted: bool = False, blocked: bool = False) -> None:
         """See `Node.trust` and `Node.block`."""
@@ -419,6 +421,7 @@ class SearchService:
         info_hash = core.context.info_hash
         if (info_hash in self._noted and not anew) or self._catalogue is None:
             return
+        await self.likes.prepare(core, self._catalogue)
         async with self._noting:
             published = core.published
             entry = own_entry(core, self._clock())
@@ -428,6 +431,7 @@ class SearchService:
             if known is not None and known.sources & Source.OWN and known.published is not None:
                 entry = replace(entry, published=known.published)
             await self._catalogue.put([entry], int(self._clock()))
+            await self.likes.note(core, self._catalogue)
             if core.published != published:
                 return  # whoever has changed it comes next
             core.not_published = self._why_not_now(core, entry)
@@ -479,12 +483,3 @@ class SearchService:
             else:
                 await self._catalogue.remove_outbox(info_hash)
         await self._catalogue.forget(info_hashes, Source.OWN)
-
-
-def parse_key(text: str) -> bytes:
-    """A publisher's key. Raises InputError."""
-    with suppress(ValueError):
-        key = bytes.fromhex(text)
-        if len(key) == KEY_SIZE and len(text) == 2 * KEY_SIZE:
-            return key
-    raise InputError(f"a publisher's key has {2 * KEY_SIZE} hex digits, not {text[:80]!r}")

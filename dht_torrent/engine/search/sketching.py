@@ -61,16 +61,16 @@ def sketching() -> Sketching | None:
 def sketch_files(
     files: Sequence[tuple[Path, int]], cancelled: Callable[[], bool] = lambda: False
 ) -> Sketched:
-    """Of files and their sizes. `cancelled` is asked for each. Raises InputError for what cannot be
+    """Of files and their sizes. `cancelled` is asked often. Raises InputError for what cannot be
     read, or is not as long as was said."""
     made = sketching()
     if made is not None:
         take = made.taker()
         for path, size in files:
-            if cancelled():
-                raise InputError("cancelled")
             places = [(at, min(length, size - at)) for at, length in made.regions(0, size)]
             for (at, _), part in zip(places, _parts(path, size, places), strict=True):
+                if cancelled():
+                    raise InputError("cancelled")
                 take(at, memoryview(part))
     return Sketched(made.content() if made is not None else None, file_ids(files))
 

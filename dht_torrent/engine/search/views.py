@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypedDict
 
 from dht_torrent.errors import InputError
 from dht_torrent.ids import InfoHash, parse_info_hash
+from dht_torrent.magnet import Magnet
+from dht_torrent.metainfo import Metainfo
 
 MAX_TEXT = 1000
 """Characters of a query."""
@@ -30,6 +33,8 @@ ResultSource = Literal["local", "network"]
 
 Kinship = Literal["same file", "near duplicate", "related", "similar name"]
 """What two torrents are to each other, see `SimilarResult`."""
+Compared = Literal["content", "names"]
+"""What of a torrent was compared, see `SimilarFound`."""
 Verdict = Literal["trusted", "blocked"]
 """What the user thinks of a publisher."""
 
@@ -211,6 +216,42 @@ class SimilarResult:
     def info_hash(self) -> InfoHash:
         """`id` as bytes."""
         return parse_info_hash(bytes.fromhex(self.id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimilarQuery:
+    """What is asked about. Raises InputError when made with something that cannot be."""
+
+    source: str | Path | Magnet | Metainfo
+    """A file or folder of this disk, a .torrent file, a magnet link, an infohash, or the first
+    digits of a torrent's that is here."""
+    limit: int = 20
+    """Results at most."""
+    patience: float = 10.0
+    """Seconds that the network gets."""
+    network: bool = True
+    """Ask the DHT as well, not our own catalogue alone."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.limit <= MAX_RESULTS:
+            raise InputError(f"a search has from 1 to {MAX_RESULTS} results")
+        if not 0 < self.patience <= MAX_PATIENCE:
+            raise InputError(f"the network gets up to {MAX_PATIENCE:.0f} s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimilarFound:
+    """What is similar to something."""
+
+    asked: str
+    """What it is called, fit to be shown."""
+    compared: Compared
+    """`names`: nothing is known of its content, so that only titles, names of files and ids of
+    files were compared."""
+    warning: str | None
+    """Why that is so, in a line, if it can be changed."""
+    results: tuple[SimilarResult, ...]
+    """The most similar first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -499,3 +499,122 @@ async def test_tags_given_while_the_torrent_is_noted_and_tags_given_later_are_pu
         await trio.sleep(60)
         assert await names(nodes[1], "words late") == ["some words.iso"]
         assert await names(nodes[1], "early") == []
+
+
+def changed(path: Path, name: str, cut: int = 2000) -> Path:
+    """A copy with a few bytes more near its start."""
+    data = path.read_bytes()
+    copy = path.with_name(name)
+    copy.write_bytes(data[:cut] + b"something else" + data[cut:])
+    return copy
+
+
+async def test_a_node_finds_what_is_similar_to_a_file_of_its_own(
+    town: Town, autojump_clock: MockClock
+) -> None:
+    pytest.importorskip("numpy")
+    async with town.nodes(5) as nodes:
+        whole = town.file("Holiday film.mkv", 300_000)
+        edited = await nodes[1].share(changed(whole, "Another title.mkv"), publish=True)
+        same = await nodes[2].share(whole, publish=True)
+        await nodes[2].share(town.file("Holiday pictures.zip", 200_000), publish=True)
+        await trio.sleep(200)
+        found = await nodes[3].similar(whole)
+        assert (found.asked, found.compared, found.warning) == ("Holiday film.mkv", "content", None)
+        told = [(one.id, one.kinship, one.trust) for one in found.results]
+        assert told[0] == (same.id, "same file", "verified")
+        assert (edited.id, "near duplicate", "verified") in told
+        assert all(one.score <= 1 for one in found.results)
+        # By its magnet link alone: its publisher says what it is like.
+        by_link = await nodes[4].similar(same.magnet)
+        assert [(one.id, one.kinship) for one in by_link.results][:1] == [
+            (edited.id, "near duplicate")
+        ]
+        assert by_link.compared == "content"
+        # By the first digits of a torrent that is here.
+        by_id = await nodes[1].similar(edited.id[:8])
+        assert by_id.results[0].id == same.id
+        # Nobody is asked, and nothing is known yet.
+        assert (await nodes[0].similar(whole, network=False)).results == ()
+
+
+async def test_what_was_shared_before_is_sketched_when_it_is_published(
+    town: Town, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numpy")
+    async with town.nodes(3) as nodes:
+        whole = town.file("Holiday film.mkv", 300_000)
+        monkeypatch.setattr("dht_torrent.engine.node.sketching", lambda: None)
+        same = await nodes[1].share(whole)
+        await nodes[1].publish(same)
+        await trio.sleep(200)
+        found = await nodes[2].similar(changed(whole, "Another title.mkv"))
+        assert [(one.id, one.kinship) for one in found.results] == [(same.id, "near duplicate")]
+
+
+async def test_nobody_is_asked_about_a_private_torrent(
+    town: Town, autojump_clock: MockClock
+) -> None:
+    async with town.nodes(3) as nodes:
+        private = await nodes[1].share(town.file("Holiday film.mkv", 300_000), private=True)
+        await nodes[2].share(town.file("Holiday films.mkv", 300_000), publish=True)
+        await trio.sleep(200)
+        before = nodes[1].status().search.gets_hour  # type: ignore[union-attr]
+        assert (await nodes[1].similar(private.id)).results == ()
+        assert nodes[1].status().search.gets_hour == before  # type: ignore[union-attr]
+        # Nor is it in the catalogue, and of its link alone only the name is known.
+        found = await nodes[2].similar(private.magnet, network=False)
+        assert [one.kinship for one in found.results] == ["similar name"]
+        assert found.compared == "names"
+
+
+async def test_a_torrent_file_is_compared_by_its_names(
+    town: Town, autojump_clock: MockClock
+) -> None:
+    async with town.nodes(3) as nodes:
+        film = await nodes[1].share(town.file("Holiday film 1.mkv", 30_000), publish=True)
+        other = await nodes[0].share(town.file("Holiday film 2.mkv", 30_000))
+        assert other.metainfo is not None
+        path = town.tmp_path / "some.torrent"
+        path.write_bytes(other.metainfo.to_torrent())
+        await trio.sleep(200)
+        found = await nodes[2].similar(path)
+        assert [(one.id, one.kinship) for one in found.results] == [(film.id, "similar name")]
+        assert (found.asked, found.compared) == ("Holiday film 2.mkv", "names")
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("no such file", "neither a file or folder here"),
+        ("ab" * 20, "nothing is known of abab"),
+        ("magnet:?xt=urn:btih:" + "ab" * 20, "magnet link"),
+        ("magnet:?", "magnet"),
+        ("", "."),
+    ],
+)
+async def test_what_nothing_is_known_of_is_refused(
+    town: Town, autojump_clock: MockClock, source: str, why: str
+) -> None:
+    (town.tmp_path / "empty").mkdir()
+    async with town.node(1) as node:
+        with pytest.raises(InputError, match=why):
+            await node.similar(source or town.tmp_path / "empty" / "x", network=False)
+        with pytest.raises(InputError, match="results"):
+            await node.similar("x", limit=0)
+        with pytest.raises(InputError, match="network gets"):
+            await node.similar("x", patience=0)
+
+
+async def test_without_numpy_names_and_ids_are_compared_and_it_is_told(
+    town: Town, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dht_torrent.search.chunks.is_available", lambda: False)
+    async with town.nodes(3) as nodes:
+        whole = town.file("Holiday film.mkv", 300_000)
+        same = await nodes[1].share(whole, publish=True)
+        await trio.sleep(200)
+        found = await nodes[2].similar(whole)
+        assert [(one.id, one.kinship) for one in found.results] == [(same.id, "same file")]
+        assert found.compared == "names"
+        assert "pip install" in str(found.warning)
