@@ -5,8 +5,8 @@ quoted lexemes, which is bound as a value.
 
 The order is BM25 as FTS5 computes it: how rare a word is (of all torrents, from the table
 `lexeme`), how often the torrent has it (in its title, weighted, and elsewhere), and how long it is.
-How many torrents have a word of some beginning is counted up to a bound, and beyond it is the sum
-over these words, so that a torrent with two of them counts twice.
+How many torrents have a word of some beginning is counted up to a bound where it matters, beside
+other words; else it is the sum over these words, so that a torrent with two of them counts twice.
 
 Of very many matches the newest are ranked. As an index of words has no order, these are read in
 runs, by the marks that the index has for them, newest first: so many runs as should have enough.
@@ -30,7 +30,7 @@ _B: Final = 0.75
 """FTS5's constants of BM25."""
 _COMMON: Final = 1e-6
 """FTS5's weight of a word that more than half of all torrents have."""
-_COUNTED: Final = 5000
+_COUNTED: Final = 2000
 """Torrents with a word of some beginning that are counted exactly, in a few milliseconds."""
 _MARGIN: Final = 1.1
 """So many more than are wanted are expected in the runs that are read first."""
@@ -63,7 +63,7 @@ def best(
 ) -> list[tuple[int, float]]:
     """The numbers of the best torrents that have all words, and how well they match."""
     asked = [
-        _word(db, word, query.prefix and place == len(words) - 1)
+        _word(db, word, query.prefix and place == len(words) - 1, alone=len(words) == 1)
         for place, word in enumerate(words)
     ]
     rarest = min(word.hits for word in asked)
@@ -134,8 +134,8 @@ def newest(end: int, rows: float, rarest: int) -> tuple[int, list[str]]:
     return 0, []
 
 
-def _word(db: Connection, text: str, prefix: bool) -> Word:
-    """How many torrents have it."""
+def _word(db: Connection, text: str, prefix: bool, alone: bool) -> Word:
+    """How many torrents have it. What is asked for alone is as rare in all that is found."""
     stored = text.replace(MARK, MARK * 2)
     if not prefix:
         row = db.execute("SELECT torrents FROM lexeme WHERE word = %s", (stored,)).fetchone()
@@ -146,7 +146,7 @@ def _word(db: Connection, text: str, prefix: bool) -> Word:
             FROM lexeme l WHERE word >= %s AND (word < %s OR %s)""",
         (stored, *_after(stored)),
     ).fetchone()
-    if kinds > 1 and hits <= _COUNTED:
+    if kinds > 1 and hits <= _COUNTED and not alone:
         (hits,) = db.execute(
             "SELECT count(*) FROM torrent WHERE lexemes(words, more, id) @@ %s::tsquery",
             (one.lexeme,),
