@@ -38,6 +38,7 @@ from dht_torrent.catalogue.postgres_rows import COLUMNS, ROWS, entries_of, folde
 from dht_torrent.catalogue.postgres_schema import LOCK, Connection
 from dht_torrent.catalogue.postgres_server import Server
 from dht_torrent.config import CatalogueConfig
+from dht_torrent.errors import StorageError
 
 _BLOCK_STEP: Final = 5000
 """Claims of a blocked publisher removed in one transaction."""
@@ -79,7 +80,7 @@ class PostgresCatalogue:
 
     def close(self) -> None:
         if not self._lasting and self.trouble is None:
-            with contextlib.suppress(Exception), self._db.write() as db:
+            with contextlib.suppress(StorageError), self._db.write() as db:
                 _forget_node(db, self._node)
         self._db.close()
 
@@ -115,6 +116,11 @@ class PostgresCatalogue:
                 self._told = now
                 db.execute(f"UPDATE node SET seen = {_NOW} WHERE id = %s", (self._node,))  # noqa: S608
             yield db
+
+    def keep_up(self) -> None:
+        if self.trouble is not None or self._clock() - self._told > _TOLD:
+            with self._write():
+                pass
 
     # -- torrents -------------------------------------------------------------------------------
 

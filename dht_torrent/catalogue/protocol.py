@@ -38,6 +38,11 @@ class Catalogue(Protocol):
         """Why it cannot be used just now, in a line; it may come back by itself."""
         ...
 
+    def keep_up(self) -> None:
+        """Call it now and then: who shares it with others says that this node is still there, and
+        whether it is back is noticed."""
+        ...
+
     # -- torrents -------------------------------------------------------------------------------
 
     def put(self, entries: Iterable[Entry], now: int) -> PutResult:

@@ -98,6 +98,9 @@ class SqliteCatalogue:
     def trouble(self) -> str | None:
         return None  # what is wrong with a file each call says, or mends
 
+    def keep_up(self) -> None:
+        pass  # nobody else asks for it
+
     # -- torrents -------------------------------------------------------------------------------
 
     def put(self, entries: Iterable[Entry], now: int) -> PutResult:

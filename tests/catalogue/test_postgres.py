@@ -425,7 +425,7 @@ def test_a_node_that_works_for_months_is_not_gone(opened: Opened, database: Data
     with database.admin() as db:
         db.execute("UPDATE dht_torrent.node SET seen = seen - %s", (31 * DAY,))
     now[0] += 31 * DAY
-    first.put([entry(2)], now=1)
+    first.keep_up()
     opened(OTHER)
     assert first.summary().own == 1
 

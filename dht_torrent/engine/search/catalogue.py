@@ -122,6 +122,9 @@ class LocalCatalogue:
         """Why it cannot be used just now, in a line. It was told, and may come back by itself."""
         return self._catalogue.trouble
 
+    async def keep_up(self) -> None:
+        await self._write(self._catalogue.keep_up)
+
     # -- torrents -------------------------------------------------------------------------------
 
     async def put(self, entries: Iterable[Entry], now: int) -> PutResult:

@@ -403,8 +403,7 @@ class SearchService:
                     await self._forget_others()
                     begun = True
                 await self._note_all()
-                if self._catalogue.trouble is not None:
-                    await self._catalogue.summary()  # is it back?
+                await self._catalogue.keep_up()
             except StorageError as error:
                 if self._catalogue.trouble is None:  # which was told, once
                     logger.warning("the catalogue does not know all torrents: %s", error)

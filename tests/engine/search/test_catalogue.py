@@ -44,6 +44,7 @@ async def test_it_does_all_that_a_catalogue_does(
     url = request.getfixturevalue("database").url if name == "a server" else None
     async with open_catalogue(path, CatalogueConfig(url=url, inline=inline)) as local:
         assert local.trouble is None
+        await local.keep_up()
         one = entry(1, claims=(claim(ALICE),))
         assert await local.put([one, entry(2, sources=Source.OWN)], 5) == PutResult(added=2)
         await local.set_health({infohash(1): SwarmHealth(1, 2, 3, "bep33")})
