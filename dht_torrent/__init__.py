@@ -89,7 +89,7 @@ To change something
 | who belongs to an SSL torrent | `peer.certificates`, `engine.authority`; TLS `engine.net.tls` |
 | a command, or how it shows something | `cli.main`, `cli.running`, `cli.view` |
 | the local catalogue | `catalogue.protocol`, `catalogue.sqlite`, `catalogue.postgres` |
-| what commands of search ask and show | `cli.search`, `cli.results`, `cli.publishing` |
+| what commands of search ask and show | `cli.search`, `cli.similar`, `cli.publishing` |
 | the control API | `daemon.app`, `daemon.client`; who may use it `daemon.control` |
 | an experiment | `lab.studies`, and its script in scripts/ |
 | which exceptions there are | `errors` |

@@ -49,6 +49,7 @@ _ELSEWHERE = {
     "follow": ("following", "follow"),
     "unfollow": ("following", "unfollow"),
     "search": ("search", "search"),
+    "similar": ("similar", "similar"),
     "tls-ca": ("authority", "tls_ca"),
     **{name: ("publishing", name) for name in _PUBLISHING},
 }

@@ -59,7 +59,7 @@ def block(result: Json, *, number: int | None = None) -> str:
     ]
     details = view.clean(", ".join(filter(None, known)))
     mark = "" if number is None else f"{number:>2}  "
-    lines = [mark + _bold(view.clean(result["name"])), f"    {details}"]
+    lines = [mark + bold(view.clean(result["name"])), f"    {details}"]
     if number is None:
         lines.append(f"    {view.clean(result['magnet'])}")
     return "\n".join(lines)
@@ -102,5 +102,6 @@ def vouched(result: Json) -> str:
     return told
 
 
-def _bold(text: str) -> str:
+def bold(text: str) -> str:
+    """Unless the user wants no colours."""
     return text if "NO_COLOR" in os.environ else click.style(text, bold=True)

@@ -187,7 +187,7 @@ def _find(ctx: click.Context, asked: SearchRequest, take: Take) -> str | None:
             for result in found:
                 if not take(result):
                     break
-        return _why_nobody(client.status()) if asked.network else None
+        return why_nobody(client.status()) if asked.network else None
 
 
 def _find_alone(ctx: click.Context, asked: SearchRequest, take: Take) -> str | None:
@@ -217,7 +217,7 @@ def _find_alone(ctx: click.Context, asked: SearchRequest, take: Take) -> str | N
         if await go_through(replace(query, network=False)) and query.network:
             with trio.move_on_after(JOINING):
                 await node.dht.bootstrapped()
-            warning = _why_nobody(dataclasses.asdict(node.status()))
+            warning = why_nobody(dataclasses.asdict(node.status()))
             if warning is None:
                 await go_through(query)
 
@@ -227,7 +227,8 @@ def _find_alone(ctx: click.Context, asked: SearchRequest, take: Take) -> str | N
     return warning
 
 
-def _why_nobody(status: Json) -> str | None:
+def why_nobody(status: Json) -> str | None:
+    """Why the network did not answer, by the status of a node."""
     networks = [status[name] for name in ("dht", "dht6") if status.get(name)]
     if any(one["good"] + one["questionable"] for one in networks):
         return None

@@ -27,7 +27,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from dht_torrent import given
-from dht_torrent.daemon import following_api, search_api
+from dht_torrent.daemon import following_api, search_api, similar_api
 from dht_torrent.daemon.body import absolute_path, check_types, read_body, read_bytes
 from dht_torrent.daemon.control import HEADER
 from dht_torrent.daemon.lines import LINES, Lines, LinesResponse, plain
@@ -139,6 +139,9 @@ def make_app(
         response = searches.respond(request.query_params)
         return response if request.method == "GET" else Response(media_type=LINES)
 
+    async def similar(request: Request) -> Response:
+        return reply(await similar_api.ask(node, await read_body(request)))
+
     async def publishers(request: Request) -> Response:
         return reply(await node.publishers())
 
@@ -207,6 +210,7 @@ def make_app(
             Route(f"{api}/limits", limits, methods=["POST"]),
             Route(f"{api}/dht/{{action}}", dht, methods=["POST"]),
             Route(f"{api}/search", search, methods=["GET"]),
+            Route(f"{api}/similar", similar, methods=["POST"]),
             Route(f"{api}/publishers", publishers, methods=["GET"]),
             Route(f"{api}/publishers", judge, methods=["POST"]),
             Route(f"{api}/catalogue", catalogue, methods=["GET"]),

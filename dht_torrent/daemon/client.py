@@ -253,6 +253,23 @@ class Client:
                     raise _ended_by(found)
                 yield found
 
+    def similar(
+        self,
+        source: str,
+        *,
+        path: Path | None = None,
+        limit: int = 20,
+        patience: float = 10.0,
+        network: bool = True,
+    ) -> Json:
+        """What `Node.similar` finds: the fields of SimilarFound. `path`, if it is given, is a file
+        or folder, or a .torrent, and stands instead of `source`: a magnet link, an infohash or the
+        first digits of a torrent's. A large file takes a while to read."""
+        body: Json = {"limit": limit, "patience": float(patience), "network": network}
+        body |= {"source": source} if path is None else {"path": str(path)}
+        patient = httpx.Timeout(TIMEOUT, read=DHT_TIMEOUT + patience)
+        return cast("Json", self._ask("POST", "similar", body, timeout=patient))
+
     def publish(self, torrent_id: str, tags: Sequence[str] = ()) -> Json:
         """See `Node.publish`. Returns the Summary."""
         body: Json = {"tags": list(tags)}

@@ -170,6 +170,11 @@ def with_key(posting: Posting, key: bytes) -> Posting:
     return posting._replace(hidden=struct.unpack(f"!{KEY_SIZE // 2}H", key))
 
 
+def key_in(posting: Posting) -> bytes:
+    """The key of an entry of a tree of sketches."""
+    return struct.pack(f"!{KEY_SIZE // 2}H", *posting.hidden)
+
+
 def unpack(key: bytes, rest: bytes) -> Entry:
     """The entry; of bytes that have been checked."""
     minutes = minutes_of(rest)

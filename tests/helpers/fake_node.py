@@ -16,6 +16,8 @@ from dht_torrent.engine.search.views import (
     PublisherView,
     SearchQuery,
     SearchResult,
+    SimilarFound,
+    SimilarResult,
     Verdict,
 )
 from dht_torrent.engine.torrent.watch import Watch
@@ -63,6 +65,28 @@ def result(number: int, **changes: Any) -> SearchResult:
         "magnet": f"magnet:?xt=urn:btih:{torrent_id}",
     }
     return SearchResult(**facts | changes)
+
+
+def similar_result(number: int, **changes: Any) -> SimilarResult:
+    """What is similar to something."""
+    made = SimilarResult(
+        id=f"{number:040x}",
+        name=f"film {number}.mkv",
+        size=number << 30,
+        files=number,
+        published=None,
+        kinship="near duplicate",
+        score=0.8,
+        content=0.9,
+        title=0.5,
+        listed=None,
+        same_files=0,
+        trust="verified",
+        publisher=KEY,
+        source="network",
+        magnet=f"magnet:?xt=urn:btih:{number:040x}",
+    )
+    return replace(made, **changes)
 
 
 class FakeResults:
@@ -190,6 +214,9 @@ class FakeNode:
         self.faults = Faults(fail_fast=False)
         self.dht_status = FakeDhtStatus()
         self.found: Sequence[float | Exception | SearchResult] = []
+        self.similar_to: SimilarFound | Exception = SimilarFound(
+            asked="film.mkv", compared="content", warning=None, results=()
+        )
         self.searches: list[tuple[SearchQuery, FakeResults]] = []
         self.verdicts: dict[str, Verdict] = {}
         self.exported: list[float | Exception | bytes] = []
@@ -249,6 +276,12 @@ class FakeNode:
         results = FakeResults(self.found, query.limit)
         self.searches.append((query, results))
         return results
+
+    async def similar(self, source: str | Path | Magnet, **options: Any) -> SimilarFound:
+        self.calls.append(("similar", source, options))
+        if isinstance(self.similar_to, Exception):
+            raise self.similar_to
+        return self.similar_to
 
     async def publish(self, torrent: FakeTorrent, tags: Sequence[str] = ()) -> None:
         if torrent.why_not is not None:

@@ -28,6 +28,7 @@ from dht_torrent.search.node import (
     fresh,
     hidden_word,
     join,
+    key_in,
     length_of,
     made_of,
     minutes_at,
@@ -259,6 +260,7 @@ def test_each_index_has_its_own_order() -> None:
     for index in (Index.CONTENT, Index.NAMES):
         assert digits_of(index, *pack(keyed)) == bytes([1, 2, 3, 4, 10, 11, 12, 13])
     assert unpack(*pack(keyed)) == keyed
+    assert key_in(keyed) == b"\x12\x34\xab\xcd"
 
 
 def test_a_tree_of_sketches_has_sixteen_children() -> None:

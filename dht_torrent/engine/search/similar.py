@@ -31,7 +31,7 @@ from dht_torrent.magnet import Magnet
 from dht_torrent.search.codes import hash_digits
 from dht_torrent.search.label import Index, Label, tree_root
 from dht_torrent.search.node import Entry as IndexEntry
-from dht_torrent.search.node import Posting
+from dht_torrent.search.node import Posting, key_in
 from dht_torrent.search.record import PublisherRecord, decode_sketches, record_salt, record_target
 from dht_torrent.search.similar import Likeness, Traits, likeness, ranked
 from dht_torrent.search.sketch import tree_keys
@@ -39,6 +39,11 @@ from dht_torrent.search.words import title_words
 
 MAX_POSTINGS: Final = 4000
 """Entries of trees that are remembered; all that `similar_gets` slots of 18 trees hold."""
+SAME: Final = 16
+"""What counts as much as digits in common: an entry that has the same file."""
+STRONG: Final = 3
+"""Digits in common from which on a torrent's record is looked up in any case. By chance, one
+torrent in 400 has as many in one of ten trees."""
 SAVE_PATIENCE: Final = 1.0
 """Seconds that storing what was verified gets when a search is cut short."""
 _INDEXES: Final = {"c": Index.CONTENT, "n": Index.NAMES}
@@ -86,7 +91,8 @@ class SimilarSearch:
         self._keys = tree_keys(asked.content, asked.named, asked.listed)
         self._known: dict[bytes, _Known] = {}
         self._near: Counter[tuple[bytes, bytes]] = Counter()
-        """In how many trees an infohash is near, by whose record."""
+        """How near an infohash is, by whose record: digits that keys have in common, of all trees
+        together."""
         self._postings: dict[tuple[bytes, bytes], Posting] = {}
         self._verified: list[tuple[MutableItem, PublisherRecord]] = []
 
@@ -151,6 +157,9 @@ class SimilarSearch:
             and name[0] != self._infohash
             and all(record_target(key, name[0]) != name[1] for key in blocked)
         ]
+        # What is in a tree's upper nodes, or beside, is hardly similar: of that, only some.
+        strong = sum(self._near[name] >= STRONG for name in wanted)
+        del wanted[max(strong, self._config.similar_enough) :]
         limit = trio.Semaphore(self._config.records_at_once)
         async with trio.open_nursery() as nursery:
             for name in wanted[: self._config.similar_records]:
@@ -162,7 +171,7 @@ class SimilarSearch:
             walked = await self._trees.nearest(
                 top,
                 digits,
-                partial(self._take, seen),
+                partial(self._take, seen, digits),
                 gets=self._config.similar_gets,
                 enough=self._config.similar_enough,
                 first=True,
@@ -173,12 +182,17 @@ class SimilarSearch:
         seen: set[tuple[bytes, bytes]] = set()
         with suppress(NoReply):
             walked = await self._trees.walk(
-                top, partial(self._take, seen), gets=self._config.similar_gets, first=True
+                top, partial(self._take, seen, None), gets=self._config.similar_gets, first=True
             )
             self.gets += walked.gets
 
-    async def _take(self, seen: set[tuple[bytes, bytes]], entries: Sequence[IndexEntry]) -> bool:
-        """Count what one tree has."""
+    async def _take(
+        self,
+        seen: set[tuple[bytes, bytes]],
+        digits: bytes | None,
+        entries: Sequence[IndexEntry],
+    ) -> bool:
+        """Count what one tree has; `digits` are those of our key, if it is one of sketches."""
         await trio.lowlevel.checkpoint()
         for one in entries:
             if not isinstance(one, Posting):
@@ -188,7 +202,7 @@ class SimilarSearch:
                 continue
             seen.add(name)
             self._postings[name] = one
-            self._near[name] += 1
+            self._near[name] += SAME if digits is None else _in_common(one, digits)
         return False
 
     async def _check(self, posting: Posting, limit: trio.Semaphore) -> None:
@@ -241,6 +255,12 @@ class SimilarSearch:
                 await self._catalogue.put(entries, int(self._clock()))
                 sketches = [sketch_entry(one.infohash, one.traits) for _, one in self._verified]
                 await self._catalogue.put_sketches([one for one in sketches if one is not None])
+
+
+def _in_common(posting: Posting, digits: bytes) -> int:
+    """How many digits its key and another begin with."""
+    own = hash_digits(key_in(posting), Index.CONTENT.width)
+    return next((n for n, (a, b) in enumerate(zip(own, digits, strict=False)) if a != b), len(own))
 
 
 def _entry_of(item: MutableItem, record: PublisherRecord) -> Entry:

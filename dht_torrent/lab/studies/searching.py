@@ -125,7 +125,7 @@ class Participant:
         meter = Meter(config)
         self.slots = DhtSlots(items, config, meter, rng=rng, clock=unix_time)
         self.trees = Trees(self.slots, rng, config)
-        records = DhtRecords(items, config, meter, clock=unix_time)
+        self.records = records = DhtRecords(items, config, meter, clock=unix_time)
         self.publisher = Publisher(
             self.catalogue,
             self.trees,
