@@ -118,7 +118,8 @@ MIGRATIONS: tuple[Sequence[str], ...] = (
         f"""CREATE FUNCTION torrents_came() RETURNS trigger LANGUAGE plpgsql
             SET search_path = {SCHEMA} AS $$ BEGIN
             INSERT INTO lexeme(word, torrents)
-                SELECT word, count(*) FROM (SELECT {_WORDS} AS word FROM came) w GROUP BY word
+                SELECT word, count(*) FROM (SELECT {_WORDS} AS word FROM came) w
+                GROUP BY word ORDER BY word
                 ON CONFLICT (word) DO UPDATE SET torrents = lexeme.torrents + excluded.torrents;
             UPDATE total SET torrents = total.torrents + c.torrents,
                 tokens = total.tokens + c.tokens, bytes = total.bytes + c.bytes

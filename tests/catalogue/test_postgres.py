@@ -493,6 +493,35 @@ def test_of_many_nodes_that_start_at_once_one_makes_the_tables(
     assert opened().warnings() == []
 
 
+def test_the_first_schema_stays_as_it_was_released(opened: Opened, database: Database) -> None:
+    """An edited migration would leave databases of two kinds with one number."""
+    opened()
+    with database.admin() as db:
+        columns = db.execute(
+            """SELECT relname, string_agg(attname, ' ' ORDER BY attnum) FROM pg_class c
+                JOIN pg_attribute ON attrelid = c.oid AND attnum > 0
+                WHERE relnamespace = %s::regnamespace AND relkind = 'r' GROUP BY 1""",
+            (postgres_schema.SCHEMA,),
+        ).fetchall()
+    first = {
+        "version": "number",
+        "node": "id key seen",
+        "total": "torrents tokens bytes last",
+        "torrent": "id infohash title words more tags size published first_seen seen era files"
+        " sources proof tokens",
+        "own": "node torrent published tags",
+        "file": "torrent place path size",
+        "claim": "torrent publisher title seq seen verified",
+        "health": "torrent checked seeds peers how",
+        "publisher": "key trust name since",
+        "outbox": "node infohash tree root due depth failures",
+        "counted": "word count seen",
+        "lexeme": "word torrents",
+    }
+    assert {name: found for name, found in columns if name in first} == first
+    assert postgres_schema.RUNS == {"a": 13, "b": 15, "c": 17, "d": 19, "e": 21}
+
+
 def test_an_older_database_is_brought_up_to_date(
     wiped: Database, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
