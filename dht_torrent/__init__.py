@@ -29,7 +29,8 @@ that named another to us. *announce*: tell the DHT that we hold a torrent. *item
 *record*: a trace entry. *entry point*: a bootstrap node, or a contact saved by an earlier run.
 *dual stack*: our DHT nodes of IPv4 and IPv6. *index*: what can be searched, trees whose nodes are
 items of the DHT; *slot*: the place of one of these nodes; *publisher's record*: the signed item
-that says what a torrent is called; *catalogue*: the torrents that this node knows of.
+that says what a torrent is called; *catalogue*: the torrents that this node knows of. *link*: a
+public key and a salt under which an item names a torrent, its *version* of the day (BEP 46).
 
 Floors
 ------

@@ -21,6 +21,10 @@ runs until it is cancelled: there is no start and stop.
     |- listening, for each family   a task for each incoming handshake, until its torrent is known;
     |                               with TLS on ports of their own (engine.tls_listening)
     |- local discovery              engine.lsd: announces, and a task for each interface that hears
+    |- links                        engine.following.service: a task for each that is followed or
+    |  |                            published (BEP 46)
+    |  |- looking for new versions  engine.following.watching, which also keeps the item alive
+    |  '- fetching the newest       engine.following.follower
     |- saving the DHT's contacts, closing idle files, trimming buffers, rate limits
     '- a torrent, for each          engine.torrent.supervisor: one session (engine.torrent.session)
        |                            after another; at rest, only the record is kept
@@ -78,6 +82,12 @@ from others. RC4 works in place, in the buffer that is received into and in the 
 BitTorrent is said on it: see `engine.incoming` and `engine.torrent.dialling`. Who the other side
 is can be verified only with the root certificate that the metadata holds: a session that began
 without ends when the metadata has come, and the next one verifies everybody.
+
+*A version of a link.* `engine.following.watching` finds an item that `dht.versions` believes, and
+`engine.following.follower` writes it down, has the node fetch the torrent into a folder of its own,
+with older versions as sources, and when it is complete lets `engine.following.place` replace one
+symbolic link. At the other end `engine.following.publication` shares what lies at a path, and
+`engine.following.writing` reads the DHT before it signs.
 
 *A control command.* `cli.main` finds the node through `daemon.control` and asks `daemon.client`,
 which speaks HTTP over the node's Unix socket. `daemon.app` calls one method of the node and

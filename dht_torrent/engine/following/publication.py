@@ -56,6 +56,7 @@ class Publication:
         self._renewing = trio.Lock()
         self._nodes: int | None = None
         self._replaced = False
+        self._ended = False
         self._trouble: str | None = None
 
     @property
@@ -101,6 +102,8 @@ class Publication:
         """What is at `path` now is the version of today. Returns when that is written down; the DHT
         hears of it as soon as it can be asked. Raises InputError, StorageError."""
         async with self._renewing:
+            if self._ended:
+                raise InputError(f"{self.link.title} was unpublished meanwhile")
             present = set(self._host.torrents)
             torrent = await self._host.share(path)
             info_hash = torrent.info_hash
@@ -149,10 +152,12 @@ class Publication:
     async def end(self) -> None:
         """It is published no more; `run` has ended. The version of today is shared on, as what was
         shared without a link. Raises StorageError."""
-        await self._context.forget(self._record.name + PUBLISHED)
-        self._writer.stop()
-        for version in self._record.versions[:-1]:
-            await self._drop(version)
+        async with self._renewing:
+            await self._context.forget(self._record.name + PUBLISHED)
+            self._ended = True
+            self._writer.stop()
+            for version in self._record.versions[:-1]:
+                await self._drop(version)
 
     async def _save(self, record: PublishRecord) -> None:
         self._record = record
@@ -177,9 +182,10 @@ class Publication:
                 await self._look()
                 self._trouble = None
             except (NoReply, InputError, StorageError) as error:
-                self._trouble = str(error)
                 pause = config.retry_interval
-                logger.warning("%s: not published yet: %s", self.link.title, error)
+                if self._trouble != str(error):  # said once, not every minute
+                    logger.warning("%s: not published yet: %s", self.link.title, error)
+                self._trouble = str(error)
             with trio.move_on_after(pause):
                 await self._news.wait()
 
