@@ -304,7 +304,8 @@ class Server:
 
     def _why(self, error: Exception) -> str:
         """In one line, and without a password whatever the server says."""
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).split()).removeprefix("connection failed: ")
+        text = text.partition(" Is the server running")[0]
         for secret in ("password", "sslpassword"):
             if self._address.settings.get(secret):
                 text = text.replace(str(self._address.settings[secret]), "***")
