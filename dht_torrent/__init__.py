@@ -105,19 +105,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from dht_torrent.bencode import Value
-    from dht_torrent.config import (
-        CatalogueConfig,
-        Config,
-        CrawlConfig,
-        DhtConfig,
-        DiskConfig,
-        EncryptionPolicy,
-        FollowConfig,
-        LsdConfig,
-        PeerConfig,
-        SearchConfig,
-        TorrentConfig,
-    )
+    from dht_torrent.config.dht import DhtConfig
+    from dht_torrent.config.index import CatalogueConfig, CrawlConfig, FollowConfig, SearchConfig
+    from dht_torrent.config.node import Config, EncryptionPolicy
+    from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
     from dht_torrent.daemon.client import Client, Json, NoNode, NotRunning, connect
     from dht_torrent.daemon.control import Control
     from dht_torrent.daemon.link_calls import LinkCalls
@@ -339,11 +330,10 @@ __all__ = [
 
 _HOME = {
     "bencode": "Value",
-    "config": (
-        "CatalogueConfig Config CrawlConfig DhtConfig DiskConfig EncryptionPolicy FollowConfig "
-        "LsdConfig "
-        "PeerConfig SearchConfig TorrentConfig"
-    ),
+    "config.dht": "DhtConfig",
+    "config.index": "CatalogueConfig CrawlConfig FollowConfig SearchConfig",
+    "config.node": "Config EncryptionPolicy",
+    "config.torrent": "DiskConfig LsdConfig PeerConfig TorrentConfig",
     "daemon.client": "Client Json NoNode NotRunning connect",
     "daemon.control": "Control",
     "daemon.link_calls": "LinkCalls",

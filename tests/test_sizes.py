@@ -12,8 +12,6 @@ ONE_THING = {
     # Which of its four states each piece is in, and what a peer is asked for in which order: each
     # choice is a transition, and all of them keep the same six indexes true.
     "torrent/picker.py": 850,
-    # A table: every tunable with its unit, its default and where that comes from.
-    "config.py": 850,
 }
 """Modules that are one thing, and the lines each may have at most."""
 

@@ -247,10 +247,13 @@ class DhtSlots:
 
     async def _survey(self, label: Label, slot: _Slot, *, first: bool) -> ItemSurvey:
         await self._meter.get(searching=first)
+        copies = 0
 
         def enough(item: Item) -> bool:
+            nonlocal copies
             node = self._read(label, item)
-            return node is not None and bool(node.packed or node.children)
+            copies += node is not None and bool(node.packed or node.children)
+            return copies >= self._config.read_copies
 
         return await self._items.get_all(
             slot.target, salt=slot.salt, enough=enough if first else None

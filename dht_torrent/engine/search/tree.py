@@ -62,7 +62,7 @@ class Slots(Protocol):
     """Where nodes are stored, each in many copies. Several tasks use it side by side."""
 
     async def read(self, label: Label, *, first: bool = False) -> Seen:
-        """The node at the label. `first`: be content with the first valid version; what is seen so
+        """The node at the label. `first`: be content with a few valid copies; what is seen so
         is not for writing. Within the overlap of two epochs it is the join of both.
 
         Raises NoReply when nobody could be asked; that nobody has it is an answer."""

@@ -109,9 +109,12 @@ class Holders:
         """All where something is, in the order in which they came up."""
         return [target for target, held in self._held.items() if held]
 
-    def lose(self, target: bytes) -> None:
-        """All who hold something there leave, and others are in their places."""
-        self._held.pop(target, None)
+    def lose(self, target: bytes, prefix: int | None = None) -> None:
+        """All who hold something there, or one of them, have it no more."""
+        if prefix is None:
+            self._held.pop(target, None)
+        else:
+            self._held.get(target, {}).pop(prefix, None)
 
     def overwrite(self, target: bytes, encoded: bytes, seq: int, now: float) -> int:
         """What somebody does who has the key of the mutable item there: put this value on the k

@@ -88,6 +88,9 @@ async def compare(
         net = await full_network(plan.holders, rng, nursery)
         full = SearchStudy(plan, corpus, rng, lambda _: FullItems(net.some().items))
         await full.publish()
+        # Queries take time here, and nodes forget in two hours what nobody puts again.
+        for one in full.publishers:
+            nursery.start_soon(one.publisher.run)
         asked = await full.ask(queries, done)
         nursery.cancel_scope.cancel()
     return asked, modelled

@@ -107,6 +107,24 @@ async def test_what_was_read_in_haste_is_read_again_before_a_write(
     assert titles(seen.node) == {"title 1", "title 2", "title 3"}
 
 
+async def test_a_search_is_not_content_with_a_copy_that_may_be_old(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    writer = world.slots()
+    old = await writer.read(WORD)
+    old, _ = await writer.write(old, node_of(1))
+    (stale, *_) = world.copies(WORD)
+    await writer.write(old, node_of(1, 2))
+    closest = world.holders.closest(stale.target)
+    for prefix in closest[:2]:  # these two were not found by the last writer
+        world.holders.lose(stale.target, prefix)
+        world.force(prefix, stale)
+    for _ in range(20):
+        seen = await world.slots().read(WORD, first=True)
+        assert titles(seen.node) == {"title 1", "title 2"}
+
+
 async def test_copies_that_are_malformed_or_from_the_future_are_not_believed(
     autojump_clock: MockClock,
 ) -> None:

@@ -1,0 +1,26 @@
+"""Every number one may change, with its unit, its default and where the default comes from.
+
+Times are float seconds, sizes int bytes, unless the name says otherwise. `Config` holds the parts;
+each decider is handed only its own part.
+"""
+
+from dht_torrent.config.dht import PUBLIC_BOOTSTRAP, DhtConfig
+from dht_torrent.config.index import CatalogueConfig, CrawlConfig, FollowConfig, SearchConfig
+from dht_torrent.config.node import Config, EncryptionPolicy
+from dht_torrent.config.torrent import CLIENT, DiskConfig, LsdConfig, PeerConfig, TorrentConfig
+
+__all__ = [
+    "CLIENT",
+    "PUBLIC_BOOTSTRAP",
+    "CatalogueConfig",
+    "Config",
+    "CrawlConfig",
+    "DhtConfig",
+    "DiskConfig",
+    "EncryptionPolicy",
+    "FollowConfig",
+    "LsdConfig",
+    "PeerConfig",
+    "SearchConfig",
+    "TorrentConfig",
+]

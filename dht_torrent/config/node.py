@@ -1,0 +1,119 @@
+"""One node: all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from dht_torrent.config.dht import PUBLIC_BOOTSTRAP, DhtConfig
+from dht_torrent.config.index import CatalogueConfig, CrawlConfig, FollowConfig, SearchConfig
+from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
+from dht_torrent.errors import InputError
+from dht_torrent.ids import Address, HostPort, parse_address, parse_host_port
+
+EncryptionPolicy = Literal["prefer", "require", "allow", "off"]
+"""What of MSE, the encryption of peer connections, is used; see `Config.encryption`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One node. Every path, port and socket belongs to one node; many nodes live in one process."""
+
+    bootstrap: Sequence[str | HostPort] = PUBLIC_BOOTSTRAP
+    """`host:port` entry points to the DHT. Empty: an isolated first node."""
+    listen: str | Sequence[str] = ("0.0.0.0:6881", "[::]:6881")
+    """IP and port for both TCP and UDP; port 0 means any. Two of them, one IPv4 and one IPv6, make
+    a node of both DHTs (BEP 32); where the machine has no IPv6, `[::]` is left out."""
+    tls_listen: str | Sequence[str] | None = None
+    """IP and TCP port for the peers of SSL torrents, as for `listen`. None: any port, on the hosts
+    of `listen`, as soon as there is an SSL torrent. Empty: such torrents only dial."""
+    state_dir: Path | str | None = None
+    """Where contacts and resume records live; None keeps nothing on disk but content."""
+    download_dir: Path | str = "."
+    """Where `get` puts content."""
+    max_connections: int = 200
+    """Connections of all torrents together (libtorrent); fewer, with a warning, where the process
+    may not open so many descriptors (RLIMIT_NOFILE)."""
+    piece_memory: int = 96 * 1024 * 1024
+    """Bytes of pieces being assembled or waiting for the disk, all torrents together: four torrents
+    at full speed (`max_open_bytes`). When full, each torrent has one piece open, on the disk if it
+    is larger than `spill_batch`."""
+    limit_up: int | None = None
+    """Bytes per second all torrents together may send, headers of messages included; None is no
+    limit."""
+    limit_down: int | None = None
+    """The same for what is received."""
+    pex: bool = True
+    """Tell peers of others that share the same torrent, and hear of them (BEP 11). Never in private
+    torrents (BEP 27)."""
+    max_pending_handshakes: int = 256
+    """Incoming connections that have not said what they want (rqbit). When there are more, the
+    oldest of the host with most is closed ..."""
+    max_pending_per_host: int = 128
+    """... and so is the oldest of one host beyond this many. A machine of a hundred nodes has fewer
+    at a time, as a handshake takes no longer than a round trip."""
+    max_pending_dials: int = 450
+    """Outgoing connections being established, all torrents together: what `dial_rate` can start
+    within `connect_timeout`."""
+    lsd: bool = False
+    """Announce to the local network what we share and want, and listen to others (BEP 14). Never
+    of private torrents, and never on a node that listens on loopback only. `dhtnode` has it on."""
+    encryption: EncryptionPolicy = "prefer"
+    """MSE, which hides from onlookers that this is BitTorrent (not from who knows the infohash).
+    `prefer`: dial with it, and without at once where that fails; peers may come either way; the
+    payload is encrypted too where the peer insists. `allow`: the same, but dial without. `require`:
+    never without, and the payload always encrypted. `off`: never with it."""
+    fail_fast: bool = False
+    """End the run at the first fault of ours (an unexpected exception), as tests and labs do.
+    Otherwise it ends only its smallest owner, a connection, a torrent or a request, is logged with
+    its traceback, and counted in the node's status."""
+    dht: DhtConfig = field(default_factory=DhtConfig)
+    peer: PeerConfig = field(default_factory=PeerConfig)
+    torrent: TorrentConfig = field(default_factory=TorrentConfig)
+    disk: DiskConfig = field(default_factory=DiskConfig)
+    lsd_limits: LsdConfig = field(default_factory=LsdConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
+    follow: FollowConfig = field(default_factory=FollowConfig)
+    crawl: CrawlConfig = field(default_factory=CrawlConfig)
+    deny_list: Path | str | None = None
+    """A file of words and infohashes (`search.denied`) that this node neither stores in its
+    catalogue nor publishes nor shows. It is read again when it changes."""
+    deny_check_interval: float = 10.0
+    """Seconds between two looks whether it has."""
+
+    def bootstrap_points(self) -> list[HostPort]:
+        """`bootstrap`, parsed. Raises InputError naming the entry that is wrong."""
+        return [parse_host_port(p) if isinstance(p, str) else p for p in self.bootstrap]
+
+    def encryption_policy(self) -> EncryptionPolicy:
+        """`encryption`. Raises InputError if it is not one."""
+        if self.encryption not in get_args(EncryptionPolicy):
+            choices = ", ".join(get_args(EncryptionPolicy))
+            raise InputError(f"encryption must be one of {choices}, not {self.encryption!r}")
+        return self.encryption
+
+    def listen_addresses(self) -> list[Address]:
+        """`listen`, parsed, IPv4 first. Raises InputError unless it is one address, or one of each
+        family."""
+        found = _addresses(self.listen)
+        if not found:
+            raise InputError("at least one address to listen on is needed")
+        return found
+
+    def tls_addresses(self) -> list[Address]:
+        """`tls_listen`, parsed, IPv4 first. Raises InputError unless it is one address of each
+        family at most."""
+        if self.tls_listen is None:
+            return [address._replace(port=0) for address in self.listen_addresses()]
+        return _addresses(self.tls_listen)
+
+
+def _addresses(given: str | Sequence[str]) -> list[Address]:
+    texts = [given] if isinstance(given, str) else given
+    found = sorted(map(parse_address, texts), key=lambda address: address.is_ipv6)
+    if len({address.is_ipv6 for address in found}) < len(found):
+        raise InputError("listen on one IPv4 and one IPv6 address at most")
+    return found
