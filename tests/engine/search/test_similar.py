@@ -21,7 +21,16 @@ from dht_torrent.engine.search.views import SimilarResult
 from dht_torrent.search.chunks import BINS
 from dht_torrent.search.codes import hash_digits
 from dht_torrent.search.label import Index, Label, tree_root
-from dht_torrent.search.node import Entry, Posting, digits_of, made_of, pack, with_key
+from dht_torrent.search.node import (
+    Entry,
+    Posting,
+    TrieNode,
+    digits_of,
+    fits,
+    made_of,
+    pack,
+    with_key,
+)
 from dht_torrent.search.similar import FILE_ID, Traits, file_id
 from dht_torrent.search.sketch import content_sketch, minima_of, title_sketch, tree_keys
 from tests.engine.search.world import Person, Titled, World, clock, people, posting
@@ -243,14 +252,13 @@ async def _check_nearest(keys: list[bytes], number: int) -> None:
     packed = made_of(entries).packed
     # All with the digits of the leaf; unless there are more than a node holds of one key.
     shared = [
-        sum(digits_of(Index.CONTENT, *one)[:depth] == key[:depth] for one in packed.items())
+        {one for one in packed.items() if digits_of(Index.CONTENT, *one)[:depth] == key[:depth]}
         for depth in range(9)
     ]
-    depth = next((n for n in range(9) if shared[n] <= 12), 8)
-    near = {one for one in packed.items() if digits_of(Index.CONTENT, *one)[:depth] == key[:depth]}
-    if shared[8] <= 12:
-        assert near <= found
-    assert len(found) >= min(10, len(packed), shared[max(depth - 1, 0)])
+    depth = next((n for n in range(9) if fits(TrieNode(packed=dict(shared[n])))), 9)
+    if depth < 9:
+        assert shared[depth] <= found
+    assert len(found) >= min(10, len(packed), len(shared[max(depth - 1, 0)]))
     assert walked.gets >= 1
 
 
