@@ -37,6 +37,7 @@ from dht_torrent.catalogue.postgres_put import store
 from dht_torrent.catalogue.postgres_rows import COLUMNS, ROWS, entries_of, folded
 from dht_torrent.catalogue.postgres_schema import LOCK, Connection
 from dht_torrent.catalogue.postgres_server import Server
+from dht_torrent.catalogue.rows import limits
 from dht_torrent.config import CatalogueConfig
 from dht_torrent.errors import StorageError
 
@@ -154,7 +155,7 @@ class PostgresCatalogue:
             return entries_of(db, sorted(rows, key=lambda row: place[row[0]]), found)
 
     def _newest(self, db: Connection, query: CatalogueQuery, limit: int) -> list[tuple[Any, ...]]:
-        where, values = postgres_search.limits(query)
+        where, values = limits(query, "%s")
         rows: list[tuple[Any, ...]] = db.execute(
             f"""SELECT {COLUMNS} FROM {ROWS} WHERE {where or "true"} AND t.id >
                 coalesce((SELECT id FROM torrent ORDER BY id DESC LIMIT 1 OFFSET %s), 0)

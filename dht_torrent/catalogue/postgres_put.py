@@ -20,6 +20,7 @@ from dht_torrent.catalogue.entries import (
 )
 from dht_torrent.catalogue.postgres_rows import folded, merged
 from dht_torrent.catalogue.postgres_schema import ERA, Connection
+from dht_torrent.catalogue.rows import without_blocked
 
 _EVICTED: Final = 1000
 """Rows evicted at a time, at least."""
@@ -38,7 +39,7 @@ _TYPES: Final = (
 def store(db: Connection, batch: list[Entry], now: int, *, node: int, most_bytes: int) -> PutResult:
     """`Catalogue.put` of one node; the entries are `bounded`."""
     whole = len(batch)
-    batch = _without_blocked(db, batch)
+    batch = without_blocked(batch, _blocked(db, batch))
     given: dict[bytes, Entry] = {}
     for entry in batch:
         first = given.get(entry.infohash)
@@ -146,26 +147,12 @@ def _keep_room(db: Connection, came: int, most_bytes: int) -> None:
         )
 
 
-def _without_blocked(db: Connection, batch: list[Entry]) -> list[Entry]:
-    """The batch without claims of blocked publishers, and what only they vouch for."""
+def _blocked(db: Connection, batch: list[Entry]) -> set[bytes]:
+    """The publishers that are blocked, if it matters."""
     if not any(entry.claims for entry in batch):
-        return batch
-    blocked = {
-        key
-        for (key,) in db.execute(
-            "SELECT key FROM publisher WHERE trust = %s", (int(PublisherTrust.BLOCKED),)
-        )
-    }
-    kept: list[Entry] = []
-    for entry in batch:
-        good = tuple(claim for claim in entry.claims if claim.publisher not in blocked)
-        if len(good) < len(entry.claims):
-            if not good and not entry.sources & Source.OWN:
-                continue
-            kept.append(replace(entry, claims=good))
-        else:
-            kept.append(entry)
-    return kept
+        return set()
+    sql = "SELECT key FROM publisher WHERE trust = %s"
+    return {key for (key,) in db.execute(sql, (int(PublisherTrust.BLOCKED),))}
 
 
 def _known(db: Connection, infohashes: list[bytes]) -> dict[bytes, tuple[int, Entry]]:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from dht_torrent.catalogue.entries import (
     Entry,
     ListedFile,
-    Proof,
     PublisherTrust,
     Source,
-    SwarmHealth,
     TitleClaim,
 )
 from dht_torrent.catalogue.postgres_schema import Connection
+from dht_torrent.catalogue.rows import entry_of
 
 _SMALL: Final = {ord(letter): letter.lower() for letter in string.ascii_uppercase}
 
@@ -57,34 +56,9 @@ def entries_of(
         ):
             listed.setdefault(torrent, []).append(ListedFile(path, size))
     return [
-        _entry(row, scores.get(row[0], 0.0), claims.get(row[0], ()), listed.get(row[0], ()))
+        entry_of(row, scores.get(row[0], 0.0), claims.get(row[0], ()), listed.get(row[0], ()))
         for row in rows
     ]
-
-
-def _entry(
-    row: tuple[Any, ...], score: float, claims: Iterable[TitleClaim], listed: Iterable[ListedFile]
-) -> Entry:
-    _, infohash, title, words, more, tags, size, files, published, *rest = row
-    first_seen, seen, sources, proof, seeds, peers, checked, how = rest
-    return Entry(
-        infohash=infohash,
-        title=title,
-        words=words,
-        more=more,
-        tags=tuple(tags.split(" ")) if tags else (),
-        size=size,
-        files=files,
-        published=published,
-        first_seen=first_seen,
-        seen=seen,
-        sources=Source(sources),
-        proof=Proof(proof),
-        health=None if checked is None else SwarmHealth(seeds, peers, checked, how),
-        claims=tuple(claims),
-        listed=tuple(listed),
-        relevance=score,
-    )
 
 
 def folded(words: str) -> str:

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from dht_torrent.catalogue.entries import CatalogueQuery
 from dht_torrent.catalogue.postgres_schema import MARK, RUNS, Connection
+from dht_torrent.catalogue.rows import limits
 from dht_torrent.config import CatalogueConfig
 
 TITLE_WEIGHT: Final = 4.0
@@ -71,7 +72,7 @@ def best(
         return []
     torrents, tokens, last = db.execute("SELECT torrents, tokens, last FROM total").fetchone()
     score, values = _score(asked, torrents, max(1, tokens))
-    where, bounds = limits(query)
+    where, bounds = limits(query, "%s")
     text = " & ".join(dict.fromkeys(word.lexeme for word in asked))
     looked_at = config.max_looked_at if where else config.max_ranked
     found: list[tuple[float, int]] = []
@@ -181,19 +182,3 @@ def _score(words: Sequence[Word], torrents: int, tokens: int) -> tuple[str, list
         length = len(word.counted.encode())
         values += [rarity * (_K1 + 1), _K1 * length, _B / mean, word.counted, word.counted]
     return " + ".join(parts), values
-
-
-def limits(query: CatalogueQuery) -> tuple[str, list[int]]:
-    """The limits of size and date as SQL, and what is bound in it."""
-    asked = {
-        "t.size >= %s": query.min_size,
-        "t.size <= %s": query.max_size,
-        "t.published >= %s": query.since,
-        "t.published <= %s": query.until,
-    }
-    given = {
-        text: max(-(2**63), min(number, 2**63 - 1))
-        for text, number in asked.items()
-        if number is not None
-    }
-    return " AND ".join(given), list(given.values())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +36,7 @@ from dht_torrent.catalogue.entries import (
     within,
 )
 from dht_torrent.catalogue.room import Room, bytes_used
+from dht_torrent.catalogue.rows import limits, without_blocked
 from dht_torrent.catalogue.sqlite_rows import bound_claims, entries_of, select_in
 from dht_torrent.config import CatalogueConfig
 
@@ -107,7 +107,7 @@ class SqliteCatalogue:
         batch = [bounded(entry) for entry in entries]
         with self._db.write() as db:
             whole = len(batch)
-            batch = _without_blocked(db, batch)
+            batch = without_blocked(batch, _blocked(db, batch))
             files = [entry for entry in batch if entry.listed]
             before = {entry.infohash: _standing(db, entry.infohash) for entry in files}
             last = db.execute("SELECT max(id) FROM torrent").fetchone()[0] or 0
@@ -163,7 +163,7 @@ class SqliteCatalogue:
         self, db: sqlite3.Connection, match: str, query: CatalogueQuery, limit: int
     ) -> list[tuple[Any, ...]]:
         score = f"bm25(fts, {_TITLE_WEIGHT}, 1.0)"
-        where, values = _limits(query)
+        where, values = limits(query, "?")
         if where:
             # The date and size of each match cost a look at its row: bound how many of these.
             oldest = db.execute(
@@ -190,7 +190,7 @@ class SqliteCatalogue:
     def _newest(
         self, db: sqlite3.Connection, query: CatalogueQuery, limit: int
     ) -> list[tuple[Any, ...]]:
-        where, values = _limits(query)
+        where, values = limits(query, "?")
         return db.execute(
             f"""SELECT {_COLUMNS}, 0.0 FROM {_ROWS} WHERE {where or "1"} AND t.id >
                 coalesce((SELECT id FROM torrent ORDER BY id DESC LIMIT 1 OFFSET ?), 0)
@@ -425,42 +425,12 @@ def _match(words: Sequence[str], prefix: bool) -> str:
     return " AND ".join(quoted) + (" *" if prefix else "")
 
 
-def _limits(query: CatalogueQuery) -> tuple[str, list[object]]:
-    """The limits of size and date as SQL, and what is bound in it."""
-    asked = {
-        "t.size >= ?": query.min_size,
-        "t.size <= ?": query.max_size,
-        "t.published >= ?": query.since,
-        "t.published <= ?": query.until,
-    }
-    given = {
-        text: max(-(2**63), min(number, 2**63 - 1))
-        for text, number in asked.items()
-        if number is not None
-    }
-    return " AND ".join(given), list(given.values())
-
-
-def _without_blocked(db: sqlite3.Connection, batch: list[Entry]) -> list[Entry]:
-    """The batch without claims of blocked publishers, and what only they vouch for."""
+def _blocked(db: sqlite3.Connection, batch: list[Entry]) -> set[bytes]:
+    """The publishers that are blocked, if it matters."""
     if not any(entry.claims for entry in batch):
-        return batch
-    blocked = {
-        key
-        for (key,) in db.execute(
-            "SELECT key FROM publisher WHERE trust = ?", (int(PublisherTrust.BLOCKED),)
-        )
-    }
-    kept: list[Entry] = []
-    for entry in batch:
-        good = tuple(claim for claim in entry.claims if claim.publisher not in blocked)
-        if len(good) < len(entry.claims):
-            if not good and not entry.sources & Source.OWN:
-                continue
-            kept.append(replace(entry, claims=good))
-        else:
-            kept.append(entry)
-    return kept
+        return set()
+    sql = "SELECT key FROM publisher WHERE trust = ?"
+    return {key for (key,) in db.execute(sql, (int(PublisherTrust.BLOCKED),))}
 
 
 def _standing(db: sqlite3.Connection, infohash: bytes) -> tuple[int, bool, bool] | None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 from dht_torrent.catalogue.entries import (
     MAX_CLAIMS,
     Entry,
     ListedFile,
-    Proof,
     PublisherTrust,
-    Source,
-    SwarmHealth,
     TitleClaim,
 )
+from dht_torrent.catalogue.rows import entry_of
 
 _STEP: Final = 500
 """Values bound in one statement: SQLite before 3.32 took 999."""
@@ -54,32 +52,9 @@ def entries_of(
             ids,
         ):
             listed.setdefault(torrent, []).append(ListedFile(path, size))
-    return [_entry(row, claims.get(row[0], ()), listed.get(row[0], ())) for row in rows]
-
-
-def _entry(
-    row: tuple[Any, ...], claims: Iterable[TitleClaim], listed: Iterable[ListedFile]
-) -> Entry:
-    _, infohash, title, words, more, tags, size, files, published, *rest = row
-    first_seen, seen, sources, proof, seeds, peers, checked, how, relevance = rest
-    return Entry(
-        infohash=infohash,
-        title=title,
-        words=words,
-        more=more,
-        tags=tuple(tags.split(" ")) if tags else (),
-        size=size,
-        files=files,
-        published=published,
-        first_seen=first_seen,
-        seen=seen,
-        sources=Source(sources),
-        proof=Proof(proof),
-        health=None if checked is None else SwarmHealth(seeds, peers, checked, how),
-        claims=tuple(claims),
-        listed=tuple(listed),
-        relevance=relevance,
-    )
+    return [
+        entry_of(row[:-1], row[-1], claims.get(row[0], ()), listed.get(row[0], ())) for row in rows
+    ]
 
 
 def bound_claims(db: sqlite3.Connection, infohash: bytes, last: int) -> None:
