@@ -91,7 +91,8 @@ async def test_a_liar_in_a_large_piece_is_found_by_its_blocks(autojump_clock: Mo
     world, one = World(latency=0.01), large()
     good = [f"10.0.1.{number}" for number in range(2)]
     async with (
-        listening(world, HAND, HandSeed(one, answer=poison)),
+        # So slow that others help with its pieces: of one that it sent alone the hash tells all.
+        listening(world, HAND, HandSeed(one, answer=poison, pause=0.05)),
         listening(world, good[0], HandSeed(one)),
         listening(world, good[1], HandSeed(one)),
         world.node(LEECH, torrent=SMALL) as node,
