@@ -129,10 +129,12 @@ class Reuse:
         return list(self._left)
 
     def held(self) -> list[int]:
-        """The pieces that peers are not to be asked for now."""
+        """The pieces that peers are not to be asked for now: those that are being looked for, and
+        those that wait for it and are not in doubt."""
         if not self._doubtful:
             return self.left
-        return [index for index in self._left if not self._is_doubtful(index)]
+        taken = self._taken
+        return [one for one in self._left if one in taken or not self._is_doubtful(one)]
 
     def take(self, budget: int) -> list[int]:
         """The next pieces to look for, together no more than `budget` bytes unless it is one. Say
@@ -264,7 +266,11 @@ class Reuse:
         self._misses[probe.file] = 0
         self._doubtful.discard(probe.file)
         here = probe.at // self._geometry.piece_length
-        pieces = (i for i in self._geometry.file_pieces(probe.file) if i not in self._left)
+        pieces = (
+            index
+            for index in self._geometry.file_pieces(probe.file)
+            if index not in self._left and not self._is_doubtful(index)
+        )
         return sorted(pieces, key=lambda index: abs(index - here))
 
     def again(self, pieces: Iterable[int]) -> None:
