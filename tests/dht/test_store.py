@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.ids import Address, InfoHash
+from tests.helpers.times import seconds
 
 CONFIG = DhtConfig()
 RNG = random.Random(3)
@@ -149,7 +150,7 @@ def test_an_asker_is_told_of_peers_it_can_use() -> None:
     assert store.peers(HASH, 0, RNG, 50, asker=Address("2a00:1::1", 1)) == [six]
 
 
-_steps = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9), st.floats(0, 1000)), max_size=40)
+_steps = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9), seconds(0, 1000)), max_size=40)
 
 
 @settings(max_examples=60)

@@ -15,6 +15,7 @@ from dht_torrent.dht.identity import make_id
 from dht_torrent.dht.origins import home, neighbourhood
 from dht_torrent.dht.table import Table
 from dht_torrent.ids import Address, NodeId, distance
+from tests.helpers.times import seconds
 
 CONFIG = DhtConfig(secure_ids=False)  # ids here are invented, not made from the IPs
 OWN = NodeId(bytes(20))
@@ -364,7 +365,7 @@ class TableMachine(RuleBasedStateMachine):
         st.integers(0, 3),
     )
 
-    @rule(wait=st.floats(0, 1200))
+    @rule(wait=seconds(0, 1200))
     def time_passes(self, wait: float) -> None:
         self.now += wait
 
@@ -384,7 +385,7 @@ class TableMachine(RuleBasedStateMachine):
         self.table.queried(node, address, self.now)
         assert list(self.table) == live
 
-    @rule(address=addresses, age=st.floats(0, 20))
+    @rule(address=addresses, age=seconds(0, 20))
     def silence(self, address: Address, age: float) -> None:
         self.table.failed(address, self.now - age, self.now)
 

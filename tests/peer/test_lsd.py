@@ -20,6 +20,7 @@ from dht_torrent.peer.lsd import (
     decode,
     encode,
 )
+from tests.helpers.times import seconds
 
 CONFIG = LsdConfig()
 ONE, TWO = (InfoHash(bytes([number]) * 20) for number in (0xAA, 0x0B))
@@ -272,7 +273,7 @@ def test_of_many_torrents_the_new_come_first_and_each_has_its_turn() -> None:
     assert {len(times) for times in said.values()} <= {4, 5, 6}
 
 
-@given(st.lists(st.tuples(st.integers(0, 60), st.floats(0, 200)), max_size=60))
+@given(st.lists(st.tuples(st.integers(0, 60), seconds(0, 200)), max_size=60))
 def test_whatever_comes_and_goes_the_rates_are_kept(steps: list[tuple[int, float]]) -> None:
     subject, now, last = Schedule(CONFIG, [], 0.0), 0.0, -1e9
     known: dict[InfoHash, float] = {}

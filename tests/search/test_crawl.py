@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dht_torrent.config import CrawlConfig
 from dht_torrent.ids import Address, InfoHash
 from dht_torrent.search.crawl import Ask, CrawlPlan
+from tests.helpers.times import seconds
 
 CONFIG = CrawlConfig(seen_bytes=1 << 16, resting_bytes=1 << 16, regions=16)
 HOUR = 3600.0
@@ -95,7 +96,7 @@ def test_targets_are_near_the_node_in_the_next_empty_region_or_anywhere() -> Non
         min_size=1,
         max_size=10,
     ),
-    pauses=st.lists(st.floats(0, 5000), min_size=30, max_size=30),
+    pauses=st.lists(seconds(0, 5000), min_size=30, max_size=30),
 )
 def test_no_node_is_asked_before_its_interval_is_over(
     intervals: list[int], pauses: list[float]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dht_torrent.search.seen import WAYS, RestingNodes, SeenHashes
+from tests.helpers.times import seconds
 
 
 def test_a_filter_forgets_none_of_its_last_generation_and_confuses_few() -> None:
@@ -43,14 +44,14 @@ def test_two_keys_confuse_different_infohashes() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.binary(min_size=4, max_size=4), st.floats(0, 1000), st.floats(0, 50)),
+        st.tuples(st.binary(min_size=4, max_size=4), seconds(0, 1000), seconds(0, 50)),
         max_size=100,
     )
 )
 def test_whoever_was_given_a_place_rests_until_its_time(
     steps: list[tuple[bytes, float, float]],
 ) -> None:
-    began = 17.3
+    began = 17.25
     nodes = RestingNodes(2 * WAYS * 12, b"key", began)  # so small that it is full at times
     now, truth = began, dict[bytes, float]()
     for node, rest, pause in steps:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.choker import MAX_OPTIMISTIC, Choices, Choker, PeerView
+from tests.helpers.times import seconds
 
 P4, P5 = map(PeerKey, (4, 5))
 
@@ -244,7 +245,7 @@ def test_a_peer_that_lost_its_slot_meanwhile_waits_with_the_others() -> None:
         max_size=20,
         unique_by=lambda view: view.key,
     ),
-    st.lists(st.tuples(st.booleans(), st.booleans(), st.floats(0, 40)), min_size=1, max_size=5),
+    st.lists(st.tuples(st.booleans(), st.booleans(), seconds(0, 40)), min_size=1, max_size=5),
 )
 def test_slots_are_bounded_and_no_peer_is_named_twice(
     views: list[PeerView], rounds: list[tuple[bool, bool, float]]

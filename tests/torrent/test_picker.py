@@ -22,6 +22,7 @@ from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE
 from dht_torrent.torrent.picker import ENDGAME_DEPTH, SOLO_PATIENCE, Picker
 from dht_torrent.torrent.piece_states import Received, State
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, Chunk, OpenPiece
+from tests.helpers.times import seconds
 
 P1, P2, P3, P4 = map(PeerKey, (1, 2, 3, 4))
 
@@ -1147,7 +1148,7 @@ class AnySwarm(RuleBasedStateMachine):
         self.subject.give_back(peer, keep=keep)
         del self.asked[peer][keep:]
 
-    @rule(passed=st.floats(0, 30))
+    @rule(passed=seconds(0, 30))
     def wait(self, passed: float) -> None:
         self.now += passed
         for peer, block in self.subject.expire(self.now - 20.0):

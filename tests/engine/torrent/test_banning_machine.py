@@ -22,6 +22,7 @@ from dht_torrent.torrent.picker import Picker
 from dht_torrent.torrent.pieces import NOBODY, Bitfield, Block, OpenPiece
 from dht_torrent.torrent.smart_ban import digests_of
 from dht_torrent.trace import PeerBanned, Record
+from tests.helpers.times import seconds
 
 PIECES, BLOCKS = 6, 3
 HOSTS = ("127.0.0.1", "8.8.8.8", "2001:db8::1")
@@ -242,7 +243,7 @@ class AnyPoisoning(RuleBasedStateMachine):
     def settle(self, disk_fails: bool) -> None:
         self.poisoning.settle(disk_fails=disk_fails)
 
-    @rule(seconds=st.floats(0.1, 30.0))
+    @rule(seconds=seconds(0.1, 30.0))
     def wait(self, seconds: float) -> None:
         self.poisoning.tick(seconds)
 
