@@ -102,6 +102,22 @@ class Request(NamedTuple):
     length: int
 
 
+class RequestRun(NamedTuple):
+    """`blocks` Requests in a row, for full blocks of piece `index` side by side from `begin` on.
+
+    Only ever an event: that many messages came.
+    """
+
+    index: int  # type: ignore[assignment]
+    begin: int
+    blocks: int
+
+    def requests(self) -> list[Request]:
+        """What it stands for."""
+        begins = range(self.begin, self.begin + self.blocks * BLOCK, BLOCK)
+        return [Request(self.index, begin, BLOCK) for begin in begins]
+
+
 class Piece(NamedTuple):
     """A block: bytes from `begin` in piece `index` (BEP 3, id 7).
 
@@ -266,9 +282,15 @@ def encode_requests(requests: Iterable[tuple[int, int, int]]) -> bytes:
     return b"".join(starmap(_pack_request, requests))
 
 
-def put_piece_header(buffer: memoryview, offset: int, index: int, begin: int, length: int) -> None:
-    """Write the 13 bytes that stand in front of a block of `length` bytes."""
-    _piece_header.pack_into(buffer, offset, 9 + length, PIECE, index, begin)
+def put_piece_headers(
+    buffer: bytearray, offset: int, index: int, begin: int, length: int, blocks: int
+) -> None:
+    """Write the 13 bytes that stand in front of each of `blocks` adjacent blocks of `length` bytes,
+    where the first message begins at `offset` and the others follow it."""
+    put, header = _piece_header.pack_into, 9 + length
+    step = 4 + header
+    for number in range(blocks):
+        put(buffer, offset + number * step, header, PIECE, index, begin + number * length)
 
 
 def check_length(kind: int, length: int, *, max_extended: int = 1 << 20) -> None:

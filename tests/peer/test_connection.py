@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from dht_torrent.config import PeerConfig
 from dht_torrent.errors import HandshakeError, LocalProtocolError, PeerProtocolError
+from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import parse_info_hash, parse_peer_id
+from dht_torrent.peer import connection as connection_module
 from dht_torrent.peer.connection import Connection, Event, HandshakeReceived, Sendable
 from dht_torrent.peer.extensions import (
     DontHave,
@@ -40,6 +42,7 @@ from dht_torrent.peer.messages import (
     Port,
     Reject,
     Request,
+    RequestRun,
     Suggest,
     Unchoke,
     encode,
@@ -91,7 +94,9 @@ def receive_all(connection: Connection, slices: Sequence[bytes]) -> list[tuple[t
     events = []
     for part in slices:
         buffer[: len(part)] = part
-        events += [frozen(e) for e in connection.receive(memoryview(buffer)[: len(part)])]
+        for event in connection.receive(memoryview(buffer)[: len(part)]):
+            single = event.requests() if isinstance(event, RequestRun) else [event]
+            events += [frozen(e) for e in single]
     return events
 
 
@@ -263,6 +268,97 @@ def test_a_conversation_written_by_hand() -> None:
         Piece(2, 16384, b"abc"),
         Port(6881),
     ]
+
+
+# -- requests in a row ------------------------------------------------------------------------
+
+MANY = 0x20000
+"""Pieces of the torrent where requests come in a row."""
+full_runs = st.builds(
+    lambda index, begin, blocks: RequestRun(index, begin, blocks).requests(),
+    st.sampled_from([0, 1, 2, 0x0100, 0x0101, 0x10002, MANY - 1]),
+    st.integers(0, 2100).map(lambda number: number * BLOCK),
+    st.integers(1, 40),
+)
+odd_requests = st.lists(
+    st.builds(
+        Request,
+        st.sampled_from([0, 1, 0x0100, MANY - 1, MANY]),
+        st.integers(0, 3).map(lambda number: number * BLOCK) | st.just(1) | st.just(2**32 - BLOCK),
+        st.sampled_from([BLOCK, BLOCK, BLOCK, BLOCK - 1, 0, 2**32 - 1]),
+    ),
+    max_size=5,
+)
+other_messages = st.sampled_from(
+    [[KeepAlive()], [Have(0)], [Cancel(0, BLOCK, BLOCK)], [Choke()], [Piece(0, 0, b"\0" * 50)]]
+)
+request_streams = st.lists(full_runs | full_runs | odd_requests | other_messages, max_size=8)
+
+
+def heard(
+    slices: Sequence[bytes | bytearray], *, by_runs: bool
+) -> tuple[list[tuple[type[Event], Event]], int, str]:
+    """The events, with runs in single requests; the messages they count as; and what was wrong."""
+    connection = connected(pieces=MANY)
+    events: list[tuple[type[Event], Event]] = []
+    messages, wrong = 0, ""
+    with pytest.MonkeyPatch.context() as patch:
+        if not by_runs:
+            patch.setattr(connection_module, "SPAN", 1)  # then no run is longer
+        for part in slices:
+            before = connection.unheard
+            try:
+                got = connection.receive(part)
+            except PeerProtocolError as error:
+                wrong = str(error)
+                break
+            messages += len(got) + connection.unheard - before
+            for event in got:
+                assert by_runs or not isinstance(event, RequestRun)
+                single = event.requests() if isinstance(event, RequestRun) else [event]
+                events += [frozen(e) for e in single]
+    return events, messages, wrong
+
+
+@settings(max_examples=300)
+@given(request_streams, st.lists(st.integers(0, 50_000), max_size=6))
+def test_runs_of_requests_are_what_the_single_requests_would_be(
+    sent: list[list[Message]], places: list[int]
+) -> None:
+    stream = b"".join(encode(message) for some in sent for message in some)
+    slices = cut(stream, places)
+    expected = heard(slices, by_runs=False)
+    assert heard(slices, by_runs=True) == expected
+    if not expected[2]:
+        assert expected[0] == [frozen(message) for some in sent for message in some]
+        assert expected[1] == len(expected[0])
+
+
+@settings(max_examples=300)
+@given(full_runs, st.integers(0, 17 * 40), st.integers(1, 255))
+def test_a_wrong_byte_in_a_run_of_requests_is_noticed(
+    sent: list[Request], place: int, change: int
+) -> None:
+    stream = bytearray(encode_requests(sent))
+    stream[place % len(stream)] ^= change
+    assert heard([stream], by_runs=True) == heard([stream], by_runs=False)
+
+
+@pytest.mark.parametrize("index", [0, 1, 0x0100, 0x1FFFF])
+@pytest.mark.parametrize("first", [0, 5, 1023, 1024])
+@pytest.mark.parametrize("blocks", [1, 2, 16, 1000])
+def test_full_blocks_in_a_row_come_as_few_runs(index: int, first: int, blocks: int) -> None:
+    run = RequestRun(index, first * BLOCK, blocks)
+    asked = encode_requests(run.requests())
+    behind = encode_requests([(index ^ 1, 0, BLOCK), (index ^ 1, BLOCK, BLOCK)])
+    *events, last = connected(pieces=MANY).receive(asked + behind)
+    assert last == RequestRun(index ^ 1, 0, 2)
+    if first < 1024 < first + blocks:  # it is cut at 16 MiB
+        head, tail = run.requests()[: 1024 - first], run.requests()[1024 - first :]
+        parts = [RequestRun(index, some[0].begin, len(some)) for some in (head, tail)]
+        assert events == [part if part.blocks > 1 else part.requests()[0] for part in parts]
+    else:
+        assert events == ([run] if blocks > 1 else run.requests())
 
 
 def test_a_block_that_came_whole_is_not_copied() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dht_torrent.errors import LocalProtocolError, PeerProtocolError
+from dht_torrent.geometry import BLOCK
 from dht_torrent.peer.messages import (
     EXACT_LENGTH,
     AllowedFast,
@@ -32,7 +33,7 @@ from dht_torrent.peer.messages import (
     encode,
     encode_requests,
     id_of,
-    put_piece_header,
+    put_piece_headers,
 )
 
 BY_HAND: list[tuple[Message, str]] = [
@@ -100,11 +101,20 @@ def test_many_requests_are_the_same_bytes_as_one_by_one(asked: list[tuple[int, i
     assert encode_requests(asked) == b"".join(encode(Request(*block)) for block in asked)
 
 
-def test_a_piece_is_its_header_and_its_data() -> None:
-    buffer = bytearray(20)
-    put_piece_header(memoryview(buffer), 2, 3, 16384, 5)
-    buffer[15:] = b"block"
-    assert encode(Piece(3, 16384, memoryview(b"block"))) == buffer[2:]
+@given(
+    index=st.integers(0, 2**32 - 1),
+    begin=st.integers(0, 2**30),
+    length=st.sampled_from([1, 5, 100, BLOCK]),
+    blocks=st.integers(1, 40),
+    offset=st.integers(0, 3),
+)
+def test_pieces_are_their_headers_and_their_data(
+    index: int, begin: int, length: int, blocks: int, offset: int
+) -> None:
+    buffer = bytearray(b"x" * (offset + blocks * (13 + length) + 7))
+    put_piece_headers(buffer, offset, index, begin, length, blocks)
+    pieces = [Piece(index, begin + n * length, b"x" * length) for n in range(blocks)]
+    assert buffer == b"x" * offset + b"".join(map(encode, pieces)) + b"xxxxxxx"
 
 
 @pytest.mark.parametrize(

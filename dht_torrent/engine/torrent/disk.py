@@ -25,6 +25,7 @@ from dht_torrent.geometry import Geometry
 from dht_torrent.storage import Storage
 from dht_torrent.storage.protocol import Scratch
 from dht_torrent.syscalls import cores
+from dht_torrent.torrent.requests import Run, side_by_side
 from dht_torrent.torrent.smart_ban import digests_of
 
 _P = ParamSpec("_P")
@@ -36,7 +37,7 @@ quick and the visit's own cost (0.1 ms) does not show."""
 _SLICE = 2 << 20
 """Read at once when checking. Threads meet at the GIL between two reads: slices of 64 KiB gave
 half the speed of these."""
-_RUN_BLOCKS = 512
+_CALL_BUFFERS = 512
 """Adjacent blocks are read in one go up to this; systems take 1024 buffers a call (IOV_MAX)."""
 _LOOK_AHEAD = 1 << 30
 """How far ahead a check looks for data behind a hole in one visit."""
@@ -293,33 +294,22 @@ class TorrentDisk:
         if scratch is not None:
             await self.disk.run(scratch.close)
 
-    async def read(
-        self, blocks: Sequence[tuple[int, int, int]], into: Sequence[memoryview]
-    ) -> None:
-        """Fill each buffer with a block, given as (piece index, begin, its buffer's length), which
-        the caller has checked against the geometry.
+    async def read(self, runs: Sequence[Run], into: Sequence[memoryview]) -> None:
+        """Fill each buffer with a block. The runs say which, one after the other, and have been
+        checked against the geometry.
 
         What the system has cached is read at once, without a checkpoint; the rest in one thread.
         Raises StorageError if any of them cannot be read.
         """
-        # Offset, and buffers, of what lies side by side.
-        runs: list[tuple[int, list[memoryview]]] = []
-        stop = -1
-        for (index, begin, length), buffer in zip(blocks, into, strict=True):
-            start = index * self._geometry.piece_length + begin
-            if start == stop and len(runs[-1][1]) < _RUN_BLOCKS:
-                runs[-1][1].append(buffer)
-            else:
-                runs.append((start, [buffer]))
-            stop = start + length
+        parts = side_by_side(runs, self._geometry.piece_length, into, _CALL_BUFFERS)
         if not self.disk.inline:
             try_read_into = self.storage.try_read_into
-            runs = [run for run in runs if not try_read_into(run[0], *run[1])]
-        if runs:
-            await self.disk.run(self._read_runs, runs)
+            parts = [part for part in parts if not try_read_into(part[0], *part[1])]
+        if parts:
+            await self.disk.run(self._read_parts, parts)
 
-    def _read_runs(self, runs: Sequence[tuple[int, list[memoryview]]]) -> None:
-        for offset, buffers in runs:
+    def _read_parts(self, parts: Sequence[tuple[int, Sequence[memoryview]]]) -> None:
+        for offset, buffers in parts:
             for buffer in buffers:
                 self.storage.read_into(offset, buffer)
                 offset += len(buffer)

@@ -11,6 +11,7 @@ from dht_torrent.engine.torrent.peer import Peer, Serve
 from dht_torrent.ids import PeerKey
 from dht_torrent.peer.messages import Have
 from dht_torrent.torrent.pieces import Bitfield
+from dht_torrent.torrent.requests import Run, single_requests
 from dht_torrent.torrent.super_seed import Offer, SuperSeed
 
 TICK = 1.0
@@ -73,13 +74,11 @@ class Hiding:
                 queued = {p.key for p in self._peers.values() if p.interested and p.am_choking}
                 self._reveal(self._super_seed.tick(now, queued), now)
 
-    async def _serve(
-        self, peer: Peer, blocks: Sequence[tuple[int, int, int]], into: Sequence[memoryview]
-    ) -> None:
-        await self._read(blocks, into)
+    async def _serve(self, peer: Peer, runs: Sequence[Run], into: Sequence[memoryview]) -> None:
+        await self._read(runs, into)
         if self._on_done is not None:
             now = trio.current_time()
-            self._reveal(self._super_seed.sent(peer.key, blocks, now), now)
+            self._reveal(self._super_seed.sent(peer.key, single_requests(runs), now), now)
 
     def _reveal(self, offers: Iterable[Offer], now: float) -> None:
         for key, index in offers:

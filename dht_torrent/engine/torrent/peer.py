@@ -2,13 +2,11 @@
 
 The rule: read by many, changed in one place. What a peer does or is told has a method here, called
 by the loops (`reader` and `writer`) and by the modules that decide what it means; none of them sets
-a field (tests/engine/torrent/test_peer_fields.py). The one exception is the queue `asked`, where
-the swarm puts blocks in and the writer takes them out: a call for each would cost both.
+a field (tests/engine/torrent/test_peer_fields.py).
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
@@ -36,13 +34,13 @@ from dht_torrent.peer.messages import (
 from dht_torrent.torrent.peer_pieces import FIRST_PAUSE, REFUSAL_PAUSE
 from dht_torrent.torrent.pieces import Bitfield
 from dht_torrent.torrent.pipeline import Pipeline, SpeedMeter
-from dht_torrent.torrent.requests import Asked, take_back
+from dht_torrent.torrent.requests import Asked, RequestQueue, Run
 
 REJECTS_IN_ROW = 4
 """Times a peer may reject what it is asked for before it is left alone for a while."""
 
-Serve = Callable[[Sequence[Asked], Sequence[memoryview]], Awaitable[None]]
-"""Reads blocks that a peer asked for, each into its buffer."""
+Serve = Callable[[Sequence[Run], Sequence[memoryview]], Awaitable[None]]
+"""Reads blocks that a peer asked for, each into a buffer of its own."""
 
 
 class Peer:
@@ -122,7 +120,7 @@ class Peer:
         self.downloaded = 0
         self.uploaded = 0
 
-        self.asked: deque[Asked] = deque()
+        self.asked = RequestQueue()
         """Blocks the peer wants, in order; not in the socket buffer, so a choke can drop them."""
         self.cancels: list[tuple[Asked, int]] = []
         """Of this turn: a block, and how many were in `asked` when the peer took it back."""
@@ -168,12 +166,10 @@ class Peer:
         self.am_choking = True
         self.choked_at = now
         self.tell(Choke())
-        kept = [r for r in self.asked if r[0] in self.allowed_by_us]
+        dropped = self.asked.keep(self.allowed_by_us)
         if self.connection.fast:
-            for request in self.asked:
-                if request[0] not in self.allowed_by_us:
-                    self.tell(Reject(*request))
-        self.asked = deque(kept)
+            for request in dropped:
+                self.tell(Reject(*request))
 
     def show_interest(self, interested: bool) -> None:
         """Say whether it has what we want, if that is news."""
@@ -246,14 +242,14 @@ class Peer:
         return was != interested
 
     def cancelled(self, block: Asked) -> None:
-        """It takes a request back, of those it has made so far; see `take_back`."""
+        """It takes a request back, of those it has made so far; see `RequestQueue.take_back`."""
         self.cancels.append((block, len(self.asked)))
 
     def take_back(self) -> list[Asked]:
         """What it cancelled in this turn leaves the queue. Returns what was in it; the rest is on
         its way already."""
         cancels, self.cancels = self.cancels, []
-        return take_back(self.asked, cancels)
+        return self.asked.take_back(cancels)
 
     def allowed_fast(self, index: int) -> None:
         """We may ask for this piece while it chokes us (BEP 6)."""

@@ -36,6 +36,7 @@ from dht_torrent.peer.messages import (
     NotInterested,
     Piece,
     Request,
+    RequestRun,
     Suggest,
 )
 from dht_torrent.torrent.picker import Picker
@@ -222,6 +223,8 @@ class Swarm:
                 outcome = received(key, index, begin, data)
                 if outcome is not None:
                     self._unusual(peer, event, outcome, now)
+            elif type(event) is RequestRun:
+                self._uploads.request_run(peer, event, self._shown_to(peer), now)
             elif type(event) is Request:
                 index, begin, length = event
                 # A good request asks few questions: all but the last piece have the full length.
@@ -232,7 +235,7 @@ class Swarm:
                     and not peer.am_choking
                     and len(peer.asked) < max_asked
                 ):
-                    peer.asked.append(event)
+                    peer.asked.add(index, begin, length)
                 else:
                     self._uploads.request(peer, event, self._shown_to(peer), now)
             else:

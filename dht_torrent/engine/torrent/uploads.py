@@ -13,9 +13,9 @@ from dht_torrent.errors import PeerProtocolError, StorageError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.peer.fast import allowed_fast_set
-from dht_torrent.peer.messages import Reject, Request
+from dht_torrent.peer.messages import Reject, Request, RequestRun
 from dht_torrent.torrent.pieces import Bitfield
-from dht_torrent.torrent.requests import Asked
+from dht_torrent.torrent.requests import Asked, Run
 
 FAST_COPIES = 3
 """Times each block of an allowed-fast piece is served to a choked peer."""
@@ -53,7 +53,21 @@ class Uploads:
         elif len(peer.asked) >= self._config.max_asked:
             _refuse(peer, request)
         else:
-            peer.asked.append(request)
+            peer.asked.add(index, begin, length)
+
+    def request_run(self, peer: Peer, run: RequestRun, shown: Bitfield, now: float) -> None:
+        """As `request`, of each of its blocks."""
+        index, begin, blocks = run
+        if (
+            not peer.am_choking
+            and shown.flags[index]
+            and begin + blocks * BLOCK <= self._geometry.piece_size(index)
+            and len(peer.asked) + blocks <= self._config.max_asked
+        ):
+            peer.asked.add(index, begin, BLOCK, blocks)
+        else:
+            for request in run.requests():
+                self.request(peer, request, shown, now)
 
     def cancel(self, peer: Peer) -> None:
         """Requests are taken back, all those of one turn in one pass: with BEP 6 each is confirmed.
@@ -74,10 +88,10 @@ class Uploads:
             )
         peer.allow_fast(pieces, self._have)
 
-    async def read(self, blocks: Sequence[Asked], into: Sequence[memoryview]) -> None:
+    async def read(self, runs: Sequence[Run], into: Sequence[memoryview]) -> None:
         """Blocks for a peer. What cannot be read stops the torrent, and with it the peer."""
         try:
-            await self._disk.read(blocks, into)
+            await self._disk.read(runs, into)
         except StorageError as error:
             self._on_fault(error)
             raise PeerProtocolError("our own content could not be read") from error

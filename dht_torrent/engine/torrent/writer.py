@@ -14,9 +14,10 @@ from dht_torrent.config import PeerConfig
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.rate_limits import Line
 from dht_torrent.errors import PeerProtocolError
-from dht_torrent.peer.messages import KeepAlive, put_piece_header
+from dht_torrent.peer.messages import KeepAlive, put_piece_headers
 from dht_torrent.torrent.limits import HEADER
 from dht_torrent.torrent.pieces import BufferPool
+from dht_torrent.torrent.requests import Run
 
 _BUFFER_STEP = 64 * 1024
 """Sizes of send buffers are multiples of this, so that few sizes serve all batches."""
@@ -49,11 +50,11 @@ class Writer:
                     outbox.put_later(connection.send(KeepAlive()))
                 continue
             pieces = memoryview(b"")
-            blocks = self._next_batch()
+            runs = self._next_batch()
             if self._in_line and not outbox:
                 continue
-            if blocks:
-                buffer, pieces = await self._filled(blocks)
+            if runs:
+                buffer, pieces = await self._filled(runs)
                 if peer.am_choking and not connection.fast:
                     # Without BEP 6 our choke cancelled them while we were reading.
                     pieces = memoryview(b"")
@@ -62,32 +63,35 @@ class Writer:
             if messages and self._limit.limited:
                 self._limit.charge(len(messages))
             if pieces:
-                peer.was_sent(len(pieces) - HEADER * len(blocks), trio.current_time())
+                payload = sum([length * blocks for _, _, length, blocks in runs])
+                peer.was_sent(payload, trio.current_time())
             with outbox.begin_send(trio.current_time()) as patience:
                 await stream.send(messages, pieces)
             if patience.cancelled_caught:
                 raise PeerProtocolError("does not read what it is sent")
-            if blocks:
+            if runs:
                 self._buffers.give(buffer)
 
-    async def _filled(self, blocks: Sequence[tuple[int, int, int]]) -> tuple[bytearray, memoryview]:
-        """A buffer, and the part of it that now holds a Piece message for each of `blocks`."""
+    async def _filled(self, runs: Sequence[Run]) -> tuple[bytearray, memoryview]:
+        """A buffer, and the part of it that now holds a Piece message for each block of `runs`."""
         serve = self.peer.serve
         assert serve is not None
-        size = sum([length for _, _, length in blocks]) + HEADER * len(blocks)
+        size = sum([(HEADER + length) * blocks for _, _, length, blocks in runs])
         buffer = self._buffers.take(-(-size // _BUFFER_STEP) * _BUFFER_STEP)
         view = memoryview(buffer)
         into: list[memoryview] = []
         at = 0
-        for index, begin, length in blocks:
-            put_piece_header(view, at, index, begin, length)
-            at += HEADER
-            into.append(view[at : at + length])
-            at += length
-        await serve(blocks, into)
+        for run in runs:
+            # Every time anew: a stream that encrypts does so in place.
+            put_piece_headers(buffer, at, *run)
+            step = HEADER + run.length
+            after = at + step * run.blocks
+            into += [view[start : start + run.length] for start in range(at + HEADER, after, step)]
+            at = after
+        await serve(runs, into)
         return buffer, view[:size]
 
-    def _next_batch(self) -> list[tuple[int, int, int]]:
+    def _next_batch(self) -> list[Run]:
         """The blocks to send now: about a second of this peer's rate, so that a slow peer neither
         holds much memory nor runs into the send timeout."""
         peer = self.peer
@@ -95,32 +99,22 @@ class Writer:
         if not asked or peer.serve is None:
             return []
         room = min(self._config.send_batch, max(32 * 1024, int(peer.up.value(trio.current_time()))))
-        if self._limit.limited:
-            return self._limited_batch(room)
-        batch = []
-        while asked and room > 0:
-            block = asked.popleft()
-            batch.append(block)
-            room -= block[2]
-        return batch
+        return self._limited_batch(room) if self._limit.limited else asked.take(room)
 
-    def _limited_batch(self, room: int) -> list[tuple[int, int, int]]:
+    def _limited_batch(self, room: int) -> list[Run]:
         """Those of the blocks that the limit lets go now; if none, we wait in line."""
         asked = self.peer.asked
         if not self._may_send and not self._in_line:
-            least = HEADER + asked[0][2]
-            most = max(least, min(room, sum(HEADER + length for _, _, length in asked)))
+            least = HEADER + asked.first_length
+            most = max(least, min(room, asked.size(HEADER)))
             self._may_send = self._limit.ask(self.peer.key, least, most, self._on_turn)
             self._in_line = not self._may_send
-        batch = []
-        while asked and HEADER + asked[0][2] <= self._may_send:
-            block = asked.popleft()
-            batch.append(block)
-            self._may_send -= HEADER + block[2]
-        if self._may_send:
-            self._limit.give_back(self._may_send)
-            self._may_send = 0
-        return batch
+        runs = asked.take_within(self._may_send, HEADER)
+        left = self._may_send - sum([(HEADER + length) * blocks for _, _, length, blocks in runs])
+        if left:
+            self._limit.give_back(left)
+        self._may_send = 0
+        return runs
 
     def _on_turn(self, size: int) -> None:
         self._in_line = False

@@ -26,6 +26,7 @@ from dht_torrent.geometry import BLOCK
 from dht_torrent.metainfo import Metainfo, from_info
 from dht_torrent.storage import FileStorage, MemoryStorage, Storage
 from dht_torrent.storage.owners import NEW
+from dht_torrent.torrent.requests import Run, single_requests
 from dht_torrent.torrent.smart_ban import digests_of
 from tests.helpers.storages import PIECE, hashed
 
@@ -54,7 +55,8 @@ def on_disk(root: Path, meta: Metainfo = META, *, inline: bool = False) -> Torre
 
 async def read(disk: TorrentDisk, blocks: Sequence[tuple[int, int, int]]) -> list[bytearray]:
     buffers = [bytearray(length) for _, _, length in blocks]
-    await disk.read(blocks, [memoryview(buffer) for buffer in buffers])
+    runs = [Run(*block, 1) for block in blocks]
+    await disk.read(runs, [memoryview(buffer) for buffer in buffers])
     return buffers
 
 
@@ -67,6 +69,41 @@ async def test_good_pieces_are_saved_and_read_back(tmp_path: Path, inline: bool)
     assert await read(disk, blocks) == [piece(i)[at : at + size] for i, at, size in blocks]
     assert await disk.check() == ALL
     disk.storage.close()
+
+
+class Calls(MemoryStorage):
+    """Notes the buffers of each read."""
+
+    def __init__(self) -> None:
+        super().__init__(META.geometry)
+        self.calls: list[tuple[int, int]] = []
+
+    def try_read_into(self, offset: int, *buffers: memoryview) -> bool:
+        self.calls.append((offset, len(buffers)))
+        return super().try_read_into(offset, *buffers)
+
+
+async def test_what_lies_side_by_side_is_read_in_one_call() -> None:
+    storage = Calls()
+    storage.write(0, CONTENT)
+    half = PIECE // 2
+    runs = [Run(0, half, half, 1), Run(1, 0, half, 2), Run(2, 0, 100, 3), Run(4, 0, half, 2)]
+    blocks = list(single_requests(runs))
+    buffers = [bytearray(length) for _, _, length in blocks]
+    await in_memory(storage).read(runs, [memoryview(buffer) for buffer in buffers])
+    assert buffers == [piece(index)[at : at + size] for index, at, size in blocks]
+    assert storage.calls == [(half, 6), (4 * PIECE, 2)]
+
+
+async def test_no_read_has_more_buffers_than_a_call_takes() -> None:
+    storage = Calls()
+    storage.write(0, CONTENT)
+    runs = [Run(0, 5, 7, 1100), Run(0, 5 + 7700, 3, 30)]
+    blocks = list(single_requests(runs))
+    buffers = [bytearray(length) for _, _, length in blocks]
+    await in_memory(storage).read(runs, [memoryview(buffer) for buffer in buffers])
+    assert buffers == [CONTENT[at : at + size] for _, at, size in blocks]
+    assert storage.calls == [(5, 512), (5 + 512 * 7, 512), (5 + 1024 * 7, 106)]
 
 
 async def test_a_bad_piece_never_touches_the_disk() -> None:

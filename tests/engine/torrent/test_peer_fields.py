@@ -15,9 +15,6 @@ CHANGING = {
     *("remove", "setdefault", "update"),
 }
 """Methods that change a list, a set or a dict."""
-QUEUE = "asked"
-"""Blocks the peer wants: the swarm puts them in and the writer takes them out, one by one, so that
-neither pays for a call of a method of ours for each."""
 OTHERS = {"self", "cls"}
 
 
@@ -52,7 +49,7 @@ def changes(source: str) -> Iterator[str]:
             ):
                 found = known.get(name, False)
             case ast.Call(func=ast.Attribute(value=ast.Attribute(value=owner, attr=name), attr=to)):
-                found = known.get(name, False) and to in CHANGING and name != QUEUE
+                found = known.get(name, False) and to in CHANGING
             case _:
                 continue
         if found and ast.unparse(owner) not in OTHERS:
@@ -84,7 +81,7 @@ def test_only_the_peer_changes_its_state(path: Path) -> None:
         "peer.fast_blocks_served[3] = 1",
         "peer.allowed_to_us.add(3)",
         "for peer.why in reasons: pass",
-        "peer.asked = deque()",
+        "peer.asked = RequestQueue()",
     ],
 )
 def test_a_change_from_outside_is_found(line: str) -> None:
@@ -95,7 +92,7 @@ def test_a_change_from_outside_is_found(line: str) -> None:
     "line",
     [
         "self.optimistic = True",
-        "peer.asked.append(block)",
+        "peer.asked.add(*block)",
         "peer.liveness.answered()",
         "peer.hold_optimistic_slot(True)",
         "count = peer.fast_blocks_served[3]",
