@@ -79,6 +79,7 @@ To change something
 | what a search does, and what it shows | `engine.search.searching`, `engine.search.views` |
 | which torrents are similar to one | `engine.search.similar`; sketches `engine.search.sketching` |
 | what is published, when, and how often | `engine.search.publisher`, `search.choice` |
+| publishers' catalogues | `catalogue.segments`, `engine.search.subscriptions`, `.feeds` |
 | whom a crawl asks, and what it looks at | `search.crawl`; its tasks `engine.search.crawl` |
 | what is neither stored, published nor shown | `search.denied`, `engine.search.denying` |
 | rate limits | `torrent.limits`, `engine.torrent.rate_limits` |
@@ -106,7 +107,13 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from dht_torrent.bencode import Value
     from dht_torrent.config.dht import DhtConfig
-    from dht_torrent.config.index import CatalogueConfig, CrawlConfig, FollowConfig, SearchConfig
+    from dht_torrent.config.index import (
+        CatalogueConfig,
+        CrawlConfig,
+        FollowConfig,
+        SearchConfig,
+        SubscribeConfig,
+    )
     from dht_torrent.config.node import Config, EncryptionPolicy
     from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
     from dht_torrent.daemon.client import Client, Json, NoNode, NotRunning, connect
@@ -156,6 +163,7 @@ if TYPE_CHECKING:
         SimilarFound,
         SimilarQuery,
         SimilarResult,
+        SubscriptionView,
         Verdict,
     )
     from dht_torrent.engine.torrent.context import OpenStorage
@@ -315,6 +323,8 @@ __all__ = [
     "StorageError",
     "Stored",
     "Stream",
+    "SubscribeConfig",
+    "SubscriptionView",
     "Summary",
     "Torrent",
     "TorrentConfig",
@@ -331,7 +341,7 @@ __all__ = [
 _HOME = {
     "bencode": "Value",
     "config.dht": "DhtConfig",
-    "config.index": "CatalogueConfig CrawlConfig FollowConfig SearchConfig",
+    "config.index": "CatalogueConfig CrawlConfig FollowConfig SearchConfig SubscribeConfig",
     "config.node": "Config EncryptionPolicy",
     "config.torrent": "DiskConfig LsdConfig PeerConfig TorrentConfig",
     "daemon.client": "Client Json NoNode NotRunning connect",
@@ -357,7 +367,8 @@ _HOME = {
         "CatalogueImport CatalogueStatus Compared CrawlStatus Kinship PublisherView ResultSource "
         "ResultTrust "
         "SearchOptions "
-        "SearchQuery SearchResult SearchStatus SimilarFound SimilarQuery SimilarResult Verdict"
+        "SearchQuery SearchResult SearchStatus SimilarFound SimilarQuery SimilarResult "
+        "SubscriptionView Verdict"
     ),
     "engine.torrent.context": "OpenStorage",
     "engine.torrent.rate_limits": "NewRate",

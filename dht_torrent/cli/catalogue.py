@@ -149,6 +149,21 @@ def import_lines(ctx: click.Context, source: str, as_json: bool) -> None:
     view.show(total, as_json, lambda: import_text(total))
 
 
+@catalogue.command()
+@click.option("--as", "name", metavar="NAME", required=True, help="What to call the list.")
+@click.option("--key", metavar="KEY", help="Sign the link with this key of `dhtnode key`.")
+@json_option
+@node_options
+def publish(ctx: click.Context, name: str, key: str | None, as_json: bool) -> None:
+    """Give the list of all that this node publishes a link that stays, and print it.
+
+    Who subscribes to it (`dhtnode subscribe LINK`) has it in searches of his own catalogue. The
+    list follows what is published, as long as a node runs; `unpublish --as NAME` ends it."""
+    from dht_torrent.cli.subscribe import publish_catalogue
+
+    publish_catalogue(ctx, name, key, as_json=as_json)
+
+
 def parts(file: BinaryIO) -> Iterator[bytes]:
     """A file as some whole lines at a time. What a line has beyond MAX_LINE is left out, and it is
     still too long to be taken for a whole one."""

@@ -50,6 +50,8 @@ _ELSEWHERE = {
     "unfollow": ("following", "unfollow"),
     "search": ("search", "search"),
     "similar": ("similar", "similar"),
+    "subscribe": ("subscribe", "subscribe"),
+    "unsubscribe": ("subscribe", "unsubscribe"),
     "tls-ca": ("authority", "tls_ca"),
     **{name: ("publishing", name) for name in _PUBLISHING},
 }

@@ -5,7 +5,13 @@ each decider is handed only its own part.
 """
 
 from dht_torrent.config.dht import PUBLIC_BOOTSTRAP, DhtConfig
-from dht_torrent.config.index import CatalogueConfig, CrawlConfig, FollowConfig, SearchConfig
+from dht_torrent.config.index import (
+    CatalogueConfig,
+    CrawlConfig,
+    FollowConfig,
+    SearchConfig,
+    SubscribeConfig,
+)
 from dht_torrent.config.node import Config, EncryptionPolicy
 from dht_torrent.config.torrent import CLIENT, DiskConfig, LsdConfig, PeerConfig, TorrentConfig
 
@@ -22,5 +28,6 @@ __all__ = [
     "LsdConfig",
     "PeerConfig",
     "SearchConfig",
+    "SubscribeConfig",
     "TorrentConfig",
 ]

@@ -245,3 +245,19 @@ class CrawlConfig:
     """Bytes of an info dict: that of 200,000 pieces ..."""
     max_metadata_held: int = 16 * 1024 * 1024
     """... and of all that are on their way. Not those of the user's own torrents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscribeConfig:
+    """Publishers' catalogues: those the user subscribes to, and our own."""
+
+    max_subscriptions: int = 100
+    max_rows: int = 100_000
+    """Torrents of one of them that are taken into our catalogue; further ones are left out ..."""
+    max_rows_of_all: int = 500_000
+    """... and of all of them: a sixth of what a full catalogue holds (`CatalogueConfig.max_bytes`),
+    so that they leave room for what the user finds himself."""
+    max_bytes: int = 64 * 1024 * 1024
+    """Of a version, packed; a larger one is not fetched."""
+    publish_interval: float = 300.0
+    """Between two looks whether a catalogue of ours has changed."""

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from dht_torrent.config.dht import PUBLIC_BOOTSTRAP, DhtConfig
-from dht_torrent.config.index import CatalogueConfig, CrawlConfig, FollowConfig, SearchConfig
+from dht_torrent.config.index import (
+    CatalogueConfig,
+    CrawlConfig,
+    FollowConfig,
+    SearchConfig,
+    SubscribeConfig,
+)
 from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort, parse_address, parse_host_port
@@ -78,6 +84,7 @@ class Config:
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     follow: FollowConfig = field(default_factory=FollowConfig)
     crawl: CrawlConfig = field(default_factory=CrawlConfig)
+    subscribe: SubscribeConfig = field(default_factory=SubscribeConfig)
     deny_list: Path | str | None = None
     """A file of words and infohashes (`search.denied`) that this node neither stores in its
     catalogue nor publishes nor shows. It is read again when it changes."""

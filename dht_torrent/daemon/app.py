@@ -27,7 +27,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from dht_torrent import given
-from dht_torrent.daemon import following_api, search_api, similar_api
+from dht_torrent.daemon import following_api, search_api, similar_api, subscription_api
 from dht_torrent.daemon.body import absolute_path, check_types, read_body, read_bytes
 from dht_torrent.daemon.control import HEADER
 from dht_torrent.daemon.lines import LINES, Lines, LinesResponse, plain
@@ -160,6 +160,19 @@ def make_app(
         lines = await read_bytes(request, search_api.MAX_IMPORT)
         return reply(await node.import_catalogue(bytes(lines)))
 
+    async def subscriptions(request: Request) -> Response:
+        return reply(node.subscriptions.listed())
+
+    async def subscribe(request: Request) -> Response:
+        return reply(await subscription_api.subscribe(node, await read_body(request)), status=201)
+
+    async def unsubscribe(request: Request) -> Response:
+        return reply(await subscription_api.unsubscribe(node, await read_body(request)))
+
+    async def publish_catalogue(request: Request) -> Response:
+        body = await read_body(request)
+        return reply(await subscription_api.publish_catalogue(node, body))
+
     async def followed(request: Request) -> Response:
         return reply([one.view() for one in node.followed])
 
@@ -216,6 +229,10 @@ def make_app(
             Route(f"{api}/catalogue", catalogue, methods=["GET"]),
             Route(f"{api}/catalogue/export", export_catalogue, methods=["GET"]),
             Route(f"{api}/catalogue/import", import_catalogue, methods=["POST"]),
+            Route(f"{api}/subscriptions", subscriptions, methods=["GET"]),
+            Route(f"{api}/subscriptions", subscribe, methods=["POST"]),
+            Route(f"{api}/subscriptions/remove", unsubscribe, methods=["POST"]),
+            Route(f"{api}/catalogue/publish", publish_catalogue, methods=["POST"]),
             Route(f"{api}/followed", followed, methods=["GET"]),
             Route(f"{api}/followed", follow, methods=["POST"]),
             Route(f"{api}/followed/remove", unfollow, methods=["POST"]),

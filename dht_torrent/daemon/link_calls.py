@@ -1,4 +1,6 @@
-"""Links whose content changes, as a client of a running node has them: `Client.links`."""
+"""Links whose content changes, as a client of a running node has them: `Client.links`. Among them
+are publishers' catalogues.
+"""
 
 from __future__ import annotations
 
@@ -60,3 +62,24 @@ class LinkCalls:
     def unpublish(self, link: str) -> dict[str, Any]:
         """See `Node.unpublish_link`. Returns the PublishedView that it had."""
         return cast("dict[str, Any]", self._ask("POST", "published/remove", {"link": link}))
+
+    # -- publishers' catalogues -----------------------------------------------------------------
+
+    def subscribe(self, link: str) -> dict[str, Any]:
+        """See `Subscriptions.subscribe`. Returns a SubscriptionView."""
+        return cast("dict[str, Any]", self._ask("POST", "subscriptions", {"link": link}))
+
+    def subscriptions(self) -> list[dict[str, Any]]:
+        """A SubscriptionView for each catalogue that is subscribed to."""
+        return cast("list[dict[str, Any]]", self._ask("GET", "subscriptions", None))
+
+    def unsubscribe(self, link: str) -> dict[str, Any]:
+        """See `Subscriptions.unsubscribe`. Returns the SubscriptionView that it had."""
+        return cast(
+            "dict[str, Any]", self._ask_slowly("POST", "subscriptions/remove", {"link": link})
+        )
+
+    def publish_catalogue(self, name: str, *, key: str | None = None) -> dict[str, Any]:
+        """See `CatalogueFeeds.publish`. Returns the `link`."""
+        body: dict[str, Any] = {"name": name, "key": key}
+        return cast("dict[str, Any]", self._ask_slowly("POST", "catalogue/publish", body))

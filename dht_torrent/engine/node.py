@@ -30,6 +30,7 @@ from dht_torrent.engine.search.own import check_tags
 from dht_torrent.engine.search.results import SearchResults
 from dht_torrent.engine.search.service import SearchService
 from dht_torrent.engine.search.sketching import sketching
+from dht_torrent.engine.search.subscriptions import Subscriptions
 from dht_torrent.engine.search.views import (
     CatalogueImport,
     CatalogueStatus,
@@ -69,6 +70,7 @@ class Node:
         search: SearchService,
         links: LinkService,
         warnings: Sequence[str],
+        subscriptions: Subscriptions,
     ) -> None:
         self.config = context.config
         self.addresses = tuple(dht.address for dht in context.dht)
@@ -76,6 +78,8 @@ class Node:
         """
         self.faults = context.faults
         """Bugs of ours so far."""
+        self.subscriptions = subscriptions
+        """Publishers' catalogues that are kept in ours; `feeds` are our own."""
         self._context = context
         self._dht = context.dht
         self._registry = registry
@@ -93,6 +97,7 @@ class Node:
             *self._warnings,
             *self._registry.warnings,
             *self._search.warnings,
+            *self.subscriptions.warnings,
             *self._links.warnings,
         ]
 
@@ -478,7 +483,7 @@ class Node:
             down_rate=sum(peer.down.value(now) for peer in peers),
             up_rate=sum(peer.up.value(now) for peer in peers),
             last_announce=now - last if last is not None else None,
-            warnings=(*self.warnings, *self._unsaved()),
+            warnings=(*self.warnings, *self._registry.unsaved(), *self._saving.unsaved()),
             limit_up=self._context.limits.up.rate,
             limit_down=self._context.limits.down.rate,
             listen6=str(self.addresses[1]) if more else None,
@@ -491,10 +496,3 @@ class Node:
             reused=sum(one.core.totals.reused for one in supervisors),
             search=self._search.status(),
         )
-
-    def _unsaved(self) -> list[str]:
-        """What would be lost at a restart, in a line or two."""
-        told = self._registry.unsaved()
-        if self._saving.failed is not None:
-            told.append(f"the DHT's contacts cannot be saved: {self._saving.failed}")
-        return told

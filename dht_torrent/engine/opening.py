@@ -31,7 +31,9 @@ from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.search.catalogue import check_url
 from dht_torrent.engine.search.denying import Denied, DenyFile
+from dht_torrent.engine.search.feeds import CatalogueFeeds
 from dht_torrent.engine.search.service import SearchService
+from dht_torrent.engine.search.subscriptions import Subscriptions
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.tls_listening import TlsListening
 from dht_torrent.engine.torrent.context import NodeContext, OpenStorage
@@ -170,7 +172,9 @@ async def open_node(
             )
             context.removed = search.removed
             links = LinkService(context, keys=keys, clock=clock)
-            node = Node(context, registry, incoming, saving, search, links, warnings)
+            feeds = CatalogueFeeds(context, links, search, denied, registry.torrents)
+            subscriptions = Subscriptions(context, links, search, feeds, clock=clock)
+            node = Node(context, registry, incoming, saving, search, links, warnings, subscriptions)
             if config.dht.unlimited:
                 logger.warning("the DHT's rate limits are lifted, which is for labs only")
             for dht in dhts:
@@ -193,6 +197,8 @@ async def open_node(
             with faults.confined("restoring links", ends=links.warnings.append):
                 await links.load(node)
             nursery.start_soon(faults.keep, "links", links.run)
+            nursery.start_soon(faults.keep, "subscriptions", subscriptions.run)
+            nursery.start_soon(faults.keep, "catalogues of ours", feeds.run)
             try:
                 yield node
             except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery

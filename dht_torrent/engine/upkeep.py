@@ -36,6 +36,12 @@ class DhtSaving:
             await trio.sleep(DHT_SAVE_INTERVAL)
             await self.save()
 
+    def unsaved(self) -> list[str]:
+        """What would be lost at a restart, in a line at most."""
+        if self.failed is None:
+            return []
+        return [f"the DHT's contacts cannot be saved: {self.failed}"]
+
     async def save(self) -> None:
         """Save now, if there is a state directory. A failure is told in `failed`."""
         state = self._context.state

@@ -31,6 +31,7 @@ from dht_torrent.engine.following.records import (
 )
 from dht_torrent.engine.keys import DEFAULT, KeyStore
 from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.errors import InputError
 from dht_torrent.filenames import printable, sanitise
 from dht_torrent.ids import InfoHash
@@ -101,6 +102,11 @@ class LinkService:
             self._ready = trio.Event()
 
     # -- following ------------------------------------------------------------------------------
+
+    @property
+    def torrents(self) -> Mapping[InfoHash, Torrent]:
+        """Those of the node."""
+        return self._host.torrents if self._host is not None else {}
 
     @property
     def followed(self) -> list[Followed]:

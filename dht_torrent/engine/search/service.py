@@ -136,7 +136,7 @@ class SearchService:
             raise InputError("give words to search for, a size or a date")
 
         async def find(emit: Emit) -> None:
-            await self._local()
+            await self.local()
             with suppress(StorageError):  # what is here is looked for again and again
                 await self._note_all()
             if self._searcher is not None:
@@ -147,7 +147,7 @@ class SearchService:
 
     async def similar(self, query: SimilarQuery) -> SimilarFound:
         """See `Node.similar`."""
-        catalogue = await self._local()
+        catalogue = await self.local()
         await self._note_all()
         assert self._searcher is not None  # made with the catalogue
         async with self._searches:
@@ -159,12 +159,12 @@ class SearchService:
         trust = PublisherTrust.NEUTRAL
         if trusted or blocked:
             trust = PublisherTrust.TRUSTED if trusted else PublisherTrust.BLOCKED
-        catalogue = await self._local()
+        catalogue = await self.local()
         await catalogue.set_trust(key, trust, int(self._clock()))
 
     async def publishers(self) -> list[PublisherView]:
         """See `Node.publishers`."""
-        known = await (await self._local()).publishers()
+        known = await (await self.local()).publishers()
         return [
             PublisherView(
                 key=one.key.hex(),
@@ -179,7 +179,7 @@ class SearchService:
 
     async def catalogue_status(self) -> CatalogueStatus:
         """See `Node.catalogue_status`."""
-        summary = await (await self._local()).summary()
+        summary = await (await self.local()).summary()
         return CatalogueStatus(
             torrents=summary.torrents,
             own=summary.own,
@@ -189,7 +189,7 @@ class SearchService:
 
     async def export_catalogue(self) -> AsyncGenerator[bytes, None]:
         """See `Node.export_catalogue`."""
-        catalogue = await self._local()
+        catalogue = await self.local()
         await self._note_all()
         async with aclosing(catalogue.export_lines()) as parts:
             async for part in parts:
@@ -197,7 +197,7 @@ class SearchService:
 
     async def import_catalogue(self, lines: bytes) -> CatalogueImport:
         """See `Node.import_catalogue`."""
-        catalogue = await self._local()
+        catalogue = await self.local()
         done = await catalogue.import_lines(io.BytesIO(lines), title_words, int(self._clock()))
         return CatalogueImport(
             lines=done.lines,
@@ -225,7 +225,7 @@ class SearchService:
         record_of(replace(entry, tags=tuple(tags)), self._clock())  # could anybody find it?
         if self._is_denied(entry, tags):
             raise InputError(DENIED)
-        await self._local()
+        await self.local()
         await self._make_key()
         before, core.published = core.published, tuple(tags)
         try:
@@ -294,7 +294,7 @@ class SearchService:
 
     # -- within ---------------------------------------------------------------------------------
 
-    async def _local(self) -> LocalCatalogue:
+    async def local(self) -> LocalCatalogue:
         """The catalogue, opened if it was not. Raises StorageError."""
         self._wanted.set()
         await self._opened.wait()

@@ -295,6 +295,32 @@ class PublisherView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionView:
+    """A publisher's catalogue that the user subscribes to."""
+
+    id: str
+    """Its place in the DHT, 40 hex digits."""
+    link: str
+    title: str
+    publisher: str
+    """The key it is signed with, 64 hex digits."""
+    torrents: int
+    """Of it, in our catalogue ..."""
+    torrents_most: int
+    """... and how many there may be."""
+    skipped: int
+    """Rows that made no sense, or for which there was no room."""
+    refused: int
+    """Rows that the user has denied, or has blocked the publisher of."""
+    version: str | None
+    """The torrent of the version that is in our catalogue; None until there is one."""
+    state: str
+    """Of the link, as `FollowView.state`."""
+    error: str | None
+    """What is wrong, in a line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueStatus:
     """The local catalogue."""
 

@@ -1,0 +1,452 @@
+"""Publishers' catalogues that the user subscribes to: each is a followed link (BEP 46), whose
+versions are torrents of segments (`catalogue.segments`), and what is in them is in our catalogue.
+
+The rule: a row is what the holder of the link's key says, and counts for no more; a catalogue has
+its own bounds, and takes nobody's place but its own. What a new version has no more is forgotten
+again, and so is all that came from this catalogue alone when the user unsubscribes.
+"""
+
+from __future__ import annotations
+
+import logging
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from dht_torrent import bencode
+from dht_torrent.bencode import Value
+from dht_torrent.catalogue import Entry, Proof, Source, TitleClaim
+from dht_torrent.catalogue.segments import MAX_PACKED, MAX_SEGMENTS, is_segment, read, unpack
+from dht_torrent.config import SubscribeConfig
+from dht_torrent.engine.following.followed import Followed
+from dht_torrent.engine.following.records import target_of
+from dht_torrent.engine.following.service import LinkService
+from dht_torrent.engine.search.catalogue import LocalCatalogue
+from dht_torrent.engine.search.feeds import CatalogueFeeds
+from dht_torrent.engine.search.service import SearchService
+from dht_torrent.engine.search.views import SubscriptionView
+from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.torrent.torrent import Torrent
+from dht_torrent.engine.user_files import absolute
+from dht_torrent.errors import (
+    BencodeError,
+    InputError,
+    MagnetError,
+    SearchFormatError,
+    StorageError,
+)
+from dht_torrent.ids import InfoHash, parse_info_hash
+from dht_torrent.magnet import MutableLink
+from dht_torrent.search.words import title_words
+
+logger = logging.getLogger(__name__)
+
+FOLDER: Final = "subscriptions"
+"""Of the records and of what is fetched, in the state directory."""
+SUFFIX: Final = ".subscribed"
+_HASH: Final = 20
+_BATCH: Final = 1000
+"""Rows stored in one step."""
+_PROBES: Final = 5
+_LOOK: Final = 1.0
+"""Seconds between two looks how large a version is that is on its way ..."""
+_IDLE: Final = 30.0
+"""... and between two whether there is one."""
+MIN_PREFIX: Final = 4
+
+
+@dataclass(slots=True)
+class _Feed:
+    """One subscription."""
+
+    link: MutableLink
+    merged: InfoHash | None = None
+    """The version that is in the catalogue ..."""
+    rows: frozenset[bytes] = frozenset()
+    """... and its infohashes."""
+    skipped: int = 0
+    """Rows that made no sense, or found no room."""
+    refused: int = 0
+    """Rows that the user has denied, or whose publisher is blocked."""
+    error: str | None = None
+    followed: Followed | None = None
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def id(self) -> str:
+        return target_of(self.link).hex()
+
+
+class Subscriptions:
+    """Those of a node. `run` is their task."""
+
+    def __init__(
+        self,
+        context: NodeContext,
+        links: LinkService,
+        search: SearchService,
+        feeds: CatalogueFeeds,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        """`clock` gives Unix time."""
+        self.feeds = feeds
+        """What this node publishes itself."""
+        self.warnings: list[str] = []
+        """Of records that could not be restored, a line each."""
+        self._context = context
+        self._config: SubscribeConfig = context.config.subscribe
+        self._links = links
+        self._search = search
+        self._clock = clock
+        self._feeds: dict[str, _Feed] = {}
+        self._changing = trio.Lock()
+        self._merging = trio.Lock()
+        self._nursery: trio.Nursery | None = None
+        self._ready = trio.Event()
+
+    async def run(self) -> None:
+        """A service: keeps our catalogue in step with those of others."""
+        if not self._feeds:
+            await self._load()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for feed in self._feeds.values():
+                    self._start(feed)
+                self._ready.set()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+            self._ready = trio.Event()
+
+    async def subscribe(self, link: MutableLink | str) -> SubscriptionView:
+        """Follow a publisher's catalogue, and keep what it lists in ours, restarts included. What
+        is in it is found by searches at once, and counts as signed by its publisher. Raises
+        InputError, StorageError."""
+        wanted = link if isinstance(link, MutableLink) else MutableLink.parse(link)
+        await self._ready.wait()
+        async with self._changing:
+            feed = _Feed(wanted)
+            present = self._feeds.get(feed.id)
+            if present is not None:
+                if present.followed is not None:
+                    present.followed.hurry()
+                return self._view(present)
+            if len(self._feeds) >= self._config.max_subscriptions:
+                most = self._config.max_subscriptions
+                raise InputError(f"one node subscribes to at most {most} catalogues")
+            feed.followed = await self._follow(feed)
+            await self._save(feed)
+            self._feeds[feed.id] = feed
+            self._start(feed)
+            return self._view(feed)
+
+    async def unsubscribe(self, which: str) -> SubscriptionView:
+        """End a subscription, meant by its link, its title or the start of its id, and forget what
+        came from it alone. Returns what it was. Raises InputError, StorageError."""
+        await self._ready.wait()
+        async with self._changing:
+            feed = self._find(which)
+            told = self._view(feed)
+            feed.scope.cancel()
+            await feed.ended.wait()
+            try:
+                await self._forget(feed, feed.rows)
+                if self._is_followed(feed):
+                    await self._links.unfollow(feed.id, delete_data=True)
+                if self._context.state is not None:
+                    remove = self._context.state.remove_in
+                    await self._context.disk.run(remove, FOLDER, feed.id + SUFFIX)
+            except BaseException:
+                feed.scope, feed.ended = trio.CancelScope(), trio.Event()
+                feed.merged = None  # what is left of it is merged again
+                if self._nursery is not None:
+                    self._start(feed)
+                raise
+            del self._feeds[feed.id]
+            return told
+
+    def listed(self) -> list[SubscriptionView]:
+        """All of them."""
+        return [self._view(feed) for feed in self._feeds.values()]
+
+    # -- one subscription -----------------------------------------------------------------------
+
+    def _start(self, feed: _Feed) -> None:
+        assert self._nursery is not None
+        what = f"the subscription to {feed.link.title}"
+
+        async def own() -> None:
+            try:
+                with feed.scope:
+                    await self._context.faults.keep(what, lambda: self._keep(feed))
+            finally:
+                feed.ended.set()
+
+        self._nursery.start_soon(own, name=what)
+
+    async def _keep(self, feed: _Feed) -> None:
+        checked = False
+        while True:
+            try:
+                if not checked and not await self._is_there(feed):
+                    feed.merged = None  # the catalogue was lost
+                checked = True
+                if not self._is_followed(feed):
+                    feed.followed = await self._follow(feed)
+                assert feed.followed is not None
+                await self._bound(feed, feed.followed)
+                current = feed.followed.current
+                if current is not None and current != feed.merged:
+                    await self._merge(feed, current)
+            except (InputError, StorageError, SearchFormatError) as error:
+                self._failed(feed, str(error))
+            pause = _LOOK if self._is_fetching(feed) else _IDLE
+            with trio.move_on_after(pause):
+                if feed.followed is not None:
+                    await feed.followed.changed()
+
+    def _is_followed(self, feed: _Feed) -> bool:
+        if feed.followed is None or not feed.followed.is_followed:
+            found = [one for one in self._links.followed if one.id == feed.id]
+            feed.followed = found[0] if found else None
+        return feed.followed is not None
+
+    async def _follow(self, feed: _Feed) -> Followed:
+        """Raises InputError."""
+        state = self._context.state
+        folder = absolute(self._context.config.download_dir)
+        output = state.path / FOLDER / feed.id if state is not None else None
+        return await self._links.follow(feed.link, output, 0, folder)
+
+    def _newest(self, feed: _Feed) -> Torrent | None:
+        """The version that is on its way, or here."""
+        followed = feed.followed
+        newest = followed.versions[-1].info_hash if followed and followed.versions else None
+        return self._links.torrents.get(newest) if newest is not None else None
+
+    def _is_fetching(self, feed: _Feed) -> bool:
+        followed = feed.followed
+        if followed is None or not followed.versions:
+            return False
+        return followed.versions[-1].info_hash != followed.current
+
+    async def _bound(self, feed: _Feed, followed: Followed) -> None:
+        """A version that is too large to be a catalogue is not fetched."""
+        torrent = self._newest(feed)
+        metainfo = torrent.metainfo if torrent is not None else None
+        if torrent is None or metainfo is None or torrent.info_hash == followed.current:
+            return
+        size, most = metainfo.geometry.total, self._config.max_bytes
+        if size > most or len(metainfo.files) > MAX_SEGMENTS:
+            await torrent.pause()
+            self._failed(
+                feed,
+                f"its newest version has {size:,} bytes in {len(metainfo.files):,} files, and is"
+                f" not fetched: a catalogue has at most {most:,}",
+            )
+
+    def _failed(self, feed: _Feed, why: str) -> None:
+        if feed.error != why:
+            logger.warning("the subscription to %s: %s", feed.link.title, why)
+        feed.error = why
+
+    # -- the catalogue --------------------------------------------------------------------------
+
+    async def _merge(self, feed: _Feed, version: InfoHash) -> None:
+        """Bring our catalogue in line with a version. Raises StorageError, and SearchFormatError
+        for one that is not a catalogue: then the one before stays."""
+        catalogue = await self._search.local()
+        assert feed.followed is not None
+        path = feed.followed.path
+        seq = max((one.seq for one in feed.followed.versions), default=0)
+        if path is None:
+            return
+        run = self._context.disk.run
+        async with self._merging:
+            files = await run(_segments_in, path, self._config.max_bytes)
+            room = self._room_of(feed)
+            seen: set[bytes] = set()
+            skipped: Counter[str] = Counter()
+            refused = left_out = 0
+            for data in await run(_checked, files):
+                rows = await run(_rows_of, data, feed.link.key, seq, skipped)
+                for batch in _batches(rows):
+                    fresh = [row for row in batch if row.infohash not in seen]
+                    kept = fresh[: max(0, room - len(seen))]
+                    left_out += len(fresh) - len(kept)
+                    seen.update(row.infohash for row in kept)
+                    refused += (await catalogue.put(kept, int(self._clock()))).refused
+            gone = feed.rows - seen
+            feed.rows = frozenset(seen)
+            feed.skipped, feed.refused = skipped.total() + left_out, refused
+            await self._forget(feed, gone)
+            feed.merged = version
+            feed.error = None
+            await self._save(feed)
+        logger.info("%s lists %d torrents", feed.link.title, len(seen))
+
+    async def _is_there(self, feed: _Feed) -> bool:
+        """Whether the catalogue has what we say we have put in, going by a few rows of it. Raises
+        StorageError."""
+        some = sorted(feed.rows)[:_PROBES]
+        catalogue = await self._search.local()
+        return not some or any([await catalogue.get(row) is not None for row in some])
+
+    def _room_of(self, feed: _Feed) -> int:
+        """Rows it may have: its own share, and what others leave of all."""
+        others = sum(len(one.rows) for one in self._feeds.values() if one is not feed)
+        return max(0, min(self._config.max_rows, self._config.max_rows_of_all - others))
+
+    async def _forget(self, feed: _Feed, rows: Iterable[bytes]) -> None:
+        """These are in this catalogue no more; in others they may be. Raises StorageError."""
+        others = [one.rows for one in self._feeds.values() if one is not feed]
+        gone = sorted(row for row in rows if not any(row in other for other in others))
+        if gone:
+            catalogue: LocalCatalogue = await self._search.local()
+            for start in range(0, len(gone), _BATCH):
+                await catalogue.forget(gone[start : start + _BATCH], Source.FEED)
+
+    # -- records --------------------------------------------------------------------------------
+
+    async def _load(self) -> None:
+        state = self._context.state
+        if state is None:
+            return
+        found, warnings = await self._context.disk.run(
+            lambda: state.load_folder(FOLDER, SUFFIX, _decode)
+        )
+        self.warnings += warnings
+        self._feeds = {stem: feed for stem, feed in found.items() if feed.id == stem}
+
+    async def _save(self, feed: _Feed) -> None:
+        state = self._context.state
+        if state is not None:
+            await self._context.disk.run(state.save_in, FOLDER, feed.id + SUFFIX, _encode(feed))
+
+    def _find(self, which: str) -> _Feed:
+        """Raises InputError."""
+        text = which.strip()
+        if text[:7].lower() == "magnet:":
+            text = target_of(MutableLink.parse(text)).hex()
+        found = [
+            feed
+            for feed in self._feeds.values()
+            if feed.link.title == text
+            or (len(text) >= MIN_PREFIX and feed.id.startswith(text.lower()))
+        ]
+        if not found:
+            raise InputError(f"no such subscription: {which[:200]}")
+        if len(found) > 1:
+            raise InputError(f"{which[:200]} could mean {len(found)} subscriptions; give the link")
+        return found[0]
+
+    def _view(self, feed: _Feed) -> SubscriptionView:
+        followed = feed.followed.view() if feed.followed is not None else None
+        return SubscriptionView(
+            id=feed.id,
+            link=str(feed.link),
+            title=feed.link.title,
+            publisher=feed.link.key.hex(),
+            torrents=len(feed.rows),
+            torrents_most=self._config.max_rows,
+            skipped=feed.skipped,
+            refused=feed.refused,
+            version=feed.merged.hex() if feed.merged is not None else None,
+            state=followed.state if followed is not None else "looking",
+            error=feed.error or (followed.error if followed is not None else None),
+        )
+
+
+def _segments_in(path: Path, most: int) -> list[Path]:
+    """The segments of a version, which lies at `path`. Raises StorageError, SearchFormatError."""
+    try:
+        names = sorted(one.name for one in path.iterdir() if is_segment(one.name))
+        if len(names) > MAX_SEGMENTS:
+            raise SearchFormatError(f"it has {len(names):,} segments")
+        total = 0
+        for name in names:
+            info = (path / name).lstat()
+            total += info.st_size
+            if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_PACKED or total > most:
+                raise SearchFormatError(f"{name} is too large, or not a file")
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}") from error
+    if not names:
+        raise SearchFormatError("it is not a catalogue: there is no segment in it")
+    return [path / name for name in names]
+
+
+def _checked(files: Iterable[Path]) -> list[bytes]:
+    """All of them, within `max_bytes`, and each a segment to its end: a version is merged as a
+    whole or not at all. Raises StorageError, SearchFormatError."""
+    found = []
+    for path in files:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror}") from error
+        for _ in unpack(data):
+            pass
+        found.append(data)
+    return found
+
+
+def _rows_of(data: bytes, key: bytes, seq: int, skipped: Counter[str]) -> list[Entry]:
+    """The rows of a segment, as what the holder of the key has signed."""
+    return [
+        replace(
+            entry,
+            sources=Source.FEED,
+            proof=Proof.VERIFIED,
+            claims=(TitleClaim(key, entry.title, seq, verified=True),),
+        )
+        for entry in read(data, title_words, skipped)
+    ]
+
+
+def _batches(rows: list[Entry]) -> Iterator[list[Entry]]:
+    for start in range(0, len(rows), _BATCH):
+        yield rows[start : start + _BATCH]
+
+
+def _encode(feed: _Feed) -> bytes:
+    fields: dict[bytes, Value] = {
+        b"link": str(feed.link).encode(),
+        b"rows": b"".join(sorted(feed.rows)),
+        b"skipped": feed.skipped,
+        b"refused": feed.refused,
+    }
+    if feed.merged is not None:
+        fields[b"merged"] = feed.merged
+    return bencode.encode(fields)
+
+
+def _decode(payload: bytes) -> _Feed:
+    """Raises StorageError."""
+    try:
+        fields = bencode.decode(payload, max_depth=2, max_size=len(payload))
+        assert isinstance(fields, dict)
+        link, rows, merged = fields[b"link"], fields[b"rows"], fields.get(b"merged")
+        skipped, refused = fields[b"skipped"], fields[b"refused"]
+        assert isinstance(link, bytes)
+        assert isinstance(rows, bytes)
+        assert len(rows) % _HASH == 0
+        assert isinstance(skipped, int)
+        assert isinstance(refused, int)
+        return _Feed(
+            MutableLink.parse(link.decode()),
+            parse_info_hash(merged) if merged is not None else None,
+            frozenset(rows[at : at + _HASH] for at in range(0, len(rows), _HASH)),
+            skipped,
+            refused,
+        )
+    except (AssertionError, BencodeError, KeyError, MagnetError, ValueError) as error:
+        raise StorageError(f"not a record of a subscription: {error!r}") from error
