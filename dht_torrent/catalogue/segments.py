@@ -6,7 +6,8 @@ one segment, and who follows the catalogue fetches that alone.
 
 The rule: a segment is from a stranger. It is unpacked piece by piece, within bounds, and never into
 more memory than one piece and one line; a row that makes no sense is skipped and counted, and a
-segment that does not keep the bounds is refused.
+segment that does not keep the bounds is refused, as is a catalogue of segments that together do
+not.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ MAX_UNPACKED: Final = 64 * 1024 * 1024
 """... and of what is in it ..."""
 MAX_ROWS: Final = 50_000
 """... in so many rows."""
+MAX_ALL_UNPACKED: Final = 512 * 1024 * 1024
+"""Bytes in all segments of a catalogue: each could be a bomb of its own ..."""
+MAX_ALL_ROWS: Final = 1_000_000
+"""... and the rows in them, good or bad: ten seconds of reading."""
 _MAX_BITS: Final = 12
 _FED: Final = 16 * 1024
 """Bytes unpacked at a time ..."""
@@ -85,14 +90,23 @@ def unpack(data: bytes) -> Iterator[bytes]:
         yield line
 
 
-def read(data: bytes, normalise: Normalise, skipped: Counter[str]) -> Iterator[Entry]:
-    """The torrents in a segment, as `parse_line` makes them; `skipped` counts what made no sense,
-    by what was wrong. Raises SearchFormatError."""
-    for line in unpack(data):
-        try:
-            yield parse_line(line, normalise)
-        except LineError as error:
-            skipped[str(error)] += 1
+def read(segments: Iterable[bytes], normalise: Normalise, skipped: Counter[str]) -> Iterator[Entry]:
+    """The torrents in all segments of a catalogue, as `parse_line` makes them; `skipped` counts
+    what made no sense, by what was wrong. Raises SearchFormatError, and what `segments` raises."""
+    count = size = 0
+    for data in segments:
+        for line in unpack(data):
+            count += 1
+            size += len(line)
+            if count > MAX_ALL_ROWS or size > MAX_ALL_UNPACKED:
+                raise SearchFormatError(
+                    f"a catalogue of more than {MAX_ALL_ROWS:,} rows or"
+                    f" {MAX_ALL_UNPACKED >> 20} MiB"
+                )
+            try:
+                yield parse_line(line, normalise)
+            except LineError as error:
+                skipped[str(error)] += 1
 
 
 def _lines(data: bytes) -> Iterator[bytes]:

@@ -196,6 +196,8 @@ async def open_node(
             nursery.start_soon(faults.keep, "search", search.run)
             with faults.confined("restoring links", ends=links.warnings.append):
                 await links.load(node)
+            with faults.confined("restoring subscriptions", ends=subscriptions.warnings.append):
+                await subscriptions.load()
             nursery.start_soon(faults.keep, "links", links.run)
             nursery.start_soon(faults.keep, "subscriptions", subscriptions.run)
             nursery.start_soon(faults.keep, "catalogues of ours", feeds.run)

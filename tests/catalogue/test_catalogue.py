@@ -148,6 +148,34 @@ def test_what_comes_from_nowhere_any_more_is_forgotten(catalogue: Catalogue) -> 
     assert titles(catalogue, "title") == []
 
 
+def test_a_publishers_list_is_merged_and_forgotten_again(catalogue: Catalogue) -> None:
+    """As `engine.search.subscriptions` does it."""
+
+    def listed(number: int, title: str, seq: int) -> Entry:
+        claims = (claim(ALICE, title, seq),)
+        return entry(number, title, sources=Source.FEED, proof=Proof.VERIFIED, claims=claims)
+
+    catalogue.put([entry(1, "Ours", sources=Source.OWN), entry(2, "Heard of")], now=1)
+    first = [listed(number, f"Listed {number}", 7) for number in (1, 2, 3, 4)]
+    assert catalogue.put(first, now=2) == PutResult(added=2, known=2, refused=0)
+    assert titles(catalogue, "listed") == ["Listed 2", "Listed 3", "Listed 4"]
+    # The next version says something else of 3, and nothing of 4.
+    assert catalogue.forget([infohash(3), infohash(4)], Source.FEED) == 2
+    catalogue.put([*first[:2], listed(3, "Listed anew", 8)], now=3)
+    assert titles(catalogue, "listed") == ["Listed 2", "Listed anew"]
+    assert got(catalogue, 3).claims == (claim(ALICE, "Listed anew", 8),)
+    assert [one.infohash for one in catalogue.page(source=Source.FEED)[0]] == [
+        infohash(number) for number in (1, 2, 3)
+    ]
+    # Nothing is left of the list but what came from elsewhere, too.
+    assert catalogue.forget([infohash(number) for number in (1, 2, 3)], Source.FEED) == 1
+    assert catalogue.page(source=Source.FEED)[0] == []
+    assert got(catalogue, 1).title == "Ours"
+    assert got(catalogue, 2).sources == Source.NETWORK
+    catalogue.set_trust(ALICE, PublisherTrust.BLOCKED, now=4)
+    assert catalogue.put(first, now=5) == PutResult(added=0, known=0, refused=4)
+
+
 def test_pages_go_through_all_once_even_while_some_come_and_go(catalogue: Catalogue) -> None:
     catalogue.put([entry(number, listed=(ListedFile("a", 1),)) for number in range(25)], now=1)
     seen: list[bytes] = []

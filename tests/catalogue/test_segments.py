@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dht_torrent.catalogue import Entry, ListedFile, Proof, Source
+from dht_torrent.catalogue import Entry, ListedFile, Proof, Source, segments
 from dht_torrent.catalogue.segments import (
     MAX_PACKED,
     MAX_ROWS,
@@ -33,7 +33,7 @@ HEADER = b'{"catalogue": 1}\n'
 
 def entries_in(data: bytes) -> list[Entry]:
     skipped: Counter[str] = Counter()
-    found = list(read(data, title_words, skipped))
+    found = list(read([data], title_words, skipped))
     assert not skipped
     return found
 
@@ -137,8 +137,23 @@ def test_rows_that_make_no_sense_are_skipped_and_counted() -> None:
     good = b'{"id": "%s", "name": "good"}\n' % (b"ab" * 20)
     skipped: Counter[str] = Counter()
     data = zlib.compress(HEADER + b"junk\n" + good + b"[]\n" + b'{"id": "1"}\n' + b"\n")
-    assert [one.title for one in read(data, title_words, skipped)] == ["good"]
+    assert [one.title for one in read([data], title_words, skipped)] == ["good"]
     assert sum(skipped.values()) == 4
+
+
+@pytest.mark.parametrize(("what", "most"), [("MAX_ALL_ROWS", 19), ("MAX_ALL_UNPACKED", 1100)])
+def test_many_segments_have_bounds_together(
+    what: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small ones can each unpack to a thousandfold."""
+    monkeypatch.setattr(segments, what, most)
+    line = json.dumps({"id": "ab" * 20, "name": "a" * 60}).encode() + b"\n"
+    good = zlib.compress(HEADER + line * 9)
+    skipped: Counter[str] = Counter()
+    assert len(list(read([good], title_words, skipped))) == 9
+    bad = zlib.compress(HEADER + b"junk\n" * 9 + b"junk" * 20 + b"\n")
+    with pytest.raises(SearchFormatError, match="a catalogue of more than"):
+        list(read([good, bad, bad], title_words, skipped))
 
 
 def test_a_large_segment_comes_out_whole() -> None:
@@ -152,4 +167,4 @@ def test_a_large_segment_comes_out_whole() -> None:
 def test_any_bytes_are_a_segment_or_refused(data: bytes) -> None:
     for given_ in (data, zlib.compress(data), zlib.compress(HEADER + data + b"\n")):
         with contextlib.suppress(SearchFormatError):
-            list(read(given_, title_words, Counter()))
+            list(read([given_], title_words, Counter()))

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -39,7 +39,15 @@ from dht_torrent.magnet import MutableLink
 
 logger = logging.getLogger(__name__)
 
-_Link = TypeVar("_Link", Follower, Publication)
+
+class HasLink(Protocol):
+    """What belongs to a link."""
+
+    @property
+    def link(self) -> MutableLink: ...
+
+
+_Link = TypeVar("_Link", bound=HasLink)
 
 MIN_PREFIX = 4
 """Hex digits that name a link."""
@@ -148,7 +156,7 @@ class LinkService:
     async def unfollow(self, which: str, *, delete_data: bool = False) -> Followed:
         """See `Node.unfollow`."""
         await self._running()
-        follower = _found(which, self._followed)
+        follower = find_link(which, self._followed)
         await self._stop(follower)
         try:
             await follower.end(delete_data=delete_data)
@@ -192,7 +200,7 @@ class LinkService:
     async def unpublish(self, which: str) -> Publication:
         """See `Node.unpublish_link`."""
         await self._running()
-        published = _found(which, self._published)
+        published = find_link(which, self._published)
         await self._stop(published)
         try:
             await published.end()
@@ -286,9 +294,9 @@ def folder_name(link: MutableLink) -> str:
     return f"{sanitise(link.title.encode())[:60]}-{target_of(link).hex()[:8]}"
 
 
-def _found(which: str, links: Mapping[str, _Link]) -> _Link:
-    """The one that is meant: by the link itself, the start of its id, or its title. Raises
-    InputError if none or many are."""
+def find_link(which: str, links: Mapping[str, _Link]) -> _Link:
+    """The one of `links`, by their ids, that is meant: by the link itself, the start of its id, or
+    its title. Raises InputError if none or many are."""
     text = which.strip()
     if text[:7].lower() == "magnet:":
         text = target_of(MutableLink.parse(text)).hex()

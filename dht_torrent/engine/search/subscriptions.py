@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import logging
 import stat
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +24,12 @@ import trio
 from dht_torrent import bencode
 from dht_torrent.bencode import Value
 from dht_torrent.catalogue import Entry, Proof, Source, TitleClaim
-from dht_torrent.catalogue.segments import MAX_PACKED, MAX_SEGMENTS, is_segment, read, unpack
+from dht_torrent.catalogue.lines import write_line
+from dht_torrent.catalogue.segments import MAX_PACKED, MAX_SEGMENTS, is_segment, read
 from dht_torrent.config import SubscribeConfig
 from dht_torrent.engine.following.followed import Followed
 from dht_torrent.engine.following.records import target_of
-from dht_torrent.engine.following.service import LinkService
+from dht_torrent.engine.following.service import LinkService, find_link
 from dht_torrent.engine.search.catalogue import LocalCatalogue
 from dht_torrent.engine.search.feeds import CatalogueFeeds
 from dht_torrent.engine.search.service import SearchService
@@ -50,25 +54,27 @@ FOLDER: Final = "subscriptions"
 """Of the records and of what is fetched, in the state directory."""
 SUFFIX: Final = ".subscribed"
 _HASH: Final = 20
+_SUM: Final = 4
 _BATCH: Final = 1000
 """Rows stored in one step."""
 _PROBES: Final = 5
 _LOOK: Final = 1.0
 """Seconds between two looks how large a version is that is on its way ..."""
 _IDLE: Final = 30.0
-"""... and between two whether there is one."""
-MIN_PREFIX: Final = 4
+"""... between two whether there is one ..."""
+_CHECK: Final = 3600.0
+"""... and between two whether our catalogue, which others may share, still has its rows."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Feed:
     """One subscription."""
 
     link: MutableLink
     merged: InfoHash | None = None
     """The version that is in the catalogue ..."""
-    rows: frozenset[bytes] = frozenset()
-    """... and its infohashes."""
+    rows: dict[bytes, int] = field(default_factory=dict)
+    """... and what it lists: infohashes, each with a checksum of all that it says of it."""
     skipped: int = 0
     """Rows that made no sense, or found no room."""
     refused: int = 0
@@ -111,10 +117,19 @@ class Subscriptions:
         self._nursery: trio.Nursery | None = None
         self._ready = trio.Event()
 
+    async def load(self) -> None:
+        """Read the records of an earlier run. Raises StorageError."""
+        state = self._context.state
+        if state is None:
+            return
+        found, warnings = await self._context.disk.run(
+            lambda: state.load_folder(FOLDER, SUFFIX, _decode)
+        )
+        self.warnings += warnings
+        self._feeds = {stem: feed for stem, feed in found.items() if feed.id == stem}
+
     async def run(self) -> None:
-        """A service: keeps our catalogue in step with those of others."""
-        if not self._feeds:
-            await self._load()
+        """A service, after `load`: keeps our catalogue in step with those of others."""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -142,8 +157,13 @@ class Subscriptions:
             if len(self._feeds) >= self._config.max_subscriptions:
                 most = self._config.max_subscriptions
                 raise InputError(f"one node subscribes to at most {most} catalogues")
-            feed.followed = await self._follow(feed)
             await self._save(feed)
+            try:
+                feed.followed = await self._follow(feed)
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await self._remove(feed)
+                raise
             self._feeds[feed.id] = feed
             self._start(feed)
             return self._view(feed)
@@ -153,7 +173,7 @@ class Subscriptions:
         came from it alone. Returns what it was. Raises InputError, StorageError."""
         await self._ready.wait()
         async with self._changing:
-            feed = self._find(which)
+            feed = find_link(which, self._feeds)
             told = self._view(feed)
             feed.scope.cancel()
             await feed.ended.wait()
@@ -161,9 +181,7 @@ class Subscriptions:
                 await self._forget(feed, feed.rows)
                 if self._is_followed(feed):
                     await self._links.unfollow(feed.id, delete_data=True)
-                if self._context.state is not None:
-                    remove = self._context.state.remove_in
-                    await self._context.disk.run(remove, FOLDER, feed.id + SUFFIX)
+                await self._remove(feed)
             except BaseException:
                 feed.scope, feed.ended = trio.CancelScope(), trio.Event()
                 feed.merged = None  # what is left of it is merged again
@@ -193,12 +211,13 @@ class Subscriptions:
         self._nursery.start_soon(own, name=what)
 
     async def _keep(self, feed: _Feed) -> None:
-        checked = False
+        check = -inf
         while True:
             try:
-                if not checked and not await self._is_there(feed):
-                    feed.merged = None  # the catalogue was lost
-                checked = True
+                if trio.current_time() >= check:
+                    if not await self._is_there(feed):
+                        feed.merged = None  # the catalogue was lost, or others removed them
+                    check = trio.current_time() + _CHECK
                 if not self._is_followed(feed):
                     feed.followed = await self._follow(feed)
                 assert feed.followed is not None
@@ -263,40 +282,47 @@ class Subscriptions:
     async def _merge(self, feed: _Feed, version: InfoHash) -> None:
         """Bring our catalogue in line with a version. Raises StorageError, and SearchFormatError
         for one that is not a catalogue: then the one before stays."""
-        catalogue = await self._search.local()
         assert feed.followed is not None
         path = feed.followed.path
-        seq = max((one.seq for one in feed.followed.versions), default=0)
+        seq = next((one.seq for one in feed.followed.versions if one.info_hash == version), 0)
         if path is None:
             return
         run = self._context.disk.run
         async with self._merging:
             files = await run(_segments_in, path, self._config.max_bytes)
-            room = self._room_of(feed)
-            seen: set[bytes] = set()
-            skipped: Counter[str] = Counter()
-            refused = left_out = 0
-            for data in await run(_checked, files):
-                rows = await run(_rows_of, data, feed.link.key, seq, skipped)
-                for batch in _batches(rows):
-                    fresh = [row for row in batch if row.infohash not in seen]
-                    kept = fresh[: max(0, room - len(seen))]
-                    left_out += len(fresh) - len(kept)
-                    seen.update(row.infohash for row in kept)
-                    refused += (await catalogue.put(kept, int(self._clock()))).refused
-            gone = feed.rows - seen
-            feed.rows = frozenset(seen)
-            feed.skipped, feed.refused = skipped.total() + left_out, refused
+            # It is read twice: a version that does not keep the bounds is not begun with.
+            listed, skipped = await run(_listed, files, self._room_of(feed))
+            before = feed.rows
+            # What is put in now is known to be of it, whatever happens meanwhile.
+            feed.rows = listed | before
+            await self._save(feed)
+            gone = [row for row, said in before.items() if listed.get(row) != said]
             await self._forget(feed, gone)
+            refused = await self._put(files, feed.link.key, seq, set(listed))
+            feed.rows, feed.skipped, feed.refused = listed, skipped, refused
             feed.merged = version
             feed.error = None
             await self._save(feed)
-        logger.info("%s lists %d torrents", feed.link.title, len(seen))
+        logger.info("%s lists %d torrents", feed.link.title, len(listed))
+
+    async def _put(self, files: list[Path], key: bytes, seq: int, wanted: set[bytes]) -> int:
+        """The rows that are wanted, each once. Returns how many the catalogue refused."""
+        catalogue = await self._search.local()
+        rows = _rows_of(files, key, seq)
+        refused = 0
+        while batch := await self._context.disk.run(list, islice(rows, _BATCH)):
+            fresh = []
+            for row in batch:
+                if row.infohash in wanted:
+                    wanted.remove(row.infohash)
+                    fresh.append(row)
+            refused += (await catalogue.put(fresh, int(self._clock()))).refused
+        return refused
 
     async def _is_there(self, feed: _Feed) -> bool:
         """Whether the catalogue has what we say we have put in, going by a few rows of it. Raises
         StorageError."""
-        some = sorted(feed.rows)[:_PROBES]
+        some = list(islice(feed.rows, _PROBES))
         catalogue = await self._search.local()
         return not some or any([await catalogue.get(row) is not None for row in some])
 
@@ -316,37 +342,15 @@ class Subscriptions:
 
     # -- records --------------------------------------------------------------------------------
 
-    async def _load(self) -> None:
-        state = self._context.state
-        if state is None:
-            return
-        found, warnings = await self._context.disk.run(
-            lambda: state.load_folder(FOLDER, SUFFIX, _decode)
-        )
-        self.warnings += warnings
-        self._feeds = {stem: feed for stem, feed in found.items() if feed.id == stem}
-
     async def _save(self, feed: _Feed) -> None:
         state = self._context.state
         if state is not None:
             await self._context.disk.run(state.save_in, FOLDER, feed.id + SUFFIX, _encode(feed))
 
-    def _find(self, which: str) -> _Feed:
-        """Raises InputError."""
-        text = which.strip()
-        if text[:7].lower() == "magnet:":
-            text = target_of(MutableLink.parse(text)).hex()
-        found = [
-            feed
-            for feed in self._feeds.values()
-            if feed.link.title == text
-            or (len(text) >= MIN_PREFIX and feed.id.startswith(text.lower()))
-        ]
-        if not found:
-            raise InputError(f"no such subscription: {which[:200]}")
-        if len(found) > 1:
-            raise InputError(f"{which[:200]} could mean {len(found)} subscriptions; give the link")
-        return found[0]
+    async def _remove(self, feed: _Feed) -> None:
+        state = self._context.state
+        if state is not None:
+            await self._context.disk.run(state.remove_in, FOLDER, feed.id + SUFFIX)
 
     def _view(self, feed: _Feed) -> SubscriptionView:
         followed = feed.followed.view() if feed.followed is not None else None
@@ -355,7 +359,7 @@ class Subscriptions:
             link=str(feed.link),
             title=feed.link.title,
             publisher=feed.link.key.hex(),
-            torrents=len(feed.rows),
+            torrents=len(feed.rows) - feed.refused,
             torrents_most=self._config.max_rows,
             skipped=feed.skipped,
             refused=feed.refused,
@@ -384,43 +388,40 @@ def _segments_in(path: Path, most: int) -> list[Path]:
     return [path / name for name in names]
 
 
-def _checked(files: Iterable[Path]) -> list[bytes]:
-    """All of them, within `max_bytes`, and each a segment to its end: a version is merged as a
-    whole or not at all. Raises StorageError, SearchFormatError."""
-    found = []
+def _contents(files: Iterable[Path]) -> Iterator[bytes]:
+    """Raises StorageError."""
     for path in files:
         try:
-            data = path.read_bytes()
+            yield path.read_bytes()
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror}") from error
-        for _ in unpack(data):
-            pass
-        found.append(data)
-    return found
 
 
-def _rows_of(data: bytes, key: bytes, seq: int, skipped: Counter[str]) -> list[Entry]:
-    """The rows of a segment, as what the holder of the key has signed."""
-    return [
-        replace(
-            entry,
-            sources=Source.FEED,
-            proof=Proof.VERIFIED,
-            claims=(TitleClaim(key, entry.title, seq, verified=True),),
-        )
-        for entry in read(data, title_words, skipped)
-    ]
+def _listed(files: Iterable[Path], room: int) -> tuple[dict[bytes, int], int]:
+    """What a version lists, each with a checksum of all it says of it, as far as there is room; and
+    how many rows were left out. Raises StorageError, SearchFormatError."""
+    skipped: Counter[str] = Counter()
+    listed: dict[bytes, int] = {}
+    for entry in read(_contents(files), title_words, skipped):
+        if entry.infohash in listed or len(listed) >= room:
+            skipped["twice, or without room"] += 1
+        else:
+            listed[entry.infohash] = zlib.crc32(write_line(entry))
+    return listed, skipped.total()
 
 
-def _batches(rows: list[Entry]) -> Iterator[list[Entry]]:
-    for start in range(0, len(rows), _BATCH):
-        yield rows[start : start + _BATCH]
+def _rows_of(files: Iterable[Path], key: bytes, seq: int) -> Iterator[Entry]:
+    """The rows of a version, as what the holder of the key has signed. Raises StorageError,
+    SearchFormatError."""
+    for entry in read(_contents(files), title_words, Counter()):
+        claim = TitleClaim(key, entry.title, seq, verified=True)
+        yield replace(entry, sources=Source.FEED, proof=Proof.VERIFIED, claims=(claim,))
 
 
 def _encode(feed: _Feed) -> bytes:
     fields: dict[bytes, Value] = {
         b"link": str(feed.link).encode(),
-        b"rows": b"".join(sorted(feed.rows)),
+        b"rows": b"".join(row + said.to_bytes(_SUM, "big") for row, said in feed.rows.items()),
         b"skipped": feed.skipped,
         b"refused": feed.refused,
     }
@@ -438,13 +439,16 @@ def _decode(payload: bytes) -> _Feed:
         skipped, refused = fields[b"skipped"], fields[b"refused"]
         assert isinstance(link, bytes)
         assert isinstance(rows, bytes)
-        assert len(rows) % _HASH == 0
+        assert len(rows) % (_HASH + _SUM) == 0
         assert isinstance(skipped, int)
         assert isinstance(refused, int)
         return _Feed(
             MutableLink.parse(link.decode()),
             parse_info_hash(merged) if merged is not None else None,
-            frozenset(rows[at : at + _HASH] for at in range(0, len(rows), _HASH)),
+            {
+                rows[at : at + _HASH]: int.from_bytes(rows[at + _HASH : at + _HASH + _SUM], "big")
+                for at in range(0, len(rows), _HASH + _SUM)
+            },
             skipped,
             refused,
         )

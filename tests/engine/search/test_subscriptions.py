@@ -6,6 +6,7 @@ import contextlib
 import re
 import zlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,18 @@ from trio.testing import MockClock
 from dht_torrent import MutableLink, Node
 from dht_torrent.catalogue import Entry, Source
 from dht_torrent.catalogue.segments import pack
-from dht_torrent.config import FollowConfig, SearchConfig, SubscribeConfig
+from dht_torrent.config import CatalogueConfig, FollowConfig, SearchConfig, SubscribeConfig
+from dht_torrent.dht.items import MutableItem
+from dht_torrent.engine.following.records import target_of
+from dht_torrent.engine.search.subscriptions import Subscriptions
 from dht_torrent.engine.search.views import SubscriptionView
 from dht_torrent.errors import InputError
 from tests.engine.following.test_following import Town
 from tests.helpers.catalogues import entry
+from tests.helpers.databases import Database
 
-MINUTE = 60.0
+MINUTE, HOUR = 60.0, 3600.0
+PUT = Subscriptions._put
 FAST: dict[str, Any] = {
     "search": SearchConfig(publish_rate=50.0, publish_burst=50.0),
     "follow": FollowConfig(retry_interval=10.0),
@@ -36,6 +42,15 @@ async def town(tmp_path: Path, autojump_clock: MockClock) -> AsyncIterator[Town]
         for number in (9, 8, 7):
             await stack.enter_async_context(town.node(number, state_dir=None))
         yield town
+
+
+@pytest.fixture(params=["file", pytest.param("database", marks=pytest.mark.postgresql)])
+def store(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """How a reader is opened: with either kind of catalogue."""
+    if request.param == "file":
+        return FAST
+    database: Database = request.getfixturevalue("database")
+    return {**FAST, "catalogue": CatalogueConfig(url=database.url)}
 
 
 def file(folder: Path, name: str) -> Path:
@@ -157,9 +172,9 @@ async def test_a_subscription_survives_a_restart_and_a_lost_catalogue(
 
 
 async def test_what_came_from_elsewhere_too_stays(
-    town: Town, tmp_path: Path, autojump_clock: MockClock
+    town: Town, tmp_path: Path, autojump_clock: MockClock, store: dict[str, Any]
 ) -> None:
-    async with town.node(1, **FAST) as publisher, town.node(2, **FAST) as reader:
+    async with town.node(1, **FAST) as publisher, town.node(2, **store) as reader:
         own = await reader.share(file(tmp_path, "Listed own.mkv"))
         listed = [*rows(3), Entry(infohash=own.info_hash, title="Listed lie", words="listed lie")]
         link = await foreign(publisher, tmp_path, dict(pack(listed)))
@@ -179,12 +194,12 @@ async def test_what_came_from_elsewhere_too_stays(
 
 
 async def test_two_catalogues_share_what_both_list(
-    town: Town, tmp_path: Path, autojump_clock: MockClock
+    town: Town, tmp_path: Path, autojump_clock: MockClock, store: dict[str, Any]
 ) -> None:
     async with (
         town.node(1, **FAST) as one,
         town.node(3, **FAST) as other,
-        town.node(2, **FAST) as reader,
+        town.node(2, **store) as reader,
     ):
         first = await foreign(one, tmp_path / "a", dict(pack(rows(4))))
         second = await foreign(other, tmp_path / "b", dict(pack(rows(4, first=2))))
@@ -195,7 +210,7 @@ async def test_two_catalogues_share_what_both_list(
                 await trio.sleep(5)
         await reader.subscriptions.unsubscribe(str(first))
         assert await names(reader, "listed") == [f"Listed {number}" for number in (2, 3, 4, 5)]
-        with pytest.raises(InputError, match="no such subscription"):
+        with pytest.raises(InputError, match="no such link here"):
             await reader.subscriptions.unsubscribe(str(first))
 
 
@@ -267,14 +282,110 @@ async def test_denied_and_blocked_rows_are_left_out(
         listed = [*rows(2), *rows(3, first=50, title="Forbidden listed")]
         link = await foreign(publisher, tmp_path, dict(pack(listed)))
         await reader.subscriptions.subscribe(link)
-        view = await merged(reader, 5)
+        view = await merged(reader, 2)
         assert view.refused == 3
         assert await names(reader, "listed") == ["Listed 0", "Listed 1"]
         await reader.block(link.key.hex())
         await foreign(publisher, tmp_path, dict(pack(rows(9))))
-        view = await merged(reader, 9)
-        assert view.refused == 9
+        with trio.fail_after(40 * MINUTE):
+            while reader.subscriptions.listed()[0].refused != 9:
+                await trio.sleep(5)
+        assert reader.subscriptions.listed()[0].torrents == 0
         assert await names(reader, "listed") == []
+
+
+async def test_what_a_list_says_otherwise_now_is_found_so(
+    town: Town, tmp_path: Path, autojump_clock: MockClock, store: dict[str, Any]
+) -> None:
+    async with town.node(1, **FAST) as publisher, town.node(2, **store) as reader:
+        link = await foreign(publisher, tmp_path, dict(pack(rows(3))))
+        await reader.subscriptions.subscribe(link)
+        first = (await merged(reader, 3)).version
+        again = [*rows(2), entry(2, "Listed anew")]
+        await foreign(publisher, tmp_path, dict(pack(again)))
+        with trio.fail_after(40 * MINUTE):
+            while reader.subscriptions.listed()[0].version == first:
+                await trio.sleep(5)
+        assert await names(reader, "listed") == ["Listed 0", "Listed 1", "Listed anew"]
+        (one,) = [one async for one in reader.search("anew", network=False)]
+        (before,) = [one async for one in reader.search("listed 1", network=False)]
+        assert one.publisher == before.publisher == link.key.hex()
+
+
+async def test_what_a_merge_that_was_cut_short_put_in_is_forgotten_too(
+    town: Town, tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with town.node(1, **FAST) as publisher:
+        link = await foreign(publisher, tmp_path, dict(pack(rows(4))))
+        with monkeypatch.context() as patch:
+            patch.setattr(Subscriptions, "_put", put_and_stop)
+            async with town.node(2, **FAST) as reader:
+                await reader.subscriptions.subscribe(link)
+                with trio.fail_after(40 * MINUTE):
+                    while not await names(reader, "listed"):
+                        await trio.sleep(5)
+        await foreign(publisher, tmp_path, dict(pack(rows(2, first=3))))
+        async with town.node(2, **FAST) as reader:
+            await merged(reader, 2)
+            assert await names(reader, "listed") == ["Listed 3", "Listed 4"]
+
+
+async def put_and_stop(self: Subscriptions, *args: Any) -> int:
+    await PUT(self, *args)
+    await trio.sleep_forever()
+    raise AssertionError
+
+
+async def test_rows_that_others_removed_from_a_catalogue_are_put_back_within_the_hour(
+    town: Town, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with town.node(1, **FAST) as publisher, town.node(2, **FAST) as reader:
+        link = await foreign(publisher, tmp_path, dict(pack(rows(4))))
+        await reader.subscriptions.subscribe(link)
+        await merged(reader, 4)
+        catalogue = await reader._search.local()
+        assert await catalogue.forget([row.infohash for row in rows(4)], Source.FEED) == 4
+        await trio.sleep(3700)
+        assert len(await names(reader, "listed")) == 4
+
+
+async def test_an_older_list_that_is_replayed_and_a_forged_one_change_nothing(
+    town: Town, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with town.node(1, **FAST) as publisher, town.node(2, **FAST) as reader:
+        link = await foreign(publisher, tmp_path, dict(pack(rows(4))))
+        await reader.subscriptions.subscribe(link)
+        await merged(reader, 4)
+        old = await publisher.dht.get(target_of(link), salt=link.salt)
+        assert isinstance(old, MutableItem)
+        await foreign(publisher, tmp_path, dict(pack(rows(2))))
+        await merged(reader, 2)
+    async with town.node(30, state_dir=None) as attacker:
+        await trio.sleep(3 * HOUR)  # what the DHT had has expired
+        await attacker.dht.put(old, keep=False)
+        forged = await attacker.dht.put(replace(old, seq=old.seq + 1_000_000), keep=False)
+        assert not forged.stored
+        async with town.node(2, **FAST) as reader:
+            await trio.sleep(30 * MINUTE)
+            (followed,) = reader.followed
+            assert followed.view().stale > 0
+            (view,) = reader.subscriptions.listed()
+            assert view.torrents == 2
+            assert await names(reader, "listed") == ["Listed 0", "Listed 1"]
+
+
+async def test_a_link_that_cannot_be_followed_leaves_no_subscription(
+    town: Town, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    link = MutableLink(bytes(32), b"films")
+    async with town.node(2) as reader:
+        await reader.follow(link, output=tmp_path / "out")
+        with pytest.raises(InputError, match="followed already"):
+            await reader.subscriptions.subscribe(link)
+        assert reader.subscriptions.listed() == []
+        assert [one.output for one in reader.followed] == [tmp_path / "out"]
+    async with town.node(2) as reader:
+        assert reader.subscriptions.listed() == []
 
 
 async def test_without_a_state_directory_no_catalogue_is_published(
