@@ -2,7 +2,8 @@
 sketches can bear it, and what is said of content is never said for the sake of a name.
 
 - "same file": both have a file of the same size and the same bytes, at as many places as a file id
-  looks at. Only the hashes of pieces prove that it is the same file.
+  looks at; and folders that have much in common are called so only if all that is known of their
+  contents is the same. Only the hashes of pieces prove that it is the same file.
 - "near duplicate": four fifths of both contents are the same. It is said where the estimate is
   `SURE` or more: as estimates are off by 0.035, one that is 0.8 is half the time one of less.
 - "related": three tenths are the same.
@@ -115,8 +116,9 @@ def likeness(one: Traits, other: Traits) -> Likeness:
     name = max(title or 0.0, listed or 0.0)
     score = _CONTENT * max(content or 0.0, 1.0 if shared and _is_one(one, other) else 0.0)
     score += _NAME * name + _SIZE * _ratio(one.size, other.size)
+    is_same = _is_one(one, other) or _contents(one) == _contents(other)
     return Likeness(
-        _kinship(content, name, bool(shared), is_one=_is_one(one, other)),
+        _kinship(content, name, bool(shared), is_same=is_same),
         score,
         content,
         title,
@@ -125,9 +127,9 @@ def likeness(one: Traits, other: Traits) -> Likeness:
     )
 
 
-def _kinship(content: float | None, name: float, shared: bool, *, is_one: bool) -> Kinship | None:
+def _kinship(content: float | None, name: float, shared: bool, *, is_same: bool) -> Kinship | None:
     # Two folders that are nearly the same, or related, have files in common for that reason.
-    if shared and (is_one or content is None or content < RELATED):
+    if shared and (is_same or content is None or content < RELATED):
         return Kinship.SAME_FILE
     if content is not None and content >= RELATED:
         return Kinship.NEAR_DUPLICATE if content >= SURE else Kinship.RELATED
@@ -137,6 +139,10 @@ def _kinship(content: float | None, name: float, shared: bool, *, is_one: bool) 
 def _is_one(one: Traits, other: Traits) -> bool:
     """Whether one of them is a single file."""
     return 1 in (one.files, other.files)
+
+
+def _contents(one: Traits) -> tuple[object, ...]:
+    return one.size, one.files, one.content, frozenset(one.file_ids)
 
 
 def _ratio(one: int | None, other: int | None) -> float:

@@ -80,12 +80,27 @@ def test_a_file_of_both_is_the_same_file() -> None:
 def test_folders_with_much_in_common_are_not_called_the_same_file() -> None:
     ids = (b"a" * FILE_ID,)
     one = traits("x", file_ids=ids)
-    assert likeness(one, traits("y", file_ids=ids)).kinship is Kinship.NEAR_DUPLICATE
-    for same, expected in ((0.5, Kinship.RELATED), (0.1, Kinship.SAME_FILE)):
+    for differs in ({"size": 1}, {"files": 9}, {"file_ids": (*ids, b"b" * FILE_ID)}):
+        other = replace(traits("y", file_ids=ids), **differs)
+        assert likeness(one, other).kinship is Kinship.NEAR_DUPLICATE
+    for same, expected in (
+        (0.97, Kinship.NEAR_DUPLICATE),
+        (0.5, Kinship.RELATED),
+        (0.1, Kinship.SAME_FILE),
+    ):
         other = traits("y", file_ids=ids, content=content(same))
         assert likeness(one, other).kinship is expected
     unknown = traits("y", file_ids=ids, content=None)
     assert likeness(one, unknown).kinship is Kinship.SAME_FILE
+
+
+def test_folders_with_all_the_same_files_are() -> None:
+    ids = (b"a" * FILE_ID, b"b" * FILE_ID)
+    one, other = traits("x", file_ids=ids), traits("y", file_ids=ids[::-1])
+    assert likeness(one, other).kinship is Kinship.SAME_FILE
+    assert likeness(one, other).same_files == 2
+    # Without any id, nothing says so.
+    assert likeness(traits("x"), traits("y")).kinship is Kinship.NEAR_DUPLICATE
 
 
 def test_of_what_is_not_known_nothing_is_said() -> None:

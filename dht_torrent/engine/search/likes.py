@@ -16,9 +16,10 @@ from typing import Final, TypeVar
 import trio
 
 from dht_torrent import given
+from dht_torrent.catalogue import Entry, Source
 from dht_torrent.engine.search.catalogue import LocalCatalogue
 from dht_torrent.engine.search.checking import sketch_entry
-from dht_torrent.engine.search.own import is_public, why_not
+from dht_torrent.engine.search.own import entry_of, is_public, why_not
 from dht_torrent.engine.search.records import Records
 from dht_torrent.engine.search.searching import Searcher
 from dht_torrent.engine.search.similar import SimilarSearch
@@ -40,13 +41,15 @@ from dht_torrent.magnet import Magnet
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.search import chunks
 from dht_torrent.search.record import decode_sketches
-from dht_torrent.search.similar import Traits
+from dht_torrent.search.similar import Traits, likeness
 from dht_torrent.search.sketch import title_sketch
 from dht_torrent.search.titles import clean_title
 from dht_torrent.search.words import title_words
 
 logger = logging.getLogger(__name__)
 
+MAX_LOOKED_AT: Final = 16
+"""Torrents of ours that one search looks at: of large files, a sixteenth is read."""
 MAX_PENDING: Final = 1000
 """Sketches of torrents that were hashed and not yet noted; a further one is made again later."""
 NO_NUMPY: Final = "contents are not compared without NumPy: pip install 'dht-torrent[similar]'"
@@ -145,9 +148,15 @@ class Likes:
     ) -> SimilarFound:
         """See `Node.similar`."""
         traits, info_hash, may_ask = await self._asked(query, catalogue, searcher)
+        ours = await self._ours(traits, info_hash, catalogue)
+        if info_hash is None:  # a path may be that of a torrent that others are not to know of
+            may_ask = all(
+                is_public(core) or not likeness(traits, like).same_files for core, like in ours
+            )
         search = SimilarSearch(
             traits,
             info_hash,
+            [(_entry(core), like) for core, like in ours],
             catalogue=catalogue,
             trees=self._trees,
             records=self._records,
@@ -180,6 +189,40 @@ class Likes:
             named = found
         return await self._torrent(named, query, catalogue, searcher)
 
+    async def _ours(
+        self, asked: Traits, info_hash: bytes | None, catalogue: LocalCatalogue
+    ) -> list[tuple[TorrentCore, Traits]]:
+        """Our own torrents that may have just what is asked about, going by sizes, as far as the
+        catalogue does not know what they are like: of what is not published it does not, unless
+        that was asked. Raises StorageError."""
+        found: list[tuple[TorrentCore, Traits]] = []
+        for own, supervisor in list(self._supervisors.items()):
+            core = supervisor.core
+            if own == info_hash or not core.is_complete or not _has(core, asked.size):
+                continue
+            known = await self._known(own, catalogue)
+            if known is None or not known.file_ids:
+                known = await self._look(core, catalogue)
+                if known is not None:
+                    found.append((core, known))
+            if len(found) == MAX_LOOKED_AT:
+                break
+        return found
+
+    async def _look(self, core: TorrentCore, catalogue: LocalCatalogue) -> Traits | None:
+        """What a torrent that is here is like; the catalogue knows it from now on, if it may. None:
+        it cannot be read. Raises StorageError."""
+        assert core.metainfo is not None
+        try:
+            found = _traits(core.metainfo, await self._sketched(core))
+        except InputError as error:
+            logger.info("%s is compared by its names: %s", core.name, error)
+            return None
+        entry = sketch_entry(core.context.info_hash, found)
+        if entry is not None and is_public(core):
+            await catalogue.put_sketches([entry])
+        return found
+
     def _link(self, source: str | Path) -> Magnet | None:
         """What a text names that is not a path; None: it may be one."""
         if isinstance(source, Path):
@@ -207,15 +250,7 @@ class Likes:
             may_ask &= not metainfo.private and metainfo.ssl_cert is None
         known = await self._known(info_hash, catalogue)
         if (known is None or not known.file_ids) and core is not None and core.is_complete:
-            assert core.metainfo is not None
-            try:
-                known = _traits(core.metainfo, await self._sketched(core))
-            except InputError as error:
-                logger.info("%s is compared by its names: %s", core.name, error)
-            else:
-                entry = sketch_entry(info_hash, known)
-                if entry is not None and may_ask:
-                    await catalogue.put_sketches([entry])
+            known = await self._look(core, catalogue) or known
         name = metainfo.name if metainfo is not None else source.name
         if known is None and query.network and may_ask and title_words(name or ""):
             # Its publisher may say what it is like, where words of the name lead to.
@@ -233,6 +268,17 @@ class Likes:
                 "with its name"
             )
         return known, info_hash, may_ask
+
+
+def _has(core: TorrentCore, size: int | None) -> bool:
+    """Whether a torrent has so many bytes, or a file of so many."""
+    files = [file.length for file in core.metainfo.files if not file.pad] if core.metainfo else []
+    return size is not None and (size in files or size == sum(files))
+
+
+def _entry(core: TorrentCore) -> Entry:
+    assert core.metainfo is not None
+    return entry_of(core.metainfo, Source.OWN)
 
 
 def _traits(metainfo: Metainfo, made: Sketched) -> Traits:

@@ -69,6 +69,7 @@ class SimilarSearch:
         self,
         asked: Traits,
         infohash: bytes | None,
+        own: Sequence[tuple[Entry, Traits]] = (),
         *,
         catalogue: LocalCatalogue,
         trees: Trees,
@@ -76,13 +77,15 @@ class SimilarSearch:
         config: SearchConfig,
         clock: Callable[[], float],
     ) -> None:
-        """`infohash`: of the torrent itself, which is not among the results."""
+        """`infohash`: of the torrent itself, which is not among the results. `own`: torrents that
+        are here and that the catalogue does not know so well."""
         self.gets = 0
         """Slots that were read."""
         self.records = 0
         """Publishers' records that were looked up."""
         self._asked = asked
         self._infohash = infohash
+        self._own = own
         self._catalogue = catalogue
         self._trees = trees
         self._record_items = records
@@ -123,17 +126,10 @@ class SimilarSearch:
             if entry is None or infohash not in sketches:
                 continue
             raw = sketches[infohash]
-            traits = decode_sketches(raw, entry.title, entry.size, entry.files)
-            claim = next((one for one in entry.claims if one.verified), None)
-            self._add(
-                infohash,
-                traits,
-                name=entry.title,
-                published=entry.published,
-                trust=TRUST[entry.proof],
-                publisher=claim.publisher if claim is not None else None,
-                source="local",
-            )
+            self._add_entry(entry, decode_sketches(raw, entry.title, entry.size, entry.files))
+        for entry, traits in self._own:
+            if not self._catalogue.denied.entry(entry):
+                self._add_entry(entry, traits)
 
     # -- the index ------------------------------------------------------------------------------
 
@@ -230,6 +226,18 @@ class SimilarSearch:
         )
 
     # -- within ---------------------------------------------------------------------------------
+
+    def _add_entry(self, entry: Entry, traits: Traits) -> None:
+        claim = next((one for one in entry.claims if one.verified), None)
+        self._add(
+            entry.infohash,
+            traits,
+            name=entry.title,
+            published=entry.published,
+            trust=TRUST[entry.proof],
+            publisher=claim.publisher if claim is not None else None,
+            source="local",
+        )
 
     def _add(
         self,

@@ -118,7 +118,7 @@ class Subscriptions:
         self._ready = trio.Event()
 
     async def load(self) -> None:
-        """Read the records of an earlier run. Raises StorageError."""
+        """Read the records of an earlier run."""
         state = self._context.state
         if state is None:
             return

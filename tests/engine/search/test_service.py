@@ -552,6 +552,55 @@ async def test_what_was_shared_before_is_sketched_when_it_is_published(
         assert [(one.id, one.kinship) for one in found.results] == [(same.id, "near duplicate")]
 
 
+@pytest.mark.parametrize("publish", [True, False])
+async def test_a_path_that_is_shared_is_the_same_file_and_a_torrent_is_not_its_own_duplicate(
+    town: Town, autojump_clock: MockClock, publish: bool
+) -> None:
+    """Be it a file, a folder, or a file of a folder, of one's own or of somebody else."""
+    pytest.importorskip("numpy")
+    album = town.tmp_path / "Holiday album"
+    album.mkdir()
+    track = town.file("Holiday film.mkv", 300_000).rename(album / "track.mkv")
+    (album / "other.mkv").write_bytes(random.Random(5).randbytes(90_000))
+    film = town.file("Another film.mkv", 250_000)
+    async with town.nodes(4) as nodes:
+        shared = [await nodes[1].share(path, publish=publish) for path in (album, film)]
+        await trio.sleep(200)
+        asked = [(album, shared[0]), (track, shared[0]), (film, shared[1])]
+        askers = (nodes[1], nodes[2]) if publish else (nodes[1],)
+        for node in askers:
+            for path, torrent in asked:
+                found = (await node.similar(path)).results
+                assert (found[0].id, found[0].kinship) == (torrent.id, "same file"), path
+                assert found[0].trust == ("strong" if node is nodes[1] else "verified")
+            for torrent in shared:
+                for source in (torrent.magnet, torrent.id):
+                    if node is nodes[1] or source == torrent.magnet:
+                        assert torrent.id not in [
+                            one.id for one in (await node.similar(source)).results
+                        ]
+        assert nodes[1].status().search is not None
+
+
+async def test_a_path_that_is_in_a_private_torrent_is_found_there_and_nobody_is_asked(
+    town: Town, autojump_clock: MockClock
+) -> None:
+    async with town.nodes(3) as nodes:
+        film = town.file("Holiday film.mkv", 300_000)
+        private = await nodes[1].share(film, private=True)
+        await trio.sleep(100)
+        before = nodes[1].status().search.gets_hour  # type: ignore[union-attr]
+        found = (await nodes[1].similar(film)).results
+        assert [(one.id, one.kinship) for one in found] == [(private.id, "same file")]
+        assert nodes[1].status().search.gets_hour == before  # type: ignore[union-attr]
+        assert (await nodes[1].catalogue_status()).torrents == 0
+        # Another one of the same size is not the same.
+        other = town.file("Other film.mkv", 300_000)
+        other.write_bytes(film.read_bytes()[::-1])
+        assert (await nodes[1].similar(other)).results == ()
+        assert nodes[1].status().search.gets_hour > before  # type: ignore[union-attr]
+
+
 async def test_nobody_is_asked_about_a_private_torrent(
     town: Town, autojump_clock: MockClock
 ) -> None:
