@@ -204,6 +204,14 @@ class PostgresCatalogue:
             ).rowcount
             return removed
 
+    def withdraw(self, infohashes: Iterable[bytes], publisher: bytes) -> None:
+        with self._write() as db:
+            db.execute(
+                """DELETE FROM claim WHERE publisher = %s AND torrent IN
+                    (SELECT id FROM torrent WHERE infohash = ANY(%s))""",
+                (publisher, list(infohashes)),
+            )
+
     def set_health(self, health: Mapping[bytes, SwarmHealth]) -> None:
         with self._write() as db, db.cursor() as cursor:
             cursor.executemany(

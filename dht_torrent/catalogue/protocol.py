@@ -75,6 +75,10 @@ class Catalogue(Protocol):
         Returns how many that were. What is in the outbox stays there."""
         ...
 
+    def withdraw(self, infohashes: Iterable[bytes], publisher: bytes) -> None:
+        """This publisher vouches for these no more. They stay, whoever else knows of them."""
+        ...
+
     def set_health(self, health: Mapping[bytes, SwarmHealth]) -> None:
         """By infohash. Torrents that are not here are passed over."""
         ...

@@ -226,6 +226,14 @@ class SqliteCatalogue:
             self._room.removed(removed)
             return removed
 
+    def withdraw(self, infohashes: Iterable[bytes], publisher: bytes) -> None:
+        with self._db.write() as db:
+            db.executemany(
+                """DELETE FROM claim WHERE publisher = ? AND torrent =
+                    (SELECT id FROM torrent WHERE infohash = ?)""",
+                [(publisher, infohash) for infohash in infohashes],
+            )
+
     def set_health(self, health: Mapping[bytes, SwarmHealth]) -> None:
         with self._db.write() as db:
             db.executemany(

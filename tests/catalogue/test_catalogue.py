@@ -168,6 +168,9 @@ def test_a_publishers_list_is_merged_and_forgotten_again(catalogue: Catalogue) -
         infohash(number) for number in (1, 2, 3)
     ]
     # Nothing is left of the list but what came from elsewhere, too.
+    catalogue.withdraw([infohash(1), infohash(2), infohash(99)], ALICE)
+    assert [got(catalogue, number).claims for number in (1, 2)] == [(), ()]
+    assert got(catalogue, 3).claims == (claim(ALICE, "Listed anew", 8),)
     assert catalogue.forget([infohash(number) for number in (1, 2, 3)], Source.FEED) == 1
     assert catalogue.page(source=Source.FEED)[0] == []
     assert got(catalogue, 1).title == "Ours"

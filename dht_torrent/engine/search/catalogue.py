@@ -176,6 +176,9 @@ class LocalCatalogue:
     async def forget(self, infohashes: Iterable[bytes], source: Source) -> int:
         return await self._write(self._catalogue.forget, list(infohashes), source)
 
+    async def withdraw(self, infohashes: Iterable[bytes], publisher: bytes) -> None:
+        await self._write(self._catalogue.withdraw, list(infohashes), publisher)
+
     async def set_health(self, health: Mapping[bytes, SwarmHealth]) -> None:
         await self._write(self._catalogue.set_health, health)
 

@@ -13,11 +13,12 @@ import stat
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -48,6 +49,7 @@ from dht_torrent.ids import InfoHash, parse_info_hash
 from dht_torrent.magnet import MutableLink
 from dht_torrent.search.words import title_words
 
+_T = TypeVar("_T")
 logger = logging.getLogger(__name__)
 
 FOLDER: Final = "subscriptions"
@@ -308,9 +310,9 @@ class Subscriptions:
     async def _put(self, files: list[Path], key: bytes, seq: int, wanted: set[bytes]) -> int:
         """The rows that are wanted, each once. Returns how many the catalogue refused."""
         catalogue = await self._search.local()
-        rows = _rows_of(files, key, seq)
         refused = 0
-        while batch := await self._context.disk.run(list, islice(rows, _BATCH)):
+        batches = _batches(_rows_of(files, key, seq))
+        while batch := await self._context.disk.run(next, batches, None):
             fresh = []
             for row in batch:
                 if row.infohash in wanted:
@@ -333,12 +335,14 @@ class Subscriptions:
 
     async def _forget(self, feed: _Feed, rows: Iterable[bytes]) -> None:
         """These are in this catalogue no more; in others they may be. Raises StorageError."""
-        others = [one.rows for one in self._feeds.values() if one is not feed]
-        gone = sorted(row for row in rows if not any(row in other for other in others))
-        if gone:
-            catalogue: LocalCatalogue = await self._search.local()
-            for start in range(0, len(gone), _BATCH):
-                await catalogue.forget(gone[start : start + _BATCH], Source.FEED)
+        others = [one for one in self._feeds.values() if one is not feed]
+        same = [one for one in others if one.link.key == feed.link.key]
+        catalogue: LocalCatalogue = await self._search.local()
+        for batch in _batches(rows):
+            unsigned = [row for row in batch if not any(row in one.rows for one in same)]
+            gone = [row for row in batch if not any(row in one.rows for one in others)]
+            await catalogue.withdraw(unsigned, feed.link.key)
+            await catalogue.forget(gone, Source.FEED)
 
     # -- records --------------------------------------------------------------------------------
 
@@ -349,8 +353,11 @@ class Subscriptions:
 
     async def _remove(self, feed: _Feed) -> None:
         state = self._context.state
-        if state is not None:
-            await self._context.disk.run(state.remove_in, FOLDER, feed.id + SUFFIX)
+        if state is None:
+            return
+        await self._context.disk.run(state.remove_in, FOLDER, feed.id + SUFFIX)
+        with suppress(OSError):  # where its versions were
+            await self._context.disk.run((state.path / FOLDER / feed.id).rmdir)
 
     def _view(self, feed: _Feed) -> SubscriptionView:
         followed = feed.followed.view() if feed.followed is not None else None
@@ -416,6 +423,12 @@ def _rows_of(files: Iterable[Path], key: bytes, seq: int) -> Iterator[Entry]:
     for entry in read(_contents(files), title_words, Counter()):
         claim = TitleClaim(key, entry.title, seq, verified=True)
         yield replace(entry, sources=Source.FEED, proof=Proof.VERIFIED, claims=(claim,))
+
+
+def _batches(rows: Iterable[_T]) -> Iterator[list[_T]]:
+    left = iter(rows)
+    while batch := list(islice(left, _BATCH)):
+        yield batch
 
 
 def _encode(feed: _Feed) -> bytes:

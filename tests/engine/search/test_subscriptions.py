@@ -187,10 +187,9 @@ async def test_what_came_from_elsewhere_too_stays(
         await reader.subscriptions.unsubscribe(str(link))
         # The better proof has given the import its name.
         assert await names(reader, "listed") == ["Listed 0", "Listed own.mkv"]
-        assert not any(
-            entry_.sources & Source.FEED
-            for entry_ in (await (await reader._search.local()).page())[0]
-        )
+        left, _ = await (await reader._search.local()).page()
+        assert not any(one.sources & Source.FEED or one.claims for one in left)
+        assert not list((town.state(2) / "subscriptions").iterdir())
 
 
 async def test_two_catalogues_share_what_both_list(
@@ -208,10 +207,36 @@ async def test_two_catalogues_share_what_both_list(
         with trio.fail_after(40 * MINUTE):
             while [view.torrents for view in reader.subscriptions.listed()] != [4, 4]:
                 await trio.sleep(5)
+        both = await (await reader._search.local()).get(rows(3)[2].infohash)
+        assert both is not None
+        assert {one.publisher for one in both.claims} == {first.key, second.key}
         await reader.subscriptions.unsubscribe(str(first))
         assert await names(reader, "listed") == [f"Listed {number}" for number in (2, 3, 4, 5)]
+        both = await (await reader._search.local()).get(both.infohash)
+        assert both is not None
+        assert [one.publisher for one in both.claims] == [second.key]
         with pytest.raises(InputError, match="no such link here"):
             await reader.subscriptions.unsubscribe(str(first))
+
+
+async def test_of_two_lists_with_one_key_the_other_still_vouches(
+    town: Town, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with town.node(1, **FAST) as publisher, town.node(2, **FAST) as reader:
+        first = await foreign(publisher, tmp_path / "a", dict(pack(rows(4))))
+        place = tmp_path / "b"
+        place.mkdir()
+        for name, data in pack(rows(4, first=2)).items():
+            (place / name).write_bytes(data)
+        for link in (first, await publisher.publish_link(place, "another")):
+            await reader.subscriptions.subscribe(link)
+        with trio.fail_after(40 * MINUTE):
+            while [view.torrents for view in reader.subscriptions.listed()] != [4, 4]:
+                await trio.sleep(5)
+        await reader.subscriptions.unsubscribe("foreign")
+        left, _ = await (await reader._search.local()).page(source=Source.FEED)
+        assert {one.infohash for one in left} == {one.infohash for one in rows(4, first=2)}
+        assert all(one.claims[0].publisher == first.key for one in left)
 
 
 async def test_a_catalogue_keeps_within_its_rows(
