@@ -115,6 +115,15 @@ async def test_a_state_dir_with_a_long_path_works(node: Any, tmp_path: Path) -> 
         await ask("torrents", state)
 
 
+@pytest.mark.parametrize("control", [None, "127.0.0.1:0"])
+async def test_a_client_loads_no_certificate_authorities(
+    node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, control: str | None
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing"))  # what loads them fails
+    async with serving(node, control, tmp_path):
+        assert await ask("torrents", tmp_path) == []
+
+
 async def test_tcp_is_for_holders_of_the_token(node: Any, tmp_path: Path) -> None:
     def guess(where: Control, token: str | None) -> None:
         with Client(where, token=token) as client, pytest.raises(ControlError, match="token"):
