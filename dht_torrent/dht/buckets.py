@@ -45,8 +45,9 @@ class Contact(Node):  # type: ignore[misc] # the library has no types
         """Queries unanswered since its last reply."""
         self.is_compliant = is_compliant(node_id, address)
         """Whether its id fits its IP (BEP 42)."""
-        _, is_local, _, self.home = facts(address)
-        self.is_public = not is_local
+        origin = facts(address)
+        self.home = origin.home
+        self.is_public = not origin.is_local
         self.neighbourhood = neighbourhood(address)
         self._compact: bytes | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import socket
+from typing import NamedTuple
 
 from dht_torrent.ids import Address
 
@@ -11,11 +12,36 @@ Home = str | Address
 """What counts as one place: a public IP (v6: its /64), or a local address *with* its port."""
 
 
+class Origin(NamedTuple):
+    """What every query makes us ask of where it came from."""
+
+    is_usable: bool
+    is_local: bool
+    compact: bytes
+    home: Home
+    host: bytes
+    """The compact form without the port."""
+    place: bytes
+    """`home` in bytes: a public IP (v6: its /64), a local address with its port. No two kinds have
+    the same length."""
+    kind: int
+    """A number for `is_local` and the address family, which is cheap to compare."""
+
+
 @functools.lru_cache(maxsize=4096)
-def facts(address: Address) -> tuple[bool, bool, bytes, Home]:
-    """Whether it is usable and whether it is local, its compact form, and its home: what every
-    query makes us ask of where it came from, in one go."""
-    return address.is_usable, address.is_local, address.compact(), home(address)
+def facts(address: Address) -> Origin:
+    """All of it in one go."""
+    compact, is_local = address.compact(), address.is_local
+    place = compact if is_local else compact[:4] if len(compact) == 6 else compact[:8]
+    return Origin(
+        address.is_usable,
+        is_local,
+        compact,
+        home(address),
+        compact[:-2],
+        place,
+        2 * len(compact) + is_local,
+    )
 
 
 def home(address: Address) -> Home:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import bloom
 from dht_torrent.dht.bloom import Bloom
-from dht_torrent.dht.origins import facts
+from dht_torrent.dht.origins import Origin, facts
 from dht_torrent.ids import Address, InfoHash, address_from_compact
 
 
@@ -29,13 +29,13 @@ _Place = bytes
 class _Choice(NamedTuple):
     """The peers of a torrent that a node may be told of."""
 
-    asker: tuple[int, bool, bool]  # the width of its addresses, whether it is local, wants seeds
+    asker: int  # of which kind it is, and whether it wants seeds
     peers: list[bytes]
     encoded: bytes  # all of them, as bencoded strings
 
 
-class _Torrent:
-    """The peers of one torrent."""
+class StoredTorrent:
+    """The peers of one torrent. For the store's own eyes."""
 
     __slots__ = ("choice", "entries", "expires")
 
@@ -45,20 +45,12 @@ class _Torrent:
         self.choice: _Choice | None = None  # what was chosen from last, until they change
 
 
-def _place(compact: bytes, is_local: bool) -> _Place:
-    """What `sources.home` says, in bytes: a public IP (v6: its /64), a local address with its port.
-    No two kinds have the same length."""
-    if is_local:
-        return compact
-    return compact[:4] if len(compact) == 6 else compact[:8]
-
-
 class PeerStore:
     """infohash -> the peers announced for it, one per public IP, each for `peer_ttl` seconds."""
 
     def __init__(self, config: DhtConfig) -> None:
         self._config = config
-        self._torrents: dict[InfoHash, _Torrent] = {}
+        self._torrents: dict[InfoHash, StoredTorrent] = {}
         self._torrents_of: dict[_Place, int] = {}  # how many torrents a place is stored under
         self._total = 0
         self._sample: list[InfoHash] = []
@@ -77,28 +69,30 @@ class PeerStore:
 
         The port to be announced is not known yet when a token is asked for.
         """
-        torrent = self._torrent(info_hash, now)
-        _, is_local, compact, _ = facts(source)
-        if self._has_room(torrent, _place(compact, is_local), is_local):
+        return self.has_room(self.torrent(info_hash, now), facts(source))
+
+    def has_room(self, torrent: StoredTorrent | None, source: Origin) -> bool:
+        """As `accepts`, for what `torrent` found."""
+        if self._has_room(torrent, source.place, source.is_local):
             return True
         if torrent is None:
             return False
-        if is_local:
-            return any(place[:-2] == compact[:-2] for place in torrent.entries)
-        return _place(compact, is_local) in torrent.entries
+        if source.is_local:
+            return any(place[:-2] == source.host for place in torrent.entries)
+        return source.place in torrent.entries
 
     def add(self, info_hash: InfoHash, peer: Address, now: float, *, seed: bool = False) -> bool:
         """Store or refresh `peer`. False when a cap forbids it. `seed`: it has all (BEP 33)."""
-        torrent = self._torrent(info_hash, now)
-        _, is_local, compact, _ = facts(peer)
-        place = _place(compact, is_local)
+        torrent = self.torrent(info_hash, now)
+        origin = facts(peer)
+        is_local, compact, place = origin.is_local, origin.compact, origin.place
         entry = _Entry(compact, now + self._config.peer_ttl, seed, is_local)
         known = torrent.entries.pop(place, None) if torrent is not None else None
         if torrent is None or known is None:
             if not self._has_room(torrent, place, is_local):
                 return False
             if torrent is None:
-                torrent = self._torrents[info_hash] = _Torrent(entry.expires)
+                torrent = self._torrents[info_hash] = StoredTorrent(entry.expires)
             self._total += 1
             self._torrents_of[place] = self._torrents_of.get(place, 0) + 1
         if known is None or known.compact != compact or known.seed != seed:
@@ -132,41 +126,39 @@ class PeerStore:
         seeds: bool = True,
     ) -> list[bytes]:
         """As `peers`, as they go into a reply. For reading only."""
-        torrent = self._torrent(info_hash, now)
+        torrent = self.torrent(info_hash, now)
         if torrent is None:
             return []
         if asker is None:
             entries = torrent.entries.values()
             found = [entry.compact for entry in entries if seeds or not entry.seed]
         else:
-            found = _choice(torrent, asker, seeds).peers
+            found = _choice(torrent, facts(asker), seeds).peers
         return found if len(found) <= count else rng.sample(found, count)
 
     def encoded_peers(
         self,
-        info_hash: InfoHash,
-        now: float,
+        torrent: StoredTorrent,
         rng: random.Random,
         count: int,
         room: int,
-        asker: Address,
+        asker: Origin,
     ) -> bytes | None:
         """As `compact_peers`, each a bencoded string, as many as fit `room` bytes. None where
-        no peer is known: none may fit."""
-        torrent = self._torrent(info_hash, now)
-        choice = _choice(torrent, asker, True) if torrent is not None else None
-        if choice is None or not choice.peers:
-            return None
+        there is no peer for the asker: none may fit."""
+        choice = _choice(torrent, asker, True)
         peers, encoded = choice.peers, choice.encoded
+        if not peers:
+            return None
         if len(peers) > count:
             peers = rng.sample(peers, count)
             encoded = _encode(peers)
-        fit = max(0, room) // (choice.asker[0] + 3)
+        fit = max(0, room) // (len(asker.compact) + 3)
         return encoded if fit >= len(peers) else encoded[: fit * (len(encoded) // len(peers))]
 
     def scrape(self, info_hash: InfoHash, now: float) -> tuple[Bloom, Bloom] | None:
         """Filters of the seeds and of the others (BEP 33); None when no peer is known."""
-        torrent = self._torrent(info_hash, now)
+        torrent = self.torrent(info_hash, now)
         if torrent is None:
             return None
         entries = torrent.entries.values()
@@ -188,9 +180,9 @@ class PeerStore:
     def expire(self, now: float) -> None:
         """Forget what was not announced again in time. Call every few seconds to minutes."""
         for info_hash in list(self._torrents):
-            self._torrent(info_hash, now)
+            self.torrent(info_hash, now)
 
-    def _has_room(self, torrent: _Torrent | None, place: _Place, is_local: bool) -> bool:
+    def _has_room(self, torrent: StoredTorrent | None, place: _Place, is_local: bool) -> bool:
         config = self._config
         if torrent is None:
             if len(self._torrents) >= config.max_torrents:
@@ -202,7 +194,7 @@ class PeerStore:
         # A local host is many nodes in a lab, or a few machines we trust not to flood us.
         return is_local or self._torrents_of.get(place, 0) < config.max_torrents_per_host
 
-    def _torrent(self, info_hash: InfoHash, now: float) -> _Torrent | None:
+    def torrent(self, info_hash: InfoHash, now: float) -> StoredTorrent | None:
         """Its peers that have not expired; None when there are none."""
         torrent = self._torrents.get(info_hash)
         if torrent is None or now < torrent.expires:
@@ -223,13 +215,12 @@ class PeerStore:
         return None
 
 
-def _choice(torrent: _Torrent, asker: Address, seeds: bool) -> _Choice:
+def _choice(torrent: StoredTorrent, asker: Origin, seeds: bool) -> _Choice:
     """The peers of the asker's family, nothing local unless it is local itself."""
-    _, locals_too, same, _ = facts(asker)
-    width = len(same)
-    like = width, locals_too, seeds
+    like = 2 * asker.kind + seeds
     choice = torrent.choice
     if choice is None or choice.asker != like:
+        locals_too, width = asker.is_local, len(asker.compact)
         found = [
             compact
             for compact, _, seed, is_local in torrent.entries.values()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.buckets import HEALTHY_FAILS, NEVER, SEEK_AGAIN, Bucket, Contact
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.origins import Home, facts
+from dht_torrent.dht.origins import Home, Origin, facts
 from dht_torrent.ids import Address, NodeId
 
 SUSPECT_AGE = 300.0
@@ -72,7 +72,7 @@ class Table:
 
     def at(self, address: Address) -> Contact | None:
         """Who has answered us from exactly this address, live or waiting."""
-        contact = self._at.get(facts(address)[3])
+        contact = self._at.get(facts(address).home)
         return contact if contact is not None and contact.address == address else None
 
     def is_good(self, contact: Contact, now: float) -> bool:
@@ -120,15 +120,24 @@ class Table:
                         break
         return found[:count]
 
-    def told(self, target: bytes, asker: Address, count: int) -> bytes:
+    def told(
+        self, target: bytes, asker: Address, count: int, origin: Origin | None = None
+    ) -> bytes:
         """Compact node info of those nearest to `target` that are fit to be recommended: not of
-        `asker` itself, and to those outside nothing of our own network. In no order."""
-        _, inside, _, place = facts(asker)
-        bucket = self._bucket(int.from_bytes(target, "big"))
-        if len(bucket.nodes) == count and place not in self._at:
-            nodes, fit, public = bucket.told()
-            if fit == count and (inside or public):
-                return nodes  # the bucket nearest to a target holds the contacts nearest to it
+        `asker` itself, and to those outside nothing of our own network. In no order. `origin`: the
+        asker's `facts`, where they are known."""
+        _, inside, _, home, _, _, _ = origin or facts(asker)
+        is_all = len(self.buckets) == 1
+        bucket = self.buckets[0] if is_all else self._bucket(int.from_bytes(target, "big"))
+        nodes, fit, public = bucket.told()
+        # The bucket nearest to a target holds the contacts nearest to it, and the only one all.
+        if (fit == count or is_all) and (inside or public):
+            contact = self._at.get(home)
+            if contact is None or contact.id not in bucket.nodes:
+                if fit <= count:
+                    return nodes
+            elif is_all and fit <= count + 1 and contact.address == asker:
+                return _without(nodes, contact)
         contacts = [
             contact
             for contact in self.healthy(target, count + 1)
@@ -143,7 +152,7 @@ class Table:
         answerer could come, or those a suspicious answer puts in doubt.
         """
         self.last_reply = now
-        usable, _, compact, place = facts(address)
+        usable, _, compact, place, _, _, _ = facts(address)
         if node_id == self.own_id or not usable or (len(compact) == 18) != self.ipv6:
             return []
         suspects: list[Contact] = []
@@ -166,20 +175,23 @@ class Table:
         # The newcomer may just have taken the place of one of the suspects.
         return [contact for contact in found if self.at(contact.address) is contact]
 
-    def queried(self, node_id: NodeId, address: Address, now: float) -> bool:
+    def queried(
+        self, node_id: NodeId, address: Address, now: float, origin: Origin | None = None
+    ) -> bool:
         """Note that `node_id` queried us. True if it is unknown and worth a ping: if it
-        could have a place now, or soon that of a contact that is not good."""
-        usable, _, compact, place = facts(address)
-        if node_id == self.own_id or not usable or (len(compact) == 18) != self.ipv6:
-            return False
-        contact = self._at.get(place)
+        could have a place now, or soon that of a contact that is not good. `origin`: the `facts`
+        about the address, where they are known."""
+        usable, _, compact, home, _, _, _ = origin or facts(address)
+        contact = self._at.get(home)
         if contact is not None:
             if contact.address != address:
                 return False
             if contact.id == node_id:
                 contact.last_queried = now
                 return False
-            return True  # it may have restarted under a new id
+            return node_id != self.own_id  # it may have restarted under a new id
+        if node_id == self.own_id or not usable or (len(compact) == 18) != self.ipv6:
+            return False
         config = self._config
         bucket = self._bucket(int.from_bytes(node_id, "big"))
         if len(bucket.nodes) < config.k or not bucket.is_all_good(now, config):
@@ -270,7 +282,7 @@ class Table:
         """Whether a node, if it exists, would come into the table at once."""
         if info.id == self.own_id or info.address.is_ipv6 != self.ipv6:
             return False
-        if not info.address.is_usable or facts(info.address)[3] in self._at:
+        if not info.address.is_usable or facts(info.address).home in self._at:
             return False
         number = int.from_bytes(info.id, "big")
         bucket = self._bucket(number)
@@ -400,3 +412,12 @@ class Table:
         middle = (bucket.range[0] + bucket.range[1]) // 2
         above = newcomer.long_id > middle
         return any((contact.long_id > middle) != above for contact in bucket.nodes.values())
+
+
+def _without(nodes: bytes, contact: Contact) -> bytes:
+    """The compact node infos but that of the contact."""
+    own = contact.compact
+    width, at = len(own), nodes.find(own)
+    while at > 0 and at % width:  # the same bytes across the border of two others
+        at = nodes.find(own, at + 1)
+    return nodes if at < 0 else nodes[:at] + nodes[at + width :]

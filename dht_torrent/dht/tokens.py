@@ -31,9 +31,13 @@ class Tokens:
     def make(self, address: Address, target: bytes, now: float) -> bytes:
         """The token for a node that asks about `target` from `address`. Its port does not
         matter."""
+        return self.make_for(facts(address).host, target, now)
+
+    def make_for(self, host: bytes, target: bytes, now: float) -> bytes:
+        """As `make`, for an IP in its compact form."""
         if now >= self._turns_at:
             self._turn(now)
-        return _token(self._current, address, target)
+        return _token(self._current, host, target)
 
     def accepts(self, token: bytes, address: Address, target: bytes, now: float) -> bool:
         """Whether we gave this token for this IP and target five to ten minutes ago at most."""
@@ -41,8 +45,9 @@ class Tokens:
             self._turn(now)
         # BEP 5: tokens up to ten minutes old are accepted, so this secret's and the one before's.
         # Both are compared, in constant time each: silence must not tell which one nearly fit.
-        current = hmac.compare_digest(token, _token(self._current, address, target))
-        previous = hmac.compare_digest(token, _token(self._previous, address, target))
+        host = facts(address).host
+        current = hmac.compare_digest(token, _token(self._current, host, target))
+        previous = hmac.compare_digest(token, _token(self._previous, host, target))
         return current or previous
 
     def _turn(self, now: float) -> None:
@@ -58,7 +63,7 @@ class Tokens:
         return blake2b(digest_size=TOKEN_SIZE, key=self._rng.randbytes(20))
 
 
-def _token(secret: blake2b, address: Address, target: bytes) -> bytes:
+def _token(secret: blake2b, host: bytes, target: bytes) -> bytes:
     mac = secret.copy()
-    mac.update(facts(address)[2][:-2] + target)
+    mac.update(host + target)
     return mac.digest()

@@ -1,13 +1,18 @@
 """How many DHT queries does a node answer per second, and per second of its CPU time?
 
-    python scripts/bench/dht.py [--rounds 5] [--seconds 2] [--mix 15:30:45:10] [--npm FOLDER]
+    python scripts/bench/dht.py [--rounds 5] [--seconds 2] [--tables warm cold]
+        [--sources 1 8 1000] [--mix 15:30:45:10] [--npm FOLDER]
 
-Each contestant is a process of its own on 127.0.0.1, with a table warmed among 300 light nodes
-and 20,000 stored peers of 2,000 torrents: ours (a whole node), libtorrent, bittorrent-dht where
-Node.js and the package are (`npm install bittorrent-dht` in FOLDER), all with their limits lifted,
-and a bare echo. They take turns (A B C A B C ...). A generator asks `--outstanding` questions at
-once, a mix of ping, find_node, get_peers and announce_peer with valid tokens, and checks what comes
-back. That it is not the bottleneck shows in its idle share, and in the rate of the echo.
+Each contestant is a process of its own on 127.0.0.1: ours (a whole node), libtorrent,
+bittorrent-dht where Node.js and the package are (`npm install bittorrent-dht` in FOLDER), all with
+their limits lifted, and a bare echo. They take turns (A B C A B C ...). A generator asks
+`--outstanding` questions at once and checks what comes back. That it is not the bottleneck shows in
+its idle share, and in the rate of the echo.
+
+A *warm* node has a table warmed among 300 light nodes and 20,000 stored peers of 2,000 torrents,
+and is asked a mix of ping, find_node, get_peers and announce_peer with valid tokens. A *cold* one
+is fresh, knows nobody but those who ask, stores nothing, and is asked get_peers only. Each is
+measured with every number of `--sources`, addresses that ask in turn.
 
 Then the memory of a fresh process before and after 100,000 announces of 10,000 torrents.
 """
@@ -16,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import shutil
 import statistics
@@ -25,7 +31,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from peers import Line, Worker, WorkerError, worker
 from table import table
@@ -39,10 +45,23 @@ PROCESSES: Final = 2
 PER_TORRENT: Final = 10
 """Peers of one torrent."""
 SOURCES: Final = 1_000
-"""Addresses that ask."""
+"""Addresses of those who announced what is stored, and that ask where nothing else is said."""
+TABLES: Final = ("warm", "cold")
+COLD_MIX: Final = [0, 0, 1, 0]
+"""get_peers alone."""
 
 Load = Callable[..., Line]
 """A run of the generator."""
+
+
+class Case(NamedTuple):
+    """What one table of figures is about."""
+
+    table: str
+    sources: int
+
+    def __str__(self) -> str:
+        return f"{self.table}, {self.sources:,} source{'s' if self.sources > 1 else ''}"
 
 
 class Program(Worker):
@@ -88,8 +107,9 @@ def compiled_load(generator: Path) -> Load:
         hashes: int,
         seed: int,
         mix: Sequence[int],
+        sources: int = SOURCES,
     ) -> Line:
-        numbers = [amount, outstanding, pairs, hashes, SOURCES, seed, *mix]
+        numbers = [amount, outstanding, pairs, hashes, sources, seed, *mix]
         mode = "fill" if filling else "load"
         command = [str(generator), "127.0.0.1", str(port), mode, *map(str, numbers)]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=180)
@@ -109,6 +129,7 @@ def python_load(
     hashes: int,
     seed: int,
     mix: Sequence[int],
+    sources: int = SOURCES,
 ) -> Line:
     """Several processes of Python, for want of a compiler."""
     share = PROCESSES
@@ -124,7 +145,7 @@ def python_load(
                     outstanding=max(1, outstanding // share),
                     pairs=pairs,
                     hashes=hashes,
-                    sources=SOURCES,
+                    sources=sources,
                     seed=seed * share + number,
                     weights=list(mix),
                 )
@@ -178,21 +199,50 @@ def node_program(
 def start(
     name: str, entry: str, generator: Path | None, npm: Path | None
 ) -> contextlib.AbstractContextManager[Worker]:
+    """A contestant that enters the network at `entry`; with an empty one it knows nobody."""
     if name == "echo":
         if generator is None:
             raise WorkerError("the echo needs a C compiler")
         command = [str(generator), "127.0.0.1", "0", "echo", *["0"] * 10]
         return program(name, command)
     if name == JS:
-        return node_program(npm, {"bootstrap": [entry], "warm": 40})
+        return node_program(
+            npm, {"bootstrap": [entry] if entry else [], "warm": 40 if entry else 0}
+        )
     return worker(name, script=NODES, bootstrap=entry)
 
 
 def speed(
-    contestants: Sequence[str], entry: str, load: Load, generator: Path | None, args: Any
-) -> dict[str, list[Line]]:
-    """The rounds of each contestant."""
-    rounds: dict[str, list[Line]] = {name: [] for name in contestants}
+    table: str,
+    contestants: Sequence[str],
+    entry: str,
+    load: Load,
+    generator: Path | None,
+    args: Any,
+) -> dict[Case, dict[str, list[Line]]]:
+    """The rounds of each contestant. A warm one serves all cases; who was asked by somebody is not
+    cold any more, so those are fresh for each."""
+    cases = [Case(table, sources) for sources in args.sources]
+    if table == "warm":
+        return _rounds(cases, contestants, entry, load, generator, args)
+    found: dict[Case, dict[str, list[Line]]] = {}
+    for case in cases:
+        found |= _rounds([case], contestants, "", load, generator, args)
+    return found
+
+
+def _rounds(
+    cases: Sequence[Case],
+    contestants: Sequence[str],
+    entry: str,
+    load: Load,
+    generator: Path | None,
+    args: Any,
+) -> dict[Case, dict[str, list[Line]]]:
+    """The same contestants in all `cases`, in turn."""
+    rounds: dict[Case, dict[str, list[Line]]] = {
+        case: {name: [] for name in contestants} for case in cases
+    }
     with contextlib.ExitStack() as stack:
         ports: dict[str, int] = {}
         workers: dict[str, Worker] = {}
@@ -206,26 +256,28 @@ def speed(
             "outstanding": args.outstanding,
             "pairs": args.stored,
             "hashes": max(1, args.stored // PER_TORRENT),
-            "mix": args.mix,
         }
         for name in contestants:
-            if name != "echo":
-                load(ports[name], filling=True, amount=args.stored, seed=1, **common)
+            if name != "echo" and entry:
+                load(ports[name], filling=True, amount=args.stored, seed=1, mix=args.mix, **common)
         for turn in range(args.rounds):
-            for name in contestants:
+            for case, name in itertools.product(cases, contestants):
                 before = workers[name].ask()
-                milliseconds = round(args.seconds * 1000)
                 line = load(
                     ports[name],
                     filling=False,
-                    amount=milliseconds,
+                    amount=round(args.seconds * 1000),
                     seed=turn + 2,
+                    mix=COLD_MIX if case.table == "cold" else args.mix,
+                    sources=case.sources,
                     **common,
                 )
                 used = workers[name].ask()["cpu"] - before["cpu"]
-                rounds[name].append({**line, "used": used})
-                rate = line["answered"] / line["seconds"]
-                note(f"round {turn + 1}, {name}: {rate:,.0f}/s")
+                rounds[case][name].append({**line, "used": used})
+                rate, efficiency = (
+                    line["answered"] / max(of, 1e-9) for of in (line["seconds"], used)
+                )
+                note(f"{case}, round {turn + 1}, {name}: {rate:,.0f}/s, {efficiency:,.0f}/CPU s")
     return rounds
 
 
@@ -290,6 +342,10 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="a round's length")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
+    parser.add_argument(
+        "--sources", nargs="+", type=int, default=[1, 8, SOURCES], help="addresses that ask"
+    )
     parser.add_argument(
         "--mix", type=parse_mix, default=[15, 30, 45, 10], help="default 15:30:45:10"
     )
@@ -306,6 +362,8 @@ def main() -> None:
     args = parser.parse_args()
     if not 1 <= args.outstanding <= 256 or args.rounds < 1 or args.seconds <= 0:
         parser.error("rounds and seconds must be positive, outstanding from 1 to 256")
+    if not all(1 <= sources <= 60_000 for sources in args.sources):
+        parser.error("from 1 to 60,000 sources")
     if args.announces < 0 or args.stored < 1 or not 8 <= args.village <= 1000:
         parser.error("something stored, no negative announces, from 8 to 1000 light nodes")
 
@@ -322,27 +380,28 @@ def main() -> None:
         load = python_load if generator is None else compiled_load(generator)
         with worker("village", script=NODES, nodes=args.village) as village:
             entry = f"127.0.0.1:{village.expect('ready')['port']}"
-            rounds = speed(contestants, entry, load, generator, args)
+            rounds: dict[Case, dict[str, list[Line]]] = {}
+            for chosen in args.tables:
+                rounds |= speed(chosen, contestants, entry, load, generator, args)
             held = memory(contestants, entry, load, generator, args) if args.announces else {}
-    figures = {name: summary(lines) for name, lines in rounds.items()}
+    figures = {
+        str(case): {name: summary(lines) for name, lines in of_case.items()}
+        for case, of_case in rounds.items()
+    }
     if args.json:
         print(json.dumps({"speed": figures, "memory": held}))
         return
     print(
         f"{args.rounds} rounds of {args.seconds:g} s, medians; {args.outstanding} questions at once"
     )
-    head = [
-        "",
-        "per s",
-        "per CPU s",
-        "p50 ms",
-        "p99 ms",
-        "generator idle",
-        "values",
-        "refused",
-        "lost",
-    ]
-    print(table(head, [_speed_row(name, figures[name]) for name in contestants]))
+    head = ["per s", "per CPU s", "p50 ms", "p99 ms", "generator idle", "values", "refused", "lost"]
+    for title, of_case in figures.items():
+        rows = [_speed_row(name, figure) for name, figure in of_case.items()]
+        print(f"\n{table([title, *head], rows)}")
+        if "ours" in of_case and "lt" in of_case:
+            for what in ("per_second", "per_cpu_second"):
+                ratio = of_case["ours"][what] / of_case["lt"][what]
+                print(f"ours / lt, {what.replace('_', ' ')}: {ratio:.2f}")
     if held:
         print(f"\nMB before and after {args.announces:,} announces")
         rows = [
@@ -355,10 +414,6 @@ def main() -> None:
             for name, line in held.items()
         ]
         print(table(["", "before", "after", "stored"], rows))
-    if "ours" in figures and "lt" in figures:
-        for what in ("per_second", "per_cpu_second"):
-            ratio = figures["ours"][what] / figures["lt"][what]
-            print(f"ours / lt, {what.replace('_', ' ')}: {ratio:.2f}")
 
 
 def _speed_row(name: str, figure: dict[str, float]) -> list[str]:

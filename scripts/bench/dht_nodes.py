@@ -5,7 +5,8 @@
 Workers as those of peers.py: one JSON line when `ready` (with the port), one for each empty line on
 stdin, with what was used so far, and a last one once stdin has closed.
 
-Roles: ours and lt (libtorrent), each with its rate limits lifted and its table warmed; village
+Roles: ours and lt (libtorrent), each with its rate limits lifted and its table warmed, unless it is
+to know nobody; village
 (light nodes to know, each on a port of its own), net (many nodes of ours in one process that find
 each other's peers) and load (the generator where there is no C compiler; it ends by itself).
 """
@@ -59,11 +60,13 @@ async def _ours(bootstrap: str) -> None:
         max_peers_per_torrent=MANY,
         max_peers_total=MANY,
     )
-    config = Config(bootstrap=[bootstrap], listen="127.0.0.1:0", state_dir=None, dht=dht)
+    points = [bootstrap] if bootstrap else []
+    config = Config(bootstrap=points, listen="127.0.0.1:0", state_dir=None, dht=dht)
     async with open_node(config) as node:
-        await node.dht.bootstrapped()
-        for _ in range(LOOKUPS):
-            await node.dht.find_node(secrets.token_bytes(20))
+        if points:
+            await node.dht.bootstrapped()
+            for _ in range(LOOKUPS):
+                await node.dht.find_node(secrets.token_bytes(20))
         say({"event": "ready", "port": node.address.port, "contacts": len(node.dht.contacts())})
         usage = Usage()
         while True:
@@ -98,7 +101,7 @@ def run_libtorrent(bootstrap: str) -> None:
     session = lt.session(settings)
     until = time.monotonic() + 30.0
     contacts = answered = 0
-    while answered < LOOKUPS:
+    while bootstrap and answered < LOOKUPS:
         if time.monotonic() > until:
             raise SystemExit("libtorrent found no way into the DHT")
         # One at a time: it answers at once while it knows nobody.

@@ -16,7 +16,6 @@ from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
-from dht_torrent.dht.buckets import Contact
 from dht_torrent.dht.krpc import NodeInfo, Query, Reply
 from dht_torrent.dht.lookup import Lookup
 from dht_torrent.dht.rate_limits import SendBudget
@@ -132,13 +131,13 @@ def test_a_long_want_costs_no_more_than_a_short_one(monkeypatch: pytest.MonkeyPa
     searched: list[bytes] = []
 
     def counting(table: Table) -> None:
-        healthy = table.healthy
+        told = table.told
 
-        def count(target: bytes, many: int) -> list[Contact]:
+        def count(target: bytes, asker: Address, many: int) -> bytes:
             searched.append(target)
-            return healthy(target, many)
+            return told(target, asker, many)
 
-        monkeypatch.setattr(table, "healthy", count)
+        monkeypatch.setattr(table, "told", count)
 
     counting(it.table)
     counting(sibling)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dht_torrent.config import DhtConfig
+from dht_torrent.dht.origins import facts
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.ids import Address, InfoHash
 from tests.helpers.times import seconds
@@ -254,17 +255,19 @@ def test_peers_as_they_are_sent_are_those_told_and_as_many_as_fit() -> None:
     store = PeerStore(CONFIG)
     for number in range(20):
         store.add(HASH, public(number), 0)
-    asker = public(99)
-    assert store.encoded_peers(info_hash(7), 0, RNG, 50, 1000, asker) is None
-    whole = store.encoded_peers(HASH, 0, RNG, 50, 1000, asker)
+    asker, torrent = public(99), store.torrent(HASH, 0)
+    assert torrent is not None
+    origin, other = facts(asker), facts(Address("2a00::1", 6881))
+    assert store.encoded_peers(torrent, RNG, 50, 1000, other) is None  # nobody of its family
+    whole = store.encoded_peers(torrent, RNG, 50, 1000, origin)
     told = store.compact_peers(HASH, 0, RNG, 50, asker=asker)
     assert whole == b"".join(b"6:" + peer for peer in told)
     assert len(told) == 20
     assert whole is not None
     # Nine bytes are counted for each, though one of IPv4 takes eight.
     for room, fit in ((180, 20), (179, 19), (9, 1), (8, 0), (0, 0), (-5, 0)):
-        assert store.encoded_peers(HASH, 0, RNG, 50, room, asker) == whole[: 8 * fit]
-    some = store.encoded_peers(HASH, 0, random.Random(4), 5, 1000, asker)
+        assert store.encoded_peers(torrent, RNG, 50, room, origin) == whole[: 8 * fit]
+    some = store.encoded_peers(torrent, random.Random(4), 5, 1000, origin)
     sample = store.compact_peers(HASH, 0, random.Random(4), 5, asker=asker)
     assert some == b"".join(b"6:" + peer for peer in sample)
     assert len(sample) == 5

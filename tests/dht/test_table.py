@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.buckets import HEALTHY_FAILS, Contact
 from dht_torrent.dht.identity import make_id
+from dht_torrent.dht.krpc import NodeInfo, compact_nodes
 from dht_torrent.dht.origins import home, neighbourhood
 from dht_torrent.dht.table import Table
 from dht_torrent.ids import Address, NodeId, distance
@@ -448,6 +449,21 @@ class TableMachine(RuleBasedStateMachine):
             )
 
     @invariant()
+    def what_is_told_is_what_a_search_through_all_contacts_finds(self) -> None:
+        contacts = [c for c in self.table if c.fails < HEALTHY_FAILS]
+        for asker in [OUTSIDER, local(0), *(contact.address for contact in self.table)][:20]:
+            for target in (OWN, NodeId(b"\xff" * 20), node_id(3)):
+                nearest = sorted(contacts, key=lambda one: distance(one.id, target))[:9]
+                wanted = [
+                    one.info.compact()
+                    for one in nearest
+                    if one.address != asker and (asker.is_local or one.is_public)
+                ]
+                compact = self.table.told(target, asker, 8)
+                parts = [compact[at : at + 26] for at in range(0, len(compact), 26)]
+                assert sorted(parts) == sorted(wanted[:8])
+
+    @invariant()
     def counts_add_up(self) -> None:
         assert sum(self.table.counts(self.now)) == len(self.table)
 
@@ -733,6 +749,24 @@ def told_to(table: Table, asker: Address) -> set[bytes]:
     compact = table.told(node_id(0), asker, 8)
     assert len(compact) <= 8 * 26
     return {compact[at : at + 20] for at in range(0, len(compact), 26)}
+
+
+def test_an_asker_whose_bytes_are_elsewhere_in_a_reply_too_is_left_out_and_nothing_else_is() -> (
+    None
+):
+    """Ids can be chosen so that the asker's node info begins in that of another node."""
+    asker, first, second = public(1), public(2), public(3)
+    own = NodeId(first.compact() + bytes(14))
+    crafted = NodeId(
+        (own + asker.compact())[6:]
+    )  # the first one's address, then this, is the asker
+    table = Table(NodeId(b"\xff" * 20), CONFIG, 0)
+    for node, address in ((node_id(2), first), (crafted, second), (own, asker)):
+        table.replied(node, address, 0)
+    nodes = [NodeInfo(node_id(2), first), NodeInfo(crafted, second)]
+    assert own + asker.compact() in compact_nodes(nodes)
+    assert table.told(OWN, OUTSIDER, 8) == compact_nodes([*nodes, NodeInfo(own, asker)])
+    assert table.told(OWN, asker, 8) == compact_nodes(nodes)
 
 
 def test_a_known_address_that_asks_under_a_new_id_is_worth_a_ping() -> None:

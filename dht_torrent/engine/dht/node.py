@@ -298,7 +298,7 @@ class Dht:
         if not MIN_DATAGRAM <= len(data) <= core.config.max_datagram or data[:1] != b"d":
             core.traffic.drop("size")
             return
-        if not facts(source)[0]:
+        if not facts(source).is_usable:
             core.traffic.drop("source")
             return
         try:

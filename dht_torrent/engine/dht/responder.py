@@ -49,12 +49,15 @@ class Responder:
         if not self._unlimited and self._sheds(source, now):
             return True
         parts = krpc.usual(data)
-        if parts is None or not facts(source)[0]:
+        if parts is None:
             return False
-        node_id, _, info_hash, port, _, _, _, _ = parts
+        origin = facts(source)
+        if not origin.is_usable:
+            return False
+        node_id, info_hash, port, _, _, _, _ = parts
         if not self._admits(node_id, source, now):
             return True
-        answer = self._shortcut.answer(parts, source, now)
+        answer = self._shortcut.answer(parts, source, now, origin)
         if answer is None:
             self._answer(krpc.query_of(parts), source, now)
             return True
@@ -62,7 +65,7 @@ class Responder:
             self._send((answer, source))
         if port is not None and info_hash is not None:
             self._on_announce(info_hash, Address(source.host, int(port)))
-        if self._table.queried(node_id, source, now):
+        if self._table.queried(node_id, source, now, origin):
             self._ping_queue.add(source, now)
         return True
 

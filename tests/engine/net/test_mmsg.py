@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import gc
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +95,7 @@ def test_what_cannot_leave_is_counted_and_does_not_hold_up_the_rest(
     ]
     assert Batches(one.family, MOST).send(one, datagrams) == 3
     assert [data for data, _ in Batches(two.family, MOST).receive(two)] == [b"first", b"last"]
+    assert Batches(one.family, MOST).send(one, 20 * datagrams[1:2]) == 20
 
 
 def test_a_closed_socket_says_so() -> None:
@@ -112,7 +115,9 @@ def test_only_so_many_addresses_are_remembered(
     for number in range(3 * REMEMBERED):
         name = b"\x02\x00" + number.to_bytes(2, "big") + bytes([127, 0, 0, 1]) + bytes(8)
         assert batches._learn(name) == Address("127.0.0.1", number)
-        assert batches._name(Address("127.0.0.1", number)) == name
+        remote = batches._remote(Address("127.0.0.1", number))
+        assert remote is not None
+        assert remote.name == name
         assert len(batches._by_name) <= REMEMBERED
         assert len(batches._by_address) <= REMEMBERED
 
@@ -160,6 +165,140 @@ async def test_nothing_is_kept_of_a_closed_socket() -> None:
     assert one.errors == 20
     gc.collect()
     assert open_descriptors() <= before
+
+
+# -- many to one address -------------------------------------------------------------------------
+
+
+def drained(batches: Batches, sock: socket.socket) -> list[tuple[bytes, Address]]:
+    got: list[tuple[bytes, Address]] = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            got += batches.receive(sock)
+    return got
+
+
+@FAMILIES
+def test_what_goes_to_few_addresses_goes_in_few_messages_and_in_order(
+    monkeypatch: pytest.MonkeyPatch, host: str, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    one, two = sockets
+    with socket.socket(one.family, socket.SOCK_DGRAM) as three:
+        three.bind((host, 0))
+        three.setblocking(False)
+        batches = Batches(one.family, 4096)
+        assert batches.send(one, [(b"first", address(two))]) == 0  # the call itself is allowed
+        calls: list[int] = []
+        send = batches_module._sendmmsg
+
+        def counting(fd: int, headers: object, count: int, flags: int) -> int:
+            calls.append(count)
+            sent: int = send(fd, headers, count, flags)
+            return sent
+
+        monkeypatch.setattr(batches_module, "_sendmmsg", counting)
+        sizes = [100, 100, 100, 90, 100, 100, 0, 0, 1201, 1201, 100]
+        datagrams = [
+            (bytes([n]) * size, address(target))
+            for n, size in enumerate(sizes)
+            for target in (two, three)
+        ]
+        assert batches.send(one, datagrams) == 0
+        if not batches._can_cut:
+            pytest.skip("this kernel does not cut datagrams apart")
+        # Three of 100, one of 90, two of 100; what is empty or long goes by itself, then one more.
+        assert calls == [2 * (1 + 1 + 1 + 2 + 2 + 1)]
+        wanted = [(bytes([n]) * size, address(one)) for n, size in enumerate(sizes)]
+        assert drained(batches, two) == [(b"first", address(one)), *wanted]
+        assert drained(batches, three) == wanted
+        # As plain as ever where nothing can be put together.
+        assert batches.send(one, [(b"x" * n, address(two)) for n in range(20)]) == 0
+        assert [data for data, _ in drained(batches, two)] == [b"x" * n for n in range(20)]
+
+
+@FAMILIES
+def test_a_message_is_never_longer_than_a_datagram_may_be(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    one, two = sockets
+    two.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    batches = Batches(one.family, 4096)
+    assert batches.send(one, [(b"first", address(two))]) == 0
+    datagrams = [(bytes([n]) * 1200, address(two)) for n in range(BATCH)]  # 76,800 bytes
+    assert batches.send(one, datagrams) == 0
+    assert [data for data, _ in drained(batches, two)[1:]] == [data for data, _ in datagrams]
+
+
+@FAMILIES
+def test_where_the_kernel_cannot_cut_each_datagram_is_a_message(
+    monkeypatch: pytest.MonkeyPatch, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    """An old one would take no notice, and send all of them as one."""
+    one, two = sockets
+    monkeypatch.setattr(batches_module, "_UDP_SEGMENT", 9999)
+    batches = Batches(one.family, MOST)
+    for _ in range(2):
+        datagrams = [(bytes([n]) * 10, address(two)) for n in range(20)]
+        assert batches.send(one, datagrams) == 0
+        assert [data for data, _ in drained(batches, two)] == [data for data, _ in datagrams]
+    assert batches._can_cut is False
+
+
+@FAMILIES
+@pytest.mark.parametrize("code", [errno.EIO, errno.EINVAL, errno.EPERM])
+def test_a_network_card_that_cannot_cut_is_found_out_once_and_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch, sockets: tuple[socket.socket, socket.socket], code: int
+) -> None:
+    one, two = sockets
+    batches = Batches(one.family, MOST)
+    assert batches.send(one, [(b"first", address(two))]) == 0
+    if not batches._cuts(one):
+        pytest.skip("this kernel does not cut datagrams apart")
+    send, refused = batches_module._sendmmsg, Refused(code)
+
+    def only_plain(fd: int, headers: object, count: int, flags: int) -> int:
+        if any(batches._controls[:count]):
+            return refused()
+        sent: int = send(fd, headers, count, flags)
+        return sent
+
+    monkeypatch.setattr(batches_module, "_sendmmsg", only_plain)
+    datagrams = [(bytes([n]) * 10, address(two)) for n in range(20)]
+    for _ in range(3):
+        assert batches.send(one, datagrams) == 0
+    assert refused.calls == 1
+    assert batches.refused is None
+    assert [data for data, _ in drained(batches, two)[1:]] == 3 * [data for data, _ in datagrams]
+
+
+@FAMILIES
+def test_a_full_buffer_is_no_reason_to_send_each_by_itself(
+    monkeypatch: pytest.MonkeyPatch, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    one, two = sockets
+    batches = Batches(one.family, MOST)
+    assert batches.send(one, [(b"first", address(two))]) == 0
+    could = batches._cuts(one)
+    with monkeypatch.context() as patch:
+        patch.setattr(batches_module, "_sendmmsg", Refused(errno.EAGAIN))
+        failed = batches.send(one, [(bytes([n]) * 10, address(two)) for n in range(20)])
+    # What is put together has a second chance, one by one.
+    assert failed == (0 if could else 20)
+    assert batches._can_cut is could
+
+
+def test_what_was_sent_is_not_held() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two,
+    ):
+        two.bind(("127.0.0.1", 0))
+        batches = Batches(one.family, MOST)
+        data = bytes(bytearray(300))
+        before = sys.getrefcount(data)
+        for _ in range(3):
+            assert batches.send(one, [(data, address(two))] * 20) == 0
+        assert sys.getrefcount(data) == before
 
 
 # -- a system that refuses them ------------------------------------------------------------------
