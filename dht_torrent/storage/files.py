@@ -7,6 +7,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import errno
+import itertools
 import os
 import stat
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from dht_torrent.config import DiskConfig
 from dht_torrent.errors import StorageError
@@ -24,7 +25,7 @@ from dht_torrent.relief import NO_DESCRIPTORS, relieved
 from dht_torrent.storage.descriptors import Descriptors
 from dht_torrent.storage.folder import Folder, Parts, fail
 from dht_torrent.storage.owners import CLOSED, KEEP, NEW, OWN, Place, may_write
-from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Scratch
+from dht_torrent.storage.protocol import ContentSurvey, Data, FileStamp, Scratch
 from dht_torrent.storage.scratch import FileScratch
 from dht_torrent.syscalls import UNSUPPORTED, flush, free_space, read_at
 
@@ -35,6 +36,15 @@ _SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
 _SEEK_HOLE: int | None = getattr(os, "SEEK_HOLE", None)
 # Some file systems count further than a record can.
 _LEAST_TIME, _MOST_TIME = -(2**63) + 1, 2**63 - 1
+
+
+class _Write(NamedTuple):
+    """Bytes of a batch that go to one file."""
+
+    part: int
+    """Number of the part of the batch that they are of."""
+    span: Span
+    data: memoryview
 
 
 class FileStorage:
@@ -188,40 +198,72 @@ class FileStorage:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        if not self._writable:
-            raise StorageError(f"{self.path}: shared in place, never written to")
-        view = memoryview(data)
-        written = 0
-        for span in self._geometry.spans(offset, len(view)):
-            part = view[written : written + span.length]
-            written += span.length
-            if not self._files[span.file].pad:
-                self._write_span(span, part)
+    def write(self, offset: int, data: Data) -> None:
+        _, error = self.write_many(((offset, data),))
+        if error is not None:
+            raise error
 
-    def _write_span(self, span: Span, part: memoryview) -> None:
-        length = self._files[span.file].length
-        access = self.access[span.file]
-        if access == CLOSED:
-            may_write(access, self._name(span.file), b"", bytes(part))
-        with self._using(span.file, write=access != KEEP) as fd:
-            if access not in (NEW, OWN):
-                old = os.pread(fd, span.length, span.offset)
-                self._check_end(fd, span)
-                if not may_write(access, self._name(span.file), old, bytes(part)):
-                    return
-            done = 0
-            while done < span.length:
-                done += os.pwrite(fd, part[done:], span.offset + done)
-            info = os.fstat(fd)
-            if info.st_nlink == 0:
-                self._descriptors.drop(span.file)
-                raise StorageError(f"{self._name(span.file)}: deleted while in use")
-            if span.offset + span.length == length and info.st_size > length:
-                os.ftruncate(fd, length)
-        # Noted after the write, so that a sync that starts now includes it.
-        with self._lock:
-            self._touched.add(span.file)
+    def write_many(self, parts: Sequence[tuple[int, Data]]) -> tuple[int, StorageError | None]:
+        if not self._writable:
+            return 0, StorageError(f"{self.path}: shared in place, never written to")
+        for index, found in itertools.groupby(self._cut(parts), key=lambda one: one.span.file):
+            writes = list(found)
+            done, error = self._write_file(index, writes)
+            if error is not None:
+                return writes[done].part, error
+        return len(parts), None
+
+    def _cut(self, parts: Sequence[tuple[int, Data]]) -> Iterator[_Write]:
+        """What goes where, in order. Pads are left out."""
+        for number, (offset, data) in enumerate(parts):
+            view, at = memoryview(data), 0
+            for span in self._geometry.spans(offset, len(view)):
+                if not self._files[span.file].pad:
+                    yield _Write(number, span, view[at : at + span.length])
+                at += span.length
+
+    def _write_file(self, index: int, writes: Sequence[_Write]) -> tuple[int, StorageError | None]:
+        """Returns how many of these writes to one file may be relied on, and why no more."""
+        access = self.access[index]
+        done, wrote = 0, False
+        error: StorageError | None = None
+        try:
+            if access == CLOSED:
+                may_write(access, self._name(index), b"", bytes(writes[0].data))
+            with self._using(index, write=access != KEEP) as fd:
+                try:
+                    with self._naming(index):
+                        for _, span, data in writes:
+                            if access in (NEW, OWN) or self._may_write(access, fd, span, data):
+                                _write_all(fd, span.offset, data)
+                                wrote = True
+                            done += 1
+                except StorageError as exc:
+                    error = exc  # what was written before it is good if the file is
+                if wrote:
+                    self._check_written(fd, index, writes[:done])
+        except StorageError as exc:
+            return 0, exc
+        if wrote:
+            # Noted after the write, so that a sync that starts now includes it.
+            with self._lock:
+                self._touched.add(index)
+        return done, error
+
+    def _may_write(self, access: int, fd: int, span: Span, data: memoryview) -> bool:
+        old = os.pread(fd, span.length, span.offset)
+        self._check_end(fd, span)
+        return may_write(access, self._name(span.file), old, bytes(data))
+
+    def _check_written(self, fd: int, index: int, writes: Sequence[_Write]) -> None:
+        info, length = os.fstat(fd), self._files[index].length
+        if info.st_nlink == 0:
+            self._descriptors.drop(index)
+            raise StorageError(f"{self._name(index)}: deleted while in use")
+        if info.st_size > length and any(
+            span.offset + span.length == length for _, span, _ in writes
+        ):
+            os.ftruncate(fd, length)
 
     def sync(self) -> None:
         with self._lock:
@@ -422,11 +464,22 @@ class FileStorage:
     @contextlib.contextmanager
     def _using(self, index: int, *, write: bool = False) -> Iterator[int]:
         """A descriptor that stays open inside the block. OSErrors leave it as StorageError."""
+        with self._naming(index), self._descriptors.borrowing(index, write=write) as fd:
+            yield fd
+
+    @contextlib.contextmanager
+    def _naming(self, index: int) -> Iterator[None]:
+        """OSErrors leave the block as StorageErrors, which name the file."""
         try:
-            with self._descriptors.borrowing(index, write=write) as fd:
-                yield fd
+            yield
         except OSError as exc:
             fail(self._name(index), exc)
+
+
+def _write_all(fd: int, offset: int, data: memoryview) -> None:
+    done = os.pwrite(fd, data, offset)
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], offset + done)
 
 
 def _resolved(content: Path) -> Path:

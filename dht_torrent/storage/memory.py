@@ -8,7 +8,7 @@ from pathlib import Path
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import Geometry
 from dht_torrent.storage.owners import CLOSED, NEW, OWN, may_write
-from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Scratch
+from dht_torrent.storage.protocol import ContentSurvey, Data, FileStamp, Scratch
 
 
 class MemoryStorage:
@@ -54,7 +54,15 @@ class MemoryStorage:
             data = data[len(buffer) :]
         return True
 
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+    def write_many(self, parts: Sequence[tuple[int, Data]]) -> tuple[int, StorageError | None]:
+        for number, (offset, data) in enumerate(parts):
+            try:
+                self.write(offset, data)
+            except StorageError as error:
+                return number, error
+        return len(parts), None
+
+    def write(self, offset: int, data: Data) -> None:
         self.step("write")
         view = memoryview(data)
         written = 0

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from dht_torrent.errors import StorageError
 from dht_torrent.storage.owners import Place
+
+Data = bytes | bytearray | memoryview
 
 
 class FileStamp(NamedTuple):
@@ -77,9 +80,15 @@ class Storage(Protocol):
         trouble; they may then be filled in part."""
         ...
 
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+    def write(self, offset: int, data: Data) -> None:
         """Creates files and folders as needed, and writes to each file as its `access` allows.
         Raises StorageError; a part may then be written."""
+        ...
+
+    def write_many(self, parts: Sequence[tuple[int, Data]]) -> tuple[int, StorageError | None]:
+        """`write` each (offset, data) in its turn until one fails. Returns how many may be relied
+        on, from the first, and why there are no more; of later ones a part may be written. Costs
+        least where parts follow each other: what is done once a file is then done once a batch."""
         ...
 
     def sync(self) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import trio
 
+from dht_torrent.errors import StorageError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.metainfo import Metainfo, from_info
-from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Scratch
+from dht_torrent.storage.protocol import ContentSurvey, Data, FileStamp, Scratch
 from tests.helpers.engine import EXTENDED, HAVE_ALL, PIECE, REJECT, REQUEST, UNCHOKE, Hand
 from tests.helpers.raw_peer import CANCEL
 
@@ -56,8 +57,11 @@ class Nothing:
     def try_read_into(self, offset: int, *buffers: memoryview) -> bool:
         return False
 
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+    def write(self, offset: int, data: Data) -> None:
         """Gone."""
+
+    def write_many(self, parts: Sequence[tuple[int, Data]]) -> tuple[int, StorageError | None]:
+        return len(parts), None
 
     def sync(self) -> None:
         """Nothing to do."""

@@ -12,6 +12,7 @@ import pytest
 from dht_torrent.config import DiskConfig
 from dht_torrent.errors import StorageError
 from dht_torrent.storage import FileStorage
+from dht_torrent.storage.descriptors import Descriptors, Files, OpenFile
 from dht_torrent.storage.owners import NEW, OWN
 from dht_torrent.syscalls import UNSUPPORTED
 from tests.helpers.content import read_tree
@@ -306,3 +307,92 @@ def test_folders_made_for_files_that_never_came_are_deleted_and_no_others(tmp_pa
     os.close(folder.open_folder(("album", "b", "d"), create=True))
     storage.delete([])
     assert list(tmp_path.rglob("*")) == [tmp_path / "album"]
+
+
+def test_a_batch_opens_and_looks_at_each_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    looks: list[int] = []
+    fstat = os.fstat
+
+    class Counting(Descriptors):
+        def take(self, owner: Files, index: int, *, write: bool) -> OpenFile | None:
+            taken.append(index)
+            return super().take(owner, index, write=write)
+
+    storage = FileStorage(tmp_path, ALBUM, DiskConfig(), descriptors=Counting(4))
+    storage.write(0, CONTENT)
+
+    def look(fd: int) -> os.stat_result:
+        looks.append(fd)
+        return fstat(fd)
+
+    monkeypatch.setattr(os, "fstat", look)
+    taken.clear()
+    step = 5000
+    starts = range(0, len(CONTENT), step)
+    count, error = storage.write_many([(at, CONTENT[at : at + step]) for at in starts])
+    assert (count, error) == (len(starts), None)
+    assert taken == [0, 1, 3, 4]
+    assert len(looks) == 4
+    storage.close()
+
+
+@pytest.mark.parametrize("gone", ["a", "b/c", "f"])
+def test_a_batch_does_not_count_what_went_to_a_deleted_file(tmp_path: Path, gone: str) -> None:
+    storage = opened(tmp_path, ALBUM)
+    storage.write(0, CONTENT)
+    (tmp_path / "album" / gone).unlink()
+    parts = [(0, CONTENT[:10]), (10, b"x" * 90), (100, b"y" * 100), (20015, b"z"), (20016, b"z")]
+    count, error = storage.write_many(parts)
+    assert count == {"a": 0, "b/c": 1, "f": 3}[gone]
+    assert error is not None
+    assert "deleted while in use" in str(error)
+    assert gone in str(error)
+    # What is deleted is not made again unasked; and what is there holds what was counted.
+    with pytest.raises(StorageError, match="missing"):
+        storage.write(*parts[count])
+    if gone == "f":
+        assert storage.read(0, 200) == CONTENT[:10] + b"x" * 90 + b"y" * 100
+    storage.close()
+
+
+def test_a_batch_whose_write_fails_halfway_counts_and_syncs_what_was_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = opened(tmp_path, single(100))
+    pwrite = os.pwrite
+    flushed: list[int] = []
+
+    def full(fd: int, data: Any, offset: int) -> int:
+        if offset >= 60:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(fd, data[:7], offset)  # short, as the last before a full disk may be
+
+    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr("dht_torrent.storage.files.flush", flushed.append)
+    parts = [(0, b"a" * 30), (30, b"b" * 20), (50, b"c" * 20), (70, b"d" * 10)]
+    count, error = storage.write_many(parts)
+    assert count == 2
+    assert error is not None
+    assert error.disk_full
+    assert "film.bin" in str(error)
+    assert storage.read(0, 50) == b"a" * 30 + b"b" * 20
+    storage.sync()
+    assert len(flushed) == 1
+    storage.close()
+
+
+def test_a_batch_brings_a_file_that_grew_back_to_its_length(tmp_path: Path) -> None:
+    storage = opened(tmp_path, ALBUM)
+    storage.write(0, CONTENT)
+    for name in ("b/c", "f"):
+        with (tmp_path / "album" / name).open("ab") as file:
+            file.write(b"more")
+    # The end of one file, and then its start; of the other no more than the start.
+    parts = [(19000, CONTENT[19000:20010]), (10, CONTENT[10:20]), (20015, CONTENT[20015:20020])]
+    assert storage.write_many(parts) == (3, None)
+    storage.close()
+    assert read_tree(tmp_path)["album/b/c"] == CONTENT[10:20010]
+    assert read_tree(tmp_path)["album/f"] == CONTENT[20015:] + b"more"

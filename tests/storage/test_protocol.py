@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from dht_torrent.errors import StorageError
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import FileStorage, MemoryStorage, Storage
 from dht_torrent.storage.owners import CLOSED, FILL, KEEP, NEW, OWN
+from dht_torrent.storage.protocol import Data
 from tests.helpers.content import read_tree
 from tests.helpers.storages import ALBUM, CONTENT, opened, quickly, single, torrent
 
@@ -226,3 +228,103 @@ def test_pads_are_zeros_in_a_buffer_that_held_something_else(
         if storage.try_read_into(offset, memoryview(other)):
             assert other == buffer
     storage.close()
+
+
+# -- batches ---------------------------------------------------------------------------------------
+
+
+def one_by_one(
+    storage: Storage, parts: Sequence[tuple[int, Data]]
+) -> tuple[int, StorageError | None]:
+    """What `write_many` promises to be the same as."""
+    for number, (offset, data) in enumerate(parts):
+        try:
+            storage.write(offset, data)
+        except StorageError as error:
+            return number, error
+    return len(parts), None
+
+
+def batches() -> st.SearchStrategy[list[tuple[int, bytes]]]:
+    """Ranges of the content, some of them as they are there and some not, in any order."""
+    total = len(CONTENT)
+
+    def part(ends: tuple[int, int], right: bool) -> tuple[int, bytes]:
+        start, end = min(ends), max(ends)
+        return start, CONTENT[start:end] if right else bytes(reversed(CONTENT[start:end]))
+
+    edges = [0, 9, 10, 11, 5000, 20009, 20010, 20014, 20015, 20016, 40000, total - 1, total]
+    ends = st.tuples(st.sampled_from(edges), st.sampled_from(edges))
+    return st.lists(st.builds(part, ends, st.booleans()), max_size=6)
+
+
+_numbers = itertools.count()
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    parts=batches(),
+    before=batches(),
+    access=st.lists(st.sampled_from([NEW, KEEP, FILL, OWN, CLOSED]), min_size=5, max_size=5),
+    extra=st.booleans(),
+    fault=st.none() | st.integers(1, 6),
+)
+@pytest.mark.parametrize("kind", ["files", "memory"])
+def test_a_batch_does_what_its_writes_do_one_by_one(
+    kind: str,
+    tmp_path: Path,
+    parts: list[tuple[int, bytes]],
+    before: list[tuple[int, bytes]],
+    access: list[int],
+    extra: bool,
+    fault: int | None,
+) -> None:
+    def outcome(write: Callable[[Storage], tuple[int, StorageError | None]]) -> object:
+        root = tmp_path / f"{next(_numbers)}"
+        root.mkdir()
+        storage: Storage
+        if kind == "files":
+            storage = opened(root, ALBUM, open_files=2)
+        else:
+            storage = MemoryStorage(ALBUM.geometry, space=fault and fault * 9999)
+        one_by_one(storage, before)
+        there = [stamp is not None for stamp in storage.stamps()]
+        for number, code in enumerate(access):
+            if there[number]:
+                storage.access[number] = code
+        if kind == "files" and fault is not None and not there[min(fault, 5) - 1]:
+            (root / "album" / "b").mkdir(parents=True, exist_ok=True)
+            parts_of = ALBUM.geometry.files[min(fault, 5) - 1].path
+            (root / "album").joinpath(*parts_of).symlink_to(root)
+        if kind == "files" and extra and there[1]:
+            with (root / "album" / "b" / "c").open("ab") as file:
+                file.write(b"longer")
+        if isinstance(storage, MemoryStorage):
+            storage.fail_at = fault
+        done, error = write(storage)
+        storage.close()
+        told = error and (
+            str(error).replace(str(root), ""),
+            error.disk_full,
+            error.missing,
+            error.passing,
+        )
+        if isinstance(storage, MemoryStorage):
+            storage.fail_at = None
+            held = [
+                stamp and storage.read(file.offset, stamp.size)
+                for file, stamp in zip(ALBUM.geometry.files, storage.stamps(), strict=True)
+            ]
+            return done, told, held, storage.space, bytes(storage.access)
+        files = read_tree(root)
+        return done, told, files, bytes(storage.access)
+
+    assert outcome(lambda storage: storage.write_many(parts)) == outcome(
+        lambda storage: one_by_one(storage, parts)
+    )
+
+
+def test_an_empty_batch_changes_nothing(make: Callable[[Metainfo], Storage]) -> None:
+    storage = make(ALBUM)
+    assert storage.write_many([]) == (0, None)
+    assert storage.stamps() == (None,) * 5

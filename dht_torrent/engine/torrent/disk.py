@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from typing import ParamSpec, TypeVar
 
 import trio
@@ -23,7 +24,7 @@ from dht_torrent.config import DiskConfig
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import Geometry
 from dht_torrent.storage import Storage
-from dht_torrent.storage.protocol import Scratch
+from dht_torrent.storage.protocol import Data, Scratch
 from dht_torrent.syscalls import cores
 from dht_torrent.torrent.requests import Run, side_by_side
 from dht_torrent.torrent.smart_ban import digests_of
@@ -110,10 +111,10 @@ class TorrentDisk:
 
     async def save(
         self,
-        pieces: Sequence[tuple[int, bytes | bytearray | memoryview]],
+        pieces: Sequence[tuple[int, Data]],
         doubted: Collection[int] = (),
     ) -> SaveResult:
-        """Verify whole pieces and write the good ones, all in one thread. Does not sync.
+        """Verify whole pieces, then write the good ones at once, all in one thread. Does not sync.
 
         The buffers must stay unchanged until this returns. After the first failed write nothing
         more is written. Calls may overlap, for different pieces.
@@ -122,26 +123,31 @@ class TorrentDisk:
 
     def _save(
         self,
-        pieces: Sequence[tuple[int, bytes | bytearray | memoryview]],
+        pieces: Sequence[tuple[int, Data]],
         doubted: Collection[int],
     ) -> SaveResult:
-        saved: list[int] = []
+        good: list[tuple[int, Data]] = []
         bad: list[int] = []
-        error: StorageError | None = None
         digests: dict[int, bytes] = {}
         for index, data in pieces:
-            good = hashlib.sha1(data).digest() == self._hash(index)
-            if not good or index in doubted:
+            right = hashlib.sha1(data).digest() == self._hash(index)
+            if not right or index in doubted:
                 digests[index] = digests_of(data)
-            if not good:
+            if right:
+                good.append((index, data))
+            else:
                 bad.append(index)
-            elif error is None:
-                try:
-                    with self._writing:
-                        self.storage.write(index * self._geometry.piece_length, data)
-                    saved.append(index)
-                except StorageError as exc:
-                    error = exc
+        length = self._geometry.piece_length
+        # Pieces that share files follow each other: see `Storage.write_many`.
+        ordered = sorted(good, key=itemgetter(0))
+        count, error = 0, None
+        if ordered:
+            with self._writing:
+                count, error = self.storage.write_many(
+                    [(index * length, data) for index, data in ordered]
+                )
+        written = {index for index, _ in ordered[:count]}
+        saved = [index for index, _ in good if index in written]
         return SaveResult(saved, bad, error, digests)
 
     # -- what lies elsewhere on this disk -------------------------------------------------------

@@ -26,6 +26,7 @@ from dht_torrent.geometry import BLOCK
 from dht_torrent.metainfo import Metainfo, from_info
 from dht_torrent.storage import FileStorage, MemoryStorage, Storage
 from dht_torrent.storage.owners import NEW
+from dht_torrent.storage.protocol import Data
 from dht_torrent.torrent.requests import Run, single_requests
 from dht_torrent.torrent.smart_ban import digests_of
 from tests.helpers.storages import PIECE, hashed
@@ -145,6 +146,25 @@ async def test_a_disk_that_fills_at_any_byte_never_makes_a_false_piece() -> None
         left = [index for index in range(6) if index not in result.saved]
         assert (await disk.save([(index, piece(index)) for index in left])).saved == left
         assert await disk.check() == ALL
+
+
+async def test_pieces_are_hashed_first_and_then_written_at_once_in_their_order() -> None:
+    batches: list[list[int]] = []
+
+    class Noting(MemoryStorage):
+        def write_many(self, parts: Sequence[tuple[int, Data]]) -> tuple[int, StorageError | None]:
+            batches.append([offset // PIECE for offset, _ in parts])
+            return super().write_many(parts)
+
+    disk = in_memory(Noting(META.geometry, fail_at=3), inline=True)
+    given = [(4, piece(4)), (1, piece(1)), (3, piece(0)), (0, piece(0)), (5, piece(5))]
+    result = await disk.save(given)
+    assert batches == [[0, 1, 4, 5]]
+    assert (result.saved, result.bad) == ([1, 0], [3])  # in the order in which they were given
+    assert isinstance(result.error, StorageError)
+    result = await disk.save([(2, piece(0)), (3, piece(1))])
+    assert (result.saved, result.bad, result.error) == ([], [2, 3], None)
+    assert len(batches) == 1  # nothing good: nothing to write
 
 
 async def test_a_failure_at_any_call_claims_only_what_is_there() -> None:
