@@ -146,6 +146,10 @@ class Holdings:
         source = self.peers[peer]
         return (self.wanted_left if source.all else source.interest) > 0
 
+    def any_asked(self) -> bool:
+        """Is any request unanswered? O(peers), but mostly the first has one."""
+        return any(source.outstanding for source in self.peers.values())
+
     def availability(self, index: int) -> int:
         """Connected peers that have the piece."""
         return self.rarity.copies(index)

@@ -2,7 +2,8 @@
 that are too large for the memory.
 
 The rule: a job is taken in its turn, and everything that came of it is told at once. A slow disk
-makes the queue no longer than the memory for open pieces: what waits here counts as open.
+makes the queue no longer than the memory for open pieces: what waits here counts as open. A visit
+to the disk costs as much as hashing half a megabyte, so pieces wait for company, but never long.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 import trio
 
+from dht_torrent.config import TorrentConfig
 from dht_torrent.engine.torrent.disk import TorrentDisk
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import StorageError
@@ -68,20 +70,40 @@ class Saving:
     """The disk jobs of one active torrent."""
 
     def __init__(
-        self, disk: TorrentDisk, writing: Writing, uses_scratch: Callable[[], bool]
+        self,
+        disk: TorrentDisk,
+        writing: Writing,
+        uses_scratch: Callable[[], bool],
+        more_to_come: Callable[[], bool],
+        config: TorrentConfig,
     ) -> None:
-        """`uses_scratch`: is any piece spilled?"""
+        """`uses_scratch`: is any piece spilled? `more_to_come`: may a piece be complete soon?"""
         self._disk = disk
         self._writing = writing
         self._uses_scratch = uses_scratch
+        self._more_to_come = more_to_come
+        self._enough = min(config.save_batch, config.max_open_bytes // 4)
+        self._pause = config.save_pause
         self._ready: deque[_Job] = deque()  # bounded by the memory for open pieces
-        self._added = AutoResetEvent()
+        self._size = 0
+        """Bytes of all that is ready."""
+        self._since = 0.0
+        """When the first of it was."""
+        self._news = AutoResetEvent()
+        """Something is ready and was not before, or enough is."""
+        self._gathering = trio.Lock()
 
     def add(self, piece: OpenPiece, chunk: Chunk | None = None, *, doubted: bool = False) -> None:
         """Store these blocks of the piece; or else it is complete: verify and save it. If it is
         `doubted`, the digests of its blocks are wanted even if it is right."""
-        self._ready.append(_Job(piece, chunk, doubted))
-        self._added.set()
+        job = _Job(piece, chunk, doubted)
+        first = not self._ready
+        if first:
+            self._since = trio.current_time()
+        self._ready.append(job)
+        self._size += job.size
+        if first or self._is_due():
+            self._news.set()
 
     async def run(self, settle: Callable[[Saved], None]) -> None:
         """Do what is added, and tell `settle`, until cancelled."""
@@ -91,17 +113,31 @@ class Saving:
                     nursery.start_soon(self._work, settle)
         finally:
             self._ready.clear()
+            self._size = 0
             with trio.CancelScope(shield=True):  # a thread's work, and it is never abandoned
                 await self._disk.drop_scratch()
 
     async def _work(self, settle: Callable[[Saved], None]) -> None:
         while True:
-            while not self._ready:
-                await self._added.wait()
-            batch = self._batch()
+            async with self._gathering:  # one waits for company, while another is at the disk
+                await self._gather()
+                batch = self._batch()
             settle(await self._do(batch))
             if batch[0].piece.spill is not None and not self._uses_scratch():
                 await self._disk.drop_scratch()
+
+    async def _gather(self) -> None:
+        """Return when there is something worth a visit to the disk."""
+        while not self._ready:
+            await self._news.wait()
+        if not self._is_due():
+            with trio.move_on_at(self._since + self._pause):
+                while not self._is_due():
+                    await self._news.wait()
+
+    def _is_due(self) -> bool:
+        """Is there no reason to wait for more?"""
+        return self._size >= self._enough or self._ready[0].kind != 1 or not self._more_to_come()
 
     def _batch(self) -> list[_Job]:
         """The next jobs that one visit to the disk does."""
@@ -110,6 +146,7 @@ class Saving:
         while self._ready and kind < 2 and self._ready[0].kind == kind and size < SAVE_BATCH:
             batch.append(self._ready.popleft())
             size += batch[-1].size
+        self._size -= size
         return batch
 
     async def _do(self, batch: list[_Job]) -> Saved:

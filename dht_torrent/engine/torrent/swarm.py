@@ -101,7 +101,13 @@ class Swarm:
         self.downloads = Downloads(
             connections.peers, self.picker, self._banning, connections.limits.down, node.config
         )
-        self._saving = Saving(content.disk, content.writing, self.picker.spills)
+        self._saving = Saving(
+            content.disk,
+            content.writing,
+            self.picker.spills,
+            self.picker.holdings.any_asked,
+            node.config.torrent,
+        )
         self._uploads = Uploads(metainfo, node.config.peer, content.disk, have, on_fault)
         self.hiding: Hiding | None = None
         """Whom we have shown what, while we super-seed."""

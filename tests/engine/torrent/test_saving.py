@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 import trio
 import trio.lowlevel
+import trio.testing
+from trio.testing import MockClock
 
-from dht_torrent.config import DiskConfig
+from dht_torrent.config import DiskConfig, TorrentConfig
 from dht_torrent.engine.torrent.disk import Disk, TorrentDisk
 from dht_torrent.engine.torrent.saving import Saved, Saving
 from dht_torrent.geometry import BLOCK
@@ -42,7 +44,7 @@ async def test_jobs_that_wait_together_are_all_done_and_the_scratch_space_goes_a
         written.append(list(indices))
         yield
 
-    saving = Saving(disk, writing, lambda: True)
+    saving = Saving(disk, writing, lambda: True, lambda: False, TorrentConfig())
     spilled = [OpenPiece(index, 2 * BLOCK, bytearray(), Spill(index)) for index in (0, 1)]
     small = [OpenPiece(index, 2 * BLOCK, bytearray(data_of(index))) for index in (2, 3)]
     told: list[Saved] = []
@@ -68,3 +70,108 @@ async def test_jobs_that_wait_together_are_all_done_and_the_scratch_space_goes_a
     assert {index for saved in told for index in saved.digests} == {1}
     assert storage.read(0, len(DATA)) == DATA
     assert storage.space == (1 << 20) - len(DATA)  # nothing but the content is left
+
+
+# -- company ---------------------------------------------------------------------------------------
+
+SIZE = 2 * BLOCK
+CONFIG = TorrentConfig(save_batch=3 * SIZE, save_pause=0.5)
+
+
+class Visits:
+    """What was saved together, and when."""
+
+    def __init__(self, config: TorrentConfig, more: Callable[[], bool]) -> None:
+        self.made: list[tuple[float, list[int]]] = []
+        storage = MemoryStorage(META.geometry)
+        disk = TorrentDisk(Disk(DiskConfig(inline=True)), storage, META.geometry, META.pieces)
+        self.saving = Saving(disk, self._writing, lambda: False, more, config)
+
+    @contextlib.contextmanager
+    def _writing(self, indices: Sequence[int]) -> Iterator[None]:
+        self.made.append((trio.current_time(), list(indices)))
+        yield
+
+    def add(self, *indices: int) -> None:
+        for index in indices:
+            self.saving.add(OpenPiece(index, SIZE, bytearray(data_of(index))))
+
+
+@contextlib.asynccontextmanager
+async def visits(
+    more: Callable[[], bool] = lambda: True, config: TorrentConfig = CONFIG
+) -> AsyncIterator[Visits]:
+    made = Visits(config, more)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.saving.run, lambda saved: None)
+        await trio.testing.wait_all_tasks_blocked()
+        yield made
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_piece_waits_for_company_but_no_longer_than_the_pause(
+    autojump_clock: MockClock,
+) -> None:
+    async with visits() as seen:
+        began = trio.current_time()
+        for index, at in ((0, 0.0), (1, 0.4), (2, 0.6), (3, 1.0)):
+            await trio.sleep_until(began + at)
+            seen.add(index)
+        await trio.sleep(2)
+        assert seen.made == [(began + 0.5, [0, 1]), (began + 1.1, [2, 3])]
+
+
+async def test_pieces_are_saved_at_once_when_they_are_enough(autojump_clock: MockClock) -> None:
+    async with visits() as seen:
+        began = trio.current_time()
+        seen.add(0, 1)
+        await trio.sleep(0.1)
+        assert not seen.made
+        seen.add(2)
+        await trio.sleep(0.1)
+        assert [pieces for _, pieces in seen.made] == [[0, 1, 2]]
+        seen.add(3)
+        await trio.sleep(2)
+        assert seen.made == [(began + 0.1, [0, 1, 2]), (began + 0.7, [3])]
+
+
+async def test_the_last_pieces_do_not_wait(autojump_clock: MockClock) -> None:
+    more = [True]
+    async with visits(lambda: more[0]) as seen:
+        began = trio.current_time()
+        seen.add(0)
+        await trio.sleep(0.1)
+        more[0] = False
+        seen.add(1)
+        await trio.sleep(0.1)
+        seen.add(2)
+        await trio.sleep(0.1)
+        assert seen.made == [(began + 0.1, [0, 1]), (began + 0.2, [2])]
+
+
+async def test_no_more_wait_than_a_quarter_of_the_memory_holds(autojump_clock: MockClock) -> None:
+    config = TorrentConfig(save_batch=1 << 30, save_pause=0.5, max_open_bytes=8 * SIZE)
+    async with visits(config=config) as seen:
+        began = trio.current_time()
+        seen.add(0)
+        await trio.sleep(0.1)
+        seen.add(1)
+        await trio.sleep(0.1)
+        assert seen.made == [(began + 0.1, [0, 1])]
+
+
+async def test_blocks_of_spilled_pieces_do_not_wait(autojump_clock: MockClock) -> None:
+    told: list[Saved] = []
+    storage = MemoryStorage(META.geometry)
+    disk = TorrentDisk(Disk(DiskConfig(inline=True)), storage, META.geometry, META.pieces)
+    saving = Saving(disk, lambda _: contextlib.nullcontext(), lambda: True, lambda: True, CONFIG)
+    piece = OpenPiece(0, SIZE, bytearray(), Spill(0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(saving.run, told.append)
+        saving.add(piece, chunk_of(0))
+        await trio.sleep(0.1)
+        saving.add(piece)
+        await trio.sleep(0.1)
+        assert [len(saved.stored) for saved in told] == [1, 0]
+        assert told[1].saved == [piece]
+        nursery.cancel_scope.cancel()
