@@ -111,11 +111,11 @@ class TorrentConfig:
     """Bytes written there at once. What a spilled piece may take of the memory, however full it
     is; and then the only piece a torrent has open."""
     save_batch: int = 2 * 1024 * 1024
-    """Bytes of complete pieces worth a visit to the disk: fewer wait for company, see `save_pause`.
-    No more than a quarter of `max_open_bytes` does."""
+    """Bytes of complete pieces worth a visit to the disk at any time; see `save_pause`. Never more
+    than a quarter of `max_open_bytes`."""
     save_pause: float = 0.02
-    """Seconds a complete piece waits for company at most. Not when nothing is in flight: then it
-    is the last. 2 MiB come in that time at 100 MB/s, below which a visit's cost does not matter."""
+    """Seconds from one visit to the next with less than that, unless nothing is in flight any more:
+    2 MiB come in 20 ms at 100 MB/s, below which the cost of a visit does not matter."""
     endgame_copies: int = 3
     """Peers one block may be asked from in the endgame."""
     unchoke_interval: float = 10.0

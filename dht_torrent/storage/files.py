@@ -15,15 +15,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from dht_torrent.config import DiskConfig
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import Span
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.relief import NO_DESCRIPTORS, relieved
+from dht_torrent.storage.batches import Write, cut, write_all
 from dht_torrent.storage.descriptors import Descriptors
-from dht_torrent.storage.folder import Folder, Parts, fail
+from dht_torrent.storage.folder import Folder, Parts, fail, ignores_case, resolved
 from dht_torrent.storage.owners import CLOSED, KEEP, NEW, OWN, Place, may_write
 from dht_torrent.storage.protocol import ContentSurvey, Data, FileStamp, Scratch
 from dht_torrent.storage.scratch import FileScratch
@@ -36,15 +37,6 @@ _SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
 _SEEK_HOLE: int | None = getattr(os, "SEEK_HOLE", None)
 # Some file systems count further than a record can.
 _LEAST_TIME, _MOST_TIME = -(2**63) + 1, 2**63 - 1
-
-
-class _Write(NamedTuple):
-    """Bytes of a batch that go to one file."""
-
-    part: int
-    """Number of the part of the batch that they are of."""
-    span: Span
-    data: memoryview
 
 
 class FileStorage:
@@ -70,7 +62,7 @@ class FileStorage:
         if content is None:
             base, top = root.absolute(), metainfo.name
         else:
-            content = _resolved(content)
+            content = resolved(content)
             base, top = content.parent, content.name
         self.path = base / top
         self._geometry = metainfo.geometry
@@ -206,23 +198,16 @@ class FileStorage:
     def write_many(self, parts: Sequence[tuple[int, Data]]) -> tuple[int, StorageError | None]:
         if not self._writable:
             return 0, StorageError(f"{self.path}: shared in place, never written to")
-        for index, found in itertools.groupby(self._cut(parts), key=lambda one: one.span.file):
+        for index, found in itertools.groupby(
+            cut(self._geometry, parts), key=lambda one: one.span.file
+        ):
             writes = list(found)
             done, error = self._write_file(index, writes)
             if error is not None:
                 return writes[done].part, error
         return len(parts), None
 
-    def _cut(self, parts: Sequence[tuple[int, Data]]) -> Iterator[_Write]:
-        """What goes where, in order. Pads are left out."""
-        for number, (offset, data) in enumerate(parts):
-            view, at = memoryview(data), 0
-            for span in self._geometry.spans(offset, len(view)):
-                if not self._files[span.file].pad:
-                    yield _Write(number, span, view[at : at + span.length])
-                at += span.length
-
-    def _write_file(self, index: int, writes: Sequence[_Write]) -> tuple[int, StorageError | None]:
+    def _write_file(self, index: int, writes: Sequence[Write]) -> tuple[int, StorageError | None]:
         """Returns how many of these writes to one file may be relied on, and why no more."""
         access = self.access[index]
         done, wrote = 0, False
@@ -235,7 +220,7 @@ class FileStorage:
                     with self._naming(index):
                         for _, span, data in writes:
                             if access in (NEW, OWN) or self._may_write(access, fd, span, data):
-                                _write_all(fd, span.offset, data)
+                                write_all(fd, span.offset, data)
                                 wrote = True
                             done += 1
                 except StorageError as exc:
@@ -255,7 +240,7 @@ class FileStorage:
         self._check_end(fd, span)
         return may_write(access, self._name(span.file), old, bytes(data))
 
-    def _check_written(self, fd: int, index: int, writes: Sequence[_Write]) -> None:
+    def _check_written(self, fd: int, index: int, writes: Sequence[Write]) -> None:
         info, length = os.fstat(fd), self._files[index].length
         if info.st_nlink == 0:
             self._descriptors.drop(index)
@@ -379,7 +364,7 @@ class FileStorage:
         return Place(
             root=os.path.join(base, self.path.name),  # noqa: PTH118 - a text, to be compared
             files=self._paths,
-            folds=_ignores_case(self.path) or _ignores_case(self._folder.base),
+            folds=ignores_case(self.path) or ignores_case(self._folder.base),
         )
 
     def _paths(self) -> Iterator[tuple[int, str]]:
@@ -474,29 +459,6 @@ class FileStorage:
             yield
         except OSError as exc:
             fail(self._name(index), exc)
-
-
-def _write_all(fd: int, offset: int, data: memoryview) -> None:
-    done = os.pwrite(fd, data, offset)
-    while done < len(data):
-        done += os.pwrite(fd, data[done:], offset + done)
-
-
-def _resolved(content: Path) -> Path:
-    try:
-        return content.resolve()
-    except (OSError, RuntimeError) as exc:  # what pathlib makes of ELOOP before Python 3.13
-        raise StorageError(f"{content}: a link that leads to itself") from exc
-
-
-def _ignores_case(path: Path) -> bool:
-    """Does the file system find it under the same letters in the other case? False when there is
-    nothing, or no letter in its name: a file that is made can still not replace another."""
-    other = path.with_name(path.name.swapcase()) if path.name else path
-    try:
-        return other != path and other.samefile(path)
-    except OSError:
-        return False
 
 
 def _regular(infos: list[os.stat_result | None]) -> list[os.stat_result | None]:

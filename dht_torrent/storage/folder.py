@@ -199,3 +199,21 @@ def fail(path: Path, exc: OSError) -> NoReturn:
         passing=exc.errno not in _LASTING,
         missing=missing,
     ) from exc
+
+
+def resolved(content: Path) -> Path:
+    """Without links. Raises StorageError where they lead in a circle."""
+    try:
+        return content.resolve()
+    except (OSError, RuntimeError) as exc:  # what pathlib makes of ELOOP before Python 3.13
+        raise StorageError(f"{content}: a link that leads to itself") from exc
+
+
+def ignores_case(path: Path) -> bool:
+    """Does the file system find it under the same letters in the other case? False when there is
+    nothing, or no letter in its name: a file that is made can still not replace another."""
+    other = path.with_name(path.name.swapcase()) if path.name else path
+    try:
+        return other != path and other.samefile(path)
+    except OSError:
+        return False

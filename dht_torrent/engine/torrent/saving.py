@@ -3,11 +3,13 @@ that are too large for the memory.
 
 The rule: a job is taken in its turn, and everything that came of it is told at once. A slow disk
 makes the queue no longer than the memory for open pieces: what waits here counts as open. A visit
-to the disk costs as much as hashing half a megabyte, so pieces wait for company, but never long.
+to the disk costs as much as hashing half a megabyte: so the first piece goes at once, and those
+that come soon after it wait for company, but never long.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -87,8 +89,8 @@ class Saving:
         self._ready: deque[_Job] = deque()  # bounded by the memory for open pieces
         self._size = 0
         """Bytes of all that is ready."""
-        self._since = 0.0
-        """When the first of it was."""
+        self._waits_until = -math.inf
+        """Until then what is ready waits for company: `save_pause` from the last visit on."""
         self._news = AutoResetEvent()
         """Something is ready and was not before, or enough is."""
         self._gathering = trio.Lock()
@@ -98,8 +100,6 @@ class Saving:
         `doubted`, the digests of its blocks are wanted even if it is right."""
         job = _Job(piece, chunk, doubted)
         first = not self._ready
-        if first:
-            self._since = trio.current_time()
         self._ready.append(job)
         self._size += job.size
         if first or self._is_due():
@@ -130,10 +130,11 @@ class Saving:
         """Return when there is something worth a visit to the disk."""
         while not self._ready:
             await self._news.wait()
-        if not self._is_due():
-            with trio.move_on_at(self._since + self._pause):
+        if not self._is_due() and trio.current_time() < self._waits_until:
+            with trio.move_on_at(self._waits_until):
                 while not self._is_due():
                     await self._news.wait()
+        self._waits_until = trio.current_time() + self._pause
 
     def _is_due(self) -> bool:
         """Is there no reason to wait for more?"""

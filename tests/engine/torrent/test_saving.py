@@ -114,25 +114,26 @@ async def test_a_piece_waits_for_company_but_no_longer_than_the_pause(
 ) -> None:
     async with visits() as seen:
         began = trio.current_time()
-        for index, at in ((0, 0.0), (1, 0.4), (2, 0.6), (3, 1.0)):
+        for index, at in ((0, 0.0), (1, 0.2), (2, 0.4), (3, 1.25)):
             await trio.sleep_until(began + at)
             seen.add(index)
         await trio.sleep(2)
-        assert seen.made == [(began + 0.5, [0, 1]), (began + 1.1, [2, 3])]
+        # The first one at once; and the last one, for the pause was over.
+        assert seen.made == [(began, [0]), (began + 0.5, [1, 2]), (began + 1.25, [3])]
 
 
 async def test_pieces_are_saved_at_once_when_they_are_enough(autojump_clock: MockClock) -> None:
-    async with visits() as seen:
+    async with visits(config=TorrentConfig(save_batch=2 * SIZE, save_pause=0.5)) as seen:
         began = trio.current_time()
-        seen.add(0, 1)
-        await trio.sleep(0.1)
-        assert not seen.made
+        seen.add(0)
+        await trio.sleep(0.125)
+        seen.add(1)
+        await trio.sleep(0.125)
         seen.add(2)
-        await trio.sleep(0.1)
-        assert [pieces for _, pieces in seen.made] == [[0, 1, 2]]
+        await trio.sleep(0.125)
         seen.add(3)
         await trio.sleep(2)
-        assert seen.made == [(began + 0.1, [0, 1, 2]), (began + 0.7, [3])]
+        assert seen.made == [(began, [0]), (began + 0.25, [1, 2]), (began + 0.75, [3])]
 
 
 async def test_the_last_pieces_do_not_wait(autojump_clock: MockClock) -> None:
@@ -140,24 +141,25 @@ async def test_the_last_pieces_do_not_wait(autojump_clock: MockClock) -> None:
     async with visits(lambda: more[0]) as seen:
         began = trio.current_time()
         seen.add(0)
-        await trio.sleep(0.1)
-        more[0] = False
+        await trio.sleep(0.125)
         seen.add(1)
-        await trio.sleep(0.1)
+        await trio.sleep(0.125)
+        more[0] = False
         seen.add(2)
-        await trio.sleep(0.1)
-        assert seen.made == [(began + 0.1, [0, 1]), (began + 0.2, [2])]
+        await trio.sleep(0.125)
+        seen.add(3)
+        await trio.sleep(0.125)
+        assert seen.made == [(began, [0]), (began + 0.25, [1, 2]), (began + 0.375, [3])]
 
 
-async def test_no_more_wait_than_a_quarter_of_the_memory_holds(autojump_clock: MockClock) -> None:
+async def test_no_more_waits_than_a_quarter_of_the_memory_holds(autojump_clock: MockClock) -> None:
     config = TorrentConfig(save_batch=1 << 30, save_pause=0.5, max_open_bytes=8 * SIZE)
     async with visits(config=config) as seen:
         began = trio.current_time()
-        seen.add(0)
-        await trio.sleep(0.1)
-        seen.add(1)
-        await trio.sleep(0.1)
-        assert seen.made == [(began + 0.1, [0, 1])]
+        for index in (0, 1, 2):
+            seen.add(index)
+            await trio.sleep(0.125)
+        assert seen.made == [(began, [0]), (began + 0.25, [1, 2])]
 
 
 async def test_blocks_of_spilled_pieces_do_not_wait(autojump_clock: MockClock) -> None:
