@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,16 +28,24 @@ _fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS does not have it
 
 def read_at(fd: int, buffer: memoryview, offset: int) -> int:
     """Fill `buffer` with what is at `offset`, as far as one call does. 0 at the end of the file."""
+    return read_many_at(fd, (buffer,), offset)
+
+
+def read_many_at(fd: int, buffers: Sequence[memoryview], offset: int) -> int:
+    """As `read_at`, one after the other; there may be 1024 of them (IOV_MAX)."""
     if _preadv is not None:
         try:
-            count: int = _preadv(fd, (buffer,), offset)
+            count: int = _preadv(fd, buffers, offset)
         except OSError as exc:
             if exc.errno not in UNSUPPORTED:
                 raise
         else:
             return count
-    data = os.pread(fd, len(buffer), offset)
-    buffer[: len(data)] = data
+    data = os.pread(fd, sum(map(len, buffers)), offset)
+    rest = data
+    for buffer in buffers:
+        part, rest = rest[: len(buffer)], rest[len(buffer) :]
+        buffer[: len(part)] = part
     return len(data)
 
 

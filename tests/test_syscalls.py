@@ -12,7 +12,15 @@ from typing import Any, NoReturn
 import pytest
 
 from dht_torrent import syscalls
-from dht_torrent.syscalls import UNSUPPORTED, cores, flush, flush_folder, free_space, read_at
+from dht_torrent.syscalls import (
+    UNSUPPORTED,
+    cores,
+    flush,
+    flush_folder,
+    free_space,
+    read_at,
+    read_many_at,
+)
 
 REFUSALS = pytest.mark.parametrize("code", sorted(UNSUPPORTED))
 FAULTS = pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
@@ -52,6 +60,9 @@ def test_reading_is_the_same_with_and_without_preadv(
         assert filled(fd, 4, 2) == (4, b"2345")
         assert filled(fd, 4, 8) == (2, b"89\0\0")
         assert filled(fd, 4, 10) == (0, bytes(4))
+        buffers = [bytearray(size) for size in (3, 0, 4, 5)]
+        assert read_many_at(fd, [memoryview(buffer) for buffer in buffers], 1) == 9
+        assert buffers == [b"123", b"", b"4567", b"89\0\0\0"]
 
 
 def test_a_read_error_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

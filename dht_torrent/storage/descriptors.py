@@ -164,11 +164,24 @@ class Files:
     @contextlib.contextmanager
     def borrowing(self, index: int, *, write: bool = False) -> Iterator[int]:
         """A descriptor that stays open inside the block. Raises what `open_file` raises."""
-        file = self.take(index, write=write) or self._add(index, write=write)
+        file = self.borrow(index, write=write)
         try:
             yield file.fd
         finally:
             self.give_back(file)
+
+    def borrow(
+        self, index: int, *, write: bool, open_file: Callable[[int, bool], int] | None = None
+    ) -> OpenFile:
+        """One that must be given back; if none is open, by `open_file`, or else by the owner's.
+        Raises what that raises."""
+        file = self.take(index, write=write)
+        if file is None:
+            opener = open_file or self._open_file
+            fd = relieved(self._pool.relieve, opener, index, write)
+            file = OpenFile(fd, self, index, write)
+            self._pool.add(file)
+        return file
 
     def take(self, index: int, *, write: bool) -> OpenFile | None:
         """One that is open already, if any; it must be given back."""
@@ -188,12 +201,6 @@ class Files:
     def close(self) -> None:
         """Drop all."""
         self._pool.drop(self)
-
-    def _add(self, index: int, *, write: bool) -> OpenFile:
-        fd = relieved(self._pool.relieve, self._open_file, index, write)
-        file = OpenFile(fd, self, index, write)
-        self._pool.add(file)
-        return file
 
 
 def _close(file: OpenFile) -> None:

@@ -22,13 +22,21 @@ from dht_torrent.errors import StorageError
 from dht_torrent.geometry import Span
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.relief import NO_DESCRIPTORS, relieved
-from dht_torrent.storage.batches import Write, cut, write_all
+from dht_torrent.storage.batches import Write, cut, read_all, scatter, write_all
 from dht_torrent.storage.descriptors import Descriptors
-from dht_torrent.storage.folder import Folder, Parts, fail, ignores_case, resolved
+from dht_torrent.storage.folder import (
+    Folder,
+    FolderWalk,
+    Parts,
+    fail,
+    failure,
+    ignores_case,
+    resolved,
+)
 from dht_torrent.storage.owners import CLOSED, KEEP, NEW, OWN, Place, may_write
 from dht_torrent.storage.protocol import ContentSurvey, Data, FileStamp, Scratch
 from dht_torrent.storage.scratch import FileScratch
-from dht_torrent.syscalls import UNSUPPORTED, flush, free_space, read_at
+from dht_torrent.syscalls import UNSUPPORTED, flush, free_space
 
 _T = TypeVar("_T")
 
@@ -77,9 +85,8 @@ class FileStorage:
         self._pool = Descriptors(config.open_files) if descriptors is None else descriptors
         self._lock = threading.Lock()  # guards `_touched`, and the making of files
         # Without this object, which would own itself.
-        self._descriptors = self._pool.files(
-            partial(_open, self._folder, self._parts, self.access, self._lock)
-        )
+        self._open = partial(_open, self._folder, self._parts, self.access, self._lock)
+        self._descriptors = self._pool.files(self._open)
         self._touched: set[int] = set()  # written since the last sync
         self._nowait = _NOWAIT
 
@@ -95,46 +102,31 @@ class FileStorage:
             if len(data) == length:
                 return data
         buffer = bytearray(length)
-        self._read_spans(spans, memoryview(buffer))
+        self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        self._read_spans(self._geometry.spans(offset, len(buffer)), buffer)
-
-    def _read_spans(self, spans: Sequence[Span], buffer: memoryview) -> None:
-        filled = 0
-        for span in spans:
-            part = buffer[filled : filled + span.length]
-            filled += span.length
-            if self._files[span.file].pad:
-                part[:] = bytes(span.length)
-                continue
-            with self._using(span.file) as fd:
-                self._check_end(fd, span)
-                done = 0
-                while done < span.length:
-                    count = read_at(fd, part[done:], span.offset + done)
-                    if count == 0:
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        with FolderWalk(self._folder) as walk:
+            for span, views in scatter(self._geometry, offset, buffers):
+                if self._files[span.file].pad:
+                    _fill_with_zeros(views)
+                    continue
+                with self._using(span.file, walk=walk) as fd:
+                    self._check_end(fd, span)
+                    if not read_all(fd, span.offset, views):
                         raise StorageError(f"{self._name(span.file)}: shorter than it should be")
-                    done += count
 
     def try_read_into(self, offset: int, *buffers: memoryview) -> bool:
-        spans = self._geometry.spans(offset, sum(map(len, buffers)))
-        if len(spans) == 1:
-            return self._try_span(spans[0], buffers)
-        for buffer in buffers:
-            filled = 0
-            for span in self._geometry.spans(offset, len(buffer)):
-                if not self._try_span(span, (buffer[filled : filled + span.length],)):
-                    return False
-                filled += span.length
-            offset += filled
-        return True
+        if len(self._files) == 1:  # no cuts
+            span = self._geometry.spans(offset, sum(map(len, buffers)))
+            return not span or self._try_span(span[0], buffers)
+        return all(
+            self._try_span(span, views) for span, views in scatter(self._geometry, offset, buffers)
+        )
 
     def _try_span(self, span: Span, buffers: Sequence[memoryview]) -> bool:
         if self._files[span.file].pad:
-            for buffer in buffers:
-                buffer[:] = bytes(len(buffer))
+            _fill_with_zeros(buffers)
             return True
         if self._nowait is None or (file := self._descriptors.take(span.file, write=False)) is None:
             return False  # reading, or opening, might wait
@@ -198,16 +190,18 @@ class FileStorage:
     def write_many(self, parts: Sequence[tuple[int, Data]]) -> tuple[int, StorageError | None]:
         if not self._writable:
             return 0, StorageError(f"{self.path}: shared in place, never written to")
-        for index, found in itertools.groupby(
-            cut(self._geometry, parts), key=lambda one: one.span.file
-        ):
-            writes = list(found)
-            done, error = self._write_file(index, writes)
-            if error is not None:
-                return writes[done].part, error
+        with FolderWalk(self._folder) as walk:
+            writes = cut(self._geometry, parts)
+            for index, found in itertools.groupby(writes, key=lambda one: one.span.file):
+                here = list(found)
+                done, error = self._write_file(index, here, walk)
+                if error is not None:
+                    return here[done].part, error
         return len(parts), None
 
-    def _write_file(self, index: int, writes: Sequence[Write]) -> tuple[int, StorageError | None]:
+    def _write_file(
+        self, index: int, writes: Sequence[Write], walk: FolderWalk
+    ) -> tuple[int, StorageError | None]:
         """Returns how many of these writes to one file may be relied on, and why no more."""
         access = self.access[index]
         done, wrote = 0, False
@@ -215,17 +209,18 @@ class FileStorage:
         try:
             if access == CLOSED:
                 may_write(access, self._name(index), b"", bytes(writes[0].data))
-            with self._using(index, write=access != KEEP) as fd:
+            with self._using(index, write=access != KEEP, walk=walk) as fd:
                 try:
-                    with self._naming(index):
-                        for _, span, data in writes:
-                            if access in (NEW, OWN) or self._may_write(access, fd, span, data):
-                                write_all(fd, span.offset, data)
-                                wrote = True
-                            done += 1
+                    for _, span, data in writes:
+                        if access in (NEW, OWN) or self._may_write(access, fd, span, data):
+                            write_all(fd, span.offset, data)
+                            wrote = True
+                        done += 1
                 except StorageError as exc:
-                    error = exc  # what was written before it is good if the file is
-                if wrote:
+                    error = exc
+                except OSError as exc:
+                    error = failure(self._name(index), exc)
+                if wrote:  # what came before an error is good if the file is
                     self._check_written(fd, index, writes[:done])
         except StorageError as exc:
             return 0, exc
@@ -447,18 +442,24 @@ class FileStorage:
         return relieved(self._pool.relieve, work)
 
     @contextlib.contextmanager
-    def _using(self, index: int, *, write: bool = False) -> Iterator[int]:
+    def _using(
+        self, index: int, *, write: bool = False, walk: FolderWalk | None = None
+    ) -> Iterator[int]:
         """A descriptor that stays open inside the block. OSErrors leave it as StorageError."""
-        with self._naming(index), self._descriptors.borrowing(index, write=write) as fd:
-            yield fd
-
-    @contextlib.contextmanager
-    def _naming(self, index: int) -> Iterator[None]:
-        """OSErrors leave the block as StorageErrors, which name the file."""
         try:
-            yield
+            open_file = self._open if walk is None else partial(self._open, walk=walk)
+            file = self._descriptors.borrow(index, write=write, open_file=open_file)
+            try:
+                yield file.fd
+            finally:
+                self._descriptors.give_back(file)
         except OSError as exc:
             fail(self._name(index), exc)
+
+
+def _fill_with_zeros(buffers: Sequence[memoryview]) -> None:
+    for buffer in buffers:
+        buffer[:] = bytes(len(buffer))
 
 
 def _regular(infos: list[os.stat_result | None]) -> list[os.stat_result | None]:
@@ -473,11 +474,12 @@ def _open(
     making: threading.Lock,
     index: int,
     write: bool,
+    walk: FolderWalk | None = None,
 ) -> int:
     if write and access[index] == NEW:
         with making:  # two threads may want the same one
             if access[index] == NEW:
-                fd = folder.make_file(parts[index])
+                fd = folder.make_file(parts[index], walk)
                 access[index] = OWN
                 return fd
-    return folder.open_file(parts[index], write=write)
+    return folder.open_file(parts[index], write=write, walk=walk)

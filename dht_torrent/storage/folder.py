@@ -50,15 +50,15 @@ class Folder:
         """For people: opened, it would follow links."""
         return self.base.joinpath(*parts)
 
-    def open_file(self, parts: Parts, *, write: bool) -> int:
+    def open_file(self, parts: Parts, *, write: bool, walk: FolderWalk | None = None) -> int:
         """A descriptor of a file that is there. Raises StorageError, OSError."""
-        return self._open(parts, os.O_RDWR if write else os.O_RDONLY)
+        return self._open(parts, os.O_RDWR if write else os.O_RDONLY, walk)
 
-    def make_file(self, parts: Parts) -> int:
+    def make_file(self, parts: Parts, walk: FolderWalk | None = None) -> int:
         """A descriptor of a new file; the folders it lies in are made, but never `base`. Raises
         StorageError when something is there already, OSError."""
         try:
-            return self._open(parts, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            return self._open(parts, os.O_RDWR | os.O_CREAT | os.O_EXCL, walk)
         except FileExistsError:
             raise StorageError(
                 f"{self.path(parts)}: a file or a link has appeared there, and is not this "
@@ -97,13 +97,15 @@ class Folder:
         finally:
             os.close(folder)
 
-    def _open(self, parts: Parts, flags: int) -> int:
-        folder = self.open_folder(parts[:-1], create=bool(flags & os.O_CREAT))
-        try:
-            fd = os.open(parts[-1], _FILE | flags, 0o666, dir_fd=folder)
-        finally:
-            os.close(folder)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+    def _open(self, parts: Parts, flags: int, walk: FolderWalk | None) -> int:
+        create = bool(flags & os.O_CREAT)
+        if walk is None:
+            with FolderWalk(self) as short:
+                return self._open(parts, flags, short)
+        folder = walk.open_folder(parts[:-1], create=create)
+        fd = os.open(parts[-1], _FILE | flags, 0o666, dir_fd=folder)
+        # What was not there before is what we made.
+        if not create and not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise StorageError(f"{self.path(parts)}: not a regular file")
         return fd
@@ -111,7 +113,7 @@ class Folder:
     def open_folder(self, parts: Parts, *, create: bool) -> int:
         """A descriptor. Raises FileNotFoundError where there is none, OSError when no descriptors
         are left, StorageError for other trouble."""
-        walked = self.base
+        depth = 0
         try:
             fd = os.open(self.base, _FOLDER)
             if create and self.device not in (None, os.fstat(fd).st_dev):
@@ -120,22 +122,29 @@ class Folder:
                     f"{self.base}: another file system is there now; nothing is written to it",
                     missing=True,
                 )
-            for part in parts:
-                walked = walked / part
+            for depth in range(1, len(parts) + 1):
                 try:
-                    if create:
-                        with contextlib.suppress(FileExistsError):
-                            os.mkdir(part, dir_fd=fd)
-                            self.made.add(walked.relative_to(self.base).parts)
-                    below = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+                    below = self._step(fd, parts[:depth], create=create)
                 finally:
                     os.close(fd)
                 fd = below
         except OSError as exc:
             if exc.errno in NO_DESCRIPTORS or isinstance(exc, FileNotFoundError):
                 raise
-            fail(walked, exc)
+            fail(self.path(parts[:depth]), exc)
         return fd
+
+    def _step(self, above: int, parts: Parts, *, create: bool) -> int:
+        """From the folder above to the last of the parts."""
+        try:
+            return os.open(parts[-1], _FOLDER | os.O_NOFOLLOW, dir_fd=above)
+        except FileNotFoundError:
+            if not create:
+                raise
+        with contextlib.suppress(FileExistsError):  # another thread was first
+            os.mkdir(parts[-1], dir_fd=above)
+            self.made.add(parts)
+        return os.open(parts[-1], _FOLDER | os.O_NOFOLLOW, dir_fd=above)
 
     def stat_all(self, files: Iterable[Parts | None]) -> list[os.stat_result | None]:
         """Of each that is there, whatever it is; None for others and for None. Raises OSError when
@@ -143,25 +152,20 @@ class Folder:
         found: list[os.stat_result | None] = []
         folder: Parts | None = None
         fd: int | None = None
-        try:
+        with FolderWalk(self) as walk:
             for parts in files:
                 if parts is None:
                     found.append(None)
                     continue
-                if parts[:-1] != folder:  # files of a folder mostly follow each other
-                    if fd is not None:
-                        os.close(fd)
+                if parts[:-1] != folder:  # an absent one is not looked for once a file
                     fd, folder = None, parts[:-1]
                     with contextlib.suppress(FileNotFoundError, StorageError):
-                        fd = self.open_folder(folder, create=False)
+                        fd = walk.open_folder(folder, create=False)
                 info = None
                 if fd is not None:
                     with contextlib.suppress(OSError):
                         info = os.stat(parts[-1], dir_fd=fd, follow_symlinks=False)
                 found.append(info)
-        finally:
-            if fd is not None:
-                os.close(fd)
         return found
 
     def remove(self, parts: Parts, *, folder: bool) -> None:
@@ -185,20 +189,57 @@ class Folder:
             os.close(fd)
 
 
+class FolderWalk:
+    """Opens the folders of one file after the other. Files of a folder mostly follow each other: it
+    is opened once. For one thread, and not for long: what is moved meanwhile is not noticed."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._at: tuple[Parts, bool] | None = None
+        self._fd = -1
+
+    def open_folder(self, parts: Parts, *, create: bool) -> int:
+        """A descriptor, open until the next call. Raises as `Folder.open_folder`."""
+        if self._at != (parts, create):
+            self._close()
+            self._fd = self._folder.open_folder(parts, create=create)
+            self._at = parts, create
+        return self._fd
+
+    def _close(self) -> None:
+        self._at = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> FolderWalk:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close()
+
+
 def fail(path: Path, exc: OSError) -> NoReturn:
     """Raises the StorageError that tells people of `exc`."""
+    raise failure(path, exc) from exc
+
+
+def failure(path: Path, exc: OSError) -> StorageError:
+    """What tells people of `exc`."""
     reason = exc.strerror or str(exc)
     missing = exc.errno == errno.ENOENT
     if missing:
         reason = "missing"
     if exc.errno in (errno.ELOOP, errno.ENOTDIR):
         reason = "a link or a file is in the way; links inside content are never followed"
-    raise StorageError(
+    told = StorageError(
         f"{path}: {reason}",
         disk_full=exc.errno in _FULL,
         passing=exc.errno not in _LASTING,
         missing=missing,
-    ) from exc
+    )
+    told.__cause__ = exc
+    return told
 
 
 def resolved(content: Path) -> Path:

@@ -41,17 +41,17 @@ class MemoryStorage:
                 raise StorageError(f"{'/'.join(file.path)}: shorter than it should be")
         return bytes(memoryview(self._data)[offset : offset + length])
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        buffer[:] = self.read(offset, len(buffer))
-
-    def try_read_into(self, offset: int, *buffers: memoryview) -> bool:
-        try:
-            data = memoryview(self.read(offset, sum(map(len, buffers))))
-        except StorageError:
-            return False
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        data = memoryview(self.read(offset, sum(map(len, buffers))))
         for buffer in buffers:
             buffer[:] = data[: len(buffer)]
             data = data[len(buffer) :]
+
+    def try_read_into(self, offset: int, *buffers: memoryview) -> bool:
+        try:
+            self.read_into(offset, *buffers)
+        except StorageError:
+            return False
         return True
 
     def write_many(self, parts: Sequence[tuple[int, Data]]) -> tuple[int, StorageError | None]:

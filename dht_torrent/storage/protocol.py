@@ -71,8 +71,9 @@ class Storage(Protocol):
         """Raises StorageError if a file is missing, or is not as long as it should be here."""
         ...
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill all of `buffer`. Raises as `read`."""
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        """Fill `buffers`, one after the other. Raises as `read`; they may then be filled in
+        part."""
         ...
 
     def try_read_into(self, offset: int, *buffers: memoryview) -> bool:

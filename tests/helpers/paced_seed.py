@@ -51,8 +51,9 @@ class Nothing:
     def read(self, offset: int, length: int) -> bytes:
         return bytes(length)
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        buffer[:] = bytes(len(buffer))
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        for buffer in buffers:
+            buffer[:] = bytes(len(buffer))
 
     def try_read_into(self, offset: int, *buffers: memoryview) -> bool:
         return False

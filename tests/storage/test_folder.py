@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dht_torrent.errors import StorageError
-from dht_torrent.storage.folder import Folder
+from dht_torrent.storage.folder import Folder, FolderWalk
 from tests.helpers.content import read_tree
 from tests.helpers.storages import ALBUM, CONTENT, opened, single
 
@@ -88,3 +88,48 @@ def test_what_is_not_a_regular_file_is_neither_read_nor_written(tmp_path: Path) 
                 Folder(tmp_path).open_file(("pipe",), write=write)
     finally:
         os.close(reader)
+
+
+def test_a_walk_opens_a_folder_once_for_the_files_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path)
+    opened: list[object] = []
+    closed: list[int] = []
+    real_open, real_close = os.open, os.close
+
+    def open_(path: object, *args: int, **kwargs: int) -> int:
+        opened.append(path)
+        return real_open(path, *args, **kwargs)  # type: ignore[arg-type]
+
+    def close(fd: int) -> None:
+        closed.append(fd)
+        real_close(fd)
+
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(os, "close", close)
+    with FolderWalk(folder) as walk:
+        fds = [folder.make_file(("a", "b", name), walk) for name in ("x", "y", "z")]
+        # Each of the two is looked for, and looked for again when it is made.
+        assert opened == [tmp_path, "a", "a", "b", "b", "x", "y", "z"]
+        fds.append(folder.make_file(("a", "w"), walk))
+        assert opened[8:] == [tmp_path, "a", "w"]
+        with pytest.raises(FileNotFoundError):
+            walk.open_folder(("none",), create=False)
+        fds.append(folder.open_file(("a", "w"), write=False, walk=walk))
+    for fd in fds:
+        os.close(fd)
+    assert len(closed) == len(opened) - 3  # those that were absent when they were looked for
+    assert folder.made == {("a",), ("a", "b")}
+
+
+def test_a_walk_looks_again_whether_the_disk_is_the_same_before_it_makes_anything(
+    tmp_path: Path,
+) -> None:
+    folder = Folder(tmp_path)
+    (tmp_path / "a").mkdir()
+    with FolderWalk(folder) as walk:
+        walk.open_folder(("a",), create=False)
+        folder.device = -1
+        with pytest.raises(StorageError, match="another file system"):
+            folder.make_file(("a", "x"), walk)

@@ -214,6 +214,46 @@ def test_a_change_of_a_file_changes_its_stamp_and_no_other(
     storage.close()
 
 
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_many_buffers_are_filled_one_after_the_other(
+    make: Callable[[Metainfo], Storage], data: st.DataObject
+) -> None:
+    meta = torrent(("a", 10), (".pad/6", 6), ("b/c", 30000), ("b/d", 1), ("e", 9), pads=[1])
+    storage = make(meta)
+    storage.delete(range(5))
+    whole = CONTENT[:10] + bytes(6) + CONTENT[16 : meta.geometry.total]
+    held = data.draw(st.integers(0, meta.geometry.total))
+    storage.write(0, whole[:held])
+    start = data.draw(st.integers(0, meta.geometry.total))
+    lengths = data.draw(st.lists(st.integers(0, 40) | st.just(16384), max_size=60))
+    buffers: list[bytearray] = []
+    stop = start
+    for length in lengths:
+        length = min(length, meta.geometry.total - stop)
+        buffers.append(bytearray(b"\xff" * length))
+        stop += length
+    views = [memoryview(buffer) for buffer in buffers]
+    there = all(
+        file.pad or min(stop, file.offset + file.length) <= held
+        for file in meta.geometry.files
+        if max(start, file.offset) < min(stop, file.offset + file.length)
+    )
+    if there:
+        storage.read_into(start, *views)
+        assert b"".join(buffers) == whole[start:stop]
+        again = [memoryview(bytearray(len(view))) for view in views]
+        if storage.try_read_into(start, *again):
+            assert b"".join(again) == whole[start:stop]
+        elif isinstance(storage, MemoryStorage):
+            raise AssertionError("memory never waits")
+    else:
+        with pytest.raises(StorageError):
+            storage.read_into(start, *views)
+        assert not storage.try_read_into(start, *views)
+    storage.close()
+
+
 def test_pads_are_zeros_in_a_buffer_that_held_something_else(
     make: Callable[[Metainfo], Storage],
 ) -> None:
@@ -293,9 +333,9 @@ def test_a_batch_does_what_its_writes_do_one_by_one(
             if there[number]:
                 storage.access[number] = code
         if kind == "files" and fault is not None and not there[min(fault, 5) - 1]:
-            (root / "album" / "b").mkdir(parents=True, exist_ok=True)
-            parts_of = ALBUM.geometry.files[min(fault, 5) - 1].path
-            (root / "album").joinpath(*parts_of).symlink_to(root)
+            link = (root / "album").joinpath(*ALBUM.geometry.files[min(fault, 5) - 1].path)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(root)
         if kind == "files" and extra and there[1]:
             with (root / "album" / "b" / "c").open("ab") as file:
                 file.write(b"longer")

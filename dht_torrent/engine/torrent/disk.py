@@ -316,9 +316,7 @@ class TorrentDisk:
 
     def _read_parts(self, parts: Sequence[tuple[int, Sequence[memoryview]]]) -> None:
         for offset, buffers in parts:
-            for buffer in buffers:
-                self.storage.read_into(offset, buffer)
-                offset += len(buffer)
+            self.storage.read_into(offset, *buffers)
 
     async def check(
         self,

@@ -32,9 +32,10 @@ class PoisonedStorage(FileStorage):
         _spoil(memoryview(data))
         return bytes(data)
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        super().read_into(offset, buffer)
-        _spoil(buffer)
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        super().read_into(offset, *buffers)
+        for buffer in buffers:
+            _spoil(buffer)
 
     def try_read_into(self, offset: int, *buffers: memoryview) -> bool:
         if not super().try_read_into(offset, *buffers):

@@ -320,9 +320,9 @@ class _Watched(FileStorage):
 
     bytes_read = 0
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        self.bytes_read += len(buffer)
-        super().read_into(offset, buffer)
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        self.bytes_read += sum(map(len, buffers))
+        super().read_into(offset, *buffers)
 
 
 async def test_holes_are_not_read(tmp_path: Path) -> None:

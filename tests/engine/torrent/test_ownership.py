@@ -865,9 +865,9 @@ async def test_a_file_of_any_date_is_hashed_once_and_recorded_once(
         saves.append(resume.magnet)
         save(state, resume)
 
-    def counted_read(storage: FileStorage, offset: int, buffer: memoryview) -> None:
+    def counted_read(storage: FileStorage, offset: int, *buffers: memoryview) -> None:
         reads.append(offset)
-        read_into(storage, offset, buffer)
+        read_into(storage, offset, *buffers)
 
     monkeypatch.setattr(StateDir, "save", counted_save)
     monkeypatch.setattr(FileStorage, "read_into", counted_read)
