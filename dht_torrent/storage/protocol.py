@@ -81,12 +81,14 @@ class Storage(Protocol):
         trouble; they may then be filled in part."""
         ...
 
-    def write(self, offset: int, data: Data) -> None:
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Creates files and folders as needed, and writes to each file as its `access` allows.
         Raises StorageError; a part may then be written."""
         ...
 
-    def write_many(self, parts: Sequence[tuple[int, Data]]) -> tuple[int, StorageError | None]:
+    def write_many(
+        self, parts: Sequence[tuple[int, bytes | bytearray | memoryview]]
+    ) -> tuple[int, StorageError | None]:
         """`write` each (offset, data) in its turn until one fails. Returns how many may be relied
         on, from the first, and why there are no more; of later ones a part may be written. Costs
         least where parts follow each other: what is done once a file is then done once a batch."""
