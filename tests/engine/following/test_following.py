@@ -478,6 +478,74 @@ async def test_a_torrent_that_is_here_already_is_shown_where_it_lies(
         assert names(out) == []
 
 
+async def test_a_version_that_another_link_has_too_stays_when_one_goes_on_or_ends(
+    town: Town, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    news = content(tmp_path)
+    async with town.node(PUBLISHER) as publisher, town.node(FOLLOWER) as follower:
+        link = await publisher.publish_link(news, "news")
+        mirror = await publisher.publish_link(news, "mirror")
+        followed = await follower.follow(link, output=tmp_path / "out", keep=0)
+        first = await switched(followed)
+        other = await follower.follow(mirror, output=tmp_path / "other", keep=0)
+        assert await switched(other) == first
+        # One of them goes on to what is new; in the other it is what users find.
+        before = content(tmp_path / "before")
+        content(tmp_path, 2)
+        await publisher.publish_link(news, "news")
+        second = await switched(followed, first)
+        await trio.sleep(MINUTE)
+        assert set(follower.torrents) == {first, second}
+        assert differences(before, other.path or tmp_path) == []
+        # And one of them ends.
+        await publisher.publish_link(news, "mirror")
+        assert await switched(other, first) == second
+        await trio.sleep(MINUTE)
+        await follower.unfollow("news", delete_data=True)
+        assert second in follower.torrents
+        assert differences(news, other.path or tmp_path) == []
+        await follower.unfollow("mirror", delete_data=True)
+
+
+async def test_a_publisher_keeps_the_version_that_another_link_of_his_still_has(
+    town: Town, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    news = content(tmp_path)
+    async with town.node(PUBLISHER) as publisher:
+        for name in ("news", "mirror"):
+            await publisher.publish_link(news, name)
+        (first,) = publisher.torrents
+        made = []
+        for seed in (2, 3, 4):
+            content(tmp_path, seed)
+            await publisher.publish_link(news, "news")
+            made.append(InfoHash(bytes.fromhex(publisher.published_links()[0].torrent)))
+        # Of its own it keeps one old version, as it is told.
+        assert set(publisher.torrents) == {first, *made[1:]}
+        (told,) = (one for one in publisher.published_links() if one.name == "mirror")
+        assert told.torrent == first.hex()
+
+
+async def test_what_the_user_shared_before_he_published_it_stays_his(
+    town: Town, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    news = content(tmp_path)
+    async with town.node(PUBLISHER) as publisher:
+        shared = await publisher.share(news)
+        await publisher.publish_link(news, "news")
+        assert list(publisher.torrents) == [shared.info_hash]
+        for seed in (2, 3, 4):
+            content(tmp_path, seed)
+            await publisher.publish_link(news, "news")
+        old, new = publisher.published_links()[0].versions
+        assert set(publisher.torrents) == {
+            shared.info_hash,
+            *(InfoHash(bytes.fromhex(one.id)) for one in (old, new)),
+        }
+        await publisher.unpublish_link("news")
+        assert set(publisher.torrents) == {shared.info_hash, InfoHash(bytes.fromhex(new.id))}
+
+
 async def test_what_is_in_the_way_is_said_before_anything_is_made(
     town: Town, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
