@@ -147,6 +147,20 @@ STUDIES = [
         ],
     ),
     Study(
+        "similar",
+        "lab_similar.py",
+        "",
+        full=["--entries 93000 --pairs 400"],
+        small=["--entries 60 --pairs 12 --holders 50"],
+    ),
+    Study(
+        "follow",
+        "lab_follow.py",
+        "",
+        full=["--nodes 500 --followers 50 --versions 8"],
+        small=["--nodes 12 --followers 3 --versions 4 --gap 30"],
+    ),
+    Study(
         "swarm_size",
         "lab_swarm.py",
         "variant leeches run gives",
