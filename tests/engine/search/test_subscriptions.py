@@ -278,7 +278,7 @@ async def test_what_is_not_a_catalogue_is_told_and_the_last_one_stays(
     limits = SubscribeConfig(max_bytes=100_000)
     async with (
         town.node(1, **FAST) as publisher,
-        town.node(2, subscribe=limits, **FAST) as reader,
+        town.node(2, subscribe=limits, limit_down=500_000, **FAST) as reader,
     ):
         link = await foreign(publisher, tmp_path, dict(pack(rows(2))))
         await reader.subscriptions.subscribe(link)
