@@ -47,7 +47,9 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from dht_torrent.errors import InputError
@@ -120,7 +122,10 @@ async def measure(
     queries = corpus.queries(args.queries, random.Random(f"queries {args.seed}"))
 
     async def ask(phase: str) -> None:
-        with study.progress(f"{phase or 'first'} queries", len(queries)) as done:
+        with (
+            told(f"{phase or 'first'} queries"),
+            study.progress(f"{phase or 'first'} queries", len(queries)) as done,
+        ):
             if phase == "cold":
                 asked = await lab.ask(queries, done)
             elif phase == "warm":
@@ -129,7 +134,7 @@ async def measure(
                 asked = await lab.ask_in_turn(queries, done, args.searchers)
             record(study, phase, asked, len(corpus))
 
-    with study.progress("publishing", 1):
+    with told("publishing"), study.progress("publishing", 1):
         await lab.publish()
     entries = await lab.entries()
     study.figures |= {"titles": len(corpus), "entries_per_title": entries / len(corpus)}
@@ -140,21 +145,34 @@ async def measure(
     if args.warm:
         await ask("warm")
     if args.prefixes:
-        await prefixes(study, lab, args.prefixes)
+        with told("prefixes and ranges"):
+            await prefixes(study, lab, args.prefixes)
     if args.writers:
-        await writers(study, args, rng)
+        with told("writers"):
+            await writers(study, args, rng)
     if args.kill:
         lab.holders.kill(args.kill)
         await ask("killed")
-        await lab.period()
+        with told("a period"):
+            await lab.period()
         await ask("repaired")
     if args.vandal:
         study.figures["burned_slots"] = lab.burn(args.vandal)
         words = [word for query in queries for word in query.split()]
         await lab.forge(dict.fromkeys(words[: 3 * FORGED_WORDS][:FORGED_WORDS]))
         await ask("vandal")
-        await lab.next_epoch()
+        with told("the next epoch"):
+            await lab.next_epoch()
         await ask("epoch")
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Say on stderr what a phase took, so that hours are not silent."""
+    began, used = time.monotonic(), time.process_time()
+    yield
+    took, cpu = time.monotonic() - began, time.process_time() - used
+    sys.stderr.write(f"{what}: {took:.1f} s, {cpu:.1f} s of CPU\n")
 
 
 async def measure_both(

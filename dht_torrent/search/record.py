@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 from typing import Final, TypedDict
 
 from dht_torrent import bencode
@@ -46,6 +47,12 @@ class TitleTrust(Enum):
     """A publisher signed it."""
     STRONG = "strong"
     """A publisher signed it, and the torrent's own info dict agrees."""
+
+
+@lru_cache(maxsize=512)
+def _words(title: str, tags: str) -> tuple[str, ...]:
+    """Of a title and tags that are as short as a record's. A publisher asks again and again."""
+    return tuple(dict.fromkeys(title_words(title) + title_words(tags)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,7 @@ class PublisherRecord:
     @property
     def words(self) -> tuple[str, ...]:
         """All words it can be found by. A result that lacks a word of the query is not one."""
-        return tuple(dict.fromkeys(title_words(self.title) + title_words(self.tags)))
+        return _words(self.title, self.tags)
 
 
 def make_record(

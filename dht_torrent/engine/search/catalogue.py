@@ -271,7 +271,7 @@ class LocalCatalogue:
     async def _run(self, limiter: trio.CapacityLimiter, work: Callable[[], _T]) -> _T:
         try:
             if self._inline:
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint_if_cancelled()  # a tenth of a checkpoint
                 return work()
             return await trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=False)
         finally:

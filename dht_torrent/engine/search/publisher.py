@@ -114,6 +114,9 @@ class Publisher:
         self._failing: dict[OutboxEntry, str] = {}
         self._made: dict[bytes, tuple[PublisherRecord, Posting]] = {}
         """What is said of the torrents of a batch: each has many entries in it."""
+        self._stages: dict[bytes, bytes] = {}
+        """Of each torrent, how common its words were when it was last planned: a byte for each of
+        `PublisherRecord.words`, see `search.choice.stage`."""
         self._planned = float("-inf")
         """When something new was put into the outbox, in Unix time."""
         self.trouble: str | None = None
@@ -140,6 +143,7 @@ class Publisher:
     async def remove(self, infohash: bytes) -> None:
         """Publish it no more; what others hold of it expires. Raises StorageError."""
         self._ended.add(infohash)
+        self._stages.pop(infohash, None)
         await self._catalogue.remove_outbox(infohash)
         self._failing = {row: why for row, why in self._failing.items() if row.infohash != infohash}
         self._tell()
@@ -150,10 +154,10 @@ class Publisher:
             rows: list[OutboxEntry] = []
             self._made.clear()
             try:
-                rows = await self._catalogue.due(int(self._clock()), BATCH)
-                await self._write(rows)
+                rows = await self._catalogue.due(int(self._clock()), COUNTED)
+                self.due = len(rows)
                 self.entries = (await self._catalogue.summary()).outbox
-                self.due = len(await self._catalogue.due(int(self._clock()), COUNTED))
+                await self._write(rows[:BATCH])
             except StorageError as error:
                 self.trouble = f"the catalogue cannot be used: {error}"
                 logger.warning("publishing waits: %s", self.trouble)
@@ -173,6 +177,7 @@ class Publisher:
         wanted = {(RECORD, b"")} | {(tree, root) for tree, root in await self._places(record, now)}
         there = {(row.tree, row.root) for row in await self._catalogue.outbox(infohash)}
         if infohash in self._ended:
+            self._stages.pop(infohash, None)
             return
         if there - wanted:
             await self._catalogue.remove_outbox(infohash, sorted(wanted))
@@ -186,6 +191,7 @@ class Publisher:
     async def _places(self, record: PublisherRecord, now: float) -> list[tuple[str, bytes]]:
         words, infohash = record.words, record.infohash
         counts = await self._counts((word,) for word in words)
+        self._stages[infohash] = bytes([stage(counts.get((word,), 0)) for word in words])
         pairs = [key for key in keys_of_title(infohash, words, counts) if len(key) > 1]
         keys = keys_of_title(infohash, words, counts | await self._counts(pairs))
         places = [("p" if len(key) > 1 else "w", root_of(key)) for key in keys]
@@ -324,10 +330,20 @@ class Publisher:
                 return stored  # how common it is cannot be seen
             count = node.count
             await self._catalogue.remember_counts({root: count}, int(now))
-            if stage(count) != stage(known):
-                for record, _ in records.values():
+            for record, _ in records.values():
+                if self._is_outdated(record, root, known, count):
                     await self._plan(record)
         return stored
+
+    def _is_outdated(self, record: PublisherRecord, root: bytes, known: int, count: int) -> bool:
+        """Whether the tree with this root has so many postings now that a title is to be planned
+        again. `known`: how many it had when one of ours was last looked at."""
+        key = key_of(root)
+        stages = self._stages.get(record.infohash)
+        if len(key) > 1 or stages is None or key[0] not in record.words:
+            return stage(count) != stage(known)
+        # Not when another of our titles was: that one may have been planned since, this was not.
+        return stages[record.words.index(key[0])] != stage(count)
 
     async def _note(self, rows: Sequence[OutboxEntry], stored: bool, why: str) -> None:
         """When to look at them again."""

@@ -48,7 +48,8 @@ from dht_torrent.search.node import (
 )
 
 MAX_KNOWN_KEYS: Final = 2000
-"""Slots whose key pair, and last sequence number of ours, are remembered: 65 us each."""
+"""Slots whose key pair is remembered (65 us each), and those whose last sequence number of ours
+is."""
 _CONFLICTS: Final = (krpc.CAS_MISMATCH, krpc.SEQUENCE_TOO_LOW)
 
 
@@ -94,22 +95,44 @@ class SlotCache:
         self._seen.pop(label, None)
 
 
-@dataclass(slots=True)
-class _Slot:
+@dataclass(frozen=True, slots=True)
+class Slot:
     """A label in an epoch."""
 
     key: SigningKey
     salt: bytes
     target: bytes
-    last: int = 0
-    """The highest sequence number that we have used here."""
+
+
+class SlotKeys:
+    """The key pairs of slots, which are the same for everybody; the `most` that were used last."""
+
+    def __init__(self, most: int = MAX_KNOWN_KEYS) -> None:
+        self._most = most
+        self._slots: OrderedDict[tuple[Label, int], Slot] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def slot(self, label: Label, epoch: int) -> Slot:
+        """Where the label is in that epoch."""
+        place = label, epoch
+        slot = self._slots.get(place)
+        if slot is None:
+            key, salt = SigningKey(seed_of(label, epoch)), salt_of(label)
+            slot = self._slots[place] = Slot(key, salt, mutable_target(key.public, salt))
+            if len(self._slots) > self._most:
+                self._slots.popitem(last=False)
+        else:
+            self._slots.move_to_end(place)
+        return slot
 
 
 @dataclass(frozen=True, slots=True)
 class _Survey:
     """What a write needs to know: who has what in the slot of the current epoch."""
 
-    slot: _Slot
+    slot: Slot
     targets: tuple[Holder, ...]
     """The closest nodes, without those that a vandal has burned."""
     highest: int
@@ -131,8 +154,9 @@ class DhtSlots:
         *,
         rng: random.Random,
         clock: Callable[[], float],
+        keys: SlotKeys | None = None,
     ) -> None:
-        """`clock` gives Unix time."""
+        """`clock` gives Unix time; `keys` may be shared."""
         self.cache = SlotCache(config)
         self.refused = 0
         """Copies that were malformed or from the future."""
@@ -141,7 +165,9 @@ class DhtSlots:
         self._meter = meter
         self._rng = rng
         self._clock = clock
-        self._slots: OrderedDict[tuple[Label, int], _Slot] = OrderedDict()
+        self._keys = keys if keys is not None else SlotKeys()
+        self._last: OrderedDict[bytes, int] = OrderedDict()
+        """The highest sequence number that we have used, by target."""
 
     def since(self, moment: float) -> Slots:
         """See `Slots.since`."""
@@ -155,7 +181,7 @@ class DhtSlots:
             await trio.lowlevel.checkpoint()
             return known
         epochs = epochs_of(label, self._clock())
-        slots = [self._slot(label, epoch) for epoch in epochs]
+        slots = [self._keys.slot(label, epoch) for epoch in epochs]
         surveys: dict[int, ItemSurvey] = {}
 
         async def one(number: int) -> None:
@@ -233,19 +259,7 @@ class DhtSlots:
         assert seen.node is not None
         return (await self.write(seen, seen.node))[0]
 
-    def _slot(self, label: Label, epoch: int) -> _Slot:
-        place = label, epoch
-        slot = self._slots.get(place)
-        if slot is None:
-            key, salt = SigningKey(seed_of(label, epoch)), salt_of(label)
-            slot = self._slots[place] = _Slot(key, salt, mutable_target(key.public, salt))
-            if len(self._slots) > MAX_KNOWN_KEYS:
-                self._slots.popitem(last=False)
-        else:
-            self._slots.move_to_end(place)
-        return slot
-
-    async def _survey(self, label: Label, slot: _Slot, *, first: bool) -> ItemSurvey:
+    async def _survey(self, label: Label, slot: Slot, *, first: bool) -> ItemSurvey:
         await self._meter.get(searching=first)
         copies = 0
 
@@ -288,7 +302,7 @@ class DhtSlots:
     def _join(versions: Sequence[TrieNode]) -> TrieNode | None:
         return reduce(join, versions) if versions else None
 
-    def _state(self, slot: _Slot, survey: ItemSurvey, nodes: Mapping[Item, TrieNode]) -> _Survey:
+    def _state(self, slot: Slot, survey: ItemSurvey, nodes: Mapping[Item, TrieNode]) -> _Survey:
         """`nodes`: what `_nodes` has of the survey."""
         latest = self._latest()
         targets = tuple([one for one in survey.targets() if _seq(one) <= latest])
@@ -306,8 +320,11 @@ class DhtSlots:
             return Stored(slot.target, ()), survey
         if not has_turn:
             await self._meter.put()
-        seq = max(survey.highest + 1, slot.last + 1, int(self._clock() * 1000))
-        slot.last = seq
+        last = self._last.pop(slot.target, -1)
+        seq = max(survey.highest + 1, last + 1, int(self._clock() * 1000))
+        self._last[slot.target] = seq
+        if len(self._last) > MAX_KNOWN_KEYS:
+            self._last.popitem(last=False)
         item = sign(slot.key, bencode.decode(encode(node)), min(seq, MAX_SEQ), slot.salt)
         # With `cas`, a node that had nothing stores as well, unless it has something by now: then
         # no number fits but that one.

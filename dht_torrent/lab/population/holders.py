@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import math
 import random
 from array import array
 from bisect import bisect_left
@@ -29,6 +30,7 @@ from dht_torrent.dht.items import MAX_SALT, MAX_VALUE, Item, MutableItem
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.engine.dht.surveys import Holder, ItemSurvey, Stored, mismatches, seq_of
 from dht_torrent.ids import NodeId
+from dht_torrent.lab.clock import VirtualClock
 from dht_torrent.lab.population.dhtnet import host_address
 from dht_torrent.lab.population.virtual import BITS, sorted_prefixes
 
@@ -53,6 +55,8 @@ class Holders:
         """By target and by the holder's prefix: an item, and when it expires."""
         self._closest: dict[bytes, tuple[int, ...]] = {}
         self._infos: dict[int, NodeInfo] = {}
+        self._empty: dict[int, Holder] = {}
+        """What nodes answer that have nothing: most answers."""
         self._numbers = {prefix: number for number, prefix in enumerate(self.prefixes)}
 
     def __len__(self) -> int:
@@ -66,6 +70,13 @@ class Holders:
             node_id = NodeId(raw + hashlib.blake2b(raw, digest_size=12).digest())
             info = self._infos[prefix] = NodeInfo(node_id, host_address(self._numbers[prefix]))
         return info
+
+    def empty(self, prefix: int) -> Holder:
+        """The answer of this node when it has nothing there."""
+        found = self._empty.get(prefix)
+        if found is None:
+            found = self._empty[prefix] = Holder(self.info(prefix), _TOKEN, None)
+        return found
 
     def lives(self, prefix: int) -> bool:
         """Whether that node is still there."""
@@ -190,13 +201,21 @@ class ModelItems:
     """One participant's way to the items: what `engine.dht.items.Items` offers, over `Holders`.
 
     Counts what it does. A get takes `get_seconds` and a put `put_seconds` of the clock; without
-    them either is done at once, and no other task runs meanwhile.
+    them either is done at once, and no other task runs meanwhile. What takes time ends at a
+    multiple of `grain` seconds: of hundreds of publishers many then go on at the same moment, which
+    costs much less than as many moments.
     """
 
     def __init__(
-        self, holders: Holders, *, get_seconds: float = 0.0, put_seconds: float = 0.0
+        self,
+        holders: Holders,
+        *,
+        get_seconds: float = 0.0,
+        put_seconds: float = 0.0,
+        grain: float = 0.0,
     ) -> None:
         self.holders = holders
+        self.grain = grain
         self.get_seconds = get_seconds
         self.put_seconds = put_seconds
         self.gets = 0
@@ -232,25 +251,38 @@ class ModelItems:
     async def _survey(
         self, target: bytes, salt: bytes, enough: Callable[[Item], bool] | None = None
     ) -> ItemSurvey:
-        if self.get_seconds:
-            await trio.sleep(self.get_seconds)
+        await self._pass(self.get_seconds)
         model, now = self.holders, trio.current_time()
-        k = model.config.k
-        held = model.closest(target)
+        k, is_lossy = model.config.k, model.loss > 0
         answers: list[Holder] = []
-        for prefix in held:
-            if model.is_lost():
+        for prefix in model.closest(target):
+            if is_lossy and model.is_lost():
                 continue
-            item = model.get(target, prefix, now)
-            if isinstance(item, MutableItem) and item.salt != salt:
-                item = None
-            seq = item.seq if isinstance(item, MutableItem) else None
-            answers.append(Holder(model.info(prefix), _TOKEN, item, seq))
+            item, answer = model.get(target, prefix, now), model.empty(prefix)
+            if isinstance(item, MutableItem):
+                if item.salt == salt:
+                    answer = Holder(answer.contact, _TOKEN, item, item.seq)
+            elif item is not None:
+                answer = Holder(answer.contact, _TOKEN, item)
+            answers.append(answer)
             if len(answers) == k:
                 break
         if enough is not None:
             answers = model.until(answers, enough)
-        return ItemSurvey(target, tuple(answers), tuple(answer.contact for answer in answers))
+        return ItemSurvey(target, tuple(answers), tuple([answer.contact for answer in answers]))
+
+    async def _pass(self, seconds: float) -> None:
+        """Let so much time pass, and until the next moment at which something is done here."""
+        if not seconds:
+            return
+        moment = trio.current_time() + seconds
+        if self.grain:
+            moment = math.ceil(moment / self.grain) * self.grain
+        clock = trio.lowlevel.current_clock()
+        if isinstance(clock, VirtualClock):
+            await clock.sleep_until(moment)
+        else:
+            await trio.sleep_until(moment)
 
     async def put_to(
         self, holders: Sequence[Holder], item: Item, *, cas: Mapping[NodeId, int] | None = None
@@ -258,8 +290,7 @@ class ModelItems:
         """As `Items.put_to`."""
         self.puts += 1
         self.puts_of[item.salt if isinstance(item, MutableItem) else b""] += 1
-        if self.put_seconds:
-            await trio.sleep(self.put_seconds)
+        await self._pass(self.put_seconds)
         model, now, target = self.holders, trio.current_time(), item.target
         stored: list[NodeInfo] = []
         refused: dict[NodeInfo, int] = {}

@@ -32,7 +32,7 @@ from dht_torrent.engine.search.publisher import Publisher
 from dht_torrent.engine.search.reading import SearchCost
 from dht_torrent.engine.search.records import DhtRecords, RecordItems
 from dht_torrent.engine.search.searching import Searcher
-from dht_torrent.engine.search.slots import DhtSlots, SlotCache
+from dht_torrent.engine.search.slots import DhtSlots, SlotCache, SlotKeys
 from dht_torrent.engine.search.tree import Trees
 from dht_torrent.engine.search.views import SearchQuery, SearchResult
 from dht_torrent.lab.population.holders import Holders, ModelItems
@@ -58,14 +58,18 @@ BEGAN: Final = 1_798_761_600.0
 """Unix time at which the lab's clock begins: 2027-01-01."""
 GET_SECONDS: Final = 1.0
 """A publisher's lookup takes so long, and what others write meanwhile it has not seen ..."""
-PUT_SECONDS: Final = 0.2
+PUT_SECONDS: Final = 0.25
 """... and a round of puts."""
+GRAIN: Final = 0.25
+"""Seconds of which the end of either is a multiple."""
 SETTLE: Final = 30.0
 """Seconds between two looks whether publishers have something to do."""
 LIMIT: Final = 50
 """Results that a search wants."""
 PATIENCE: Final = 600.0
 """Seconds it gets: nothing here is slow, and what is measured is not the patience."""
+MAX_KEYS: Final = 400_000
+"""Slots whose key pairs are remembered for all participants together; some 700 bytes each."""
 SALTS: Final = frozenset(index.code for index in Index)
 """Of the index's slots."""
 JUNK: Final = b"4:junk"
@@ -102,6 +106,11 @@ class NoSwarms:
         return None
 
 
+def slow_items(holders: Holders) -> ModelItems:
+    """For who publishes: others write while it reads and writes."""
+    return ModelItems(holders, get_seconds=GET_SECONDS, put_seconds=PUT_SECONDS, grain=GRAIN)
+
+
 class CountedItems(RecordItems, Protocol):
     """Items that know how often they were looked up: `gets` for slots, `finds` for records."""
 
@@ -114,7 +123,11 @@ class Participant:
     """What a node has of the index, over any items: those of a model, or of a full node."""
 
     def __init__(
-        self, items: CountedItems, rng: random.Random, config: SearchConfig = UNMETERED
+        self,
+        items: CountedItems,
+        rng: random.Random,
+        config: SearchConfig = UNMETERED,
+        keys: SlotKeys | None = None,
     ) -> None:
         self.items = items
         self.config = config
@@ -123,7 +136,7 @@ class Participant:
         weakref.finalize(self, store.close)  # thousands of them come and go in a study
         self.catalogue = LocalCatalogue(store, _CATALOGUE)
         meter = Meter(config)
-        self.slots = DhtSlots(items, config, meter, rng=rng, clock=unix_time)
+        self.slots = DhtSlots(items, config, meter, rng=rng, clock=unix_time, keys=keys)
         self.trees = Trees(self.slots, rng, config)
         self.records = records = DhtRecords(items, config, meter, clock=unix_time)
         self.publisher = Publisher(
@@ -246,17 +259,18 @@ class SearchStudy:
         self.holders = Holders(plan.holders, rng, config=config, loss=plan.loss)
         many = min(plan.publishers, len(corpus))
         self._items = items or self._model
+        self._keys = SlotKeys(MAX_KEYS)
         self.publishers = [self._participant(publishes=True) for _ in range(many)]
         self._said: dict[tuple[str, str], str] = {}
         """The titles that publishers say, by their key and the infohash."""
 
     def _model(self, publishes: bool) -> CountedItems:
         if publishes:
-            return ModelItems(self.holders, get_seconds=GET_SECONDS, put_seconds=PUT_SECONDS)
+            return slow_items(self.holders)
         return ModelItems(self.holders)
 
     def _participant(self, *, publishes: bool) -> Participant:
-        return Participant(self._items(publishes), self.rng, self.plan.config)
+        return Participant(self._items(publishes), self.rng, self.plan.config, self._keys)
 
     def newcomer(self) -> Participant:
         """Somebody who knows nothing yet."""
@@ -432,12 +446,7 @@ async def write_at_once(
     """So many publishers put so many entries each into the tree of one word, all at once. Returns
     how many of these entries nobody can find afterwards, and how many when all have looked after
     theirs once."""
-    crowd = [
-        Participant(
-            ModelItems(holders, get_seconds=GET_SECONDS, put_seconds=PUT_SECONDS), rng, config
-        )
-        for _ in range(writers)
-    ]
+    crowd = [Participant(slow_items(holders), rng, config) for _ in range(writers)]
     top = Label(Index.WORDS, b"everybody")
 
     def made(infohash: bytes) -> Posting:
