@@ -61,7 +61,8 @@ class SearchConfig:
     max_searches: int = 16
     """Searches at the same time; further ones wait."""
     max_gets: int = 24
-    """Slots that one search reads at most, roots included: `search.choice` has 24."""
+    """Lookups for slots that one search makes at most, roots included: `search.choice` has 24. A
+    slot takes two while it moves from one day's place to the next (`search.label.OVERLAP`)."""
     gets_at_once: int = 8
     """Of these, so many at a time."""
     prefix_gets: int = 9

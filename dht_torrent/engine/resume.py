@@ -42,6 +42,9 @@ MAX_BANNED = 1000
 MAX_TAGS = 16
 """Tags a torrent is published with."""
 
+_MAX_REASON = 1000
+"""Bytes of a line that says why something is not so."""
+
 _MAX_PATH = 4096
 """Bytes (Linux's PATH_MAX)."""
 
@@ -111,6 +114,8 @@ class Resume:
     published: tuple[str, ...] | None = None
     """It is to be in the index that everybody searches, with these tags; None, as in records of
     older versions: it is not."""
+    not_published: str | None = None
+    """Why it is not there, although that was asked for, in a line."""
     sources: tuple[Path, ...] = ()
     """Where to look for what is missing before peers are asked for it."""
     looked_around: bool = False
@@ -170,6 +175,8 @@ class Resume:
             fields[b"superseded"] = 1
         if self.published is not None:
             fields[b"published"] = [tag.encode() for tag in self.published]
+        if self.not_published is not None:
+            fields[b"not_published"] = self.not_published.encode("utf-8", "replace")[:_MAX_REASON]
         if self.sources:
             fields[b"sources"] = [os.fsencode(path) for path in self.sources[:MAX_SOURCES]]
         if self.looked_around:
@@ -220,6 +227,7 @@ def decode_resume(payload: bytes) -> Resume:
             super_seed=fields.maybe(b"super_seed", fields.integer) == 1,
             superseded=fields.maybe(b"superseded", fields.integer) == 1,
             published=fields.maybe(b"published", fields.tags),
+            not_published=fields.maybe(b"not_published", fields.reason),
             sources=fields.maybe(b"sources", fields.paths) or (),
             looked_around=fields.maybe(b"looked_around", fields.integer) == 1,
             reused=fields.maybe(b"reused", fields.integer) or 0,
@@ -297,6 +305,9 @@ class _Fields:
 
     def tags(self, key: bytes) -> tuple[str, ...]:
         return tuple(raw.decode() for raw in self.strings(key, MAX_TAGS))
+
+    def reason(self, key: bytes) -> str:
+        return self.string(key, _MAX_REASON).decode("utf-8", "ignore")
 
     def stamps(self, key: bytes) -> tuple[FileStamp | None, ...]:
         raw = self.string(key, MAX_RECORD)

@@ -23,7 +23,7 @@ from dht_torrent.bounds import LAST_DATE, MAX_FILES, MAX_TOTAL
 from dht_torrent.errors import BencodeError, InputError, SearchFormatError
 from dht_torrent.search.similar import FILE_ID, MAX_FILE_IDS, Traits
 from dht_torrent.search.sketch import CONTENT_SIZE, NAME_SIZE
-from dht_torrent.search.titles import clean_title, cut
+from dht_torrent.search.titles import clean_title, cut, may_be_cut
 from dht_torrent.search.words import title_words
 
 MAX_RECORD: Final = 1000
@@ -285,6 +285,11 @@ def is_verified(
         and seen != ""
         and record.title.startswith(seen)
     )
+
+
+def may_be_beginning(title: str) -> bool:
+    """Whether the title of a record, which nothing else bears out, may be that of a longer one."""
+    return may_be_cut(title, MAX_TITLE) and len(title.encode()) <= MAX_TITLE
 
 
 def agrees_with_name(title: str, name: str) -> bool:

@@ -48,10 +48,10 @@ def preview_of(title: str) -> str:
     return cut(title, PREVIEW)
 
 
-def may_be_cut(preview: str) -> bool:
-    """Whether an entry with this preview may be of a longer title: what `cut` left out at its end
-    is a part of one character and a space, at most."""
-    return len(preview.encode()) >= PREVIEW - 4
+def may_be_cut(text: str, size: int = PREVIEW) -> bool:
+    """Whether what `cut` may have cut to `size` bytes is only the beginning of a text: what it left
+    out at the end is a part of one character and a space, at most."""
+    return len(text.encode()) >= size - 4
 
 
 def _without_towers(title: str) -> str:

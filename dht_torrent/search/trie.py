@@ -14,7 +14,7 @@ there is nothing.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from dht_torrent.search.label import Index, Label
@@ -184,13 +184,20 @@ class Walk:
     `is_done`."""
 
     def __init__(
-        self, start: Label, *, first: bytes = b"", last: bytes = b"", most: int = 24
+        self,
+        start: Label,
+        *,
+        first: bytes = b"",
+        last: bytes = b"",
+        most: int = 24,
+        price: Callable[[Label], int] = lambda label: 1,
     ) -> None:
         """`first` and `last`: digits of keys, or their beginnings; what begins with them is
-        included. At most `most` labels are returned by `take`."""
+        included. The labels that `take` returns cost `most` lookups, at most; each its `price`."""
         self._first = first
         self._last = last
         self._left = most
+        self._price = price
         self._queue = deque([start])
         self._reading = 0
         self._lost: deque[Label] = deque()
@@ -202,7 +209,8 @@ class Walk:
 
     @property
     def is_done(self) -> bool:
-        waits = self._left > 0 and (self._queue or self._lost)
+        queue = self._queue or self._lost
+        waits = queue and self._may_pay(queue[0])
         return not (waits or self._reading or self._trying)
 
     @property
@@ -212,17 +220,15 @@ class Walk:
 
     def take(self) -> Label | None:
         """The next label to read; None for now, or when it is done."""
-        if self._left <= 0:
-            return None
-        if self._queue:
-            label = self._queue.popleft()
+        queue = self._queue or (self._lost if not self._reading else None)
+        if not queue or not self._may_pay(queue[0]):
+            return None  # and no other is read in its place: that would leave a hole
+        label = queue.popleft()
+        self._left -= self._price(label)
+        if queue is self._queue:
             self._reading += 1
-        elif self._lost and not self._reading:
-            label = self._lost.popleft()
-            self._trying.add(label)
         else:
-            return None
-        self._left -= 1
+            self._trying.add(label)
         return label
 
     def saw(self, label: Label, node: TrieNode | None) -> list[Packed]:
@@ -249,6 +255,10 @@ class Walk:
         """A label could not be read."""
         if not self._ends(label):
             self._failed = True
+
+    def _may_pay(self, label: Label) -> bool:
+        """Whether it may still be read."""
+        return 0 < self._left >= self._price(label)
 
     def _ends(self, label: Label) -> bool:
         """A label is no longer being read. Returns whether it was one of the children of what is

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,7 @@ def resumes(draw: st.DrawFn) -> Resume:
         super_seed=draw(st.booleans()),
         superseded=draw(st.booleans()),
         published=draw(st.none() | st.lists(st.text(max_size=8), max_size=16).map(tuple)),
+        not_published=draw(st.none() | texts),
         sources=draw(st.lists(texts.map(Path), max_size=3).map(tuple)),
         looked_around=draw(st.booleans()),
         reused=draw(numbers),
@@ -621,3 +623,10 @@ def test_a_record_is_kept_where_nothing_can_be_synced(
         assert state.load_all() == ([minimal()], [])
         state.remove(HASH)
         assert state.load_all() == ([], [])
+
+
+def test_a_long_reason_is_remembered_up_to_a_bound_at_the_end_of_a_character() -> None:
+    resume = replace(minimal(), not_published="\u00fc" * 501 + "x\ud800")
+    assert decode_resume(resume.encode()).not_published == "\u00fc" * 500
+    resume = replace(minimal(), not_published="x" + "\u00fc" * 501)
+    assert decode_resume(resume.encode()).not_published == "x" + "\u00fc" * 499

@@ -34,6 +34,9 @@ class MemorySlots:
     before_write: Callable[[Label], None] = lambda label: None
     held: dict[Label, list[Version | None]] = field(default_factory=dict)
 
+    def lookups(self, label: Label) -> int:
+        return 1
+
     def since(self, moment: float) -> Slots:
         return self  # nothing is remembered
 

@@ -373,6 +373,23 @@ def test_a_walk_reads_no_more_than_it_may() -> None:
     assert not walk.is_whole
 
 
+def test_a_walk_pays_the_price_of_each_label_and_leaves_none_out_for_a_cheaper_one() -> None:
+    nodes = grown(WORD, [posting(number) for number in range(300)], 5)
+    order: list[Label] = []
+    walk = Walk(WORD, most=1000)
+    while (label := walk.take()) is not None:
+        order.append(label)
+        walk.saw(label, nodes.get(label))
+    second = order[1]
+    for most, reads in ((1, 1), (2, 1), (3, 2), (4, 3), (5, 4)):
+        walk = Walk(WORD, most=most, price=lambda label: 2 if label == second else 1)
+        assert walked(nodes, walk)[1] == reads, most
+        assert walk.is_done
+        assert not walk.is_whole
+    free = Walk(WORD, most=2, price=lambda label: 0 if label == WORD else 1)
+    assert walked(nodes, free)[1] == 3
+
+
 def test_upper_levels_come_first() -> None:
     nodes = grown(WORD, [posting(number) for number in range(300)], 5)
     walk = Walk(WORD, most=1000)

@@ -48,6 +48,7 @@ from dht_torrent.search.record import (
     agrees_with_name,
     encode_sketches,
     is_verified,
+    may_be_beginning,
     parse_record,
     record_salt,
     record_target,
@@ -150,9 +151,14 @@ class Checker:
         claims = [claim for claim in entry.claims if claim.verified]
         trusted = [one for one in claims if one.publisher in self._trusted]
         best = next(iter(trusted or claims), None)
+        title = entry.title
+        is_cut = may_be_beginning(title)  # neither records nor the catalogue have longer ones
+        if is_cut and (name := self._swarms.name(entry.infohash)) is not None:
+            is_cut = not (whole := clean_title(name)).startswith(title)
+            title = title if is_cut else whole
         return self._result(
             entry.infohash,
-            entry.title,
+            title,
             size=entry.size,
             files=entry.files,
             published=entry.published,
@@ -161,6 +167,7 @@ class Checker:
             publishers=len(claims or entry.claims),
             swarm=self._swarms.joined(entry.infohash) or entry.health,
             is_local=True,
+            is_cut=is_cut,
         )
 
     def unverified(self, found: Found) -> SearchResult | None:
@@ -188,7 +195,7 @@ class Checker:
         self._look(found, nursery)
         infohash = found.infohash
         ours = await self._ours(infohash)
-        name = self._swarms.name(infohash)
+        name = whole = self._swarms.name(infohash)
         if name is None and ours is not None and ours.proof is Proof.STRONG:
             name = ours.title
         for target, posting in self._by_trust(found):
@@ -210,9 +217,11 @@ class Checker:
             if found.looked is not None:
                 with trio.move_on_after(self._config.peers_patience):
                     await found.looked.wait()
+            title = record.title if name is None else clean_title(name)
             return self._result(
                 infohash,
-                record.title if name is None else clean_title(name),
+                title,
+                is_cut=whole is None and may_be_beginning(title),
                 size=record.size,
                 files=record.files,
                 published=float(record.published),

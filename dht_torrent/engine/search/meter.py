@@ -113,8 +113,7 @@ class Meter:
 
 
 async def until(moment: float, now: float) -> None:
-    """Sleep until then; if it is past, go on at once: who had to wait for a turn here, waits for the
-    network next."""
+    """Sleep until then; if it is past, go on at once: the caller waits for the network next."""
     if moment > now:
         await trio.sleep_until(moment)
     else:

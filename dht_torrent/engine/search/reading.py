@@ -46,7 +46,7 @@ class SearchCost:
     """What a search took."""
 
     gets: int = 0
-    """Slots that were read, or had been a short while ago."""
+    """Lookups for slots, or for what had been read a short while ago."""
     rounds: int = 0
     """The longest chain of reads of which each had to wait for the one before."""
     records: int = 0
@@ -85,7 +85,7 @@ class IndexReader:
         """... and in how many nodes they were."""
         self._is_enough = False
         self._most = config.max_gets
-        """Slots to read at most, all in all."""
+        """Lookups at most, all in all."""
 
     async def run(self) -> None:
         """Hand all that fits to `take`, until there is enough or nothing more to read."""
@@ -185,8 +185,11 @@ class IndexReader:
                 await self._found(node.entries)
 
         async with trio.open_nursery() as nursery:
-            for label in labels[: max(left, 0)]:
-                self._cost.gets += 1
+            for label in labels:
+                left -= (price := self._trees.lookups(label))
+                if left < 0:
+                    break
+                self._cost.gets += price
                 nursery.start_soon(read, label)
         self._cost.rounds += 1
         return {label: nodes[label] for label in labels if label in nodes}

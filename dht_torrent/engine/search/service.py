@@ -248,6 +248,7 @@ class SearchService:
         except DhtTorrentError as error:
             if core.published is None:
                 core.not_published = str(error)
+                supervisor.record.changed()
             logger.warning("%s is shared, but not published: %s", core.name, error)
 
     async def unpublish(self, supervisor: Supervisor) -> bool:
@@ -449,7 +450,7 @@ class SearchService:
     def _why_not_now(self, core: TorrentCore, entry: Entry) -> str | None:
         """Why a torrent that is to be published cannot be, in a line."""
         if core.published is None:
-            return None
+            return core.not_published  # it could not be when it was shared
         if self._is_denied(entry, core.published):
             return DENIED
         try:

@@ -21,7 +21,7 @@ from dht_torrent.catalogue import Entry, Proof, PublisherTrust, Source, TitleCla
 from dht_torrent.config import SearchConfig
 from dht_torrent.dht.items import MutableItem
 from dht_torrent.engine.search.catalogue import LocalCatalogue
-from dht_torrent.engine.search.checking import TRUST, read_record, sketch_entry
+from dht_torrent.engine.search.checking import ELLIPSIS, TRUST, read_record, sketch_entry
 from dht_torrent.engine.search.records import Records
 from dht_torrent.engine.search.tree import Trees
 from dht_torrent.engine.search.views import ResultSource, ResultTrust, SimilarResult
@@ -32,7 +32,13 @@ from dht_torrent.search.codes import hash_digits
 from dht_torrent.search.label import Index, Label, tree_root
 from dht_torrent.search.node import Entry as IndexEntry
 from dht_torrent.search.node import Posting, key_in
-from dht_torrent.search.record import PublisherRecord, decode_sketches, record_salt, record_target
+from dht_torrent.search.record import (
+    PublisherRecord,
+    decode_sketches,
+    may_be_beginning,
+    record_salt,
+    record_target,
+)
 from dht_torrent.search.similar import Likeness, Traits, likeness, ranked
 from dht_torrent.search.sketch import tree_keys
 from dht_torrent.search.words import title_words
@@ -289,9 +295,10 @@ def _entry_of(item: MutableItem, record: PublisherRecord) -> Entry:
 def _result(infohash: bytes, one: _Known) -> SimilarResult:
     alike, kinship = one.alike, one.alike.kinship
     assert kinship is not None  # or it was not ranked
+    is_cut = may_be_beginning(one.name)
     return SimilarResult(
         id=infohash.hex(),
-        name=one.name,
+        name=one.name + ELLIPSIS if is_cut else one.name,
         size=one.traits.size,
         files=one.traits.files,
         published=float(one.published) if one.published is not None else None,
@@ -304,5 +311,5 @@ def _result(infohash: bytes, one: _Known) -> SimilarResult:
         trust=one.trust,
         publisher=one.publisher.hex() if one.publisher is not None else None,
         source=one.source,
-        magnet=str(Magnet(InfoHash(infohash), one.name)),
+        magnet=str(Magnet(InfoHash(infohash), None if is_cut else one.name)),
     )

@@ -169,6 +169,10 @@ class DhtSlots:
         self._last: OrderedDict[bytes, int] = OrderedDict()
         """The highest sequence number that we have used, by target."""
 
+    def lookups(self, label: Label) -> int:
+        """See `Slots.lookups`."""
+        return len(epochs_of(label, self._clock()))
+
     def since(self, moment: float) -> Slots:
         """See `Slots.since`."""
         return _SlotsSince(self, moment)
@@ -350,6 +354,9 @@ class _SlotsSince:
 
     async def write(self, seen: Seen, node: TrieNode) -> tuple[Seen, bool]:
         return await self._slots.write(seen, node)
+
+    def lookups(self, label: Label) -> int:
+        return self._slots.lookups(label)
 
     def since(self, moment: float) -> Slots:
         return _SlotsSince(self._slots, moment)

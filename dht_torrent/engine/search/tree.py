@@ -15,7 +15,7 @@ again.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
@@ -79,6 +79,10 @@ class Slots(Protocol):
         Raises NoReply when nobody could be asked."""
         ...
 
+    def lookups(self, label: Label) -> int:
+        """How many lookups it takes to read the label now: two within the overlap of epochs."""
+        ...
+
     def since(self, moment: float) -> Slots:
         """The same, for a reader to whom what was read before this moment, on Trio's clock, and is
         remembered, does not count."""
@@ -89,6 +93,7 @@ class Walked(NamedTuple):
     """What it took to walk a tree."""
 
     gets: int
+    """Lookups, see `Slots.lookups`."""
     rounds: int
     """The longest chain of reads of which each had to wait for the one before."""
     is_whole: bool
@@ -114,6 +119,10 @@ class Trees:
         trees._slots = self._slots.since(moment)
         return trees
 
+    def lookups(self, label: Label) -> int:
+        """See `Slots.lookups`."""
+        return self._slots.lookups(label)
+
     # Reading
 
     async def read(self, label: Label, *, first: bool = False) -> TrieNode | None:
@@ -133,11 +142,12 @@ class Trees:
     ) -> Walked:
         """Hand all entries below a label to `emit`, each once, those of the upper levels first.
 
-        At most `gets` labels are read. `known`: the start itself, when it has been read. `first`:
+        At most `gets` lookups are made. `known`: the start itself, when it has been read. `first`:
         see `Slots.read`. `useful` tells how many reads may be under way at the moment, where fewer
         than `gets_at_once` will do; one is always. What cannot be read is left out."""
         seen: dict[Label, TrieNode | None] = {} if known is None else {start: known}
-        return await self._walk(Walk(start, most=gets + len(seen)), emit, seen, first, useful)
+        walk = Walk(start, most=gets, price=partial(self._price, seen))
+        return await self._walk(walk, emit, seen, first, useful)
 
     async def scan(
         self, top: Label, start: bytes, end: bytes, emit: Emit, *, gets: int, first: bool = False
@@ -146,22 +156,24 @@ class Trees:
         beginning of some: what begins with `end` is included. What exceeds the levels of the tree
         is ignored: so there may be entries outside the range.
 
-        At most `gets` labels are read, and a few more where the way is not known. Raises NoReply
+        At most `gets` lookups are made, and a few more where the way is not known. Raises NoReply
         when the way there cannot be read; what cannot be read below is left out."""
         start, end = start[: top.index.levels], end[: top.index.levels]
         place, path, rounds = await self._locate(top, trie.common(start, end), first=first)
         if place.digits and (place not in path or path[place].node is None):
             above = path.get(place.parent)
             if above is None or not _knows(above, place.digits[-1]):
-                return Walked(len(path), rounds, is_whole=True)  # there is nothing
+                return Walked(self._spent(path), rounds, is_whole=True)  # there is nothing
         known = {
             label: seen.node
             for label, seen in path.items()
             if label.digits.startswith(place.digits)
         }
-        walk = Walk(place, first=start, last=end, most=max(gets - len(path), 1) + len(known))
+        spent, price = self._spent(path), partial(self._price, known)
+        # The one below can be read, in the overlap of epochs as well.
+        walk = Walk(place, first=start, last=end, most=max(gets - spent, 2), price=price)
         below = await self._walk(walk, emit, known, first)
-        return Walked(len(path) + below.gets, rounds + below.rounds, below.is_whole)
+        return Walked(spent + below.gets, rounds + below.rounds, below.is_whole)
 
     async def nearest(
         self, top: Label, key: bytes, emit: Emit, *, gets: int, enough: int, first: bool = False
@@ -170,24 +182,31 @@ class Trees:
         and of the nodes above that are read on the way; and if these are fewer than `enough`, those
         of the leaves beside it as well. Each at least once, as two of its nodes may have it.
 
-        At most `gets` labels are read, and a few more where the way is not known. Raises NoReply
+        At most `gets` lookups are made, and a few more where the way is not known. Raises NoReply
         when the way there cannot be read."""
         place, path, rounds = await self._locate(top, key[: top.index.levels], first=first)
         nodes = [seen.node for seen in path.values() if seen.node is not None]
         entries = {(key, rest) for node in nodes for key, rest in node.packed.items()}
-        walked = Walked(len(path), rounds, is_whole=True)
+        spent = self._spent(path)
+        walked = Walked(spent, rounds, is_whole=True)
         if await emit([unpack(key, rest) for key, rest in sorted(entries)]):
             return walked
-        if len(entries) >= enough or not place.digits or gets <= len(path):
+        if len(entries) >= enough or not place.digits or gets <= spent:
             return walked
         known = {
             label: seen.node
             for label, seen in path.items()
             if label.digits.startswith(place.parent.digits)
         }
-        walk = Walk(place.parent, most=gets - len(path) + len(known))
+        walk = Walk(place.parent, most=gets - spent, price=partial(self._price, known))
         beside = await self._walk(walk, emit, known, first)
-        return Walked(len(path) + beside.gets, rounds + beside.rounds, beside.is_whole)
+        return Walked(spent + beside.gets, rounds + beside.rounds, beside.is_whole)
+
+    def _price(self, known: Collection[Label], label: Label) -> int:
+        return 0 if label in known else self._slots.lookups(label)
+
+    def _spent(self, path: Iterable[Label]) -> int:
+        return sum(map(self._slots.lookups, path))
 
     async def _walk(
         self,
@@ -217,7 +236,7 @@ class Trees:
                     if label in known:
                         came.send_nowait((label, Seen(label, known[label]), chain))
                     else:
-                        gets += 1
+                        gets += self._slots.lookups(label)
                         nursery.start_soon(read, label, chain + 1)
                 if not running:
                     break

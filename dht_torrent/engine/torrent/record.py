@@ -152,6 +152,7 @@ class ResumeRecord:
             identity=core.context.identity,
             superseded=core.superseded,
             published=core.published,
+            not_published=core.not_published if core.published is None else None,
             sources=core.sources,
             looked_around=core.looked_around,
             reused=core.totals.reused,

@@ -82,6 +82,7 @@ class Supervisor:
         if resume:
             core.superseded = resume.superseded
             core.published = resume.published
+            core.not_published = resume.not_published
             core.totals.restore(resume)
             core.connections.limits.restore(resume.limit_up, resume.limit_down)
             core.connections.found(resume.peers, "resume")

@@ -13,13 +13,13 @@ from trio.testing import MockClock
 from dht_torrent.dht.items import MutableItem, mutable_target
 from dht_torrent.engine.search.publisher import posting_of, record_of
 from dht_torrent.errors import NoReply, StorageError
-from dht_torrent.search.choice import COMMON, pair, root_of
+from dht_torrent.search.choice import COMMON, pair, root_of, stage
 from dht_torrent.search.label import Index, Label, day_root
-from dht_torrent.search.node import Entry, Posting
+from dht_torrent.search.node import Entry, Posting, TrieNode, fit, made_of
 from dht_torrent.search.record import parse_record, record_salt
 from dht_torrent.search.titles import preview_of
 from dht_torrent.search.trie import is_shown
-from tests.engine.search.world import CONFIG, Person, Titled, World, clock, people, titles
+from tests.engine.search.world import CONFIG, Person, Titled, World, clock, people, posting, titles
 
 SERVER = "Ubuntu 22.04 LTS server"
 HOUR = 3600.0
@@ -300,6 +300,34 @@ async def test_the_entry_of_a_title_says_what_fits_and_hides_the_rest() -> None:
     assert long.startswith(posting.preview)
     assert posting.preview == preview_of(long) == "The collected le"
     assert 8 <= len(posting.hidden) <= 12
+
+
+async def test_a_title_gets_pairs_though_another_of_ours_saw_first_how_common_a_word_is(
+    autojump_clock: MockClock,
+) -> None:
+    one, other = "common green apple", "common pear"
+    async with people(World(), 1) as (alice,):
+        await alice.publish(one)
+        await alice.settle()
+        counts = {b"common": 3 * COMMON, b"green": 3 * COMMON}
+        # As if another of ours had been looked at since.
+        await alice.catalogue.remember_counts(counts, int(clock()))
+        await alice.publish(other)
+        for label in (word("common"), word("green")):
+            read = await alice.slots.read(label)
+            assert read.node is not None
+            packed = made_of([posting(n) for n in range(8)]).packed
+            wide = TrieNode({0: 7, 1: 6}, {**read.node.packed, **packed})
+            assert stage(wide.count) == stage(3 * COMMON)
+            await alice.slots.write(read, fit(wide))
+        now = int(clock())
+        rest = [
+            row for row in await alice.catalogue.outbox(Titled(one).infohash) if row.tree == "w"
+        ]
+        assert not [row for row in await rows(alice, one) if row[0] == "p"]
+        await alice.catalogue.put_outbox([row._replace(due=now) for row in rest])
+        await alice.settle(60)
+        assert ("p", root_of(pair("common", "green"))) in await rows(alice, one)
 
 
 async def test_a_title_leaves_out_a_word_that_is_known_to_be_very_common(

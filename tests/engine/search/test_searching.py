@@ -10,6 +10,8 @@ from trio.testing import MockClock
 
 from dht_torrent.catalogue import Entry, Proof, PublisherTrust, Source, SwarmHealth
 from dht_torrent.engine.search.views import SearchQuery, SearchResult
+from dht_torrent.search import label
+from dht_torrent.search.choice import ENOUGH_READS
 from dht_torrent.search.titles import preview_of
 from tests.engine.search.world import CONFIG, Titled, World, clock, people
 
@@ -441,3 +443,44 @@ async def test_a_page_of_a_common_word_is_not_read_further_than_it_fills(
         # Each node has twelve entries at most, and those above are below as well: read eight at a
         # time, it would be thirteen.
         assert 5 <= bob.cost.gets <= 9
+
+
+LONG = "Ubuntu " + "long words of one title " * 12
+
+
+@pytest.mark.parametrize("size", [155, 156, 160, 161, 250])
+async def test_a_title_of_which_a_record_may_have_only_the_beginning_ends_in_an_ellipsis(
+    autojump_clock: MockClock, size: int
+) -> None:
+    title = LONG[: size - 1] + "x"
+    shown = title if size < 156 else title[:160].rstrip() + "\u2026"
+    async with people(World(), 2) as (alice, bob):
+        await alice.publish(title)
+        await alice.settle()
+        for network in (True, False):  # what was verified is in our own catalogue from now on
+            (result,) = await bob.search("ubuntu", network=network)
+            assert (result.name, result.trust) == (shown, "verified")
+            assert result.name_is_cut == (size >= 156)
+            assert ("&dn=" in result.magnet) == (size < 156)
+        # Of our own torrents, the catalogue has no more; but the torrent itself does.
+        (own,) = await alice.search("ubuntu")
+        assert (own.name, own.trust) == (shown, "strong")
+        alice.swarms.names[Titled(title).infohash] = title
+        (own,) = await alice.search("ubuntu")
+        assert (own.name, own.trust, own.name_is_cut) == (title, "strong", False)
+
+
+async def test_a_slot_on_its_way_to_the_next_epoch_counts_as_the_two_lookups_it_takes(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label, "OVERLAP", label.EPOCH)  # all of them are, all the time
+    async with people(World(), 2) as (alice, bob):
+        await alice.publish(*[f"alpha{n % 8} part{n:03}" for n in range(320)])
+        await alice.settle(1500)
+        for text, prefix, most in (
+            ("alph", True, CONFIG.prefix_gets + CONFIG.prefix_words),
+            ("alpha1", False, ENOUGH_READS),
+        ):
+            before = bob.items.gets
+            assert len(await bob.search(text, prefix=prefix)) > 10
+            assert bob.items.gets - before == bob.cost.gets <= most

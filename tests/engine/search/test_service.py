@@ -667,3 +667,23 @@ async def test_without_numpy_names_and_ids_are_compared_and_it_is_told(
         assert [(one.id, one.kinship) for one in found.results] == [(same.id, "same file")]
         assert found.compared == "names"
         assert "pip install" in str(found.warning)
+
+
+async def test_why_a_share_is_not_published_is_told_after_a_restart_too(
+    town: Town, autojump_clock: MockClock
+) -> None:
+    why = "nothing can be found by this title: '---'"
+    async with town.node(9, state=True) as node:
+        torrent = await node.share(town.file("---"), publish=True)
+        await trio.sleep(300)
+        assert (torrent.published, torrent.not_published) == (False, why)
+    async with town.node(9, state=True) as node:
+        (again,) = node.torrents.values()
+        assert again.not_published == why
+        await trio.sleep(300)
+        assert (again.published, again.not_published) == (False, why)
+        await node.unpublish(again)
+        assert again.not_published is None
+    async with town.node(9, state=True) as node:
+        (later,) = node.torrents.values()
+        assert later.not_published is None

@@ -274,3 +274,15 @@ async def test_the_nearest_cost_no_more_than_they_may(gets: int, autojump_clock:
 
     walked = await trees.nearest(CONTENT, bytes(8), take, gets=gets, enough=1000)
     assert walked.gets <= gets + 1
+
+
+async def test_a_long_title_that_may_be_cut_ends_in_an_ellipsis(autojump_clock: MockClock) -> None:
+    whole = elements(1)
+    title = "A title " * 30
+    async with people(World(), 2) as (publisher, reader):
+        await publish(publisher, traits(title, whole))
+        await publisher.settle()
+        for network in (True, False):
+            (found,) = await similar(reader, traits("The same", whole[:390]), network=network)
+            assert found.name == title[:160].rstrip() + "\u2026"
+            assert "&dn=" not in found.magnet

@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent.dht.items import MAX_SEQ, MutableItem, SigningKey, mutable_target
+from dht_torrent.engine.search.slots import SlotKeys
 from dht_torrent.errors import NoReply
 from dht_torrent.search.label import EPOCH, OVERLAP, Index, Label, epochs_of
 from dht_torrent.search.node import encode, join, made_of
@@ -373,3 +374,23 @@ async def test_a_slot_whose_entries_are_all_too_old_is_left_to_expire(
     items.puts = 0
     assert titles((await slots.read(WORD)).node) == set()
     assert items.puts == 0
+
+
+async def test_key_pairs_may_be_shared_and_sequence_numbers_are_not(
+    autojump_clock: MockClock,
+) -> None:
+    world, keys = World(), SlotKeys(2)
+    one, other = world.slots(keys=keys), world.slots(keys=keys)
+    assert one._keys is other._keys is keys  # an empty one, too
+    for number, slots in enumerate((one, other)):
+        seen = await slots.read(WORD)
+        assert (await slots.write(seen, node_of(*range(number + 1))))[1]
+        assert len(keys) == 1
+    assert titles((await one.read(WORD)).node) == {"title 0", "title 1"}
+    first = keys.slot(WORD, 1)
+    assert keys.slot(WORD, 1) is first
+    keys.slot(WORD, 2)
+    keys.slot(WORD, 3)
+    assert len(keys) == 2
+    assert keys.slot(WORD, 1) is not first
+    assert keys.slot(WORD, 1).target == first.target

@@ -717,6 +717,23 @@ async def test_a_walk_reads_no_more_than_it_may() -> None:
     assert slots.gets.count(WORD) == 1
 
 
+async def test_a_slot_that_takes_two_lookups_counts_twice() -> None:
+    class Overlapping(MemorySlots):
+        def lookups(self, label: Label) -> int:
+            return 2
+
+    slots = Overlapping()
+    await trees(slots).insert(WORD, [posting(number) for number in range(300)])
+    for most in (2, 9, 24):
+        slots.gets.clear()
+        walked = await trees(slots).walk(WORD, collect([]), gets=most)
+        assert 2 * len(slots.gets) == walked.gets == most // 2 * 2
+        slots.gets.clear()
+        first, last = bytes([0]), bytes([2])
+        walked = await trees(slots).scan(WORD, first, last, collect([]), gets=most)
+        assert 2 * len(slots.gets) == walked.gets <= max(most, 4)
+
+
 async def test_a_walk_reads_eight_labels_side_by_side(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

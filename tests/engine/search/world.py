@@ -20,7 +20,7 @@ from dht_torrent.engine.search.meter import Meter
 from dht_torrent.engine.search.publisher import Publisher
 from dht_torrent.engine.search.records import DhtRecords
 from dht_torrent.engine.search.searching import Searcher
-from dht_torrent.engine.search.slots import DhtSlots
+from dht_torrent.engine.search.slots import DhtSlots, SlotKeys
 from dht_torrent.engine.search.tree import Trees
 from dht_torrent.engine.search.views import SearchQuery, SearchResult
 from dht_torrent.lab.population.holders import Holders, ModelItems
@@ -67,6 +67,7 @@ class World:
         *,
         config: SearchConfig = CONFIG,
         clock: Callable[[], float] = clock,
+        keys: SlotKeys | None = None,
     ) -> DhtSlots:
         return DhtSlots(
             items or self.items(),
@@ -74,6 +75,7 @@ class World:
             Meter(config),
             rng=random.Random(self.rng.random()),
             clock=clock,
+            keys=keys,
         )
 
     def records(self, items: ModelItems | None = None) -> DhtRecords:

@@ -240,3 +240,24 @@ def test_a_get_takes_as_long_as_it_is_told_to() -> None:
         return trio.current_time(), one.gets, one.finds, dict(one.puts_of)
 
     assert run(main) == (4.5, 1, 1, {b"salt": 1})
+
+
+def test_what_takes_time_ends_at_a_multiple_of_the_grain() -> None:
+    async def main(rng: random.Random) -> list[float]:
+        model, moments = Holders(300, rng, config=CONFIG), list[float]()
+        one = ModelItems(model, get_seconds=1, put_seconds=0.25, grain=0.25)
+        at_once = ModelItems(model, grain=0.25)
+        for pause in (0.0, 0.1, 0.3):
+            await trio.sleep(pause)
+            await at_once.get(item(1).target, salt=b"salt")
+            moments.append(trio.current_time())
+            await one.put(item(1))
+            moments.append(trio.current_time())
+        with trio.move_on_after(0.5) as scope:
+            await one.get(item(1).target, salt=b"salt")
+        assert scope.cancelled_caught
+        moments.append(trio.current_time())
+        await trio.sleep(5)  # nobody wakes who waits no more
+        return moments
+
+    assert run(main) == [0.0, 1.25, 1.35, 2.75, 3.05, 4.5, 5.0]
