@@ -184,7 +184,8 @@ def test_help_loads_nothing_slow() -> None:
 class Process:
     """`dhtnode` in a process of its own, where every warning is an error."""
 
-    def __init__(self, *args: object) -> None:
+    def __init__(self, *args: object, patience: float = PATIENCE) -> None:
+        """It is killed after `patience` seconds."""
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "dht_torrent", *map(str, args)],
             stdout=subprocess.PIPE,
@@ -192,7 +193,7 @@ class Process:
             stdin=subprocess.DEVNULL,
             text=True,
         )
-        self._watchdog = threading.Timer(PATIENCE, self._process.kill)
+        self._watchdog = threading.Timer(patience, self._process.kill)
         self._watchdog.start()
 
     def line(self) -> str:
@@ -233,10 +234,12 @@ READY = re.compile(r"ready listen=(127\.0\.0\.1:\d+) control=(\S+) id=([0-9a-f]{
 
 
 @contextmanager
-def daemon(state: Path, *args: object) -> Iterator[tuple[Process, re.Match[str]]]:
-    """A running node that has said it is ready."""
+def daemon(
+    state: Path, *args: object, patience: float = PATIENCE
+) -> Iterator[tuple[Process, re.Match[str]]]:
+    """A running node that has said it is ready; it may run for `patience` seconds."""
     options = ("--listen", "127.0.0.1:0", "--state-dir", state, "--download-dir", state.parent)
-    with Process(*options, *(args or ("--bootstrap", "none"))) as process:
+    with Process(*options, *(args or ("--bootstrap", "none")), patience=patience) as process:
         line = process.line()
         ready = READY.fullmatch(line)
         assert ready is not None, line or process.end()
