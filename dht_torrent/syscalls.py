@@ -49,6 +49,20 @@ def read_many_at(fd: int, buffers: Sequence[memoryview], offset: int) -> int:
     return len(data)
 
 
+def is_in_memory(device: int) -> bool:
+    """Is this (`st_dev`) a file system that no disk is behind? False where nobody tells."""
+    number = b"%d:%d" % (os.major(device), os.minor(device))
+    try:
+        mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return False
+    for line in mounts:  # proc(5): id parent major:minor root point options [more ...] - type ...
+        mount, _, kind = line.partition(b" - ")
+        if mount.split(b" ")[2:3] == [number]:
+            return kind.split(b" ")[0] in (b"tmpfs", b"ramfs")
+    return False
+
+
 def flush(fd: int) -> None:
     """What was written to the file survives a power cut, where the file system can promise it."""
     for sync in (_fdatasync, os.fsync):

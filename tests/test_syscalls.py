@@ -18,6 +18,7 @@ from dht_torrent.syscalls import (
     flush,
     flush_folder,
     free_space,
+    is_in_memory,
     read_at,
     read_many_at,
 )
@@ -168,3 +169,33 @@ def test_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Non
     assert cores() == 16
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert cores() == 1
+
+
+MOUNTS = b"""\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+25 24 0:23 / /dev/shm rw,relatime shared:1 - tmpfs tmpfs rw,size=24684084k
+26 24 0:24 / /odd\\040-\\040tmpfs rw - ext4 /dev/sda rw
+27 24 254:1 / /ram rw - ramfs none rw
+broken
+28 24 0:99"""
+
+
+@pytest.mark.parametrize(
+    ("major", "minor", "memory"),
+    [(0, 21, False), (0, 23, True), (0, 24, False), (254, 1, True), (0, 99, False), (7, 7, False)],
+)
+def test_file_systems_in_memory_are_told_by_the_mounts(
+    monkeypatch: pytest.MonkeyPatch, major: int, minor: int, memory: bool
+) -> None:
+    monkeypatch.setattr(Path, "read_bytes", lambda path: MOUNTS)
+    assert is_in_memory(os.makedev(major, minor)) is memory
+
+
+def test_without_a_list_of_mounts_no_file_system_is_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def absent(path: Path) -> bytes:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_bytes", absent)
+    assert not is_in_memory(os.makedev(0, 23))

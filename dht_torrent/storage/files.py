@@ -23,7 +23,7 @@ from dht_torrent.geometry import Span
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.relief import NO_DESCRIPTORS, relieved
 from dht_torrent.storage.batches import Write, cut, read_all, scatter, write_all
-from dht_torrent.storage.descriptors import Descriptors
+from dht_torrent.storage.descriptors import Descriptors, OpenFile
 from dht_torrent.storage.folder import (
     Folder,
     FolderWalk,
@@ -36,7 +36,7 @@ from dht_torrent.storage.folder import (
 from dht_torrent.storage.owners import CLOSED, KEEP, NEW, OWN, Place, may_write
 from dht_torrent.storage.protocol import ContentSurvey, Data, FileStamp, Scratch
 from dht_torrent.storage.scratch import FileScratch
-from dht_torrent.syscalls import UNSUPPORTED, flush, free_space
+from dht_torrent.syscalls import UNSUPPORTED, flush, free_space, is_in_memory
 
 _T = TypeVar("_T")
 
@@ -89,6 +89,10 @@ class FileStorage:
         self._descriptors = self._pool.files(self._open)
         self._touched: set[int] = set()  # written since the last sync
         self._nowait = _NOWAIT
+        self._in_memory: set[int] = set()
+        """Files whose file system knows no flag for that, and needs none."""
+        self._devices: dict[int, bool] = {}
+        """File systems of such files: are they in memory?"""
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -128,11 +132,12 @@ class FileStorage:
         if self._files[span.file].pad:
             _fill_with_zeros(buffers)
             return True
-        if self._nowait is None or (file := self._descriptors.take(span.file, write=False)) is None:
+        flags = 0 if span.file in self._in_memory else self._nowait
+        if flags is None or (file := self._descriptors.take(span.file, write=False)) is None:
             return False  # reading, or opening, might wait
         try:
             self._check_end(file.fd, span)
-            return os.preadv(file.fd, buffers, span.offset, self._nowait) == span.length
+            return os.preadv(file.fd, buffers, span.offset, flags) == span.length
         except StorageError:
             return False
         except NotImplementedError:  # a C library without preadv2
@@ -140,10 +145,20 @@ class FileStorage:
             return False
         except OSError as exc:
             if exc.errno in UNSUPPORTED:
-                self._nowait = None  # do not ask again
+                self._note_refusal(file, flags)
             return False
         finally:
             self._descriptors.give_back(file)
+
+    def _note_refusal(self, file: OpenFile, flags: int) -> None:
+        device = os.fstat(file.fd).st_dev
+        if device not in self._devices:
+            self._devices[device] = is_in_memory(device)
+        if flags and self._devices[device]:
+            self._in_memory.add(file.index)  # tmpfs: a plain read does not wait either
+        else:
+            self._in_memory.discard(file.index)
+            self._nowait = None  # do not ask again
 
     def _check_end(self, fd: int, span: Span) -> None:
         """A file that is too long does not give its last bytes: then the piece there counts as

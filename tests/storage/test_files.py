@@ -11,7 +11,7 @@ import pytest
 
 from dht_torrent.config import DiskConfig
 from dht_torrent.errors import StorageError
-from dht_torrent.storage import FileStorage
+from dht_torrent.storage import FileStorage, files
 from dht_torrent.storage.descriptors import Descriptors, Files, OpenFile
 from dht_torrent.storage.owners import NEW, OWN
 from dht_torrent.syscalls import UNSUPPORTED
@@ -200,9 +200,44 @@ def test_reads_that_must_not_wait_are_given_up_where_there_are_none(
     storage.write(0, CONTENT[:100])
     calls: list[int] = []
     monkeypatch.setattr(os, "preadv", refusing(code, calls))
+    monkeypatch.setattr(files, "is_in_memory", lambda device: False)
     for _ in range(3):
         assert quickly(storage, 0, 100) is None
     assert calls == [code]
+    storage.close()
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_where_files_are_in_memory_reads_need_no_flag_in_order_not_to_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: bool
+) -> None:
+    flag = 8
+    monkeypatch.setattr(files, "_NOWAIT", flag)
+    storage = opened(tmp_path, ALBUM)
+    storage.write(0, CONTENT)
+    asked: list[int] = []
+    devices: list[int] = []
+    preadv = os.preadv
+
+    def like_tmpfs(fd: int, buffers: Any, offset: int, flags: int = 0) -> int:
+        asked.append(flags)
+        if flags or not plain:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return preadv(fd, buffers, offset)
+
+    def in_memory(device: int) -> bool:
+        devices.append(device)
+        return True
+
+    monkeypatch.setattr(os, "preadv", like_tmpfs)
+    monkeypatch.setattr(files, "is_in_memory", in_memory)
+    expected = [None, CONTENT[10:110], CONTENT[10:110]] if plain else [None] * 3
+    assert [quickly(storage, 10, 100) for _ in range(3)] == expected
+    assert asked == ([flag, 0, 0] if plain else [flag, 0])
+    if plain:
+        assert [quickly(storage, 20015, 9) for _ in range(2)] == [None, CONTENT[20015:20024]]
+        assert asked[3:] == [flag, 0]
+    assert devices == [tmp_path.stat().st_dev]  # looked up once
     storage.close()
 
 
