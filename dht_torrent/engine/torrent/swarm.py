@@ -280,12 +280,13 @@ class Swarm:
 
     def _on_have(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, Have)
-        known = self.picker.holdings.peer_count(peer.key)
-        if self.picker.holdings.peer_has(peer.key, event.index):
+        holdings, hiding = self.picker.holdings, self.hiding
+        known = 0 if hiding is None else holdings.peer_count(peer.key)
+        if holdings.peer_has(peer.key, event.index):
             peer.show_interest(True)
         self._note_progress(peer, now)
-        if self.hiding is not None and self.picker.holdings.peer_count(peer.key) > known:
-            self.hiding.shows(peer, event.index, now)
+        if hiding is not None and holdings.peer_count(peer.key) > known:
+            hiding.shows(peer, event.index, now)
 
     def _on_bitfield(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, BitfieldMessage)
