@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from dht_torrent.config import PeerConfig
 from dht_torrent.errors import HandshakeError, LocalProtocolError, PeerProtocolError
-from dht_torrent.geometry import BLOCK, bitfield_size, check_bitfield
+from dht_torrent.geometry import bitfield_size, check_bitfield
 from dht_torrent.ids import InfoHash, PeerId, parse_info_hash, parse_peer_id
 from dht_torrent.peer import extensions, messages
 from dht_torrent.peer.extension import ExtensionMessage
@@ -57,7 +57,7 @@ from dht_torrent.peer.messages import (
     RequestRun,
     Suggest,
 )
-from dht_torrent.peer.runs import SPAN, encode_run
+from dht_torrent.peer.runs import take_requests
 from dht_torrent.peer.unchecked import AboutPieces, Unchecked
 
 HANDSHAKE_LENGTH = 68
@@ -83,9 +83,6 @@ _KEEP_ALIVE = KeepAlive()
 
 _u32 = Struct(">I").unpack_from
 _start = Struct(">IBII").unpack_from
-_REQUEST_SIZE = 4 + 13
-_request = Struct(">IBIII").unpack_from
-_requests = Struct(">IBIII").iter_unpack
 _new = tuple.__new__  # skips the Python-level __new__ of a NamedTuple: half the cost of an event
 
 
@@ -350,9 +347,10 @@ class Connection:
                 append(_new(Piece, (index, begin, view[at + 13 : after])))
                 at = after
             elif kind == REQUEST and length == 13 and count is not None:
-                after = self._take_requests(view, at, end, count, events)
+                after, more = take_requests(view, at, end, count, events)
                 if after == at:
                     return at
+                self.unheard += more
                 at = after
             elif kind == HAVE and length == 5 and index < known:
                 append(_new(Have, (index,)))
@@ -367,41 +365,6 @@ class Connection:
             if after == at:
                 return at
             at = after
-
-    def _take_requests(
-        self, view: memoryview, at: int, end: int, count: int, events: list[Event]
-    ) -> int:
-        """Add events for the whole requests that begin at `at`. Returns where they end."""
-        append, step = events.append, _REQUEST_SIZE
-        while end - at >= step:
-            length, kind, index, begin, size = _request(view, at)
-            if kind != REQUEST or length != 13:
-                return at
-            if index >= count:
-                raise PeerProtocolError(f"asks for piece {index}, of {count}")
-            # A run of full blocks can go no further than the last byte of the index is the same,
-            # which one look at all of them tells.
-            whole = min((end - at) // step, SPAN - begin // BLOCK % SPAN)
-            lows = bytes(view[at + 8 : at + whole * step : step])
-            blocks = whole - len(lows.lstrip(lows[:1]))
-            after = at + blocks * step
-            if (
-                blocks > 1
-                and size == BLOCK
-                and bytes(view[at:after]) == encode_run(index, begin, blocks)
-            ):
-                append(_new(RequestRun, (index, begin, blocks)))
-                self.unheard += blocks - 1
-                at = after
-                continue
-            for length, kind, index, begin, size in _requests(view[at:after]):
-                if kind != REQUEST or length != 13:
-                    return at
-                if index >= count:
-                    raise PeerProtocolError(f"asks for piece {index}, of {count}")
-                append(_new(Request, (index, begin, size)))
-                at += step
-        return at
 
     def _parse_one(self, view: memoryview, at: int, end: int, events: list[Event]) -> int:
         """Take any one message, if it is whole. Returns where it ends, or `at`."""

@@ -1,22 +1,27 @@
-"""The bytes of many messages about adjacent full blocks of one piece, made at once: a template that
-fits any piece is stamped with the index, byte by byte of it for all messages.
+"""Requests for adjacent full blocks of one piece, worked on all at once.
+
+The rule: what is taken as a run is, byte for byte, what the single requests would be. Their bytes
+come from a template that fits any piece, stamped with the index.
 """
 
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
+from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK
-from dht_torrent.peer.messages import EXACT_LENGTH, REQUEST
+from dht_torrent.peer.messages import EXACT_LENGTH, REQUEST, Request, RequestRun
 
 SPAN: Final = (1 << 24) // BLOCK
 """Blocks for which the first byte of `begin` is the same: no run is longer."""
 
+_LENGTH: Final = EXACT_LENGTH[REQUEST]
 _request = Struct(">IBIII")
+_unpack, _unpack_all = _request.unpack_from, _request.iter_unpack
+_new = tuple.__new__  # as in `connection`
 _REQUESTS: Final = b"".join(
-    _request.pack(EXACT_LENGTH[REQUEST], REQUEST, 0, number * BLOCK, BLOCK)
-    for number in range(SPAN)
+    _request.pack(_LENGTH, REQUEST, 0, number * BLOCK, BLOCK) for number in range(SPAN)
 )
 """Requests for the first blocks of piece 0."""
 
@@ -35,3 +40,43 @@ def encode_run(index: int, begin: int, blocks: int) -> bytes:
     if begin >> 24:
         run[9::size] = bytes((begin >> 24,)) * blocks
     return bytes(run)
+
+
+def take_requests(
+    view: memoryview, at: int, end: int, count: int, events: list[Any]
+) -> tuple[int, int]:
+    """Add events for the whole requests that begin at `at`, in a torrent of `count` pieces. Returns
+    where they end, and how many messages more than events they are. Raises PeerProtocolError."""
+    append, step, more = events.append, _request.size, 0
+    while end - at >= step:
+        length, kind, index, begin, size = _unpack(view, at)
+        if kind != REQUEST or length != _LENGTH:
+            break
+        _check(index, count)
+        # A run of full blocks can go no further than the last byte of the index is the same, which
+        # one look at all of them tells.
+        whole = min((end - at) // step, SPAN - begin // BLOCK % SPAN)
+        lows = bytes(view[at + 8 : at + whole * step : step])
+        blocks = whole - len(lows.lstrip(lows[:1]))
+        after = at + blocks * step
+        if (
+            blocks > 1
+            and size == BLOCK
+            and bytes(view[at:after]) == encode_run(index, begin, blocks)
+        ):
+            append(_new(RequestRun, (index, begin, blocks)))
+            more += blocks - 1
+            at = after
+            continue
+        for length, kind, index, begin, size in _unpack_all(view[at:after]):
+            if kind != REQUEST or length != _LENGTH:
+                return at, more
+            _check(index, count)
+            append(_new(Request, (index, begin, size)))
+            at += step
+    return at, more
+
+
+def _check(index: int, count: int) -> None:
+    if index >= count:
+        raise PeerProtocolError(f"asks for piece {index}, of {count}")

@@ -15,7 +15,7 @@ from dht_torrent.config import PeerConfig
 from dht_torrent.errors import HandshakeError, LocalProtocolError, PeerProtocolError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import parse_info_hash, parse_peer_id
-from dht_torrent.peer import connection as connection_module
+from dht_torrent.peer import runs as runs_module
 from dht_torrent.peer.connection import Connection, Event, HandshakeReceived, Sendable
 from dht_torrent.peer.extensions import (
     DontHave,
@@ -304,7 +304,7 @@ def heard(
     messages, wrong = 0, ""
     with pytest.MonkeyPatch.context() as patch:
         if not by_runs:
-            patch.setattr(connection_module, "SPAN", 1)  # then no run is longer
+            patch.setattr(runs_module, "SPAN", 1)  # then no run is longer
         for part in slices:
             before = connection.unheard
             try:

@@ -22,7 +22,7 @@ from dht_torrent.engine.net.protocols import Encryption
 from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.geometry import BLOCK
 from dht_torrent.lab.run import run
-from dht_torrent.peer import connection
+from dht_torrent.peer import runs as peer_runs
 from tests.helpers.engine import (
     CANCEL,
     HAVE_NONE,
@@ -105,7 +105,7 @@ talks = st.builds(
 def by_runs(on: bool) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if not on:
-            patch.setattr(connection, "SPAN", 1)  # then no run is longer
+            patch.setattr(peer_runs, "SPAN", 1)  # then no run is longer
         yield
 
 
