@@ -49,7 +49,7 @@ def take_requests(
     where they end, and how many messages more than events they are. Raises PeerProtocolError."""
     append, step, more = events.append, _request.size, 0
     while end - at >= step:
-        length, kind, index, begin, size = _unpack(view, at)
+        length, kind, index, begin, _ = _unpack(view, at)
         if kind != REQUEST or length != _LENGTH:
             break
         _check(index, count)
@@ -59,11 +59,7 @@ def take_requests(
         lows = bytes(view[at + 8 : at + whole * step : step])
         blocks = whole - len(lows.lstrip(lows[:1]))
         after = at + blocks * step
-        if (
-            blocks > 1
-            and size == BLOCK
-            and bytes(view[at:after]) == encode_run(index, begin, blocks)
-        ):
+        if blocks > 1 and bytes(view[at:after]) == encode_run(index, begin, blocks):
             append(_new(RequestRun, (index, begin, blocks)))
             more += blocks - 1
             at = after
