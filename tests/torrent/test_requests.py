@@ -11,6 +11,7 @@ from dht_torrent.torrent.requests import Asked, RequestQueue, Run, single_reques
 
 BLOCKS = [(0, 0, BLOCK), (0, BLOCK, BLOCK), (0, 2 * BLOCK, BLOCK), (0, BLOCK, 100), (1, 0, BLOCK)]
 HEADER = 13
+FULL = HEADER + BLOCK
 
 
 def queue_of(blocks: list[Asked]) -> RequestQueue:
@@ -27,12 +28,16 @@ runs = st.builds(
     st.sampled_from([BLOCK, BLOCK, BLOCK, BLOCK // 2, 100, 1]),
     st.integers(1, 6),
 )
+rooms = st.builds(lambda blocks, more: blocks * BLOCK + more, st.integers(0, 8), st.integers(-1, 1))
+rooms_with_headers = st.builds(
+    lambda room, blocks: room + blocks * HEADER, rooms, st.integers(0, 8)
+)
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("add"), runs),
         st.tuples(st.just("add"), runs),
-        st.tuples(st.just("take"), st.integers(-1, 8 * BLOCK)),
-        st.tuples(st.just("within"), st.integers(0, 8 * (BLOCK + HEADER))),
+        st.tuples(st.just("take"), rooms),
+        st.tuples(st.just("within"), rooms_with_headers),
         st.tuples(st.just("cancel"), st.lists(st.integers(0, 40), min_size=1, max_size=3)),
         st.tuples(st.just("keep"), st.sets(st.integers(0, 2))),
     ),
@@ -105,6 +110,28 @@ def test_blocks_side_by_side_become_one_run_however_they_came() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("room", "blocks"), [(0, 0), (1, 1), (BLOCK, 1), (BLOCK + 1, 2), (2 * BLOCK, 2), (9 * BLOCK, 5)]
+)
+def test_the_last_block_may_reach_beyond_the_room(room: int, blocks: int) -> None:
+    queue = RequestQueue()
+    queue.add(3, 0, BLOCK, 2)
+    queue.add(4, 0, BLOCK, 3)
+    assert len(list(single_requests(queue.take(room)))) == blocks
+    assert len(queue) == 5 - blocks
+
+
+@pytest.mark.parametrize(
+    ("room", "blocks"), [(0, 0), (FULL - 1, 0), (FULL, 1), (3 * FULL - 1, 2), (3 * FULL, 3)]
+)
+def test_what_must_fit_fits_with_its_headers(room: int, blocks: int) -> None:
+    queue = RequestQueue()
+    queue.add(3, 0, BLOCK, 2)
+    queue.add(4, 0, BLOCK, 3)
+    assert len(list(single_requests(queue.take_within(room, HEADER)))) == blocks
+    assert len(queue) == 5 - blocks
+
+
 def test_a_cancel_splits_a_run() -> None:
     queue = RequestQueue()
     queue.add(3, 0, BLOCK, 5)
@@ -115,12 +142,16 @@ def test_a_cancel_splits_a_run() -> None:
 
 
 @pytest.mark.parametrize(
-    "block", [(3, 1, BLOCK), (3, BLOCK, 100), (3, 5 * BLOCK, BLOCK), (3, 0, 0)]
+    "block",
+    [
+        *((3, 1, BLOCK), (3, 2 * BLOCK + 1, BLOCK), (3, BLOCK, 100), (3, 5 * BLOCK, BLOCK)),
+        *((3, 0, 0), (2, BLOCK, BLOCK)),
+    ],
 )
 def test_a_cancel_of_what_was_not_asked_for_takes_nothing(block: Asked) -> None:
     queue = RequestQueue()
     queue.add(3, BLOCK, BLOCK, 4)
-    for cancels in ([(block, 4)], [(block, 4), (block, 4)]):
+    for cancels in ([(block, 9)], [(block, 9), (block, 9)]):
         assert queue.take_back(cancels) == []
     assert queue.take(100 * BLOCK) == [(3, BLOCK, BLOCK, 4)]
 

@@ -20,6 +20,7 @@ from dht_torrent.config import PeerConfig
 from dht_torrent.engine.net.encrypted import Mse
 from dht_torrent.engine.net.protocols import Encryption
 from dht_torrent.engine.torrent.torrent import behind
+from dht_torrent.engine.torrent.uploads import Uploads
 from dht_torrent.geometry import BLOCK
 from dht_torrent.lab.run import run
 from dht_torrent.peer import runs as peer_runs
@@ -207,6 +208,7 @@ async def test_runs_are_served_in_order_over_and_over(
             await hand.raw(in_a_row(0, 0, 8) + in_a_row(1, 0, 8) + in_a_row(3, 2, 5))
             expected = answers(0, 0, 8) + answers(1, 0, 8) + answers(3, 2, 5)
             assert await served(hand, len(expected)) == expected
+        assert torrent.uploaded == 3 * len(expected) * BLOCK
 
 
 async def test_of_a_run_that_reaches_beyond_its_piece_only_the_beginning_is_served(
@@ -230,16 +232,32 @@ async def test_of_a_run_that_reaches_beyond_its_piece_only_the_beginning_is_serv
         assert peer.invalid_requests == 3
 
 
+@pytest.mark.parametrize("most", [10, 15])
 async def test_of_a_run_longer_than_the_queue_only_the_beginning_is_taken(
-    autojump_clock: MockClock,
+    most: int, autojump_clock: MockClock
 ) -> None:
     world = World()
-    async with world.seed(FILM, peer=replace(CONFIG, max_asked=10)) as torrent:
+    async with world.seed(FILM, peer=replace(CONFIG, max_asked=most)) as torrent:
         hand = await greeted(world, torrent)
         await unchoked(hand)
         await hand.raw(in_a_row(0, 0, 8) + in_a_row(1, 0, 8))
         got = await served(hand, 16)
-        assert [a for a in got if a[0] == PIECE] == answers(0, 0, 8) + answers(1, 0, 2)
+        assert [a for a in got if a[0] == PIECE] == answers(0, 0, 8) + answers(1, 0, most - 8)
+
+
+async def test_whole_pieces_are_taken_at_once_and_not_block_by_block(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise AssertionError("a single request")
+
+    monkeypatch.setattr(Uploads, "request", fails)
+    world = World()
+    async with world.seed(FILM, peer=replace(CONFIG, max_asked=16)) as torrent:
+        hand = await greeted(world, torrent)
+        await unchoked(hand)
+        await hand.raw(in_a_row(0, 0, 8) + in_a_row(3, 0, 8))
+        assert await served(hand, 16) == answers(0, 0, 8) + answers(3, 0, 8)
 
 
 async def test_a_queue_is_filled_by_a_run_to_the_last_block(autojump_clock: MockClock) -> None:
