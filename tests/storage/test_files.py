@@ -13,7 +13,7 @@ from dht_torrent.config import DiskConfig
 from dht_torrent.errors import StorageError
 from dht_torrent.storage import FileStorage, files
 from dht_torrent.storage.descriptors import Descriptors, Files, OpenFile
-from dht_torrent.storage.owners import NEW, OWN
+from dht_torrent.storage.owners import KEEP, NEW, OWN
 from dht_torrent.syscalls import UNSUPPORTED
 from tests.helpers.content import read_tree
 from tests.helpers.storages import ALBUM, CONTENT, opened, quickly, single
@@ -431,3 +431,50 @@ def test_a_batch_brings_a_file_that_grew_back_to_its_length(tmp_path: Path) -> N
     storage.close()
     assert read_tree(tmp_path)["album/b/c"] == CONTENT[10:20010]
     assert read_tree(tmp_path)["album/f"] == CONTENT[20015:] + b"more"
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_write_that_fails_does_not_hide_what_is_wrong_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: bool
+) -> None:
+    storage = opened(tmp_path, single(100))
+    storage.write(0, b"x" * 100)
+    if deleted:
+        (tmp_path / "film.bin").unlink()
+    else:
+        with (tmp_path / "film.bin").open("ab") as file:
+            file.write(b"more")
+    pwrite = os.pwrite
+
+    def full(fd: int, data: Any, offset: int) -> int:
+        if offset == 50:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    count, error = storage.write_many([(0, b"a" * 50), (50, b"b" * 50)])
+    assert error is not None
+    if deleted:
+        assert count == 0
+        assert "deleted while in use" in str(error)
+    else:  # it is brought back to its length by what is written to its end, and only by that
+        assert count == 1
+        assert error.disk_full
+        assert (tmp_path / "film.bin").read_bytes() == b"a" * 50 + b"x" * 50 + b"more"
+    storage.close()
+
+
+def test_a_file_that_is_kept_is_not_opened_to_be_written(tmp_path: Path) -> None:
+    asked: list[bool] = []
+
+    class Noting(Descriptors):
+        def take(self, owner: Files, index: int, *, write: bool) -> OpenFile | None:
+            asked.append(write)
+            return super().take(owner, index, write=write)
+
+    storage = FileStorage(tmp_path, single(100), DiskConfig(), descriptors=Noting(4))
+    storage.write(0, b"x" * 100)
+    storage.access[0] = KEEP
+    assert storage.write_many([(0, b"x" * 50), (50, b"x" * 50)]) == (2, None)
+    assert asked == [True, False]
+    storage.close()
