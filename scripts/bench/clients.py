@@ -17,25 +17,17 @@ the same without MSE.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import http.client
 import json
-import shutil
-import socket
 import statistics
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from peers import (
-    DEADLINE,
     NAME,
-    Peer,
-    WorkerError,
     differences,
     empty,
     libtorrent_create,
@@ -44,13 +36,13 @@ from peers import (
     settle,
     worker,
 )
+from programs import CLIENTS, PROGRAMS, Place, is_installed
 from table import table
 from transfer import magnet_of
 
 SIDES = ("ours", "libtorrent")
 MODES = ("rc4", "off")
 """What ours is told of encryption, where that is the question."""
-HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -88,16 +80,16 @@ class Bench:
         with (
             CLIENTS[client](
                 Place(self.torrent, folder, state, self.size), client_seeds, encryption == "rc4"
-            ) as (address, complete),
+            ) as started,
             worker(role, **self._options(side, client_seeds, download, encryption)) as other,
         ):
             other.expect("ready")
             began = time.monotonic()
-            other.go([address])
+            other.go([started.address])
             if client_seeds:
                 seconds = float(other.expect("done")["seconds"])
             else:
-                complete()
+                started.complete()
                 seconds = time.monotonic() - began
             other.stop()
         if wrong := differences(self.content, download / NAME):
@@ -117,170 +109,6 @@ class Bench:
             }
         folder = download if client_seeds else self.content.parent
         return {"torrent": str(self.torrent), "folder": str(folder), "preset": "default"}
-
-
-# --- the clients -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a client finds things."""
-
-    torrent: Path
-    folder: Path
-    """Of the content."""
-    state: Path
-    """Of its own."""
-    size: int
-    """Bytes of the content."""
-
-
-Started = tuple[Peer, Callable[[], object]]
-"""Where a client listens, and what waits until it has everything."""
-
-
-@contextlib.contextmanager
-def aria2(place: Place, seeds: bool, encrypted: bool) -> Iterator[Started]:
-    """It takes nothing but RC4 if `encrypted`, else anything."""
-    peer_port, rpc_port = free_port(), free_port()
-    command = [
-        "aria2c",
-        "--no-conf=true",
-        f"--dir={place.folder}",
-        f"--bt-force-encryption={str(encrypted).lower()}",
-        f"--listen-port={peer_port}",
-        "--enable-rpc=true",
-        f"--rpc-listen-port={rpc_port}",
-        "--enable-dht=false",
-        "--enable-dht6=false",
-        "--bt-enable-lpd=false",
-        "--enable-peer-exchange=false",
-        "--file-allocation=none",
-        "--summary-interval=0",
-        "--seed-ratio=0.0",
-        "--check-integrity=true",
-        str(place.torrent),
-    ]
-
-    def have() -> int:
-        asked = {"jsonrpc": "2.0", "id": "", "method": "aria2.tellActive"}
-        answer, _ = post(rpc_port, "/jsonrpc", asked, {})
-        (told,) = answer["result"] or [{"completedLength": 0}]
-        return int(told["completedLength"])
-
-    with running(command, place.state / "log"):
-        size = place.size if seeds else 0
-        _until(lambda: have() == size and listens(peer_port), "aria2 is ready")
-        yield (HOST, peer_port), lambda: _until(lambda: have() == place.size, "aria2 has all")
-
-
-@contextlib.contextmanager
-def transmission(place: Place, seeds: bool, encrypted: bool) -> Iterator[Started]:
-    """It requires encryption if `encrypted`, else prefers to do without."""
-    peer_port, rpc_port = free_port(), free_port()
-    settings = {
-        "bind-address-ipv4": HOST,
-        "dht-enabled": False,
-        "download-dir": str(place.folder),
-        "encryption": 2 if encrypted else 0,
-        "lpd-enabled": False,
-        "peer-port": peer_port,
-        "pex-enabled": False,
-        "port-forwarding-enabled": False,
-        "preallocation": 0,
-        "rpc-bind-address": HOST,
-        "rpc-port": rpc_port,
-        "utp-enabled": False,
-    }
-    (place.state / "settings.json").write_text(json.dumps(settings))
-    session: dict[str, str] = {}
-
-    def call(method: str, **arguments: Any) -> Any:
-        path = "/transmission/rpc"
-        asked = {"method": method, "arguments": arguments}
-        answer, told = post(rpc_port, path, asked, session)
-        if answer is None:  # it wants to hear its own token
-            session["X-Transmission-Session-Id"] = told["X-Transmission-Session-Id"]
-            answer, _ = post(rpc_port, path, asked, session)
-        return answer["arguments"]
-
-    def have() -> int:
-        (told,) = call("torrent-get", fields=["haveValid", "leftUntilDone", "status"])["torrents"]
-        return int(told["haveValid"]) if told["status"] in (4, 6) else -1  # -1: it checks
-
-    with running(["transmission-daemon", "-f", "-g", str(place.state)], place.state / "log"):
-        _until(lambda: listens(rpc_port), "Transmission is ready")
-        call("torrent-add", filename=str(place.torrent))
-        size = place.size if seeds else 0
-        _until(lambda: have() == size and listens(peer_port), "Transmission has looked")
-        yield (
-            (HOST, peer_port),
-            lambda: _until(lambda: have() == place.size, "Transmission has all"),
-        )
-
-
-@contextlib.contextmanager
-def libtorrent(place: Place, seeds: bool, encrypted: bool) -> Iterator[Started]:
-    """It takes nothing but RC4 if `encrypted`, else no encryption."""
-    options = {
-        "torrent": str(place.torrent),
-        "folder": str(place.folder),
-        "preset": "default",
-        "encryption": "rc4" if encrypted else "none",
-    }
-    with worker("lt-seed" if seeds else "lt-leech", **options) as client:
-        port = int(client.expect("ready")["port"])
-        client.go([])
-        yield (HOST, port), lambda: client.expect("done")
-
-
-CLIENTS = {"aria2": aria2, "transmission": transmission, "libtorrent": libtorrent}
-PROGRAMS = {"aria2": "aria2c", "transmission": "transmission-daemon"}
-
-
-@contextlib.contextmanager
-def running(command: Sequence[str], log: Path) -> Iterator[None]:
-    """The program, surely gone at the end of the block."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        )
-        try:
-            yield
-        finally:
-            process.kill()
-            process.wait()
-
-
-def post(port: int, path: str, asked: Any, headers: dict[str, str]) -> tuple[Any, Any]:
-    """The answer to a question in JSON, or None to one that is refused; and its headers."""
-    with contextlib.closing(http.client.HTTPConnection(HOST, port, timeout=10)) as connection:
-        connection.request("POST", path, json.dumps(asked).encode(), headers)
-        answer = connection.getresponse()
-        body = answer.read()
-        return json.loads(body) if answer.status == 200 else None, answer.headers
-
-
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1):
-        return True
-    return False
-
-
-def _until(condition: Callable[[], bool], what: str) -> None:
-    """Look every 20 ms. Raises WorkerError naming `what` when it takes too long."""
-    until = time.monotonic() + DEADLINE
-    while time.monotonic() < until:
-        with contextlib.suppress(ConnectionError):  # it has not opened its port yet
-            if condition():
-                return
-        time.sleep(0.02)
-    raise WorkerError(f"not in {DEADLINE:.0f} s: {what}")
 
 
 # --- what came out ---------------------------------------------------------------------------
@@ -343,7 +171,7 @@ def main() -> None:
         for client in CLIENTS
         for client_seeds in (True, False)
         if (args.only or "") in f"{'from' if client_seeds else 'to'} {client}"
-        and (shutil.which(PROGRAMS[client]) if client in PROGRAMS else encrypts)
+        and (is_installed(client) if client in PROGRAMS else encrypts)
     ]
     if not turns:
         parser.error("nothing to measure: no client is installed, or --only matches none")

@@ -213,6 +213,18 @@ def settle() -> None:
     os.sync()
 
 
+def drop_pages(path: Path) -> None:
+    """Let the system forget what it holds of the files under `path`, which are on disk already.
+    Only where it can be asked to (not on macOS)."""
+    advise: Any = getattr(os, "posix_fadvise", None)
+    if advise is None:
+        return
+    for file in list_files(path):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+            advise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 @contextlib.contextmanager
 def warm(folder: Path, size: int) -> Iterator[None]:
     """In the block, who writes up to `size` bytes under `folder` gets memory that was just in use.
@@ -356,14 +368,14 @@ def run_libtorrent(
     # A seed checks its content and a leech finds its folder empty, both before the clock runs.
     torrent_handle = session.add_torrent(params)
     ready = "downloading" if leech else "seeding"
-    _libtorrent_until(session, torrent_handle, {ready})
+    libtorrent_until(session, torrent_handle, {ready})
     say({"event": "ready", "port": session.listen_port()})
     peers = wait_for_go()
     usage = Usage()
     for peer in peers:
         torrent_handle.connect_peer(peer)
     if leech:
-        _libtorrent_until(session, torrent_handle, {"finished", "seeding"})
+        libtorrent_until(session, torrent_handle, {"finished", "seeding"})
         say(usage.line("done"))
     wait_for_end()
     status = torrent_handle.status()
@@ -374,7 +386,8 @@ def run_libtorrent(
     say(last)
 
 
-def _libtorrent_until(session: Any, torrent: Any, states: set[str]) -> None:
+def libtorrent_until(session: Any, torrent: Any, states: set[str]) -> None:
+    """Wait for one of these states. Raises WorkerError."""
     until = time.monotonic() + DEADLINE
     while str(torrent.status().state) not in states:
         if time.monotonic() > until:

@@ -2,29 +2,39 @@
 
     python scripts/bench/transfer.py --size 1GiB --piece 256KiB --files 1 --rounds 5
     python scripts/bench/transfer.py --encryption rc4
+    python scripts/bench/transfer.py --cache warm cold --only ours --only libtorrent-
 
 Contestants take turns (A B C A B C ...), so that a slow minute of the machine hits all of them.
 Every copy is compared byte for byte. Loopback TCP, connected by address; libtorrent starts from the
 .torrent, ours from a magnet link, so fetching the metadata is in our time only.
 
 The payload goes in the clear; with --encryption rc4 every side accepts nothing but MSE with all of
-it encrypted, save the floor, which knows no protocol.
+it encrypted, save the floor, which knows no protocol. aria2 and Transmission, where they are
+installed, seed to libtorrent and fetch from it: the same roles in which ours is measured.
+
+A warm leech writes into page cache that was just in use, and the seed's content is in the cache.
+A cold run (--cache cold) has no such reserve, and the content's pages are dropped before it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from machine import load, machine
 from peers import (
     NAME,
     Line,
+    Worker,
     differences,
+    drop_pages,
     empty,
     libtorrent_create,
     list_files,
@@ -34,6 +44,7 @@ from peers import (
     warm,
     worker,
 )
+from programs import CLIENTS, PROGRAMS, Driven, Place, is_installed
 
 CONTESTANTS = {
     # name: (seed, leech, libtorrent's preset)
@@ -42,8 +53,13 @@ CONTESTANTS = {
     "ours->ours": ("our-seed", "our-leech", "default"),
     "libtorrent->ours": ("lt-seed", "our-leech", "default"),
     "ours->libtorrent": ("our-seed", "lt-leech", "default"),
+    "aria2->libtorrent": ("aria2-seed", "lt-leech", "default"),
+    "libtorrent->aria2": ("lt-seed", "aria2-leech", "default"),
+    "transmission->libtorrent": ("transmission-seed", "lt-leech", "default"),
+    "libtorrent->transmission": ("lt-seed", "transmission-leech", "default"),
     "floor (no protocol)": ("floor-seed", "floor-leech", "default"),
 }
+CACHES = ("warm", "cold")
 BASELINE = "libtorrent->libtorrent"
 MODES = {"none": "payload in the clear", "rc4": "MSE with all payload encrypted by RC4"}
 
@@ -59,6 +75,11 @@ class Run:
     leech_cpu: float
     seed_rss: int
     leech_rss: int
+    cache: str = "warm"
+
+    @property
+    def name(self) -> str:
+        return self.contestant if self.cache == "warm" else f"{self.contestant}, cold"
 
 
 @dataclass(frozen=True)
@@ -73,27 +94,61 @@ class Bench:
     download: Path
     encryption: str = "none"
 
-    def run(self, contestant: str) -> Run:
+    def run(self, contestant: str, cache: str = "warm") -> Run:
         seed_role, leech_role, preset = CONTESTANTS[contestant]
         empty(self.download)
         settle()
         with (
-            worker(seed_role, **self._options(seed_role, preset)) as seed,
-            worker(leech_role, **self._options(leech_role, preset)) as leech,
+            self._side(seed_role, preset) as seed,
+            self._side(leech_role, preset) as leech,
         ):
-            port = seed.expect("ready")["port"]
-            leech.expect("ready")
-            with warm(self.download.parent, self.size):
-                seed.go()
-                leech.go([("127.0.0.1", port)])
+            seed_at = ("127.0.0.1", int(seed.expect("ready")["port"]))
+            leech_at = ("127.0.0.1", int(leech.expect("ready")["port"]))
+            with self._cache(cache):
+                if isinstance(leech, Worker):
+                    seed.go()
+                    leech.go([seed_at])
+                else:  # a program cannot be told of a peer, and is dialled
+                    leech.go()
+                    seed.go([leech_at])
                 done: Line = leech.expect("done")
             leech.stop()
             seeded = seed.stop()
         if wrong := differences(self.content, self.download / NAME):
             raise SystemExit(f"{contestant}: the copy is wrong: {wrong[:5]}")
         return Run(
-            contestant, done["seconds"], seeded["cpu"], done["cpu"], seeded["rss"], done["rss"]
+            contestant,
+            done["seconds"],
+            seeded["cpu"],
+            done["cpu"],
+            seeded["rss"],
+            done["rss"],
+            cache,
         )
+
+    @contextlib.contextmanager
+    def _side(self, role: str, preset: str) -> Iterator[Worker | Driven]:
+        client, _, what = role.partition("-")
+        if client not in PROGRAMS:
+            with worker(role, **self._options(role, preset)) as made:
+                yield made
+            return
+        state = self.download.parent / "state"
+        empty(state)
+        folder = self.content.parent if what == "seed" else self.download
+        place = Place(self.torrent, folder, state, self.size)
+        with CLIENTS[client](place, what == "seed", self.encryption == "rc4") as started:
+            yield Driven(started)
+
+    @contextlib.contextmanager
+    def _cache(self, cache: str) -> Iterator[None]:
+        """Once both sides are ready, for they have just read the content."""
+        if cache == "warm":
+            with warm(self.download.parent, self.size):
+                yield
+        else:
+            drop_pages(self.content)
+            yield
 
     def _options(self, role: str, preset: str) -> dict[str, Any]:
         match role:
@@ -127,23 +182,24 @@ class Bench:
 
 
 def table(runs: list[Run], size: int) -> str:
-    """Medians per contestant, and the ratio to libtorrent's pair."""
-    names = list(dict.fromkeys(run.contestant for run in runs))
+    """Medians per contestant and cache, and the ratio to libtorrent's pair with the same cache."""
+    names = {run.name: run.cache for run in runs}
     rate = {
-        name: size / statistics.median(r.seconds for r in runs if r.contestant == name) / 1e6
+        name: size / statistics.median(r.seconds for r in runs if r.name == name) / 1e6
         for name in names
     }
+    baseline = {run.cache: rate[run.name] for run in runs if run.contestant == BASELINE}
     head = (
-        f"{'contestant':24} {'MB/s':>7} {'min..max':>13} {'ratio':>6}"
+        f"{'contestant':30} {'MB/s':>7} {'min..max':>13} {'ratio':>6}"
         f" {'seed CPU s':>10} {'leech CPU s':>11} {'seed MB':>8} {'leech MB':>8}"
     )
     lines = [head, "-" * len(head)]
-    for name in names:
-        mine = [run for run in runs if run.contestant == name]
+    for name, cache in names.items():
+        mine = [run for run in runs if run.name == name]
         rates = sorted(size / run.seconds / 1e6 for run in mine)
-        ratio = f"{rate[name] / rate[BASELINE]:.2f}" if BASELINE in rate else "-"
+        ratio = f"{rate[name] / baseline[cache]:.2f}" if cache in baseline else "-"
         lines.append(
-            f"{name:24} {rate[name]:7.0f} {f'{rates[0]:.0f}..{rates[-1]:.0f}':>13} {ratio:>6}"
+            f"{name:30} {rate[name]:7.0f} {f'{rates[0]:.0f}..{rates[-1]:.0f}':>13} {ratio:>6}"
             f" {statistics.median(r.seed_cpu for r in mine):10.2f}"
             f" {statistics.median(r.leech_cpu for r in mine):11.2f}"
             f" {max(r.seed_rss for r in mine) / 1e6:8.0f}"
@@ -164,15 +220,25 @@ def main() -> None:
     parser.add_argument(
         "--encryption", choices=MODES, default="none", help="of the payload, on both sides"
     )
+    parser.add_argument(
+        "--cache", nargs="+", choices=CACHES, default=["warm"], help="page cache; both take turns"
+    )
     parser.add_argument("--dir", type=Path, help="where to put the data, as /dev/shm")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     args = parser.parse_args()
-    names = [n for n in CONTESTANTS if not args.only or any(part in n for part in args.only)]
+    names = [
+        name
+        for name, (*roles, _) in CONTESTANTS.items()
+        if (not args.only or any(part in name for part in args.only))
+        and all(is_installed(role.partition("-")[0]) for role in roles)
+    ]
     if not names:
         parser.error(f"--only must match one of: {', '.join(CONTESTANTS)}")
 
+    before = load()
     with tempfile.TemporaryDirectory(prefix="bench-", dir=args.dir) as folder:
-        content = make_content(Path(folder), args.size, args.files)
+        (Path(folder) / "seed").mkdir()
+        content = make_content(Path(folder) / "seed", args.size, args.files)
         torrent = Path(folder) / "content.torrent"
         torrent.write_bytes(libtorrent_create(content, args.piece))
         bench = Bench(
@@ -184,16 +250,23 @@ def main() -> None:
             Path(folder) / "download",
             args.encryption,
         )
-        runs = [bench.run(name) for _ in range(args.rounds) for name in names]
+        runs = [
+            bench.run(name, cache)
+            for _ in range(args.rounds)
+            for cache in args.cache
+            for name in names
+        ]
     if args.json:
         asked = {key: str(value) for key, value in vars(args).items()}
-        print(json.dumps({"asked": asked, "runs": [asdict(run) for run in runs]}))
+        told = {"asked": asked, "machine": machine(before), "runs": [asdict(run) for run in runs]}
+        print(json.dumps(told))
     else:
         print(
             f"{args.size / 1e6:.0f} MB in {args.files} file(s), pieces of {args.piece >> 10} KiB,"
             f" {MODES[args.encryption]},"
         )
         print(f"median of {args.rounds} rounds, every copy compared byte for byte")
+        print(machine(before))
         print(table(runs, args.size))
 
 
