@@ -43,6 +43,7 @@ from dht_torrent.peer.messages import (
     UNCHOKE,
     AllowedFast,
     BitfieldMessage,
+    BlocksInPlace,
     Cancel,
     Extended,
     Have,
@@ -98,9 +99,11 @@ class HandshakeReceived:
     dht: bool
 
 
-Event = HandshakeReceived | Message | RequestRun | ExtensionHandshake | ExtensionMessage
-"""What `receive` gives. Extended never comes raw: it is decoded, or ignored if unknown to us.
-Requests for adjacent blocks may come as a RequestRun."""
+Event = (
+    HandshakeReceived | Message | RequestRun | BlocksInPlace | ExtensionHandshake | ExtensionMessage
+)
+"""What `receive` and `Answers` give. Extended never comes raw: it is decoded, or ignored if unknown
+to us. Requests for adjacent blocks may come as a RequestRun."""
 Sendable = Message | ExtensionHandshake | ExtensionMessage
 """What `send` takes."""
 
@@ -126,8 +129,8 @@ class Connection:
         self._we_in_front = True
 
         self.unheard = 0
-        """Messages that gave no event of their own: held back, unknown, of no meaning, or in a
-        RequestRun after its first. A bitfield is as much work as many messages, and counts as more
+        """Messages that gave no event of their own: held back, unknown, of no meaning, or many in
+        one event, after its first. A bitfield is as much work as many messages, and counts as more
         of them the longer it is."""
         self._behind = b""  # came with the handshake, not looked at yet
         self._unchecked = Unchecked(config.max_invalid_requests)
@@ -161,6 +164,11 @@ class Connection:
     def mid_message(self) -> bool:
         """A message (or the peer's handshake) has begun and not ended."""
         return bool(self._carry or self._behind)
+
+    @property
+    def begun(self) -> bytearray:
+        """What came of a message that has begun and not ended."""
+        return self._carry
 
     def supports(self, extension: str) -> bool:
         """Whether the peer takes messages of this extension now, as of its last handshake."""
@@ -285,6 +293,12 @@ class Connection:
             if at < end:
                 self._carry += view[at:]
         return events
+
+    def took_elsewhere(self, messages: int, events: int) -> None:
+        """So many messages came whole and gave these events, past `receive`. If one had begun, it
+        was the first of them."""
+        self._carry = bytearray()
+        self.unheard += messages - events
 
     def _receive_handshake(self, view: memoryview, events: list[Event]) -> int:
         carry = self._carry

@@ -130,6 +130,15 @@ class Piece(NamedTuple):
     data: bytes | memoryview
 
 
+class BlocksInPlace(NamedTuple):
+    """Piece messages that came in a row: for `blocks` blocks of piece `index`, from number `first`
+    on, all of full length. As an event only, for blocks whose data is in its place already."""
+
+    index: int  # type: ignore[assignment]
+    first: int
+    blocks: int
+
+
 class Cancel(NamedTuple):
     """Takes a Request back (BEP 3, id 8)."""
 

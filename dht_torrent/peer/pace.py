@@ -21,7 +21,17 @@ BULK = 512
 class Pace:
     """Of one connection."""
 
-    __slots__ = ("_burst", "_counted", "_largest", "_rate", "_seen", "_smallest", "_tokens", "room")
+    __slots__ = (
+        "_burst",
+        "_counted",
+        "_in_place",
+        "_largest",
+        "_rate",
+        "_seen",
+        "_smallest",
+        "_tokens",
+        "room",
+    )
 
     def __init__(self, config: PeerConfig, now: float, largest: int) -> None:
         """`largest`: bytes of the buffer that is received into."""
@@ -32,8 +42,14 @@ class Pace:
         self._counted = 0
         self._largest = min(largest, config.turn_most)
         self._smallest = min(largest, config.turn_least)
+        self._in_place = config.turn_in_place
         self.room = self._smallest
         """Bytes to receive in the next turn, at most."""
+
+    @property
+    def room_in_place(self) -> int:
+        """The same if it is blocks that are received where they belong."""
+        return self.room if self.room < self._largest else max(self.room, self._in_place)
 
     def took(self, size: int, messages: int, moved: int, now: float) -> float:
         """A turn of `size` bytes held so many messages; `moved` payload bytes went either way until
@@ -46,8 +62,8 @@ class Pace:
             tokens += blocks * EARNED
         self._tokens = tokens = min(tokens, self._burst) - messages
         if messages * BULK <= size:
-            if size == self.room and tokens >= 0:
-                self.room = min(2 * size, self._largest)
+            if size >= self.room and tokens >= 0:
+                self.room = min(2 * self.room, self._largest)
         elif size > self._smallest:  # a turn no longer than that says nothing: it is short anyway
             self.room = self._smallest
         return 0.0 if tokens >= 0 else min(MAX_WAIT, -tokens / self._rate)

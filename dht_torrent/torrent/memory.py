@@ -105,10 +105,7 @@ class TorrentMemory:
         spill = piece.spill
         if spill is None:
             self._charge(-piece.size)
-            self._node.give(piece.storage)
-            # A task that still holds the piece must not reach the next one's bytes through it.
-            piece.storage = bytearray()
-            piece.buffer = memoryview(piece.storage)
+            self._node.give(piece.leave_storage())
             return
         before = self._cost(spill)
         spill.closed = True

@@ -33,6 +33,7 @@ little O(pieces) at worst but once.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Collection, Iterable
 from itertools import islice
 from operator import and_
@@ -46,6 +47,7 @@ from dht_torrent.torrent.missing import Missing
 from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE, PeerPieces
 from dht_torrent.torrent.piece_states import Received, State
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, Chunk, OpenPiece
+from dht_torrent.torrent.runs import Run, expected
 
 SOLO_PATIENCE = 10.0
 """Seconds a peer may hold a solo piece while another that could have it is idle; doubles each time
@@ -319,6 +321,22 @@ class Picker:
         if copies == 1 and piece.left and chunk is None:
             return None
         return self._settled(piece, Block(index, begin, size), copies > 1, chunk)
+
+    def expected(self, peer: PeerKey, most: int) -> list[Run]:
+        """The next answers of this peer, `most` blocks of them, as far as they can be received
+        where they belong. When they have come: `received_run`, before anything else is done."""
+        return expected(self._peers[peer].outstanding, self._open, most)
+
+    def received_run(self, peer: PeerKey, index: int, first: int, count: int) -> Received | None:
+        """So many blocks of a `Run` of this peer, from `first` on, lie in their places: as
+        `received` for each of them."""
+        piece = self._open[index]
+        answered = piece.requests(first, count)
+        deque(map(self._peers[peer].outstanding.__delitem__, answered), 0)
+        piece.blocks[first : first + count] = bytes((RECEIVED,)) * count
+        piece.senders[first : first + count] = [peer] * count
+        piece.left -= count
+        return None if piece.left else self._settled(piece, answered[-1], False, None)
 
     def rejected(self, peer: PeerKey, block: tuple[int, int, int]) -> bool:
         """BEP 6 reject. For an outstanding request: free again, and this peer is not asked for that
@@ -664,28 +682,23 @@ class Picker:
     ) -> int:
         """Requests free blocks of `piece` until `found` has `room` of them. Returns how many; none
         if there is no memory for them."""
-        index, blocks, size = piece.index, piece.blocks, piece.size
+        blocks = piece.blocks
         count = min(room - len(found), piece.free)
         if piece.spill is not None:
             count = self._memory.grant(piece.spill, count)
             if not count:
                 return 0
-        new = tuple.__new__  # a NamedTuple's own constructor takes three times as long
         first = blocks.find(0)
         if first == len(blocks) - piece.free:
             # The free blocks are the tail, as with every piece of one worker.
             blocks[first : first + count] = b"\x01" * count
-            begins: Iterable[int] = range(first * BLOCK, (first + count) * BLOCK, BLOCK)
+            taken = piece.requests(first, count)
         else:
-            begins = []
+            taken = []
             for _ in range(count):  # a piece may have thousands of blocks, and few of them free
                 blocks[first] = 1
-                begins.append(first * BLOCK)
+                taken += piece.requests(first, 1)
                 first = blocks.find(0, first + 1)
-        taken = [new(Block, (index, begin, BLOCK)) for begin in begins]
-        begin = taken[-1].begin
-        if begin + BLOCK > size:
-            taken[-1] = Block(index, begin, size - begin)
         source.outstanding.update(dict.fromkeys(taken, now))
         found += taken
         piece.free -= count

@@ -8,11 +8,12 @@ assembled in (`OpenPiece`, `Spill`, `BufferPool`). Which of the two a piece is `
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import compress
+from itertools import compress, repeat
 from typing import NamedTuple
 
 from dht_torrent.geometry import BLOCK, check_bitfield
 from dht_torrent.ids import PeerKey
+from dht_torrent.torrent.limits import HEADER
 
 _BIT_TO_FLAG = bytes.maketrans(b"01", b"\x00\x01")
 _FLAG_TO_BIT = bytes.maketrans(b"\x00\x01", b"01")
@@ -210,6 +211,8 @@ class OpenPiece:
     """A piece being assembled, or assembled and waiting for the disk."""
 
     __slots__ = (
+        "_landing",
+        "_requests",
         "avoid",
         "blocks",
         "buffer",
@@ -252,9 +255,50 @@ class OpenPiece:
         self.solo: PeerKey | None = None
         """The only peer that may send any of it, so that its hash judges that peer alone."""
         self.opened_at = 0.0
+        self._requests: list[Block] = []
+        self._landing: tuple[bytearray, list[memoryview]] | None = None
+
+    def requests(self, first: int, count: int) -> list[Block]:
+        """How `count` blocks are asked for, or as many as there are from `first` on."""
+        if self.spill is not None:  # may have very many
+            return _requests(self.index, self.size, first, first + count)
+        if not self._requests:
+            self._requests = _requests(self.index, self.size, 0, len(self.blocks))
+        return self._requests[first : first + count]
+
+    @property
+    def landing(self) -> tuple[bytearray, list[memoryview]]:
+        """For blocks that are received where they belong: room for the headers of all blocks of
+        full length; and where these go, one header and one block after the other."""
+        if self._landing is None:
+            full = self.size // BLOCK
+            headers, buffers = bytearray(full * HEADER), [memoryview(b"")] * (2 * full)
+            room, place = memoryview(headers), self.buffer
+            buffers[::2] = [room[at : at + HEADER] for at in range(0, full * HEADER, HEADER)]
+            buffers[1::2] = [place[at : at + BLOCK] for at in range(0, full * BLOCK, BLOCK)]
+            self._landing = headers, buffers
+        return self._landing
+
+    def leave_storage(self) -> bytearray:
+        """It is another's from now on: a task that still holds the piece must not reach the next
+        one's bytes through it."""
+        storage, self.storage = self.storage, bytearray()
+        self.buffer = memoryview(self.storage)
+        self._landing = None
+        return storage
 
     def __repr__(self) -> str:
         return f"<OpenPiece {self.index}: {self.left} of {len(self.blocks)} blocks left>"
+
+
+def _requests(index: int, size: int, first: int, end: int) -> list[Block]:
+    """The blocks of a piece of `size` bytes, from one number to another."""
+    begins = range(first * BLOCK, min(end * BLOCK, size), BLOCK)
+    # A NamedTuple's own constructor takes three times as long.
+    blocks = list(map(tuple.__new__, repeat(Block), zip(repeat(index), begins, repeat(BLOCK))))
+    if begins and begins[-1] + BLOCK > size:
+        blocks[-1] = Block(index, begins[-1], size - begins[-1])
+    return blocks
 
 
 class BufferPool:

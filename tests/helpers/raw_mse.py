@@ -171,6 +171,10 @@ class Sealed:
         del self._left[:count]
         return taken
 
+    @property
+    def scattered(self) -> None:
+        return None
+
     async def receive_into(self, buffer: memoryview) -> int:
         assert self.side is not None
         if isinstance(self.side, Answerer) and self.side.initial:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import trio
 
 from dht_torrent.config import EncryptionPolicy
-from dht_torrent.engine.net.protocols import Encryption, Stream
+from dht_torrent.engine.net.protocols import Encryption, Scattered, Stream
 from dht_torrent.engine.time_limit import TimeLimit
 from dht_torrent.errors import HandshakeError
 from dht_torrent.ids import Address
@@ -50,6 +50,10 @@ class MseStream:
     def remote(self) -> Address:
         return self._stream.remote
 
+    @property
+    def scattered(self) -> Scattered | None:
+        return None if self._received else self._stream.scattered
+
     def receive_into(self, buffer: memoryview) -> Coroutine[Any, Any, int]:
         if self._received and buffer:
             return self._give(buffer)
@@ -82,6 +86,10 @@ class Rc4Stream(MseStream):
         super().__init__(stream, received)
         self._decrypt = ciphers.incoming.update_into
         self._ciphers = ciphers
+
+    @property
+    def scattered(self) -> Scattered | None:
+        return None
 
     async def receive_into(self, buffer: memoryview) -> int:
         if self._received and buffer:

@@ -54,6 +54,19 @@ class DatagramSocket(Protocol):
         """Idempotent. Wakes the receiver."""
 
 
+class Scattered(Protocol):
+    """A stream as seen by who knows where what comes belongs."""
+
+    async def readable(self) -> None:
+        """Wait until there is something to receive, or the end; it is a checkpoint. Raises as
+        `Stream.receive_into`."""
+
+    def receive_now(self, buffers: Sequence[memoryview]) -> int | None:
+        """Bytes received into `buffers`, one after the other; 0 at the end of the stream, None if
+        nothing is there. May leave the last of many buffers aside. Raises as
+        `Stream.receive_into`."""
+
+
 class Stream(Protocol):
     """A TCP connection. One task may receive while another sends; not two of a kind."""
 
@@ -68,6 +81,11 @@ class Stream(Protocol):
     @property
     def encryption(self) -> Encryption | None:
         """None: what goes over it is plain."""
+
+    @property
+    def scattered(self) -> Scattered | None:
+        """The same stream, to receive into many buffers at once; None: it cannot do that, or not
+        now. Use one of the two at a time."""
 
     async def receive_into(self, buffer: memoryview) -> int:
         """Bytes received into `buffer` (not empty), 0 at the end of the stream.

@@ -283,6 +283,25 @@ class RealStream:
     def remote(self) -> Address:
         return self._remote
 
+    @property
+    def scattered(self) -> RealStream:
+        return self
+
+    async def readable(self) -> None:
+        if self._socket.fileno() < 0:
+            await trio.lowlevel.checkpoint()
+            raise trio.ClosedResourceError("closed here")
+        await trio.lowlevel.wait_readable(self._socket)
+
+    def receive_now(self, buffers: Sequence[memoryview]) -> int | None:
+        try:
+            return self._socket.recvmsg_into(buffers[:_MAX_BUFFERS])[0]
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            _raise_if_closed(self._socket, error)
+            raise
+
     async def receive_into(self, buffer: memoryview) -> int:
         if not buffer:
             raise ValueError("an empty buffer would look like the end of the stream")

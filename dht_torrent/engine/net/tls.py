@@ -201,6 +201,10 @@ class TlsStream:
                 raise ConnectionResetError("closed during the TLS handshake")
             self._incoming.write(buffer[:size])
 
+    @property
+    def scattered(self) -> None:
+        return None
+
     async def receive_into(self, buffer: memoryview) -> int:
         if not buffer:
             raise ValueError("an empty buffer would look like the end of the stream")

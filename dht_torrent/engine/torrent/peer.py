@@ -18,6 +18,7 @@ from dht_torrent.engine.torrent.liveness import Liveness
 from dht_torrent.engine.torrent.outbox import Outbox
 from dht_torrent.engine.views import PeerInfo
 from dht_torrent.ids import Address, PeerKey
+from dht_torrent.peer.answers import Expected
 from dht_torrent.peer.connection import Sendable
 from dht_torrent.peer.extensions import MetadataRequest
 from dht_torrent.peer.identity import client_name
@@ -41,6 +42,9 @@ REJECTS_IN_ROW = 4
 
 Serve = Callable[[Sequence[Run], Sequence[memoryview]], Awaitable[None]]
 """Reads blocks that a peer asked for, each into a buffer of its own."""
+
+Expect = Callable[[int], Sequence[Expected]]
+"""What a peer sends next, so many blocks at most."""
 
 
 class Peer:
@@ -127,6 +131,7 @@ class Peer:
         self.dht_ports = 0
         """Times it told where its DHT node listens."""
         self.serve: Serve | None = None
+        self.expect: Expect | None = None
         self.why = "closed by the peer"
 
         self.outbox = Outbox(config, now)
@@ -184,6 +189,10 @@ class Peer:
         for index in pieces:
             if index in self.allowed_by_us:
                 self.tell(AllowedFast(index))
+
+    def expect_with(self, expect: Expect | None) -> None:
+        """Its answers are received where `expect` says from now on."""
+        self.expect = expect
 
     def serve_with(self, serve: Serve | None) -> None:
         """Its blocks are read by `serve` from now on; None: not served any more."""

@@ -15,6 +15,7 @@ from dht_torrent.config import PeerConfig
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.rate_limits import Line
 from dht_torrent.errors import PeerProtocolError
+from dht_torrent.peer.answers import Answers
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.pace import Pace
 
@@ -28,11 +29,11 @@ async def read(
     """Until the peer closes the connection. Raises PeerProtocolError if it breaks a rule or goes
     silent."""
     connection, liveness = peer.connection, peer.liveness
-    receive_into, parse = peer.stream.receive_into, connection.receive
+    answers = Answers(connection, buffer)
     heard = progressed = trio.current_time()
     pace = Pace(config, heard, len(buffer))
     unheard = 0
-    room = buffer[: pace.room]
+    room, in_place = pace.room, pace.room_in_place
     with liveness.patience as patience:
         while True:
             # A message that has begun must end: silence and drip-feeding have different clocks.
@@ -40,13 +41,12 @@ async def read(
             if connection.mid_message:
                 deadline = min(deadline, progressed + config.message_timeout)
             patience.deadline = deadline
-            size = await receive_into(room)
+            was_mid_message, downloaded = connection.mid_message, peer.downloaded
+            size, events = await _receive(peer, answers, buffer, room, in_place)
             if size == 0:
                 return
             heard = trio.current_time()
             liveness.heard(heard)
-            was_mid_message, downloaded = connection.mid_message, peer.downloaded
-            events = parse(buffer[:size])
             if events or not (was_mid_message and connection.mid_message):
                 progressed = heard  # a message ended, or one has only just begun
             on_events(peer, events, heard)
@@ -59,8 +59,7 @@ async def read(
                 await trio.sleep(wait)
                 heard, progressed = heard + wait, progressed + wait
             if not limit.limited:
-                if len(room) != pace.room:
-                    room = buffer[: pace.room]
+                room, in_place = pace.room, pace.room_in_place
                 continue
             holds_payload = peer.downloaded != downloaded or connection.mid_message
             if holds_payload or not limit.charge(size):
@@ -69,5 +68,24 @@ async def read(
                 # It is we who were silent: the peer's clocks stood still.
                 waited = trio.current_time() - heard
                 heard, progressed = heard + waited, progressed + waited
-            room = buffer[: min(pace.room, limit.ahead(size))]
+            room = in_place = min(pace.room, limit.ahead(size))
     raise PeerProtocolError("went silent")
+
+
+async def _receive(
+    peer: Peer, answers: Answers, buffer: memoryview, room: int, in_place: int
+) -> tuple[int, list[Event]]:
+    """What comes next, in one turn: bytes, and what they mean. 0 bytes are the end."""
+    if answers.left:
+        await trio.lowlevel.checkpoint()
+        return answers.rest(room)
+    scattered, expect = peer.stream.scattered, peer.expect
+    if scattered is None or expect is None:
+        size = await peer.stream.receive_into(buffer[:room])
+        return size, peer.connection.receive(buffer[:size])
+    while True:
+        await scattered.readable()
+        # From here on nothing else runs until all is in its place and accounted for.
+        came = scattered.receive_now(answers.plan(expect, room, in_place))
+        if came is not None:
+            return answers.took(came, room)

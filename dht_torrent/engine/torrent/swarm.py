@@ -7,6 +7,7 @@ once. A piece is announced only after its hash was right *and* it was written.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import trio
 
@@ -28,6 +29,7 @@ from dht_torrent.metainfo import Metainfo
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.messages import (
     BitfieldMessage,
+    BlocksInPlace,
     Cancel,
     Have,
     HaveAll,
@@ -195,6 +197,7 @@ class Swarm:
         self.picker.peer_joined(peer.key)
         self._banning.joined(peer, now)
         peer.serve_with(self._uploads.read)
+        peer.expect_with(partial(self.picker.expected, peer.key))
         if self.hiding is not None:
             self.hiding.joined(peer, now)
 
@@ -229,6 +232,11 @@ class Swarm:
                 outcome = received(key, index, begin, data)
                 if outcome is not None:
                     self._unusual(peer, event, outcome, now)
+            elif type(event) is BlocksInPlace:
+                size += event.blocks * BLOCK
+                outcome = self.picker.received_run(key, *event)
+                if outcome is not None and outcome.piece is not None:
+                    self._save(outcome.piece)
             elif type(event) is RequestRun:
                 self._uploads.request_run(peer, event, self._shown_to(peer), now)
             elif type(event) is Request:

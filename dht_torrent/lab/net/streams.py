@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import math
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -89,6 +90,30 @@ class FakeStream:
     @property
     def remote(self) -> Address:
         return self._remote
+
+    @property
+    def scattered(self) -> FakeStream:
+        return self
+
+    async def readable(self) -> None:
+        await trio.lowlevel.checkpoint()
+        while True:
+            self._check_open()
+            arrives = self._in.next_arrival()
+            if arrives <= trio.current_time():
+                return
+            await self._in.receiver.wait_until(arrives)
+
+    def receive_now(self, buffers: Sequence[memoryview]) -> int | None:
+        self._check_open()
+        size: int | None = None
+        for buffer in buffers:
+            taken = self._in.take(buffer, trio.current_time())
+            if taken is not None:
+                size = (size or 0) + taken
+            if taken != len(buffer):
+                break
+        return size
 
     async def receive_into(self, buffer: memoryview) -> int:
         if not buffer:

@@ -1,0 +1,174 @@
+"""Blocks that we asked for are received where they belong, not looked at one by one and not copied.
+
+A peer answers in the order it was asked, so the headers to come are known bytes: the stream
+scatters what comes, each header to one place and each payload to another, and then all headers are
+compared with those expected at once.
+
+The rule: what comes is what `Connection.receive` would have made of it. Only blocks that came whole
+are taken here. One that has begun is kept by the connection, as any message is, and never in the
+piece alone, which may be given up before the rest comes. From the first header on that is not the
+one expected, everything is put together again and parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Final, Protocol
+
+from dht_torrent.geometry import BLOCK
+from dht_torrent.peer.connection import Connection, Event
+from dht_torrent.peer.messages import MAX_PIECE_LENGTH, PIECE, BlocksInPlace
+
+HEADER: Final = 13
+"""Bytes of a Piece message before its payload."""
+MESSAGE: Final = HEADER + BLOCK
+
+_pack_header = Struct(">IBII").pack
+_template = bytearray()  # headers of adjacent blocks of piece 0, as many as were ever needed
+
+
+class Expected(Protocol):
+    """Blocks of full length that a peer was asked for, and where they can be received."""
+
+    @property
+    def index(self) -> int:
+        """The piece."""
+
+    @property
+    def first(self) -> int:
+        """The first block's number in it ..."""
+
+    @property
+    def blocks(self) -> int:
+        """... and how many follow one another."""
+
+    @property
+    def headers(self) -> bytearray:
+        """Room for headers, that of block n at n times HEADER."""
+
+    @property
+    def buffers(self) -> list[memoryview]:
+        """By turns, for each of these blocks: its header's place in there, its payload's place."""
+
+
+class Answers:
+    """What one connection receives next."""
+
+    __slots__ = ("_buffer", "_buffers", "_connection", "_left", "_runs", "_tail")
+
+    def __init__(self, connection: Connection, buffer: memoryview) -> None:
+        """`buffer` is for what is not expected, and may be shared by all connections."""
+        self._connection = connection
+        self._buffer = buffer
+        self._left = memoryview(b"")
+        self._forget()
+
+    def _forget(self) -> None:
+        self._runs: Sequence[Expected] = ()
+        self._buffers: list[memoryview] = []
+        self._tail = 0  # where in them the buffer for anything comes
+
+    @property
+    def left(self) -> bool:
+        """Is there something that came and was not taken yet? It is `rest`, and comes first."""
+        return bool(self._left)
+
+    def rest(self, most: int) -> tuple[int, list[Event]]:
+        """Take at most so many bytes of it. Returns how many, and what they mean."""
+        part, self._left = self._left[:most], self._left[most:]
+        return len(part), self._connection.receive(part)
+
+    def plan(
+        self, expect: Callable[[int], Sequence[Expected]], room: int, room_in_place: int
+    ) -> list[memoryview]:
+        """Where the next `room` bytes go, or as many as `room_in_place` if they are blocks that we
+        `expect`, given how many at most. When they have come: `took`. In between nothing else may
+        happen, as the places are not ours for longer than that."""
+        begun = self._connection.begun
+        skip = len(begun)
+        most = (skip + max(room, room_in_place)) // MESSAGE
+        runs = expect(most) if most else ()
+        buffers: list[memoryview] = []
+        for run in runs:
+            buffers += run.buffers
+        if skip and runs:
+            run = runs[0]
+            if skip >= HEADER and begun[:HEADER] == _headers(run.index, run.first, 1):
+                buffers[0][:] = begun[:HEADER]
+                buffers[:2] = [buffers[1][skip - HEADER :]]
+            else:  # it is not the answer that is due
+                runs, buffers = (), []
+        self._runs = runs
+        self._tail = len(buffers)
+        tail = room - sum([run.blocks for run in runs]) * MESSAGE + (skip if runs else 0)
+        if tail > 0:
+            buffers.append(self._buffer[:tail])
+        self._buffers = buffers
+        return buffers
+
+    def took(self, size: int, most: int) -> tuple[int, list[Event]]:
+        """So many bytes came, and went where `plan` said. Takes the blocks, and of what else there
+        is at most so many bytes now. Returns how many bytes were taken, and what they mean."""
+        connection, skip = self._connection, len(self._connection.begun)
+        whole = (skip + size) // MESSAGE
+        done = 0
+        events: list[Event] = []
+        for run in self._runs:
+            blocks = min(run.blocks, whole - done)
+            blocks = _alike(run, blocks)
+            if blocks:
+                events.append(BlocksInPlace(run.index, run.first, blocks))
+                done += blocks
+            if blocks < run.blocks:
+                break
+        taken = at = 0
+        if done:
+            taken, at = done * MESSAGE, 2 * done
+            if skip:
+                self._runs[0].buffers[1][: skip - HEADER] = memoryview(connection.begun)[HEADER:]
+                taken, at = taken - skip, at - 1
+            connection.took_elsewhere(done, len(events))
+        if taken < size:
+            rest = self._gathered(at, size - taken)
+            taken += len(rest[:most])
+            self._left = rest[most:]
+            events += connection.receive(rest[:most])
+        self._forget()
+        return taken, events
+
+    def _gathered(self, at: int, size: int) -> memoryview:
+        """So many bytes, from the buffer on that comes `at` this place."""
+        if at == self._tail:
+            return self._buffers[at][:size]
+        parts = []
+        for buffer in self._buffers[at:]:
+            parts.append(buffer[:size])
+            size -= len(parts[-1])
+            if not size:
+                break
+        return memoryview(b"".join(parts))
+
+
+def _alike(run: Expected, blocks: int) -> int:
+    """How many of the run's first blocks came behind the headers expected."""
+    start = run.first * HEADER
+    expected = _headers(run.index, run.first, blocks)
+    came = run.headers[start : start + len(expected)]
+    if came == expected:
+        return blocks
+    return next(
+        n for n in range(blocks) if came[n * HEADER :][:HEADER] != expected[n * HEADER :][:HEADER]
+    )
+
+
+def _headers(index: int, first: int, blocks: int) -> bytes:
+    """The headers in front of adjacent blocks of a piece."""
+    end = first + blocks
+    while len(_template) < end * HEADER:
+        begin = len(_template) // HEADER * BLOCK
+        _template.extend(_pack_header(MAX_PIECE_LENGTH, PIECE, 0, begin))
+    stamped = _template[first * HEADER : end * HEADER]
+    for place, byte in enumerate(index.to_bytes(4, "big"), start=5):
+        stamped[place::HEADER] = bytes((byte,)) * blocks
+    return bytes(stamped)
