@@ -94,7 +94,7 @@ class Answers:
             buffers += run.buffers
         if skip and runs:
             run = runs[0]
-            if skip >= HEADER and begun[:HEADER] == _headers(run.index, run.first, 1):
+            if begun[:HEADER] == _headers(run.index, run.first, 1):
                 buffers[0][:] = begun[:HEADER]
                 buffers[:2] = [buffers[1][skip - HEADER :]]
             else:  # it is not the answer that is due
