@@ -29,18 +29,12 @@ from dht_torrent.peer.extension import ExtensionMessage
 from dht_torrent.peer.extensions import DontHave, ExtensionHandshake
 from dht_torrent.peer.messages import (
     BITFIELD,
-    CANCEL,
-    CHOKE,
     EXTENDED,
     FAST_IDS,
     HAVE,
-    INTERESTED,
     MAX_PIECE_LENGTH,
-    NOT_INTERESTED,
     PIECE,
-    PORT,
     REQUEST,
-    UNCHOKE,
     AllowedFast,
     BitfieldMessage,
     BlocksInPlace,
@@ -59,22 +53,11 @@ from dht_torrent.peer.messages import (
     Suggest,
 )
 from dht_torrent.peer.runs import take_requests
-from dht_torrent.peer.unchecked import AboutPieces, Unchecked
+from dht_torrent.peer.unchecked import AboutPieces, Unchecked, has_meaning
 
 HANDSHAKE_LENGTH = 68
 BITFIELD_SHARE = 64
 """Bytes of a bitfield that count as one message: looking through them takes some 10 us."""
-
-_SAYS: Final[dict[type, str]] = {
-    Have: "has",
-    Piece: "answers for",
-    Reject: "answers for",
-    Request: "asks for",
-    Cancel: "asks for",
-    DontHave: "has lost",
-}
-"""What a peer says of a piece. An index out of range is harmless in the others: BEP 6 asks for
-nothing."""
 
 PROTOCOL = b"\x13BitTorrent protocol"
 _EXTENDED_BIT = 0x10  # in reserved[5]
@@ -437,12 +420,8 @@ class Connection:
         if isinstance(message, BitfieldMessage):
             check_bitfield(message.bits, count)
             self.unheard += len(message.bits) // BITFIELD_SHARE
-        elif not isinstance(message, HaveAll | HaveNone) and message.index >= count:
-            says = _SAYS.get(type(message))
-            if says is None:
-                return
-            raise PeerProtocolError(f"{says} piece {message.index}, of {count}")
-        events.append(message)
+        if has_meaning(message, count):
+            events.append(message)
 
     def _take_extended(self, extended: Extended, events: list[Event]) -> None:
         number, payload = extended.id, extended.payload
@@ -467,10 +446,15 @@ class Connection:
 
 
 _TAKE: Final[dict[int, Callable[[Connection, Any, list[Event]], None]]] = {
-    **dict.fromkeys((CHOKE, UNCHOKE, INTERESTED, NOT_INTERESTED), Connection._take_plain),
-    **dict.fromkeys((HAVE, BITFIELD, REQUEST, PIECE, CANCEL), Connection._take_about_pieces),
+    **dict.fromkeys(
+        (messages.CHOKE, messages.UNCHOKE, messages.INTERESTED, messages.NOT_INTERESTED),
+        Connection._take_plain,
+    ),
+    **dict.fromkeys(
+        (HAVE, BITFIELD, REQUEST, PIECE, messages.CANCEL), Connection._take_about_pieces
+    ),
     **dict.fromkeys(FAST_IDS, Connection._take_about_pieces),
-    PORT: Connection._take_port,
+    messages.PORT: Connection._take_port,
     EXTENDED: Connection._take_extended,
 }
 """What a message that has come whole does, by its id. `check_length` knows no others."""

@@ -7,6 +7,8 @@ that is kept is bounded: 256 KiB of bitfield, and a few hundred small messages.
 
 from __future__ import annotations
 
+from typing import Final
+
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import bitfield_size
 from dht_torrent.peer.extensions import DontHave
@@ -43,6 +45,17 @@ AboutPieces = (
     | DontHave
 )
 """The messages that mean something only for a known number of pieces."""
+
+_SAYS: Final[dict[type, str]] = {
+    Have: "has",
+    Piece: "answers for",
+    Reject: "answers for",
+    Request: "asks for",
+    Cancel: "asks for",
+    DontHave: "has lost",
+}
+"""What a peer says of a piece. An index out of range is harmless in the others: BEP 6 asks for
+nothing."""
 
 
 class Unchecked:
@@ -143,3 +156,14 @@ class Unchecked:
 def _has(bits: bytes, index: int) -> bool:
     byte, bit = divmod(index, 8)
     return byte < len(bits) and bool(bits[byte] & 0x80 >> bit)
+
+
+def has_meaning(message: AboutPieces, count: int) -> bool:
+    """Does it mean anything in a torrent of so many pieces? Raises PeerProtocolError if it may not
+    be said there. A bitfield is judged elsewhere."""
+    if isinstance(message, BitfieldMessage | HaveAll | HaveNone) or message.index < count:
+        return True
+    says = _SAYS.get(type(message))
+    if says is None:
+        return False
+    raise PeerProtocolError(f"{says} piece {message.index}, of {count}")

@@ -47,7 +47,7 @@ from dht_torrent.torrent.missing import Missing
 from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE, PeerPieces
 from dht_torrent.torrent.piece_states import Received, State
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, Chunk, OpenPiece
-from dht_torrent.torrent.runs import Run, expected
+from dht_torrent.torrent.runs import DueRun, expected
 
 SOLO_PATIENCE = 10.0
 """Seconds a peer may hold a solo piece while another that could have it is idle; doubles each time
@@ -322,13 +322,13 @@ class Picker:
             return None
         return self._settled(piece, Block(index, begin, size), copies > 1, chunk)
 
-    def expected(self, peer: PeerKey, most: int) -> list[Run]:
+    def expected(self, peer: PeerKey, most: int) -> list[DueRun]:
         """The next answers of this peer, `most` blocks of them, as far as they can be received
         where they belong. When they have come: `received_run`, before anything else is done."""
         return expected(self._peers[peer].outstanding, self._open, most)
 
     def received_run(self, peer: PeerKey, index: int, first: int, count: int) -> Received | None:
-        """So many blocks of a `Run` of this peer, from `first` on, lie in their places: as
+        """So many blocks of a `DueRun` of this peer, from `first` on, lie in their places: as
         `received` for each of them."""
         piece = self._open[index]
         answered = piece.requests(first, count)

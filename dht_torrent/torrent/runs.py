@@ -16,7 +16,7 @@ from dht_torrent.geometry import BLOCK
 from dht_torrent.torrent.pieces import OpenPiece
 
 
-class Run(NamedTuple):
+class DueRun(NamedTuple):
     """Adjacent blocks of full length, of one piece that lies in memory, asked of one peer alone.
 
     For use at once: by the next turn of any task the piece may be gone, and its buffer another's.
@@ -34,10 +34,10 @@ class Run(NamedTuple):
 
 def expected(
     outstanding: Iterable[tuple[int, int, int]], opened: Mapping[int, OpenPiece], most: int
-) -> list[Run]:
+) -> list[DueRun]:
     """The runs that the first `most` blocks of `outstanding` are made of, up to one that is odd."""
     asked = list(islice(outstanding, most))
-    runs: list[Run] = []
+    runs: list[DueRun] = []
     at = 0
     while at < len(asked):
         index, begin, _ = asked[at]
@@ -52,7 +52,7 @@ def expected(
         if blocks:
             headers, buffers = piece.landing
             part = buffers[2 * first : 2 * (first + blocks)]
-            runs.append(Run(index, first, blocks, headers, part))
+            runs.append(DueRun(index, first, blocks, headers, part))
         if blocks < adjacent:
             break
         at += blocks

@@ -20,8 +20,9 @@ from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.ids import PeerKey, parse_info_hash, parse_peer_id
 from dht_torrent.peer.answers import Answers
-from dht_torrent.peer.connection import PROTOCOL, BlocksInPlace, Connection, Event
+from dht_torrent.peer.connection import PROTOCOL, Connection, Event
 from dht_torrent.peer.messages import (
+    BlocksInPlace,
     Choke,
     Have,
     KeepAlive,
