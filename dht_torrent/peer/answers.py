@@ -93,11 +93,10 @@ class Answers:
         for run in runs:
             buffers += run.buffers
         if skip and runs:
-            run = runs[0]
-            if begun[:HEADER] == _headers(run.index, run.first, 1):
+            if skip >= HEADER:  # if it is another message, its header will show it
                 buffers[0][:] = begun[:HEADER]
                 buffers[:2] = [buffers[1][skip - HEADER :]]
-            else:  # it is not the answer that is due
+            else:
                 runs, buffers = (), []
         self._runs = runs
         self._tail = len(buffers)

@@ -633,3 +633,30 @@ def test_the_turn_is_filled_up_with_whatever_comes_behind_what_is_expected() -> 
     assert events == [BlocksInPlace(blocks[0].index, 0, 2), *[Have(1)] * 4]
     buffers = side.answers[PeerKey(0)].plan(partial(side.picker.expected, PeerKey(0)), 5000, 1)
     assert [len(buffer) for buffer in buffers] == [5000]
+
+
+def test_a_turn_has_as_much_room_as_it_may_whatever_has_begun() -> None:
+    side = seeded()
+    blocks = side.picker.next_requests(PeerKey(0), 2, 0.0)
+    expect = partial(side.picker.expected, PeerKey(0))
+    data = wire(side, blocks)
+    for begun in (0, 5, 13, 9000):
+        side.answers[PeerKey(0)] = Answers(side.connections[PeerKey(0)], side.buffer)
+        take(side, data[:begun])
+        buffers = side.answers[PeerKey(0)].plan(expect, 100_000, 1 << 20)
+        assert sum(map(len, buffers)) == 100_000
+        side.connections[PeerKey(0)].took_elsewhere(0, 0)
+
+
+def test_what_comes_behind_what_is_expected_is_not_copied_again() -> None:
+    side = seeded()
+    blocks = side.picker.next_requests(PeerKey(0), 2, 0.0)
+    late = Piece(0, 0, b"x" * 100)
+    data = wire(side, blocks) + encode(late)
+    side.land(PeerKey(0), data, 1 << 18, 1 << 20)
+    _, events = side.answers[PeerKey(0)].took(len(data), 1 << 18)
+    assert events == [BlocksInPlace(blocks[0].index, 0, 2), late]
+    last = events[1]
+    assert isinstance(last, Piece)
+    assert isinstance(last.data, memoryview)
+    assert last.data.obj is side.buffer.obj
