@@ -142,6 +142,7 @@ if TYPE_CHECKING:
         Listener,
         Network,
         OnDatagrams,
+        Scattered,
         Stream,
     )
     from dht_torrent.engine.node import Node
@@ -302,6 +303,7 @@ __all__ = [
     "ResultSource",
     "ResultTrust",
     "Sample",
+    "Scattered",
     "Scrape",
     "Scratch",
     "SearchConfig",
@@ -359,7 +361,7 @@ _HOME = {
     "engine.following.records": "SeenVersion",
     "engine.following.views": "FollowState FollowView PublishedView VersionView",
     "engine.net.interfaces": "Interface",
-    "engine.net.protocols": "DatagramSocket Encryption Listener Network OnDatagrams Stream",
+    "engine.net.protocols": "DatagramSocket Encryption Listener Network OnDatagrams Scattered Stream",
     "engine.node": "Node",
     "engine.opening": "open_node",
     "engine.search.results": "SearchResults",
