@@ -361,7 +361,9 @@ _HOME = {
     "engine.following.records": "SeenVersion",
     "engine.following.views": "FollowState FollowView PublishedView VersionView",
     "engine.net.interfaces": "Interface",
-    "engine.net.protocols": "DatagramSocket Encryption Listener Network OnDatagrams Scattered Stream",
+    "engine.net.protocols": (
+        "DatagramSocket Encryption Listener Network OnDatagrams Scattered Stream"
+    ),
     "engine.node": "Node",
     "engine.opening": "open_node",
     "engine.search.results": "SearchResults",

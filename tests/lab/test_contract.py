@@ -14,7 +14,7 @@ import trio.testing
 
 from dht_torrent.engine.net.encrypted import Mse
 from dht_torrent.engine.net.ports import bind_pair
-from dht_torrent.engine.net.protocols import DatagramSocket, Encryption, Network, Stream
+from dht_torrent.engine.net.protocols import DatagramSocket, Encryption, Network, Scattered, Stream
 from dht_torrent.engine.net.sockets import MAX_DATAGRAM, MAX_DRAIN, RealNetwork
 from dht_torrent.engine.net.tls import join, receive_hello
 from dht_torrent.errors import InputError
@@ -260,6 +260,89 @@ async def test_all_streams_may_share_one_buffer(two: Two) -> None:
     for pair in pairs:
         for stream in pair:
             stream.close()
+
+
+async def test_what_comes_may_be_scattered(two: Two) -> None:
+    ours, theirs = await two.stream_pair()
+    if two.swarm is not None:  # a record is decrypted at once
+        assert theirs.scattered is None
+    else:
+        content = random.Random(1).randbytes(300_000)
+        got = bytearray()
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ours.send, content[:200_000])
+                nursery.start_soon(_receive_scattered, theirs, got, 200_000)
+            # The other way of receiving goes on where that one ended.
+            await ours.send(content[200_000:250_000])
+            got += await read_exactly(theirs, 50_000)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ours.send, content[250_000:])
+                nursery.start_soon(_receive_scattered, theirs, got, 50_000)
+        assert got == content
+    ours.close()
+    theirs.close()
+
+
+async def _receive_scattered(stream: Stream, got: bytearray, size: int) -> None:
+    scattered = stream.scattered
+    assert scattered is not None
+    left = size
+    while left:
+        await scattered.readable()
+        lengths = [13, 1000, 13, 7000, 40_000]
+        buffers = [memoryview(bytearray(length)) for length in lengths]
+        taken = scattered.receive_now(buffers)
+        if taken is None:
+            continue
+        assert taken
+        whole = b"".join(buffers)
+        assert not any(whole[taken:])
+        got += whole[:taken]
+        left -= taken
+
+
+async def test_who_scatters_is_told_when_there_is_nothing_and_when_it_is_over(two: Two) -> None:
+    ours, theirs = await two.stream_pair()
+    scattered = theirs.scattered
+    buffers = [memoryview(bytearray(3)), memoryview(bytearray(5))]
+    if scattered is not None:
+        assert scattered.receive_now(buffers) is None
+        await ours.send(b"there is something")
+        with trio.fail_after(5):
+            with trio.testing.assert_checkpoints():
+                await scattered.readable()
+            assert scattered.receive_now(buffers) == 8
+            await read_exactly(theirs, 10)
+            ours.close()
+            await scattered.readable()
+            assert scattered.receive_now(buffers) == 0
+            assert scattered.receive_now(buffers) == 0
+    ours.close()
+    theirs.close()
+    if scattered is not None:
+        with pytest.raises(trio.ClosedResourceError):
+            await scattered.readable()
+        with pytest.raises(trio.ClosedResourceError):
+            scattered.receive_now(buffers)
+
+
+async def test_closing_wakes_who_waits_to_scatter(two: Two) -> None:
+    ours, theirs = await two.stream_pair()
+    scattered = theirs.scattered
+
+    async def wait(scattered: Scattered) -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await scattered.readable()
+
+    if scattered is not None:
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait, scattered)
+                await trio.testing.wait_all_tasks_blocked(0.02)
+                theirs.close()
+    ours.close()
+    theirs.close()
 
 
 async def test_every_call_passes_a_checkpoint(two: Two) -> None:

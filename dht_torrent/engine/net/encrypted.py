@@ -7,7 +7,7 @@ comes at once must not stop the node for longer than that.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -89,7 +89,26 @@ class Rc4Stream(MseStream):
 
     @property
     def scattered(self) -> Scattered | None:
-        return None
+        return None if super().scattered is None else self
+
+    async def readable(self) -> None:
+        await self._plain().readable()
+
+    def receive_now(self, buffers: Sequence[memoryview]) -> int | None:
+        size = self._plain().receive_now(buffers)
+        left = size or 0
+        for buffer in buffers:
+            if not left:
+                break
+            part = buffer[:left]
+            self._decrypt(part, part)
+            left -= len(part)
+        return size
+
+    def _plain(self) -> Scattered:
+        scattered = self._stream.scattered
+        assert scattered is not None
+        return scattered
 
     async def receive_into(self, buffer: memoryview) -> int:
         if self._received and buffer:
