@@ -19,6 +19,8 @@ SPAN: Final = (1 << 24) // BLOCK
 _LENGTH: Final = EXACT_LENGTH[REQUEST]
 _request = Struct(">IBIII")
 _unpack, _unpack_all = _request.unpack_from, _request.iter_unpack
+_SIZE: Final = _request.size
+_BYTES: Final = tuple(bytes((value,)) for value in range(256))
 _new = tuple.__new__  # as in `connection`
 _REQUESTS: Final = b"".join(
     _request.pack(_LENGTH, REQUEST, 0, number * BLOCK, BLOCK) for number in range(SPAN)
@@ -26,20 +28,23 @@ _REQUESTS: Final = b"".join(
 """Requests for the first blocks of piece 0."""
 
 
-def encode_run(index: int, begin: int, blocks: int) -> bytes:
+def encode_run(index: int, begin: int, blocks: int) -> bytearray:
     """Requests for so many full blocks of a piece, side by side. Empty if no template fits them:
     `begin` is not a multiple of BLOCK, or they cross a multiple of SPAN blocks."""
     first, rest = divmod(begin & 0xFFFFFF, BLOCK)
     if rest or first + blocks > SPAN:
-        return b""
-    size = _request.size
+        return bytearray()
+    size = _SIZE
     run = bytearray(_REQUESTS[first * size : (first + blocks) * size])
-    for place, stamp in ((5, index >> 24), (6, index >> 16), (7, index >> 8), (8, index)):
-        if stamp & 0xFF:
-            run[place::size] = bytes((stamp & 0xFF,)) * blocks
-    if begin >> 24:
-        run[9::size] = bytes((begin >> 24,)) * blocks
-    return bytes(run)
+    run[8::size] = _BYTES[index & 0xFF] * blocks
+    if index > 0xFF:
+        run[7::size] = _BYTES[index >> 8 & 0xFF] * blocks
+    if index > 0xFFFF:
+        run[6::size] = _BYTES[index >> 16 & 0xFF] * blocks
+        run[5::size] = _BYTES[index >> 24] * blocks
+    if begin > 0xFFFFFF:
+        run[9::size] = _BYTES[begin >> 24] * blocks
+    return run
 
 
 def take_requests(
@@ -47,12 +52,13 @@ def take_requests(
 ) -> tuple[int, int]:
     """Add events for the whole requests that begin at `at`, in a torrent of `count` pieces. Returns
     where they end, and how many messages more than events they are. Raises PeerProtocolError."""
-    append, step, more = events.append, _request.size, 0
+    append, step, more = events.append, _SIZE, 0
     while end - at >= step:
         length, kind, index, begin, _ = _unpack(view, at)
         if kind != REQUEST or length != _LENGTH:
             break
-        _check(index, count)
+        if index >= count:
+            raise _beyond(index, count)
         # A run of full blocks can go no further than the last byte of the index is the same, which
         # one look at all of them tells.
         whole = min((end - at) // step, SPAN - begin // BLOCK % SPAN)
@@ -67,12 +73,12 @@ def take_requests(
         for length, kind, index, begin, size in _unpack_all(view[at:after]):
             if kind != REQUEST or length != _LENGTH:
                 return at, more
-            _check(index, count)
+            if index >= count:
+                raise _beyond(index, count)
             append(_new(Request, (index, begin, size)))
             at += step
     return at, more
 
 
-def _check(index: int, count: int) -> None:
-    if index >= count:
-        raise PeerProtocolError(f"asks for piece {index}, of {count}")
+def _beyond(index: int, count: int) -> PeerProtocolError:
+    return PeerProtocolError(f"asks for piece {index}, of {count}")
