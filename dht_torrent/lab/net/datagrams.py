@@ -76,7 +76,8 @@ class FakeDatagramSocket:
                 await self._alarm.wait_until(math.inf)
         finally:
             self._taker = None
-        raise self._failure or trio.ClosedResourceError("closed here")
+        failure, self._failure = self._failure, None
+        raise failure or trio.ClosedResourceError("closed here")
 
     def send(self, data: bytes, to: Address) -> bool:
         unsendable = len(data) > _MAX_UDP or not 0 < to.port < 65536

@@ -14,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dht_torrent.engine.net.ports import bind_pair
 from dht_torrent.engine.net.protocols import DatagramSocket, Stream
+from dht_torrent.engine.net.sockets import MAX_DRAIN
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.link import Link
 from dht_torrent.lab.net.network import FakeNetwork
@@ -535,3 +536,85 @@ def test_what_a_taker_raises_comes_out_of_its_own_task_on_the_labs_clock() -> No
         return trio.current_time()
 
     assert run(main) == 0.5
+
+
+def test_one_who_serves_hears_a_moment_s_datagrams_in_order_and_some_at_a_time() -> None:
+    async def main(rng: random.Random) -> None:
+        net = FakeNetwork(rng, latency=0.5)
+        here, there = await datagram_pair(net)
+        sent = [b"%d" % number for number in range(2 * MAX_DRAIN + 1)]
+        for data in sent[:3]:  # before anybody serves
+            here.send(data, there.address)
+        batches: list[list[bytes]] = []
+        with trio.move_on_after(1):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(
+                    there.serve, lambda got: batches.append([data for data, _ in got])
+                )
+                await wait_until_served()
+                for data in sent[3:]:
+                    here.send(data, there.address)
+        assert [len(batch) for batch in batches] == [MAX_DRAIN, MAX_DRAIN, 1]
+        assert [data for batch in batches for data in batch] == sent
+
+    run(main)
+
+
+async def wait_until_served() -> None:
+    """A task that was just started has begun to wait."""
+    for _ in range(3):
+        await trio.lowlevel.checkpoint()
+
+
+def test_what_is_on_its_way_when_serving_ends_is_received_later() -> None:
+    async def main(rng: random.Random) -> None:
+        net = FakeNetwork(rng, latency=0.5)
+        here, there = await datagram_pair(net)
+        with trio.move_on_after(0.25):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(there.serve, fail)
+                await wait_until_served()
+                for data in (b"a", b"b"):
+                    here.send(data, there.address)
+        assert [data for data, _ in await there.receive()] == [b"a", b"b"]
+        assert trio.current_time() == 0.5
+
+    run(main)
+
+
+def test_what_a_failing_taker_had_not_seen_is_for_who_serves_next() -> None:
+    async def main(rng: random.Random) -> None:
+        net = FakeNetwork(rng, latency=0.5)
+        here, there = await datagram_pair(net)
+        for number in range(MAX_DRAIN + 2):
+            here.send(b"%d" % number, there.address)
+        with pytest.raises(ZeroDivisionError):
+            await there.serve(fail)
+        heard: list[bytes] = []
+        with trio.move_on_after(1):
+            await there.serve(lambda got: heard.extend(data for data, _ in got))
+        assert heard == [b"%d" % number for number in range(MAX_DRAIN, MAX_DRAIN + 2)]
+
+    run(main)
+
+
+def test_one_who_serves_has_a_queue_as_long_as_any_and_loses_it_with_the_cable() -> None:
+    async def main(rng: random.Random) -> None:
+        net = FakeNetwork(rng, latency=0.5)
+        here, there = await datagram_pair(net)
+        heard: list[bytes] = []
+        with trio.move_on_after(2):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(there.serve, lambda got: heard.extend(data for data, _ in got))
+                await wait_until_served()
+                for _ in range(9000):
+                    here.send(b"x", there.address)
+                assert net.stats.lost == 9000 - 8192
+                net.host(THERE).go_down()
+                assert net.stats.lost == 9000
+                net.host(THERE).come_up()
+                for _ in range(9000):  # there is room again
+                    here.send(b"y", there.address)
+        assert heard == [b"y"] * 8192
+
+    run(main)
