@@ -24,9 +24,11 @@ well. In every phase the searchers are new ones.
 of words, none with more than fifty.
 --writers N: so many publishers put 50 entries each into the tree of one word at once.
 --kill SHARE: so many of the holders vanish at once; searches before, and after publishers have
-looked after their entries once. --vandal SHARE: somebody overwrites so many of all slots with the
-highest sequence number, so that nobody can mend them before their epoch ends, and forges entries in
-the trees of a hundred words; searches before, and after the epoch.
+looked after their entries once. --kill-again SHARE: the same of those that are left then, as
+publishing costs the most.
+--vandal SHARE: somebody overwrites so many of all slots with the highest sequence number, so that
+nobody can mend them before their epoch ends, and forges entries in the trees of a hundred words;
+searches before, and after the epoch.
 --compare NODES: instead, the titles on a network of full nodes with real datagrams in virtual time,
 and on modelled holders, as many, asked by newcomers (a thousand titles on 500 nodes take half an
 hour).
@@ -92,6 +94,7 @@ def arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]
     made.add_argument("--prefixes", type=positive, metavar="N")
     made.add_argument("--writers", type=positive, metavar="N")
     made.add_argument("--kill", type=share, default=0.0, metavar="SHARE")
+    made.add_argument("--kill-again", type=share, default=0.0, metavar="SHARE")
     made.add_argument("--vandal", type=share, default=0.0, metavar="SHARE")
     made.add_argument("--compare", type=positive, metavar="NODES")
     made.add_argument("--first", type=positive, metavar="NODES")
@@ -100,8 +103,8 @@ def arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]
         made.error(f"--holders must be from 8 to {MOST_HOLDERS}")
     if args.loss > 0.5:
         made.error("--loss is 0.5 at most")
-    if (1 - args.kill) * args.holders < 8:
-        made.error("--kill must leave eight holders")
+    if (1 - args.kill) * (1 - args.kill_again) * args.holders < 8:
+        made.error("--kill and --kill-again must leave eight holders")
     try:
         texts = read_titles(args.titles or SAMPLE, args.count)
     except InputError as error:
@@ -150,12 +153,13 @@ async def measure(
     if args.writers:
         with told("writers"):
             await writers(study, args, rng)
-    if args.kill:
-        lab.holders.kill(args.kill)
-        await ask("killed")
-        with told("a period"):
-            await lab.period()
-        await ask("repaired")
+    for part, again in ((args.kill, ""), (args.kill_again, "_again")):
+        if part:
+            lab.holders.kill(part)
+            await ask(f"killed{again}")
+            with told("a period"):
+                await lab.period()
+            await ask(f"repaired{again}")
     if args.vandal:
         study.figures["burned_slots"] = lab.burn(args.vandal)
         words = [word for query in queries for word in query.split()]

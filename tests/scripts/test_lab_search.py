@@ -13,7 +13,7 @@ from tests.helpers.scripts import rows, run, start, study
 NAME = "lab_search.py"
 SMALL = (
     "--count 60 --publishers 6 --queries 80 --holders 200 --searchers 3 --cold --warm --prefixes 5 "
-    "--writers 4 --kill 0.3 --vandal 0.1 --seed 7"
+    "--writers 4 --kill 0.3 --kill-again 0.3 --vandal 0.1 --seed 7"
 )
 MEASURED = {"recall_50", "precision_10", "gets_p50", "gets_p90", "rounds_p95", "writes_per_entry"}
 
@@ -40,6 +40,8 @@ def test_the_study_says_the_same_in_every_process(tmp_path: Path) -> None:
     assert 0.3 < figures["writes_per_entry"] <= 1.6
     assert figures["killed_recall_50"] >= 0.95
     assert figures["repaired_recall_50"] >= 0.97
+    assert figures["killed_again_recall_50"] >= 0.95
+    assert figures["repaired_again_recall_50"] >= 0.97
     assert figures["vandal_recall_50"] < figures["epoch_recall_50"]
     assert figures["epoch_recall_50"] >= 0.97
     assert not any(value for name, value in figures.items() if name.endswith("forged"))
@@ -51,7 +53,7 @@ def test_the_study_says_the_same_in_every_process(tmp_path: Path) -> None:
     phases = dict.fromkeys(row["phase"] for row in rows(files[0]))
     assert list(phases) == [
         *("first", "cold", "warm", "prefix cold", "prefix warm", "killed", "repaired"),
-        *("vandal", "epoch"),
+        *("killed_again", "repaired_again", "vandal", "epoch"),
     ]
 
 
@@ -82,7 +84,15 @@ def test_titles_come_from_a_file(tmp_path: Path) -> None:
     "flags",
     [
         *("--titles=none.tsv", "--publishers=0", "--queries=0", "--holders=7", "--loss=0.6"),
-        *("--searchers=0", "--kill=1", "--vandal=2", "--compare=1", "--first=19", "--first=5001"),
+        *(
+            "--searchers=0",
+            "--kill=1",
+            "--kill-again=1",
+            "--vandal=2",
+            "--compare=1",
+            "--first=19",
+            "--first=5001",
+        ),
     ],
 )
 def test_a_bad_flag_is_refused(flags: str) -> None:

@@ -211,8 +211,9 @@ class IndexReader:
             walked = await self._trees.walk(
                 label, self._found, gets=left, known=root, first=True, useful=self._useful_reads
             )
+            has_read_more = walked.gets > done  # or the next one takes more than what is left
             done, rounds = walked.gets, walked.rounds
-            if walked.is_whole:
+            if walked.is_whole or not has_read_more:
                 break
         self._cost.gets += done
         self._cost.rounds += rounds

@@ -12,6 +12,7 @@ asks everything within minutes, and remembers slots as well.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import weakref
 from collections import Counter
@@ -193,17 +194,30 @@ class Participant:
 
 
 async def published(participants: Sequence[Participant], seconds: float | None = None) -> None:
-    """Let them publish for so long, or until all is done."""
+    """Let them publish for so long, or until each has done all.
+
+    Who is done does not go on until the others are: an hour later it would look after all of its
+    entries once more."""
     async with trio.open_nursery() as nursery:
         for one in participants:
-            nursery.start_soon(one.publisher.run)
+            nursery.start_soon(_publish, one, seconds)
+
+
+async def _publish(one: Participant, seconds: float | None) -> None:
+    patience = 2 * one.config.retry_interval
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.publisher.run)
         if seconds is not None:
             await trio.sleep(seconds)
         else:
-            busy = list(participants)
-            while busy:
+            until = math.inf  # what failed is tried again, and may fail as long as it likes
+            while True:
                 await trio.sleep(SETTLE)
-                busy = [one for one in busy if await one.is_busy()]
+                if await one.is_busy():
+                    continue
+                until = min(until, trio.current_time() + patience)
+                if one.publisher.trouble is None or trio.current_time() >= until:
+                    break
         nursery.cancel_scope.cancel()
 
 

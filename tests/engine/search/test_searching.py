@@ -484,3 +484,15 @@ async def test_a_slot_on_its_way_to_the_next_epoch_counts_as_the_two_lookups_it_
             before = bob.items.gets
             assert len(await bob.search(text, prefix=prefix)) > 10
             assert bob.items.gets - before == bob.cost.gets <= most
+
+
+@pytest.mark.parametrize("most", [2, 3, 4, 5])
+async def test_a_search_ends_when_what_is_left_is_too_little_for_another_slot(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(label, "OVERLAP", label.EPOCH)
+    async with people(World(), 2, config=replace(CONFIG, max_gets=most)) as (alice, bob):
+        await alice.publish(*[f"alpha part{n:03}" for n in range(40)])
+        await alice.settle(1500)
+        assert len(await bob.search("alpha")) >= 10
+        assert bob.items.gets == bob.cost.gets == most // 2 * 2

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import cast
 
 import trio
 
@@ -13,9 +14,11 @@ from dht_torrent.lab.run import run
 from dht_torrent.lab.studies.search_nets import compare, first_results
 from dht_torrent.lab.studies.searching import (
     UNMETERED,
+    Participant,
     QueryOutcome,
     SearchPlan,
     SearchStudy,
+    published,
     write_at_once,
 )
 from dht_torrent.lab.studies.titles import Corpus
@@ -196,3 +199,38 @@ def test_first_results_come_within_the_patience_of_a_search() -> None:
         assert all(one is not None and 0 < one < 3 for one in found)
 
     run(main)
+
+
+@dataclass
+class Busy:
+    """A participant who has something to do for so many seconds."""
+
+    seconds: float
+    trouble: str | None = None
+    ran: float = 0.0
+    config: SearchConfig = UNMETERED
+
+    @property
+    def publisher(self) -> Busy:
+        return self
+
+    async def run(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.ran = trio.current_time()
+
+    async def is_busy(self) -> bool:
+        return trio.current_time() < self.seconds
+
+
+def test_who_has_published_all_does_not_go_on_until_others_have() -> None:
+    crowd = [Busy(100), Busy(5000), Busy(100, trouble="nobody stored it"), Busy(0)]
+
+    async def main(rng: random.Random) -> float:
+        await published(cast("list[Participant]", crowd))
+        return trio.current_time()
+
+    assert run(main) == 5010
+    # What failed is tried again a little later.
+    assert [one.ran for one in crowd] == [120, 5010, 120 + 2 * UNMETERED.retry_interval, 30]
