@@ -28,6 +28,7 @@ from dht_torrent.config import CatalogueConfig, DhtConfig, SearchConfig
 from dht_torrent.dht.items import MAX_SEQ, SigningKey
 from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.search.catalogue import LocalCatalogue
+from dht_torrent.engine.search.checking import ELLIPSIS
 from dht_torrent.engine.search.meter import Meter
 from dht_torrent.engine.search.publisher import Publisher
 from dht_torrent.engine.search.reading import SearchCost
@@ -380,7 +381,8 @@ class SearchStudy:
         )
 
     def _is_forged(self, result: SearchResult) -> bool:
-        return self._said.get((result.publisher or "", result.id)) != result.name
+        name = result.name.removesuffix(ELLIPSIS) if result.name_is_cut else result.name
+        return self._said.get((result.publisher or "", result.id)) != name
 
     # -- prefixes and ranges --------------------------------------------------------------------
 

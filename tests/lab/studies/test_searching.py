@@ -234,3 +234,14 @@ def test_who_has_published_all_does_not_go_on_until_others_have() -> None:
     assert run(main) == 5010
     # What failed is tried again a little later.
     assert [one.ran for one in crowd] == [120, 5010, 120 + 2 * UNMETERED.retry_interval, 30]
+
+
+def test_a_name_that_was_cut_is_not_taken_for_a_forged_one() -> None:
+    texts = [("word of a very long title " * 9)[: size - 1] + "x" for size in (155, 157, 160)]
+
+    async def main(rng: random.Random) -> None:
+        study = await world(rng, texts)
+        (asked,) = await study.ask(["title"], ignore)
+        assert (asked.found, asked.verified, asked.forged) == (3, 3, 0)
+
+    run(main)
