@@ -63,7 +63,7 @@ class LibtorrentPeer:
     def address(self) -> Address:
         return Address("127.0.0.1", self.session.listen_port())
 
-    async def until(self, true: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+    async def until(self, true: Callable[[], object], what: str, seconds: float = 30.0) -> None:
         """Return when `true()`; it is asked again after every batch of alerts.
 
         Raises AssertionError with the last alerts when it takes longer than `seconds`.
@@ -109,13 +109,16 @@ class LibtorrentPeer:
         params.flags &= ~_RUNNING
         return self.session.add_torrent(params)
 
-    async def completed(self, handle: Any, seconds: float = 12.0) -> None:
+    async def completed(self, handle: Any, seconds: float = 30.0) -> None:
         """Wait until `handle` is complete and its files are flushed."""
         await self.until(
             lambda: state(handle) in {"finished", "seeding"}, "the download is complete", seconds
         )
+        before = len(self.seen)
         handle.flush_cache()
-        await self.until(lambda: lt.cache_flushed_alert in self.seen, "its files are flushed")
+        await self.until(
+            lambda: lt.cache_flushed_alert in self.seen[before:], "its files are flushed"
+        )
 
     async def peers_of(self, info_hash: bytes) -> list[Address]:
         """Ask its DHT for the peers of a torrent."""

@@ -66,7 +66,7 @@ def has_contacts(node: Node) -> bool:
     return node.status().dht.good > 0
 
 
-async def announced(nodes: Sequence[Node], seconds: float = 10) -> None:
+async def announced(nodes: Sequence[Node], seconds: float = 30) -> None:
     """Wait until a peer of some torrent is in the store of one of `nodes`."""
     await until(
         lambda: any(node.status().dht.stored_peers for node in nodes),

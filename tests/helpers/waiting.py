@@ -7,7 +7,7 @@ from collections.abc import Callable
 import trio
 
 
-async def until(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
     """Return as soon as `condition()` is true. Raises AssertionError naming `what` when it is late.
 
     It looks every 10 ms: what is waited for happens in a thread, a library or a process of others.
