@@ -40,8 +40,8 @@ Imports go only downward (tests/test_layers.py).
 - engine: the only place that waits. `engine.opening` starts a node and `engine.node` is what
   users have of it; `engine.net` is the network, `engine.dht` a DHT node on it, `engine.torrent` a
   torrent at work. The last two meet in `engine.dht.dual_stack` alone.
-- deciders: `dht`, `peer`, `torrent`, `search`, `storage`, `catalogue`: plain code that returns
-  what to do
+- deciders: `dht`, `peer`, `torrent`, `search`, `storage`, `catalogue`, `utp`: plain
+  code that returns what to do
 - values: `errors`, `ids`, `bencode`, `metainfo`, `config`, `trace` and the like
 
 `dht_torrent.engine` has the task tree and how things flow through it.
@@ -66,6 +66,7 @@ To change something
 | which block is asked for next, and of whom | `torrent.picker`, `torrent.pipeline` |
 | when a peer is asked for more, or for less | `engine.torrent.downloads` |
 | which peer has what, and is of interest | `torrent.holdings`, `torrent.availability` |
+| a packet of uTP, its window, who may connect by it | `utp`: its docstring lists the modules |
 | whom we upload to | `torrent.choker`, `engine.torrent.uploads` |
 | how we get into the DHT | `engine.dht.bootstrap` |
 | how peers of the local network are found | `peer.lsd`, `engine.lsd` |
@@ -116,6 +117,7 @@ if TYPE_CHECKING:
     )
     from dht_torrent.config.node import Config, EncryptionPolicy
     from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
+    from dht_torrent.config.utp import UtpConfig
     from dht_torrent.daemon.client import Client, Json, NoNode, NotRunning, connect
     from dht_torrent.daemon.control import Control
     from dht_torrent.daemon.link_calls import LinkCalls
@@ -195,6 +197,7 @@ if TYPE_CHECKING:
         ProtocolError,
         SearchFormatError,
         StorageError,
+        UtpError,
     )
     from dht_torrent.geometry import File, Geometry, Span
     from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
@@ -331,6 +334,8 @@ __all__ = [
     "Torrent",
     "TorrentConfig",
     "Trace",
+    "UtpConfig",
+    "UtpError",
     "Value",
     "Verdict",
     "VersionView",
@@ -346,6 +351,7 @@ _HOME = {
     "config.index": "CatalogueConfig CrawlConfig FollowConfig SearchConfig SubscribeConfig",
     "config.node": "Config EncryptionPolicy",
     "config.torrent": "DiskConfig LsdConfig PeerConfig TorrentConfig",
+    "config.utp": "UtpConfig",
     "daemon.client": "Client Json NoNode NotRunning connect",
     "daemon.control": "Control",
     "daemon.link_calls": "LinkCalls",
@@ -382,7 +388,7 @@ _HOME = {
     "errors": (
         "BencodeError ControlError DhtTorrentError HandshakeError InputError KrpcError "
         "MagnetError MetainfoError NoReply OurFault PeerProtocolError ProtocolError "
-        "SearchFormatError StorageError"
+        "SearchFormatError StorageError UtpError"
     ),
     "geometry": "File Geometry Span",
     "ids": "Address HostPort InfoHash NodeId",

@@ -6,6 +6,7 @@ DhtTorrentError
 |  |- KrpcError          a datagram that is not a KRPC message (BEP 5)
 |  |- PeerProtocolError  a peer broke the peer-wire rules (BEP 3, 6, 9, 10)
 |  |- HandshakeError     the first 68 bytes were wrong, or for a torrent that is not here
+|  |- UtpError           a datagram that is not a well-formed uTP packet (BEP 29)
 |  |- SearchFormatError  an item of the search index, or a publisher's record, that is malformed
 |- NoReply             a DHT question got no answer, or a refusal (code and text)
 |- InputError          what the user gave: one clear line, exit code 2
@@ -38,6 +39,7 @@ __all__ = [
     "ProtocolError",
     "SearchFormatError",
     "StorageError",
+    "UtpError",
 ]
 
 
@@ -63,6 +65,10 @@ class PeerProtocolError(ProtocolError):
 
 class HandshakeError(PeerProtocolError):
     """The handshake was malformed, or asked for a torrent that is not here."""
+
+
+class UtpError(ProtocolError):
+    """A datagram that is not a well-formed uTP packet (BEP 29)."""
 
 
 class SearchFormatError(ProtocolError):

@@ -19,7 +19,7 @@ VALUES = [
     *("magnet", "metainfo", "given", "rates", "checksum", "config", "trace"),
 ]
 # Floor 2: they may import floor 1, and not each other.
-DECIDERS = ["dht", "peer", "torrent", "storage", "search", "catalogue"]
+DECIDERS = ["dht", "peer", "torrent", "storage", "search", "catalogue", "utp"]
 # Floors 3 and 4.
 UPPER = {
     "engine": [*VALUES, *DECIDERS],

@@ -14,6 +14,7 @@ from dht_torrent.config.index import (
 )
 from dht_torrent.config.node import Config, EncryptionPolicy
 from dht_torrent.config.torrent import CLIENT, DiskConfig, LsdConfig, PeerConfig, TorrentConfig
+from dht_torrent.config.utp import UtpConfig
 
 __all__ = [
     "CLIENT",
@@ -30,4 +31,5 @@ __all__ = [
     "SearchConfig",
     "SubscribeConfig",
     "TorrentConfig",
+    "UtpConfig",
 ]

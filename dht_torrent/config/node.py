@@ -16,6 +16,7 @@ from dht_torrent.config.index import (
     SubscribeConfig,
 )
 from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
+from dht_torrent.config.utp import UtpConfig
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort, parse_address, parse_host_port
 
@@ -80,6 +81,7 @@ class Config:
     torrent: TorrentConfig = field(default_factory=TorrentConfig)
     disk: DiskConfig = field(default_factory=DiskConfig)
     lsd_limits: LsdConfig = field(default_factory=LsdConfig)
+    utp: UtpConfig = field(default_factory=UtpConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     follow: FollowConfig = field(default_factory=FollowConfig)
