@@ -73,6 +73,7 @@ To change something
 | which peers are dialled, and which give way | `torrent.candidates`, `torrent.connection_slots` |
 | who is banned for bad data | `torrent.smart_ban`, `torrent.parole`, `torrent.bans` |
 | what users are told of a download | `engine.views`, `engine.torrent.stages` |
+| what `status` tells of the node | `engine.status`, shown by `cli.view` |
 | what a word is, and how texts are compared | `search.words`, `search.titles`, `search.rank` |
 | how the index lies in the DHT | `search.label`, `search.node`, `search.trie` |
 | what makes torrents similar | `search.chunks`, `search.sketch`, `search.similar` |

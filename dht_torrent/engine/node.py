@@ -7,7 +7,6 @@ A peer's, a contact's or a disk's fault never gets here, nor a bug of ours that 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Unpack
 
 import trio
 
-import dht_torrent
 from dht_torrent import given
 from dht_torrent.bounds import MAX_SOURCES
 from dht_torrent.engine.dht.dual_stack import DualStack
@@ -40,6 +38,7 @@ from dht_torrent.engine.search.views import (
     SimilarFound,
     SimilarQuery,
 )
+from dht_torrent.engine.status import node_status
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.joining import check_identity, join_torrent
 from dht_torrent.engine.torrent.rate_limits import NewRate
@@ -459,40 +458,11 @@ class Node:
 
     def status(self) -> NodeStatus:
         """A snapshot for people."""
-        now = trio.current_time()
-        supervisors = self._registry.supervisors.values()
-        peers = [peer for one in supervisors for peer in one.core.connections.peers.values()]
-        by_source: dict[str, int] = {}
-        for peer in peers:
-            by_source[peer.source] = by_source.get(peer.source, 0) + 1
-        encrypted = Counter(
-            peer.stream.encryption.value for peer in peers if peer.stream.encryption is not None
-        )
-        last = self._dht.last_announce
-        dht, *more = self._dht.status()
-        return NodeStatus(
-            id=self.node_id.hex(),
-            listen=str(self.address),
-            version=dht_torrent.__version__,
-            uptime=now - self._started,
-            dht=dht,
-            torrents=len(supervisors),
-            connections=len(peers),
-            peers_by_source=by_source,
-            reachable=True if self._incoming.heard_from_outside else None,
-            down_rate=sum(peer.down.value(now) for peer in peers),
-            up_rate=sum(peer.up.value(now) for peer in peers),
-            last_announce=now - last if last is not None else None,
-            warnings=(*self.warnings, *self._registry.unsaved(), *self._saving.unsaved()),
-            limit_up=self._context.limits.up.rate,
-            limit_down=self._context.limits.down.rate,
-            listen6=str(self.addresses[1]) if more else None,
-            dht6=more[0] if more else None,
-            encryption=self.config.encryption,
-            peers_by_encryption=dict(encrypted),
-            faults=self.faults.count,
-            last_fault=self.faults.last,
-            tls_listen=tuple(map(str, self.tls_addresses)),
-            reused=sum(one.core.totals.reused for one in supervisors),
+        return node_status(
+            self._context,
+            self._registry,
+            self._incoming,
             search=self._search.status(),
+            warnings=(*self.warnings, *self._registry.unsaved(), *self._saving.unsaved()),
+            uptime=trio.current_time() - self._started,
         )

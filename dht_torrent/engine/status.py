@@ -1,0 +1,62 @@
+"""What a node shows of itself as a whole, put together from its parts."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import trio
+
+import dht_torrent
+from dht_torrent.engine.incoming import Incoming
+from dht_torrent.engine.registry import Registry
+from dht_torrent.engine.search.views import SearchStatus
+from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.views import NodeStatus
+
+
+def node_status(
+    context: NodeContext,
+    registry: Registry,
+    incoming: Incoming,
+    *,
+    search: SearchStatus | None,
+    warnings: tuple[str, ...],
+    uptime: float,
+) -> NodeStatus:
+    """A snapshot for people."""
+    now = trio.current_time()
+    supervisors = registry.supervisors.values()
+    peers = [peer for one in supervisors for peer in one.core.connections.peers.values()]
+    by_source = Counter(peer.source for peer in peers)
+    encrypted = Counter(
+        peer.stream.encryption.value for peer in peers if peer.stream.encryption is not None
+    )
+    last = context.dht.last_announce
+    listen, *listen6 = [dht.address for dht in context.dht]
+    dht, *dht6 = context.dht.status()
+    return NodeStatus(
+        id=context.dht.node_id.hex(),
+        listen=str(listen),
+        version=dht_torrent.__version__,
+        uptime=uptime,
+        dht=dht,
+        torrents=len(supervisors),
+        connections=len(peers),
+        peers_by_source=dict(by_source),
+        reachable=True if incoming.heard_from_outside else None,
+        down_rate=sum(peer.down.value(now) for peer in peers),
+        up_rate=sum(peer.up.value(now) for peer in peers),
+        last_announce=now - last if last is not None else None,
+        warnings=warnings,
+        limit_up=context.limits.up.rate,
+        limit_down=context.limits.down.rate,
+        listen6=str(listen6[0]) if listen6 else None,
+        dht6=dht6[0] if dht6 else None,
+        encryption=context.config.encryption,
+        peers_by_encryption=dict(encrypted),
+        faults=context.faults.count,
+        last_fault=context.faults.last,
+        tls_listen=tuple(map(str, context.tls_addresses)),
+        reused=sum(one.core.totals.reused for one in supervisors),
+        search=search,
+    )
