@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import socket
+from enum import StrEnum
 from typing import NamedTuple, NewType
 
 from dht_torrent.errors import InputError
@@ -18,6 +19,14 @@ PeerId = NewType("PeerId", bytes)
 """What a peer calls itself in a handshake, 20 bytes (BEP 3, BEP 20)."""
 PeerKey = NewType("PeerKey", int)
 """The number our node gives a connection, never twice in one run; later ones are larger."""
+
+
+class Transport(StrEnum):
+    """What carries the connection to a peer."""
+
+    TCP = "tcp"
+    UTP = "utp"
+    """BEP 29, over UDP."""
 
 
 def parse_node_id(raw: object) -> NodeId:

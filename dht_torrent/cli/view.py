@@ -22,6 +22,7 @@ PLAIN_INTERVAL = 5.0
 """Seconds between two progress lines when stderr is not a terminal."""
 LEFT_SHOWN = 20
 """Files named that a removal left."""
+_TRANSPORTS = {"tcp": "TCP", "utp": "uTP"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -162,6 +163,7 @@ def peers_table(peers: Sequence[Json]) -> str:
             "in" if p["incoming"] else "out",
             p["source"],
             p["flags"] or "-",
+            p.get("transport", "tcp"),
             p.get("encryption") or "-",
             percent(p["progress"]),
             rate(p["down_rate"]),
@@ -177,6 +179,7 @@ def peers_table(peers: Sequence[Json]) -> str:
         "DIR",
         "SOURCE",
         "FLAGS",
+        "VIA",
         "CRYPT",
         "HAS",
         "DOWN",
@@ -184,7 +187,7 @@ def peers_table(peers: Sequence[Json]) -> str:
         "GOT",
         "GAVE",
     )
-    return table(head, rows, right=(6, 7, 8, 9, 10))
+    return table(head, rows, right=(7, 8, 9, 10, 11))
 
 
 def files_table(files: Sequence[Json]) -> str:
@@ -219,6 +222,13 @@ def _encryption_line(status: Json) -> str:
         for how, count in sorted(status["peers_by_encryption"].items())
     ]
     return f"{status['encryption']}{': ' if parts else ''}{', '.join(parts)}"
+
+
+def _transport_rows(status: Json) -> list[tuple[str, str]]:
+    """What carries the connections; nothing where there is none."""
+    counts = sorted(status.get("peers_by_transport", {}).items())
+    text = ", ".join(f"{count} {_TRANSPORTS.get(name, name)}" for name, count in counts)
+    return [("over", text)] if text else []
 
 
 def _published_line(search: Json) -> str:
@@ -258,6 +268,7 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
         *((name, _dht_line(dht)) for name, dht in networks),
         ("announced", "not yet" if announced is None else f"{duration(announced)} ago"),
         ("peers", f"{status['connections']} connected" + (f" ({sources})" if sources else "")),
+        *_transport_rows(status),
         ("encrypted", _encryption_line(status)),
         ("rates", f"{rate(status['down_rate'])} down, {rate(status['up_rate'])} up"),
         ("limits", limits_text(status)),

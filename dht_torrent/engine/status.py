@@ -54,6 +54,7 @@ def node_status(
         dht6=dht6[0] if dht6 else None,
         encryption=context.config.encryption,
         peers_by_encryption=dict(encrypted),
+        peers_by_transport=dict(Counter(peer.stream.transport.value for peer in peers)),
         faults=context.faults.count,
         last_fault=context.faults.last,
         tls_listen=tuple(map(str, context.tls_addresses)),

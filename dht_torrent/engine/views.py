@@ -86,6 +86,8 @@ class PeerInfo:
     O: it is the optimistic choice; F: fast extension; E: encrypted; e: only the handshake was."""
     encryption: str | None = None
     """What hides the connection from those between: mse (its handshake only), rc4 or tls."""
+    transport: str = "tcp"
+    """What carries it: tcp or utp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,8 @@ class NodeStatus:
     """The policy, see `Config.encryption` ..."""
     peers_by_encryption: dict[str, int] = field(default_factory=dict)
     """... and who is encrypted, and how: as `PeerInfo.encryption`. Others are not counted here."""
+    peers_by_transport: dict[str, int] = field(default_factory=dict)
+    """How many are connected over what: as `PeerInfo.transport`."""
     faults: int = 0
     """Bugs of ours that ended a connection, a torrent or a request since the start ..."""
     last_fault: str | None = None

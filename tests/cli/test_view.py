@@ -103,6 +103,27 @@ def test_the_list_of_peers_says_who_is_encrypted_and_how() -> None:
     assert [row.split()[column] for row in rows] == ["tls", "-"]
 
 
+def test_the_list_of_peers_says_what_carries_each_connection() -> None:
+    peer = {
+        **dict.fromkeys(("down_rate", "up_rate", "downloaded", "uploaded"), 0),
+        "address": "127.0.0.1:1",
+        "client": "",
+        "incoming": False,
+        "source": "dht",
+        "flags": "F",
+        "progress": 1.0,
+    }
+    head, *rows = cli_view.peers_table([{**peer, "transport": "utp"}, peer]).splitlines()
+    column = head.split().index("VIA")
+    assert [row.split()[column] for row in rows] == ["utp", "tcp"]
+
+
+def test_status_says_how_many_connections_are_over_what() -> None:
+    text = cli_view.status_text({**STATUS, "peers_by_transport": {"utp": 3, "tcp": 1}}, [])
+    assert "over:      1 TCP, 3 uTP" in text
+    assert "over:" not in cli_view.status_text(STATUS, [])
+
+
 def test_status_says_what_a_worried_user_needs() -> None:
     stuck = {**TORRENT, "why": "no peer has the metadata"}
     text = cli_view.status_text(STATUS, [stuck])

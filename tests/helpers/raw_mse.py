@@ -152,6 +152,7 @@ class Sealed:
         self._stream = stream
         self._left = bytearray()
         self.local, self.remote = stream.local, stream.remote
+        self.transport = stream.transport
         self.encryption = None
         self.side: Dialler | Answerer | None = None
 

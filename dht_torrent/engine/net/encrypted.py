@@ -17,7 +17,7 @@ from dht_torrent.config import EncryptionPolicy
 from dht_torrent.engine.net.protocols import Encryption, Scattered, Stream
 from dht_torrent.engine.time_limit import TimeLimit
 from dht_torrent.errors import HandshakeError
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, Transport
 from dht_torrent.peer.mse import Ciphers, Method, MseInitiator, MseResponder, Secured
 
 _CHUNK: Final = 4096
@@ -49,6 +49,10 @@ class MseStream:
     @property
     def remote(self) -> Address:
         return self._stream.remote
+
+    @property
+    def transport(self) -> Transport:
+        return self._stream.transport
 
     @property
     def scattered(self) -> Scattered | None:

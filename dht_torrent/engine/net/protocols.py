@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from dht_torrent.engine.net.interfaces import Interface
-from dht_torrent.ids import Address, HostPort
+from dht_torrent.ids import Address, HostPort, Transport
 
 OnDatagrams = Callable[[Sequence[tuple[bytes, Address]]], None]
 """Takes datagrams, and says where each came from."""
@@ -50,6 +50,10 @@ class DatagramSocket(Protocol):
     def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
         """Send them all, as `send` does. How many of them certainly did not leave."""
 
+    def send_whole(self, data: bytes, to: Address) -> bool:
+        """As `send`, and the network is asked not to cut it into fragments, where that can be
+        asked for. False only when the system knows that it is too large for the way there."""
+
     def close(self) -> None:
         """Idempotent. Wakes the receiver."""
 
@@ -68,7 +72,7 @@ class Scattered(Protocol):
 
 
 class Stream(Protocol):
-    """A TCP connection. One task may receive while another sends; not two of a kind."""
+    """A connection, mostly TCP. One task may receive while another sends; not two of a kind."""
 
     @property
     def local(self) -> Address:
@@ -77,6 +81,10 @@ class Stream(Protocol):
     @property
     def remote(self) -> Address:
         """The other end, as this host sees it."""
+
+    @property
+    def transport(self) -> Transport:
+        """What carries it."""
 
     @property
     def encryption(self) -> Encryption | None:
@@ -110,7 +118,7 @@ class Stream(Protocol):
 
 
 class Listener(Protocol):
-    """A listening TCP socket."""
+    """Where connections come in: mostly a listening TCP socket."""
 
     @property
     def address(self) -> Address:

@@ -21,10 +21,11 @@ from typing import Final
 import trio
 
 from dht_torrent.engine.net.exhaustion import OUT_OF_RESOURCES, say_exhausted
+from dht_torrent.engine.net.fragments import unfragmented
 from dht_torrent.engine.net.interfaces import Interface, interfaces
 from dht_torrent.engine.net.mmsg import ARE_POSSIBLE, BATCH, Batches
 from dht_torrent.engine.net.protocols import Encryption, OnDatagrams
-from dht_torrent.ids import Address, HostPort
+from dht_torrent.ids import Address, HostPort, Transport
 from dht_torrent.relief import NO_DESCRIPTORS, Relief, no_relief, relieved
 
 logger = logging.getLogger(__name__)
@@ -249,6 +250,17 @@ class RealDatagramSocket:
         self.errors += 1
         return False
 
+    def send_whole(self, data: bytes, to: Address) -> bool:
+        if (":" in to.host) != self._is_ipv6:
+            return self.send(data, to) or True
+        try:
+            with unfragmented(self._socket):
+                self._socket.sendto(data, to)
+        except OSError as error:
+            self.errors += 1
+            return error.errno != errno.EMSGSIZE
+        return True
+
     def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
         batches = self._many() if len(datagrams) >= _BUSY else None
         if batches is None:
@@ -266,6 +278,7 @@ class RealDatagramSocket:
 class RealStream:
     """A `Stream` of this machine."""
 
+    transport = Transport.TCP
     encryption: Encryption | None = None
 
     def __init__(self, sock: socket.socket, remote: Address) -> None:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from dht_torrent.bounds import MAX_CERTIFICATE
 from dht_torrent.engine.net.protocols import Encryption, Stream
 from dht_torrent.errors import HandshakeError, InputError
-from dht_torrent.ids import Address, InfoHash
+from dht_torrent.ids import Address, InfoHash, Transport
 from dht_torrent.peer.certificates import check_key, check_member, is_for, root_of
 from dht_torrent.peer.tls import torrent_named
 
@@ -176,6 +176,10 @@ class TlsStream:
     @property
     def remote(self) -> Address:
         return self._stream.remote
+
+    @property
+    def transport(self) -> Transport:
+        return self._stream.transport
 
     @property
     def certificate(self) -> bytes | None:

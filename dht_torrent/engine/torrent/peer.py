@@ -403,6 +403,7 @@ class Peer:
             uploaded=self.uploaded,
             flags=flags,
             encryption=self.stream.encryption,
+            transport=self.stream.transport,
         )
 
     def wake_writer(self) -> None:

@@ -16,7 +16,7 @@ from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.errors import PeerProtocolError
-from dht_torrent.ids import Address, PeerKey
+from dht_torrent.ids import Address, PeerKey, Transport
 from dht_torrent.peer.extensions import OUR_IDS, ExtensionHandshake
 from dht_torrent.peer.messages import HaveNone
 from dht_torrent.peer.pex import UT_PEX, PexFlags, PexTelling
@@ -47,6 +47,8 @@ def _flags(peer: Peer) -> PexFlags:
         flags |= PexFlags.SEED
     if peer.prefers_encryption or peer.stream.encryption in (Encryption.MSE, Encryption.RC4):
         flags |= PexFlags.PREFERS_ENCRYPTION
+    if peer.stream.transport is Transport.UTP:
+        flags |= PexFlags.UTP
     return flags
 
 

@@ -61,6 +61,10 @@ class FakeDatagramSocket:
     def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
         return sum(not self.send(data, to) for data, to in datagrams)
 
+    def send_whole(self, data: bytes, to: Address) -> bool:
+        self.send(data, to)
+        return True
+
     async def serve(self, take: OnDatagrams) -> None:
         clock = trio.lowlevel.current_clock()
         if not isinstance(clock, VirtualClock):

@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from dht_torrent.engine.net.protocols import Encryption
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, Transport
 from dht_torrent.lab.clock import Alarm
 from dht_torrent.lab.net.link import Wire
 from dht_torrent.lab.net.topology import Machine, Topology
@@ -70,6 +70,7 @@ class FakeListener:
 class FakeStream:
     """A `Stream`. Made in pairs, each end with a pipe in and a pipe out."""
 
+    transport = Transport.TCP
     encryption: Encryption | None = None
 
     def __init__(

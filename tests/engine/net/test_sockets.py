@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -351,3 +352,38 @@ async def test_an_unknown_name_resolves_to_nothing(monkeypatch: pytest.MonkeyPat
 
 async def test_zones_and_flow_labels_are_dropped() -> None:
     assert await RealNetwork().resolve(HostPort("fe80::1%lo", 1)) == [Address("fe80::1", 1)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere probes may be fragmented")
+@pytest.mark.parametrize(
+    ("host", "other", "too_large"), [("127.0.0.1", "::1", 65_508), ("::1", "127.0.0.1", 65_489)]
+)
+async def test_a_datagram_that_must_stay_whole_is_refused_where_it_would_not(
+    host: str, other: str, too_large: int
+) -> None:
+    """Loopback carries 65536 bytes; IPv6 would send more in fragments."""
+    network = RealNetwork()
+    ours = await network.open_udp(Address(host, 0))
+    theirs = await network.open_udp(Address(host, 0))
+    try:
+        assert ours.send_whole(b"whole", theirs.address)
+        assert await theirs.receive() == [(b"whole", ours.address)]
+        assert not ours.send_whole(bytes(too_large), theirs.address)
+        assert ours.send(bytes(too_large), theirs.address) is (host == "::1")
+        assert ours.send_whole(b"whole", Address(other, 1))  # nothing that smaller ones would mend
+        assert ours.errors == (2 if host == "::1" else 3)
+    finally:
+        ours.close()
+        theirs.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere probes may be fragmented")
+async def test_asking_for_no_fragments_changes_nothing_for_what_follows() -> None:
+    ours = await RealNetwork().open_udp(Address("127.0.0.1", 0))
+    try:
+        option = (socket.IPPROTO_IP, 10)  # IP_MTU_DISCOVER
+        before = ours._socket.getsockopt(*option)
+        assert ours.send_whole(b"whole", ours.address)
+        assert ours._socket.getsockopt(*option) == before
+    finally:
+        ours.close()
