@@ -201,7 +201,7 @@ if TYPE_CHECKING:
         UtpError,
     )
     from dht_torrent.geometry import File, Geometry, Span
-    from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
+    from dht_torrent.ids import Address, HostPort, InfoHash, NodeId, Transport
     from dht_torrent.magnet import Magnet, MutableLink
     from dht_torrent.metainfo import LocalHints, Metainfo
     from dht_torrent.relief import raise_descriptor_limit
@@ -335,6 +335,7 @@ __all__ = [
     "Torrent",
     "TorrentConfig",
     "Trace",
+    "Transport",
     "UtpConfig",
     "UtpError",
     "Value",
@@ -392,7 +393,7 @@ _HOME = {
         "SearchFormatError StorageError UtpError"
     ),
     "geometry": "File Geometry Span",
-    "ids": "Address HostPort InfoHash NodeId",
+    "ids": "Address HostPort InfoHash NodeId Transport",
     "magnet": "Magnet MutableLink",
     "metainfo": "LocalHints Metainfo",
     "relief": "raise_descriptor_limit",
