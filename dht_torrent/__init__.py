@@ -83,6 +83,7 @@ To change something
 | what is published, when, and how often | `engine.search.publisher`, `search.choice` |
 | publishers' catalogues | `catalogue.segments`, `engine.search.subscriptions`, `.feeds` |
 | whom a crawl asks, and what it looks at | `search.crawl`; its tasks `engine.search.crawl` |
+| which IP addresses the node has nothing to do with | `ip_filter`, `engine.filtering` |
 | what is neither stored, published nor shown | `search.denied`, `engine.search.denying` |
 | rate limits | `torrent.limits`, `engine.torrent.rate_limits` |
 | what is looked for on this disk before peers are asked | `torrent.reuse`, `storage.local` |
@@ -176,6 +177,7 @@ if TYPE_CHECKING:
     from dht_torrent.engine.torrent.watch import Watch
     from dht_torrent.engine.views import (
         FileInfo,
+        FilterStatus,
         Left,
         NodeStatus,
         PeerInfo,
@@ -246,6 +248,7 @@ __all__ = [
     "File",
     "FileInfo",
     "FileStamp",
+    "FilterStatus",
     "FollowConfig",
     "FollowState",
     "FollowView",
@@ -386,7 +389,7 @@ _HOME = {
     "engine.torrent.rate_limits": "NewRate",
     "engine.torrent.torrent": "Torrent",
     "engine.torrent.watch": "Watch",
-    "engine.views": "FileInfo Left NodeStatus PeerInfo Removal State Summary",
+    "engine.views": "FileInfo FilterStatus Left NodeStatus PeerInfo Removal State Summary",
     "errors": (
         "BencodeError ControlError DhtTorrentError HandshakeError InputError KrpcError "
         "MagnetError MetainfoError NoReply OurFault PeerProtocolError ProtocolError "

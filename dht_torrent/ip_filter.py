@@ -112,24 +112,23 @@ def parse_ip_filter(data: bytes) -> ParsedFilter:
         line = whole.strip()
         found = _plain.fullmatch(line) or _p2p.fullmatch(line) if len(line) <= MAX_LINE else None
         if found is not None:
-            first, last = _number4(found[1]), _number4(found[2])
-            if first is not None and last is not None and first <= last:
+            one, other = _number4(found[1]), _number4(found[2])
+            if one is not None and other is not None and one <= other:
                 said = True
                 if found.re is _p2p or found[3] is None or int(found[3]) <= ALLOWED_ABOVE:
-                    ipv4.append((first, last))
+                    ipv4.append((one, other))
                     if len(ipv4) > MAX_RANGES:
                         raise InputError(f"it has more than {MAX_RANGES:,} ranges")
                 continue
         elif not line or _remark.fullmatch(line):
             said = said or bool(line)
             continue
-        elif len(line) <= MAX_LINE and (one := _other(line)) is not None:
+        elif len(line) <= MAX_LINE and (rule := _other(line)) is not None:
             said = True
-            first, last, allows = one
+            first, last, allows = rule
             if not allows:
-                if last >> 32 == first >> 32 == 0xFFFF:
-                    first, last = first - _MAPPED, last - _MAPPED
-                    ipv4.append((first, last))
+                if first >> 32 == 0xFFFF:
+                    ipv4.append((first - _MAPPED, last - _MAPPED))
                 else:
                     ipv6.append((first, last))
                 if len(ipv4) + len(ipv6) > MAX_RANGES:
@@ -172,19 +171,19 @@ def _other(line: str) -> tuple[int, int, bool] | None:
         first = number >> host_bits << host_bits
         return first, first + (1 << host_bits) - 1, False
     if (two := _two6.fullmatch(line)) is not None:
-        first, last = _number(two[1]), _number(two[2])
-        if first is not None and last is not None:
+        begin, end = _number(two[1]), _number(two[2])
+        if begin is not None and end is not None:
             allows = two[3] is not None and int(two[3]) > ALLOWED_ABOVE
-            return (first, last, allows) if _is_range(first, last) else None
+            return (begin, end, allows) if _is_range(begin, end) else None
     # A name may end in what looks like the beginning of an address: the longest that makes a range
     # is meant.
-    named, _, end = line.rpartition("-")
-    rest, last = named.rstrip()[-_LONGEST6 - 1 :], _number6(end.strip())
-    while last is not None and rest:
+    named, _, after = line.rpartition("-")
+    rest, end = named.rstrip()[-_LONGEST6 - 1 :], _number6(after.strip())
+    while end is not None and rest:
         _, _, rest = rest.partition(":")
-        first = _number6(rest.strip())
-        if first is not None and _is_range(first, last):
-            return first, last, False
+        begin = _number6(rest.strip())
+        if begin is not None and _is_range(begin, end):
+            return begin, end, False
     return None
 
 

@@ -170,7 +170,7 @@ def test_a_file_packed_in_two_parts_is_read_whole() -> None:
         (b"\n\n", "no range"),
         (b"<html>404</html>", "line 1: '<html>404</html>'"),
         ("1.2.3.4\n".encode("utf-16"), "no range"),
-        (gzip.compress(b"1.2.3.4\n" * 100)[:-9], "cannot be unpacked"),
+        (gzip.compress(b"1.2.3.4\n" * 100, mtime=0)[:-9], "cannot be unpacked"),
         (b"\x1f\x8bnonsense", "cannot be unpacked"),
     ],
 )

@@ -53,6 +53,7 @@ class Options:
     crawl: bool = False
     crawl_rate: float | None = None
     deny: str | None = None
+    ip_filter: str | None = None
     log_level: str = "warning"
 
     @classmethod
@@ -103,6 +104,8 @@ class Options:
             options["catalogue"] = CatalogueConfig(url=self.catalogue)
         if self.deny is not None:
             options["deny_list"] = Path(self.deny).absolute()
+        if self.ip_filter is not None:
+            options["ip_filter"] = Path(self.ip_filter).absolute()
         if self.crawl:
             options["crawl"] = self._crawl()
         elif self.crawl_rate is not None:
@@ -247,6 +250,12 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="FILE",
             help="Words and infohashes, a line each, of torrents that are neither stored, published"
             " nor shown. Read again when it changes.",
+        ),
+        _option(
+            "--ip-filter",
+            metavar="FILE",
+            help="IP addresses this node has nothing to do with: P2P, DAT, CIDR or plain ranges, a"
+            " line each. Read again when it changes.",
         ),
         _option(
             "--log-level",

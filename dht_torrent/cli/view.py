@@ -242,6 +242,28 @@ def _published_line(search: Json) -> str:
     return told
 
 
+def _filter_line(given: Json) -> str:
+    """What the IP filter has, what it has blocked so far, and what of it was not understood."""
+    nouns = {
+        "incoming": "incoming connection",
+        "dials": "dial",
+        "datagrams": "datagram",
+        "closed": "earlier connection",
+    }
+    blocked = [
+        counted(given["blocked"][kind], noun)
+        for kind, noun in nouns.items()
+        if given["blocked"].get(kind)
+    ]
+    told = f"{counted(given['ranges'], 'range')}; blocked so far: {', '.join(blocked) or 'nothing'}"
+    if given["bad_lines"]:
+        told += (
+            f"; {counted(given['bad_lines'], 'line')} not understood, the first is"
+            f" {given['first_bad']}"
+        )
+    return told
+
+
 def _faults_line(status: Json) -> str:
     bugs = counted(status["faults"], "bug")
     return f"{bugs} of dht_torrent, please report (see the log); last: {status['last_fault']}"
@@ -275,6 +297,7 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
         ("torrents", str(status["torrents"])),
         *([("reused", size(status["reused"]))] if status.get("reused") else []),
         *_search_rows(status.get("search")),
+        *([("ip filter", _filter_line(status["ip_filter"]))] if status.get("ip_filter") else []),
         *(("warning", warning) for warning in status["warnings"]),
         *([("faults", _faults_line(status))] if status.get("faults") else []),
     ]

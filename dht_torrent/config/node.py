@@ -92,6 +92,11 @@ class Config:
     catalogue nor publishes nor shows. It is read again when it changes."""
     deny_check_interval: float = 10.0
     """Seconds between two looks whether it has."""
+    ip_filter: Path | str | None = None
+    """A file of IP addresses (`ip_filter`) with which this node has nothing to do: neither as peers
+    nor in the DHT. It is read again when it changes."""
+    ip_filter_check_interval: float = 10.0
+    """Seconds between two looks whether it has."""
 
     def bootstrap_points(self) -> list[HostPort]:
         """`bootstrap`, parsed. Raises InputError naming the entry that is wrong."""

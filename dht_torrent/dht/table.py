@@ -229,6 +229,11 @@ class Table:
             return None
         return contact if spares else None
 
+    def forget(self, contact: Contact, now: float) -> None:
+        """Nothing is to be had of this contact any more: the newest spare takes its place."""
+        if self.at(contact.address) is contact:
+            self._remove(contact, now)
+
     def doubtful(self, now: float) -> Contact | None:
         """The live contact most in need of a ping, if any: questionable or failing, and the
         one asked longest ago. Call every few seconds."""

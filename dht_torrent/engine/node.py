@@ -98,6 +98,7 @@ class Node:
             *self._search.warnings,
             *self.subscriptions.warnings,
             *self._links.warnings,
+            *filter(None, [self._context.filtering.trouble]),
         ]
 
     @property

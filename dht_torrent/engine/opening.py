@@ -19,6 +19,7 @@ from dht_torrent.engine.budget import divide
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.faults import Faults
+from dht_torrent.engine.filtering import FilteredNetwork, FilterFile, Filtering
 from dht_torrent.engine.following.service import LinkService
 from dht_torrent.engine.incoming import Incoming
 from dht_torrent.engine.lsd import LocalDiscovery
@@ -105,6 +106,13 @@ async def open_node(
     if config.deny_list is not None:
         denied = DenyFile(absolute(config.deny_list), disk, config.deny_check_interval)
         await denied.load()
+    filtering = Filtering()
+    filter_file: FilterFile | None = None
+    if config.ip_filter is not None:
+        interval = config.ip_filter_check_interval
+        filtering = filter_file = FilterFile(absolute(config.ip_filter), disk, interval)
+        await filter_file.load()
+        network = FilteredNetwork(network, filtering)
     with ExitStack() as opened:
         if config.state_dir is not None:
             state = await disk.run(StateDir, absolute(config.state_dir), descriptors.relieve)
@@ -128,6 +136,7 @@ async def open_node(
                 state=saved.get(socket.address.is_ipv6),
                 trace=trace,
                 faults=faults,
+                forbids=filtering.forbids,
             )
             for _, socket in pairs
         ]
@@ -149,6 +158,7 @@ async def open_node(
             limits=limits,
             faults=faults,
             mse=Mse(encryption, keys),
+            filtering=filtering,
         )
         listens = [listener.address for listener, _ in pairs if not listener.address.is_loopback]
         if config.lsd and listens:
@@ -192,6 +202,9 @@ async def open_node(
             nursery.start_soon(faults.watch)
             if config.tls_listen is not None:
                 tls.accept(early)
+            if filter_file is not None:
+                watch = partial(filter_file.watch, partial(enforce, context.dht, registry))
+                nursery.start_soon(faults.keep, "the IP filter", watch)
             await registry.restore(records)
             nursery.start_soon(faults.keep, "search", search.run)
             with faults.confined("restoring links", ends=links.warnings.append):
@@ -211,6 +224,14 @@ async def open_node(
                 nursery.cancel_scope.cancel()
         if body is not None:
             raise body  # as it was: a nursery would have wrapped it in a group
+
+
+def enforce(dht: DualStack, registry: Registry) -> None:
+    """The IP filter has changed: nothing more of whom it forbids now."""
+    for one in dht:
+        one.enforce()
+    for supervisor in registry.supervisors.values():
+        supervisor.core.connections.enforce()
 
 
 def _file_storage(config: Config, descriptors: Descriptors) -> OpenStorage:

@@ -60,4 +60,5 @@ def node_status(
         tls_listen=tuple(map(str, context.tls_addresses)),
         reused=sum(one.core.totals.reused for one in supervisors),
         search=search,
+        ip_filter=context.filtering.status(),
     )

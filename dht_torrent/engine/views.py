@@ -122,6 +122,20 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True)
+class FilterStatus:
+    """The IP filter."""
+
+    ranges: int
+    bad_lines: int
+    """Lines of its file that were not understood and left out ..."""
+    first_bad: str | None
+    """... and the first of them."""
+    blocked: dict[str, int]
+    """So far: `incoming` connections, `dials`, `datagrams` in and out, and connections `closed`
+    since the filter changed."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """What a worried user needs."""
 
@@ -166,3 +180,5 @@ class NodeStatus:
     """Bytes of all these torrents that were on this disk already, and were not fetched."""
     search: SearchStatus | None = None
     """Publishing and searching."""
+    ip_filter: FilterStatus | None = None
+    """None without one."""

@@ -22,12 +22,18 @@ class Trouble(Enum):
         "did not prove to be a member of this SSL torrent, or did not accept our certificate"
     )
     NO_HANDSHAKE = "accepted the connection and sent nothing"
+    FORBIDDEN = "was not dialled, as the IP filter forbids its address"
     OTHER = "answered with something other than this torrent"
 
     @property
     def was_reached(self) -> bool:
         """A peer is there, and will most likely do the same again."""
-        return self not in (Trouble.REFUSED, Trouble.TIMED_OUT, Trouble.UNREACHABLE)
+        return self not in (
+            Trouble.REFUSED,
+            Trouble.TIMED_OUT,
+            Trouble.UNREACHABLE,
+            Trouble.FORBIDDEN,
+        )
 
 
 @dataclass(frozen=True, slots=True)

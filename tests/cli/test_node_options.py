@@ -73,3 +73,16 @@ def test_a_deny_list_is_named_by_its_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert config_of([], tmp_path, monkeypatch).deny_list is None
     deny = config_of(["--deny", "words.txt"], tmp_path, monkeypatch).deny_list
     assert deny == Path("words.txt").absolute()
+
+
+def test_an_ip_filter_is_named_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config_of([], tmp_path, monkeypatch).ip_filter is None
+    given = config_of(["--ip-filter", "list.p2p"], tmp_path, monkeypatch).ip_filter
+    assert given == Path("list.p2p").absolute()
+
+
+def test_an_ip_filter_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    options = ["--state-dir", str(tmp_path), "--ip-filter", str(tmp_path / "none.dat")]
+    result = CliRunner().invoke(cli, options)
+    assert result.exit_code == 2
+    assert result.stderr == f"dhtnode: {tmp_path}/none.dat: No such file or directory\n"

@@ -313,3 +313,30 @@ def test_the_status_says_what_a_crawl_found_what_it_took_and_why_not_more() -> N
     why = {**search, "crawl": {**CRAWL, "why": "none of 20 nodes answered"}}
     shown = cli_view.status_text({**STATUS, "search": why}, [])
     assert "no finds:  none of 20 nodes answered" in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"ranges": 1, "bad_lines": 0, "first_bad": None, "blocked": {}},
+            "1 range; blocked so far: nothing",
+        ),
+        (
+            {
+                "ranges": 2,
+                "bad_lines": 1,
+                "first_bad": "line 3: 'x'",
+                "blocked": {"incoming": 1, "dials": 2, "datagrams": 3, "closed": 1},
+            },
+            (
+                "2 ranges; blocked so far: 1 incoming connection, 2 dials, 3 datagrams, 1 earlier"
+                " connection; 1 line not understood, the first is line 3: 'x'"
+            ),
+        ),
+    ],
+)
+def test_what_the_ip_filter_did_is_shown(given: dict[str, object], told: str) -> None:
+    lines = cli_view.status_text({**STATUS, "ip_filter": given}, []).splitlines()
+    assert f"ip filter: {told}" in lines
+    assert "ip filter" not in cli_view.status_text(STATUS, [])

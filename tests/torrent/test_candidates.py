@@ -449,7 +449,12 @@ def test_the_outlook_tells_the_reasons_apart() -> None:
         troubles=dict.fromkeys(Trouble, 1) | {Trouble.REFUSED: 2},
     )
     reached = {one for one in Trouble if one.was_reached}
-    assert set(Trouble) - reached == {Trouble.REFUSED, Trouble.TIMED_OUT, Trouble.UNREACHABLE}
+    assert set(Trouble) - reached == {
+        Trouble.REFUSED,
+        Trouble.TIMED_OUT,
+        Trouble.UNREACHABLE,
+        Trouble.FORBIDDEN,
+    }
 
 
 def test_how_a_peer_spoke_is_remembered_while_it_is_known() -> None:

@@ -36,8 +36,9 @@ class Core:
         rng: random.Random,
         trace: Trace,
         send: Callable[[bytes, Address], None],
+        forbids: Callable[[Address], bool],
     ) -> None:
-        """`send` sends one datagram, or loses it."""
+        """`send` sends one datagram, or loses it. No query goes to whom the IP filter `forbids`."""
         self.network = network
         self.address = address
         """Where the node is bound; the real port once its socket is open."""
@@ -52,7 +53,9 @@ class Core:
         self.tokens = Tokens(random.Random(rng.getrandbits(256)), config.token_rotation, now)
         self.ping_queue = PingQueue(config)
         self.traffic = Traffic()
-        self.transactions = Transactions(self.table, config, rng.randbytes(20), send=send)
+        self.transactions = Transactions(
+            self.table, config, rng.randbytes(20), send=send, forbids=forbids
+        )
         self.lookups = Lookups(self.table, self.transactions, config, trace)
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -50,13 +50,18 @@ MIN_DATAGRAM: Final = 20
 """Shorter datagrams are not KRPC messages (libtorrent)."""
 
 
+def _nobody(address: Address) -> bool:
+    """There is no IP filter."""
+    return False
+
+
 class Dht:
     """A node of the DHT, for one address family: that of `bind`.
 
     `bind` may be a socket that is open already; `run` closes it. `state` is what `state()` gave
     in an earlier run; what is wrong with it is ignored. `node_id` wins over the saved one. A fault
     of ours ends one datagram's handling, or one service for a moment, and goes to `faults`; without
-    them it ends `run`.
+    them it ends `run`. Nothing is asked of nodes that the user's IP filter `forbids`.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Dht:
         state: bytes | None = None,
         trace: Trace = nothing,
         faults: Faults | None = None,
+        forbids: Callable[[Address], bool] = _nobody,
     ) -> None:
         before = decode_state(state) if state is not None else SavedState(None, [])
         if before.damaged:
@@ -86,7 +92,9 @@ class Dht:
             rng=rng,
             trace=trace,
             send=self._send,
+            forbids=forbids,
         )
+        self._forbids = forbids
         self.announces = Announces(core)
         """Lookups for peers, and our announces (BEP 5)."""
         self.items = Items(core)
@@ -197,6 +205,12 @@ class Dht:
         """A torrent says that the network can be entered there (`nodes`, BEP 5): ask these, should
         we know no good contact. Names are resolved only then."""
         self._bootstrap.hint(points[:MAX_NAMED], at_once=True)
+
+    def enforce(self) -> None:
+        """The IP filter has changed: contacts that it forbids now are forgotten."""
+        table, now = self._core.table, trio.current_time()
+        for contact in [one for one in table if self._forbids(one.address)]:
+            table.forget(contact, now)
 
     def tell_of(self, other: Dht) -> None:
         """Name nodes of `other`, our DHT node in the other address family, to those who want them

@@ -51,8 +51,10 @@ class Transactions:
         key: bytes,
         *,
         send: Callable[[bytes, Address], None],
+        forbids: Callable[[Address], bool],
     ) -> None:
-        """`key` makes the transaction ids unpredictable. `send` sends one datagram, or loses it."""
+        """`key` makes the transaction ids unpredictable. `send` sends one datagram, or loses it.
+        What is `forbids`-bidden is not queried: that ends as if it had timed out, at once."""
         self.queries = 0
         """How many were ever sent."""
         self.on_timeout: Callable[[Transaction, float], None] = _ignore_timeout
@@ -61,6 +63,7 @@ class Transactions:
         self._config = config
         self._key = key
         self._send = send
+        self._forbids = forbids
         self._pace = QueryPace(config)
         # In order of sending; all live equally long, so the first is always the first to expire.
         self._pending: OrderedDict[tuple[Address, bytes], Transaction] = OrderedDict()
@@ -176,7 +179,7 @@ class Transactions:
         expected: NodeId | None,
         now: float,
     ) -> None:
-        if self._closed:
+        if self._closed or self._forbids(to):
             done(None)
             return
         self.queries += 1

@@ -81,6 +81,8 @@ class Admission:
             if not incoming:
                 self._node.own_addresses.add(address)
             return OURSELVES
+        if self._node.filtering.forbids(address):
+            return "the IP filter forbids it"
         if self._candidates.is_banned(address, now):
             return "banned"
         if self._candidates.is_resting(address, now, incoming=incoming):

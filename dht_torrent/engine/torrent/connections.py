@@ -13,6 +13,7 @@ from typing import Protocol
 
 import trio
 
+from dht_torrent.engine.filtering import CLOSED
 from dht_torrent.engine.time_limit import TimeLimit
 from dht_torrent.engine.torrent.admission import CONNECTED, OURSELVES, Admission
 from dht_torrent.engine.torrent.confirming import Confirming
@@ -29,7 +30,7 @@ from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address, PeerKey
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.identity import make_peer_id
-from dht_torrent.torrent.candidates import USELESS_PAUSE, Candidates
+from dht_torrent.torrent.candidates import LASTING, USELESS_PAUSE, Candidates
 from dht_torrent.torrent.outlook import Trouble
 from dht_torrent.trace import PeerConnected, PeerDropped
 
@@ -106,12 +107,23 @@ class Connections:
         """Where incoming connections go while `run` is there to take them in."""
 
     def found(self, addresses: Sequence[Address], source: str) -> None:
-        """New addresses to dial."""
-        now = trio.current_time()
+        """New addresses to dial. Of forbidden ones only those that the user named are kept: it is
+        told why they are not dialled."""
+        now, filtering = trio.current_time(), self._node.filtering
         for address in addresses:
-            if address not in self._node.own_addresses:
+            if address in self._node.own_addresses:
+                continue
+            if source in LASTING or not filtering.forbids(address):
                 self.candidates.add(address, source, now)
         self.wake()
+
+    def enforce(self) -> None:
+        """The IP filter has changed: those whom it forbids now are disconnected."""
+        filtering = self._node.filtering
+        for peer in self.peers.values():
+            if filtering.forbids(peer.address):
+                filtering.blocked[CLOSED] += 1
+                peer.drop("the IP filter forbids it")
 
     def wake(self) -> None:
         """Something changed that may allow another connection."""

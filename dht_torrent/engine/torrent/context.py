@@ -16,6 +16,7 @@ import trio
 from dht_torrent.config import Config
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.faults import Faults
+from dht_torrent.engine.filtering import Filtering
 from dht_torrent.engine.lsd import LocalDiscovery
 from dht_torrent.engine.net.encrypted import Mse
 from dht_torrent.engine.net.protocols import Network
@@ -86,6 +87,8 @@ class NodeContext:
     """Turns at looking for peers again."""
     room: NodeRoom = field(init=False)
     """How many connections there may be, and who yields."""
+    filtering: Filtering = field(default_factory=Filtering)
+    """Which addresses are forbidden."""
     lsd: LocalDiscovery | None = None
     """Peers of the local networks; None where that is off."""
     owners: Owners = field(default_factory=Owners)

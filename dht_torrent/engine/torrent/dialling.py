@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import trio
 
+from dht_torrent.engine.filtering import ForbiddenError
 from dht_torrent.engine.net.encrypted import ClosedEarlyError, MseError
 from dht_torrent.engine.net.protocols import Stream
 from dht_torrent.engine.time_limit import TimeLimit
@@ -106,6 +107,8 @@ def _trouble(error: Exception, *, reached: bool) -> Trouble:
         if isinstance(error, ClosedEarlyError | OSError):
             return Trouble.CLOSED
         return Trouble.OTHER
+    if isinstance(error, ForbiddenError):
+        return Trouble.FORBIDDEN
     if isinstance(error, trio.TooSlowError | TimeoutError):
         return Trouble.TIMED_OUT
     return Trouble.REFUSED if isinstance(error, ConnectionRefusedError) else Trouble.UNREACHABLE
