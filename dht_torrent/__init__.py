@@ -117,7 +117,7 @@ if TYPE_CHECKING:
         SearchConfig,
         SubscribeConfig,
     )
-    from dht_torrent.config.node import Config, EncryptionPolicy
+    from dht_torrent.config.node import AfterSeeding, Config, EncryptionPolicy
     from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
     from dht_torrent.config.utp import UtpConfig
     from dht_torrent.daemon.client import Client, Json, NoNode, NotRunning, connect
@@ -172,12 +172,14 @@ if TYPE_CHECKING:
         Verdict,
     )
     from dht_torrent.engine.torrent.context import OpenStorage
+    from dht_torrent.engine.torrent.housekeeping import NodeRules
     from dht_torrent.engine.torrent.rate_limits import NewRate
     from dht_torrent.engine.torrent.torrent import Torrent
     from dht_torrent.engine.torrent.watch import Watch
     from dht_torrent.engine.views import (
         FileInfo,
         FilterStatus,
+        History,
         Left,
         NodeStatus,
         PeerInfo,
@@ -209,6 +211,7 @@ if TYPE_CHECKING:
     from dht_torrent.relief import raise_descriptor_limit
     from dht_torrent.storage.owners import Place
     from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Scratch, Storage
+    from dht_torrent.torrent.seeding_limits import SeedingLimit, SeedingLimits, SharedEnough
     from dht_torrent.torrent.selection import Selection
     from dht_torrent.trace import (
         LookupDone,
@@ -223,6 +226,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Address",
+    "AfterSeeding",
     "BencodeError",
     "CatalogueConfig",
     "CatalogueImport",
@@ -255,6 +259,7 @@ __all__ = [
     "Followed",
     "Geometry",
     "HandshakeError",
+    "History",
     "Holder",
     "HostPort",
     "ImmutableItem",
@@ -285,6 +290,7 @@ __all__ = [
     "Node",
     "NodeId",
     "NodeInfo",
+    "NodeRules",
     "NodeStatus",
     "NotRunning",
     "OnDatagrams",
@@ -320,8 +326,11 @@ __all__ = [
     "SearchResult",
     "SearchResults",
     "SearchStatus",
+    "SeedingLimit",
+    "SeedingLimits",
     "SeenVersion",
     "Selection",
+    "SharedEnough",
     "SigningKey",
     "SimilarFound",
     "SimilarQuery",
@@ -354,7 +363,7 @@ _HOME = {
     "bencode": "Value",
     "config.dht": "DhtConfig",
     "config.index": "CatalogueConfig CrawlConfig FollowConfig SearchConfig SubscribeConfig",
-    "config.node": "Config EncryptionPolicy",
+    "config.node": "AfterSeeding Config EncryptionPolicy",
     "config.torrent": "DiskConfig LsdConfig PeerConfig TorrentConfig",
     "config.utp": "UtpConfig",
     "daemon.client": "Client Json NoNode NotRunning connect",
@@ -386,10 +395,11 @@ _HOME = {
         "SubscriptionView Verdict"
     ),
     "engine.torrent.context": "OpenStorage",
+    "engine.torrent.housekeeping": "NodeRules",
     "engine.torrent.rate_limits": "NewRate",
     "engine.torrent.torrent": "Torrent",
     "engine.torrent.watch": "Watch",
-    "engine.views": "FileInfo FilterStatus Left NodeStatus PeerInfo Removal State Summary",
+    "engine.views": "FileInfo FilterStatus History Left NodeStatus PeerInfo Removal State Summary",
     "errors": (
         "BencodeError ControlError DhtTorrentError HandshakeError InputError KrpcError "
         "MagnetError MetainfoError NoReply OurFault PeerProtocolError ProtocolError "
@@ -402,6 +412,7 @@ _HOME = {
     "relief": "raise_descriptor_limit",
     "storage.owners": "Place",
     "storage.protocol": "ContentSurvey FileStamp Scratch Storage",
+    "torrent.seeding_limits": "SeedingLimit SeedingLimits SharedEnough",
     "torrent.selection": "Selection",
     "trace": ("LookupDone PeerBanned PeerConnected PeerDropped PieceDone PieceFailed Record Trace"),
 }

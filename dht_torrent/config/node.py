@@ -20,6 +20,7 @@ from dht_torrent.config.utp import UtpConfig
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort, parse_address, parse_host_port
 
+AfterSeeding = Literal["pause", "remove"]
 EncryptionPolicy = Literal["prefer", "require", "allow", "off"]
 """What of MSE, the encryption of peer connections, is used; see `Config.encryption`."""
 
@@ -52,6 +53,21 @@ class Config:
     limit."""
     limit_down: int | None = None
     """The same for what is received."""
+    active_downloads: int | None = None
+    """Torrents that are fetched at a time, those first in the queue; None is no bound."""
+    active_seeds: int | None = None
+    """The same for those that are complete."""
+    stalled_after: float = 30 * 60.0
+    """Seconds without payload after which a torrent at work takes no turn from others
+    (Transmission)."""
+    seed_ratio: float | None = None
+    """Bytes sent for each byte received after which a torrent is shared enough; None: never."""
+    seed_idle: float | None = None
+    """Seconds without payload after which it is."""
+    after_seeding: AfterSeeding = "pause"
+    """What becomes of it then. Its content stays."""
+    keeping_interval: float = 5.0
+    """Seconds between two looks at all torrents, for that and for whose turn it is."""
     pex: bool = True
     """Tell peers of others that share the same torrent, and hear of them (BEP 11). Never in private
     torrents (BEP 27)."""

@@ -40,6 +40,7 @@ from dht_torrent.engine.search.views import (
 )
 from dht_torrent.engine.status import node_status
 from dht_torrent.engine.torrent.context import NodeContext
+from dht_torrent.engine.torrent.housekeeping import Housekeeping
 from dht_torrent.engine.torrent.joining import check_identity, join_torrent
 from dht_torrent.engine.torrent.rate_limits import NewRate
 from dht_torrent.engine.torrent.reusing import check_sources
@@ -70,6 +71,7 @@ class Node:
         links: LinkService,
         warnings: Sequence[str],
         subscriptions: Subscriptions,
+        housekeeping: Housekeeping,
     ) -> None:
         self.config = context.config
         self.addresses = tuple(dht.address for dht in context.dht)
@@ -79,6 +81,10 @@ class Node:
         """Bugs of ours so far."""
         self.subscriptions = subscriptions
         """Publishers' catalogues that are kept in ours; `feeds` are our own."""
+        self.rules = housekeeping.rules
+        """What holds for all torrents: turns, and when one has been shared enough. What is changed
+        here holds from the next look on, and until a restart."""
+        self._housekeeping = housekeeping
         self._context = context
         self._dht = context.dht
         self._registry = registry
@@ -319,6 +325,15 @@ class Node:
         if self.torrents.get(torrent.info_hash) is not torrent:
             raise InputError(f"no such torrent: {torrent.id}")
         return await self._registry.remove(torrent.info_hash, delete_data)
+
+    def queue_positions(self) -> dict[InfoHash, int]:
+        """The place of each torrent in the order in which they get their turns, from 0."""
+        return self._housekeeping.positions()
+
+    async def move_in_queue(self, torrent: Torrent, position: int) -> None:
+        """Put it there in that order, from 0; others make room. Survives a restart. Raises
+        InputError."""
+        await self._housekeeping.move(self._supervisor(torrent).core.context.info_hash, position)
 
     def set_limits(self, *, up: NewRate = ..., down: NewRate = ...) -> None:
         """Bytes per second all torrents together may send and receive from now on: None is no

@@ -39,6 +39,7 @@ from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.tls_listening import TlsListening
 from dht_torrent.engine.torrent.context import NodeContext, OpenStorage
 from dht_torrent.engine.torrent.disk import Disk
+from dht_torrent.engine.torrent.housekeeping import Housekeeping
 from dht_torrent.engine.torrent.rate_limits import Limits
 from dht_torrent.engine.upkeep import DhtSaving, keep_descriptors, trim_buffers
 from dht_torrent.engine.user_files import absolute
@@ -159,6 +160,7 @@ async def open_node(
             faults=faults,
             mse=Mse(encryption, keys),
             filtering=filtering,
+            clock=clock,
         )
         listens = [listener.address for listener, _ in pairs if not listener.address.is_loopback]
         if config.lsd and listens:
@@ -167,6 +169,7 @@ async def open_node(
             )
         async with trio.open_nursery() as nursery:
             registry = Registry(context, nursery)
+            housekeeping = Housekeeping(context, registry.supervisors)
             incoming = Incoming(context, registry, nursery)
             tls = TlsListening(context, incoming, nursery, opened)
             context.open_tls = tls.open
@@ -184,7 +187,17 @@ async def open_node(
             links = LinkService(context, keys=keys, clock=clock)
             feeds = CatalogueFeeds(context, links, search, denied, registry.torrents)
             subscriptions = Subscriptions(context, links, search, feeds, clock=clock)
-            node = Node(context, registry, incoming, saving, search, links, warnings, subscriptions)
+            node = Node(
+                context,
+                registry,
+                incoming,
+                saving,
+                search,
+                links,
+                warnings,
+                subscriptions,
+                housekeeping,
+            )
             if config.dht.unlimited:
                 logger.warning("the DHT's rate limits are lifted, which is for labs only")
             for dht in dhts:
@@ -199,6 +212,7 @@ async def open_node(
             )
             nursery.start_soon(faults.keep, "trimming buffers", partial(trim_buffers, context))
             nursery.start_soon(faults.keep, "the limits", limits.run)
+            nursery.start_soon(faults.keep, "keeping house", housekeeping.run)
             nursery.start_soon(faults.watch)
             if config.tls_listen is not None:
                 tls.accept(early)

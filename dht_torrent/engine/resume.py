@@ -30,6 +30,7 @@ from dht_torrent.ids import (
     parse_info_hash,
 )
 from dht_torrent.storage import FileStamp
+from dht_torrent.torrent.seeding_limits import THE_NODES, SeedingLimit, SeedingLimits, SharedEnough
 
 _T = TypeVar("_T")
 
@@ -41,6 +42,9 @@ MAX_BANNED = 1000
 
 MAX_TAGS = 16
 """Tags a torrent is published with."""
+
+MAX_LABELS = 64
+"""Labels of a torrent."""
 
 _MAX_REASON = 1000
 """Bytes of a line that says why something is not so."""
@@ -122,6 +126,16 @@ class Resume:
     """That was done, there and in the other torrents of this node."""
     reused: int = 0
     """Bytes that were found."""
+    labels: tuple[str, ...] = ()
+    seeding: SeedingLimits = THE_NODES
+    retired: SharedEnough | None = None
+    """It is paused as it has been shared enough, by this limit."""
+    active_at: float | None = None
+    """When payload last came or went."""
+    seconds_downloading: float = 0.0
+    seconds_seeding: float = 0.0
+    rank: float | None = None
+    """Orders the queue; None: by when they were added."""
 
     def encode(self) -> bytes:
         """The payload of a record; `decode_resume` is the inverse."""
@@ -183,6 +197,20 @@ class Resume:
             fields[b"looked_around"] = 1
         if self.reused:
             fields[b"reused"] = self.reused
+        if self.labels:
+            fields[b"labels"] = [label.encode() for label in self.labels[:MAX_LABELS]]
+        if self.seeding != THE_NODES:
+            fields[b"seeding"] = [_choice(self.seeding.ratio), _choice(self.seeding.idle)]
+        if self.retired is not None:
+            fields[b"retired"] = self.retired.encode()
+        if self.active_at is not None and in_calendar(self.active_at):
+            fields[b"active_at"] = _TIME.pack(self.active_at)
+        if self.seconds_downloading:
+            fields[b"seconds_downloading"] = int(self.seconds_downloading)
+        if self.seconds_seeding:
+            fields[b"seconds_seeding"] = int(self.seconds_seeding)
+        if self.rank is not None and in_calendar(self.rank):
+            fields[b"rank"] = _TIME.pack(self.rank)
         return bencode.encode(fields)
 
 
@@ -231,8 +259,15 @@ def decode_resume(payload: bytes) -> Resume:
             sources=fields.maybe(b"sources", fields.paths) or (),
             looked_around=fields.maybe(b"looked_around", fields.integer) == 1,
             reused=fields.maybe(b"reused", fields.integer) or 0,
+            labels=fields.maybe(b"labels", fields.labels) or (),
+            seeding=fields.maybe(b"seeding", fields.seeding) or THE_NODES,
+            retired=fields.maybe(b"retired", fields.enough),
+            active_at=fields.maybe(b"active_at", fields.time),
+            seconds_downloading=float(fields.maybe(b"seconds_downloading", fields.integer) or 0),
+            rank=fields.maybe(b"rank", fields.time),
+            seconds_seeding=float(fields.maybe(b"seconds_seeding", fields.integer) or 0),
         )
-    except (BencodeError, ValueError) as exc:  # UnicodeDecodeError is a ValueError
+    except (BencodeError, InputError, ValueError) as exc:  # UnicodeDecodeError is a ValueError
         raise StorageError(f"not a resume record: {exc}") from exc
 
 
@@ -245,6 +280,20 @@ def _banned(raw: bytes) -> Address:
             return parse_address(text)
         except InputError as exc:
             raise ValueError(str(exc)) from exc
+
+
+def _choice(choice: SeedingLimit) -> bytes:
+    return choice.encode() if isinstance(choice, str) else repr(float(choice)).encode()
+
+
+def _chosen(raw: bytes) -> SeedingLimit:
+    match raw:
+        case b"node":
+            return "node"
+        case b"none":
+            return "none"
+        case _:
+            return float(raw)
 
 
 def _path(key: bytes, raw: bytes) -> Path:
@@ -305,6 +354,25 @@ class _Fields:
 
     def tags(self, key: bytes) -> tuple[str, ...]:
         return tuple(raw.decode() for raw in self.strings(key, MAX_TAGS))
+
+    def labels(self, key: bytes) -> tuple[str, ...]:
+        return tuple(raw.decode() for raw in self.strings(key, MAX_LABELS))
+
+    def seeding(self, key: bytes) -> SeedingLimits:
+        match self.strings(key, 2):
+            case [ratio, idle]:
+                return SeedingLimits(_chosen(ratio), _chosen(idle))
+            case _:
+                raise ValueError("seeding is not two limits")
+
+    def enough(self, key: bytes) -> SharedEnough:
+        match self.string(key, _MAX_REASON):
+            case b"ratio":
+                return "ratio"
+            case b"idle":
+                return "idle"
+            case _:
+                raise ValueError("retired names no limit")
 
     def reason(self, key: bytes) -> str:
         return self.string(key, _MAX_REASON).decode("utf-8", "ignore")

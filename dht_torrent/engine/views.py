@@ -10,8 +10,9 @@ from typing import Literal
 
 from dht_torrent.engine.dht.views import DhtStatus
 from dht_torrent.engine.search.views import SearchStatus
+from dht_torrent.torrent.seeding_limits import SharedEnough
 
-State = Literal["metadata", "checking", "downloading", "seeding", "paused", "error"]
+State = Literal["metadata", "checking", "downloading", "seeding", "queued", "paused", "error"]
 
 
 def counted(number: int, noun: str) -> str:
@@ -65,6 +66,23 @@ class Summary:
     reused: int = 0
     """Bytes of the content that were not received, as they were on this disk already: in another
     torrent, or where `sources` said."""
+    labels: tuple[str, ...] = ()
+    ratio: float = 0.0
+    """Bytes sent for each byte received, or for each that was here from the beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A torrent over time. Points in time are Unix seconds; None is never."""
+
+    added_at: float
+    completed_at: float | None
+    active_at: float | None
+    """When payload last came or went."""
+    seconds_downloading: float
+    seconds_seeding: float
+    shared_enough: SharedEnough | None
+    """It is paused as it has been, by this limit."""
 
 
 @dataclass(frozen=True, slots=True)

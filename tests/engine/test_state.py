@@ -35,6 +35,7 @@ from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import FileStamp, FileStorage
 from dht_torrent.storage.owners import NEW
 from dht_torrent.syscalls import UNSUPPORTED
+from dht_torrent.torrent.seeding_limits import SeedingLimit, SeedingLimits
 from tests.helpers.storages import PIECE, hashed
 
 HASH = InfoHash(bytes(range(20)))
@@ -53,6 +54,11 @@ addresses = (st.binary(min_size=6, max_size=6) | st.binary(min_size=18, max_size
 numbers = st.integers(0, 2**63 - 1)
 times = st.floats(0, 1e11)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=50)
+
+
+seconds = st.integers(0, 2**53).map(float)
+own: list[SeedingLimit] = ["node", "none"]
+choices = st.sampled_from(own) | st.floats(0, 1e6)
 
 
 @st.composite
@@ -95,6 +101,13 @@ def resumes(draw: st.DrawFn) -> Resume:
         sources=draw(st.lists(texts.map(Path), max_size=3).map(tuple)),
         looked_around=draw(st.booleans()),
         reused=draw(numbers),
+        labels=draw(st.lists(texts, max_size=3).map(tuple)),
+        seeding=draw(st.builds(SeedingLimits, choices, choices)),
+        retired=draw(st.sampled_from([None, "ratio", "idle"])),
+        active_at=draw(st.none() | times),
+        seconds_downloading=draw(seconds),
+        seconds_seeding=draw(seconds),
+        rank=draw(st.none() | times),
         identity=draw(st.none() | st.builds(Identity, texts.map(Path), texts.map(Path))),
     )
 

@@ -25,6 +25,7 @@ from dht_torrent.engine.torrent.sharing import Hashed
 from dht_torrent.engine.torrent.stages import Active, Failed, Paused
 from dht_torrent.errors import InputError
 from dht_torrent.metainfo import Magnet, Metainfo
+from dht_torrent.torrent.seeding_limits import SeedingLimits
 from dht_torrent.torrent.selection import (
     Selection,
     check_selection,
@@ -49,9 +50,29 @@ class Commands:
 
     async def resume(self) -> None:
         """See `Torrent.resume`."""
-        self._core.paused = False
-        self._core.forgive()
+        core = self._core
+        core.paused = False
+        core.keeping.insist()
+        core.forgive()
         await self._interrupt()
+
+    async def queue(self, waits: bool) -> None:
+        """Let it wait for its turn, or go on."""
+        self._core.queued = waits
+        self._core.attempt.cancel()
+        await trio.lowlevel.checkpoint()
+
+    async def label(self, labels: Sequence[str]) -> None:
+        """See `Torrent.set_labels`. Raises InputError."""
+        self._core.keeping.label(labels)
+        self._record.changed()
+        await self._record.save()
+
+    async def limit_seeding(self, limits: SeedingLimits) -> None:
+        """See `Torrent.set_seeding_limits`."""
+        self._core.keeping.limits = limits
+        self._record.changed()
+        await self._record.save()
 
     async def supersede(self) -> None:
         """See `Torrent.supersede`. Raises InputError."""

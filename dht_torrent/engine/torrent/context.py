@@ -5,6 +5,7 @@ of one torrent share: what is known of it.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -79,6 +80,8 @@ class NodeContext:
     mse: Mse
     """How connections are encrypted."""
     limits: Limits = field(default_factory=Limits)
+    clock: Callable[[], float] = time.time
+    """Gives Unix time."""
     own_addresses: set[Address] = field(default_factory=set)
     """Where we reached ourselves: never dialled again."""
     tls_addresses: list[Address] = field(default_factory=list)

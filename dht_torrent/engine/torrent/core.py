@@ -19,6 +19,7 @@ from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.discovery import Discovery
 from dht_torrent.engine.torrent.extensions import Extensions
+from dht_torrent.engine.torrent.keeping import Keeping
 from dht_torrent.engine.torrent.metadata import MetadataFetch
 from dht_torrent.engine.torrent.place import ContentPlace
 from dht_torrent.engine.torrent.reusing import Reusing
@@ -45,8 +46,10 @@ class TorrentCore:
         sequential: bool,
         super_seed: bool = False,
         paused: bool,
+        keeping: Keeping,
     ) -> None:
         self.context = context
+        self.keeping = keeping
         self.node = context.node
         self.place = place
         self.connections = Connections(context)
@@ -66,7 +69,9 @@ class TorrentCore:
         """Shared where it lies, and another version lies there by now: whatever is left of this one
         is served, and nothing of it is wanted."""
         self.paused = paused
-        """By its user."""
+        """By its user, or as it was shared enough."""
+        self.queued = False
+        """It waits for its turn."""
         self.sources: tuple[Path, ...] = ()
         """Files and folders of the user that may hold some of what is missing."""
         self.looked_around = False
@@ -117,6 +122,22 @@ class TorrentCore:
     @property
     def is_complete(self) -> bool:
         return isinstance(self.stage, Active) and self.stage.complete
+
+    @property
+    def is_all_here(self) -> bool:
+        """All that is wanted was here when it was last looked at, running or not."""
+        return self.is_complete or self.keeping.completed_at is not None
+
+    @property
+    def ratio(self) -> float:
+        """Bytes sent for each that was received; for each that is here, if none was."""
+        have = self.content.have if self.content is not None else None
+        here = 0
+        if have is not None and self.metainfo is not None and not self.totals.downloaded:
+            here = min(
+                have.count * self.metainfo.geometry.piece_length, self.metainfo.geometry.total
+            )
+        return self.totals.uploaded / (self.totals.downloaded or here or 1)
 
     @property
     def wasted(self) -> int:

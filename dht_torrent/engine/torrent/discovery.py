@@ -15,6 +15,9 @@ from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.views import counted
 from dht_torrent.ids import Address
 
+HURRY = 10.0
+"""Seconds between two lookups that a user may ask for: more often nothing new is known."""
+
 
 class Discovery:
     """Looks for peers, and announces us, as long as the torrent is not known to be private (BEP
@@ -34,6 +37,9 @@ class Discovery:
         self._config = node.config.torrent
         self._info_hash = torrent.info_hash
         self._lookup = trio.CancelScope()
+        self._looked_at = float("-inf")
+        self._pause = trio.CancelScope()
+        """Around the wait for the next lookup."""
         self._local = ExitStack()
 
     @property
@@ -98,19 +104,25 @@ class Discovery:
             if self._lookup.cancelled_caught:
                 return
             self._found, self._searched = found, True
+            self._looked_at = trio.current_time()
             if not self._connections.complete and not connections.peers:
                 pause = min(config.hungry_interval * 2.0 ** min(hungry, 30), config.hungry_most)
                 hungry += 1
-                self._again_at = trio.current_time() + pause
-                await trio.sleep(pause)
-                await self._node.lookups.wait(hungry)
+                self._again_at = self._looked_at + pause
+                with trio.CancelScope() as self._pause:
+                    await trio.sleep(pause)
+                    await self._node.lookups.wait(hungry)
             else:
                 hungry = 0
-                self._again_at = trio.current_time() + config.find_peers_interval
-                with trio.move_on_after(config.find_peers_interval):
+                self._again_at = self._looked_at + config.find_peers_interval
+                with trio.CancelScope(deadline=self._again_at) as self._pause:
                     await connections.lonely.wait()
                     await trio.sleep(config.lonely_interval)
                     await self._node.lookups.wait(hungry)
+
+    def hurry(self) -> None:
+        """Look again, and be announced, now; `HURRY` after the last time at the earliest."""
+        self._pause.deadline = min(self._pause.deadline, self._looked_at + HURRY)
 
     def end(self) -> None:
         """At once: a lookup under way would end in an announce. Nothing stays announced."""

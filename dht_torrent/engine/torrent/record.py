@@ -7,7 +7,6 @@ not be written is reported and tried again: the one before still holds.
 from __future__ import annotations
 
 import logging
-import time
 
 import trio
 
@@ -36,19 +35,10 @@ class ResumeRecord:
         self._dirty = resume is None
         self._bans = list(resume.banned) if resume else []  # as they were recorded
         self._forgotten = False
-        self._added_at = resume.added_at if resume else time.time()
-        self._completed_at = resume.completed_at if resume else None
 
     def changed(self) -> None:
         """Something is different from what was recorded."""
         self._dirty = True
-
-    def completed(self) -> bool:
-        """All that is wanted is here. False if that was so before."""
-        if self._completed_at is not None:
-            return False
-        self._completed_at = time.time()
-        return True
 
     async def keep(self) -> None:
         """Write what changed, until cancelled."""
@@ -121,11 +111,12 @@ class ResumeRecord:
     def _now(self, vouched: Vouched) -> Resume:
         """The record as it would be written now."""
         core, place, limits = self._core, self._core.place, self._core.connections.limits
+        keeping = core.keeping
         known, banned = core.connections.candidates.dump(trio.current_time())
         return Resume(
             info_hash=core.context.info_hash,
             magnet=str(core.context.magnet),
-            added_at=self._added_at,
+            added_at=keeping.added_at,
             content=place.root,
             shared=place.shared,
             info=core.metainfo.info if core.metainfo else None,
@@ -144,7 +135,7 @@ class ResumeRecord:
             downloaded=core.totals.downloaded,
             uploaded=core.totals.uploaded,
             wasted=core.wasted,
-            completed_at=self._completed_at,
+            completed_at=keeping.completed_at,
             peers=tuple(known),
             banned=tuple(banned),
             limit_up=limits.up.rate,
@@ -156,4 +147,11 @@ class ResumeRecord:
             sources=core.sources,
             looked_around=core.looked_around,
             reused=core.totals.reused,
+            labels=keeping.labels,
+            seeding=keeping.limits,
+            retired=keeping.retired,
+            active_at=keeping.active_at,
+            seconds_downloading=keeping.seconds_downloading,
+            seconds_seeding=keeping.seconds_seeding,
+            rank=keeping.rank,
         )

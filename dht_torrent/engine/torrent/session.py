@@ -225,7 +225,7 @@ class Session:
         if not core.is_complete or core.finished.is_set():
             return
         core.finished.set()
-        if self._record.completed():
+        if core.keeping.completed():
             logger.info("%s: complete", core.name)
         now = trio.current_time()
         if isinstance(core.stage, Active) and core.stage.swarm.upload_only:

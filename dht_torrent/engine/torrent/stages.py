@@ -137,7 +137,11 @@ class Paused:
     """Stopped by the user."""
 
 
-Stage = FetchingInfo | Checking | Active | Failed | Paused
+class Queued:
+    """Waits for its turn: as many others are at work as the node wants at a time."""
+
+
+Stage = FetchingInfo | Checking | Active | Failed | Paused | Queued
 
 
 def state_of(stage: Stage) -> State:
@@ -153,6 +157,8 @@ def state_of(stage: Stage) -> State:
             return "error"
         case Paused():
             return "paused"
+        case Queued():
+            return "queued"
 
 
 def why_stuck(
@@ -166,6 +172,8 @@ def why_stuck(
             return f"{error}; trying again by itself" if retry_at is not None else str(error)
         case Paused() | Checking():
             return None
+        case Queued():
+            return "waits for its turn in the queue"
         case Active(complete=True):
             return None
     peers = [peer for peer in connections.peers.values() if not peer.is_dropped]

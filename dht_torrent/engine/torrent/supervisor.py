@@ -18,11 +18,12 @@ from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.torrent.commands import Commands
 from dht_torrent.engine.torrent.context import NodeContext, TorrentContext
 from dht_torrent.engine.torrent.core import TorrentCore
+from dht_torrent.engine.torrent.keeping import Keeping
 from dht_torrent.engine.torrent.place import ContentPlace, Move
 from dht_torrent.engine.torrent.record import ResumeRecord
 from dht_torrent.engine.torrent.session import Session
 from dht_torrent.engine.torrent.sharing import Hashed
-from dht_torrent.engine.torrent.stages import Failed, Paused
+from dht_torrent.engine.torrent.stages import Failed, Paused, Queued
 from dht_torrent.engine.views import Removal
 from dht_torrent.errors import OurFault, StorageError
 from dht_torrent.metainfo import Magnet, Metainfo
@@ -73,6 +74,7 @@ class Supervisor:
             sequential=sequential,
             super_seed=resume.super_seed if resume else super_seed,
             paused=resume.paused if resume else paused,
+            keeping=Keeping(node.clock, resume),
         )
         core.sources = resume.sources if resume else tuple(sources)
         core.looked_around = resume.looked_around if resume else False
@@ -100,6 +102,8 @@ class Supervisor:
                     await self._settle(self.commands.move)
                 elif core.paused:
                     await self._rest(Paused())
+                elif core.queued:
+                    await self._rest(Queued())
                 elif core.fault is not None:
                     await self._rest(core.fault)
                 else:
@@ -110,6 +114,8 @@ class Supervisor:
             core.leave_exchange()
             core.gone = True
             core.tell()
+            if core.keeping.unrecorded:
+                self.record.changed()
             if self.commands.move is not None:
                 self.commands.move.done.set()
             if core.content is not None:
@@ -145,7 +151,7 @@ class Supervisor:
         self.record.changed()
         move.done.set()
 
-    async def _rest(self, stage: Paused | Failed) -> None:
+    async def _rest(self, stage: Paused | Queued | Failed) -> None:
         """Do nothing until told otherwise, or until it is time to try again."""
         core = self.core
         core.node.dht.withdraw(core.context.info_hash)

@@ -11,10 +11,11 @@ from dht_torrent.engine.torrent.rate_limits import NewRate
 from dht_torrent.engine.torrent.stages import Active, Checking, Failed, state_of, why_stuck
 from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.torrent.watch import Watch
-from dht_torrent.engine.views import FileInfo, PeerInfo, Removal, State, Summary
+from dht_torrent.engine.views import FileInfo, History, PeerInfo, Removal, State, Summary
 from dht_torrent.errors import StorageError
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.metainfo import Magnet, Metainfo
+from dht_torrent.torrent.seeding_limits import SeedingLimits
 from dht_torrent.torrent.selection import Selection, is_selected, wanted_pieces, wanted_size
 
 
@@ -145,6 +146,34 @@ class Torrent:
         return self._core.totals.reused
 
     @property
+    def ratio(self) -> float:
+        """Bytes sent for each byte received, or for each that was here from the beginning."""
+        return self._core.ratio
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What its user calls it; see `set_labels`."""
+        return self._core.keeping.labels
+
+    @property
+    def seeding_limits(self) -> SeedingLimits:
+        """When it has been shared enough; see `set_seeding_limits`."""
+        return self._core.keeping.limits
+
+    @property
+    def history(self) -> History:
+        """Since when it is here, and what it has been doing."""
+        keeping = self._core.keeping
+        return History(
+            added_at=keeping.added_at,
+            completed_at=keeping.completed_at,
+            active_at=keeping.active_at,
+            seconds_downloading=keeping.seconds_downloading,
+            seconds_seeding=keeping.seconds_seeding,
+            shared_enough=keeping.retired,
+        )
+
+    @property
     def sources(self) -> tuple[Path, ...]:
         """Files and folders in which it was to look for what it lacks."""
         return self._core.sources
@@ -206,6 +235,8 @@ class Torrent:
             superseded=self.superseded,
             not_published=self.not_published,
             reused=self.reused,
+            labels=self.labels,
+            ratio=self.ratio,
         )
 
     def watch(self, *, per_second: float = 2.0, repeat_after: float | None = None) -> Watch:
@@ -299,6 +330,18 @@ class Torrent:
         after a restart: None is no limit, `...` leaves it as it is. The node's limits hold as well.
         Raises InputError."""
         self._commands.set_limits(up, down)
+
+    async def set_labels(self, labels: Sequence[str]) -> None:
+        """Words to find and sort it by; they stay on this node. Raises InputError."""
+        await self._commands.label(labels)
+
+    async def set_seeding_limits(self, limits: SeedingLimits) -> None:
+        """When it has been shared enough: of its own, or as the node has it."""
+        await self._commands.limit_seeding(limits)
+
+    def announce(self) -> None:
+        """Look for peers and be announced now, not only when it is time for that."""
+        self._core.discovery.hurry()
 
     async def save(self) -> None:
         """Write down what changed, now, and not only within half a minute. `warning` says how that
