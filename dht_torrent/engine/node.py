@@ -101,6 +101,7 @@ class Node:
         return [
             *self._warnings,
             *self._registry.warnings,
+            *self._housekeeping.warnings,
             *self._search.warnings,
             *self.subscriptions.warnings,
             *self._links.warnings,

@@ -220,6 +220,7 @@ async def open_node(
                 watch = partial(filter_file.watch, partial(enforce, context.dht, registry))
                 nursery.start_soon(faults.keep, "the IP filter", watch)
             await registry.restore(records)
+            await housekeeping.restore()
             nursery.start_soon(faults.keep, "search", search.run)
             with faults.confined("restoring links", ends=links.warnings.append):
                 await links.load(node)
@@ -235,6 +236,7 @@ async def open_node(
             finally:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_PATIENCE):
                     await saving.save()
+                    await housekeeping.save()
                 nursery.cancel_scope.cancel()
         if body is not None:
             raise body  # as it was: a nursery would have wrapped it in a group

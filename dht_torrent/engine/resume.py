@@ -130,10 +130,6 @@ class Resume:
     seeding: SeedingLimits = THE_NODES
     retired: SharedEnough | None = None
     """It is paused as it has been shared enough, by this limit."""
-    active_at: float | None = None
-    """When payload last came or went."""
-    seconds_downloading: float = 0.0
-    seconds_seeding: float = 0.0
     rank: float | None = None
     """Orders the queue; None: by when they were added."""
 
@@ -203,12 +199,6 @@ class Resume:
             fields[b"seeding"] = [_choice(self.seeding.ratio), _choice(self.seeding.idle)]
         if self.retired is not None:
             fields[b"retired"] = self.retired.encode()
-        if self.active_at is not None and in_calendar(self.active_at):
-            fields[b"active_at"] = _TIME.pack(self.active_at)
-        if self.seconds_downloading:
-            fields[b"seconds_downloading"] = int(self.seconds_downloading)
-        if self.seconds_seeding:
-            fields[b"seconds_seeding"] = int(self.seconds_seeding)
         if self.rank is not None and in_calendar(self.rank):
             fields[b"rank"] = _TIME.pack(self.rank)
         return bencode.encode(fields)
@@ -262,10 +252,7 @@ def decode_resume(payload: bytes) -> Resume:
             labels=fields.maybe(b"labels", fields.labels) or (),
             seeding=fields.maybe(b"seeding", fields.seeding) or THE_NODES,
             retired=fields.maybe(b"retired", fields.enough),
-            active_at=fields.maybe(b"active_at", fields.time),
-            seconds_downloading=float(fields.maybe(b"seconds_downloading", fields.integer) or 0),
             rank=fields.maybe(b"rank", fields.time),
-            seconds_seeding=float(fields.maybe(b"seconds_seeding", fields.integer) or 0),
         )
     except (BencodeError, InputError, ValueError) as exc:  # UnicodeDecodeError is a ValueError
         raise StorageError(f"not a resume record: {exc}") from exc

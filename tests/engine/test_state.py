@@ -56,7 +56,6 @@ times = st.floats(0, 1e11)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=50)
 
 
-seconds = st.integers(0, 2**53).map(float)
 own: list[SeedingLimit] = ["node", "none"]
 choices = st.sampled_from(own) | st.floats(0, 1e6)
 
@@ -104,9 +103,6 @@ def resumes(draw: st.DrawFn) -> Resume:
         labels=draw(st.lists(texts, max_size=3).map(tuple)),
         seeding=draw(st.builds(SeedingLimits, choices, choices)),
         retired=draw(st.sampled_from([None, "ratio", "idle"])),
-        active_at=draw(st.none() | times),
-        seconds_downloading=draw(seconds),
-        seconds_seeding=draw(seconds),
         rank=draw(st.none() | times),
         identity=draw(st.none() | st.builds(Identity, texts.map(Path), texts.map(Path))),
     )

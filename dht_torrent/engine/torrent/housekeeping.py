@@ -15,14 +15,19 @@ import trio
 
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.core import TorrentCore
+from dht_torrent.engine.torrent.keeping import decode_times, encode_times
 from dht_torrent.engine.torrent.stages import Failed, Paused, state_of
 from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.wakeup import AutoResetEvent
-from dht_torrent.errors import InputError
+from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import InfoHash
 from dht_torrent.torrent.queueing import Waiting, turns
 
 logger = logging.getLogger(__name__)
+
+SAVE_INTERVAL = 600.0
+"""Seconds between two saves of the times."""
+_FOLDER, _NAME, _SUFFIX = "times", "torrents", ".times"
 
 
 @dataclass(slots=True)
@@ -44,20 +49,26 @@ class Housekeeping:
         self.rules = NodeRules(
             config.active_downloads, config.active_seeds, config.seed_ratio, config.seed_idle
         )
+        self.warnings: list[str] = []
+        """Of times that could not be read, in a line."""
         self._context = context
         self._supervisors = supervisors
         self._again = AutoResetEvent()
+        self._saved = b"de"
 
     async def run(self) -> None:
         """Look after them until cancelled."""
         interval = self._context.config.keeping_interval
-        looked_at = trio.current_time()
+        looked_at = saved_at = trio.current_time()
         while True:
             with trio.move_on_after(interval):
                 await self._again.wait()
             now = trio.current_time()
             await self.look(now - looked_at)
             looked_at = now
+            if now - saved_at >= SAVE_INTERVAL:
+                saved_at = now
+                await self.save()
 
     def look_soon(self) -> None:
         """Something changed that decides who is at work."""
@@ -68,10 +79,38 @@ class Housekeeping:
         for supervisor in list(self._supervisors.values()):
             core = supervisor.core
             moved = core.totals.downloaded + core.totals.uploaded
-            if core.keeping.looked(state_of(core.stage), moved, seconds):
-                supervisor.record.changed()
+            core.keeping.looked(state_of(core.stage), moved, seconds)
         await self._retire()
         await self._give_turns()
+
+    # -- what is kept over a restart ------------------------------------------------------------
+
+    async def restore(self) -> None:
+        """Give the torrents the times of earlier runs."""
+        state = self._context.state
+        if state is None:
+            return
+        found, self.warnings = await self._context.disk.run(
+            state.load_folder, _FOLDER, _SUFFIX, decode_times
+        )
+        for info_hash, times in found.get(_NAME, {}).items():
+            if info_hash in self._supervisors:
+                self._supervisors[info_hash].core.keeping.times = times
+
+    async def save(self) -> None:
+        """Save the times of all torrents; what cannot be saved now is logged, and is no loss."""
+        state = self._context.state
+        if state is None:
+            return
+        times = {info_hash: one.core.keeping.times for info_hash, one in self._supervisors.items()}
+        payload = encode_times(times)
+        if payload == self._saved:
+            return
+        try:
+            await self._context.disk.run(state.save_in, _FOLDER, _NAME + _SUFFIX, payload)
+            self._saved = payload
+        except StorageError as error:
+            logger.warning("could not save how long torrents were at work: %s", error)
 
     # -- seeded enough --------------------------------------------------------------------------
 

@@ -6,22 +6,65 @@ Times of the calendar are Unix seconds; None is never.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
-from dht_torrent.engine.resume import MAX_LABELS, Resume
+from dht_torrent import bencode
+from dht_torrent.engine.resume import MAX_LABELS, MAX_RECORD, Resume
 from dht_torrent.engine.views import State
-from dht_torrent.errors import InputError
+from dht_torrent.errors import BencodeError, InputError, StorageError
+from dht_torrent.ids import InfoHash
 from dht_torrent.torrent.seeding_limits import SeedingLimits, SharedEnough, enough
 
 MAX_LABEL: Final = 200
 """Characters of a label."""
-RECORD_MOVED: Final = 60.0
-"""Seconds at work after which what is counted is recorded: a torrent of which payload moves ..."""
-RECORD_STILL: Final = 600.0
-"""... and any other. A thousand seeds write two records a second at most."""
+_LONG: Final = 1 << 50
 AT_WORK: Final = ("metadata", "downloading")
+
+
+@dataclass(slots=True)
+class Times:
+    """What changes all the time while a torrent is at work. Those of all torrents of a node are
+    saved together (`housekeeping`), as a thousand records would be too many to write."""
+
+    active_at: float | None = None
+    """When payload last came or went."""
+    downloading: float = 0.0
+    """Seconds."""
+    seeding: float = 0.0
+
+
+def encode_times(times: Mapping[InfoHash, Times]) -> bytes:
+    """`decode_times` is the inverse, but for parts of a second."""
+    return bencode.encode(
+        {
+            bytes(info_hash): [int(one.active_at or 0), int(one.downloading), int(one.seeding)]
+            for info_hash, one in times.items()
+        }
+    )
+
+
+def decode_times(payload: bytes) -> dict[InfoHash, Times]:
+    """Raises StorageError saying what is wrong."""
+    try:
+        value = bencode.decode(payload, max_depth=3, max_size=MAX_RECORD)
+    except BencodeError as exc:
+        raise StorageError(f"not a record of times: {exc}") from exc
+    if not isinstance(value, dict):
+        raise StorageError("not a record of times: not a dict")
+    found = {}
+    for key, row in value.items():
+        match row:
+            case [int(active), int(downloading), int(seeding)] if len(key) == 20 and (
+                min(active, downloading, seeding) >= 0 and max(active, downloading, seeding) < _LONG
+            ):
+                found[InfoHash(key)] = Times(
+                    float(active) if active else None, float(downloading), float(seeding)
+                )
+            case _:
+                raise StorageError("not a record of times: not all rows are three numbers")
+    return found
 
 
 class Keeping:
@@ -34,18 +77,14 @@ class Keeping:
         """It was paused as it has been shared enough, by this limit."""
         self.added_at: float = resume.added_at if resume else clock()
         self.completed_at: float | None = resume.completed_at if resume else None
-        self.active_at: float | None = resume.active_at if resume else None
-        """When payload last came or went."""
-        self.seconds_downloading: float = resume.seconds_downloading if resume else 0.0
-        self.seconds_seeding: float = resume.seconds_seeding if resume else 0.0
+        self.times = Times()
         self.rank: float = resume.rank if resume and resume.rank is not None else self.added_at
         """Orders the queue: the lowest first."""
         self.still = 0.0
         """Seconds at work in which nothing has moved."""
         self._clock = clock
-        self.unrecorded = False
+        self.moved = False
         """Payload came or went since that was last recorded."""
-        self._unrecorded_time = 0.0  # seconds at work since then
         self._moved = -1  # bytes, at the last look
 
     def completed(self) -> bool:
@@ -67,30 +106,20 @@ class Keeping:
                 )
         self.labels = wanted
 
-    def looked(self, state: State, moved: int, seconds: float) -> bool:
+    def looked(self, state: State, moved: int, seconds: float) -> None:
         """So many bytes of payload have come and gone in its life, and it was in this state for the
-        last `seconds`. Whether it is time to record that."""
+        last `seconds`."""
         has_moved = self._moved not in (-1, moved)
         self._moved = moved
         if has_moved:
-            self.active_at = self._clock()
+            self.times.active_at = self._clock()
+            self.moved = True
         if state in AT_WORK:
-            self.seconds_downloading += seconds
+            self.times.downloading += seconds
         elif state == "seeding":
-            self.seconds_seeding += seconds
+            self.times.seeding += seconds
         at_work = state == "seeding" or state in AT_WORK
         self.still = self.still + seconds if at_work and not has_moved else 0.0
-        self.unrecorded |= has_moved
-        self._unrecorded_time += seconds if at_work else 0.0
-        if self._unrecorded_time < (RECORD_MOVED if self.unrecorded else RECORD_STILL):
-            return False
-        self.recorded()
-        return True
-
-    def recorded(self) -> None:
-        """What is counted here is on its way into the record."""
-        self.unrecorded = False
-        self._unrecorded_time = 0.0
 
     def enough(
         self, ratio: float, node_ratio: float | None, node_idle: float | None

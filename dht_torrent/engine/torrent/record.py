@@ -150,8 +150,5 @@ class ResumeRecord:
             labels=keeping.labels,
             seeding=keeping.limits,
             retired=keeping.retired,
-            active_at=keeping.active_at,
-            seconds_downloading=keeping.seconds_downloading,
-            seconds_seeding=keeping.seconds_seeding,
             rank=keeping.rank,
         )

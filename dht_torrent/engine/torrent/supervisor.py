@@ -114,7 +114,7 @@ class Supervisor:
             core.leave_exchange()
             core.gone = True
             core.tell()
-            if core.keeping.unrecorded:
+            if core.keeping.moved:
                 self.record.changed()
             if self.commands.move is not None:
                 self.commands.move.done.set()

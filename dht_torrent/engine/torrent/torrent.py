@@ -167,9 +167,9 @@ class Torrent:
         return History(
             added_at=keeping.added_at,
             completed_at=keeping.completed_at,
-            active_at=keeping.active_at,
-            seconds_downloading=keeping.seconds_downloading,
-            seconds_seeding=keeping.seconds_seeding,
+            active_at=keeping.times.active_at,
+            seconds_downloading=keeping.times.downloading,
+            seconds_seeding=keeping.times.seeding,
             shared_enough=keeping.retired,
         )
 
