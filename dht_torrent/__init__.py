@@ -120,9 +120,10 @@ if TYPE_CHECKING:
     from dht_torrent.config.node import AfterSeeding, Config, EncryptionPolicy
     from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
     from dht_torrent.config.utp import UtpConfig
-    from dht_torrent.daemon.client import Client, Json, NoNode, NotRunning, connect
+    from dht_torrent.daemon.client import Client, Json, connect
     from dht_torrent.daemon.control import Control
     from dht_torrent.daemon.link_calls import LinkCalls
+    from dht_torrent.daemon.presence import NoNode, NotRunning
     from dht_torrent.dht.items import ImmutableItem, Item, MutableItem, SigningKey
     from dht_torrent.dht.krpc import NodeInfo, Reply
     from dht_torrent.engine.dht.announces import OnPeers, PeerLookup, Scrape
@@ -366,9 +367,10 @@ _HOME = {
     "config.node": "AfterSeeding Config EncryptionPolicy",
     "config.torrent": "DiskConfig LsdConfig PeerConfig TorrentConfig",
     "config.utp": "UtpConfig",
-    "daemon.client": "Client Json NoNode NotRunning connect",
+    "daemon.client": "Client Json connect",
     "daemon.control": "Control",
     "daemon.link_calls": "LinkCalls",
+    "daemon.presence": "NoNode NotRunning",
     "dht.items": "ImmutableItem Item MutableItem SigningKey",
     "dht.krpc": "NodeInfo Reply",
     "engine.dht.announces": "OnPeers PeerLookup Scrape",

@@ -36,8 +36,9 @@ import trio
 
 from dht_torrent import Config, Node, open_node
 from dht_torrent.config import DiskConfig, TorrentConfig
-from dht_torrent.daemon.client import Client, NoNode, connect
+from dht_torrent.daemon.client import Client, connect
 from dht_torrent.daemon.control import Control
+from dht_torrent.daemon.presence import NoNode
 from dht_torrent.daemon.run import run
 from dht_torrent.errors import ControlError, DhtTorrentError, InputError
 from dht_torrent.lab.studies.study import exit_code, positive

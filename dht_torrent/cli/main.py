@@ -323,7 +323,7 @@ def get(
 
 def _wait(client: Client, torrent_id: str) -> Mapping[str, Any]:
     """Show progress until the download is done. Raises ControlError when it ends otherwise."""
-    from dht_torrent.daemon.client import NoNode
+    from dht_torrent.daemon.presence import NoNode
 
     try:
         with view.progress() as shown, closing(client.watch(torrent_id)) as snapshots:

@@ -338,8 +338,7 @@ def log_to_stderr(level: str) -> None:
         level=level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    for chatty in ("hypercorn", "httpx", "httpcore"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("hypercorn").setLevel(logging.WARNING)
 
 
 def running_node(ctx: click.Context) -> Client:
@@ -352,9 +351,11 @@ def running_node(ctx: click.Context) -> Client:
 
 def running_node_if_any(ctx: click.Context) -> Client | None:
     """The same, or None where no node runs."""
-    from dht_torrent.daemon.client import NoNode
+    from dht_torrent.daemon.presence import NoNode, find
 
+    options = Options.of(ctx)
     with contextlib.suppress(NoNode):
+        find(options.state_dir, options.control)  # before a client is imported for nothing
         return running_node(ctx)
     return None
 

@@ -4,5 +4,5 @@
 - `control`: where a node answers, and the files in the state directory that say so
 - `server`: the sockets (Hypercorn's Trio worker); `app`: what it answers (Starlette), `dht_api`: of
   the DHT, `body`: what a request may hold
-- `client`: the command line's end (httpx)
+- `client`: the command line's end, over `http_client`; `presence`: whether a node is there
 """

@@ -8,38 +8,24 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import ssl
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Any, Self, cast
 from urllib.parse import quote, urlencode
 
-import httpx
-
-from dht_torrent.daemon.control import HEADER, Control, parse_control, read_control, read_token
+from dht_torrent.daemon.control import Control, read_token
+from dht_torrent.daemon.http_client import TIMEOUT, HttpAnswer, HttpClient
 from dht_torrent.daemon.link_calls import LinkCalls
-from dht_torrent.daemon.presence import close_sockets_of, is_held, is_queue_full, somebody_listens
+from dht_torrent.daemon.presence import find, is_held, somebody_listens
 from dht_torrent.errors import ControlError, InputError
 
-TIMEOUT = 30.0
-"""Seconds a node may take to answer anything but `share`, which hashes first."""
 DHT_TIMEOUT = 180.0
 """Seconds a question to the DHT may take: two lookups of a minute each, and what follows."""
-QUEUE_PAUSE = 0.05
-"""Seconds before a node is tried again whose queue of connections is full."""
 
 Json = dict[str, Any]
-
-
-class NoNode(ControlError):  # noqa: N818 - an outcome: `share` and `get` then run their own node
-    """No node answers at the control address."""
-
-
-class NotRunning(NoNode, InputError):  # noqa: N818 - as NoNode
-    """There was no node to begin with: the user named the wrong place, or has not started one."""
 
 
 class Client:
@@ -51,26 +37,8 @@ class Client:
 
     def __init__(self, control: Control, *, token: str | None = None) -> None:
         self.control = control
-        # No TLS is spoken here: nothing is to be verified, and no file of authorities to be loaded.
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if control.path is not None:
-            transport = httpx.HTTPTransport(uds=str(control.path), verify=tls)
-            base_url = "http://localhost"
-        else:
-            transport = httpx.HTTPTransport(verify=tls)
-            base_url = f"http://{control.address}"
-        headers = {HEADER: "1"}
-        if token is not None:
-            headers["authorization"] = f"Bearer {token}"
-        self._http = httpx.Client(
-            transport=transport,
-            base_url=f"{base_url}/api/v1/",
-            headers=headers,
-            timeout=TIMEOUT,
-            trust_env=False,  # a proxy has no business between a node and its owner
-        )
-        patient = httpx.Timeout(TIMEOUT, read=None)
-        self.links = LinkCalls(self._ask, partial(self._ask, timeout=patient), self._lines)
+        self._http = HttpClient(control, token)
+        self.links = LinkCalls(self._ask, partial(self._ask, patience=None), self._lines)
         """Links whose content changes: following and publishing them."""
 
     def __enter__(self) -> Self:
@@ -119,7 +87,7 @@ class Client:
 
     def torrent_file(self, torrent_id: str) -> bytes:
         """The .torrent, once the metadata is known (ControlError before)."""
-        return self._request("GET", _path(torrent_id, "torrent")).content
+        return self._request("GET", _path(torrent_id, "torrent"))
 
     def get(
         self,
@@ -180,8 +148,7 @@ class Client:
             "tags": list(tags),
         }
         body |= _paths(tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key)
-        patient = httpx.Timeout(TIMEOUT, read=None)
-        return cast("Json", self._ask("POST", "torrents", body, timeout=patient))
+        return cast("Json", self._ask("POST", "torrents", body, patience=None))
 
     def pause(self, torrent_id: str) -> Json:
         """See `Torrent.pause`. `torrent_id` is a prefix of the hex id. Raises ControlError."""
@@ -212,9 +179,8 @@ class Client:
     def dht(self, action: str, **arguments: object) -> Json:
         """Ask the DHT through the node: see `daemon.dht_api` for actions and arguments. A lookup
         may take a minute."""
-        patient = httpx.Timeout(TIMEOUT, read=DHT_TIMEOUT)
         given = {key: value for key, value in arguments.items() if value is not None}
-        return cast("Json", self._ask("POST", f"dht/{quote(action)}", given, timeout=patient))
+        return cast("Json", self._ask("POST", f"dht/{quote(action)}", given, patience=DHT_TIMEOUT))
 
     def search(
         self,
@@ -249,8 +215,8 @@ class Client:
         except UnicodeEncodeError:
             raise InputError("the words hold half a character (a lone surrogate)") from None
         # The node says nothing as long as it finds nothing.
-        patient = httpx.Timeout(TIMEOUT, read=TIMEOUT + (patience or 0))
-        with contextlib.closing(self._lines(f"search?{asked}", timeout=patient)) as lines:
+        waiting = TIMEOUT + (patience or 0)
+        with contextlib.closing(self._lines(f"search?{asked}", patience=waiting)) as lines:
             for found in lines:
                 if "error" in found:
                     raise _ended_by(found)
@@ -270,8 +236,8 @@ class Client:
         first digits of a torrent's. A large file takes a while to read."""
         body: Json = {"limit": limit, "patience": float(patience), "network": network}
         body |= {"source": source} if path is None else {"path": str(path)}
-        patient = httpx.Timeout(TIMEOUT, read=DHT_TIMEOUT + patience)
-        return cast("Json", self._ask("POST", "similar", body, timeout=patient))
+        waiting = DHT_TIMEOUT + patience
+        return cast("Json", self._ask("POST", "similar", body, patience=waiting))
 
     def publish(self, torrent_id: str, tags: Sequence[str] = ()) -> Json:
         """See `Node.publish`. Returns the Summary."""
@@ -336,11 +302,9 @@ class Client:
                 raise ControlError("the node has not stopped yet")
             time.sleep(0.02)
 
-    def _lines(
-        self, path: str, *, timeout: httpx.Timeout | None = None
-    ) -> Generator[Json, None, None]:
+    def _lines(self, path: str, *, patience: float | None = TIMEOUT) -> Generator[Json, None, None]:
         begun = b""
-        with contextlib.closing(self._chunks(path, timeout=timeout)) as chunks:
+        with contextlib.closing(self._chunks(path, patience=patience)) as chunks:
             for chunk in chunks:
                 *lines, begun = (begun + chunk).split(b"\n")
                 for line in lines:
@@ -349,18 +313,11 @@ class Client:
             yield cast("Json", self._parsed(partial(json.loads, begun)))
 
     def _chunks(
-        self, path: str, *, timeout: httpx.Timeout | None = None
+        self, path: str, *, patience: float | None = TIMEOUT
     ) -> Generator[bytes, None, None]:
-        options: Json = {} if timeout is None else {"timeout": timeout}
-        with self._errors():
-            response = self._send("GET", path, options, stream=True)
-            try:
-                if not response.is_success:
-                    response.read()
-                    raise _failure(response)
-                yield from response.iter_bytes()
-            finally:
-                response.close()
+        refusal = yield from self._http.stream(path, patience=patience)
+        if refusal is not None:
+            raise _failure(refusal)
 
     def _ask(
         self,
@@ -368,9 +325,10 @@ class Client:
         path: str,
         body: Json | bytes | None = None,
         *,
-        timeout: httpx.Timeout | None = None,
+        patience: float | None = TIMEOUT,
     ) -> object:
-        return self._parsed(self._request(method, path, body, timeout=timeout).json)
+        content = self._request(method, path, body, patience=patience)
+        return self._parsed(partial(json.loads, content))
 
     def _parsed(self, parse: Callable[[], object]) -> object:
         try:
@@ -384,58 +342,27 @@ class Client:
         path: str,
         body: Json | bytes | None = None,
         *,
-        timeout: httpx.Timeout | None = None,
-    ) -> httpx.Response:
-        options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+        patience: float | None = TIMEOUT,
+    ) -> bytes:
+        kind = "application/json"
         if isinstance(body, bytes):
-            options["content"] = body
-            options["headers"] = {"content-type": "application/x-ndjson"}
+            kind = "application/x-ndjson"
         elif body is not None:
-            # In ASCII: a path may hold bytes that are not UTF-8, which httpx's own JSON refuses.
-            options["content"] = json.dumps(body)
-            options["headers"] = {"content-type": "application/json"}
-        with self._errors():
-            response = self._send(method, path, options)
-        if response.is_success:
-            return response
-        raise _failure(response)
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Errors of httpx, as the package's own."""
-        try:
-            yield
-        except (httpx.ConnectError, httpx.ConnectTimeout):
-            raise NoNode(f"no node answers at {self.control}") from None
-        except httpx.TimeoutException:
-            raise ControlError(f"the node at {self.control} does not answer") from None
-        except httpx.RemoteProtocolError:
-            raise NoNode(f"the node at {self.control} has gone") from None
-        except httpx.HTTPError as error:
-            raise NoNode(f"the node at {self.control} has gone ({error})") from None
-
-    def _send(
-        self, method: str, path: str, options: dict[str, Any], *, stream: bool = False
-    ) -> httpx.Response:
-        """As httpx does, but a node that is beset is waited for."""
-        end = time.monotonic() + TIMEOUT
-        while True:
-            try:
-                request = self._http.build_request(method, path, **options)
-                return self._http.send(request, stream=stream)
-            except httpx.ConnectError as error:
-                close_sockets_of(error)
-                if not is_queue_full(error) or time.monotonic() > end:
-                    raise
-            time.sleep(QUEUE_PAUSE)
+            # In ASCII: a path may hold bytes that are not UTF-8, and so half characters.
+            body = json.dumps(body).encode()
+        headers = {} if body is None else {"content-type": kind}
+        answer = self._http.request(method, path, body, headers, patience=patience)
+        if answer.is_success:
+            return answer.content
+        raise _failure(answer)
 
 
-def _failure(response: httpx.Response) -> InputError | ControlError:
+def _failure(answer: HttpAnswer) -> InputError | ControlError:
     try:
-        text = str(response.json()["error"])
+        text = str(json.loads(answer.content)["error"])
     except (ValueError, KeyError, TypeError):
-        text = f"the node answered {response.status_code}"
-    if response.status_code in (400, 404, 413):
+        text = f"the node answered {answer.status}"
+    if answer.status in (400, 404, 413):
         return InputError(text)
     return ControlError(text)
 
@@ -461,9 +388,7 @@ def connect(state_dir: Path, control: str | None = None) -> Client:
 
     It has answered once. Raises NotRunning when none is there, InputError for a bad address.
     """
-    where = parse_control(control) if control is not None else read_control(state_dir)
-    if where is None or not somebody_listens(where):
-        raise NotRunning(f"no node is running with state directory {state_dir}")
+    where = find(state_dir, control)
     token = read_token(state_dir) if where.address is not None else None
     client = Client(where, token=token)
     try:

@@ -1,41 +1,36 @@
-"""Whether a node is there, and whether it is only too busy to be asked."""
+"""Whether a node is there. Told without HTTP, for most who ask want to know of no node, at once."""
 
 from __future__ import annotations
 
 import fcntl
 import socket
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-from dht_torrent.daemon.control import Control
+from dht_torrent.daemon.control import Control, parse_control, read_control
+from dht_torrent.errors import ControlError, InputError
 from dht_torrent.ids import Address
 
-CONNECTING_TIME = 30.0
+CONNECTING_TIME: Final = 30.0
 """Seconds a node may take to have a connection."""
 
 
-def is_queue_full(error: BaseException) -> bool:
-    """Whether the node is there, but has more connections waiting than the system holds for it.
-    Linux refuses further ones to a Unix socket at once."""
-    return any(isinstance(cause, BlockingIOError) for cause in _causes(error))
+class NoNode(ControlError):  # noqa: N818 - an outcome: `share` and `get` then run their own node
+    """No node answers at the control address."""
 
 
-def close_sockets_of(error: BaseException) -> None:
-    """httpx's Unix transport does not close the socket of a connection that failed."""
-    for cause in _causes(error):
-        for frame, _ in traceback.walk_tb(cause.__traceback__):
-            for value in list(frame.f_locals.values()):
-                if isinstance(value, socket.socket):
-                    value.close()
+class NotRunning(NoNode, InputError):  # noqa: N818 - as NoNode
+    """There was no node to begin with: the user named the wrong place, or has not started one."""
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it came from."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
+def find(state_dir: Path, control: str | None = None) -> Control:
+    """Where the node of `state_dir` answers, or the one at `control` (`unix:PATH`, `ADDR:PORT`).
+
+    Something listens there. Raises NotRunning when nothing does, InputError for a bad address."""
+    where = parse_control(control) if control is not None else read_control(state_dir)
+    if where is None or not somebody_listens(where):
+        raise NotRunning(f"no node is running with state directory {state_dir}")
+    return where
 
 
 def is_held(state_dir: Path) -> bool:
@@ -51,19 +46,30 @@ def is_held(state_dir: Path) -> bool:
 
 
 def somebody_listens(control: Control) -> bool:
-    """Whether a connection can be made. httpx would do, but its Unix transport leaks the socket of
-    a connection that fails."""
+    """Whether a connection can be made."""
+    try:
+        open_socket(control, CONNECTING_TIME).close()
+    except BlockingIOError:
+        return True  # its queue is full
+    except OSError:
+        return False
+    return True
+
+
+def open_socket(control: Control, timeout: float) -> socket.socket:
+    """A connection, made in `timeout` seconds at most, each step on which may take as long. Raises
+    OSError: BlockingIOError where the node is, but has as many waiting as the system holds for it.
+    """
     family = socket.AF_UNIX
     target: str | Address = str(control.path)
     if control.address is not None:
         family = socket.AF_INET6 if control.address.is_ipv6 else socket.AF_INET
         target = control.address
-    with socket.socket(family) as probe:
-        probe.settimeout(CONNECTING_TIME)
-        try:
-            probe.connect(target)
-        except BlockingIOError:
-            return True  # its queue is full
-        except OSError:
-            return False
-        return True
+    opened = socket.socket(family)
+    try:
+        opened.settimeout(timeout)
+        opened.connect(target)
+    except BaseException:
+        opened.close()
+        raise
+    return opened

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import trio
 
-from dht_torrent.daemon.client import Client, NoNode, connect
+from dht_torrent.daemon.client import Client, connect
 from dht_torrent.daemon.control import Control, make_token, read_token
+from dht_torrent.daemon.presence import NoNode
 from dht_torrent.daemon.server import serve
 from dht_torrent.errors import ControlError, InputError
 

@@ -14,9 +14,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dht_torrent.daemon.app import REPEAT_AFTER, make_app
-from dht_torrent.daemon.client import TIMEOUT, NoNode, connect
+from dht_torrent.daemon.client import connect
 from dht_torrent.daemon.control import HEADER
+from dht_torrent.daemon.http_client import TIMEOUT
 from dht_torrent.daemon.lines import LINES
+from dht_torrent.daemon.presence import NoNode
 from dht_torrent.errors import ControlError, InputError
 from tests.daemon.test_server import ID, MAGNET, serving
 
@@ -207,7 +209,7 @@ async def test_a_watch_that_is_left_early_frees_its_connection(node: Any, tmp_pa
 
     def read() -> None:
         with connect(tmp_path) as client:
-            for _ in range(150):  # more than httpx has connections
+            for _ in range(150):  # more than a client keeps
                 with closing(client.watch(ID)) as summaries:
                     assert next(summaries)["id"] == ID
             assert client.torrent(ID)["id"] == ID
