@@ -90,6 +90,7 @@ To change something
 | how files are written, found and protected | `storage.files`, `storage.owners`, `storage.folder` |
 | what survives a restart | `engine.resume`, `engine.trust`, `engine.state`, `dht.saved` |
 | sockets | `engine.net.sockets`, `engine.net.mmsg` |
+| keeping to one interface | `engine.net.inside`, `.binding`, `.lasting`, `.names` |
 | encryption with MSE | `peer.mse`, `engine.net.encrypted`, `engine.torrent.dialling` |
 | who belongs to an SSL torrent | `peer.certificates`, `engine.authority`; TLS `engine.net.tls` |
 | a command, or how it shows something | `cli.main`, `cli.running`, `cli.view` |
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
         SearchConfig,
         SubscribeConfig,
     )
+    from dht_torrent.config.net import WatchConfig
     from dht_torrent.config.node import AfterSeeding, Config, EncryptionPolicy
     from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
     from dht_torrent.config.utp import UtpConfig
@@ -355,6 +357,7 @@ __all__ = [
     "Verdict",
     "VersionView",
     "Watch",
+    "WatchConfig",
     "connect",
     "open_node",
     "raise_descriptor_limit",
@@ -366,6 +369,7 @@ _HOME = {
     "config.index": "CatalogueConfig CrawlConfig FollowConfig SearchConfig SubscribeConfig",
     "config.node": "AfterSeeding Config EncryptionPolicy",
     "config.torrent": "DiskConfig LsdConfig PeerConfig TorrentConfig",
+    "config.net": "WatchConfig",
     "config.utp": "UtpConfig",
     "daemon.client": "Client Json connect",
     "daemon.control": "Control",

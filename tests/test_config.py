@@ -45,3 +45,60 @@ def test_encryption_is_one_of_four_words() -> None:
     assert Config().encryption_policy() == "prefer"
     with pytest.raises(InputError, match="prefer, require, allow, off, not 'yes'"):
         Config(encryption="yes").encryption_policy()  # type: ignore[arg-type]
+
+
+# -- the interface ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("interface", "wanted"),
+    [
+        (None, None),
+        ("tun0", "tun0"),
+        ("wlp0s20f3.100", "wlp0s20f3.100"),
+        ("10.8.0.2", "10.8.0.2"),
+        ("FD00:0:0::2", "fd00::2"),
+    ],
+)
+def test_an_interface_is_a_name_or_an_address(interface: str | None, wanted: str | None) -> None:
+    assert Config(interface=interface).wanted_interface() == wanted
+
+
+@pytest.mark.parametrize(
+    "interface",
+    [
+        *("", ".", "..", "a" * 16, "tun 0", "eth0:1", "a/b", "10.0.0.300", "10.0.0", "1:2", "é"),
+        *("a%b", "a\n", "0.0.0.0", "::", "224.0.0.1", "fe80::1", "fe80::1%eth0"),
+    ],
+)
+def test_what_cannot_be_an_interface_is_refused(interface: str) -> None:
+    with pytest.raises(InputError, match="interface"):
+        Config(interface=interface).listen_addresses()
+
+
+@pytest.mark.parametrize(
+    ("interface", "listen", "read"),
+    [
+        ("tun0", ("0.0.0.0:7", "[::]:7"), ["0.0.0.0:7", "[::]:7"]),
+        ("10.8.0.2", ("0.0.0.0:7", "[::]:7"), ["10.8.0.2:7"]),
+        ("fd00::2", ("0.0.0.0:7", "[::]:7"), ["[fd00::2]:7"]),
+        ("10.8.0.2", ("10.8.0.2:7",), ["10.8.0.2:7"]),
+    ],
+)
+def test_with_the_address_of_an_interface_a_node_listens_there_only(
+    interface: str, listen: tuple[str, ...], read: list[str]
+) -> None:
+    config = Config(interface=interface, listen=listen, tls_listen=listen)
+    assert [str(address) for address in config.listen_addresses()] == read
+    assert [str(address) for address in config.tls_addresses()] == read
+
+
+@pytest.mark.parametrize("listen", [("10.0.0.1:7",), ("0.0.0.0:7", "[fd00::1]:7")])
+def test_another_address_than_the_interface_has_is_not_listened_on(listen: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match=r"cannot listen on .* with the interface 10\.8\.0\.2"):
+        Config(interface="10.8.0.2", listen=listen).listen_addresses()
+
+
+def test_an_interface_of_the_other_family_leaves_nothing_to_listen_on() -> None:
+    with pytest.raises(InputError, match="at least one address"):
+        Config(interface="fd00::2", listen="0.0.0.0:7").listen_addresses()

@@ -60,14 +60,19 @@ def _ask_alone(options: Options, action: str, given: dict[str, Any]) -> Answer:
     from dht_torrent.daemon.dht_api import ask
     from dht_torrent.engine.dht.dual_stack import DualStack
     from dht_torrent.engine.dht.node import Dht
+    from dht_torrent.engine.net.inside import InsideNetwork
+    from dht_torrent.engine.net.protocols import Network
     from dht_torrent.engine.net.sockets import RealNetwork
     from dht_torrent.errors import DhtTorrentError
     from dht_torrent.ids import Address
 
     wanted = config.listen_addresses()
+    interface = config.wanted_interface()
 
     async def run() -> Answer | DhtTorrentError:
-        network = RealNetwork()
+        network: Network = RealNetwork()
+        if interface is not None:
+            network = InsideNetwork(interface, config.watch.look_interval)
         dhts: list[Dht] = []
         result: Answer | DhtTorrentError = ControlError("no DHT node answers")
         async with trio.open_nursery() as nursery:

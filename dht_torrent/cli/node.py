@@ -40,6 +40,7 @@ class Options:
     bootstrap: tuple[str, ...] | None = None
     listen: tuple[str, ...] | None = None
     tls_listen: tuple[str, ...] | None = None
+    interface: str | None = None
     state_dir: Path
     download_dir: Path | None = None
     control: str | None = None
@@ -96,6 +97,8 @@ class Options:
             options["listen"] = self.listen
         if self.tls_listen is not None:
             options["tls_listen"] = () if self.tls_listen == ("none",) else self.tls_listen
+        if self.interface is not None:
+            options["interface"] = self.interface
         if self.encryption is not None:
             options["encryption"] = self.encryption
         if self.catalogue is not None:
@@ -268,6 +271,11 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
             envvar="DHTNODE_ENCRYPTION",
             help="MSE with peers: dial with it first (prefer, the default), never do without it "
             "(require), only accept it (allow), or never. Also DHTNODE_ENCRYPTION.",
+        ),
+        _option(
+            "--interface",
+            metavar="NAME|ADDR",
+            help="Reach other nodes through this network interface only; wait while it is away.",
         ),
         _option("--download-dir", metavar="DIR", help="Where downloads go."),
         _option(

@@ -285,6 +285,7 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
     rows = [
         ("node", f"{status['id']}  (version {status['version']}, up {duration(status['uptime'])})"),
         ("listening", " and ".join(listening)),
+        *([("interface", status["interface"])] if status.get("interface") else []),
         *([("tls", " and ".join(status["tls_listen"]))] if status.get("tls_listen") else []),
         ("reachable", reachable),
         *((name, _dht_line(dht)) for name, dht in networks),

@@ -12,6 +12,7 @@ from dht_torrent.config.index import (
     SearchConfig,
     SubscribeConfig,
 )
+from dht_torrent.config.net import WatchConfig
 from dht_torrent.config.node import Config, EncryptionPolicy
 from dht_torrent.config.torrent import CLIENT, DiskConfig, LsdConfig, PeerConfig, TorrentConfig
 from dht_torrent.config.utp import UtpConfig
@@ -32,4 +33,5 @@ __all__ = [
     "SubscribeConfig",
     "TorrentConfig",
     "UtpConfig",
+    "WatchConfig",
 ]

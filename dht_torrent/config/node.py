@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from dht_torrent.config.dht import PUBLIC_BOOTSTRAP, DhtConfig
 from dht_torrent.config.index import (
@@ -15,6 +17,7 @@ from dht_torrent.config.index import (
     SearchConfig,
     SubscribeConfig,
 )
+from dht_torrent.config.net import WatchConfig
 from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
 from dht_torrent.config.utp import UtpConfig
 from dht_torrent.errors import InputError
@@ -23,6 +26,11 @@ from dht_torrent.ids import Address, HostPort, parse_address, parse_host_port
 AfterSeeding = Literal["pause", "remove"]
 EncryptionPolicy = Literal["prefer", "require", "allow", "off"]
 """What of MSE, the encryption of peer connections, is used; see `Config.encryption`."""
+
+MAX_INTERFACE: Final = 15
+"""Bytes of the name of an interface (IFNAMSIZ - 1)."""
+_NOT_IN_NAMES: Final = re.compile(r"[\s/:%]|[^\x20-\x7e]")
+_LIKE_IPV4: Final = re.compile(r"[0-9.]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +45,10 @@ class Config:
     tls_listen: str | Sequence[str] | None = None
     """IP and TCP port for the peers of SSL torrents, as for `listen`. None: any port, on the hosts
     of `listen`, as soon as there is an SSL torrent. Empty: such torrents only dial."""
+    interface: str | None = None
+    """The one network interface to use, by its name or one of its addresses; None is any. Every
+    socket that leads to other nodes is tied to it. While it is not there nothing is sent or
+    received, also at the start. Not for what comes to steer the node, nor for its catalogue."""
     state_dir: Path | str | None = None
     """Where contacts and resume records live; None keeps nothing on disk but content."""
     download_dir: Path | str = "."
@@ -92,6 +104,7 @@ class Config:
     """End the run at the first fault of ours (an unexpected exception), as tests and labs do.
     Otherwise it ends only its smallest owner, a connection, a torrent or a request, is logged with
     its traceback, and counted in the node's status."""
+    watch: WatchConfig = field(default_factory=WatchConfig)
     dht: DhtConfig = field(default_factory=DhtConfig)
     peer: PeerConfig = field(default_factory=PeerConfig)
     torrent: TorrentConfig = field(default_factory=TorrentConfig)
@@ -128,9 +141,39 @@ class Config:
     def listen_addresses(self) -> list[Address]:
         """`listen`, parsed, IPv4 first. Raises InputError unless it is one address, or one of each
         family."""
-        found = _addresses(self.listen)
+        found = self._here(_addresses(self.listen))
         if not found:
             raise InputError("at least one address to listen on is needed")
+        return found
+
+    def wanted_interface(self) -> str | None:
+        """`interface`. Raises InputError if it is neither an IP address nor a name."""
+        wanted = self.interface
+        if wanted is None:
+            return None
+        ip = _ip(wanted)
+        if ip is not None:
+            if ip.is_unspecified or ip.is_multicast or (ip.version == 6 and ip.is_link_local):
+                raise InputError(f"{wanted} is not the address of an interface")
+            return str(ip)
+        is_name = 0 < len(wanted.encode()) <= MAX_INTERFACE and not _NOT_IN_NAMES.search(wanted)
+        if not is_name or wanted in (".", "..") or _LIKE_IPV4.fullmatch(wanted):
+            raise InputError(f"{wanted!r} is neither the name nor an address of an interface")
+        return wanted
+
+    def _here(self, listens: list[Address]) -> list[Address]:
+        """Where to listen with `interface`: at an address of it, without the other family. Raises
+        InputError for other addresses."""
+        wanted = self.wanted_interface()
+        ip = _ip(wanted) if wanted is not None else None
+        if ip is None:
+            return listens
+        found: list[Address] = []
+        for address in listens:
+            if address.host in (str(ip), "::" if ip.version == 6 else "0.0.0.0"):  # noqa: S104
+                found.append(address._replace(host=str(ip)))
+            elif address.host not in ("::", "0.0.0.0"):  # noqa: S104 - compared with
+                raise InputError(f"cannot listen on {address} with the interface {wanted}")
         return found
 
     def tls_addresses(self) -> list[Address]:
@@ -138,7 +181,14 @@ class Config:
         family at most."""
         if self.tls_listen is None:
             return [address._replace(port=0) for address in self.listen_addresses()]
-        return _addresses(self.tls_listen)
+        return self._here(_addresses(self.tls_listen))
+
+
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
 
 
 def _addresses(given: str | Sequence[str]) -> list[Address]:

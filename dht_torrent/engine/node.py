@@ -106,6 +106,7 @@ class Node:
             *self.subscriptions.warnings,
             *self._links.warnings,
             *filter(None, [self._context.filtering.trouble]),
+            *(self._context.inside.warnings() if self._context.inside is not None else ()),
         ]
 
     @property

@@ -24,6 +24,7 @@ from dht_torrent.engine.following.service import LinkService
 from dht_torrent.engine.incoming import Incoming
 from dht_torrent.engine.lsd import LocalDiscovery
 from dht_torrent.engine.net.encrypted import Mse
+from dht_torrent.engine.net.inside import InsideNetwork
 from dht_torrent.engine.net.ports import listen, listen_tcp
 from dht_torrent.engine.net.protocols import Listener, Network
 from dht_torrent.engine.net.sockets import RealNetwork
@@ -86,6 +87,7 @@ async def open_node(
     bootstrap = config.bootstrap_points()
     limits = Limits()
     limits.set(config.limit_up, config.limit_down)
+    interface = config.wanted_interface()
     wanted = config.listen_addresses()
     secured = config.tls_addresses()
     check_url(config.catalogue.url)
@@ -100,7 +102,12 @@ async def open_node(
         warnings += filter(None, [budget.warning(config, left)])
         config = budget.applied(config)
     descriptors = Descriptors(config.disk.open_files)
-    network = network if network is not None else RealNetwork(descriptors.relieve)
+    inside: InsideNetwork | None = None
+    if network is None and interface is not None:
+        look_interval = config.watch.look_interval
+        network = inside = InsideNetwork(interface, look_interval, descriptors.relieve)
+    elif network is None:
+        network = RealNetwork(descriptors.relieve)
     saved: dict[bool, bytes | None] = {}
     body: Exception | None = None
     denied = Denied()
@@ -161,6 +168,7 @@ async def open_node(
             mse=Mse(encryption, keys),
             filtering=filtering,
             clock=clock,
+            inside=inside,
         )
         listens = [listener.address for listener, _ in pairs if not listener.address.is_loopback]
         if config.lsd and listens:
@@ -198,6 +206,8 @@ async def open_node(
                 subscriptions,
                 housekeeping,
             )
+            if inside is not None:
+                nursery.start_soon(faults.keep, "keeping to the interface", inside.run)
             if config.dht.unlimited:
                 logger.warning("the DHT's rate limits are lifted, which is for labs only")
             for dht in dhts:

@@ -61,4 +61,5 @@ def node_status(
         reused=sum(one.core.totals.reused for one in supervisors),
         search=search,
         ip_filter=context.filtering.status(),
+        interface=context.inside.text() if context.inside is not None else None,
     )

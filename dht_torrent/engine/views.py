@@ -200,3 +200,5 @@ class NodeStatus:
     """Publishing and searching."""
     ip_filter: FilterStatus | None = None
     """None without one."""
+    interface: str | None = None
+    """The interface we keep to, with its addresses, or that it is not here. None: any will do."""

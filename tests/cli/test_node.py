@@ -51,3 +51,18 @@ def test_another_word_is_refused_in_one_line() -> None:
     result = CliRunner().invoke(group, ["show", "--encryption", "yes"])
     assert result.exit_code == 2
     assert "'prefer', 'require', 'allow', 'off'" in result.output
+
+
+@group.command()
+@node_options
+def where(ctx: click.Context) -> None:
+    config = Options.of(ctx).config()
+    click.echo(f"{config.interface} {config.listen_addresses()[0].host}")
+
+
+def test_the_interface_is_taken_and_checked() -> None:
+    assert shown("where") == "None 0.0.0.0"
+    assert shown("where", "--interface", "tun0") == "tun0 0.0.0.0"
+    assert shown("--interface", "10.8.0.2", "where") == "10.8.0.2 10.8.0.2"
+    result = CliRunner().invoke(group, ["where", "--interface", "tun 0"])
+    assert "'tun 0' is neither the name nor an address" in str(result.exception)

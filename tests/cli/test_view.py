@@ -340,3 +340,9 @@ def test_what_the_ip_filter_did_is_shown(given: dict[str, object], told: str) ->
     lines = cli_view.status_text({**STATUS, "ip_filter": given}, []).splitlines()
     assert f"ip filter: {told}" in lines
     assert "ip filter" not in cli_view.status_text(STATUS, [])
+
+
+def test_the_interface_is_shown_where_one_is_kept_to() -> None:
+    assert "interface:" not in cli_view.status_text(STATUS, [])
+    shown = cli_view.status_text({**STATUS, "interface": "tun0 (10.8.0.2)"}, [])
+    assert "\ninterface: tun0 (10.8.0.2)\n" in shown

@@ -9,7 +9,7 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -68,10 +68,20 @@ _Ifaddrs._fields_ = [
 def interfaces() -> list[Interface]:
     """Those that are up and can multicast, but not loopback; each family by itself, in the system's
     order. Empty where the system does not tell."""
+    return _collected(lambda flags: bool(flags & _MULTICAST) and not flags & _LOOPBACK)
+
+
+def all_interfaces() -> list[Interface]:
+    """Those that are up, also loopback and tunnels; otherwise as `interfaces`."""
+    return _collected(lambda flags: True)
+
+
+def _collected(wanted: Callable[[int], bool]) -> list[Interface]:
     found: dict[tuple[str, bool], list[_Network]] = {}
     try:
-        for name, network in _addresses():
-            found.setdefault((name, network.version == 6), []).append(network)
+        for name, flags, network in _addresses():
+            if flags & _UP and wanted(flags):
+                found.setdefault((name, network.version == 6), []).append(network)
         return [
             Interface(name, socket.if_nametoindex(name), ipv6, tuple(networks))
             for (name, ipv6), networks in found.items()
@@ -80,7 +90,8 @@ def interfaces() -> list[Interface]:
         return []
 
 
-def _addresses() -> Iterator[tuple[str, _Network]]:
+def _addresses() -> Iterator[tuple[str, int, _Network]]:
+    """Names of interfaces, their flags, and an address that they have."""
     try:
         libc: Any = ctypes.CDLL(None, use_errno=True)
         get, free = libc.getifaddrs, libc.freeifaddrs
@@ -94,10 +105,9 @@ def _addresses() -> Iterator[tuple[str, _Network]]:
         at = first
         while bool(at):  # NULL is false
             entry = at.contents
-            if entry.flags & _UP and entry.flags & _MULTICAST and not entry.flags & _LOOPBACK:
-                network = _network(entry.address, entry.netmask)
-                if network is not None:
-                    yield os.fsdecode(entry.name), network
+            network = _network(entry.address, entry.netmask)
+            if network is not None:
+                yield os.fsdecode(entry.name), entry.flags, network
             at = entry.next
     finally:
         free(first)

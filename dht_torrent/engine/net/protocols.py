@@ -27,8 +27,9 @@ class Encryption(StrEnum):
 class DatagramSocket(Protocol):
     """An unconnected UDP socket."""
 
-    errors: int
-    """Socket errors swallowed so far: some remote was unreachable, refused, or our buffer full."""
+    @property
+    def errors(self) -> int:
+        """Socket errors swallowed so far: some remote was unreachable, or our buffer full."""
 
     @property
     def address(self) -> Address:

@@ -13,8 +13,7 @@ import logging
 import os
 import socket
 import struct
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -22,6 +21,7 @@ import trio
 
 from dht_torrent.engine.net.exhaustion import OUT_OF_RESOURCES, say_exhausted
 from dht_torrent.engine.net.fragments import unfragmented
+from dht_torrent.engine.net.groups import join4, join6
 from dht_torrent.engine.net.interfaces import Interface, interfaces
 from dht_torrent.engine.net.mmsg import ARE_POSSIBLE, BATCH, Batches
 from dht_torrent.engine.net.protocols import Encryption, OnDatagrams
@@ -40,7 +40,7 @@ _BUSY: Final = 8  # datagrams at once from which a batch costs less
 _BACKLOG: Final = 256
 _MAX_BUFFERS: Final = 1024  # IOV_MAX on Linux and macOS; sendmsg refuses more at once
 _UDP_BUFFERS: Final = (4 << 20, 2 << 20, 1 << 20)  # macOS refuses what Linux silently clamps
-_IP_MULTICAST_ALL: Final = 49  # linux/in.h
+_NO_LINGER: Final = struct.pack("@ii", 1, 0)
 _PAUSE: Final = 0.1  # seconds to let others close something when descriptors or memory ran out
 
 # accept(2): errors already pending on the new connection; "treat them like EAGAIN by retrying".
@@ -61,6 +61,10 @@ _LOST_BEFORE_ACCEPT: Final = frozenset(
 )
 
 
+Pin = Callable[[socket.socket, Address | None], Address | None]
+"""Keeps a new socket on an interface. Takes where it is to be bound (None: nowhere), and returns
+where it must be. Raises OSError where it cannot be kept there: it is not used then."""
+
 # One for all IPv4 sockets and one for all others: a quarter of a MiB for each of a thousand nodes
 # would be dear.
 _Shared = trio.lowlevel.RunVar[Batches | None]
@@ -72,9 +76,18 @@ _does_without = trio.lowlevel.RunVar("does without batches", False)
 class RealNetwork:
     """The `Network` of this machine."""
 
-    def __init__(self, relief: Relief = no_relief) -> None:
-        """`relief` is called when there is no descriptor for a connection."""
+    def __init__(self, relief: Relief = no_relief, pin: Pin | None = None) -> None:
+        """`relief` is called when there is no descriptor for a connection; `pin` keeps all sockets
+        on one interface."""
         self._relief = relief
+        self._pin = pin
+
+    def _bind(self, sock: socket.socket, where: Address | None) -> None:
+        """None: the system chooses. Raises OSError."""
+        if self._pin is not None:
+            where = self._pin(sock, where)
+        if where is not None:
+            sock.bind(where)
 
     async def open_udp(self, bind: Address) -> RealDatagramSocket:
         await trio.lowlevel.checkpoint()
@@ -82,7 +95,7 @@ class RealNetwork:
         try:
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 _enlarge(sock, option)
-            sock.bind(bind)
+            self._bind(sock, bind)
             return RealDatagramSocket(sock)
         except BaseException:
             sock.close()
@@ -94,7 +107,7 @@ class RealNetwork:
         try:
             # Or a restart would wait a minute for old connections to leave TIME_WAIT.
             _try_to_set(sock, socket.SOL_SOCKET, socket.SO_REUSEADDR)
-            sock.bind(bind)
+            self._bind(sock, bind)
             sock.listen(_BACKLOG)
             return RealListener(sock, self._relief)
         except BaseException:
@@ -112,10 +125,9 @@ class RealNetwork:
                     raise
                 await trio.sleep(_PAUSE)  # it is not the remote's fault
         try:
-            if local is not None:
-                if local.port:
-                    _try_to_set(sock, socket.SOL_SOCKET, socket.SO_REUSEADDR)
-                sock.bind(local)
+            if local is not None and local.port:
+                _try_to_set(sock, socket.SOL_SOCKET, socket.SO_REUSEADDR)
+            self._bind(sock, local)
             return await _established(sock, to)
         except BaseException:
             sock.close()
@@ -145,14 +157,16 @@ class RealNetwork:
             for option in ("SO_REUSEADDR", "SO_REUSEPORT"):
                 if (number := getattr(socket, option, None)) is not None:
                     _try_to_set(sock, socket.SOL_SOCKET, number)
+            if self._pin is not None:
+                self._pin(sock, None)
             # Or Linux's IPv6 hands over what came through any interface that is in the group.
             if (number := getattr(socket, "SO_BINDTODEVICE", None)) is not None:
                 with suppress(OSError):
                     sock.setsockopt(socket.SOL_SOCKET, number, os.fsencode(on.name))
             if group.is_ipv6:
-                _join6(sock, group, on)
+                join6(sock, group, on)
             else:
-                _join4(sock, group, on)
+                join4(sock, group, on)
             sock.bind(group)  # not to the wildcard: nothing but what is sent to the group comes in
             return RealDatagramSocket(sock)
         except BaseException:
@@ -329,6 +343,12 @@ class RealStream:
                 raise
             await trio.lowlevel.wait_readable(self._socket)
 
+    def break_off(self) -> None:
+        """Close it, and keep nothing that is still to be sent."""
+        if self._socket.fileno() >= 0:
+            _try_to_set(self._socket, socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self.close()
+
     async def send(self, *buffers: bytes | memoryview) -> None:
         await trio.lowlevel.checkpoint()
         left: Sequence[bytes | memoryview] = buffers
@@ -398,30 +418,6 @@ def _new_socket(address: Address, kind: socket.SocketKind) -> socket.socket:
     return sock
 
 
-def _join4(sock: socket.socket, group: Address, on: Interface) -> None:
-    """Take part in the group through this interface alone."""
-    level = socket.IPPROTO_IP
-    # An ip_mreqn: on Linux, macOS and the BSDs the number of the interface decides.
-    ours = struct.pack("@4si", on.networks[0].packed if on.networks else bytes(4), on.index)
-    sock.setsockopt(level, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group.host) + ours)
-    sock.setsockopt(level, socket.IP_MULTICAST_IF, bytes(4) + ours)
-    sock.setsockopt(level, socket.IP_MULTICAST_TTL, 1)
-    sock.setsockopt(level, socket.IP_MULTICAST_LOOP, 1)
-    if sys.platform == "linux":  # not what this machine's other sockets joined for
-        _try_to_set(sock, level, _IP_MULTICAST_ALL, 0)
-
-
-def _join6(sock: socket.socket, group: Address, on: Interface) -> None:
-    """The same."""
-    level = socket.IPPROTO_IPV6
-    ours = struct.pack("@I", on.index)
-    packed = socket.inet_pton(socket.AF_INET6, group.host)
-    sock.setsockopt(level, socket.IPV6_JOIN_GROUP, packed + ours)
-    sock.setsockopt(level, socket.IPV6_MULTICAST_IF, ours)
-    sock.setsockopt(level, socket.IPV6_MULTICAST_HOPS, 1)
-    sock.setsockopt(level, socket.IPV6_MULTICAST_LOOP, 1)
-
-
 async def _established(sock: socket.socket, to: Address) -> RealStream:
     code = sock.connect_ex(to)
     if code in (errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK):
@@ -465,7 +461,7 @@ def _enlarge(sock: socket.socket, option: int) -> None:
             return
 
 
-def _try_to_set(sock: socket.socket, level: int, option: int, value: int = 1) -> None:
+def _try_to_set(sock: socket.socket, level: int, option: int, value: int | bytes = 1) -> None:
     """What is better so, and does without: no option is a reason to have no connection."""
     with suppress(OSError):
         sock.setsockopt(level, option, value)

@@ -20,6 +20,7 @@ from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.filtering import Filtering
 from dht_torrent.engine.lsd import LocalDiscovery
 from dht_torrent.engine.net.encrypted import Mse
+from dht_torrent.engine.net.inside import InsideNetwork
 from dht_torrent.engine.net.protocols import Network
 from dht_torrent.engine.net.tls import Identity, Membership
 from dht_torrent.engine.state import StateDir
@@ -94,6 +95,8 @@ class NodeContext:
     """Which addresses are forbidden."""
     lsd: LocalDiscovery | None = None
     """Peers of the local networks; None where that is off."""
+    inside: InsideNetwork | None = None
+    """The interface we keep to; None where any will do."""
     owners: Owners = field(default_factory=Owners)
     """Which torrent has which files."""
     remove: Callable[[InfoHash, bool], Awaitable[Removal]] = field(init=False)

@@ -1,0 +1,252 @@
+"""The network of this machine through one interface only (`--interface`). The rule: no packet goes
+any other way, whatever comes and goes. A socket that cannot be tied to the interface is not used.
+
+While the interface is away there are no sockets at all: its connections are broken off, and what
+listens waits until it is back, maybe with another address. Names are asked of the system's name
+servers by ourselves, since the system's resolver cannot be told which way to ask.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import socket
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+import trio
+
+from dht_torrent.engine.net import names
+from dht_torrent.engine.net.binding import REFUSED, Binding, bind_address, find, is_ip, tie
+from dht_torrent.engine.net.interfaces import Interface, all_interfaces, interfaces
+from dht_torrent.engine.net.lasting import LastingDatagrams, LastingListener
+from dht_torrent.engine.net.protocols import DatagramSocket, Listener
+from dht_torrent.engine.net.sockets import RealDatagramSocket, RealListener, RealNetwork, RealStream
+from dht_torrent.ids import Address, HostPort
+from dht_torrent.relief import Relief, no_relief
+
+logger = logging.getLogger(__name__)
+
+_ABSENT: Final = frozenset({errno.ENODEV, errno.ENETDOWN, errno.ENXIO})
+"""It went since we looked."""
+
+
+class InsideNetwork:
+    """A `Network`. `run` keeps it true."""
+
+    def __init__(
+        self,
+        wanted: str,
+        interval: float,
+        relief: Relief = no_relief,
+        *,
+        look: Callable[[], Sequence[Interface]] = all_interfaces,
+    ) -> None:
+        """`wanted`: the name of an interface, or an address that it has. `interval`: seconds
+        between two looks whether it is there, by `look`."""
+        self._wanted = wanted
+        self._interval = interval
+        self._look = look
+        self._real = RealNetwork(relief, self._pin)
+        self._lasting: dict[LastingDatagrams | LastingListener, None] = {}
+        self._streams: weakref.WeakSet[RealStream] = weakref.WeakSet()
+        self._to_address = is_ip(wanted)
+        self._refused: OSError | None = None
+        self._binding = find(wanted, look())
+        if self._binding is None:
+            logger.warning(
+                "%s is not here: nothing is sent or received until it is", self._description
+            )
+
+    @property
+    def binding(self) -> Binding | None:
+        """The interface; None while it is away."""
+        return self._binding
+
+    def text(self) -> str:
+        """Where we are, for people."""
+        binding = self._binding
+        if binding is None:
+            return f"{self._wanted} is not here: nothing is sent or received"
+        rest = [host for host in binding.hosts if not ipaddress.ip_address(host).is_link_local]
+        return f"{binding.name} ({', '.join(rest or binding.hosts)})"
+
+    def warnings(self) -> list[str]:
+        """What the user has to know, in lines."""
+        if self._binding is None:
+            return [f"{self._description} is not here: nothing is sent or received until it is"]
+        told = [one.trouble for one in self._lasting if one.trouble is not None]
+        if self._refused is not None:
+            told.append(
+                f"the system does not tie sockets to {self._binding.name} "
+                f"({self._refused.strerror}): they are bound to its addresses, and the routes "
+                "decide which way their packets go"
+            )
+        return told
+
+    async def run(self) -> None:
+        """A service: looks again and again."""
+        while True:
+            await trio.sleep(self._interval)
+            await self.look_again()
+
+    async def look_again(self) -> None:
+        """Let go of what was lost with the interface, and open again what listens."""
+        before = self._binding
+        found = find(self._wanted, self._look(), before)
+        if not self._is_same(before, found):
+            self._binding = None
+            self._break_off()
+            self._binding = found
+            if found is None:
+                logger.warning(
+                    "%s has gone: nothing is sent or received until it is back", self._description
+                )
+            else:
+                logger.warning("%s is here: going on at %s", self._description, self.text())
+        self._binding = found
+        if found is not None:
+            for one in [one for one in self._lasting if not one.is_open]:
+                await one.reopen()
+
+    # -- a Network ------------------------------------------------------------------------------
+
+    async def open_udp(self, bind: Address) -> DatagramSocket:
+        inner = None
+        try:
+            inner = await self._real.open_udp(bind)
+        except OSError as error:
+            bind = self._later(bind, error)
+        else:
+            bind = bind._replace(port=inner.address.port)
+        lasting = LastingDatagrams(bind, inner, self._real.open_udp, self._forget)
+        self._lasting[lasting] = None
+        return lasting
+
+    async def listen(self, bind: Address) -> Listener:
+        inner = None
+        try:
+            inner = await self._listen(bind)
+        except OSError as error:
+            bind = self._later(bind, error)
+        else:
+            bind = bind._replace(port=inner.address.port)
+        lasting = LastingListener(bind, inner, self._listen, self._forget)
+        self._lasting[lasting] = None
+        return lasting
+
+    async def connect(self, to: Address, *, local: Address | None = None) -> RealStream:
+        binding = self._binding
+        stream = await self._real.connect(to, local=local)
+        if not self._is_same(binding, self._binding):
+            stream.close()
+            raise OSError(errno.ENETDOWN, f"{self._wanted} went while connecting to {to}")
+        self._streams.add(stream)
+        return stream
+
+    async def resolve(self, point: HostPort) -> list[Address]:
+        with suppress(ValueError):
+            ipaddress.ip_address(point.host)
+            return await self._real.resolve(point)  # which asks nobody
+        return await names.resolve(self, point)
+
+    def interfaces(self) -> list[Interface]:
+        found: list[Interface] = []
+        binding = self._binding
+        for one in interfaces() if binding is not None else []:
+            if binding is not None and one.name.partition(":")[0] == binding.name:
+                networks = tuple(net for net in one.networks if str(net.ip) in binding.hosts)
+                found += [replace(one, networks=networks)] if networks else []
+        return found
+
+    async def open_multicast(self, group: Address, on: Interface) -> RealDatagramSocket:
+        binding = self._binding
+        if binding is None or on.index != binding.index:
+            await trio.lowlevel.checkpoint()
+            raise OSError(errno.ENETDOWN, f"{on.name} is not {self._wanted}")
+        return await self._real.open_multicast(group, on)
+
+    # -- within ---------------------------------------------------------------------------------
+
+    @property
+    def _description(self) -> str:
+        kind = "an interface with the address" if is_ip(self._wanted) else "the interface"
+        return f"{kind} {self._wanted}"
+
+    async def _listen(self, bind: Address) -> Listener:
+        return _Listening(await self._real.listen(bind), self._streams.add)
+
+    def _pin(self, sock: socket.socket, where: Address | None) -> Address | None:
+        binding = self._binding
+        if binding is None:
+            raise OSError(errno.ENETDOWN, f"{self._description} is not here")
+        if self._refused is None:
+            try:
+                tie(sock, binding)
+            except OSError as error:
+                if error.errno not in REFUSED:
+                    raise
+                self._refused = error
+                self._to_address = True
+                logger.warning("%s", self.warnings()[-1])
+        ipv6 = sock.family == socket.AF_INET6
+        return bind_address(binding, where, ipv6=ipv6, to_address=self._to_address)
+
+    def _is_same(self, one: Binding | None, other: Binding | None) -> bool:
+        """Whether sockets opened for one of them are of use with the other."""
+        if one is None or other is None:
+            return one is other
+        if (one.name, one.index) != (other.name, other.index):
+            return False
+        return not self._to_address or all(
+            one.source(ipv6=ipv6) == other.source(ipv6=ipv6) for ipv6 in (False, True)
+        )
+
+    def _break_off(self) -> None:
+        for lasting in self._lasting:
+            lasting.lose()
+        for stream in list(self._streams):
+            stream.break_off()
+        self._streams.clear()
+
+    def _later(self, bind: Address, error: OSError) -> Address:
+        """Where a socket is opened once the interface is there, if that is all that is missing."""
+        if error.errno not in _ABSENT:
+            raise error
+        return bind if bind.port else bind._replace(port=_some_port())
+
+    def _forget(self, lasting: object) -> None:
+        if isinstance(lasting, LastingDatagrams | LastingListener):
+            self._lasting.pop(lasting, None)
+
+
+class _Listening:
+    """A listener that tells of the streams it has accepted."""
+
+    def __init__(self, listener: RealListener, accepted: Callable[[RealStream], None]) -> None:
+        self._listener = listener
+        self._accepted = accepted
+
+    @property
+    def address(self) -> Address:
+        return self._listener.address
+
+    async def accept(self) -> RealStream:
+        stream = await self._listener.accept()
+        self._accepted(stream)
+        return stream
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def _some_port() -> int:
+    """One that is probably free when it is needed. Nothing is sent for it, and nobody listens."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port

@@ -1,0 +1,139 @@
+"""With `--interface` no packet goes any other way: seen by a look at every packet of the interface
+that the routes prefer. On cables between network namespaces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from dht_torrent import Config, Node, open_node
+from dht_torrent.engine.net import names
+from tests.helpers.clients import running
+from tests.helpers.content import KIB, differences, make_file
+from tests.helpers.waiting import until
+from tests.interop.namespaces import Space, Tap, cable, is_of_programs, spaces, text_of
+
+INNER, OUTER = "inner", "outer"
+FRIEND, FRIEND6 = "10.91.0.2", "fd91::2"
+OUTSIDE = "10.92.0.2"
+FAR = "198.51.100.7"
+PORT = 6881
+FRIEND_PROCESS = Path(__file__).with_name("friend_process.py")
+
+pytestmark = pytest.mark.xdist_group("network namespaces")
+
+
+def plug_in(ours: Space, friends: Space, host: str, host6: str) -> None:
+    cable(
+        [
+            (ours, INNER, [f"{host}/24", f"{host6}/64"]),
+            (friends, "cable", [f"{FRIEND}/24", f"{FRIEND6}/64"]),
+        ]
+    )
+    # What is not tied to the interface goes the other way, also to friends.
+    ours.ip("route", "replace", f"{FRIEND}/32", "via", OUTSIDE, "dev", OUTER)
+    ours.ip("route", "replace", f"{FRIEND6}/128", "via", "fd92::2", "dev", OUTER)
+
+
+@pytest.fixture
+def world() -> Iterator[tuple[Space, Space]]:
+    """Our namespace and that of friends, which can be reached through `INNER`. All routes lead
+    through `OUTER`."""
+    with spaces(3) as (ours, friends, outside):
+        cable(
+            [
+                (ours, OUTER, ["10.92.0.1/24", "fd92::1/64"]),
+                (outside, "cable", [f"{OUTSIDE}/24", "fd92::2/64"]),
+            ]
+        )
+        ours.ip("route", "add", "default", "via", OUTSIDE, "dev", OUTER)
+        ours.ip("route", "add", "default", "via", "fd92::2", "dev", OUTER)
+        plug_in(ours, friends, "10.91.0.1", "fd91::1")
+        yield ours, friends
+
+
+@pytest.fixture(autouse=True)
+def name_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The one of this machine is outside."""
+    file = tmp_path / "resolv.conf"
+    file.write_text(f"nameserver {OUTSIDE}\n")
+    monkeypatch.setattr(names, "RESOLV_CONF", file)
+    monkeypatch.setattr(names, "PATIENCE", 0.5)
+
+
+@contextlib.asynccontextmanager
+async def our_node(
+    folder: Path, interface: str | None = INNER, **more: object
+) -> AsyncIterator[Node]:
+    config = Config(
+        bootstrap=(f"{FRIEND}:{PORT}", f"{FAR}:{PORT}", "entry.example:6881"),
+        listen=("0.0.0.0:6881", "[::]:6881"),
+        interface=interface,
+        download_dir=folder / "got",
+        lsd=True,
+        fail_fast=True,
+        **more,  # type: ignore[arg-type]
+    )
+    async with open_node(config) as node:
+        yield node
+
+
+@contextlib.asynccontextmanager
+async def friend(
+    friends: Space, folder: Path, sizes: list[int], *magnets: str, lsd: bool = True
+) -> AsyncIterator[tuple[list[str], Path]]:
+    """A node there, the magnets of what it shares, and the file in which it says what it does."""
+    for number, size in enumerate(sizes):
+        make_file(folder / "share" / f"file{number}", size, seed=number)
+    (folder / "share").mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(FRIEND_PROCESS), str(folder), f"0.0.0.0:{PORT},[::]:{PORT}"]
+    command += ["lsd" if lsd else "no", "none", *magnets]
+    log = folder / "log"
+    async with running(friends.command(command), log):
+        await until(lambda: "ready" in log.read_text(), "the friend runs")
+        yield log.read_text().split()[: len(sizes)], log
+
+
+def leaks(tap: Tap) -> list[str]:
+    return [text_of(packet) for packet in tap.packets() if is_of_programs(packet)]
+
+
+async def test_all_goes_through_the_interface(world: tuple[Space, Space], tmp_path: Path) -> None:
+    _, friends = world
+    content = make_file(tmp_path / "ours.bin", 300 * KIB, seed=9)
+    with trio.fail_after(30), Tap(OUTER) as outer, Tap(INNER) as inner:
+        async with our_node(tmp_path) as node:
+            shared = await node.share(content, piece_length=16 * KIB)
+            folder = tmp_path / "friend"
+            async with friend(friends, folder, [300_001], str(shared.magnet)) as (magnets, log):
+                got = await node.get(magnets[0])
+                path = await got.completed()
+                await until(lambda: "fetched" in log.read_text(), "the friend has it")
+                assert differences(path, folder / "share" / "file0") == []
+                await until(lambda: node.status().dht.good >= 1, "it is a contact")
+                status = node.status()
+        assert leaks(outer) == []
+        packets = inner.packets()
+        # LSD, the DHT, and who looks for the name server that is not there.
+        for what in (b"BT-SEARCH", b"find_node", socket.inet_aton(OUTSIDE)):
+            assert any(what in packet for packet in packets), what
+        assert status.interface is not None
+        assert status.interface.startswith("inner (10.91.0.1")
+        assert status.warnings == ()
+
+
+async def test_without_it_packets_go_the_other_way(
+    world: tuple[Space, Space], tmp_path: Path
+) -> None:
+    with Tap(OUTER) as outer:
+        async with our_node(tmp_path, None) as node:
+            await node.share(make_file(tmp_path / "ours.bin", 100 * KIB))
+            await trio.sleep(0.5)
+        assert len(leaks(outer)) > 3
