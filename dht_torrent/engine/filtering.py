@@ -206,10 +206,6 @@ class _FilteredDatagrams:
     def errors(self) -> int:
         return self._socket.errors
 
-    @errors.setter
-    def errors(self, count: int) -> None:
-        self._socket.errors = count
-
     @property
     def address(self) -> Address:
         return self._socket.address

@@ -142,6 +142,12 @@ class LastingDatagrams(Lasting[DatagramSocket]):
         self._errors += 1
         return False
 
+    def send_whole(self, data: bytes, to: Address) -> bool:
+        if self._inner is not None:
+            return self._inner.send_whole(data, to)
+        self._errors += 1
+        return True  # it is not too large
+
     def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
         if self._inner is not None:
             return self._inner.send_all(datagrams)
