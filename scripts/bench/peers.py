@@ -313,10 +313,11 @@ def wait_for_end() -> None:
 # --- libtorrent ------------------------------------------------------------------------------
 
 
-def libtorrent_settings(preset: str, encryption: str = "none") -> Any:
+def libtorrent_settings(preset: str, encryption: str = "none", transport: str = "tcp") -> Any:
     """`default` or `high_performance_seed`; on top, only what makes the comparison a fair one.
 
-    `encryption`: `none`, or `rc4`, which encrypts every connection and all of its payload."""
+    `encryption`: `none`, or `rc4`, which encrypts every connection and all of its payload.
+    `transport`: `tcp` or `utp`, and nothing else."""
     import libtorrent as lt
 
     policies = lt.enc_policy
@@ -332,9 +333,11 @@ def libtorrent_settings(preset: str, encryption: str = "none") -> Any:
         enable_lsd=False,
         enable_upnp=False,
         enable_natpmp=False,
-        # TCP only and alike on both sides: the comparison is about moving blocks.
-        enable_outgoing_utp=False,
-        enable_incoming_utp=False,
+        # One transport and alike on both sides: the comparison is about moving blocks.
+        enable_outgoing_tcp=transport == "tcp",
+        enable_incoming_tcp=transport == "tcp",
+        enable_outgoing_utp=transport == "utp",
+        enable_incoming_utp=transport == "utp",
         out_enc_policy=policy,
         in_enc_policy=policy,
         allow_multiple_connections_per_ip=True,
@@ -356,12 +359,17 @@ def libtorrent_create(path: Path, piece_length: int) -> bytes:
 
 
 def run_libtorrent(
-    torrent: str, folder: str, preset: str, leech: bool, encryption: str = "none"
+    torrent: str,
+    folder: str,
+    preset: str,
+    leech: bool,
+    encryption: str = "none",
+    transport: str = "tcp",
 ) -> None:
     """Seed or fetch with libtorrent, from a .torrent file (its metadata costs it nothing)."""
     import libtorrent as lt
 
-    session = lt.session(libtorrent_settings(preset, encryption))
+    session = lt.session(libtorrent_settings(preset, encryption, transport))
     params = lt.load_torrent_file(torrent)
     params.save_path = folder
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)

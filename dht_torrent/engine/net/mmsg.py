@@ -30,8 +30,11 @@ REMEMBERED: Final = 4096
 
 _SOL_UDP: Final = 17  # linux/udp.h, as the next
 _UDP_SEGMENT: Final = 103
-_LONGEST_SEGMENT: Final = 1200
-"""Bytes: fits IPv6's least MTU. Longer ones may have to be fragmented, which excludes cutting."""
+_LONGEST_SEGMENT: Final = 1472
+"""Bytes: fits Ethernet's MTU, as uTP's packets do. Where they would have to be fragmented, which
+excludes cutting, the system refuses them; from then on those of up to ..."""
+_SHORT_SEGMENT: Final = 1200
+"""... so many bytes, which fit IPv6's least MTU, are cut."""
 _MOST_TOGETHER: Final = 60_000
 """Bytes of datagrams that are sent as one, which is bound as one datagram is. They are at most
 `BATCH`, as many as Linux cuts."""
@@ -156,6 +159,7 @@ class Batches:
         self._bases, self._rooms = parts[0::2], parts[1::2]
         self._controls = memoryview(self._out_headers).cast("B").cast("L")[_CONTROL::_HEADER_WORDS]
         self._can_cut: bool | None = None
+        self._longest = _LONGEST_SEGMENT
         self._in_parts = in_parts
         self._by_name: dict[bytes, Address] = {}
         self._by_address: dict[Address, _Remote] = {}
@@ -193,7 +197,7 @@ class Batches:
     def _send(self, sock: socket.socket, datagrams: Sequence[tuple[bytes, Address]]) -> int:
         most, known = self._most, self._by_address
         # The first time let us see that the call itself is allowed.
-        longest = _LONGEST_SEGMENT if self._has_sent and self._cuts(sock) else 0
+        longest = self._longest if self._has_sent and self._cuts(sock) else 0
         self._turn = turn = self._turn + 1
         names: list[bytes] = []
         runs: list[list[bytes]] = []  # of datagrams, each a message that the kernel cuts apart
@@ -241,7 +245,10 @@ class Batches:
                 rest_of_them = range(done + 1, count)
                 return failed + sum(self._send_plainly(sock, n, counts[n]) for n in rest_of_them)
             if lost < counts[done] and error.errno not in _FULL:
-                self._can_cut = False
+                if self._segments[done].size > _SHORT_SEGMENT:
+                    self._longest = _SHORT_SEGMENT
+                else:
+                    self._can_cut = False
             done += 1
         return failed
 

@@ -197,7 +197,7 @@ def test_what_goes_to_few_addresses_goes_in_few_messages_and_in_order(
             return sent
 
         monkeypatch.setattr(batches_module, "_sendmmsg", counting)
-        sizes = [100, 100, 100, 90, 100, 100, 0, 0, 1201, 1201, 100]
+        sizes = [100, 100, 100, 90, 100, 100, 0, 0, 1473, 1473, 100]
         datagrams = [
             (bytes([n]) * size, address(target))
             for n, size in enumerate(sizes)
@@ -269,6 +269,35 @@ def test_a_network_card_that_cannot_cut_is_found_out_once_and_nothing_is_lost(
     assert refused.calls == 1
     assert batches.refused is None
     assert [data for data, _ in drained(batches, two)[1:]] == 3 * [data for data, _ in datagrams]
+
+
+@FAMILIES
+def test_a_path_too_narrow_for_long_ones_still_has_the_short_ones_cut(
+    monkeypatch: pytest.MonkeyPatch, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    one, two = sockets
+    two.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    batches = Batches(one.family, 4096)
+    assert batches.send(one, [(b"first", address(two))]) == 0
+    if not batches._cuts(one):
+        pytest.skip("this kernel does not cut datagrams apart")
+    send, refused, counts = batches_module._sendmmsg, Refused(errno.EINVAL), []
+
+    def narrow(fd: int, headers: object, count: int, flags: int) -> int:
+        if batches._controls[0] and batches._segments[0].size > 1280 - 28:
+            return refused()
+        counts.append(count)
+        sent: int = send(fd, headers, count, flags)
+        return sent
+
+    monkeypatch.setattr(batches_module, "_sendmmsg", narrow)
+    for size in (1472, 1472, 1200):
+        datagrams = [(bytes([n]) * size, address(two)) for n in range(20)]
+        assert batches.send(one, datagrams) == 0
+        got = drained(batches, two)
+        assert [data for data, _ in got][-20:] == [data for data, _ in datagrams]
+    assert refused.calls == 1
+    assert counts == [20, 1]  # the first went one by one, by the plain call
 
 
 @FAMILIES
