@@ -40,7 +40,7 @@ Imports go only downward (tests/test_layers.py).
 - engine: the only place that waits. `engine.opening` starts a node and `engine.node` is what
   users have of it; `engine.net` is the network, `engine.dht` a DHT node on it, `engine.torrent` a
   torrent at work. The last two meet in `engine.dht.dual_stack` alone.
-- deciders: `dht`, `peer`, `torrent`, `search`, `storage`, `catalogue`, `utp`: plain
+- deciders: `dht`, `peer`, `torrent`, `search`, `storage`, `catalogue`, `utp`, `socks`: plain
   code that returns what to do
 - values: `errors`, `ids`, `bencode`, `metainfo`, `config`, `trace` and the like
 
@@ -204,6 +204,7 @@ if TYPE_CHECKING:
         PeerProtocolError,
         ProtocolError,
         SearchFormatError,
+        SocksError,
         StorageError,
         UtpError,
     )
@@ -338,6 +339,7 @@ __all__ = [
     "SimilarFound",
     "SimilarQuery",
     "SimilarResult",
+    "SocksError",
     "Span",
     "State",
     "Storage",
@@ -409,7 +411,7 @@ _HOME = {
     "errors": (
         "BencodeError ControlError DhtTorrentError HandshakeError InputError KrpcError "
         "MagnetError MetainfoError NoReply OurFault PeerProtocolError ProtocolError "
-        "SearchFormatError StorageError UtpError"
+        "SearchFormatError SocksError StorageError UtpError"
     ),
     "geometry": "File Geometry Span",
     "ids": "Address HostPort InfoHash NodeId Transport",

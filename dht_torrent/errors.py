@@ -6,6 +6,7 @@ DhtTorrentError
 |  |- KrpcError          a datagram that is not a KRPC message (BEP 5)
 |  |- PeerProtocolError  a peer broke the peer-wire rules (BEP 3, 6, 9, 10)
 |  |- HandshakeError     the first 68 bytes were wrong, or for a torrent that is not here
+|  |- SocksError         an answer or a datagram that no SOCKS5 proxy should send (RFC 1928)
 |  |- UtpError           a datagram that is not a well-formed uTP packet (BEP 29)
 |  |- SearchFormatError  an item of the search index, or a publisher's record, that is malformed
 |- NoReply             a DHT question got no answer, or a refusal (code and text)
@@ -38,6 +39,7 @@ __all__ = [
     "PeerProtocolError",
     "ProtocolError",
     "SearchFormatError",
+    "SocksError",
     "StorageError",
     "UtpError",
 ]
@@ -65,6 +67,10 @@ class PeerProtocolError(ProtocolError):
 
 class HandshakeError(PeerProtocolError):
     """The handshake was malformed, or asked for a torrent that is not here."""
+
+
+class SocksError(ProtocolError):
+    """What came from a SOCKS5 proxy is not of SOCKS5, or a refusal (RFC 1928)."""
 
 
 class UtpError(ProtocolError):

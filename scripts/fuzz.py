@@ -16,6 +16,7 @@ repeated, names one of them; without it each gets --count inputs, one after the 
     mse  the handshake of the encryption of peer connections, both sides of it, cut anywhere
     pex  peer exchange, and what is believed of it
     lsd  the announces of the local network, and what is remembered of them
+    socks  what a SOCKS5 proxy answers and hands on
 
 With --wire a whole node is met on 127.0.0.1 by connections whose bytes are a valid handshake and
 then any messages in any order, some of them spoilt, cut anywhere; a share of them goes through MSE,
@@ -62,6 +63,7 @@ from dht_torrent.lab.studies.codec_fuzz import Findings, FuzzedCodec, Input, fee
 from dht_torrent.lab.studies.lsd_fuzz import LsdCodec
 from dht_torrent.lab.studies.mse_fuzz import MseCodec
 from dht_torrent.lab.studies.pex_fuzz import PexCodec
+from dht_torrent.lab.studies.socks_fuzz import SocksCodec
 from dht_torrent.lab.studies.study import exit_code, positive
 from dht_torrent.lab.studies.wire_costs import DEAR, FLOODS, Flood, cost
 from dht_torrent.lab.studies.wire_fuzz import WireFindings, wire
@@ -183,6 +185,7 @@ CODECS: Mapping[str, Callable[[int], FuzzedCodec]] = {
     "mse": MseCodec,
     "pex": PexCodec,
     "lsd": LsdCodec,
+    "socks": SocksCodec,
 }
 
 

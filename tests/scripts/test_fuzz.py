@@ -17,8 +17,9 @@ from dht_torrent import Config
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
 from dht_torrent.ids import Address
-from dht_torrent.lab.studies import codec_fuzz, pex_fuzz, wire_costs, wire_fuzz
+from dht_torrent.lab.studies import codec_fuzz, pex_fuzz, socks_fuzz, wire_costs, wire_fuzz
 from dht_torrent.peer import lsd, mse, pex
+from dht_torrent.socks.dialogue import Dialogue
 from dht_torrent.peer.mse import Method, MseInitiator, MseResponder, Secured
 from dht_torrent.peer.pex import PexHearing
 from dht_torrent.torrent.holdings import Holdings
@@ -80,7 +81,8 @@ def test_time_that_the_processor_spends_with_others_is_not_slowness(
 
 
 @pytest.mark.parametrize(
-    ("name", "decoded", "answered"), [("mse", 500, 1000), ("pex", 300, 300), ("lsd", 200, 150)]
+    ("name", "decoded", "answered"),
+    [("mse", 500, 1000), ("pex", 300, 300), ("lsd", 200, 150), ("socks", 300, 80)],
 )
 def test_hostile_bytes_do_no_harm_to_the_other_codecs(
     fuzz: ModuleType, name: str, decoded: int, answered: int
@@ -92,7 +94,7 @@ def test_hostile_bytes_do_no_harm_to_the_other_codecs(
     assert found.answered > answered
 
 
-@pytest.mark.parametrize("name", ["mse", "pex", "lsd"])
+@pytest.mark.parametrize("name", ["mse", "pex", "lsd", "socks"])
 def test_inputs_of_the_other_codecs_are_the_same_for_a_seed(fuzz: ModuleType, name: str) -> None:
     def told() -> list[object]:
         codec, rng = fuzz.CODECS[name](5), random.Random(5)
@@ -110,6 +112,8 @@ def test_inputs_of_the_other_codecs_are_the_same_for_a_seed(fuzz: ModuleType, na
         ("pex", PexHearing, "hear"),
         ("lsd", lsd, "parse_info_hash"),
         ("lsd", lsd.Hearing, "_is_fresh"),
+        ("socks", socks_fuzz, "unwrap"),
+        ("socks", Dialogue, "_reply"),
     ],
 )
 def test_a_crash_of_the_other_codecs_is_noticed(
@@ -201,6 +205,28 @@ def test_an_announce_without_torrents_is_noticed(
 ) -> None:
     monkeypatch.setattr(lsd, "decode", lambda data: lsd.Announce(6881, ()))
     assert noticed(fuzz, fuzz.LsdCodec(7), "an announce of nothing")
+
+
+def test_a_datagram_of_a_proxy_that_is_read_wrongly_is_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = fuzz.SocksCodec(7)
+    whole = socks_fuzz.unwrap
+
+    def careless(datagram: bytes) -> tuple[bytes, Address]:
+        data, source = whole(datagram)
+        return data, source._replace(port=source.port ^ 1)
+
+    monkeypatch.setattr(socks_fuzz, "unwrap", careless)
+    assert noticed(fuzz, codec, "another datagram")
+
+
+def test_a_dialogue_with_a_proxy_that_keeps_all_is_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Dialogue, "_step", lambda self: None)
+    monkeypatch.setattr(socks_fuzz, "MAX_REPLY", 30)
+    assert noticed(fuzz, fuzz.SocksCodec(7), "more is kept")
 
 
 def test_slowness_of_the_other_codecs_is_noticed(
