@@ -91,6 +91,7 @@ To change something
 | what survives a restart | `engine.resume`, `engine.trust`, `engine.state`, `dht.saved` |
 | sockets | `engine.net.sockets`, `engine.net.mmsg` |
 | keeping to one interface | `engine.net.inside`, `.binding`, `.lasting`, `.names` |
+| what goes through a proxy, and how | `engine.net.proxy`, `engine.net.relayed`, `socks` |
 | encryption with MSE | `peer.mse`, `engine.net.encrypted`, `engine.torrent.dialling` |
 | who belongs to an SSL torrent | `peer.certificates`, `engine.authority`; TLS `engine.net.tls` |
 | a command, or how it shows something | `cli.main`, `cli.running`, `cli.view` |
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
     )
     from dht_torrent.config.net import WatchConfig
     from dht_torrent.config.node import AfterSeeding, Config, EncryptionPolicy
+    from dht_torrent.config.proxy import ProxyConfig, ProxyServer
     from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
     from dht_torrent.config.utp import UtpConfig
     from dht_torrent.daemon.client import Client, Json, connect
@@ -186,6 +188,7 @@ if TYPE_CHECKING:
         Left,
         NodeStatus,
         PeerInfo,
+        ProxyStatus,
         Removal,
         State,
         Summary,
@@ -312,6 +315,9 @@ __all__ = [
     "PieceFailed",
     "Place",
     "ProtocolError",
+    "ProxyConfig",
+    "ProxyServer",
+    "ProxyStatus",
     "PublishedView",
     "PublisherView",
     "Record",
@@ -370,6 +376,7 @@ _HOME = {
     "config.dht": "DhtConfig",
     "config.index": "CatalogueConfig CrawlConfig FollowConfig SearchConfig SubscribeConfig",
     "config.node": "AfterSeeding Config EncryptionPolicy",
+    "config.proxy": "ProxyConfig ProxyServer",
     "config.torrent": "DiskConfig LsdConfig PeerConfig TorrentConfig",
     "config.net": "WatchConfig",
     "config.utp": "UtpConfig",
@@ -407,7 +414,9 @@ _HOME = {
     "engine.torrent.rate_limits": "NewRate",
     "engine.torrent.torrent": "Torrent",
     "engine.torrent.watch": "Watch",
-    "engine.views": "FileInfo FilterStatus History Left NodeStatus PeerInfo Removal State Summary",
+    "engine.views": (
+        "FileInfo FilterStatus History Left NodeStatus PeerInfo ProxyStatus Removal State Summary"
+    ),
     "errors": (
         "BencodeError ControlError DhtTorrentError HandshakeError InputError KrpcError "
         "MagnetError MetainfoError NoReply OurFault PeerProtocolError ProtocolError "

@@ -147,7 +147,7 @@ def parse_host_port(text: str) -> HostPort:
     host, colon, port_text = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-        if not _is_ip(host):
+        if not is_ip(host):
             raise InputError(f"not an IPv6 address: {text!r}")
     elif ":" in host:
         raise InputError(f"write an IPv6 address in brackets, like [::1]:6881, not {text!r}")
@@ -161,12 +161,13 @@ def parse_host_port(text: str) -> HostPort:
 def parse_address(text: str) -> Address:
     """As `parse_host_port`, but the host must be an IP literal. Raises InputError."""
     host, port = parse_host_port(text)
-    if not _is_ip(host):
+    if not is_ip(host):
         raise InputError(f"expected an IP address, not a name: {text[:80]!r}")
     return Address(str(ipaddress.ip_address(host)), port)
 
 
-def _is_ip(host: str) -> bool:
+def is_ip(host: str) -> bool:
+    """An IP literal, of either family."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

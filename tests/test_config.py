@@ -102,3 +102,64 @@ def test_another_address_than_the_interface_has_is_not_listened_on(listen: tuple
 def test_an_interface_of_the_other_family_leaves_nothing_to_listen_on() -> None:
     with pytest.raises(InputError, match="at least one address"):
         Config(interface="fd00::2", listen="0.0.0.0:7").listen_addresses()
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "user", "password"),
+    [
+        ("socks5://proxy.example:9050", ("proxy.example", 9050), None, None),
+        ("socks5://proxy.example", ("proxy.example", 1080), None, None),
+        ("SOCKS5H://10.0.0.1:1/", ("10.0.0.1", 1), None, None),
+        ("socks5://[2001:db8::1]", ("2001:db8::1", 1080), None, None),
+        ("socks5://[2001:db8::1]:99", ("2001:db8::1", 99), None, None),
+        ("socks5://me:x@h", ("h", 1080), "me", "x"),
+        ("socks5://me:a@b@h:2", ("h", 2), "me", "a@b"),
+        ("socks5://m%40e:%3A%2f@h", ("h", 1080), "m@e", ":/"),
+    ],
+)
+def test_a_proxy_is_named_by_a_url(
+    url: str, address: tuple[str, int], user: str | None, password: str | None
+) -> None:
+    config = Config(proxy=url)
+    assert config.is_behind_proxy
+    server = config.proxy_server()
+    assert server is not None
+    assert (server.address, server.user, server.password) == (address, user, password)
+    assert str(server) == f"socks5://{server.address}"
+    if password is not None:
+        assert repr(password) not in repr(server)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://h:1", "a proxy http is not supported"),
+        ("socks4://h:1", "a proxy socks4 is not supported"),
+        ("h:1", "a proxy without a scheme is not supported"),
+        ("://h:1", "without a scheme"),
+        ("", "without a scheme"),
+        ("socks5://", "HOST:PORT"),
+        ("socks5://h:0", "port"),
+        ("socks5://h:65536", "port"),
+        ("socks5://h:x", "port"),
+        ("socks5://2001:db8::1", "brackets"),
+        ("socks5://me@h", "USER:PASSWORD"),
+        ("socks5://me:@h", "USER:PASSWORD"),
+        ("socks5://:secret@h", "USER:PASSWORD"),
+        ("socks5://me:secr%C3%A9t@h", "ASCII"),
+        ("socks5://" + "u" * 256 + ":secret@h", "255"),
+        ("http://me:secret@h", "not supported"),
+        ("socks5://me:secret@h:x", "port"),
+    ],
+)
+def test_other_proxies_are_refused_without_the_password(url: str, why: str) -> None:
+    with pytest.raises(InputError, match=why) as caught:
+        Config(proxy=url).proxy_server()
+    assert "secr" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_proxy_is_the_default() -> None:
+    assert not Config().is_behind_proxy
+    assert Config().proxy_server() is None
+    assert "secret" not in repr(Config(proxy="socks5://me:secret@h"))

@@ -55,6 +55,7 @@ class Options:
     crawl: bool = False
     crawl_rate: float | None = None
     deny: str | None = None
+    proxy: str | None = None
     ip_filter: str | None = None
     log_level: str = "warning"
 
@@ -108,6 +109,8 @@ class Options:
             options["catalogue"] = CatalogueConfig(url=self.catalogue)
         if self.deny is not None:
             options["deny_list"] = Path(self.deny).absolute()
+        if self.proxy is not None:
+            options["proxy"] = self.proxy
         if self.ip_filter is not None:
             options["ip_filter"] = Path(self.ip_filter).absolute()
         if self.crawl:
@@ -123,6 +126,7 @@ class Options:
         config.bootstrap_points()
         config.listen_addresses()
         config.tls_addresses()
+        config.proxy_server()
         return config
 
     def _crawl(self) -> CrawlConfig:
@@ -167,13 +171,15 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
             given[param.name] = value
 
 
-def _remember_catalogue(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+def _remember_secret(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value is not None:
-        given = ctx.get_parameter_source(str(param.name))
+        name = str(param.name)
+        given = ctx.get_parameter_source(name)
         if given is ParameterSource.COMMANDLINE and _PASSWORD.search(value):
+            also = ", or in ~/.pgpass" if name == "catalogue" else ""
             click.echo(
-                "dhtnode: everybody on this machine can read the password in --catalogue; give it"
-                " in DHTNODE_CATALOGUE, or in ~/.pgpass",
+                f"dhtnode: everybody on this machine can read the password in --{name}; give it"
+                f" in DHTNODE_{name.upper()}{also}",
                 err=True,
             )
     _remember(ctx, param, value)
@@ -245,7 +251,7 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--catalogue",
             metavar="URL",
             envvar="DHTNODE_CATALOGUE",
-            callback=_remember_catalogue,
+            callback=_remember_secret,
             help="The catalogue in a PostgreSQL database, postgresql://[USER@]HOST/DATABASE,"
             " which several nodes may share, instead of a file. Also DHTNODE_CATALOGUE.",
         ),
@@ -254,6 +260,15 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="FILE",
             help="Words and infohashes, a line each, of torrents that are neither stored, published"
             " nor shown. Read again when it changes.",
+        ),
+        _option(
+            "--proxy",
+            metavar="URL",
+            envvar="DHTNODE_PROXY",
+            callback=_remember_secret,
+            help="Everything through this SOCKS5 proxy or not at all,"
+            " socks5://[USER:PASSWORD@]HOST[:PORT]; nobody can connect to the node then. Also"
+            " DHTNODE_PROXY.",
         ),
         _option(
             "--ip-filter",

@@ -204,7 +204,26 @@ def files_table(files: Sequence[Json]) -> str:
     return table(("INDEX", "SIZE", "DONE", "WANTED", "PATH"), rows, right=(0, 1, 2))
 
 
-def _dht_line(dht: Json) -> str:
+def _listening_rows(status: Json) -> list[tuple[str, str]]:
+    proxy = status.get("proxy")
+    if proxy:
+        told = proxy["server"]
+        if proxy["trouble"]:
+            told += f": down: {proxy['trouble']}"
+        rows = [("proxy", told), ("listening", "nowhere: everything goes through the proxy")]
+    else:
+        listening = [status["listen"], status.get("listen6")]
+        rows = [("listening", " and ".join(filter(None, listening)))]
+    if status.get("interface"):
+        rows.append(("interface", status["interface"]))
+    if status.get("tls_listen") and not proxy:
+        rows.append(("tls", " and ".join(status["tls_listen"])))
+    return rows
+
+
+def _dht_line(dht: Json, proxy: Json | None) -> str:
+    if proxy and proxy["udp_trouble"]:
+        return f"down: {proxy['udp_trouble']}"
     return ", ".join(
         (
             counted(dht["good"], "good contact"),
@@ -274,21 +293,18 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
     networks = [("dht", status["dht"])]
     if status.get("dht6"):
         networks.append(("dht IPv6", status["dht6"]))
-    listening = [status["listen"], *filter(None, [status.get("listen6")])]
     sources = ", ".join(f"{count} {name}" for name, count in status["peers_by_source"].items())
     announced = status["last_announce"]
     reachable = {
         True: "yes, peers have connected to us",
-        False: "no, no peer could connect to us",
+        False: "no, nobody can connect to us",
         None: "not known yet, no peer has tried to connect to us",
     }[status["reachable"]]
     rows = [
         ("node", f"{status['id']}  (version {status['version']}, up {duration(status['uptime'])})"),
-        ("listening", " and ".join(listening)),
-        *([("interface", status["interface"])] if status.get("interface") else []),
-        *([("tls", " and ".join(status["tls_listen"]))] if status.get("tls_listen") else []),
+        *_listening_rows(status),
         ("reachable", reachable),
-        *((name, _dht_line(dht)) for name, dht in networks),
+        *((name, _dht_line(dht, status.get("proxy"))) for name, dht in networks),
         ("announced", "not yet" if announced is None else f"{duration(announced)} ago"),
         ("peers", f"{status['connections']} connected" + (f" ({sources})" if sources else "")),
         *_transport_rows(status),

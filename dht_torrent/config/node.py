@@ -18,6 +18,7 @@ from dht_torrent.config.index import (
     SubscribeConfig,
 )
 from dht_torrent.config.net import WatchConfig
+from dht_torrent.config.proxy import ProxyConfig, ProxyServer, parse_proxy
 from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
 from dht_torrent.config.utp import UtpConfig
 from dht_torrent.errors import InputError
@@ -121,6 +122,12 @@ class Config:
     catalogue nor publishes nor shows. It is read again when it changes."""
     deny_check_interval: float = 10.0
     """Seconds between two looks whether it has."""
+    proxy: str | None = field(default=None, repr=False)
+    """`socks5://[user:password@]host[:port]`: all connections and datagrams of this node go through
+    this SOCKS5 proxy, or nowhere. Then nobody can connect to us, so we announce no port; the local
+    network is not told, and no port is mapped. Names of hosts are resolved by the proxy. Without
+    its UDP there is no DHT."""
+    proxy_limits: ProxyConfig = field(default_factory=ProxyConfig)
     ip_filter: Path | str | None = None
     """A file of IP addresses (`ip_filter`) with which this node has nothing to do: neither as peers
     nor in the DHT. It is read again when it changes."""
@@ -130,6 +137,16 @@ class Config:
     def bootstrap_points(self) -> list[HostPort]:
         """`bootstrap`, parsed. Raises InputError naming the entry that is wrong."""
         return [parse_host_port(p) if isinstance(p, str) else p for p in self.bootstrap]
+
+    @property
+    def is_behind_proxy(self) -> bool:
+        """Whether all goes through a proxy: nobody can connect to us, and nothing is said to the
+        local network or to its router."""
+        return self.proxy is not None
+
+    def proxy_server(self) -> ProxyServer | None:
+        """`proxy`, parsed. Raises InputError, which does not repeat the password."""
+        return parse_proxy(self.proxy) if self.proxy is not None else None
 
     def encryption_policy(self) -> EncryptionPolicy:
         """`encryption`. Raises InputError if it is not one."""

@@ -27,6 +27,7 @@ from dht_torrent.engine.net.encrypted import Mse
 from dht_torrent.engine.net.inside import InsideNetwork
 from dht_torrent.engine.net.ports import listen, listen_tcp
 from dht_torrent.engine.net.protocols import Listener, Network
+from dht_torrent.engine.net.proxy import ProxiedNetwork
 from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.engine.node import Node
 from dht_torrent.engine.registry import Registry
@@ -89,6 +90,7 @@ async def open_node(
     limits.set(config.limit_up, config.limit_down)
     interface = config.wanted_interface()
     wanted = config.listen_addresses()
+    server = config.proxy_server()
     secured = config.tls_addresses()
     check_url(config.catalogue.url)
     disk = Disk(config.disk)
@@ -108,6 +110,9 @@ async def open_node(
         network = inside = InsideNetwork(interface, look_interval, descriptors.relieve)
     elif network is None:
         network = RealNetwork(descriptors.relieve)
+    proxy: ProxiedNetwork | None = None
+    if server is not None:
+        network = proxy = ProxiedNetwork(network, server, config.proxy_limits, rng=rng)
     saved: dict[bool, bytes | None] = {}
     body: Exception | None = None
     denied = Denied()
@@ -145,6 +150,7 @@ async def open_node(
                 trace=trace,
                 faults=faults,
                 forbids=filtering.forbids,
+                send_to_name=proxy.sender_to_names(socket.address) if proxy is not None else None,
             )
             for _, socket in pairs
         ]
@@ -166,12 +172,13 @@ async def open_node(
             limits=limits,
             faults=faults,
             mse=Mse(encryption, keys),
+            proxy=proxy,
             filtering=filtering,
             clock=clock,
             inside=inside,
         )
         listens = [listener.address for listener, _ in pairs if not listener.address.is_loopback]
-        if config.lsd and listens:
+        if config.lsd and listens and not config.is_behind_proxy:
             context.lsd = LocalDiscovery(
                 network, config.lsd_limits, listens, rng=rng, faults=faults
             )
@@ -210,6 +217,8 @@ async def open_node(
                 nursery.start_soon(faults.keep, "keeping to the interface", inside.run)
             if config.dht.unlimited:
                 logger.warning("the DHT's rate limits are lifted, which is for labs only")
+            if proxy is not None:
+                nursery.start_soon(faults.keep, "the proxy", proxy.run)
             for dht in dhts:
                 await nursery.start(dht.run)
             for listener, _ in pairs:

@@ -43,7 +43,7 @@ def node_status(
         torrents=len(supervisors),
         connections=len(peers),
         peers_by_source=dict(by_source),
-        reachable=True if incoming.heard_from_outside else None,
+        reachable=_reachable(context, incoming),
         down_rate=sum(peer.down.value(now) for peer in peers),
         up_rate=sum(peer.up.value(now) for peer in peers),
         last_announce=now - last if last is not None else None,
@@ -60,6 +60,13 @@ def node_status(
         tls_listen=tuple(map(str, context.tls_addresses)),
         reused=sum(one.core.totals.reused for one in supervisors),
         search=search,
+        proxy=context.proxy.status() if context.proxy is not None else None,
         ip_filter=context.filtering.status(),
         interface=context.inside.text() if context.inside is not None else None,
     )
+
+
+def _reachable(context: NodeContext, incoming: Incoming) -> bool | None:
+    if context.config.is_behind_proxy:
+        return False
+    return True if incoming.heard_from_outside else None

@@ -154,6 +154,18 @@ class FilterStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyStatus:
+    """The proxy through which all goes."""
+
+    server: str
+    """Its address, without user name and password."""
+    trouble: str | None
+    """Why nothing goes through it, in a line; None when all is well, as far as we know."""
+    udp_trouble: str | None
+    """The same for UDP, and so for the DHT."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """What a worried user needs."""
 
@@ -198,6 +210,8 @@ class NodeStatus:
     """Bytes of all these torrents that were on this disk already, and were not fetched."""
     search: SearchStatus | None = None
     """Publishing and searching."""
+    proxy: ProxyStatus | None = None
+    """None without one. With one, nobody can connect to `listen`."""
     ip_filter: FilterStatus | None = None
     """None without one."""
     interface: str | None = None

@@ -318,6 +318,16 @@ class Candidates:
                 if len(self._quiet) > self._config.max_candidates:
                     del self._quiet[next(iter(self._quiet))]
 
+    def held_up(self, address: Address, until: float, trouble: Trouble) -> None:
+        """It was not dialled, for a reason that is not its own: it is then, as if nothing had
+        happened."""
+        candidate = self._known.get(address)
+        if candidate is not None:
+            self._settle(candidate, float("-inf"))
+            candidate.connected = False
+            candidate.trouble = trouble
+            candidate.not_before = until
+
     def ban(self, address: Address, now: float) -> None:
         """Keep away from this address for `ban_time`, and be careful with its host."""
         self.bans.convict(address, now)

@@ -22,6 +22,7 @@ class Trouble(Enum):
         "did not prove to be a member of this SSL torrent, or did not accept our certificate"
     )
     NO_HANDSHAKE = "accepted the connection and sent nothing"
+    NO_PROXY = "was not dialled, as the proxy does not work"
     FORBIDDEN = "was not dialled, as the IP filter forbids its address"
     OTHER = "answered with something other than this torrent"
 
@@ -32,6 +33,7 @@ class Trouble(Enum):
             Trouble.REFUSED,
             Trouble.TIMED_OUT,
             Trouble.UNREACHABLE,
+            Trouble.NO_PROXY,
             Trouble.FORBIDDEN,
         )
 

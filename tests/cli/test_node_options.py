@@ -86,3 +86,31 @@ def test_an_ip_filter_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, options)
     assert result.exit_code == 2
     assert result.stderr == f"dhtnode: {tmp_path}/none.dat: No such file or directory\n"
+
+
+def test_a_proxy_is_given_as_an_option_or_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert config_of([], tmp_path, monkeypatch).proxy is None
+    monkeypatch.setenv("DHTNODE_PROXY", "socks5://me:x@h")
+    assert config_of([], tmp_path, monkeypatch).proxy == "socks5://me:x@h"
+    assert config_of(["--proxy", "socks5://i"], tmp_path, monkeypatch).proxy == "socks5://i"
+
+
+@pytest.mark.parametrize("url", ["http://h:1", "socks5://h:0"])
+def test_a_proxy_of_another_kind_is_refused_in_a_line(url: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["--state-dir", str(tmp_path), "--proxy", url])
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_password_that_all_can_read_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = ["--state-dir", str(tmp_path), "--listen", "nowhere"]
+    result = CliRunner().invoke(cli, [*bad, "--proxy", "socks5://me:secret@h"])
+    assert "give it in DHTNODE_PROXY" in result.stderr
+    assert "secret" not in result.stderr
+    assert "DHTNODE_PROXY" not in CliRunner().invoke(cli, [*bad, "--proxy", "socks5://h"]).stderr
+    monkeypatch.setenv("DHTNODE_PROXY", "socks5://me:secret@h")
+    assert "DHTNODE_PROXY" not in CliRunner().invoke(cli, bad).stderr

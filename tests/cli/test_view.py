@@ -346,3 +346,24 @@ def test_the_interface_is_shown_where_one_is_kept_to() -> None:
     assert "interface:" not in cli_view.status_text(STATUS, [])
     shown = cli_view.status_text({**STATUS, "interface": "tun0 (10.8.0.2)"}, [])
     assert "\ninterface: tun0 (10.8.0.2)\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("trouble", "udp", "proxy", "dht"),
+    [
+        (None, None, "socks5://h:1080", "good contact"),
+        (None, "it refuses UDP", "socks5://h:1080", "down: it refuses UDP"),
+        ("no answer", "no answer", "socks5://h:1080: down: no answer", "down: no answer"),
+    ],
+)
+def test_what_goes_through_a_proxy_is_shown(
+    trouble: str | None, udp: str | None, proxy: str, dht: str
+) -> None:
+    given = {"server": "socks5://h:1080", "trouble": trouble, "udp_trouble": udp}
+    shown = cli_view.status_text({**STATUS, "proxy": given, "reachable": False}, [])
+    lines = dict(line.split(": ", 1) for line in shown.splitlines() if ": " in line)
+    assert lines["proxy"].strip() == proxy
+    assert lines["listening"].strip() == "nowhere: everything goes through the proxy"
+    assert lines["reachable"].strip() == "no, nobody can connect to us"
+    assert dht in lines["dht"]
+    assert STATUS["listen"] not in shown

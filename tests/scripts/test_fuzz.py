@@ -19,9 +19,10 @@ from dht_torrent.dht.answer import Answerer
 from dht_torrent.ids import Address
 from dht_torrent.lab.studies import codec_fuzz, pex_fuzz, socks_fuzz, wire_costs, wire_fuzz
 from dht_torrent.peer import lsd, mse, pex
-from dht_torrent.socks.dialogue import Dialogue
 from dht_torrent.peer.mse import Method, MseInitiator, MseResponder, Secured
 from dht_torrent.peer.pex import PexHearing
+from dht_torrent.socks import datagrams
+from dht_torrent.socks.dialogue import Dialogue
 from dht_torrent.torrent.holdings import Holdings
 from tests.helpers.scripts import load
 
@@ -211,7 +212,7 @@ def test_a_datagram_of_a_proxy_that_is_read_wrongly_is_noticed(
     fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codec = fuzz.SocksCodec(7)
-    whole = socks_fuzz.unwrap
+    whole = datagrams.unwrap
 
     def careless(datagram: bytes) -> tuple[bytes, Address]:
         data, source = whole(datagram)

@@ -10,9 +10,9 @@ from dht_torrent.errors import SocksError
 from dht_torrent.ids import Address, HostPort, address_from_compact
 from dht_torrent.socks.datagrams import OVERHEAD, unwrap, wrap
 
-addresses = st.one_of(
-    st.binary(min_size=6, max_size=6), st.binary(min_size=18, max_size=18)
-).map(address_from_compact)
+addresses = st.one_of(st.binary(min_size=6, max_size=6), st.binary(min_size=18, max_size=18)).map(
+    address_from_compact
+)
 
 
 def test_the_header_is_that_of_rfc_1928() -> None:

@@ -453,6 +453,7 @@ def test_the_outlook_tells_the_reasons_apart() -> None:
         Trouble.REFUSED,
         Trouble.TIMED_OUT,
         Trouble.UNREACHABLE,
+        Trouble.NO_PROXY,
         Trouble.FORBIDDEN,
     }
 

@@ -145,20 +145,24 @@ class Bootstrap:
 
     async def _retry_one(self) -> None:
         """Ask one entry point; if it is new to the table, look around."""
-        known = list(self.saved)
+        known, asked = list(self.saved), False
+        additions = self._table.additions
         if self.points:
             point = self._rng.choice(self.points)
             with trio.move_on_after(self._config.hard_timeout):
-                known += await self._core.network.resolve(point)
+                found = await self._core.network.resolve(point)
+                known += found
+                if not found:
+                    asked = self._ask_name_for_own(point, ignore, trio.current_time())
         unknown = [
             address
             for address in known
             if address.is_ipv6 == self._table.ipv6 and self._table.at(address) is None
         ]
-        if not unknown:
+        if unknown:
+            self._ask_for_own(self._rng.choice(unknown), ignore, trio.current_time())
+        elif not asked:
             return
-        additions = self._table.additions
-        self._ask_for_own(self._rng.choice(unknown), ignore, trio.current_time())
         await trio.sleep(self._config.soft_timeout)
         if self._table.additions != additions:
             await self._find_neighbours()
@@ -196,8 +200,11 @@ class Bootstrap:
         try:
             await trio.sleep(delay)
             with trio.move_on_after(MAX_RETRY):  # a name server may be slower than any node
-                for address in await self._core.network.resolve(point):
+                found = await self._core.network.resolve(point)
+                for address in found:
                     self._ask_for_own(address, came, trio.current_time())
+                if not found:
+                    self._ask_name_for_own(point, came, trio.current_time())
         finally:
             self._attempts -= 1
 
@@ -212,5 +219,16 @@ class Bootstrap:
             and address.is_ipv6 == self._table.ipv6
             and address != self._core.address
         ):
-            args: dict[bytes, Value] = {b"target": self._table.own_id, **self._lookups.want()}
+            args = self._for_own()
             self._transactions.try_send(address, krpc.FIND_NODE, args, done, None, now)
+
+    def _ask_name_for_own(
+        self, point: HostPort, done: Callable[[Answer], None], now: float
+    ) -> bool:
+        """The same of a host whose name is resolved on the way there, if that can be done."""
+        return self._transactions.try_send_to_name(
+            point, krpc.FIND_NODE, self._for_own(), done, now
+        )
+
+    def _for_own(self) -> dict[bytes, Value]:
+        return {b"target": self._table.own_id, **self._lookups.want()}

@@ -16,7 +16,7 @@ from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens
 from dht_torrent.engine.dht.lookups import Lookups
 from dht_torrent.engine.dht.traffic import Traffic
-from dht_torrent.engine.dht.transactions import Transactions
+from dht_torrent.engine.dht.transactions import SendToName, Transactions
 from dht_torrent.engine.net.protocols import Network
 from dht_torrent.ids import Address, NodeId
 from dht_torrent.trace import Trace
@@ -37,9 +37,11 @@ class Core:
         trace: Trace,
         send: Callable[[bytes, Address], None],
         forbids: Callable[[Address], bool],
+        send_to_name: SendToName | None,
     ) -> None:
         """`send` sends one datagram, or loses it. No query goes to whom the IP filter `forbids`."""
         self.network = network
+        self.send_to_name = send_to_name
         self.address = address
         """Where the node is bound; the real port once its socket is open."""
         self.config = config
@@ -54,7 +56,12 @@ class Core:
         self.ping_queue = PingQueue(config)
         self.traffic = Traffic()
         self.transactions = Transactions(
-            self.table, config, rng.randbytes(20), send=send, forbids=forbids
+            self.table,
+            config,
+            rng.randbytes(20),
+            send=send,
+            forbids=forbids,
+            send_to_name=send_to_name,
         )
         self.lookups = Lookups(self.table, self.transactions, config, trace)
 

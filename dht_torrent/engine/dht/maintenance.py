@@ -81,6 +81,8 @@ class Maintenance:
                 await self._lookups.find_node(target)
 
     def _timed_out(self, transaction: Transaction, now: float) -> None:
+        if not isinstance(transaction.to, Address):
+            return  # nobody knows which contact that would have been
         suspect = self._table.failed(transaction.to, transaction.sent_at, now)
         if suspect is not None:
             self.probe(suspect, now)

@@ -30,6 +30,7 @@ from dht_torrent.engine.dht.items import Items
 from dht_torrent.engine.dht.maintenance import TICK, Maintenance
 from dht_torrent.engine.dht.responder import Responder
 from dht_torrent.engine.dht.samples import Samples
+from dht_torrent.engine.dht.transactions import SendToName
 from dht_torrent.engine.dht.views import ContactView, DhtStatus
 from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.net.protocols import DatagramSocket, Network
@@ -62,6 +63,7 @@ class Dht:
     in an earlier run; what is wrong with it is ignored. `node_id` wins over the saved one. A fault
     of ours ends one datagram's handling, or one service for a moment, and goes to `faults`; without
     them it ends `run`. Nothing is asked of nodes that the user's IP filter `forbids`.
+    `send_to_name` is there where names of hosts are resolved by others, on the way.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Dht:
         trace: Trace = nothing,
         faults: Faults | None = None,
         forbids: Callable[[Address], bool] = _nobody,
+        send_to_name: SendToName | None = None,
     ) -> None:
         before = decode_state(state) if state is not None else SavedState(None, [])
         if before.damaged:
@@ -93,6 +96,7 @@ class Dht:
             trace=trace,
             send=self._send,
             forbids=forbids,
+            send_to_name=send_to_name,
         )
         self._forbids = forbids
         self.announces = Announces(core)

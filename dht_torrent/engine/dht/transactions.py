@@ -9,6 +9,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 
@@ -21,18 +22,23 @@ from dht_torrent.dht.rate_limits import QueryPace
 from dht_torrent.dht.table import Table
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import NoReply
-from dht_torrent.ids import Address, NodeId
+from dht_torrent.ids import Address, HostPort, NodeId
 
 Answer = Reply | ErrorReply | None
 """What came back for a query; None is a timeout."""
 Done = Callable[[Answer], None]
+SendToName = Callable[[bytes, HostPort], bool]
+"""Sends a datagram to a host whose name others resolve, on the way; False when it did not leave."""
+MAX_NAMED: Final = 64
+"""Queries to names in flight; further ones are not sent."""
 
 
 @dataclass(slots=True, eq=False)
 class Transaction:
     """One query that waits for its response. `done` is called exactly once."""
 
-    to: Address
+    to: Address | HostPort
+    """A name, where only the answer tells the address."""
     expected: NodeId | None
     """The responder's id, if it is known."""
     sent_at: float
@@ -52,6 +58,7 @@ class Transactions:
         *,
         send: Callable[[bytes, Address], None],
         forbids: Callable[[Address], bool],
+        send_to_name: SendToName | None = None,
     ) -> None:
         """`key` makes the transaction ids unpredictable. `send` sends one datagram, or loses it.
         What is `forbids`-bidden is not queried: that ends as if it had timed out, at once."""
@@ -64,9 +71,12 @@ class Transactions:
         self._key = key
         self._send = send
         self._forbids = forbids
+        self._send_to_name = send_to_name
+        # Which of those in flight went to a name, by transaction id.
+        self._named: dict[bytes, HostPort] = {}
         self._pace = QueryPace(config)
         # In order of sending; all live equally long, so the first is always the first to expire.
-        self._pending: OrderedDict[tuple[Address, bytes], Transaction] = OrderedDict()
+        self._pending: OrderedDict[tuple[Address | HostPort, bytes], Transaction] = OrderedDict()
         self._unproven: dict[Home, int] = {}  # how many of them went to an unproven address
         self._first = AutoResetEvent()
         self._room = AutoResetEvent()
@@ -134,11 +144,32 @@ class Transactions:
         self._begin(to, method, args, done, expected, now)
         return True
 
+    def try_send_to_name(
+        self, point: HostPort, method: bytes, args: Mapping[bytes, Value], done: Done, now: float
+    ) -> bool:
+        """Send a query to a host that is resolved on the way there: who answers is known by its
+        transaction id alone, which is too long to be guessed. False when it could not be sent, and
+        nothing was done."""
+        room = len(self._named) < MAX_NAMED and len(self._pending) < self._config.max_pending
+        if self._closed or self._send_to_name is None or not room:
+            return False
+        tid = self._tid() + self._tid()
+        if not self._send_to_name(krpc.encode(self._query(tid, method, args)), point):
+            return False
+        self.queries += 1
+        if not self._pending:
+            self._first.set()
+        self._named[tid] = point
+        self._pending[point, tid] = Transaction(point, None, now, done, None)
+        return True
+
     def match(self, message: Reply | ErrorReply, source: Address) -> Transaction | None:
         """The transaction this ends, which is in flight no more; the caller calls its `done`.
         None for a response that no transaction waits for."""
-        transaction = self._pending.pop((source, message.tid), None)
+        point = self._named.get(message.tid, source) if self._named else source
+        transaction = self._pending.pop((point, message.tid), None)
         if transaction is not None:
+            self._named.pop(message.tid, None)
             self._ended(transaction)
             self._room.set()
         return transaction
@@ -157,6 +188,7 @@ class Transactions:
                 if transaction.sent_at + timeout > now:
                     break
                 del self._pending[key]
+                self._named.pop(key[1], None)
                 self._ended(transaction)
                 self.on_timeout(transaction, now)
                 transaction.done(None)
@@ -168,6 +200,7 @@ class Transactions:
         while self._pending:
             _, transaction = self._pending.popitem()
             transaction.done(None)
+        self._named.clear()
         self._room.set()
 
     def _begin(
@@ -188,8 +221,7 @@ class Transactions:
         if earlier is not None:  # once in four thousand million
             self._ended(earlier)
             earlier.done(None)
-        named: dict[bytes, Value] = {b"id": self._table.own_id, **args}
-        query = Query(tid, method, named, krpc.VERSION, self._config.read_only)
+        query = self._query(tid, method, args)
         if not self._pending:
             self._first.set()
         place = None if self._table.asked(to, now) else home(to)
@@ -198,6 +230,10 @@ class Transactions:
         self._pending[to, tid] = Transaction(to, expected, now, done, place)
         # A datagram that cannot leave is like one that is lost: it times out.
         self._send(krpc.encode(query), to)
+
+    def _query(self, tid: bytes, method: bytes, args: Mapping[bytes, Value]) -> Query:
+        named: dict[bytes, Value] = {b"id": self._table.own_id, **args}
+        return Query(tid, method, named, krpc.VERSION, self._config.read_only)
 
     def _has_room(self, to: Address) -> bool:
         config = self._config

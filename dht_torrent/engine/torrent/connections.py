@@ -212,7 +212,11 @@ class Connections:
         dialled: Dialled | None = None
 
         def failed(why: str, trouble: Trouble = Trouble.OTHER) -> None:
-            self.candidates.failed(address, trio.current_time(), trouble)
+            now = trio.current_time()
+            if trouble is Trouble.NO_PROXY:  # which is not the peer's fault
+                self.candidates.held_up(address, now + node.config.proxy_limits.held_up, trouble)
+            else:
+                self.candidates.failed(address, now, trouble)
             logger.debug("%s: dialled %s in vain: %s", self._torrent.name, address, why)
 
         with node.faults.confined(f"dialling {address}", ends=failed):

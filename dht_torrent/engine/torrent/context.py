@@ -22,6 +22,7 @@ from dht_torrent.engine.lsd import LocalDiscovery
 from dht_torrent.engine.net.encrypted import Mse
 from dht_torrent.engine.net.inside import InsideNetwork
 from dht_torrent.engine.net.protocols import Network
+from dht_torrent.engine.net.proxy import ProxiedNetwork
 from dht_torrent.engine.net.tls import Identity, Membership
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.torrent.disk import Disk
@@ -91,6 +92,8 @@ class NodeContext:
     """Turns at looking for peers again."""
     room: NodeRoom = field(init=False)
     """How many connections there may be, and who yields."""
+    proxy: ProxiedNetwork | None = None
+    """What `network` goes through."""
     filtering: Filtering = field(default_factory=Filtering)
     """Which addresses are forbidden."""
     lsd: LocalDiscovery | None = None
@@ -193,6 +196,8 @@ class TorrentContext:
         """Where those in the family of this address may connect to us for this torrent. None:
         nowhere. The one answer for all who tell others, so that nobody is told the port for plain
         connections of an SSL torrent."""
+        if self.node.config.is_behind_proxy:
+            return None
         if not self.is_ssl:
             return self.node.dht.port(family_of)
         if self.is_among_strangers:  # we answer nobody

@@ -11,6 +11,7 @@ import trio
 from dht_torrent.engine.filtering import ForbiddenError
 from dht_torrent.engine.net.encrypted import ClosedEarlyError, MseError
 from dht_torrent.engine.net.protocols import Stream
+from dht_torrent.engine.net.relayed import ProxyDownError
 from dht_torrent.engine.time_limit import TimeLimit
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.handshake import NewConnection, shake_hands
@@ -107,6 +108,8 @@ def _trouble(error: Exception, *, reached: bool) -> Trouble:
         if isinstance(error, ClosedEarlyError | OSError):
             return Trouble.CLOSED
         return Trouble.OTHER
+    if isinstance(error, ProxyDownError):
+        return Trouble.NO_PROXY
     if isinstance(error, ForbiddenError):
         return Trouble.FORBIDDEN
     if isinstance(error, trio.TooSlowError | TimeoutError):

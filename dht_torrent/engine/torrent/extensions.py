@@ -55,7 +55,8 @@ class Extensions:
     def opened(self, peer: Peer) -> None:
         """Say who we are, and where our DHT node listens. Call after what we have was told."""
         self._introduce(peer)
-        if peer.connection.dht and not self._torrent.is_private:
+        hidden = self._torrent.is_private or self._torrent.node.config.is_behind_proxy
+        if peer.connection.dht and not hidden:
             peer.tell(Port(self._torrent.node.dht.port(peer.address)))
 
     def introduce_again(self, peer: Peer) -> None:
