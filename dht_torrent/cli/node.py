@@ -5,10 +5,9 @@ options that say which may stand before the command or after it; there they win.
 from __future__ import annotations
 
 import contextlib
-import gc
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -51,6 +50,8 @@ class Options:
     encryption: str | None = None
     dht_unlimited: bool = False
     no_lsd: bool = False
+    no_tcp: bool = False
+    no_utp: bool = False
     catalogue: str | None = None
     crawl: bool = False
     crawl_rate: float | None = None
@@ -91,6 +92,12 @@ class Options:
         options |= {f"limit_{way}": rate for way, rate in self.rates().items()}
         if self.no_pex:
             options["pex"] = False
+        if self.no_tcp:
+            options["tcp"] = False
+        if self.no_utp:
+            from dht_torrent.config import UtpConfig
+
+            options["utp"] = UtpConfig(enabled=False)
         if self.dht_unlimited:
             from dht_torrent.config import DhtConfig
 
@@ -123,6 +130,7 @@ class Options:
             lsd=not self.no_lsd,
             **options,
         )
+        config.check_transports()
         config.bootstrap_points()
         config.listen_addresses()
         config.tls_addresses()
@@ -222,6 +230,18 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             default=None,
             help="Neither tell peers of other peers nor hear of them (PEX, BEP 11).",
+        ),
+        _option(
+            "--no-utp",
+            is_flag=True,
+            default=None,
+            help="Connect with peers over TCP only, and not over uTP (BEP 29).",
+        ),
+        _option(
+            "--no-tcp",
+            is_flag=True,
+            default=None,
+            help="Connect with peers over uTP only, and not over TCP.",
         ),
         _option(
             "--dht-unlimited",
@@ -345,29 +365,13 @@ def run_node(
     options: Options, job: Callable[[Node, Control], Awaitable[None]]
 ) -> signal.Signals | None:
     """A node in this process, until `job` ends, a signal or a client's stop. Returns the signal."""
-    with _staying():
-        config = options.config()
-        log_to_stderr(options.log_level)
-        import trio
+    config = options.config()
+    log_to_stderr(options.log_level)
+    import trio
 
-        from dht_torrent.daemon.run import run
+    from dht_torrent.daemon.run import run
 
     return trio.run(run, config, options.control, job)
-
-
-@contextlib.contextmanager
-def _staying() -> Iterator[None]:
-    """What is made in the block stays for as long as the process. The garbage collector does not
-    look for what might go of it, neither meanwhile nor ever after, the end of the process included.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-        gc.freeze()
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def log_to_stderr(level: str) -> None:

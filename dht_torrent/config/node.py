@@ -50,6 +50,9 @@ class Config:
     """The one network interface to use, by its name or one of its addresses; None is any. Every
     socket that leads to other nodes is tied to it. While it is not there nothing is sent or
     received, also at the start. Not for what comes to steer the node, nor for its catalogue."""
+    tcp: bool = True
+    """Whether peers are connected with over TCP, incoming or dialled. Over uTP as well, unless
+    `utp.enabled` is off; one of the two must be on."""
     state_dir: Path | str | None = None
     """Where contacts and resume records live; None keeps nothing on disk but content."""
     download_dir: Path | str = "."
@@ -155,6 +158,11 @@ class Config:
             raise InputError(f"encryption must be one of {choices}, not {self.encryption!r}")
         return self.encryption
 
+    def check_transports(self) -> None:
+        """Raises InputError if there is no way to connect with a peer."""
+        if not self.tcp and not self.utp.enabled:
+            raise InputError("TCP and uTP are both off: peers need one of them")
+
     def listen_addresses(self) -> list[Address]:
         """`listen`, parsed, IPv4 first. Raises InputError unless it is one address, or one of each
         family."""
@@ -196,6 +204,10 @@ class Config:
     def tls_addresses(self) -> list[Address]:
         """`tls_listen`, parsed, IPv4 first. Raises InputError unless it is one address of each
         family at most."""
+        if not self.tcp:
+            if self.tls_listen:
+                raise InputError("there is no listening with TLS when TCP is off")
+            return []
         if self.tls_listen is None:
             return [address._replace(port=0) for address in self.listen_addresses()]
         return self._here(_addresses(self.tls_listen))

@@ -15,7 +15,14 @@ class PeerConfig:
     """One connection of the peer wire."""
 
     connect_timeout: float = 15.0
-    """To establish TCP (libtorrent's peer_connect_timeout)."""
+    """To establish TCP or uTP (libtorrent's peer_connect_timeout)."""
+    race_delay: float = 0.25
+    """A peer that has not answered over TCP after this is dialled over uTP too, or the other way
+    round (RFC 8305) ..."""
+    blind_race_delay: float = 1.0
+    """... or after this, where nothing says that it speaks uTP ..."""
+    blind_utp_timeout: float = 2.0
+    """... and then for this long: a SYN and its repetition. Most who refuse TCP are not there."""
     handshake_timeout: float = 10.0
     """From TCP established to both handshakes done (libtorrent)."""
     mse_timeout: float = 6.0

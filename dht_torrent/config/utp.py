@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class UtpConfig:
     """All uTP connections of one UDP socket. Windows and packets count bytes as BEP 29 does."""
 
+    enabled: bool = True
+    """Whether there are any, incoming or dialled."""
     target_delay: float = 0.1
     """Seconds of queueing that LEDBAT aims at (BEP 29) ..."""
     gain: int = 3000
@@ -54,6 +56,8 @@ class UtpConfig:
     """Bytes accepted and not yet acknowledged at most ..."""
     min_send_buffer: int = 64 << 10
     """... and at least; in between it is twice the congestion window."""
+    total_send_buffer: int = 64 << 20
+    """`send_buffer` of all connections together. When full, each takes `min_send_buffer`."""
     total_receive_buffer: int = 64 << 20
     """`receive_buffer` of all connections together. When full, windows close."""
     reorder_span: int = 8192

@@ -71,8 +71,8 @@ class Incoming:
                     connections = wanted.core.connections if wanted is not None else None
                     theirs = new.handshake.peer_id
                     is_us = connections is not None and theirs == connections.peer_id
-                    is_here = stream.remote.is_loopback or stream.remote.host == stream.local.host
-                    self.heard_from_outside = self.heard_from_outside or not (is_here or is_us)
+                    if not (self.heard_from_outside or is_us or self._is_here(stream)):
+                        self.heard_from_outside = True
                     if connections is not None:
                         taken = connections.welcome(new)
             except (PeerProtocolError, OSError, trio.ClosedResourceError) as error:
@@ -82,6 +82,15 @@ class Incoming:
                 self._handshakes.pop(key, None)
                 if not taken:
                     stream.close()
+
+    def _is_here(self, stream: Stream) -> bool:
+        """Whether it comes from this machine, as far as can be told."""
+        remote, local = stream.remote, stream.local
+        if remote.is_loopback or remote.host == local.host:
+            return True
+        # What came by uTP may not know at which of our addresses.
+        interfaces = self._context.network.interfaces()
+        return not local.is_usable and any(one.has(remote.host) for one in interfaces)
 
     async def _receive_plain(self, stream: Stream) -> Received:
         """Without TLS: as the policy has it with MSE or plain. No SSL torrent is here then."""

@@ -26,9 +26,10 @@ from dht_torrent.engine.lsd import LocalDiscovery
 from dht_torrent.engine.net.encrypted import Mse
 from dht_torrent.engine.net.inside import InsideNetwork
 from dht_torrent.engine.net.ports import listen, listen_tcp
-from dht_torrent.engine.net.protocols import Listener, Network
+from dht_torrent.engine.net.protocols import DatagramSocket, Listener, Network
 from dht_torrent.engine.net.proxy import ProxiedNetwork
 from dht_torrent.engine.net.sockets import RealNetwork
+from dht_torrent.engine.net.utp import SECRET, UtpPort, UtpPorts
 from dht_torrent.engine.node import Node
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.resume import Resume
@@ -89,6 +90,7 @@ async def open_node(
     limits = Limits()
     limits.set(config.limit_up, config.limit_down)
     interface = config.wanted_interface()
+    config.check_transports()
     wanted = config.listen_addresses()
     server = config.proxy_server()
     secured = config.tls_addresses()
@@ -135,9 +137,20 @@ async def open_node(
             for bind in wanted:
                 saved[bind.is_ipv6], more = await disk.run(state.load_dht, bind.is_ipv6)
                 warnings += more
-        pairs = await listen(network, wanted, opened)
+        pairs = await listen(network, wanted, opened, tcp=config.tcp)
+        listeners: list[Listener] = [one for one, _ in pairs if one is not None]
+        sockets: list[DatagramSocket] = [socket for _, socket in pairs]
+        ports: list[UtpPort] = []
+        if config.utp.enabled:
+            ports = [
+                UtpPort(socket, config.utp, keys.randbytes(SECRET), rng, faults)
+                for socket in sockets
+            ]
+            for port in ports:
+                opened.callback(port.close)
+            sockets = [port.dht for port in ports]
         early: list[Listener] = []
-        if config.tls_listen is not None:
+        if config.tls_listen is not None and config.tcp:
             early = await listen_tcp(network, secured, opened)
         dhts = [
             Dht(
@@ -152,7 +165,7 @@ async def open_node(
                 forbids=filtering.forbids,
                 send_to_name=proxy.sender_to_names(socket.address) if proxy is not None else None,
             )
-            for _, socket in pairs
+            for socket in sockets
         ]
         context = NodeContext(
             config=config,
@@ -176,8 +189,9 @@ async def open_node(
             filtering=filtering,
             clock=clock,
             inside=inside,
+            utp=UtpPorts(ports),
         )
-        listens = [listener.address for listener, _ in pairs if not listener.address.is_loopback]
+        listens = [socket.address for socket in sockets if not socket.address.is_loopback]
         if config.lsd and listens and not config.is_behind_proxy:
             context.lsd = LocalDiscovery(
                 network, config.lsd_limits, listens, rng=rng, faults=faults
@@ -219,9 +233,11 @@ async def open_node(
                 logger.warning("the DHT's rate limits are lifted, which is for labs only")
             if proxy is not None:
                 nursery.start_soon(faults.keep, "the proxy", proxy.run)
+            for port in ports:
+                nursery.start_soon(faults.keep, "uTP", port.run)
             for dht in dhts:
                 await nursery.start(dht.run)
-            for listener, _ in pairs:
+            for listener in (*listeners, *ports):
                 nursery.start_soon(faults.keep, "listening", partial(incoming.accept, listener))
             if context.lsd is not None:
                 nursery.start_soon(faults.keep, "local discovery", context.lsd.run)

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from dht_torrent.config import TorrentConfig
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, Transport
 from dht_torrent.torrent.bans import Bans
 from dht_torrent.torrent.outlook import Outlook, Trouble
 from dht_torrent.torrent.priority import priority
 from dht_torrent.torrent.referrers import Referrers
+from dht_torrent.torrent.ways import Ways
 
 TRUST = ("user", "magnet", "resume", "incoming", "lsd", "dht", "pex")
 """Sources by the first word of their name, most trusted first; others come last."""
@@ -51,10 +52,10 @@ class _Candidate:
         "priority",
         "referrer",
         "source",
-        "spoke",
         "tried_at",
         "trouble",
         "useless",
+        "ways",
         "worked",
     )
 
@@ -69,7 +70,7 @@ class _Candidate:
         self.connected = False  # or being dialled
         self.worked = False  # was connected once
         self.parted = False  # a seed, when we were one
-        self.spoke: bool | None = None  # with encryption or without, when it was dialled last
+        self.ways = Ways()
         self.claimed = False  # known only from a connected peer that says it is its own
         self.priority: tuple[Address, int] | None = None  # with which of our addresses (BEP 40)
         self.referrer: str | None = None  # who answers for the dial that is under way
@@ -104,16 +105,23 @@ class Candidates:
         candidate = self._known.get(address)
         return candidate.source if candidate else None
 
-    def spoke(self, address: Address) -> bool | None:
-        """Whether it was with encryption that it last spoke to us when dialled; None: never."""
+    def ways(self, address: Address) -> Ways:
+        """What is known of how it is reached."""
         candidate = self._known.get(address)
-        return candidate.spoke if candidate else None
+        return candidate.ways if candidate else Ways()
 
-    def answered(self, address: Address, *, encrypted: bool) -> None:
+    def answered(self, address: Address, *, encrypted: bool, over: Transport) -> None:
         """It was dialled so, and spoke to us: next time this way is the first."""
         candidate = self._known.get(address)
         if candidate is not None:
-            candidate.spoke = encrypted
+            speaks_utp = candidate.ways.speaks_utp or over is Transport.UTP
+            candidate.ways = Ways(encrypted, over, speaks_utp)
+
+    def speaks_utp(self, address: Address) -> None:
+        """It came by uTP, or somebody says that it speaks it."""
+        candidate = self._known.get(address)
+        if candidate is not None:
+            candidate.ways = candidate.ways._replace(speaks_utp=True)
 
     def add(self, address: Address, source: str, now: float) -> bool:
         """An address was named. Returns True if it is new and kept.
@@ -300,9 +308,16 @@ class Candidates:
                 candidate.parted = False
                 candidate.not_before = now
 
-    def failed(self, address: Address, now: float, trouble: Trouble = Trouble.UNREACHABLE) -> None:
-        """Dialling or the handshake failed. After `max_dial_fails` of them in a row the address is
-        not tried again until a source names it anew, unless its own is LASTING."""
+    def failed(
+        self,
+        address: Address,
+        now: float,
+        trouble: Trouble = Trouble.UNREACHABLE,
+        over: Transport | None = None,
+    ) -> None:
+        """Dialling failed, or the handshake on a connection `over` this. After `max_dial_fails` of
+        them in a row the address is not tried again until a source names it anew, unless its own is
+        LASTING."""
         candidate = self._known.get(address)
         if candidate is not None:
             self._settle(candidate, now, worked=False)
@@ -310,6 +325,8 @@ class Candidates:
             candidate.fails += 1
             candidate.useless += 1
             candidate.trouble = trouble
+            if over is not None:
+                candidate.ways = candidate.ways.disappointed(over)
             most = USELESS_PAUSE if trouble.was_reached else self._base(address) * MAX_BACK_OFF
             candidate.not_before = now + self._pause(candidate, most)
             if not address.is_local:

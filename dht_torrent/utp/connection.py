@@ -289,7 +289,7 @@ class UtpConnection:
             or self._unacked > 1
             or (ack_at is not None and now >= ack_at)
             or (self._advertised < limit // 2 and window - self._advertised >= limit // 4)
-            or now - self._sent_at >= self._config.keepalive_interval
+            or now >= self._sent_at + self._config.keepalive_interval  # as `next_time` has it
         )
         if due and (inbound.has_gap or not out):
             out.append(self._packet(STATE, now))

@@ -18,6 +18,7 @@ from dht_torrent.catalogue import (
     Proof,
     PublisherTrust,
     Source,
+    SqliteCatalogue,
 )
 from dht_torrent.catalogue.lines import (
     MAX_LINE,
@@ -29,7 +30,6 @@ from dht_torrent.catalogue.lines import (
     parse_line,
     write_line,
 )
-from dht_torrent.catalogue.sqlite import SqliteCatalogue
 from tests.helpers.catalogues import ALICE, BOB, claim, entry, infohash
 
 ID = infohash(1).hex()

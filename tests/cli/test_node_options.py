@@ -114,3 +114,22 @@ def test_a_password_that_all_can_read_is_warned_of(
     assert "DHTNODE_PROXY" not in CliRunner().invoke(cli, [*bad, "--proxy", "socks5://h"]).stderr
     monkeypatch.setenv("DHTNODE_PROXY", "socks5://me:secret@h")
     assert "DHTNODE_PROXY" not in CliRunner().invoke(cli, bad).stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "tcp", "utp"),
+    [([], True, True), (["--no-utp"], True, False), (["--no-tcp"], False, True)],
+)
+def test_peers_are_reached_over_both_tcp_and_utp_unless_one_is_off(
+    given: list[str], tcp: bool, utp: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(given, tmp_path, monkeypatch)
+    assert (config.tcp, config.utp.enabled) == (tcp, utp)
+
+
+def test_a_node_that_could_reach_nobody_is_refused_in_one_line(tmp_path: Path) -> None:
+    given = ["--state-dir", str(tmp_path), "--no-tcp", "--no-utp"]
+    result = CliRunner().invoke(cli, given)
+    assert result.exit_code == 2
+    assert "TCP and uTP are both off" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

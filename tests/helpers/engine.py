@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from dht_torrent import Config, Node, open_node
-from dht_torrent.config import DiskConfig
+from dht_torrent.config import DiskConfig, UtpConfig
 from dht_torrent.engine.net.protocols import Stream
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.geometry import BLOCK
@@ -100,8 +100,9 @@ class World:
             listen=f"{ip}:{PORT}",
             disk=DiskConfig(inline=True),
             fail_fast=True,
-            # Those written by hand do not know MSE, and many tests count who is dialled when.
+            # Those written by hand know neither, and many tests count who is dialled when.
             encryption="allow",
+            utp=UtpConfig(enabled=False),
         )
 
         def in_memory(metainfo: Metainfo, path: Path, shared: bool) -> Storage:

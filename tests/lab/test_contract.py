@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +17,13 @@ from dht_torrent.engine.net.ports import bind_pair
 from dht_torrent.engine.net.protocols import DatagramSocket, Encryption, Network, Scattered, Stream
 from dht_torrent.engine.net.sockets import MAX_DATAGRAM, MAX_DRAIN, RealNetwork
 from dht_torrent.engine.net.tls import join, receive_hello
+from dht_torrent.engine.net.utp import UtpPort
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.peer.mse import request_hash
 from tests.helpers.members import Swarm, swarm
+from tests.helpers.utp_ports import running
 
 SKEY = b"\xaa" * 20
 
@@ -38,19 +40,29 @@ class Two:
     """Whose members they are, if they speak TLS."""
     encryption: Encryption | None = None
     """Of the pairs of streams."""
+    ports: tuple[UtpPort, UtpPort] | None = None
+    """Over which they go, if not by TCP."""
 
     async def stream_pair(self) -> tuple[Stream, Stream]:
         """Our end and their end of one connection."""
-        listener = await self.there.listen(Address(self.there_ip, 0))
-        ours = await self.here.connect(listener.address)
-        theirs = await listener.accept()
-        listener.close()
+        ours, theirs = await self._plain_pair()
         if self.swarm is not None:
             return await self._secured(ours, theirs)
         if self.encryption is not None:
             ours, theirs = await encrypted(ours, theirs, self.encryption)
         assert ours.encryption == theirs.encryption == self.encryption
         return ours, theirs
+
+    async def _plain_pair(self) -> tuple[Stream, Stream]:
+        if self.ports is None:
+            listener = await self.there.listen(Address(self.there_ip, 0))
+            ours = await self.here.connect(listener.address)
+            theirs = await listener.accept()
+            listener.close()
+            return ours, theirs
+        here, there = self.ports
+        over = await here.connect(there.address)
+        return over, await there.accept()
 
     async def _secured(self, ours: Stream, theirs: Stream) -> tuple[Stream, Stream]:
         assert self.swarm is not None
@@ -86,6 +98,12 @@ ENCRYPTED = [
 ]
 
 
+OVER_UTP = [
+    *("real v4 uTP", "real v6 uTP", "fake uTP", "fake v6 uTP", "fake with latency uTP"),
+    *("real RC4 uTP", "fake TLS uTP", "fake MSE uTP"),
+]
+
+
 async def encrypted(ours: Stream, theirs: Stream, encryption: Encryption) -> tuple[Stream, Stream]:
     """Both ends after an MSE handshake."""
     dialler, answerer = Mse("prefer", random.Random(1)), Mse("prefer", random.Random(2))
@@ -103,14 +121,26 @@ async def encrypted(ours: Stream, theirs: Stream, encryption: Encryption) -> tup
     return ends[0], answered
 
 
-@pytest.fixture(params=[*NETWORKS, *SECURED, *ENCRYPTED])
-async def two(request: pytest.FixtureRequest, tmp_path: Path) -> Two:
-    name = request.param
+@pytest.fixture(params=[*NETWORKS, *SECURED, *ENCRYPTED, *OVER_UTP])
+async def two(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Two]:
+    name, is_utp = request.param.removesuffix(" uTP"), request.param.endswith(" uTP")
+    made = _named(name, tmp_path)
+    if not is_utp:
+        yield made
+        return
+    async with (
+        running(made.here, Address(made.here_ip, 0)) as here,
+        running(made.there, Address(made.there_ip, 0)) as there,
+    ):
+        yield replace(made, ports=(here, there))
+
+
+def _named(name: str, folder: Path) -> Two:
     if name in NETWORKS:
         return _two(name)
     name, _, how = name.rpartition(" ")
     if how == "TLS":
-        return replace(_two(name), swarm=swarm(tmp_path))
+        return replace(_two(name), swarm=swarm(folder))
     return replace(_two(name), encryption=Encryption[how])
 
 

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dht_torrent.config import TorrentConfig
-from dht_torrent.ids import Address, PeerKey
+from dht_torrent.ids import Address, PeerKey, Transport
 from dht_torrent.torrent.candidates import PEX_SHARE, USELESS_PAUSE, Candidates
 from dht_torrent.torrent.outlook import Outlook, Trouble
 from dht_torrent.torrent.parole import Parole
 from dht_torrent.torrent.priority import priority
+from dht_torrent.torrent.ways import Ways
 
 P1, P2 = map(PeerKey, (1, 2))
 
@@ -460,16 +461,42 @@ def test_the_outlook_tells_the_reasons_apart() -> None:
 
 def test_how_a_peer_spoke_is_remembered_while_it_is_known() -> None:
     subject = candidates()
-    subject.answered(NEAR, encrypted=True)
-    assert subject.spoke(NEAR) is None
+    subject.answered(NEAR, encrypted=True, over=Transport.TCP)
+    assert subject.ways(NEAR) == Ways()
     subject.add(NEAR, "dht", 0.0)
-    assert subject.spoke(NEAR) is None
-    for encrypted in (True, False):
+    assert subject.ways(NEAR) == Ways()
+    for encrypted, over, speaks_utp in (
+        (True, Transport.TCP, False),
+        (False, Transport.UTP, True),
+        (False, Transport.TCP, True),
+    ):
         assert subject.take(1e9) == NEAR
-        subject.answered(NEAR, encrypted=encrypted)
+        subject.answered(NEAR, encrypted=encrypted, over=over)
         subject.connected(NEAR, 1e9)
         subject.disconnected(NEAR, 0.0)
-        assert subject.spoke(NEAR) is encrypted
+        assert subject.ways(NEAR) == Ways(encrypted, over, speaks_utp)
+
+
+def test_a_peer_that_was_reached_in_vain_over_one_transport_is_dialled_over_the_other_first() -> (
+    None
+):
+    subject = candidates()
+    subject.add(NEAR, "user", 0.0)
+    for over, first in ((Transport.TCP, Transport.UTP), (Transport.UTP, Transport.TCP)):
+        assert subject.take(1e9) == NEAR
+        subject.failed(NEAR, 0.0, Trouble.CLOSED, over)
+        assert subject.ways(NEAR).transport is first
+        subject.failed(NEAR, 0.0, Trouble.TIMED_OUT)
+        assert subject.ways(NEAR).transport is first
+
+
+def test_who_is_said_to_speak_utp_is_known_to_while_it_is_known_at_all() -> None:
+    subject = candidates()
+    subject.speaks_utp(NEAR)
+    subject.add(NEAR, "dht", 0.0)
+    assert not subject.ways(NEAR).speaks_utp
+    subject.speaks_utp(NEAR)
+    assert subject.ways(NEAR) == Ways(speaks_utp=True)
 
 
 def test_a_peer_that_comes_and_goes_for_nothing_is_dialled_ever_later() -> None:

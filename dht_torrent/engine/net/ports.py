@@ -24,14 +24,14 @@ _NO_IPV6: Final = frozenset(
 
 
 async def listen(
-    network: Network, wanted: Sequence[Address], opened: ExitStack
-) -> list[tuple[Listener, DatagramSocket]]:
+    network: Network, wanted: Sequence[Address], opened: ExitStack, *, tcp: bool = True
+) -> list[tuple[Listener | None, DatagramSocket]]:
     """Bind all, IPv4 first; `opened` closes them. The IPv6 wildcard is left out on a machine that
-    has no IPv6. Raises InputError."""
-    pairs: list[tuple[Listener, DatagramSocket]] = []
+    has no IPv6, listeners are left out without `tcp`. Raises InputError."""
+    pairs: list[tuple[Listener | None, DatagramSocket]] = []
     for bind in wanted:
         try:
-            listener, socket = await _bind(network, bind, pairs)
+            listener, socket = await _bind(network, bind, pairs, tcp=tcp)
         except InputError as error:
             cause = error.__cause__
             absent = isinstance(cause, OSError) and cause.errno in _NO_IPV6
@@ -39,7 +39,8 @@ async def listen(
                 logger.info("no IPv6 here: the DHT and peers of IPv4 only")
                 continue
             raise
-        opened.callback(listener.close)
+        if listener is not None:
+            opened.callback(listener.close)
         opened.callback(socket.close)
         pairs.append((listener, socket))
     return pairs
@@ -63,15 +64,27 @@ async def listen_tcp(
 
 
 async def _bind(
-    network: Network, bind: Address, pairs: Sequence[tuple[Listener, DatagramSocket]]
-) -> tuple[Listener, DatagramSocket]:
+    network: Network,
+    bind: Address,
+    pairs: Sequence[tuple[Listener | None, DatagramSocket]],
+    *,
+    tcp: bool,
+) -> tuple[Listener | None, DatagramSocket]:
     """Any port: better the same in both families, which people remember and routers forward."""
+    bind_one = bind_pair if tcp else _bind_udp
     if bind.port == 0 and pairs:
         try:
-            return await bind_pair(network, bind._replace(port=pairs[0][0].address.port))
+            return await bind_one(network, bind._replace(port=pairs[0][1].address.port))
         except InputError:
             pass  # another program has it
-    return await bind_pair(network, bind)
+    return await bind_one(network, bind)
+
+
+async def _bind_udp(network: Network, bind: Address) -> tuple[None, DatagramSocket]:
+    try:
+        return None, await network.open_udp(bind)
+    except OSError as error:
+        raise InputError(f"cannot listen on {bind}: {_reason(error)}") from error
 
 
 async def bind_pair(network: Network, bind: Address) -> tuple[Listener, DatagramSocket]:

@@ -32,6 +32,7 @@ from dht_torrent.peer.extensions import (
 from dht_torrent.peer.identity import make_peer_id
 from dht_torrent.peer.messages import HaveNone
 from dht_torrent.torrent.metadata import MetadataAssembly, MetadataMemory
+from dht_torrent.torrent.ways import Ways
 
 TICK: Final = 1.0
 """Seconds between two looks what else may be asked for."""
@@ -106,7 +107,7 @@ class InfoFetch:
         try:
             async with node.dialing():
                 await node.pace_dial()
-                new = (await dial(self._torrent, address, self._peer_id, None)).new
+                new = (await dial(self._torrent, address, self._peer_id, Ways())).new
         except DialError:
             return
         self._reached += 1

@@ -111,8 +111,8 @@ class Confirming:
         with node.faults.confined(f"finding out who is at {address}"):
             try:
                 async with node.dialing():
-                    spoke = self._candidates.spoke(address)
-                    new = (await dial(self._torrent, address, self._peer_id, spoke)).new
+                    known = self._candidates.ways(address)
+                    new = (await dial(self._torrent, address, self._peer_id, known)).new
                 if new.handshake.peer_id == self._peer_id:
                     node.own_addresses.add(address)
                     return None

@@ -27,7 +27,7 @@ from dht_torrent.engine.torrent.room import ENOUGH_CONNECTIONS, ENOUGH_PEERS, To
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.engine.weak import weakly
 from dht_torrent.errors import PeerProtocolError
-from dht_torrent.ids import Address, PeerKey
+from dht_torrent.ids import Address, PeerKey, Transport
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.identity import make_peer_id
 from dht_torrent.torrent.candidates import LASTING, USELESS_PAUSE, Candidates
@@ -211,21 +211,23 @@ class Connections:
         node = self._node
         dialled: Dialled | None = None
 
-        def failed(why: str, trouble: Trouble = Trouble.OTHER) -> None:
+        def failed(
+            why: str, trouble: Trouble = Trouble.OTHER, over: Transport | None = None
+        ) -> None:
             now = trio.current_time()
             if trouble is Trouble.NO_PROXY:  # which is not the peer's fault
                 self.candidates.held_up(address, now + node.config.proxy_limits.held_up, trouble)
             else:
-                self.candidates.failed(address, now, trouble)
+                self.candidates.failed(address, now, trouble, over)
             logger.debug("%s: dialled %s in vain: %s", self._torrent.name, address, why)
 
         with node.faults.confined(f"dialling {address}", ends=failed):
             try:
                 async with node.dialing():
-                    spoke = self.candidates.spoke(address)
-                    dialled = await dial(self._torrent, address, self.peer_id, spoke)
+                    known = self.candidates.ways(address)
+                    dialled = await dial(self._torrent, address, self.peer_id, known)
             except DialError as error:
-                failed(str(error), error.trouble)
+                failed(str(error), error.trouble, error.over)
             except trio.Cancelled:
                 self.candidates.interrupted(address)  # or nobody would dial it again
                 raise
@@ -233,7 +235,8 @@ class Connections:
                 self._dialing -= 1
                 self.wake()
         if dialled is not None:
-            self.candidates.answered(address, encrypted=dialled.encrypted)
+            over = dialled.new.stream.transport
+            self.candidates.answered(address, encrypted=dialled.encrypted, over=over)
             await self._adopt(dialled.new)
 
     async def _adopt(self, new: NewConnection) -> None:

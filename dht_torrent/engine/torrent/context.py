@@ -24,13 +24,14 @@ from dht_torrent.engine.net.inside import InsideNetwork
 from dht_torrent.engine.net.protocols import Network
 from dht_torrent.engine.net.proxy import ProxiedNetwork
 from dht_torrent.engine.net.tls import Identity, Membership
+from dht_torrent.engine.net.utp import UtpPorts
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.torrent.disk import Disk
 from dht_torrent.engine.torrent.rate_limits import Limits
 from dht_torrent.engine.torrent.room import NodeRoom
 from dht_torrent.engine.torrent.turns import Queue
 from dht_torrent.engine.views import Removal
-from dht_torrent.ids import Address, InfoHash, PeerKey
+from dht_torrent.ids import Address, InfoHash, PeerKey, Transport
 from dht_torrent.metainfo import Magnet, Metainfo
 from dht_torrent.storage import Descriptors, Storage
 from dht_torrent.storage.owners import Owners
@@ -96,6 +97,8 @@ class NodeContext:
     """What `network` goes through."""
     filtering: Filtering = field(default_factory=Filtering)
     """Which addresses are forbidden."""
+    utp: UtpPorts = field(default_factory=UtpPorts)
+    """Where connections are made over uTP: nowhere, where that is off."""
     lsd: LocalDiscovery | None = None
     """Peers of the local networks; None where that is off."""
     inside: InsideNetwork | None = None
@@ -191,6 +194,13 @@ class TorrentContext:
         """It is an SSL torrent whose root certificate is not known yet: whoever we dial may be
         anybody, and is told of nobody else."""
         return self.identity is not None and self.metainfo is None
+
+    def transports(self, address: Address) -> tuple[Transport, ...]:
+        """What its peer at this address may be dialled over. Those of an SSL torrent listen for TLS
+        on TCP; others of them (libtorrent) on both, so without TCP uTP is tried."""
+        has_tcp, has_utp = self.node.config.tcp, self.node.utp.reach(address)
+        tcp = (Transport.TCP,) if has_tcp else ()
+        return (*tcp, Transport.UTP) if has_utp and not (self.is_ssl and has_tcp) else tcp
 
     def port(self, family_of: Address) -> int | None:
         """Where those in the family of this address may connect to us for this torrent. None:

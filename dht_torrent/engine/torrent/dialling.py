@@ -1,5 +1,6 @@
-"""How an address is dialled: encrypted or not, and the other way at once where the first is not
-understood. A peer that does not know MSE cannot say so; it hangs up, or waits for the rest.
+"""How an address is dialled: over TCP or uTP, encrypted or not, and the other way at once where
+the first is not understood. A peer that does not know MSE cannot say so; it hangs up, or waits for
+the rest.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ from dht_torrent.engine.net.relayed import ProxyDownError
 from dht_torrent.engine.time_limit import TimeLimit
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.handshake import NewConnection, shake_hands
+from dht_torrent.engine.torrent.racing import connect
 from dht_torrent.errors import PeerProtocolError
-from dht_torrent.ids import Address, PeerId
+from dht_torrent.ids import Address, PeerId, Transport
 from dht_torrent.torrent.outlook import Trouble
+from dht_torrent.torrent.ways import Ways, race
 
 
 class DialError(Exception):
     """It was in vain. The last way that was tried says why."""
 
-    def __init__(self, cause: Exception, trouble: Trouble) -> None:
+    def __init__(self, cause: Exception, trouble: Trouble, over: Transport | None) -> None:
         super().__init__(repr(cause))
         self.trouble = trouble
+        self.over = over
+        """What carried the connection, if there was one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +43,26 @@ class Dialled:
 
 
 async def dial(
-    torrent: TorrentContext, address: Address, peer_id: PeerId, spoke: bool | None
+    torrent: TorrentContext,
+    address: Address,
+    peer_id: PeerId,
+    known: Ways,
+    *,
+    only: Transport | None = None,
 ) -> Dialled:
-    """Connect to a peer. `spoke`: the way that worked with it last. Raises DialError."""
+    """Connect to a peer, of whom so much is `known`; `only` over this, at once. Raises
+    DialError."""
     mse = torrent.node.mse
-    ways = (False,) if torrent.is_ssl else mse.ways(spoke)
+    ways = (False,) if torrent.is_ssl else mse.ways(known.encrypted)
     for encrypted in ways[:-1]:
         try:
-            return await _dial(torrent, address, peer_id, encrypted=encrypted)
+            return await _dial(torrent, address, peer_id, known, only, encrypted=encrypted)
         except DialError as error:
             if error.trouble is not (Trouble.UNENCRYPTED if encrypted else Trouble.CLOSED):
                 raise
+            known = known._replace(transport=error.over)
     try:
-        return await _dial(torrent, address, peer_id, encrypted=ways[-1])
+        return await _dial(torrent, address, peer_id, known, only, encrypted=ways[-1])
     except DialError as error:
         if torrent.is_ssl:
             if error.trouble in (Trouble.CLOSED, Trouble.OTHER):
@@ -63,14 +75,21 @@ async def dial(
 
 
 async def _dial(
-    torrent: TorrentContext, address: Address, peer_id: PeerId, *, encrypted: bool
+    torrent: TorrentContext,
+    address: Address,
+    peer_id: PeerId,
+    known: Ways,
+    only: Transport | None,
+    *,
+    encrypted: bool,
 ) -> Dialled:
     node, config = torrent.node, torrent.node.config.peer
     stream: Stream | None = None
     new: NewConnection | None = None
     try:
         with TimeLimit(config.connect_timeout):
-            stream = await node.network.connect(address)
+            possible = torrent.transports(address) if only is None else (only,)
+            stream = await connect(node, address, race(known, possible, config))
         with TimeLimit(config.handshake_timeout):
             stream = await _secured(torrent, stream)
             new = await shake_hands(
@@ -82,7 +101,8 @@ async def _dial(
                 mse=node.mse if encrypted else None,
             )
     except (OSError, PeerProtocolError, trio.TooSlowError, trio.ClosedResourceError) as error:
-        raise DialError(error, _trouble(error, reached=stream is not None)) from error
+        over = stream.transport if stream is not None else None
+        raise DialError(error, _trouble(error, reached=stream is not None), over) from error
     finally:
         if new is None and stream is not None:
             stream.close()

@@ -17,7 +17,7 @@ from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.pex import PeerExchange
 from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.engine.torrent.upload_only import TellUploadOnly
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, Transport
 from dht_torrent.peer.connection import Event
 from dht_torrent.peer.extension import ExtensionMessage
 from dht_torrent.peer.extensions import OUR_IDS, ExtensionHandshake
@@ -134,6 +134,8 @@ class Extensions:
         claimed = peer.told_port(handshake.port) if handshake.port is not None else None
         if claimed is not None:
             self._connections.candidates.claimed(claimed, now)
+            if peer.stream.transport is Transport.UTP:
+                self._connections.candidates.speaks_utp(claimed)
         opened = self._open.setdefault(peer.key, [])
         for name, extension in self._by_name.items():
             speaks = self._speaks(extension) and peer.connection.supports(name)

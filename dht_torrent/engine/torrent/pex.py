@@ -75,6 +75,9 @@ class PeerExchange(Extension):
             ],
             partner.source,
         )
+        for address, flags in heard.added.items():
+            if PexFlags.UTP in flags:
+                self.connections.candidates.speaks_utp(address)
 
     def on_close(self, peer: Peer, now: float) -> None:
         del self._partners[peer.key]
