@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import Address, Transport
 from dht_torrent.torrent.bans import Bans
+from dht_torrent.torrent.candidate import PEX, Candidate
 from dht_torrent.torrent.outlook import Outlook, Trouble
 from dht_torrent.torrent.priority import priority
 from dht_torrent.torrent.referrers import Referrers
@@ -24,8 +25,6 @@ LASTING = ("user", "magnet", "resume")
 """Sources whose addresses are retried for ever: another source may never name them again."""
 SHARE = 0.5
 """Of `max_candidates`, for one source."""
-PEX = "pex"
-"""How the sources begin that are peers who tell of others: `pex <peer>` (BEP 11)."""
 PEX_SHARE = 50
 """Addresses kept from one of them ..."""
 ALL_PEX_SHARE = 0.3
@@ -41,53 +40,13 @@ MAX_BACK_OFF = 10
 """The pause before an unreachable address doubles with each failure, up to this many times."""
 
 
-class _Candidate:
-    __slots__ = (
-        "address",
-        "claimed",
-        "connected",
-        "fails",
-        "not_before",
-        "parted",
-        "priority",
-        "referrer",
-        "source",
-        "tried_at",
-        "trouble",
-        "useless",
-        "ways",
-        "worked",
-    )
-
-    def __init__(self, address: Address, source: str) -> None:
-        self.address = address
-        self.source = source
-        self.fails = 0
-        self.useless = 0  # attempts in a row that led to nothing, failed or not
-        self.trouble: Trouble | None = None
-        self.tried_at = float("-inf")
-        self.not_before = float("-inf")
-        self.connected = False  # or being dialled
-        self.worked = False  # was connected once
-        self.parted = False  # a seed, when we were one
-        self.ways = Ways()
-        self.claimed = False  # known only from a connected peer that says it is its own
-        self.priority: tuple[Address, int] | None = None  # with which of our addresses (BEP 40)
-        self.referrer: str | None = None  # who answers for the dial that is under way
-
-    @property
-    def is_hearsay(self) -> bool:
-        """Only peers named it."""
-        return self.source.startswith(PEX)
-
-
 class Candidates:
     """Addresses of one torrent. At most `max_candidates`, in memory and in what `dump` gives."""
 
     def __init__(self, config: TorrentConfig, rng: random.Random) -> None:
         self._config = config
         self._rng = rng
-        self._known: dict[Address, _Candidate] = {}
+        self._known: dict[Address, Candidate] = {}
         self._counts: Counter[str] = Counter()
         self.bans = Bans(config)
         # Public places that failed us, and until when they rest.
@@ -144,7 +103,7 @@ class Candidates:
             return False
         if not self._make_room(source):
             return False
-        self._keep(_Candidate(address, source))
+        self._keep(Candidate(address, source))
         return True
 
     def withdraw(self, address: Address, source: str) -> None:
@@ -167,7 +126,7 @@ class Candidates:
         `ours` in their family (BEP 40), and every second time chance alone: any peer can invent
         addresses of a high priority. Say `connected` or `failed` next. O(candidates).
         """
-        best: _Candidate | None = None
+        best: Candidate | None = None
         best_rank: tuple[int, int, int, float] | None = None
         by_family = {one.is_ipv6: one for one in ours} if self._by_priority else {}
         for candidate, not_before in self._ready():
@@ -383,7 +342,7 @@ class Candidates:
         )
         return [candidate.address for candidate in known], self.bans.dump(now)
 
-    def _ready(self) -> Iterator[tuple[_Candidate, float]]:
+    def _ready(self) -> Iterator[tuple[Candidate, float]]:
         """Candidates that may be dialled, each with the end of its pause.
 
         A public host is dialled at one port at a time, and after a failure rests as a whole: a
@@ -411,7 +370,7 @@ class Candidates:
                 quiet = self._quiet.get(candidate.address.place, candidate.not_before)
                 yield candidate, max(candidate.not_before, quiet, rests)
 
-    def _pause(self, candidate: _Candidate, most: float) -> float:
+    def _pause(self, candidate: Candidate, most: float) -> float:
         base = self._base(candidate.address)
         return max(base, min(base * 2.0 ** min(candidate.useless - 1, 30), most))
 
@@ -443,7 +402,7 @@ class Candidates:
         names = [name for name in self._counts if name.startswith(PEX)]
         return bool(names) and self._forget_one(max(names, key=self._counts.__getitem__))
 
-    def _believe(self, candidate: _Candidate, source: str, now: float) -> None:
+    def _believe(self, candidate: Candidate, source: str, now: float) -> None:
         """What only a peer named is named by `source` too. It is counted for that from now on, if
         that is worth more: a source cannot make little of an address by naming it first."""
         if source.startswith(PEX):
@@ -455,7 +414,7 @@ class Candidates:
             candidate.source = source
             self._keep(candidate)
 
-    def _settle(self, candidate: _Candidate, now: float, *, worked: bool | None = None) -> None:
+    def _settle(self, candidate: Candidate, now: float, *, worked: bool | None = None) -> None:
         """A dial that a referrer led to is over, if there was one."""
         if candidate.referrer is not None:
             if candidate.worked or candidate.fails:
@@ -477,16 +436,16 @@ class Candidates:
         )
         return True
 
-    def _forget(self, candidate: _Candidate) -> None:
+    def _forget(self, candidate: Candidate) -> None:
         self._settle(candidate, float("-inf"))
         self._drop(candidate)
 
-    def _keep(self, candidate: _Candidate) -> None:
+    def _keep(self, candidate: Candidate) -> None:
         self._known[candidate.address] = candidate
         self._counts[candidate.source] += 1
         self._hearsay += candidate.is_hearsay
 
-    def _drop(self, candidate: _Candidate) -> None:
+    def _drop(self, candidate: Candidate) -> None:
         del self._known[candidate.address]
         self._hearsay -= candidate.is_hearsay
         self._counts[candidate.source] -= 1
@@ -494,7 +453,7 @@ class Candidates:
             del self._counts[candidate.source]
 
 
-def _priority(candidate: _Candidate, own: Address) -> int:
+def _priority(candidate: Candidate, own: Address) -> int:
     """Worked out once: it takes several microseconds, and is asked for at each look at all."""
     known = candidate.priority
     if known is None or known[0] != own:

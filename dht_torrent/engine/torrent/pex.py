@@ -20,7 +20,7 @@ from dht_torrent.engine.torrent.referring import reached
 from dht_torrent.ids import Address, PeerKey
 from dht_torrent.peer.extension import ExtensionMessage
 from dht_torrent.peer.pex import UT_PEX, PexFlags, PexHearing, PexMessage, PexTelling
-from dht_torrent.torrent.candidates import PEX
+from dht_torrent.torrent.candidate import PEX
 
 Reached = Mapping[Address, PexFlags]
 
