@@ -77,6 +77,9 @@ class SearchService:
         """`keys` makes secrets, and `clock` gives Unix time."""
         self.warnings: list[str] = []
         """What cannot be used, a line each."""
+        self.on_verdict: Callable[[bytes | None], None] = lambda key: None
+        """Called when the user has blocked a publisher or does so no more; with None, when the
+        deny-list has changed."""
         self._context = context
         self._config = context.config.search
         self._torrents = torrents
@@ -160,7 +163,10 @@ class SearchService:
         if trusted or blocked:
             trust = PublisherTrust.TRUSTED if trusted else PublisherTrust.BLOCKED
         catalogue = await self.local()
+        before = (await catalogue.trust([key])).get(key, PublisherTrust.NEUTRAL)
         await catalogue.set_trust(key, trust, int(self._clock()))
+        if before is not trust and PublisherTrust.BLOCKED in (before, trust):
+            self.on_verdict(key)
 
     async def publishers(self) -> list[PublisherView]:
         """See `Node.publishers`."""
@@ -380,7 +386,11 @@ class SearchService:
         """Keep what is denied out of what was stored and published before."""
         if isinstance(self._denied, DenyFile) and self._catalogue is not None:
             await self._purge()
-            await self._denied.watch(self._purge)
+            await self._denied.watch(self._denials_changed)
+
+    async def _denials_changed(self) -> None:
+        await self._purge()
+        self.on_verdict(None)
 
     async def _purge(self) -> None:
         assert self._catalogue is not None

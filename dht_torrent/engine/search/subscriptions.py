@@ -3,7 +3,8 @@ versions are torrents of segments (`catalogue.segments`), and what is in them is
 
 The rule: a row is what the holder of the link's key says, and counts for no more; a catalogue has
 its own bounds, and takes nobody's place but its own. What a new version has no more is forgotten
-again, and so is all that came from this catalogue alone when the user unsubscribes.
+again, and so is all that came from this catalogue alone when the user unsubscribes. What the user
+has denied or blocked is left out, and is back as soon as that ends.
 """
 
 from __future__ import annotations
@@ -81,10 +82,16 @@ class _Feed:
     """Rows that made no sense, or found no room."""
     refused: int = 0
     """Rows that the user has denied, or whose publisher is blocked."""
+    verdicts: int = 0
+    """How often the user has changed what is left out ..."""
+    heeded: int = 0
+    """... and how often they had when it was merged."""
     error: str | None = None
     followed: Followed | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
+    pause: trio.CancelScope = field(default_factory=trio.CancelScope)
+    """Ends its wait for something to do."""
 
     @property
     def id(self) -> str:
@@ -118,6 +125,7 @@ class Subscriptions:
         self._merging = trio.Lock()
         self._nursery: trio.Nursery | None = None
         self._ready = trio.Event()
+        search.on_verdict = self._judged
 
     async def load(self) -> None:
         """Read the records of an earlier run."""
@@ -197,6 +205,13 @@ class Subscriptions:
         """All of them."""
         return [self._view(feed) for feed in self._feeds.values()]
 
+    def _judged(self, publisher: bytes | None) -> None:
+        """What is left out of this publisher's catalogues, or of all, is decided anew."""
+        for feed in self._feeds.values():
+            if publisher in (None, feed.link.key):
+                feed.verdicts += 1
+                feed.pause.cancel()
+
     # -- one subscription -----------------------------------------------------------------------
 
     def _start(self, feed: _Feed) -> None:
@@ -225,14 +240,17 @@ class Subscriptions:
                 assert feed.followed is not None
                 await self._bound(feed, feed.followed)
                 current = feed.followed.current
-                if current is not None and current != feed.merged:
+                is_due = current != feed.merged or feed.heeded != feed.verdicts
+                if current is not None and is_due:
                     await self._merge(feed, current)
             except (InputError, StorageError, SearchFormatError) as error:
                 self._failed(feed, str(error))
             pause = _LOOK if self._is_fetching(feed) else _IDLE
-            with trio.move_on_after(pause):
+            with trio.move_on_after(pause) as feed.pause:
                 if feed.followed is not None:
                     await feed.followed.changed()
+                else:
+                    await trio.sleep_forever()
 
     def _is_followed(self, feed: _Feed) -> bool:
         if feed.followed is None or not feed.followed.is_followed:
@@ -292,6 +310,7 @@ class Subscriptions:
         run = self._context.disk.run
         async with self._merging:
             files = await run(_segments_in, path, self._config.max_bytes)
+            verdicts = feed.verdicts
             # It is read twice: a version that does not keep the bounds is not begun with.
             listed, skipped = await run(_listed, files, self._room_of(feed))
             before = feed.rows
@@ -302,7 +321,7 @@ class Subscriptions:
             await self._forget(feed, gone)
             refused = await self._put(files, feed.link.key, seq, set(listed))
             feed.rows, feed.skipped, feed.refused = listed, skipped, refused
-            feed.merged = version
+            feed.merged, feed.heeded = version, verdicts
             feed.error = None
             await self._save(feed)
         logger.info("%s lists %d torrents", feed.link.title, len(listed))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,9 @@ from dht_torrent.catalogue.segments import pack
 from dht_torrent.config import CatalogueConfig, FollowConfig, SearchConfig, SubscribeConfig
 from dht_torrent.dht.items import MutableItem
 from dht_torrent.engine.following.records import target_of
-from dht_torrent.engine.search.subscriptions import Subscriptions
+from dht_torrent.engine.search.subscriptions import Subscriptions, _segments_in
 from dht_torrent.engine.search.views import SubscriptionView
-from dht_torrent.errors import InputError
+from dht_torrent.errors import InputError, SearchFormatError
 from tests.engine.following.test_following import Town
 from tests.helpers.catalogues import entry
 from tests.helpers.databases import Database
@@ -259,6 +261,13 @@ async def test_a_catalogue_keeps_within_its_rows(
         assert [view.torrents for view in views] == [10, 5]
         assert [view.skipped for view in views] == [20, 25]
         assert len(await names(reader, "listed")) == 15
+        # What it has itself takes nothing from the room of its next version.
+        await foreign(other, tmp_path / "1", dict(pack(rows(40, first=100))))
+        with trio.fail_after(40 * MINUTE):
+            while reader.subscriptions.listed()[1].version == views[1].version:
+                await trio.sleep(5)
+        assert [view.torrents for view in reader.subscriptions.listed()] == [10, 5]
+        assert reader.subscriptions.listed()[1].skipped == 35
 
 
 @pytest.mark.parametrize(
@@ -295,6 +304,24 @@ async def test_what_is_not_a_catalogue_is_told_and_the_last_one_stays(
         assert view.error is None
 
 
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_what_is_called_a_segment_and_is_no_regular_file_is_never_opened(
+    kind: str, tmp_path: Path
+) -> None:
+    for name, data in pack(rows(3)).items():
+        (tmp_path / name).write_bytes(data)
+    assert _segments_in(tmp_path, 100_000) == [tmp_path / "0000.rows"]
+    odd = tmp_path / "0001.rows"
+    if kind == "folder":
+        odd.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(odd)
+    else:
+        odd.symlink_to(tmp_path / "0000.rows")
+    with pytest.raises(SearchFormatError, match=r"0001\.rows is too large, or not a file"):
+        _segments_in(tmp_path, 100_000)
+
+
 async def test_denied_and_blocked_rows_are_left_out(
     town: Town, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -317,6 +344,73 @@ async def test_denied_and_blocked_rows_are_left_out(
                 await trio.sleep(5)
         assert reader.subscriptions.listed()[0].torrents == 0
         assert await names(reader, "listed") == []
+
+
+async def test_what_is_blocked_or_denied_no_more_is_back_at_once(
+    town: Town, tmp_path: Path, autojump_clock: MockClock, store: dict[str, Any]
+) -> None:
+    deny = tmp_path / "deny.txt"
+    deny.write_text("")
+    async with (
+        town.node(1, **FAST) as publisher,
+        town.node(2, deny_list=deny, **store) as reader,
+    ):
+        link = await foreign(publisher, tmp_path, dict(pack(rows(4))))
+        await reader.subscriptions.subscribe(link)
+        await merged(reader, 4)
+        key = link.key.hex()
+        for change, count in (
+            (partial(reader.block, key), 0),
+            (partial(reader.block, key, False), 4),
+            (partial(reader.block, key), 0),
+            (partial(reader.trust, key), 4),
+        ):
+            await change()
+            await trio.sleep(1)
+            (view,) = reader.subscriptions.listed()
+            assert (view.torrents, view.refused) == (count, 4 - count)
+            assert len(await names(reader, "listed")) == count
+        for text, count in (("listed 3\n", 3), ("# nothing\n", 4)):
+            deny.write_text(text)
+            await trio.sleep(60)
+            (view,) = reader.subscriptions.listed()
+            assert (view.torrents, view.refused) == (count, 4 - count)
+            assert len(await names(reader, "listed")) == count
+
+
+async def test_who_was_blocked_while_its_list_was_put_in_is_left_out_of_it(
+    town: Town, tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with town.node(1, **FAST) as publisher, town.node(2, **FAST) as reader:
+        link = await foreign(publisher, tmp_path, dict(pack(rows(4))))
+
+        async def put_and_block(self: Subscriptions, *args: Any) -> int:
+            refused = await PUT(self, *args)
+            await reader.block(link.key.hex())
+            return refused
+
+        monkeypatch.setattr(Subscriptions, "_put", put_and_block)
+        await reader.subscriptions.subscribe(link)
+        with trio.fail_after(40 * MINUTE):
+            while reader.subscriptions.listed()[0].refused != 4:
+                await trio.sleep(5)
+        assert await names(reader, "listed") == []
+
+
+async def test_a_subscription_whose_link_cannot_be_followed_waits_and_says_why(
+    town: Town, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    link = MutableLink(bytes(32), b"films")
+    async with town.node(2, **FAST) as reader:
+        await reader.subscriptions.subscribe(link)
+    for record in town.state(2).rglob("*.followed"):
+        record.unlink()
+    none = {**FAST, "follow": FollowConfig(max_links=0)}
+    async with town.node(2, **none) as reader:
+        await trio.sleep(60)
+        (view,) = reader.subscriptions.listed()
+        assert view.error is not None
+        assert "at most 0 links" in view.error
 
 
 async def test_what_a_list_says_otherwise_now_is_found_so(
