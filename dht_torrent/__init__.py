@@ -40,8 +40,8 @@ Imports go only downward (tests/test_layers.py).
 - engine: the only place that waits. `engine.opening` starts a node and `engine.node` is what
   users have of it; `engine.net` is the network, `engine.dht` a DHT node on it, `engine.torrent` a
   torrent at work. The last two meet in `engine.dht.dual_stack` alone.
-- deciders: `dht`, `peer`, `torrent`, `search`, `storage`, `catalogue`, `utp`, `socks`: plain
-  code that returns what to do
+- deciders: `dht`, `peer`, `torrent`, `search`, `storage`, `catalogue`, `utp`, `socks`,
+  `portmap`: plain code that returns what to do
 - values: `errors`, `ids`, `bencode`, `metainfo`, `config`, `trace` and the like
 
 `dht_torrent.engine` has the task tree and how things flow through it.
@@ -70,6 +70,7 @@ To change something
 | whom we upload to | `torrent.choker`, `engine.torrent.uploads` |
 | how we get into the DHT | `engine.dht.bootstrap` |
 | how peers of the local network are found | `peer.lsd`, `engine.lsd` |
+| how the router is asked to let peers in | `portmap.client`, `engine.portmap` |
 | which peers are dialled, and which give way | `torrent.candidates`, `torrent.connection_slots` |
 | who is banned for bad data | `torrent.smart_ban`, `torrent.parole`, `torrent.bans` |
 | what users are told of a download | `engine.views`, `engine.torrent.stages` |
@@ -121,6 +122,7 @@ if TYPE_CHECKING:
     )
     from dht_torrent.config.net import WatchConfig
     from dht_torrent.config.node import AfterSeeding, Config, EncryptionPolicy
+    from dht_torrent.config.portmap import PortMapConfig
     from dht_torrent.config.proxy import ProxyConfig, ProxyServer
     from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
     from dht_torrent.config.utp import UtpConfig
@@ -144,6 +146,7 @@ if TYPE_CHECKING:
         PublishedView,
         VersionView,
     )
+    from dht_torrent.engine.net.gateways import Gateway
     from dht_torrent.engine.net.interfaces import Interface
     from dht_torrent.engine.net.protocols import (
         DatagramSocket,
@@ -186,8 +189,10 @@ if TYPE_CHECKING:
         FilterStatus,
         History,
         Left,
+        MappedPort,
         NodeStatus,
         PeerInfo,
+        PortMappingStatus,
         ProxyStatus,
         Removal,
         State,
@@ -205,6 +210,7 @@ if TYPE_CHECKING:
         NoReply,
         OurFault,
         PeerProtocolError,
+        PortMapError,
         ProtocolError,
         SearchFormatError,
         SocksError,
@@ -264,6 +270,7 @@ __all__ = [
     "FollowState",
     "FollowView",
     "Followed",
+    "Gateway",
     "Geometry",
     "HandshakeError",
     "History",
@@ -286,6 +293,7 @@ __all__ = [
     "LsdConfig",
     "Magnet",
     "MagnetError",
+    "MappedPort",
     "Metainfo",
     "MetainfoError",
     "MutableItem",
@@ -314,6 +322,9 @@ __all__ = [
     "PieceDone",
     "PieceFailed",
     "Place",
+    "PortMapConfig",
+    "PortMapError",
+    "PortMappingStatus",
     "ProtocolError",
     "ProxyConfig",
     "ProxyServer",
@@ -376,6 +387,7 @@ _HOME = {
     "config.dht": "DhtConfig",
     "config.index": "CatalogueConfig CrawlConfig FollowConfig SearchConfig SubscribeConfig",
     "config.node": "AfterSeeding Config EncryptionPolicy",
+    "config.portmap": "PortMapConfig",
     "config.proxy": "ProxyConfig ProxyServer",
     "config.torrent": "DiskConfig LsdConfig PeerConfig TorrentConfig",
     "config.net": "WatchConfig",
@@ -395,6 +407,7 @@ _HOME = {
     "engine.following.followed": "Followed",
     "engine.following.records": "SeenVersion",
     "engine.following.views": "FollowState FollowView PublishedView VersionView",
+    "engine.net.gateways": "Gateway",
     "engine.net.interfaces": "Interface",
     "engine.net.protocols": (
         "DatagramSocket Encryption Listener Network OnDatagrams Scattered Stream"
@@ -415,11 +428,12 @@ _HOME = {
     "engine.torrent.torrent": "Torrent",
     "engine.torrent.watch": "Watch",
     "engine.views": (
-        "FileInfo FilterStatus History Left NodeStatus PeerInfo ProxyStatus Removal State Summary"
+        "FileInfo FilterStatus History Left MappedPort NodeStatus PeerInfo PortMappingStatus "
+        "ProxyStatus Removal State Summary"
     ),
     "errors": (
         "BencodeError ControlError DhtTorrentError HandshakeError InputError KrpcError "
-        "MagnetError MetainfoError NoReply OurFault PeerProtocolError ProtocolError "
+        "MagnetError MetainfoError NoReply OurFault PeerProtocolError PortMapError ProtocolError "
         "SearchFormatError SocksError StorageError UtpError"
     ),
     "geometry": "File Geometry Span",

@@ -8,6 +8,7 @@ DhtTorrentError
 |  |- HandshakeError     the first 68 bytes were wrong, or for a torrent that is not here
 |  |- SocksError         an answer or a datagram that no SOCKS5 proxy should send (RFC 1928)
 |  |- UtpError           a datagram that is not a well-formed uTP packet (BEP 29)
+|  |- PortMapError        a gateway's datagram that is malformed, or an answer to nothing we asked
 |  |- SearchFormatError  an item of the search index, or a publisher's record, that is malformed
 |- NoReply             a DHT question got no answer, or a refusal (code and text)
 |- InputError          what the user gave: one clear line, exit code 2
@@ -37,6 +38,7 @@ __all__ = [
     "NoReply",
     "OurFault",
     "PeerProtocolError",
+    "PortMapError",
     "ProtocolError",
     "SearchFormatError",
     "SocksError",
@@ -75,6 +77,10 @@ class SocksError(ProtocolError):
 
 class UtpError(ProtocolError):
     """A datagram that is not a well-formed uTP packet (BEP 29)."""
+
+
+class PortMapError(ProtocolError):
+    """What came is not a gateway's answer (PCP, NAT-PMP), or answers nothing we asked."""
 
 
 class SearchFormatError(ProtocolError):

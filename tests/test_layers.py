@@ -19,12 +19,12 @@ VALUES = [
     *("magnet", "metainfo", "given", "rates", "checksum", "ip_filter", "config", "trace"),
 ]
 # Floor 2: they may import floor 1, and not each other.
-DECIDERS = ["dht", "peer", "torrent", "storage", "search", "catalogue", "utp", "socks"]
+DECIDERS = ["dht", "peer", "torrent", "storage", "search", "catalogue", "utp", "socks", "portmap"]
 # Floors 3 and 4.
 UPPER = {
     "engine": [*VALUES, *DECIDERS],
     "daemon": [*VALUES, "engine"],
-    "lab": [*VALUES, "engine", "dht", "peer", "storage", "search", "catalogue", "socks"],
+    "lab": [*VALUES, "engine", "dht", "peer", "storage", "search", "catalogue", "socks", "portmap"],
     "cli": [*VALUES, "engine", "daemon"],
     "__main__": ["cli"],
 }

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from dht_torrent.cli import streams, view
+from dht_torrent.cli import bars, streams, view
 from dht_torrent.cli.node import ask, json_option, node_options, run_alone, running_node_if_any
 from dht_torrent.cli.sources import writing
 
@@ -62,7 +62,7 @@ def export_lines(ctx: click.Context, target: str) -> None:
     count = 0
     with ExitStack() as opened:
         file = sys.stdout.buffer if target == "-" else opened.enter_context(writing(target))
-        shown = opened.enter_context(view.working("exporting"))
+        shown = opened.enter_context(bars.working("exporting"))
         client = running_node_if_any(ctx)
         if client is not None:
             with client, closing(client.export_catalogue()) as lines:
@@ -117,7 +117,7 @@ def import_lines(ctx: click.Context, source: str, as_json: bool) -> None:
         else:
             file = opened.enter_context(Path(source).open("rb"))
             size = Path(source).stat().st_size or None
-        shown = opened.enter_context(view.working("importing"))
+        shown = opened.enter_context(bars.working("importing"))
         done = 0
 
         def add(part: bytes, result: Json) -> None:

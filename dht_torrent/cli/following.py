@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dht_torrent.cli import view
+from dht_torrent.cli import bars, view
 from dht_torrent.cli.node import (
     Options,
     ask,
@@ -46,7 +46,7 @@ def publish_path(
     client = running_node_if_any(ctx)
     if client is not None:
         with client:
-            with view.hashing(path):
+            with bars.hashing(path):
                 published = client.links.publish(content, name, key=key)
             view.show(published, as_json, lambda: str(published["link"]))
             _warn(published)
@@ -58,7 +58,7 @@ def publish_path(
         from dht_torrent.daemon.lines import plain
 
         options = {} if key is None else {"key": key}
-        with view.hashing(path):
+        with bars.hashing(path):
             link = await node.publish_link(content, name, **options)
         facts: Any = plain([one for one in node.published_links() if one.link == str(link)])
         view.show(facts[0], as_json, lambda: str(link))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dht_torrent import __version__
-from dht_torrent.cli import running, view
+from dht_torrent.cli import bars, running, view
 from dht_torrent.cli import streams as cli_streams
 from dht_torrent.cli.failures import explain
 from dht_torrent.cli.node import (
@@ -156,7 +156,7 @@ def share(
     client = running_node_if_any(ctx)
     if client is not None:
         with client:
-            with view.hashing(path):
+            with bars.hashing(path):
                 torrent = client.share(
                     content,
                     piece_length=piece_length,
@@ -178,7 +178,7 @@ def share(
     async def job(node: Node, control: Control) -> None:
         import trio
 
-        with view.hashing(path) as progress:
+        with bars.hashing(path) as progress:
             shared = await node.share(
                 content,
                 piece_length=piece_length,
@@ -296,7 +296,7 @@ def get(
         begun = dataclasses.asdict(download.summary())
         view.warn(begun)
 
-        with view.progress() as shown:
+        with bars.progress() as shown:
 
             async def show() -> None:
                 async for snapshot in download.watch(repeat_after=view.PLAIN_INTERVAL):
@@ -326,7 +326,7 @@ def _wait(client: Client, torrent_id: str) -> Mapping[str, Any]:
     from dht_torrent.daemon.presence import NoNode
 
     try:
-        with view.progress() as shown, closing(client.watch(torrent_id)) as snapshots:
+        with bars.progress() as shown, closing(client.watch(torrent_id)) as snapshots:
             for torrent in snapshots:
                 shown.update(torrent)
                 if torrent["state"] == "error":
@@ -389,7 +389,7 @@ def create(
         from dht_torrent.engine.net.tls import read_root
 
         ssl_cert = read_root(Path(tls_ca))
-    with view.hashing(path) as progress:
+    with bars.hashing(path) as progress:
         metainfo = make(
             Path(path),
             piece_length=piece_length,

@@ -50,6 +50,7 @@ class Options:
     encryption: str | None = None
     dht_unlimited: bool = False
     no_lsd: bool = False
+    no_port_mapping: bool = False
     no_tcp: bool = False
     no_utp: bool = False
     catalogue: str | None = None
@@ -128,6 +129,7 @@ class Options:
             state_dir=self.state_dir,
             download_dir=Path(download_dir).absolute(),
             lsd=not self.no_lsd,
+            port_mapping=not self.no_port_mapping,
             **options,
         )
         config.check_transports()
@@ -254,6 +256,12 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             default=None,
             help="Do not look for peers in the local network by multicast (BEP 14).",
+        ),
+        _option(
+            "--no-port-mapping",
+            is_flag=True,
+            default=None,
+            help="Do not ask the router to let peers in (PCP, NAT-PMP, UPnP).",
         ),
         _option(
             "--crawl",

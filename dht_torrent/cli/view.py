@@ -5,21 +5,17 @@ before its control characters are gone; machine output (--json) is escaped by JS
 from __future__ import annotations
 
 import json
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    pass
 
 Json = Mapping[str, Any]
 
-PLAIN_INTERVAL = 5.0
-"""Seconds between two progress lines when stderr is not a terminal."""
 LEFT_SHOWN = 20
 """Files named that a removal left."""
 _TRANSPORTS = {"tcp": "TCP", "utp": "uTP"}
@@ -295,15 +291,14 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
         networks.append(("dht IPv6", status["dht6"]))
     sources = ", ".join(f"{count} {name}" for name, count in status["peers_by_source"].items())
     announced = status["last_announce"]
-    reachable = {
-        True: "yes, peers have connected to us",
-        False: "no, nobody can connect to us",
-        None: "not known yet, no peer has tried to connect to us",
-    }[status["reachable"]]
+    answer = {True: "yes", False: "no", None: "not known yet"}[status["reachable"]]
+    why = status.get("reachable_why")
+    reachable = f"{answer}, {why}" if why else answer
     rows = [
         ("node", f"{status['id']}  (version {status['version']}, up {duration(status['uptime'])})"),
         *_listening_rows(status),
         ("reachable", reachable),
+        *_port_mapping_rows(status.get("port_mapping")),
         *((name, _dht_line(dht, status.get("proxy"))) for name, dht in networks),
         ("announced", "not yet" if announced is None else f"{duration(announced)} ago"),
         ("peers", f"{status['connections']} connected" + (f" ({sources})" if sources else "")),
@@ -334,6 +329,21 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
                 )
             )
     return "\n".join(lines)
+
+
+def _port_mapping_rows(mapping: Json | None) -> list[tuple[str, str]]:
+    """Where the router lets the world in, or why it does not."""
+    if not mapping:
+        return []
+    rows = []
+    for one in mapping["mapped"]:
+        until = one["expires_in"]
+        told = "for good" if until is None else f"for {duration(until)}"
+        rows.append(
+            ("mapped", f"{one['protocol'].upper()} {one['external']} by {one['by']}, {told}")
+        )
+    rows += [("mapped", f"{port} is not: {why}") for port, why in mapping["refused"].items()]
+    return rows or [("mapped", f"nothing: {mapping['trouble']}")]
 
 
 def _search_rows(search: Json | None) -> list[tuple[str, str]]:
@@ -379,100 +389,6 @@ def _crawl_rows(crawl: Json) -> list[tuple[str, str]]:
     if crawl["why"]:
         rows.append(("no finds", crawl["why"]))
     return rows
-
-
-def progress_line(torrent: Json) -> str:
-    parts = [f"{torrent['state']} {percent(torrent['progress'])}"]
-    if torrent["size"]:
-        parts[0] += f" of {size(torrent['size'])}"
-    if torrent.get("reused"):
-        parts.append(f"{size(torrent['reused'])} of it reused")
-    parts += [f"{rate(torrent['down_rate'])} down", counted(torrent["peers"], "peer")]
-    if torrent["eta"] is not None:
-        parts.append(f"{duration(torrent['eta'])} left")
-    if torrent["why"]:
-        parts.append(torrent["why"])
-    return clean(f"{torrent['name']}: {', '.join(parts)}")
-
-
-class Shows(Protocol):
-    """Something that shows the progress of a download."""
-
-    def update(self, torrent: Json) -> None: ...
-
-
-class PlainProgress:
-    """A line on stderr when the state changes, and now and then."""
-
-    def __init__(self) -> None:
-        self._state: object = None
-        self._next = 0.0
-
-    def update(self, torrent: Json) -> None:
-        now = time.monotonic()
-        if torrent["state"] != self._state or now >= self._next:
-            self._state, self._next = torrent["state"], now + PLAIN_INTERVAL
-            sys.stderr.write(progress_line(torrent) + "\n")
-            sys.stderr.flush()
-
-
-class BarProgress:
-    """A moving bar."""
-
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar = bar
-        self._task = task
-
-    def update(self, torrent: Json) -> None:
-        self._bar.update(
-            self._task, completed=torrent["progress"], description=progress_line(torrent)
-        )
-
-
-@contextmanager
-def progress() -> Iterator[Shows]:
-    """Show a download on stderr: a bar on a terminal, lines elsewhere."""
-    if not sys.stderr.isatty():
-        yield PlainProgress()
-        return
-    with _bar() as bar:
-        yield BarProgress(bar, bar.add_task("starting", total=1.0))
-
-
-class Working(Protocol):
-    """Called with what is done and what there is in all, from any thread."""
-
-    def __call__(self, done: int, total: int | None, /) -> None: ...
-
-
-@contextmanager
-def hashing(path: object) -> Iterator[Working]:
-    """Show on a terminal's stderr how far the hashing of `path` is; say nothing elsewhere."""
-    with working(f"hashing {path}") as shown:
-        yield shown
-
-
-@contextmanager
-def working(what: str) -> Iterator[Working]:
-    """The same, of any work."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    with _bar() as bar:
-        task = bar.add_task(clean(what), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        console=Console(stderr=True),
-        transient=True,
-    )
 
 
 def facts_text(facts: Json) -> str:

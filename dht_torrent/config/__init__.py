@@ -14,6 +14,7 @@ from dht_torrent.config.index import (
 )
 from dht_torrent.config.net import WatchConfig
 from dht_torrent.config.node import Config, EncryptionPolicy
+from dht_torrent.config.portmap import PortMapConfig
 from dht_torrent.config.proxy import ProxyConfig, ProxyServer
 from dht_torrent.config.torrent import CLIENT, DiskConfig, LsdConfig, PeerConfig, TorrentConfig
 from dht_torrent.config.utp import UtpConfig
@@ -30,6 +31,7 @@ __all__ = [
     "FollowConfig",
     "LsdConfig",
     "PeerConfig",
+    "PortMapConfig",
     "ProxyConfig",
     "ProxyServer",
     "SearchConfig",

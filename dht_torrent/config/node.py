@@ -18,6 +18,7 @@ from dht_torrent.config.index import (
     SubscribeConfig,
 )
 from dht_torrent.config.net import WatchConfig
+from dht_torrent.config.portmap import PortMapConfig
 from dht_torrent.config.proxy import ProxyConfig, ProxyServer, parse_proxy
 from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
 from dht_torrent.config.utp import UtpConfig
@@ -99,6 +100,9 @@ class Config:
     lsd: bool = False
     """Announce to the local network what we share and want, and listen to others (BEP 14). Never
     of private torrents, and never on a node that listens on loopback only. `dhtnode` has it on."""
+    port_mapping: bool = False
+    """Ask the router to let the world in: PCP, NAT-PMP, UPnP. Never on a node that listens on
+    loopback only. `dhtnode` has it on."""
     encryption: EncryptionPolicy = "prefer"
     """MSE, which hides from onlookers that this is BitTorrent (not from who knows the infohash).
     `prefer`: dial with it, and without at once where that fails; peers may come either way; the
@@ -114,6 +118,7 @@ class Config:
     torrent: TorrentConfig = field(default_factory=TorrentConfig)
     disk: DiskConfig = field(default_factory=DiskConfig)
     lsd_limits: LsdConfig = field(default_factory=LsdConfig)
+    port_map_limits: PortMapConfig = field(default_factory=PortMapConfig)
     utp: UtpConfig = field(default_factory=UtpConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)

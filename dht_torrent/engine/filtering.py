@@ -17,6 +17,7 @@ from typing import Final
 
 import trio
 
+from dht_torrent.engine.net.gateways import Gateway
 from dht_torrent.engine.net.interfaces import Interface
 from dht_torrent.engine.net.protocols import (
     DatagramSocket,
@@ -167,6 +168,9 @@ class FilteredNetwork:
 
     def interfaces(self) -> list[Interface]:
         return self._network.interfaces()
+
+    def gateways(self) -> list[Gateway]:
+        return self._network.gateways()
 
     async def open_multicast(self, group: Address, on: Interface) -> DatagramSocket:
         return _FilteredDatagrams(await self._network.open_multicast(group, on), self._filtering)

@@ -31,6 +31,7 @@ from dht_torrent.engine.net.proxy import ProxiedNetwork
 from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.engine.net.utp import SECRET, UtpPort, UtpPorts
 from dht_torrent.engine.node import Node
+from dht_torrent.engine.portmap.making import port_mapping
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.search.catalogue import check_url
@@ -107,6 +108,7 @@ async def open_node(
         config = budget.applied(config)
     descriptors = Descriptors(config.disk.open_files)
     inside: InsideNetwork | None = None
+    may_open_sockets = network is None and interface is None and server is None
     if network is None and interface is not None:
         look_interval = config.watch.look_interval
         network = inside = InsideNetwork(interface, look_interval, descriptors.relieve)
@@ -121,6 +123,7 @@ async def open_node(
     if config.deny_list is not None:
         denied = DenyFile(absolute(config.deny_list), disk, config.deny_check_interval)
         await denied.load()
+    router_network = network  # a filter is about peers, and lists of networks like ours are common
     filtering = Filtering()
     filter_file: FilterFile | None = None
     if config.ip_filter is not None:
@@ -196,6 +199,14 @@ async def open_node(
             context.lsd = LocalDiscovery(
                 network, config.lsd_limits, listens, rng=rng, faults=faults
             )
+        context.port_mapping = port_mapping(
+            config,
+            router_network,
+            [dht.address for dht in dhts],
+            context.tls_addresses,
+            rng=rng,
+            may_open_sockets=may_open_sockets,
+        )
         async with trio.open_nursery() as nursery:
             registry = Registry(context, nursery)
             housekeeping = Housekeeping(context, registry.supervisors)
@@ -251,6 +262,11 @@ async def open_node(
             nursery.start_soon(faults.watch)
             if config.tls_listen is not None:
                 tls.accept(early)
+            if (mapping := context.port_mapping) is not None:
+                mapping.changed = partial(announce_again, registry)
+                for dht in dhts:
+                    dht.has_router(partial(context.mapped_udp, dht.address))
+                nursery.start_soon(faults.keep, "port mapping", mapping.run)
             if filter_file is not None:
                 watch = partial(filter_file.watch, partial(enforce, context.dht, registry))
                 nursery.start_soon(faults.keep, "the IP filter", watch)
@@ -275,6 +291,12 @@ async def open_node(
                 nursery.cancel_scope.cancel()
         if body is not None:
             raise body  # as it was: a nursery would have wrapped it in a group
+
+
+def announce_again(registry: Registry) -> None:
+    """The world reaches us at another port than before."""
+    for supervisor in registry.supervisors.values():
+        supervisor.core.discovery.hurry()
 
 
 def enforce(dht: DualStack, registry: Registry) -> None:

@@ -8,6 +8,7 @@ import trio
 
 import dht_torrent
 from dht_torrent.engine.incoming import Incoming
+from dht_torrent.engine.reachability import reachability
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.search.views import SearchStatus
 from dht_torrent.engine.torrent.context import NodeContext
@@ -34,6 +35,14 @@ def node_status(
     last = context.dht.last_announce
     listen, *listen6 = [dht.address for dht in context.dht]
     dht, *dht6 = context.dht.status()
+    mapping = context.port_mapping.status() if context.port_mapping is not None else None
+    addresses = [dht.address for dht in context.dht]
+    reachable, why = reachability(
+        incoming.heard_from_outside,
+        addresses,
+        mapping,
+        is_behind_proxy=context.config.is_behind_proxy,
+    )
     return NodeStatus(
         id=context.dht.node_id.hex(),
         listen=str(listen),
@@ -43,7 +52,9 @@ def node_status(
         torrents=len(supervisors),
         connections=len(peers),
         peers_by_source=dict(by_source),
-        reachable=_reachable(context, incoming),
+        reachable=reachable,
+        reachable_why=why,
+        port_mapping=mapping,
         down_rate=sum(peer.down.value(now) for peer in peers),
         up_rate=sum(peer.up.value(now) for peer in peers),
         last_announce=now - last if last is not None else None,
@@ -64,9 +75,3 @@ def node_status(
         ip_filter=context.filtering.status(),
         interface=context.inside.text() if context.inside is not None else None,
     )
-
-
-def _reachable(context: NodeContext, incoming: Incoming) -> bool | None:
-    if context.config.is_behind_proxy:
-        return False
-    return True if incoming.heard_from_outside else None

@@ -166,6 +166,34 @@ class ProxyStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class MappedPort:
+    """A port of ours that a router lets the world reach."""
+
+    protocol: str
+    """`tcp` or `udp`."""
+    port: int
+    external: str
+    """Where the world reaches it."""
+    by: str
+    """`PCP`, `NAT-PMP` or `UPnP`."""
+    expires_in: float | None
+    """Seconds, unless it is renewed before, as it should be; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortMappingStatus:
+    """What the router does for us."""
+
+    gateway: str | None
+    """Its address here."""
+    mapped: tuple[MappedPort, ...]
+    trouble: str | None
+    """Why nothing is mapped, or what is being tried."""
+    refused: dict[str, str]
+    """Why single ports are not, such as `TCP 6881`."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """What a worried user needs."""
 
@@ -180,7 +208,8 @@ class NodeStatus:
     connections: int
     peers_by_source: dict[str, int]
     reachable: bool | None
-    """True once a peer from another machine has connected; None while none has tried."""
+    """True once a peer from another machine has connected; False where none can; None while it is
+    not known, ..."""
     down_rate: float
     up_rate: float
     last_announce: float | None
@@ -216,3 +245,7 @@ class NodeStatus:
     """None without one."""
     interface: str | None = None
     """The interface we keep to, with its addresses, or that it is not here. None: any will do."""
+    reachable_why: str | None = None
+    """... and why it is so, in plain words."""
+    port_mapping: PortMappingStatus | None = None
+    """None where it is off."""

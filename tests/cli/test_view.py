@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dht_torrent.cli import bars
 from dht_torrent.cli import view as cli_view
 
 TORRENT: dict[str, Any] = {
@@ -75,7 +76,7 @@ def test_names_cannot_steer_the_terminal() -> None:
     hostile = {**TORRENT, "name": "x\x1b[2J\r\n\u202e[bold]", "error": "e\x07", "why": "w\x1b"}
     for text in (cli_view.torrents_table([hostile]), cli_view.status_text(STATUS, [hostile])):
         assert all(line.isprintable() for line in text.splitlines())
-    assert cli_view.progress_line(hostile).isprintable()
+    assert bars.progress_line(hostile).isprintable()
 
 
 def test_the_list_of_torrents_is_aligned() -> None:
@@ -154,7 +155,7 @@ def test_status_tells_of_bugs_of_ours_only_if_there_were_any() -> None:
 def test_progress_without_a_terminal_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with cli_view.progress() as shown:
+    with bars.progress() as shown:
         for _ in range(100):
             shown.update(TORRENT)
         shown.update({**TORRENT, "state": "seeding"})
@@ -169,9 +170,9 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> Non
     with os.fdopen(ours, "rb", buffering=0) as screen:
         with os.fdopen(theirs, "w") as terminal:
             monkeypatch.setattr(sys, "stderr", terminal)
-            with cli_view.progress() as shown:
+            with bars.progress() as shown:
                 shown.update({**TORRENT, "name": "[bold]x"})
-            with cli_view.hashing("folder") as hashed:
+            with bars.hashing("folder") as hashed:
                 hashed(1, 2)
         with suppress(OSError):  # how Linux says that the other side is closed
             while chunk := screen.read(65536):
@@ -194,7 +195,7 @@ def test_what_a_removal_left_is_named_as_far_as_it_fits() -> None:
 )
 def test_things_are_counted_in_their_plural_form(number: int, text: str) -> None:
     assert cli_view.counted(number, "peer") == text
-    line = cli_view.progress_line(
+    line = bars.progress_line(
         {
             "name": "n",
             "state": "downloading",
@@ -210,9 +211,9 @@ def test_things_are_counted_in_their_plural_form(number: int, text: str) -> None
 
 
 def test_what_is_reused_is_shown_while_it_lasts_and_in_the_status() -> None:
-    line = cli_view.progress_line({**TORRENT, "reused": 3 << 20})
+    line = bars.progress_line({**TORRENT, "reused": 3 << 20})
     assert ", 3.0 MiB of it reused, " in line
-    assert "reused" not in cli_view.progress_line({**TORRENT, "reused": 0})
+    assert "reused" not in bars.progress_line({**TORRENT, "reused": 0})
     assert "reused:    3.0 MiB" in cli_view.status_text({**STATUS, "reused": 3 << 20}, [])
     assert "reused" not in cli_view.status_text({**STATUS, "reused": 0}, [])
 
@@ -342,6 +343,30 @@ def test_what_the_ip_filter_did_is_shown(given: dict[str, object], told: str) ->
     assert "ip filter" not in cli_view.status_text(STATUS, [])
 
 
+def test_what_the_router_maps_is_shown_or_why_it_does_not() -> None:
+    def rows(**changes: object) -> list[str]:
+        mapping: dict[str, object] = {
+            "gateway": "192.168.1.1",
+            "mapped": [],
+            "trouble": None,
+            "refused": {},
+        }
+        shown = cli_view.status_text({**STATUS, "port_mapping": {**mapping, **changes}}, [])
+        return [line for line in shown.splitlines() if line.startswith("mapped:")]
+
+    tcp = {"protocol": "tcp", "port": 1, "external": "8.7.6.5:2", "by": "PCP", "expires_in": 7000.0}
+    udp = {**tcp, "protocol": "udp", "by": "UPnP", "expires_in": None}
+    assert rows(mapped=[tcp, udp]) == [
+        "mapped:    TCP 8.7.6.5:2 by PCP, for 1 h 56 min",
+        "mapped:    UDP 8.7.6.5:2 by UPnP, for good",
+    ]
+    assert rows(mapped=[tcp], refused={"UDP 1": "it has no room"})[1:] == [
+        "mapped:    UDP 1 is not: it has no room"
+    ]
+    assert rows(trouble="looking for a router") == ["mapped:    nothing: looking for a router"]
+    assert "mapped:" not in cli_view.status_text(STATUS, [])
+
+
 def test_the_interface_is_shown_where_one_is_kept_to() -> None:
     assert "interface:" not in cli_view.status_text(STATUS, [])
     shown = cli_view.status_text({**STATUS, "interface": "tun0 (10.8.0.2)"}, [])
@@ -360,10 +385,12 @@ def test_what_goes_through_a_proxy_is_shown(
     trouble: str | None, udp: str | None, proxy: str, dht: str
 ) -> None:
     given = {"server": "socks5://h:1080", "trouble": trouble, "udp_trouble": udp}
-    shown = cli_view.status_text({**STATUS, "proxy": given, "reachable": False}, [])
+    shown = cli_view.status_text(
+        {**STATUS, "proxy": given, "reachable": False, "reachable_why": "for a reason"}, []
+    )
     lines = dict(line.split(": ", 1) for line in shown.splitlines() if ": " in line)
     assert lines["proxy"].strip() == proxy
     assert lines["listening"].strip() == "nowhere: everything goes through the proxy"
-    assert lines["reachable"].strip() == "no, nobody can connect to us"
+    assert lines["reachable"].strip() == "no, for a reason"
     assert dht in lines["dht"]
     assert STATUS["listen"] not in shown

@@ -12,6 +12,7 @@ from functools import partial
 
 import trio
 
+from dht_torrent.engine.net.gateways import Gateway
 from dht_torrent.engine.net.interfaces import Interface
 from dht_torrent.engine.net.protocols import DatagramSocket, Listener, Network, OnDatagrams, Stream
 from dht_torrent.ids import Address, HostPort
@@ -254,6 +255,9 @@ class OnlyTo:
 
     def interfaces(self) -> list[Interface]:
         return self._network.interfaces()
+
+    def gateways(self) -> list[Gateway]:
+        return self._network.gateways()
 
     async def open_multicast(self, group: Address, on: Interface) -> DatagramSocket:
         self._see("multicast to", group.host)

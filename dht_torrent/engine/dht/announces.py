@@ -326,7 +326,7 @@ class _PeerLookup:
             news.set()
 
         base: dict[bytes, Value] = {b"info_hash": self._info_hash, b"port": announcement.port}
-        if announcement.port == self._core.address.port:
+        if announcement.port == self._core.address.port and self._core.mapped_port() is None:
             base[b"implied_port"] = 1  # survives a NAT that changes ports
         if announcement.seed:
             base[b"seed"] = 1

@@ -22,6 +22,10 @@ from dht_torrent.ids import Address, NodeId
 from dht_torrent.trace import Trace
 
 
+def _nothing() -> None:
+    return None
+
+
 class Core:
     """The state of a DHT node, and the two ways in which its parts ask others: one query, or a
     lookup."""
@@ -44,6 +48,8 @@ class Core:
         self.send_to_name = send_to_name
         self.address = address
         """Where the node is bound; the real port once its socket is open."""
+        self.mapped_port: Callable[[], int | None] = _nothing
+        """Where a router lets the world in to `address`; None: no router does."""
         self.config = config
         # Others see numbers drawn here; enough of them would tell the generator's state. So
         # transaction ids and token secrets come from sources of their own.

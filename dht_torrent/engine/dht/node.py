@@ -133,11 +133,16 @@ class Dht:
     @property
     def seen_at(self) -> Address | None:
         """Where others reach us, as far as we know: at the IP they voted for, or that we are bound
-        to, and the port we listen on (that of a NAT may be another)."""
+        to, and the port we listen on, or that a router maps to it (without one, that of a NAT may
+        be another)."""
         bound = self.address
         if self._votes.elected is not None:
-            return Address(self._votes.elected, bound.port)
+            return Address(self._votes.elected, self._core.mapped_port() or bound.port)
         return bound if bound.is_usable else None
+
+    def has_router(self, mapped_port: Callable[[], int | None]) -> None:
+        """A router may let the world in to us: at this port, or not, at a time."""
+        self._core.mapped_port = mapped_port
 
     async def run(self, *, task_status: TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Started means bound and answering. Raises OSError if the

@@ -22,6 +22,7 @@ import trio
 
 from dht_torrent.engine.net import names
 from dht_torrent.engine.net.binding import REFUSED, Binding, bind_address, find, is_ip, tie
+from dht_torrent.engine.net.gateways import Gateway
 from dht_torrent.engine.net.interfaces import Interface, all_interfaces, interfaces
 from dht_torrent.engine.net.lasting import LastingDatagrams, LastingListener
 from dht_torrent.engine.net.protocols import DatagramSocket, Listener
@@ -162,6 +163,11 @@ class InsideNetwork:
                 networks = tuple(net for net in one.networks if str(net.ip) in binding.hosts)
                 found += [replace(one, networks=networks)] if networks else []
         return found
+
+    def gateways(self) -> list[Gateway]:
+        binding = self._binding
+        found = self._real.gateways() if binding is not None else []
+        return [one for one in found if binding is not None and one.interface == binding.name]
 
     async def open_multicast(self, group: Address, on: Interface) -> RealDatagramSocket:
         binding = self._binding

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
+from dht_torrent.engine.net.gateways import Gateway
 from dht_torrent.engine.net.interfaces import Interface
 from dht_torrent.ids import Address, HostPort, Transport
 
@@ -155,6 +156,10 @@ class Network(Protocol):
 
     def interfaces(self) -> list[Interface]:
         """Those through which others can be reached by multicast; each family by itself."""
+
+    def gateways(self) -> list[Gateway]:
+        """The default routers of IPv4, the one that is used first; empty where the system does not
+        tell."""
 
     async def open_multicast(self, group: Address, on: Interface) -> DatagramSocket:
         """A socket that receives what is sent to the group in the network behind the interface, and

@@ -21,6 +21,7 @@ from python_socks import ProxyError, ProxyType
 from python_socks.async_.trio import Proxy
 
 from dht_torrent.config import ProxyConfig, ProxyServer
+from dht_torrent.engine.net.gateways import Gateway
 from dht_torrent.engine.net.interfaces import Interface
 from dht_torrent.engine.net.protocols import Encryption, Network, Scattered, Stream
 from dht_torrent.engine.net.relayed import ProxyDownError, RelayedDatagrams
@@ -133,6 +134,10 @@ class ProxiedNetwork:
         return await self._network.resolve(point) if is_ip(point.host) else []
 
     def interfaces(self) -> list[Interface]:
+        return []
+
+    def gateways(self) -> list[Gateway]:
+        """None: what the router does is beside the proxy."""
         return []
 
     async def open_multicast(self, group: Address, on: Interface) -> RelayedDatagrams:

@@ -21,6 +21,7 @@ import trio
 
 from dht_torrent.engine.net.exhaustion import OUT_OF_RESOURCES, say_exhausted
 from dht_torrent.engine.net.fragments import unfragmented
+from dht_torrent.engine.net.gateways import Gateway, gateways
 from dht_torrent.engine.net.groups import join4, join6
 from dht_torrent.engine.net.interfaces import Interface, interfaces
 from dht_torrent.engine.net.mmsg import ARE_POSSIBLE, BATCH, Batches
@@ -148,6 +149,9 @@ class RealNetwork:
 
     def interfaces(self) -> list[Interface]:
         return interfaces()
+
+    def gateways(self) -> list[Gateway]:
+        return gateways()
 
     async def open_multicast(self, group: Address, on: Interface) -> RealDatagramSocket:
         await trio.lowlevel.checkpoint()

@@ -25,6 +25,7 @@ from dht_torrent.engine.net.protocols import Network
 from dht_torrent.engine.net.proxy import ProxiedNetwork
 from dht_torrent.engine.net.tls import Identity, Membership
 from dht_torrent.engine.net.utp import UtpPorts
+from dht_torrent.engine.portmap.service import PortMapping
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.torrent.disk import Disk
 from dht_torrent.engine.torrent.rate_limits import Limits
@@ -33,6 +34,7 @@ from dht_torrent.engine.torrent.turns import Queue
 from dht_torrent.engine.views import Removal
 from dht_torrent.ids import Address, InfoHash, PeerKey, Transport
 from dht_torrent.metainfo import Magnet, Metainfo
+from dht_torrent.portmap.ports import IpProtocol
 from dht_torrent.storage import Descriptors, Storage
 from dht_torrent.storage.owners import Owners
 from dht_torrent.torrent.memory import PieceMemory
@@ -103,6 +105,8 @@ class NodeContext:
     """Peers of the local networks; None where that is off."""
     inside: InsideNetwork | None = None
     """The interface we keep to; None where any will do."""
+    port_mapping: PortMapping | None = None
+    """The way in through the router; None where that is off."""
     owners: Owners = field(default_factory=Owners)
     """Which torrent has which files."""
     remove: Callable[[InfoHash, bool], Awaitable[Removal]] = field(init=False)
@@ -121,6 +125,23 @@ class NodeContext:
         self._dials = trio.CapacityLimiter(self.config.max_pending_dials)
         self.room = NodeRoom(self.config)
         self.lookups = Queue(self.config.torrent.hungry_lookups)
+
+    def mapped(self, protocol: IpProtocol, local: Address) -> int | None:
+        """The port at which a router lets the world in to ours here. None: none does."""
+        if self.port_mapping is None or local.is_ipv6:
+            return None
+        found = self.port_mapping.external(protocol, local.port)
+        return found.port if found is not None else None
+
+    def mapped_udp(self, local: Address) -> int | None:
+        """`mapped`, of UDP."""
+        return self.mapped(IpProtocol.UDP, local)
+
+    def dht_port(self, peer: Address) -> int:
+        """Where this peer reaches our DHT node."""
+        port = self.dht.port(peer)
+        outside = None if peer.is_local else self.mapped_udp(peer._replace(port=port))
+        return outside if outside is not None else port
 
     def peer_key(self) -> PeerKey:
         """A name for a connection, never used twice."""
@@ -202,10 +223,22 @@ class TorrentContext:
         tcp = (Transport.TCP,) if has_tcp else ()
         return (*tcp, Transport.UTP) if has_utp and not (self.is_ssl and has_tcp) else tcp
 
-    def port(self, family_of: Address) -> int | None:
-        """Where those in the family of this address may connect to us for this torrent. None:
-        nowhere. The one answer for all who tell others, so that nobody is told the port for plain
-        connections of an SSL torrent."""
+    def port(self, peer: Address) -> int | None:
+        """Where this peer may connect to us for this torrent: one beyond our router where that lets
+        it in. None: nowhere. This and `announced_port` are the one answer for all who tell others,
+        so that nobody is told the port for plain connections of an SSL torrent."""
+        return self._local_port(peer) if peer.is_local else self.announced_port(peer)
+
+    def announced_port(self, family_of: Address) -> int | None:
+        """Where the world may connect to us for this torrent, in the family of this address."""
+        port = self._local_port(family_of)
+        if port is None:
+            return None
+        protocol = IpProtocol.TCP if self.node.config.tcp else IpProtocol.UDP
+        outside = self.node.mapped(protocol, family_of._replace(port=port))
+        return outside if outside is not None else port
+
+    def _local_port(self, family_of: Address) -> int | None:
         if self.node.config.is_behind_proxy:
             return None
         if not self.is_ssl:

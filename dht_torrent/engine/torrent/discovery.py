@@ -40,6 +40,7 @@ class Discovery:
         self._looked_at = float("-inf")
         self._pause = trio.CancelScope()
         """Around the wait for the next lookup."""
+        self._is_hurried = False
         self._local = ExitStack()
 
     @property
@@ -92,12 +93,13 @@ class Discovery:
             await self._dht.bootstrapped()
         while not self._torrent.is_private:
             connections.lonely.clear()
+            self._is_hurried = False
             found: PeerLookup | None = None
             with trio.CancelScope() as self._lookup, self._faults.confined(self._search_name):
                 found = await self._dht.find_peers(
                     self._info_hash,
                     announce=True,
-                    port_of=self._torrent.port,
+                    port_of=self._torrent.announced_port,
                     seed=self._connections.complete,
                     on_peers=lambda addresses: connections.found(addresses, "dht"),
                 )
@@ -107,6 +109,7 @@ class Discovery:
             self._looked_at = trio.current_time()
             if not self._connections.complete and not connections.peers:
                 pause = min(config.hungry_interval * 2.0 ** min(hungry, 30), config.hungry_most)
+                pause = min(pause, HURRY) if self._is_hurried else pause
                 hungry += 1
                 self._again_at = self._looked_at + pause
                 with trio.CancelScope() as self._pause:
@@ -114,7 +117,8 @@ class Discovery:
                     await self._node.lookups.wait(hungry)
             else:
                 hungry = 0
-                self._again_at = self._looked_at + config.find_peers_interval
+                pause = HURRY if self._is_hurried else config.find_peers_interval
+                self._again_at = self._looked_at + pause
                 with trio.CancelScope(deadline=self._again_at) as self._pause:
                     await connections.lonely.wait()
                     await trio.sleep(config.lonely_interval)
@@ -122,6 +126,7 @@ class Discovery:
 
     def hurry(self) -> None:
         """Look again, and be announced, now; `HURRY` after the last time at the earliest."""
+        self._is_hurried = True
         self._pause.deadline = min(self._pause.deadline, self._looked_at + HURRY)
 
     def end(self) -> None:

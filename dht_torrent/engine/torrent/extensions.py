@@ -57,7 +57,7 @@ class Extensions:
         self._introduce(peer)
         hidden = self._torrent.is_private or self._torrent.node.config.is_behind_proxy
         if peer.connection.dht and not hidden:
-            peer.tell(Port(self._torrent.node.dht.port(peer.address)))
+            peer.tell(Port(self._torrent.node.dht_port(peer.address)))
 
     def introduce_again(self, peer: Peer) -> None:
         """The metadata is known now: its size is told to those who lack it too, and what is not

@@ -16,6 +16,7 @@ from typing import Final
 
 import trio
 
+from dht_torrent.engine.net.gateways import Gateway
 from dht_torrent.engine.net.interfaces import Interface
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.datagrams import FakeDatagramSocket
@@ -141,6 +142,8 @@ class FakeHost:
         self.behind_nat = False
         """When true, connections do not come in, and datagrams only from where one was sent."""
         self.is_down = False
+        self.router: str | None = None
+        """Its default gateway, where that is in a local network with it."""
         self.streams: dict[Breakable, None] = {}  # a set in order of opening
         self._net = net
         self._udp: dict[int, FakeDatagramSocket] = {}
@@ -212,6 +215,12 @@ class FakeHost:
 
     def interfaces(self) -> list[Interface]:
         return [] if self.is_down else [lan.interface(self.ip) for lan in self._net.lans(self.ip)]
+
+    def gateways(self) -> list[Gateway]:
+        router = self.router
+        if self.is_down or router is None:
+            return []
+        return [Gateway(router, lan.name) for lan in self._net.lans(self.ip) if lan.has(router)]
 
     async def open_multicast(self, group: Address, on: Interface) -> MulticastSocket:
         await trio.lowlevel.checkpoint()

@@ -4,6 +4,7 @@ the fake host of that family; this one only chooses.
 
 from __future__ import annotations
 
+from dht_torrent.engine.net.gateways import Gateway
 from dht_torrent.engine.net.interfaces import Interface
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.datagrams import FakeDatagramSocket
@@ -33,6 +34,9 @@ class DualHost:
 
     def interfaces(self) -> list[Interface]:
         return [*self.ipv4.interfaces(), *self.ipv6.interfaces()]
+
+    def gateways(self) -> list[Gateway]:
+        return self.ipv4.gateways()
 
     async def open_multicast(self, group: Address, on: Interface) -> MulticastSocket:
         return await self._of(group).open_multicast(group, on)
