@@ -299,7 +299,7 @@ def get(
         with bars.progress() as shown:
 
             async def show() -> None:
-                async for snapshot in download.watch(repeat_after=view.PLAIN_INTERVAL):
+                async for snapshot in download.watch(repeat_after=bars.PLAIN_INTERVAL):
                     shown.update(dataclasses.asdict(snapshot))
 
             async with trio.open_nursery() as nursery:
