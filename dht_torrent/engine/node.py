@@ -328,6 +328,11 @@ class Node:
             raise InputError(f"no such torrent: {torrent.id}")
         return await self._registry.remove(torrent.info_hash, delete_data)
 
+    @property
+    def limits(self) -> tuple[int | None, int | None]:
+        """What `set_limits` set: bytes per second up and down."""
+        return self._context.limits.up.rate, self._context.limits.down.rate
+
     def queue_positions(self) -> dict[InfoHash, int]:
         """The place of each torrent in the order in which they get their turns, from 0."""
         return self._housekeeping.positions()

@@ -6,8 +6,8 @@ import hashlib
 import ipaddress
 import os
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -82,6 +82,8 @@ class Resume:
     """The files when `have` was true, from `trust.settled`; None if that is not known."""
     select: tuple[tuple[int, int], ...] | None = None
     """Inclusive ranges of wanted files; None is all."""
+    priorities: Mapping[int, int] = field(default_factory=dict)
+    """Of files: 1 is more important than most, -1 is less."""
     sequential: bool = False
     super_seed: bool = False
     paused: bool = False
@@ -158,6 +160,8 @@ class Resume:
             )
         if self.select is not None:
             fields[b"select"] = [list(pair) for pair in self.select]
+        if self.priorities:
+            fields[b"priorities"] = [[file, one] for file, one in self.priorities.items()]
         if self.completed_at is not None and in_calendar(self.completed_at):
             fields[b"completed_at"] = _TIME.pack(self.completed_at)
         if self.limit_up is not None:
@@ -225,6 +229,7 @@ def decode_resume(payload: bytes) -> Resume:
             have=fields.string(b"have", _MAX_HAVE),
             stamps=fields.maybe(b"stamps", fields.stamps),
             select=fields.maybe(b"select", fields.ranges),
+            priorities=fields.maybe(b"priorities", fields.priorities) or {},
             sequential=fields.integer(b"sequential") == 1,
             paused=fields.integer(b"paused") == 1,
             downloaded=fields.integer(b"downloaded"),
@@ -341,6 +346,16 @@ class _Fields:
 
     def tags(self, key: bytes) -> tuple[str, ...]:
         return tuple(raw.decode() for raw in self.strings(key, MAX_TAGS))
+
+    def priorities(self, key: bytes) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for pair in self.items(key):
+            match pair:
+                case [int(file), (1 | -1) as priority] if 0 <= file < MAX_FILES:
+                    found[file] = priority
+                case _:
+                    raise ValueError("priorities are not all of files")
+        return found
 
     def labels(self, key: bytes) -> tuple[str, ...]:
         return tuple(raw.decode() for raw in self.strings(key, MAX_LABELS))

@@ -76,6 +76,8 @@ class History:
     """A torrent over time. Points in time are Unix seconds; None is never."""
 
     added_at: float
+    started_at: float
+    """In this run of the node."""
     completed_at: float | None
     active_at: float | None
     """When payload last came or went."""
@@ -106,6 +108,16 @@ class PeerInfo:
     """What hides the connection from those between: mse (its handshake only), rc4 or tls."""
     transport: str = "tcp"
     """What carries it: tcp or utp."""
+    chokes_us: bool = True
+    """It does not let us have what we ask for ..."""
+    wanted: bool = False
+    """... and it has something that we want."""
+    choked: bool = True
+    """We do not let it have what it asks for ..."""
+    wants: bool = False
+    """... and it says that we have something that it wants."""
+    peer_id: str = ""
+    """What it calls itself: 20 bytes in hex."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +129,12 @@ class FileInfo:
     size: int
     progress: float
     selected: bool
+    here: int = 0
+    """Verified bytes of it."""
+    pieces: tuple[int, int] = (0, 0)
+    """The first piece with any of it, and the one after the last."""
+    priority: int = 0
+    """-1, 0 or 1: pieces of a higher one are asked for first."""
 
 
 @dataclass(frozen=True, slots=True)

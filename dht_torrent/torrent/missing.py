@@ -1,21 +1,27 @@
 """Which piece to open next for a peer, of those that are wanted and missing.
 
-A broken one, if the peer has proved itself; else at random until `random_first_pieces` are here,
-then the rarest (random among equals), or simply the first, if the torrent is sequential; else a
-broken one it is not suspected of.
+A broken one, if the peer has proved itself; else one that a reader waits for; else one of the
+highest priority that the peer has: at random until `random_first_pieces` are here, then the rarest
+(random among equals), or simply the first, if the torrent is sequential; else a broken one it is
+not suspected of.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain, compress, islice
+from operator import and_
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import PeerKey
-from dht_torrent.torrent.availability import Rarity
+from dht_torrent.torrent.availability import Order, Rarity
 from dht_torrent.torrent.peer_pieces import PeerPieces
 from dht_torrent.torrent.pieces import Bitfield
+
+RANKS = 3
+"""Priorities of files: high, normal and low."""
+_IS = tuple(bytes(number == rank for number in range(256)) for rank in range(RANKS))
 
 
 class Missing:
@@ -31,22 +37,41 @@ class Missing:
         self._have = have
         self._config = config
         self._rng = rng
-        self._ordered = bytearray(have.size)  # 1 for each that is not broken
-        self._cursor = 0  # none of those is below
+        self.urgent: Sequence[int] = ()
+        """Pieces that come before all others, in this order, if they are missing and wanted."""
+        self._ranks: bytes | None = None
+        self._ordered = [bytearray(have.size)]  # of each rank, 1 for each that is not broken
+        self._cursor = [0]  # none of those is below
 
     def reset(self, missing: bytes) -> None:
         """What is missing and wanted now, a byte of 0 or 1 for each piece. O(pieces)."""
-        self._ordered = bytearray(missing)
         self.broken = {index: who for index, who in self.broken.items() if missing[index]}
+        ordered = bytearray(missing)
         for index in self.broken:
-            self._ordered[index] = 0
+            ordered[index] = 0
+        self._ordered = [ordered]
+        if self._ranks is not None:
+            self._ordered = [
+                bytearray(map(and_, ordered, self._ranks.translate(_IS[rank])))
+                for rank in range(max(self._ranks, default=0) + 1)
+            ]
+        self._cursor = [0] * len(self._ordered)
         self._rarity.stale = True
-        self._cursor = 0
+
+    def rank(self, ranks: bytes | None) -> None:
+        """The priority of each piece: 0 is the highest, 2 the lowest. None: all have one. `reset`
+        follows."""
+        self._ranks = ranks
+        self._rarity.rank(ranks)
 
     def add(self, index: int) -> None:
-        self._ordered[index] = 1
-        self._cursor = min(self._cursor, index)
+        rank = self._rank(index)
+        self._ordered[rank][index] = 1
+        self._cursor[rank] = min(self._cursor[rank], index)
         self._rarity.insert(index)
+
+    def _rank(self, index: int) -> int:
+        return 0 if self._ranks is None else self._ranks[index]
 
     def add_broken(self, index: int, suspects: frozenset[PeerKey]) -> None:
         self.broken[index] = suspects
@@ -55,7 +80,7 @@ class Missing:
         """Returns the peers suspected of having broken it; None if it never failed."""
         if index in self.broken:
             return self.broken.pop(index)
-        self._ordered[index] = 0
+        self._ordered[self._rank(index)][index] = 0
         self._rarity.remove(index)
         return None
 
@@ -65,6 +90,9 @@ class Missing:
             for index in self.broken:
                 if source.can(index, now):
                     return index
+        for index in self.urgent:
+            if self._ordered[self._rank(index)][index] and source.can(index, now):
+                return index
         if not source.exhausted:
             found = self._first(source, now) if sequential else self._rarest(source, now)
             if found is not None:
@@ -80,19 +108,26 @@ class Missing:
         if any(self._rarity.copies(index) for index in self.broken):
             return False
         rarity = self._sorted()
-        return len(rarity.order) == (0 if rarity.seeds else rarity.ends[0])
+        return all(len(one.order) == (0 if rarity.seeds else one.ends[0]) for one in rarity.orders)
 
     def _first(self, source: PeerPieces, now: float) -> int | None:
-        at = self._ordered.find(1, self._cursor)
-        self._cursor = at if at >= 0 else len(self._ordered)
-        while at >= 0:
-            if source.can(at, now):
-                return at
-            at = self._ordered.find(1, at + 1)
+        for rank, ordered in enumerate(self._ordered):
+            at = ordered.find(1, self._cursor[rank])
+            self._cursor[rank] = at if at >= 0 else len(ordered)
+            while at >= 0:
+                if source.can(at, now):
+                    return at
+                at = ordered.find(1, at + 1)
         return None
 
     def _rarest(self, source: PeerPieces, now: float) -> int | None:
-        rarity = self._sorted()
+        for one in self._sorted().orders:
+            found = self._rarest_of(one, source, now)
+            if found is not None:
+                return found
+        return None
+
+    def _rarest_of(self, rarity: Order, source: PeerPieces, now: float) -> int | None:
         order, ends = rarity.order, rarity.ends
         # What a peer that is not a seed has is in bucket 1 or above.
         low = 0 if source.all else ends[0]
@@ -115,5 +150,6 @@ class Missing:
 
     def _sorted(self) -> Rarity:
         if self._rarity.stale:
-            self._rarity.sort(compress(range(len(self._ordered)), self._ordered))
+            pieces = (compress(range(len(one)), one) for one in self._ordered)
+            self._rarity.sort(chain.from_iterable(pieces))
         return self._rarity

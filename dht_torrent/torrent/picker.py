@@ -143,11 +143,14 @@ class Picker:
         """Every wanted piece is here and verified."""
         return self.holdings.wanted_left == 0
 
-    def select(self, wanted: Iterable[int]) -> list[tuple[PeerKey, Block]]:
-        """Only these pieces are asked for from now on. O(pieces).
+    def select(
+        self, wanted: Iterable[int], ranks: bytes | None = None
+    ) -> list[tuple[PeerKey, Block]]:
+        """Only these pieces are asked for from now on, by `ranks` (`Missing.rank`). O(pieces).
 
         Open pieces that are wanted no more are given up; returns their requests, to be cancelled.
         """
+        self._missing.rank(ranks)
         self.holdings.want(wanted)
         cancels = []
         for piece in list(self._open.values()):

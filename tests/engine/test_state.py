@@ -77,6 +77,7 @@ def resumes(draw: st.DrawFn) -> Resume:
             st.none()
             | st.lists(st.tuples(first, first).map(lambda pair: (min(pair), max(pair)))).map(tuple)
         ),
+        priorities=draw(st.dictionaries(st.integers(0, 99), st.sampled_from([-1, 1]))),
         sequential=draw(st.booleans()),
         paused=draw(st.booleans()),
         downloaded=draw(numbers),

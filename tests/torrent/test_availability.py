@@ -84,10 +84,11 @@ def test_the_order_is_of_what_is_listed_in_buckets_the_rarest_first(
         if rarity.stale:
             rarity.sort(listed)
         assert not rarity.stale
-        assert sorted(rarity.order) == sorted(listed)
+        [one] = rarity.orders
+        assert sorted(one.order) == sorted(listed)
         begin = 0
-        for level, end in enumerate(rarity.ends):
-            assert {model[index] for index in rarity.order[begin:end]} <= {level}
+        for level, end in enumerate(one.ends):
+            assert {model[index] for index in one.order[begin:end]} <= {level}
             assert begin <= end
             begin = end
         assert begin == len(listed)

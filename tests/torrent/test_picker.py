@@ -1303,7 +1303,8 @@ class AnySwarm(RuleBasedStateMachine):
             assert subject.holdings.peer_count(peer) == len(has)
         rarity = subject.holdings.rarity
         if not rarity.stale:
-            order = rarity.order
+            [one] = rarity.orders
+            order = one.order
             assert sorted(order) == [
                 index
                 for index in sorted(self.wanted)
@@ -1311,9 +1312,9 @@ class AnySwarm(RuleBasedStateMachine):
             ]
             levels = [rarity.available[index] for index in order]
             assert levels == sorted(levels)
-            for level, end in enumerate(rarity.ends):
+            for level, end in enumerate(one.ends):
                 assert end == sum(other <= level for other in levels)
-            assert rarity.ends[-1] == len(order)
+            assert one.ends[-1] == len(order)
 
     def teardown(self) -> None:
         """Whatever happened before, one honest seed finishes it."""

@@ -8,7 +8,7 @@ before the answer.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -24,11 +24,14 @@ from dht_torrent.engine.torrent.record import ResumeRecord
 from dht_torrent.engine.torrent.sharing import Hashed
 from dht_torrent.engine.torrent.stages import Active, Failed, Paused
 from dht_torrent.errors import InputError
+from dht_torrent.geometry import Geometry
 from dht_torrent.metainfo import Magnet, Metainfo
 from dht_torrent.torrent.seeding_limits import SeedingLimits
 from dht_torrent.torrent.selection import (
     Selection,
     check_selection,
+    is_selected,
+    piece_ranks,
     wanted_empty,
     wanted_pieces,
 )
@@ -134,9 +137,7 @@ class Commands:
         core.add_peers(magnet.peers)
         core.context.magnet = core.context.magnet.with_hints(magnet)
         if sequential:
-            core.sequential = True
-            if isinstance(core.stage, Active):
-                core.stage.swarm.picker.sequential = True
+            self.set_sequential(True)
         if folder is not None and moves and core.content is None and core.metainfo is None:
             core.place.root = folder  # nothing has begun there: nobody need be interrupted
         elif folder is not None and moves:
@@ -241,10 +242,19 @@ class Commands:
     ) -> None:
         """Want these files too; None wants all (BEP 53: a second magnet only adds). A selection
         that names files which do not exist makes room for one that does not."""
-        core, content = self._core, self._core.content
-        wanted = None if core.select is None or select is None else (*core.select, *select)
+        core = self._core
+        wanted: Selection | None = None
+        if core.select is not None and select is not None:
+            wanted = (*core.select, *select)
         if metainfo is not None and wanted is not None and not _exists(wanted, metainfo):
             wanted = None if select is None else tuple(select)
+        await self._want_exactly(wanted, metainfo, overwrite=overwrite)
+
+    async def _want_exactly(
+        self, wanted: Selection | None, metainfo: Metainfo | None, *, overwrite: bool
+    ) -> None:
+        """Want these files and no others. Raises StorageError."""
+        core, content = self._core, self._core.content
         if isinstance(core.stage, Active) and core.metainfo is not None and content is not None:
             geometry = core.metainfo.geometry
             pieces = wanted_pieces(wanted, geometry)
@@ -252,16 +262,55 @@ class Commands:
                 await self._extend(content, pieces, wanted_empty(wanted, geometry), overwrite)
             if isinstance(core.stage, Active):
                 now = trio.current_time()
-                core.stage.swarm.downloads.select(pieces, now)
+                core.stage.swarm.want(pieces, self._ranks(wanted, geometry), now)
                 if not core.stage.complete:
                     core.unfinished()
+                    core.keeping.completed_at = None
                     core.connections.candidates.need_seeds(now)
                     core.connections.wake()
         elif overwrite:
             core.place.insist()
         if wanted != core.select:
             core.look_around_again()
-        core.select = wanted
+        core.select = None if wanted is None else tuple(wanted)
+
+    def _ranks(self, wanted: Selection | None, geometry: Geometry) -> bytes | None:
+        priorities = self._core.priorities
+        return piece_ranks(wanted, priorities, geometry) if priorities else None
+
+    async def set_files(
+        self, select: Selection | None, priorities: Mapping[int, int] | None
+    ) -> None:
+        """See `Torrent.set_files`. Raises MetainfoError, StorageError; then nothing has changed."""
+        core = self._core
+        metainfo = core.metainfo
+        if metainfo is None:
+            raise InputError("the files of this torrent are not known yet")
+        wanted = None if select is None else tuple(select)
+        check_selection(wanted, metainfo)
+        if wanted is not None and all(
+            is_selected(wanted, number) for number in range(len(metainfo.files))
+        ):
+            wanted = None
+        before = core.priorities
+        if priorities is not None:
+            core.priorities = _checked_priorities(priorities, metainfo)
+        try:
+            await self._want_exactly(wanted, metainfo, overwrite=False)
+        except BaseException:
+            core.priorities = before
+            raise
+        self._record.changed()
+        core.tell()
+        await self._record.save()
+
+    def set_sequential(self, on: bool) -> None:
+        """See `Torrent.set_sequential`."""
+        core = self._core
+        core.sequential = on
+        if isinstance(core.stage, Active):
+            core.stage.swarm.picker.sequential = on
+        self._record.changed()
 
     async def _extend(
         self, content: Content, pieces: Collection[int], empty: Collection[int], overwrite: bool
@@ -279,6 +328,18 @@ class Commands:
             await content.prepare(sum(map(metainfo.geometry.piece_size, missing)))
         finally:
             content.overwrite = False
+
+
+def _checked_priorities(priorities: Mapping[int, int], metainfo: Metainfo) -> dict[int, int]:
+    """Those that are not 0. Raises InputError."""
+    for number, priority in priorities.items():
+        if not 0 <= number < len(metainfo.files):
+            raise InputError(
+                f"there is no file {number}: {metainfo.name} has {len(metainfo.files)}"
+            )
+        if priority not in (-1, 0, 1):
+            raise InputError(f"a priority is -1, 0 or 1, not {priority!r}")
+    return {number: priority for number, priority in priorities.items() if priority}
 
 
 def _exists(select: Selection, metainfo: Metainfo) -> bool:

@@ -7,7 +7,7 @@ The rule: the stage changes here and nowhere else, and every change is told to t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import MetainfoError, OurFault, StorageError
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.metainfo import Metainfo
-from dht_torrent.torrent.selection import Selection
+from dht_torrent.torrent.selection import Selection, piece_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +56,10 @@ class TorrentCore:
         self.extensions = Extensions(context, self.connections)
         self.discovery = Discovery(context, self.connections)
         self.totals = Totals(self.connections)
-        self.select = tuple(select) if select else None
+        self.select = tuple(select) if select is not None else None
         """Inclusive ranges of wanted files; None is all."""
+        self.priorities: Mapping[int, int] = {}
+        """Of files that are not as important as most: 1 is more, -1 is less."""
         self.sequential = sequential
         self.super_seed = super_seed
         """Pieces are to be shown one by one, until all were seen elsewhere."""
@@ -144,6 +146,12 @@ class TorrentCore:
         """Payload bytes that were of no use, also in earlier runs."""
         live = self.stage.swarm.wasted if isinstance(self.stage, Active) else 0
         return self.totals.wasted_before + live
+
+    def ranks(self) -> bytes | None:
+        """How important each piece is: see `selection.piece_ranks`."""
+        if self.metainfo is None or not self.priorities:
+            return None
+        return piece_ranks(self.select, self.priorities, self.metainfo.geometry)
 
     # -- stages ---------------------------------------------------------------------------------
 

@@ -167,9 +167,9 @@ class Downloads:
         """Tell it if it has become of interest, or has ceased to be."""
         peer.show_interest(self._picker.holdings.interesting(peer.key))
 
-    def select(self, wanted: Iterable[int], now: float) -> None:
-        """Want these pieces and no others."""
-        self.cancel(self._picker.select(wanted))
+    def select(self, wanted: Iterable[int], ranks: bytes | None, now: float) -> None:
+        """Want these pieces and no others, by their ranks."""
+        self.cancel(self._picker.select(wanted, ranks))
         for peer in list(self._peers.values()):
             self.review_interest(peer)
             self.refill(peer, now)

@@ -77,6 +77,7 @@ class Keeping:
         """It was paused as it has been shared enough, by this limit."""
         self.added_at: float = resume.added_at if resume else clock()
         self.completed_at: float | None = resume.completed_at if resume else None
+        self.started_at = clock()
         self.times = Times()
         self.rank: float = resume.rank if resume and resume.rank is not None else self.added_at
         """Orders the queue: the lowest first."""

@@ -404,6 +404,11 @@ class Peer:
             flags=flags,
             encryption=self.stream.encryption,
             transport=self.stream.transport,
+            chokes_us=self.chokes_us,
+            wanted=self.am_interested,
+            choked=self.am_choking,
+            wants=self.interested,
+            peer_id=self.peer_id.hex(),
         )
 
     def wake_writer(self) -> None:

@@ -129,6 +129,7 @@ class ResumeRecord:
             mount=vouched.mount,
             overwrite=place.overwrite or vouched.overwrite,
             select=core.select,
+            priorities=core.priorities,
             sequential=core.sequential,
             super_seed=core.super_seed,
             paused=core.paused,

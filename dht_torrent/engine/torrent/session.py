@@ -137,7 +137,7 @@ class Session:
             on_revealed=self._on_revealed,
         )
         swarm.picker.sequential = core.sequential
-        swarm.picker.select(wanted)
+        swarm.picker.select(wanted, core.ranks())
         if core.reusing is not None:
             core.reusing.hold(swarm)
         if not swarm.picker.done:

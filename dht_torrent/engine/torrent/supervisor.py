@@ -83,6 +83,7 @@ class Supervisor:
         core.add_peers(magnet.peers)
         if resume:
             core.superseded = resume.superseded
+            core.priorities = dict(resume.priorities)
             core.published = resume.published
             core.not_published = resume.not_published
             core.totals.restore(resume)

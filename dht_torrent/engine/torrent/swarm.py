@@ -139,6 +139,12 @@ class Swarm:
             Suggest: _ignore,
         }
 
+    def want(self, wanted: Iterable[int], ranks: bytes | None, now: float) -> None:
+        """Ask for these pieces and no others, by their ranks."""
+        self.downloads.select(wanted, ranks, now)
+        if self.picker.done:
+            self._on_saved()
+
     # -- services -------------------------------------------------------------------------------
 
     async def run(self) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import trio
 
+from dht_torrent.engine.torrent import inventory
 from dht_torrent.engine.torrent.rate_limits import NewRate
 from dht_torrent.engine.torrent.stages import Active, Checking, Failed, state_of, why_stuck
 from dht_torrent.engine.torrent.supervisor import Supervisor
@@ -16,7 +17,7 @@ from dht_torrent.errors import StorageError
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.metainfo import Magnet, Metainfo
 from dht_torrent.torrent.seeding_limits import SeedingLimits
-from dht_torrent.torrent.selection import Selection, is_selected, wanted_pieces, wanted_size
+from dht_torrent.torrent.selection import Selection, wanted_size
 
 
 class Torrent:
@@ -104,19 +105,12 @@ class Torrent:
     @property
     def progress(self) -> float:
         """Verified share (0..1) of the wanted bytes; while checking, the share looked at."""
-        stage, content, size = self._core.stage, self._core.content, self.size
+        stage, size = self._core.stage, self.size
         if isinstance(stage, Checking):
             return stage.done / stage.total if stage.total else 1.0
-        if not size or self.metainfo is None or content is None:
+        if not size:
             return 0.0
-        if content.have is None:  # not looked at yet: what it was when it was last seen
-            return content.remembered
-        have = content.have
-        if isinstance(stage, Active) and not self.superseded:
-            return 1 - stage.swarm.picker.holdings.bytes_left / size
-        geometry = self.metainfo.geometry
-        wanted = wanted_pieces(self.select, geometry)
-        return sum(geometry.piece_size(index) for index in wanted if index in have) / size
+        return 1 - inventory.bytes_left(self._core, size) / size
 
     @property
     def size(self) -> int:
@@ -166,6 +160,7 @@ class Torrent:
         keeping = self._core.keeping
         return History(
             added_at=keeping.added_at,
+            started_at=keeping.started_at,
             completed_at=keeping.completed_at,
             active_at=keeping.times.active_at,
             seconds_downloading=keeping.times.downloading,
@@ -268,26 +263,43 @@ class Torrent:
 
     def files(self) -> list[FileInfo]:
         """The files of this torrent, pad files left out; empty while the metadata is not known."""
-        if self.metainfo is None:
-            return []
-        geometry = self.metainfo.geometry
-        have = self._core.content.have if self._core.content else None
-        shown = []
-        for number, file in enumerate(geometry.files):
-            if file.pad:
-                continue
-            pieces = geometry.file_pieces(number)
-            got = sum(1 for index in pieces if have is not None and index in have)
-            shown.append(
-                FileInfo(
-                    index=number,
-                    path="/".join(file.path),
-                    size=file.length,
-                    progress=got / len(pieces) if len(pieces) else 1.0,
-                    selected=is_selected(self.select, number),
-                )
-            )
-        return shown
+        return inventory.files(self._core)
+
+    def pieces(self) -> bytes:
+        """A bit for each piece, 1 where it is verified, the first one the highest (BEP 3); empty
+        while that is not known."""
+        have = inventory.have_of(self._core)
+        return have.to_wire() if have is not None else b""
+
+    def availability(self) -> list[int]:
+        """For each piece, how many of those who are connected have it."""
+        return inventory.availability(self._core)
+
+    @property
+    def folder(self) -> Path:
+        """Where its content lies, or will lie: what it is called is in there."""
+        place = self._core.place
+        return place.root.parent if place.shared else place.root
+
+    @property
+    def stalled(self) -> bool:
+        """It is at work, and nothing has moved for long (`Config.stalled_after`)."""
+        return self._core.keeping.still >= self._core.node.config.stalled_after
+
+    @property
+    def verified(self) -> int:
+        """Verified bytes, wanted or not."""
+        return inventory.verified_bytes(self._core)
+
+    @property
+    def left(self) -> int:
+        """Wanted bytes that are not verified."""
+        return inventory.bytes_left(self._core, self.size)
+
+    @property
+    def obtainable(self) -> int:
+        """Of these, the bytes that somebody who is connected has."""
+        return inventory.obtainable_bytes(self._core, self.left)
 
     # -- what users ask -------------------------------------------------------------------------
 
@@ -338,6 +350,22 @@ class Torrent:
     async def set_seeding_limits(self, limits: SeedingLimits) -> None:
         """When it has been shared enough: of its own, or as the node has it."""
         await self._commands.limit_seeding(limits)
+
+    async def set_files(
+        self, select: Selection | None, priorities: Mapping[int, int] | None = None
+    ) -> None:
+        """Want the files of these inclusive ranges of indices and no others; None is all. Of what
+        is not wanted any more nothing is asked for, and what is here of it stays.
+
+        `priorities` of files are 1 (pieces of it are asked for before all others), 0, or -1 (after
+        all others), and 0 for those not named; None leaves them as they are. Raises InputError,
+        also while the files are not known, and StorageError where a file that is wanted now is
+        somebody else's; then nothing has changed."""
+        await self._commands.set_files(select, priorities)
+
+    def set_sequential(self, on: bool) -> None:
+        """Ask for pieces from the first to the last, and not for the rarest."""
+        self._commands.set_sequential(on)
 
     def announce(self) -> None:
         """Look for peers and be announced now, not only when it is time for that."""

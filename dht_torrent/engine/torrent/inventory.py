@@ -1,0 +1,109 @@
+"""What of a torrent is here, is missing, and could be had of those who are connected."""
+
+from __future__ import annotations
+
+from dht_torrent.engine.torrent.core import TorrentCore
+from dht_torrent.engine.torrent.stages import Active
+from dht_torrent.engine.views import FileInfo
+from dht_torrent.geometry import Geometry
+from dht_torrent.torrent.pieces import Bitfield
+from dht_torrent.torrent.selection import is_selected, wanted_pieces
+
+
+def have_of(core: TorrentCore) -> Bitfield | None:
+    """The verified pieces; None while they are not known."""
+    return core.content.have if core.content is not None else None
+
+
+def verified_bytes(core: TorrentCore) -> int:
+    """Bytes of the verified pieces, wanted or not."""
+    have = have_of(core)
+    if have is None or core.metainfo is None or not have.count:
+        return 0
+    return _bytes_between(core.metainfo.geometry, have, 0, core.metainfo.geometry.total)
+
+
+def bytes_left(core: TorrentCore, size: int) -> int:
+    """Wanted bytes that are not verified, of `size`."""
+    content = core.content
+    if core.metainfo is None or content is None:
+        return size
+    if content.have is None:  # not looked at yet: what it was when it was last seen
+        return round(size * (1 - content.remembered))
+    if isinstance(core.stage, Active) and not core.superseded:
+        return core.stage.swarm.picker.holdings.bytes_left
+    geometry, have = core.metainfo.geometry, content.have
+    if have.count == have.size:
+        return 0
+    wanted = wanted_pieces(core.select, geometry)
+    return sum(geometry.piece_size(index) for index in wanted if index not in have)
+
+
+def availability(core: TorrentCore) -> list[int]:
+    """For each piece, how many of those who are connected have it. O(pieces)."""
+    if core.metainfo is None:
+        return []
+    if not isinstance(core.stage, Active):
+        return [0] * core.metainfo.geometry.piece_count
+    rarity = core.stage.swarm.picker.holdings.rarity
+    return [count + rarity.seeds for count in rarity.available]
+
+
+def obtainable_bytes(core: TorrentCore, left: int) -> int:
+    """Of the `left` bytes that are wanted and missing, those that somebody who is connected has.
+    O(pieces) while anything is missing."""
+    if not left or core.metainfo is None or not isinstance(core.stage, Active):
+        return 0
+    holdings = core.stage.swarm.picker.holdings
+    if holdings.rarity.seeds:
+        return left
+    have, geometry = have_of(core), core.metainfo.geometry
+    return sum(
+        geometry.piece_size(index)
+        for index in holdings.wanted
+        if have is not None and index not in have and holdings.rarity.available[index]
+    )
+
+
+def files(core: TorrentCore) -> list[FileInfo]:
+    """The files, pad files left out; empty while the metadata is not known."""
+    if core.metainfo is None:
+        return []
+    geometry, have = core.metainfo.geometry, have_of(core)
+    shown = []
+    for number, file in enumerate(geometry.files):
+        if file.pad:
+            continue
+        pieces = geometry.file_pieces(number)
+        got = have.flags.count(1, pieces.start, pieces.stop) if have is not None else 0
+        end = file.offset + file.length
+        shown.append(
+            FileInfo(
+                index=number,
+                path="/".join(file.path),
+                size=file.length,
+                progress=got / len(pieces) if len(pieces) else 1.0,
+                selected=is_selected(core.select, number),
+                here=_bytes_between(geometry, have, file.offset, end) if have is not None else 0,
+                pieces=(pieces.start, pieces.stop),
+                priority=core.priorities.get(number, 0),
+            )
+        )
+    return shown
+
+
+def _bytes_between(geometry: Geometry, have: Bitfield, start: int, end: int) -> int:
+    """Bytes of [start, end) that lie in verified pieces."""
+    if have.count == have.size:
+        return end - start
+    if start == end or not have.count:
+        return 0
+    length = geometry.piece_length
+    first, last = start // length, (end - 1) // length
+    flags = have.flags
+    if first == last:
+        return end - start if flags[first] else 0
+    whole = flags.count(1, first + 1, last) * length
+    head = (first + 1) * length - start if flags[first] else 0
+    tail = end - last * length if flags[last] else 0
+    return head + whole + tail
