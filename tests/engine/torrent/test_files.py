@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent import Torrent
+from dht_torrent.config import PeerConfig
 from dht_torrent.errors import InputError, MetainfoError
 from dht_torrent.ids import HostPort
 from dht_torrent.trace import PieceDone
@@ -18,6 +19,8 @@ from tests.helpers.storages import hashed
 SIZE = 256 * KIB
 PIECES = 8
 """Of each of four files."""
+CHOOSY = PeerConfig(allowed_fast=0)
+"""Of a seed that gives nothing to whom it chokes: what it would give is its choice, not ours."""
 
 
 def four_files() -> Sample:
@@ -39,7 +42,7 @@ async def test_an_important_file_comes_before_all_others_and_an_unimportant_one_
     autojump_clock: MockClock,
 ) -> None:
     world, one = World(), four_files()
-    async with world.seed(one), world.node(LEECH) as node:
+    async with world.seed(one, peer=CHOOSY), world.node(LEECH) as node:
         torrent = await node.get(one.metainfo, paused=True)
         await torrent.set_files(None, {2: 1, 0: -1})
         torrent.set_limits(down=200 * KIB)
@@ -54,7 +57,7 @@ async def test_an_important_file_comes_before_all_others_and_an_unimportant_one_
 
 async def test_priorities_can_change_in_the_middle(autojump_clock: MockClock) -> None:
     world, one = World(), four_files()
-    async with world.seed(one), world.node(LEECH) as node:
+    async with world.seed(one, peer=CHOOSY), world.node(LEECH) as node:
         torrent = await node.get(one.metainfo)
         torrent.set_limits(down=50 * KIB)
         torrent.set_sequential(True)
@@ -72,7 +75,7 @@ async def test_what_is_not_wanted_any_more_is_not_asked_for_and_the_rest_complet
     autojump_clock: MockClock,
 ) -> None:
     world, one = World(), four_files()
-    async with world.seed(one), world.node(LEECH) as node:
+    async with world.seed(one, peer=CHOOSY), world.node(LEECH) as node:
         torrent = await node.get(one.metainfo, paused=True)
         torrent.set_limits(down=100 * KIB)
         torrent.add_peers([HostPort(SEED, PORT)])
@@ -83,7 +86,7 @@ async def test_what_is_not_wanted_any_more_is_not_asked_for_and_the_rest_complet
         await completes(torrent)
         assert torrent.state == "seeding"
         assert [file.selected for file in torrent.files()] == [False, True, False, False]
-        assert content(world.storages[LEECH], 2 * SIZE)[SIZE:] == one.data[SIZE : 2 * SIZE]
+        assert world.storages[LEECH].read(SIZE, SIZE) == one.data[SIZE : 2 * SIZE]
         before = done(world)
         await trio.sleep(60)
         assert done(world) == before
@@ -97,7 +100,7 @@ async def test_wanting_no_more_than_is_here_completes_it_at_once(
     autojump_clock: MockClock,
 ) -> None:
     world, one = World(), four_files()
-    async with world.seed(one), world.node(LEECH) as node:
+    async with world.seed(one, peer=CHOOSY), world.node(LEECH) as node:
         torrent = await node.get(one.metainfo, select=[(0, 0)])
         torrent.add_peers([HostPort(SEED, PORT)])
         await completes(torrent)
