@@ -194,7 +194,12 @@ class UtpConnection:
             elif kind == SYN and number == self.accepted_syn:
                 self._ack_now = True
             return
-        if not self.outbound.acknowledged(ack, sack, window, difference, now, bare=kind == STATE):
+        outbound = self.outbound
+        # Most packets of a stream say nothing new of the other direction.
+        says_more = sack or kind or window != outbound.window or ack != outbound.acked & MASK_16
+        if says_more and not outbound.acknowledged(
+            ack, sack, window, difference, now, bare=kind == STATE
+        ):
             return
         self._heard = now
         if stamp:

@@ -80,12 +80,14 @@ class Inbound:
                 return False
             if not self.discards:
                 # Packets behind a gap do not count: they must never keep out what closes it.
-                budget, held = self._budget, self._in_order
+                budget, ready = self._budget, self._ready
+                held = self.readable + (OVERHEAD + HEADER_SIZE) * len(ready)
                 if held + cost > self._limit or (budget.used >= budget.limit and held >= SHARE):
                     return False
                 if len(datagram) > begin:
-                    self._keep(cost)
-                    self._ready.append((datagram, begin))
+                    self._kept += cost
+                    budget.used += cost
+                    ready.append((datagram, begin))
                     self.readable += len(datagram) - begin
             self.last = number
             if self.mask or self._end is not None:

@@ -131,13 +131,20 @@ class UtpTable:
         connections, unpack = self._connections, HEADER.unpack_from
         touched: dict[UtpConnection, None] = {}
         new: list[UtpConnection] = []
+        connection: UtpConnection | None = None
+        before: Address | None = None
+        before_id = 0
         for datagram, source in datagrams:
             if not is_utp(datagram):
                 self.malformed += 1
                 continue
             fields: Fields = unpack(datagram)
-            connection = connections.get((source, fields[2]))
+            # Most of them are of the same connection as the one before.
+            if source is not before or fields[2] != before_id or connection is None:
+                before, before_id = source, fields[2]
+                connection = connections.get((source, before_id))
             if connection is None or fields[0] >> 4 >= RESET:
+                before = None  # a RESET finds its connection by other ids as well
                 connection = self._unusual(source, fields, now)
                 if connection is None:
                     continue
