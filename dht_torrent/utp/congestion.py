@@ -18,6 +18,20 @@ RTT_AGE = 60.0
 MAX_DECREASE = 0.5
 """Of the window, in a round trip of queueing alone."""
 
+CLEAR_ROUNDS = 8
+"""Round trips without a queue or a loss after which the window grows in proportion: what shared the
+line is gone, and equal steps would take a minute on a long and fast one ..."""
+CLEAR_GROWTH = 0.2
+"""... by up to this part of it in a round trip, a little more each time ..."""
+CLEAR_STEP = 0.0125
+"""... by so much."""
+CLEAR = 0.25
+"""Of the target: less is no queue."""
+AFTER_LOSS = 0.5
+"""Of the window before, when a queue overflowed (BEP 29) ..."""
+AFTER_CLEAR_LOSS = 0.7
+"""... and when there was none: then the line itself loses packets, and halving at each would leave
+it empty. TCP keeps as much at any loss (CUBIC, RFC 9438)."""
 AFTER_DRAIN = 0.75
 """Of the window before. Flows that share a line become equal by shrinking in proportion and growing
 by equal amounts; the queue that LEDBAT aims at is what this costs, so the line stays full where the
@@ -30,9 +44,12 @@ class Congestion:
     __slots__ = (
         *(
             "_backup",
+            "_clear_since",
             "_config",
             "_drain_until",
+            "_hold_until",
             "_low_at",
+            "_now",
             "_packet",
             "_restore",
             "_rtt_least",
@@ -73,6 +90,12 @@ class Congestion:
         self._restore = 0.0
         self._settle_at: float | None = None
         self._backup: tuple[float, float, bool] | None = None
+        self._now = 0.0
+        self._hold_until = 0.0
+        """Until then what is acknowledged was sent before the window shrank, and the queue it saw
+        is no reason to shrink again."""
+        self._clear_since: float | None = None
+        """Since when there is neither a queue nor a loss."""
 
     @property
     def least_rtt(self) -> float:
@@ -110,13 +133,20 @@ class Congestion:
         """`size` bytes arrived, of `in_flight` before them. `sample` is the other end's one-way
         delay in microseconds, 0 if it has none; `rate` the bytes per second that arrived."""
         config = self._config
+        self._now = now
         self.backoff = 0
         if sample:
             # A queue cannot be longer than the round trip through it; a clock that was set can.
             self.delay = min(self.delays.add(sample, now), self.rtt or config.target_delay)
         delay, target = self.delay, config.target_delay
-        if self._low_at is None or delay < target / 4:
+        if delay < target * CLEAR:
             self._low_at = now
+            if self._clear_since is None:
+                self._clear_since = now
+        else:
+            self._clear_since = None
+            if self._low_at is None:
+                self._low_at = now
         if self._drain_until is not None:
             if now < self._drain_until:
                 return
@@ -142,15 +172,23 @@ class Congestion:
             share = min(1.0, size / max(in_flight, 1))
             if delay <= target:
                 if saturated:
-                    self.window += config.gain * (1 - delay / target) * share
-            else:
+                    self.window += self._step(now) * (1 - delay / target) * share
+            elif now >= self._hold_until:
                 excess = min(MAX_DECREASE, (delay / target - 1) / 2)
                 self.window -= max(config.gain * (delay / target - 1), self.window * excess) * share
         self.window = min(max(self.window, self._packet), config.max_window)
 
+    def _step(self, now: float) -> float:
+        """Bytes by which the window grows in a round trip without any queue."""
+        if self._clear_since is None or not self.rtt:
+            return self._config.gain
+        rounds = (now - self._clear_since) / self.rtt - CLEAR_ROUNDS
+        return max(self._config.gain, self.window * min(CLEAR_GROWTH, rounds * CLEAR_STEP))
+
     def _settle(self, rate: float) -> None:
         """Keep what fills the line and the queue we aim at."""
         self._settle_at = None
+        self._hold_until = self._now + self.rtt
         if rate:
             fitting = rate * (self.least_rtt + self._config.target_delay * 0.9)
             self.window = min(self.window, max(fitting, self.window / 2))
@@ -174,11 +212,16 @@ class Congestion:
         if self._drain_until is not None:
             self._restore /= 2
             return
+        if self._now < self._hold_until:
+            return  # they were sent into the queue for which the window has shrunk already
         self._backup = (self.window, self.threshold, self.slow_start)
+        self._clear_since = None
+        self._hold_until = self._now + self.rtt
         if self.slow_start or self._settle_at is not None:
             self._settle(rate)
         else:
-            self.window /= 2
+            is_clear = self.delay < self._config.target_delay * CLEAR
+            self.window *= AFTER_CLEAR_LOSS if is_clear else AFTER_LOSS
         self.window = max(self.window, self._packet)
         self.slow_start = False
         self.threshold = self.window
@@ -198,5 +241,5 @@ class Congestion:
         self.backoff += 1
         self.window = self._packet
         self.slow_start = True
-        self._drain_until = self._settle_at = None
+        self._drain_until = self._settle_at = self._clear_since = None
         self._backup = None

@@ -380,8 +380,8 @@ class Outbound:
         limit: int,
         now: float,
     ) -> None:
-        """Packets of `most` bytes, as many as may be sent. The same as `_send` of each of them; on a
-        fast line nearly all the time of a sender is spent here."""
+        """Packets of `most` bytes, as many as may be sent: the same as `_send` of each of them.
+        On a fast line a sender spends most of its time here."""
         count = min(
             (limit - self.in_flight) // most,
             self._queued // most,

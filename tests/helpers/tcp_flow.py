@@ -11,15 +11,14 @@ from tests.helpers.utp_link import Line, World
 SEGMENT = 1448
 HEADERS = 24
 """Beside what a `Line` adds: TCP's with timestamps, in place of UDP's."""
+Kind = Literal["reno", "cubic"]
 CUBIC_C, CUBIC_BETA = 0.4, 0.7
 
 
 class TcpFlow:
     """Sends from `start` on until it is told to stop."""
 
-    def __init__(
-        self, world: World, there: Line, back: Line, kind: Literal["reno", "cubic"]
-    ) -> None:
+    def __init__(self, world: World, there: Line, back: Line, kind: Kind) -> None:
         self.world = world
         self.there = there
         self.back = back

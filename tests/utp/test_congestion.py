@@ -86,14 +86,70 @@ def test_slow_start_ends_with_a_queue_and_keeps_what_the_line_carries() -> None:
     assert congestion.window == pytest.approx(2_000_000 * (0.05 + 0.09))
 
 
-def test_a_loss_halves_the_window_and_a_false_alarm_gives_it_back() -> None:
+def test_a_loss_takes_half_behind_a_queue_and_less_where_there_is_none() -> None:
+    congestion = steady()
+    congestion.delay = 0.024
+    congestion.lost(1e6)
+    assert congestion.window == pytest.approx(70_000)
+    congestion = steady()
+    congestion.delay = 0.026
+    congestion.lost(1e6)
+    assert congestion.window == pytest.approx(50_000)
+
+
+def test_a_false_alarm_gives_the_window_back() -> None:
     congestion = steady()
     congestion.lost(1e6)
-    assert congestion.window == 50_000
+    assert congestion.window < 100_000
     congestion.was_not_lost()
     assert congestion.window == 100_000
     congestion.was_not_lost()  # said twice
     assert congestion.window == 100_000
+
+
+def test_what_was_sent_before_the_window_shrank_does_not_shrink_it_again() -> None:
+    """Its queue and its losses are still those of the larger window."""
+    congestion = steady(400_000)
+    congestion.slow_start = True
+    acknowledge(congestion, 0.08, 0.1)
+    # A round trip later it is known what the line carries.
+    congestion.acknowledged(1000, 400_000, BASE, 1_000_000, 0.7)
+    settled = congestion.window
+    assert settled == pytest.approx(200_000)
+    assert acknowledge(congestion, 0.3, 1.1) == 0
+    congestion.lost(1e6)
+    assert congestion.window == settled
+    acknowledge(congestion, 0.3, 1.3)
+    assert congestion.window == pytest.approx(settled / 2)
+    congestion.lost(1e6)
+    assert congestion.window == pytest.approx(settled / 4)
+
+
+def growth(queue: float = 0.0, lost_at: int | None = None) -> list[float]:
+    """Of each of thirty round trips, as parts of the window."""
+    congestion = steady(1_000_000)
+    grew = []
+    for trip in range(1, 31):
+        if trip == lost_at:
+            congestion.lost(1e6)
+        before = congestion.window
+        grew.append(acknowledge(congestion, queue, 0.5 * trip) / before)
+    return grew
+
+
+def test_a_line_that_stays_empty_is_filled_in_proportion() -> None:
+    grew = growth()
+    assert grew[:7] == pytest.approx([0.003] * 7, rel=0.05)
+    assert grew[9] == pytest.approx(2 * 0.0125, rel=0.05)
+    assert grew[15] > grew[9]
+    assert max(grew) == pytest.approx(0.2)
+
+
+def test_a_queue_or_a_loss_ends_that() -> None:
+    assert max(growth(0.03)[:18]) < 0.003  # then it is drained
+    grew = growth(lost_at=14)
+    assert grew[12] > 0.05
+    assert max(grew[14:20]) < 0.01
 
 
 def test_a_timeout_leaves_one_packet_and_starts_slowly_up_to_half() -> None:

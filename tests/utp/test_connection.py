@@ -208,7 +208,7 @@ def test_all_that_one_round_trip_lost_shrinks_the_window_once() -> None:
     assert count > 12
     hand.say(STATE, 9, 0xFFFF, sack=0b1111_1111_0111 & ~0b100_0000)
     assert hand.ours.outbound.resent == 3
-    assert 24_000 < hand.ours.congestion.window < 27_000
+    assert 34_000 < hand.ours.congestion.window < 38_000  # by 0.3 for all of them
 
 
 def test_an_acknowledgement_of_what_was_never_sent_is_ignored() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dht_torrent.config import UtpConfig
+from tests.helpers.tcp_flow import Kind, TcpFlow
 from tests.helpers.utp_link import Line, World, two_ends
 
 GREEDY = 1 << 40
@@ -26,8 +27,10 @@ def rate(world: World, seconds: float, *, settled: float) -> float:
         (1, 0.01, 10, 60),
         (1, 0.2, 10, 60),
         (10, 0.05, 8, 20),
+        (10, 0.1, 4, 10),
         (10, 0.2, 10, 20),
         (100, 0.01, 1, 2),
+        (100, 0.1, 3, 3),
         (100, 0.2, 5, 4),
     ],
 )
@@ -50,13 +53,53 @@ def test_the_queue_is_no_longer_than_the_target_once_it_is_settled() -> None:
     assert min(late) <= 0.005  # it is drained now and then
 
 
-@pytest.mark.parametrize(("loss", "least"), [(0.001, 0.8), (0.01, 0.3)])
+@pytest.mark.parametrize(("loss", "least"), [(0.001, 0.9), (0.01, 0.5)])
 def test_losses_do_not_make_it_collapse(loss: float, least: float) -> None:
-    """As much as the square root of the losses allows, halving for each and two packets a round."""
+    """As much as the square root of the losses allows, less by 0.3 for each and two packets a
+    round."""
     world, _, _ = two_ends(
         Line(rate=1.25e6, delay=0.025, loss=loss), Line(rate=1.25e6, delay=0.025, loss=loss)
     )
     assert rate(world, 40, settled=5) >= least * 1.25e6
+
+
+@pytest.mark.parametrize("kind", ["reno", "cubic"])
+def test_tcp_keeps_its_share_and_what_it_leaves_is_taken_again(kind: Kind) -> None:
+    """20 Mbit/s with 0.4 s of buffer, which TCP fills."""
+
+    lines = [Line(rate=2.5e6, delay=0.025, queue=0.4) for _ in range(2)]
+    world, one, other = two_ends(*lines)
+    one.dial(other, GREEDY)
+    flow = TcpFlow(world, lines[0], lines[1], kind)
+
+    def received() -> int:
+        return sum(other.received.values())
+
+    world.run(10)
+    flow.start()
+    world.run(10)  # until the queue is TCP's
+    before = flow.delivered
+    world.run(20)
+    assert (flow.delivered - before) / 20 >= 0.9 * 0.96 * 2.5e6  # which it has alone
+    flow.stop()
+    world.run(5)
+    had = received()
+    world.run(5)
+    assert (received() - had) / 5 >= 0.9 * 2.5e6
+
+
+@pytest.mark.parametrize("kind", ["reno", "cubic"])
+def test_a_tcp_flow_alone_fills_the_line(kind: Kind) -> None:
+    """So that the test above means something."""
+    lines = [Line(rate=2.5e6, delay=0.025, queue=0.4) for _ in range(2)]
+    world, _, _ = two_ends(*lines)
+    flow = TcpFlow(world, lines[0], lines[1], kind)
+    flow.start()
+    world.run(10)
+    before = flow.delivered
+    world.run(10)
+    assert (flow.delivered - before) / 10 == pytest.approx(0.965 * 2.5e6, rel=0.01)
+    assert lines[0].longest_queue > 0.35
 
 
 def test_reordering_is_not_taken_for_loss_for_long() -> None:

@@ -179,7 +179,16 @@ class Batches:
         known = self._by_name
         got: list[tuple[bytes, Address]] = []
         start = at = 0
-        for size in self._sizes[:count].tolist():
+        sizes = self._sizes[:count].tolist()
+        first = names[:width].tobytes()
+        if count > 1 and names[: count * width] == first * count:
+            # All from one sender, as in a transfer by uTP.
+            address = known.get(first) or self._learn(first)
+            for size in sizes:
+                got.append((data[start : start + size].tobytes(), address))
+                start += most
+            return got
+        for size in sizes:
             name = names[at : at + width].tobytes()
             address = known.get(name) or self._learn(name)
             got.append((data[start : start + size].tobytes(), address))
