@@ -20,6 +20,9 @@ runs until it is cancelled: there is no start and stop.
     |  '- putting items again       engine.dht.items
     |- listening, for each family   a task for each incoming handshake, until its torrent is known;
     |                               with TLS on ports of their own (engine.tls_listening)
+    |- the proxy, if there is one   engine.net.proxy: a task for each UDP association with it
+    |                               (engine.net.relayed)
+    |- the IP filter, if any        engine.filtering: reads its file again when that has changed
     |- local discovery              engine.lsd: announces, and a task for each interface that hears
     |- links                        engine.following.service: a task for each that is followed or
     |  |                            published (BEP 46)

@@ -65,6 +65,12 @@ class Filtering:
         """Whether nothing may come from there or go there."""
         return self.rules is not None and self.rules.forbids(address.host)
 
+    def check_dial(self, to: Address) -> None:
+        """Raises ForbiddenError, if nobody there may be connected to."""
+        if self.forbids(to):
+            self.blocked[DIALS] += 1
+            raise ForbiddenError(errno.EACCES, f"the IP filter forbids {to.host}")
+
     def status(self) -> FilterStatus | None:
         """For people; None without a filter."""
         return None
@@ -159,8 +165,7 @@ class FilteredNetwork:
     async def connect(self, to: Address, *, local: Address | None = None) -> Stream:
         if self._filtering.forbids(to):
             await trio.lowlevel.checkpoint()
-            self._filtering.blocked[DIALS] += 1
-            raise ForbiddenError(errno.EACCES, f"the IP filter forbids {to.host}")
+        self._filtering.check_dial(to)
         return await self._network.connect(to, local=local)
 
     async def resolve(self, point: HostPort) -> list[Address]:

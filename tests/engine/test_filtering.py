@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from dht_torrent.config import DiskConfig
+from dht_torrent.config import DiskConfig, UtpConfig
 from dht_torrent.engine.filtering import FilteredNetwork, FilterFile, Filtering, ForbiddenError
 from dht_torrent.engine.torrent.disk import Disk
 from dht_torrent.engine.torrent.torrent import behind
@@ -64,24 +64,26 @@ async def test_a_forbidden_peer_gets_not_a_word(rules: Path, autojump_clock: Moc
         assert (status.ranges, status.blocked) == (1, {"incoming": 1})
 
 
+@pytest.mark.parametrize("tcp", [True, False])
 async def test_a_forbidden_peer_is_not_dialled_and_the_user_is_told_why(
-    rules: Path, autojump_clock: MockClock
+    tcp: bool, rules: Path, autojump_clock: MockClock
 ) -> None:
     world = World()
     async with (
         listening(world, HAND, HandSeed(sample())) as met,
-        world.node(LEECH, ip_filter=rules) as node,
+        world.node(LEECH, ip_filter=rules, tcp=tcp, utp=UtpConfig()) as node,
     ):
         torrent = await node.get(sample().magnet(HAND))
         await trio.sleep(300)
         assert met == []
-        assert world.net.stats.connections == 0
+        assert (world.net.stats.connections, world.net.stats.datagrams) == (0, 0)
         why = torrent.summary().why
         assert why is not None
         assert "the IP filter forbids its address" in why
         status = node.status().ip_filter
         assert status is not None
         assert status.blocked["dials"] >= 1
+        assert "datagrams" not in status.blocked
 
 
 @pytest.mark.parametrize("source", ["dht", "pex x", "lsd", "incoming"])

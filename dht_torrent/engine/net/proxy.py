@@ -88,6 +88,12 @@ class ProxiedNetwork:
         (socket,) = (one for one in self._sockets if one.address == bound)
         return socket.send_to_name
 
+    def check_udp(self, to: Address) -> None:
+        """Raises ProxyDownError, if no datagram can be sent there now."""
+        for socket in self._sockets:
+            if socket.address.is_ipv6 is to.is_ipv6 and socket.trouble is not None:
+                raise ProxyDownError(socket.trouble)
+
     # -- as a network -----------------------------------------------------------------------------
 
     async def open_udp(self, bind: Address) -> RelayedDatagrams:

@@ -17,6 +17,7 @@ from dht_torrent.torrent.ways import Race
 async def connect(node: NodeContext, address: Address, plan: Race) -> Stream:
     """Raises OSError: why the way failed that would have been taken before others, TCP if it was
     tried. The caller sets the time limit; nothing leaks when cancelled."""
+    node.filtering.check_dial(address)
     if len(plan.order) == 1:
         return await _connect(node, address, plan.order[0], plan)
     winner: Stream | None = None
@@ -55,6 +56,8 @@ async def connect(node: NodeContext, address: Address, plan: Race) -> Stream:
 async def _connect(node: NodeContext, address: Address, transport: Transport, plan: Race) -> Stream:
     if transport is Transport.TCP:
         return await node.network.connect(address)
+    if node.proxy is not None:
+        node.proxy.check_udp(address)
     with trio.move_on_after(plan.utp_patience):
         return await node.utp.connect(address)
     raise TimeoutError(errno.ETIMEDOUT, f"{address} did not answer in time")

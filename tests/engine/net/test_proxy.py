@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent import Config, Node, open_node
-from dht_torrent.config import DhtConfig, DiskConfig, ProxyConfig
+from dht_torrent.config import DhtConfig, DiskConfig, ProxyConfig, UtpConfig
 from dht_torrent.config.proxy import parse_proxy
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.dht.transactions import MAX_NAMED, ignore
@@ -106,6 +106,40 @@ async def test_a_torrent_comes_through_the_proxy_from_a_peer_of_the_magnet(
         (peer,) = torrent.peers()
         assert peer.address == f"{SEED}:{PEER}"
         assert node.status().proxy is not None
+
+
+async def test_a_torrent_comes_through_the_proxy_over_utp(autojump_clock: MockClock) -> None:
+    world = World()
+    proxy = FakeProxy(world.net)
+    async with (
+        proxy.running(),
+        world.seed(sample(), utp=UtpConfig()),
+        proxied(world, tcp=False) as node,
+    ):
+        torrent = await node.get(sample().magnet(SEED))
+        with trio.fail_after(60):
+            await torrent.completed()
+        assert proxy.connects == []
+        (peer,) = torrent.peers()
+        assert (peer.address, peer.transport) == (f"{SEED}:{PEER}", "utp")
+
+
+async def test_where_the_proxy_has_no_udp_no_peer_is_blamed_for_utp(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    proxy = FakeProxy(world.net, udp_refusal=7)
+    async with (
+        proxy.running(),
+        world.seed(sample(), utp=UtpConfig()),
+        proxied(world, tcp=False) as node,
+    ):
+        torrent = await node.get(sample().magnet(SEED))
+        await trio.sleep(600)
+        assert "the proxy does not work" in str(torrent.summary().why)
+        proxy.udp_refusal = 0
+        with trio.fail_after(2 * CONFIG.max_retry):
+            await torrent.completed()
 
 
 async def test_peers_are_found_in_the_dht_whose_entry_point_is_a_name(
