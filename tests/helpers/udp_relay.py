@@ -69,7 +69,7 @@ class Relay:
             when = now + self._delay
             if rng.random() < self._reordering:
                 self.late += 1
-                when += rng.uniform(0.002, 0.02)
+                when += rng.uniform(0.0005, 0.003)
             heapq.heappush(self._queue, (when, next(self._order), forth, data))
         self._news.set()
 

@@ -33,7 +33,7 @@ from tests.helpers.libtorrent_peer import create, magnet_of, open_libtorrent
 from tests.helpers.nodes import announced, local_config, local_nodes
 from tests.helpers.udp_relay import open_relay
 
-SIZE = 8_000_001
+SIZE = 4_000_001
 PIECE = 64 * KIB
 NO_TCP: dict[str, Any] = {
     "enable_outgoing_tcp": False,
