@@ -17,7 +17,13 @@ from dht_torrent.lab.studies.results import Results
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOTEBOOKS = ROOT / "notebooks"
-BOOKS = ["churn_and_attack", "how_a_swarm_spreads", "lookups_and_scale", "search"]
+BOOKS = [
+    "alike_and_followed",
+    "churn_and_attack",
+    "how_a_swarm_spreads",
+    "lookups_and_scale",
+    "search",
+]
 
 
 def cells(book: Path, kind: str) -> list[str]:
