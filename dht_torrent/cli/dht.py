@@ -58,21 +58,19 @@ def _ask_alone(options: Options, action: str, given: dict[str, Any]) -> Answer:
     import trio
 
     from dht_torrent.daemon.dht_api import ask
+    from dht_torrent.engine.access import open_access
     from dht_torrent.engine.dht.dual_stack import DualStack
     from dht_torrent.engine.dht.node import Dht
-    from dht_torrent.engine.net.inside import InsideNetwork
-    from dht_torrent.engine.net.protocols import Network
-    from dht_torrent.engine.net.sockets import RealNetwork
+    from dht_torrent.engine.torrent.disk import Disk
     from dht_torrent.errors import DhtTorrentError
     from dht_torrent.ids import Address
 
     wanted = config.listen_addresses()
-    interface = config.wanted_interface()
 
     async def run() -> Answer | DhtTorrentError:
-        network: Network = RealNetwork()
-        if interface is not None:
-            network = InsideNetwork(interface, config.watch.look_interval)
+        rng = random.Random(secrets.randbits(128))
+        way = await open_access(config, None, Disk(config.disk), rng=rng)
+        network, proxy = way.network, way.proxy
         dhts: list[Dht] = []
         result: Answer | DhtTorrentError = ControlError("no DHT node answers")
         async with trio.open_nursery() as nursery:
@@ -91,9 +89,20 @@ def _ask_alone(options: Options, action: str, given: dict[str, Any]) -> Answer:
                     replace(config.dht, read_only=True),
                     rng=random.Random(secrets.randbits(128)),
                     bootstrap=points,
+                    forbids=way.filtering.forbids,
+                    send_to_name=None if proxy is None else proxy.sender_to_names(socket.address),
                 )
-                await nursery.start(dht.run)
                 dhts.append(dht)
+            if proxy is not None:
+                nursery.start_soon(proxy.run)
+                with trio.move_on_after(PATIENCE):
+                    await proxy.tried()
+                trouble = proxy.status().udp_trouble
+                if trouble is not None:
+                    result = ControlError(f"there is no DHT behind the proxy: {trouble}")
+                    nursery.cancel_scope.cancel()
+            for dht in dhts:
+                await nursery.start(dht.run)
             node = DualStack(dhts)
             with trio.move_on_after(PATIENCE):
                 await node.bootstrapped()

@@ -178,7 +178,9 @@ class FilteredNetwork:
         return self._network.gateways()
 
     async def open_multicast(self, group: Address, on: Interface) -> DatagramSocket:
-        return _FilteredDatagrams(await self._network.open_multicast(group, on), self._filtering)
+        # A group is nobody's address, although lists of reserved ones have it.
+        socket = await self._network.open_multicast(group, on)
+        return _FilteredDatagrams(socket, self._filtering, sends_anywhere=True)
 
 
 class _FilteredListener:
@@ -207,9 +209,12 @@ class _FilteredListener:
 class _FilteredDatagrams:
     """Loses datagrams from and to forbidden addresses."""
 
-    def __init__(self, socket: DatagramSocket, filtering: Filtering) -> None:
+    def __init__(
+        self, socket: DatagramSocket, filtering: Filtering, *, sends_anywhere: bool = False
+    ) -> None:
         self._socket = socket
         self._filtering = filtering
+        self._sends_anywhere = sends_anywhere
 
     @property
     def errors(self) -> int:
@@ -235,7 +240,7 @@ class _FilteredDatagrams:
         return not self._is_blocked(to) and self._socket.send(data, to)
 
     def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
-        allowed = self._allowed(datagrams)
+        allowed = datagrams if self._sends_anywhere else self._allowed(datagrams)
         return len(datagrams) - len(allowed) + self._socket.send_all(allowed)
 
     def send_whole(self, data: bytes, to: Address) -> bool:
@@ -246,7 +251,7 @@ class _FilteredDatagrams:
         self._socket.close()
 
     def _is_blocked(self, address: Address) -> bool:
-        forbidden = self._filtering.forbids(address)
+        forbidden = not self._sends_anywhere and self._filtering.forbids(address)
         if forbidden:
             self._filtering.blocked[DATAGRAMS] += 1
         return forbidden

@@ -15,20 +15,18 @@ import trio
 
 import dht_torrent
 from dht_torrent.config import Config
+from dht_torrent.engine.access import open_access
 from dht_torrent.engine.budget import divide
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.faults import Faults
-from dht_torrent.engine.filtering import FilteredNetwork, FilterFile, Filtering
+from dht_torrent.engine.filtering import FilterFile
 from dht_torrent.engine.following.service import LinkService
 from dht_torrent.engine.incoming import Incoming
 from dht_torrent.engine.lsd import LocalDiscovery
 from dht_torrent.engine.net.encrypted import Mse
-from dht_torrent.engine.net.inside import InsideNetwork
 from dht_torrent.engine.net.ports import listen, listen_tcp
 from dht_torrent.engine.net.protocols import DatagramSocket, Listener, Network
-from dht_torrent.engine.net.proxy import ProxiedNetwork
-from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.engine.net.utp import SECRET, UtpPort, UtpPorts
 from dht_torrent.engine.node import Node
 from dht_torrent.engine.portmap.making import port_mapping
@@ -90,10 +88,10 @@ async def open_node(
     bootstrap = config.bootstrap_points()
     limits = Limits()
     limits.set(config.limit_up, config.limit_down)
-    interface = config.wanted_interface()
+    config.wanted_interface()
     config.check_transports()
     wanted = config.listen_addresses()
-    server = config.proxy_server()
+    config.proxy_server()
     secured = config.tls_addresses()
     check_url(config.catalogue.url)
     disk = Disk(config.disk)
@@ -107,30 +105,14 @@ async def open_node(
         warnings += filter(None, [budget.warning(config, left)])
         config = budget.applied(config)
     descriptors = Descriptors(config.disk.open_files)
-    inside: InsideNetwork | None = None
-    may_open_sockets = network is None and interface is None and server is None
-    if network is None and interface is not None:
-        look_interval = config.watch.look_interval
-        network = inside = InsideNetwork(interface, look_interval, descriptors.relieve)
-    elif network is None:
-        network = RealNetwork(descriptors.relieve)
-    proxy: ProxiedNetwork | None = None
-    if server is not None:
-        network = proxy = ProxiedNetwork(network, server, config.proxy_limits, rng=rng)
+    way = await open_access(config, network, disk, rng=rng, relief=descriptors.relieve)
+    network, inside, proxy, filtering = way.network, way.inside, way.proxy, way.filtering
     saved: dict[bool, bytes | None] = {}
     body: Exception | None = None
     denied = Denied()
     if config.deny_list is not None:
         denied = DenyFile(absolute(config.deny_list), disk, config.deny_check_interval)
         await denied.load()
-    router_network = network  # a filter is about peers, and lists of networks like ours are common
-    filtering = Filtering()
-    filter_file: FilterFile | None = None
-    if config.ip_filter is not None:
-        interval = config.ip_filter_check_interval
-        filtering = filter_file = FilterFile(absolute(config.ip_filter), disk, interval)
-        await filter_file.load()
-        network = FilteredNetwork(network, filtering)
     with ExitStack() as opened:
         if config.state_dir is not None:
             state = await disk.run(StateDir, absolute(config.state_dir), descriptors.relieve)
@@ -201,11 +183,11 @@ async def open_node(
             )
         context.port_mapping = port_mapping(
             config,
-            router_network,
+            way.unfiltered,
             [dht.address for dht in dhts],
             context.tls_addresses,
             rng=rng,
-            may_open_sockets=may_open_sockets,
+            may_open_sockets=way.is_plain,
         )
         async with trio.open_nursery() as nursery:
             registry = Registry(context, nursery)
@@ -267,8 +249,8 @@ async def open_node(
                 for dht in dhts:
                     dht.has_router(partial(context.mapped_udp, dht.address))
                 nursery.start_soon(faults.keep, "port mapping", mapping.run)
-            if filter_file is not None:
-                watch = partial(filter_file.watch, partial(enforce, context.dht, registry))
+            if isinstance(filtering, FilterFile):
+                watch = partial(filtering.watch, partial(enforce, context.dht, registry))
                 nursery.start_soon(faults.keep, "the IP filter", watch)
             await registry.restore(records)
             await housekeeping.restore()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -167,3 +169,26 @@ def test_without_a_node_to_ask_that_is_said(tmp_path: Path) -> None:
     result = run("dht", "size", "--bootstrap", "none", "--state-dir", tmp_path)
     assert result.exit_code == 1
     assert "no node is running" in result.stderr
+
+
+def test_a_short_lived_node_does_not_go_past_its_proxy(node: Running, tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        proxy = f"socks5://127.0.0.1:{closed.getsockname()[1]}"
+        result = alone(node, tmp_path, "ping", node.listen, "--proxy", proxy)
+    assert result.exit_code == 1
+    why = "there is no DHT behind the proxy: the proxy cannot be reached: Connection refused"
+    assert result.stderr == f"dhtnode: {why}\n"
+
+
+def test_a_short_lived_node_asks_nobody_whom_the_ip_filter_forbids(
+    node: Running, tmp_path: Path
+) -> None:
+    rules = tmp_path / "filter"
+    rules.write_text("127.0.0.0/8\n")
+    began = time.monotonic()
+    more = ["--ip-filter", rules, "--bootstrap", "none", "--state-dir", tmp_path / "none"]
+    result = run("dht", "ping", node.listen, *more)
+    assert result.exit_code == 1
+    assert "no answer" in result.stderr
+    assert time.monotonic() - began < 10  # it does not wait for one

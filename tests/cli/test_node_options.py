@@ -133,3 +133,10 @@ def test_a_node_that_could_reach_nobody_is_refused_in_one_line(tmp_path: Path) -
     assert result.exit_code == 2
     assert "TCP and uTP are both off" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_node_that_a_command_runs_for_itself_goes_through_the_proxy_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DHTNODE_PROXY", "socks5://h")
+    assert config_of(["publishers"], tmp_path, monkeypatch).proxy == "socks5://h"

@@ -351,6 +351,22 @@ async def test_nobody_comes_from_a_forbidden_address_and_none_is_dialled(
         await listener.accept()
 
 
+async def test_the_group_of_a_multicast_is_nobodys_address(
+    filtering: Filtering, autojump_clock: MockClock
+) -> None:
+    filtering.rules = parse_ip_filter(f"224.0.0.0/3\n{HAND}".encode()).filter
+    net = World().net
+    lan = net.lan("home", LEECH, FRIEND)
+    group = Address("239.192.152.143", 6771)
+    here = FilteredNetwork(net.host(LEECH), filtering)
+    ours = await here.open_multicast(group, *here.interfaces())
+    other = await net.host(FRIEND).open_multicast(group, lan.interface(FRIEND))
+    assert ours.send(b"one", group)
+    assert ours.send_all([(b"two", group)]) == 0
+    assert [data for data, _ in await other.receive()] == [b"one", b"two"]
+    assert filtering.blocked == {}
+
+
 async def test_the_multicast_of_a_forbidden_host_is_not_heard(
     filtering: Filtering, autojump_clock: MockClock
 ) -> None:

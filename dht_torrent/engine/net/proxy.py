@@ -73,6 +73,11 @@ class ProxiedNetwork:
                 kept = set(self._sockets)
                 await self._opened.wait()
 
+    async def tried(self) -> None:
+        """Returns when the proxy was asked for all associations that are wanted so far."""
+        for socket in list(self._sockets):
+            await socket.tried.wait()
+
     def status(self) -> ProxyStatus:
         """For people."""
         troubles = [socket.trouble for socket in self._sockets]

@@ -67,6 +67,8 @@ class RelayedDatagrams:
         self._unanswered = 0  # datagrams sent since we last heard anything
         self._changed = AutoResetEvent()  # there is an association, or this was closed
         self._scope: trio.CancelScope | None = None
+        self.tried = trio.Event()
+        """The proxy was asked, whatever it answered."""
         self.is_closed = False
 
     async def keep(self) -> None:
@@ -88,6 +90,7 @@ class RelayedDatagrams:
                 if why != self.trouble:
                     logger.warning("%s: no UDP, so no DHT: %s", self._server, why)
                     self.trouble = why
+                self.tried.set()
                 if trio.current_time() - began > config.max_retry:
                     pause = config.first_retry
                 await trio.sleep(pause * self._rng.uniform(0.75, 1.25))
@@ -239,6 +242,7 @@ class RelayedDatagrams:
         if self.trouble not in (None, _CONNECTING):
             logger.info("%s: UDP works again", self._server)
         self.trouble = None
+        self.tried.set()
         self._changed.set()
 
     async def _last(self, control: Stream) -> str:
