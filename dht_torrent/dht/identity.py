@@ -57,6 +57,13 @@ class Votes:
         self.elected: str | None = None
         """The IP we believe ours to be; None before the first election."""
 
+    def begin_again(self) -> None:
+        """Our address may be another: what was said so far counts no more. Who we believe to be is
+        still what was elected last."""
+        self._votes.clear()
+        self._voters.clear()
+        self._opened = None
+
     def vote(self, host: str, source: Address, now: float) -> str | None:
         """Count what `source` says. Returns the external IP when an election has changed it."""
         config = self._config
@@ -73,9 +80,7 @@ class Votes:
         if len(self._voters) < config.votes_needed and now - self._opened < config.votes_wait:
             return None
         first, second = [*sorted(self._votes.items(), key=lambda item: -item[1]), ("", 0)][:2]
-        self._votes.clear()
-        self._voters.clear()
-        self._opened = None
+        self.begin_again()
         if first[1] * 2 <= second[1] * 3 or first[0] == self.elected:
             return None
         self.elected = first[0]

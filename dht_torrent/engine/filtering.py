@@ -26,6 +26,7 @@ from dht_torrent.engine.net.protocols import (
     OnDatagrams,
     Stream,
 )
+from dht_torrent.engine.net.surroundings import Surroundings
 from dht_torrent.engine.torrent.disk import Disk
 from dht_torrent.engine.views import FilterStatus
 from dht_torrent.errors import InputError
@@ -170,6 +171,9 @@ class FilteredNetwork:
 
     async def resolve(self, point: HostPort) -> list[Address]:
         return await self._network.resolve(point)
+
+    def surroundings(self) -> Surroundings:
+        return self._network.surroundings()
 
     def interfaces(self) -> list[Interface]:
         return self._network.interfaces()

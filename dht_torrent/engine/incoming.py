@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from dht_torrent.engine.net.changes import Change
 from dht_torrent.engine.net.protocols import Listener, Stream
 from dht_torrent.engine.net.tls import receive_hello
 from dht_torrent.engine.registry import Registry
@@ -41,6 +42,11 @@ class Incoming:
         self._nursery = nursery
         self._half_open = HalfOpen(context.config)
         self._handshakes: dict[PeerKey, trio.CancelScope] = {}
+
+    def network_changed(self, change: Change) -> None:
+        """Whether others can reach us is not known where we have other addresses."""
+        if change.moved:
+            self.heard_from_outside = False
 
     async def accept(self, listener: Listener, *, tls: bool = False) -> None:
         """Take in connections until cancelled: plain ones, or those of SSL torrents."""

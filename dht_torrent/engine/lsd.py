@@ -84,6 +84,13 @@ class LocalDiscovery:
             for served in self._served.values():
                 served.schedule.remove(info_hash)
 
+    def renew(self) -> None:
+        """The network is back, or another one: announce all of it again, as soon as it may be."""
+        now = trio.current_time()
+        for served in self._served.values():
+            served.schedule.begin_again(now)
+        self._changed.set()
+
     async def run(self) -> None:
         """A service."""
         self._interfaces.clear()

@@ -31,6 +31,7 @@ from dht_torrent.engine.net.utp import SECRET, UtpPort, UtpPorts
 from dht_torrent.engine.node import Node
 from dht_torrent.engine.portmap.making import port_mapping
 from dht_torrent.engine.registry import Registry
+from dht_torrent.engine.renewal import Renewal
 from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.search.catalogue import check_url
 from dht_torrent.engine.search.denying import Denied, DenyFile
@@ -114,6 +115,8 @@ async def open_node(
         denied = DenyFile(absolute(config.deny_list), disk, config.deny_check_interval)
         await denied.load()
     with ExitStack() as opened:
+        if inside is not None:
+            opened.callback(inside.close)
         if config.state_dir is not None:
             state = await disk.run(StateDir, absolute(config.state_dir), descriptors.relieve)
             opened.callback(state.close)
@@ -241,6 +244,8 @@ async def open_node(
             nursery.start_soon(faults.keep, "trimming buffers", partial(trim_buffers, context))
             nursery.start_soon(faults.keep, "the limits", limits.run)
             nursery.start_soon(faults.keep, "keeping house", housekeeping.run)
+            renewal = Renewal(context, registry.supervisors, incoming.network_changed)
+            nursery.start_soon(faults.keep, "watching the network", renewal.run)
             nursery.start_soon(faults.watch)
             if config.tls_listen is not None:
                 tls.accept(early)

@@ -112,6 +112,10 @@ class Schedule:
         """Announce it too. Not at once: others may come with it, and a datagram has room."""
         self._due.setdefault(info_hash, (False, now + self._config.gather))
 
+    def begin_again(self, now: float) -> None:
+        """Announce all as if they were new: nobody who is there now may have heard of them."""
+        self._due = dict.fromkeys(self._due, (False, now + self._config.gather))
+
     def remove(self, info_hash: InfoHash) -> None:
         """Announce it no more."""
         self._due.pop(info_hash, None)

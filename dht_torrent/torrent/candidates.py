@@ -223,6 +223,13 @@ class Candidates:
             candidate.connected = False
             candidate.not_before = float("-inf")
 
+    def lost(self, address: Address, now: float) -> None:
+        """The connection of a peer that claims to listen there was lost: no use to wait with a dial
+        since it is connected."""
+        candidate = self._known.get(address)
+        if candidate is not None and not candidate.connected and not candidate.fails:
+            candidate.not_before = min(candidate.not_before, now)
+
     def parted(self, address: Address, now: float) -> None:
         """That connection ended since both sides have everything, or it was the least useful one:
         no use to dial it soon."""
@@ -259,6 +266,18 @@ class Candidates:
             left=sum(c.worked and c.trouble is None for c in idle),
             troubles=dict(Counter(c.trouble for c in known if c.trouble is not None)),
         )
+
+    def forgive(self, now: float, *, worked: bool = False) -> None:
+        """It was our network that failed, not they: those that wait may be dialled now, and those
+        that were given up have one more chance. `worked`: only those who were reached once."""
+        for candidate in self._known.values():
+            if candidate.connected or candidate.parted or (worked and not candidate.worked):
+                continue
+            candidate.not_before = min(candidate.not_before, now)
+            most = 0 if candidate.worked else self._config.max_dial_fails - 1
+            candidate.fails = min(candidate.fails, most)
+            candidate.useless = min(candidate.useless, 1)
+        self._quiet.clear()
 
     def need_seeds(self, now: float) -> None:
         """We lack something again: those we parted from may be dialled now."""

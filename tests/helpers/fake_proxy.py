@@ -15,6 +15,7 @@ import trio
 from dht_torrent.engine.net.gateways import Gateway
 from dht_torrent.engine.net.interfaces import Interface
 from dht_torrent.engine.net.protocols import DatagramSocket, Listener, Network, OnDatagrams, Stream
+from dht_torrent.engine.net.surroundings import Surroundings
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.network import FakeHost, FakeNetwork
 
@@ -252,6 +253,9 @@ class OnlyTo:
     async def resolve(self, point: HostPort) -> list[Address]:
         self.resolved.append(point)
         return await self._network.resolve(point)
+
+    def surroundings(self) -> Surroundings:
+        return self._network.surroundings()
 
     def interfaces(self) -> list[Interface]:
         return self._network.interfaces()

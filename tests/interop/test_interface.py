@@ -137,3 +137,59 @@ async def test_without_it_packets_go_the_other_way(
             await node.share(make_file(tmp_path / "ours.bin", 100 * KIB))
             await trio.sleep(0.5)
         assert len(leaks(outer)) > 3
+
+
+@pytest.mark.parametrize("wanted", [INNER, "10.91.0.1"])
+async def test_an_interface_that_went_down_stops_all_until_it_is_up(
+    wanted: str, world: tuple[Space, Space], tmp_path: Path
+) -> None:
+    ours, friends = world
+    folder = tmp_path / "friend"
+    with trio.fail_after(40), Tap(OUTER) as outer:
+        async with (
+            friend(friends, folder, [4_000_000, 200_001], lsd=False) as (magnets, _),
+            our_node(tmp_path, wanted) as node,
+        ):
+            first = await node.get(magnets[0])
+            first.set_limits(down=400_000)
+            await until(lambda: first.progress > 0.05, "it comes")
+            ours.ip("link", "set", INNER, "down")
+            await until(lambda: "not here" in str(node.status().interface), "it is noticed", 3)
+            assert "nothing is sent" in node.status().warnings[0]
+            second = await node.get(magnets[1])
+            await until(lambda: not first.peers(), "the connection is closed", 3)
+            await trio.sleep(2)
+            before = first.downloaded
+            ours.ip("link", "set", INNER, "up")
+            ours.ip("address", "replace", "fd91::1/64", "dev", INNER, "nodad")
+            began = trio.current_time()
+            await until(lambda: first.downloaded > before, "it goes on", 20)
+            assert trio.current_time() - began < 10
+            await second.completed()
+            assert node.status().warnings == ()
+        assert leaks(outer) == []
+
+
+async def test_an_interface_made_anew_with_another_address_is_used(
+    world: tuple[Space, Space], tmp_path: Path
+) -> None:
+    ours, friends = world
+    folder = tmp_path / "friend"
+    content = make_file(tmp_path / "ours.bin", 300 * KIB, seed=9)
+    with trio.fail_after(40), Tap(OUTER) as outer:
+        ours.ip("link", "delete", INNER)
+        async with our_node(tmp_path) as node:  # before the VPN is up
+            assert "not here" in str(node.status().interface)
+            shared = await node.share(content, piece_length=16 * KIB)
+            await trio.sleep(1.5)
+            plug_in(ours, friends, "10.91.0.1", "fd91::1")
+            async with friend(friends, folder, [200_001], lsd=False) as (magnets, _):
+                await (await node.get(magnets[0])).completed()
+            ours.ip("link", "delete", INNER)
+            plug_in(ours, friends, "10.91.0.7", "fd91::7")
+            await until(lambda: "10.91.0.7" in str(node.status().interface), "it is noticed", 5)
+            more = tmp_path / "another"
+            magnet = f"{shared.magnet}&x.pe=10.91.0.7:{PORT}"
+            async with friend(friends, more, [], magnet, lsd=False) as (_, log):
+                await until(lambda: "fetched" in log.read_text(), "we are reached there")
+        assert leaks(outer) == []

@@ -56,15 +56,25 @@ class Bootstrap:
         self._lookups = core.lookups
         self._config = core.config
         self._rng = core.rng
+        self._stay = trio.CancelScope()
         self._attempts = 0  # tasks that ask entry points just now
         self._hinted = AutoResetEvent()
         self._new: dict[HostPort, None] = {}  # hints that are to be asked at once
 
     async def run(self) -> None:
         """A service: joins the network, now and whenever no contact is good any more."""
-        self._attempts = 0  # whatever a run before this one left undone
-        async with trio.open_nursery() as nursery:
-            await self._run(nursery)
+        while True:
+            self._attempts = 0  # whatever a run before this one left undone
+            with trio.CancelScope() as self._stay:
+                async with trio.open_nursery() as nursery:
+                    await self._run(nursery)
+
+    def renew(self) -> None:
+        """The network is back, or another one: look for our neighbours now. Until they are found
+        we are not in it."""
+        if self.done.is_set() and (self.points or self.saved or len(self._table)):
+            self.done = trio.Event()
+        self._stay.cancel()
 
     async def _run(self, nursery: trio.Nursery) -> None:
         first = self._config.bootstrap_retry

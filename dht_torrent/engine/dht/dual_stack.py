@@ -76,6 +76,27 @@ class DualStack:
         dht = self.of(family_of)
         return (dht if dht is not None else self._dhts[0]).address.port
 
+    @property
+    def replied_at(self) -> float | None:
+        """When a node last responded to us, in either network; None: never."""
+        times = [at for dht in self._dhts if (at := dht.replied_at) is not None]
+        return max(times, default=None)
+
+    @property
+    def timeouts(self) -> int:
+        """Queries so far that no node responded to in time, in both."""
+        return sum(dht.timeouts for dht in self._dhts)
+
+    def probe(self, count: int) -> None:
+        """As `Dht.probe`, in each network."""
+        for dht in self._dhts:
+            dht.probe(count)
+
+    def renew(self, *, moved: bool) -> None:
+        """As `Dht.renew`."""
+        for dht in self._dhts:
+            dht.renew(moved=moved)
+
     def status(self) -> tuple[DhtStatus, ...]:
         """Of each."""
         return tuple(dht.status() for dht in self._dhts)

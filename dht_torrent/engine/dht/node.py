@@ -221,6 +221,30 @@ class Dht:
         for contact in [one for one in table if self._forbids(one.address)]:
             table.forget(contact, now)
 
+    @property
+    def replied_at(self) -> float | None:
+        """When a node last responded to us; None: never."""
+        at = self._core.table.last_reply
+        return at if at > float("-inf") else None
+
+    @property
+    def timeouts(self) -> int:
+        """Queries so far that no node responded to in time."""
+        return self._core.transactions.timeouts
+
+    def probe(self, count: int) -> None:
+        """Ping some of the contacts that were heard from most recently: does any respond?"""
+        now = trio.current_time()
+        latest = sorted(self._core.table, key=lambda contact: -contact.last_heard)[: 4 * count]
+        for contact in self._core.rng.sample(latest, min(count, len(latest))):
+            self._maintenance.probe(contact, now)
+
+    def renew(self, *, moved: bool) -> None:
+        """The network is back, or another one: enter it now. `moved`: our address is another."""
+        if moved:
+            self._votes.begin_again()
+        self._bootstrap.renew()
+
     def tell_of(self, other: Dht) -> None:
         """Name nodes of `other`, our DHT node in the other address family, to those who want them
         (BEP 32), and tell it of nodes there as long as it knows few. Call it on both."""

@@ -63,7 +63,9 @@ class Transactions:
         """`key` makes the transaction ids unpredictable. `send` sends one datagram, or loses it.
         What is `forbids`-bidden is not queried: that ends as if it had timed out, at once."""
         self.queries = 0
-        """How many were ever sent."""
+        """How many were ever sent,"""
+        self.timeouts = 0
+        """and how many of them no node responded to in time."""
         self.on_timeout: Callable[[Transaction, float], None] = _ignore_timeout
         """Hears of each query that was not answered."""
         self._table = table
@@ -190,6 +192,7 @@ class Transactions:
                 del self._pending[key]
                 self._named.pop(key[1], None)
                 self._ended(transaction)
+                self.timeouts += 1
                 self.on_timeout(transaction, now)
                 transaction.done(None)
             self._room.set()

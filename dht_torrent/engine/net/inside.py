@@ -26,12 +26,17 @@ from dht_torrent.engine.net.gateways import Gateway
 from dht_torrent.engine.net.interfaces import Interface, all_interfaces, interfaces
 from dht_torrent.engine.net.lasting import LastingDatagrams, LastingListener
 from dht_torrent.engine.net.protocols import DatagramSocket, Listener
+from dht_torrent.engine.net.rests import Rests
 from dht_torrent.engine.net.sockets import RealDatagramSocket, RealListener, RealNetwork, RealStream
+from dht_torrent.engine.net.surroundings import Surroundings, slept
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.relief import Relief, no_relief
 
 logger = logging.getLogger(__name__)
 
+REMEMBERED: Final = 15 * 60.0
+"""Seconds for which rests of connections are kept while it is away: as long as the other end's TCP
+goes on to send (tcp_retries2)."""
 _ABSENT: Final = frozenset({errno.ENODEV, errno.ENETDOWN, errno.ENXIO})
 """It went since we looked."""
 
@@ -57,6 +62,10 @@ class InsideNetwork:
         self._streams: weakref.WeakSet[RealStream] = weakref.WeakSet()
         self._to_address = is_ip(wanted)
         self._refused: OSError | None = None
+        self._asleep: Binding | None = None  # what kept sockets are tied to
+        self._asleep_at = 0.0
+        self._rests = Rests()
+        self._generation = 0
         self._binding = find(wanted, look())
         if self._binding is None:
             logger.warning(
@@ -95,14 +104,20 @@ class InsideNetwork:
             await trio.sleep(self._interval)
             await self.look_again()
 
+    def close(self) -> None:
+        """When all that it opened is closed."""
+        self._rests.close()
+
     async def look_again(self) -> None:
         """Let go of what was lost with the interface, and open again what listens."""
         before = self._binding
         found = find(self._wanted, self._look(), before)
         if not self._is_same(before, found):
-            self._binding = None
-            self._break_off()
             self._binding = found
+            if before is not None:
+                self._break_off(before)
+            if found is not None:
+                self._settle(found)
             if found is None:
                 logger.warning(
                     "%s has gone: nothing is sent or received until it is back", self._description
@@ -110,7 +125,11 @@ class InsideNetwork:
             else:
                 logger.warning("%s is here: going on at %s", self._description, self.text())
         self._binding = found
+        now = trio.current_time()
+        if found is None and now - self._asleep_at >= REMEMBERED:
+            self._rests.close()
         if found is not None:
+            self._rests.look(now)
             for one in [one for one in self._lasting if not one.is_open]:
                 await one.reopen()
 
@@ -146,14 +165,18 @@ class InsideNetwork:
         if not self._is_same(binding, self._binding):
             stream.close()
             raise OSError(errno.ENETDOWN, f"{self._wanted} went while connecting to {to}")
-        self._streams.add(stream)
-        return stream
+        return self._opened(stream)
 
     async def resolve(self, point: HostPort) -> list[Address]:
         with suppress(ValueError):
             ipaddress.ip_address(point.host)
             return await self._real.resolve(point)  # which asks nobody
         return await names.resolve(self, point)
+
+    def surroundings(self) -> Surroundings:
+        hosts = self._binding.hosts if self._binding is not None else ()
+        outward = [host for host in hosts if not ipaddress.ip_address(host).is_link_local]
+        return Surroundings(frozenset(outward), slept(), self._generation)
 
     def interfaces(self) -> list[Interface]:
         found: list[Interface] = []
@@ -184,7 +207,7 @@ class InsideNetwork:
         return f"{kind} {self._wanted}"
 
     async def _listen(self, bind: Address) -> Listener:
-        return _Listening(await self._real.listen(bind), self._streams.add)
+        return _Listening(await self._real.listen(bind), self._opened)
 
     def _pin(self, sock: socket.socket, where: Address | None) -> Address | None:
         binding = self._binding
@@ -212,12 +235,34 @@ class InsideNetwork:
             one.source(ipv6=ipv6) == other.source(ipv6=ipv6) for ipv6 in (False, True)
         )
 
-    def _break_off(self) -> None:
+    def _opened(self, stream: RealStream) -> RealStream:
+        stream.keep_rest = self._rests.add
+        self._streams.add(stream)
+        return stream
+
+    def _break_off(self, before: Binding) -> None:
+        """It went. Where it is only down, the system has the sockets still: what comes for them as
+        soon as it is up again must not find them gone."""
+        self._generation += 1
+        for stream in list(self._streams):
+            stream.close()
+        self._streams.clear()
+        for lasting in self._lasting:
+            lasting.sleep()
+        self._asleep, self._asleep_at = before, trio.current_time()
+        if self._refused is not None or not _is_left(before):
+            self._let_go()
+
+    def _settle(self, found: Binding) -> None:
+        """It is back: what was kept goes on, if it is still the same."""
+        if self._asleep is not None and not self._is_same(self._asleep, found):
+            self._let_go()
+        self._asleep = None
+
+    def _let_go(self) -> None:
         for lasting in self._lasting:
             lasting.lose()
-        for stream in list(self._streams):
-            stream.break_off()
-        self._streams.clear()
+        self._rests.close()
 
     def _later(self, bind: Address, error: OSError) -> Address:
         """Where a socket is opened once the interface is there, if that is all that is missing."""
@@ -233,7 +278,7 @@ class InsideNetwork:
 class _Listening:
     """A listener that tells of the streams it has accepted."""
 
-    def __init__(self, listener: RealListener, accepted: Callable[[RealStream], None]) -> None:
+    def __init__(self, listener: RealListener, accepted: Callable[[RealStream], object]) -> None:
         self._listener = listener
         self._accepted = accepted
 
@@ -248,6 +293,14 @@ class _Listening:
 
     def close(self) -> None:
         self._listener.close()
+
+
+def _is_left(binding: Binding) -> bool:
+    """Whether the system still has the interface, if only as one that is down."""
+    try:
+        return socket.if_nametoindex(binding.name) == binding.index
+    except OSError:
+        return False
 
 
 def _some_port() -> int:

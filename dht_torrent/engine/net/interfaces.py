@@ -15,6 +15,7 @@ from typing import Any, Final
 
 _UP: Final = 0x1
 _LOOPBACK: Final = 0x8
+_RUNNING: Final = 0x40
 _MULTICAST: Final = 0x1000 if sys.platform == "linux" else 0x8000
 _LEAST_IPV6: Final = 64
 """Bits of the network of an IPv6 address: DHCPv6 names the address alone (RFC 5942)."""
@@ -74,6 +75,20 @@ def interfaces() -> list[Interface]:
 def all_interfaces() -> list[Interface]:
     """Those that are up, also loopback and tunnels; otherwise as `interfaces`."""
     return _collected(lambda flags: True)
+
+
+def outward_addresses() -> frozenset[str]:
+    """Our IPs that lead to other machines, on interfaces that are up and connected: not those of
+    loopback, nor link-local ones, which every interface has by itself."""
+    try:
+        return frozenset(
+            str(network.ip)
+            for _, flags, network in _addresses()
+            if flags & _UP and flags & _RUNNING and not flags & _LOOPBACK
+            if not network.ip.is_link_local and not network.ip.is_loopback
+        )
+    except OSError:
+        return frozenset()
 
 
 def _collected(wanted: Callable[[int], bool]) -> list[Interface]:

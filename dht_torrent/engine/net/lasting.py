@@ -39,6 +39,7 @@ class Lasting(Generic[Inner]):
         another; `closed` is told when the user closes this one."""
         self._address = address
         self._inner = inner
+        self._asleep: Inner | None = None
         self._open = open_one
         self._told_closed = closed
         self._closed = False
@@ -56,17 +57,27 @@ class Lasting(Generic[Inner]):
         """Whether there is a socket behind it."""
         return self._inner is not None
 
+    def sleep(self) -> None:
+        """The interface is down. The socket is not used, but is kept: else what came for it as soon
+        as the interface is up would be answered by the system, whichever way its routes lead."""
+        if self._inner is not None:
+            self._opened = trio.Event()
+            self._asleep, self._inner = self._inner, None
+
     def lose(self) -> None:
         """The interface has gone."""
-        inner, self._inner = self._inner, None
+        self.sleep()
+        inner, self._asleep = self._asleep, None
         if inner is not None:
-            self._opened = trio.Event()
             self._lost(inner)
             inner.close()  # wakes who waits for it, who then waits for the next one
 
     async def reopen(self) -> None:
-        """The interface is here: open a socket, if there is none. What is in the way is told in
-        `trouble`."""
+        """The interface is here: open a socket, or use the one that was kept. What is in the way is
+        told in `trouble`."""
+        if self._asleep is not None:
+            self._inner, self._asleep = self._asleep, None
+            self._opened.set()
         if self._inner is not None:
             return
         try:
@@ -106,7 +117,7 @@ class Lasting(Generic[Inner]):
 
     def _was_lost(self, inner: Inner) -> bool:
         """Whether it was closed since its interface went, and not by the user."""
-        return not self._closed and inner is not self._inner
+        return not self._closed and inner is not self._inner and inner is not self._asleep
 
 
 class LastingDatagrams(Lasting[DatagramSocket]):
@@ -116,7 +127,8 @@ class LastingDatagrams(Lasting[DatagramSocket]):
 
     @property
     def errors(self) -> int:
-        return self._errors + (self._inner.errors if self._inner is not None else 0)
+        inner = self._inner if self._inner is not None else self._asleep
+        return self._errors + (inner.errors if inner is not None else 0)
 
     async def receive(self) -> Sequence[tuple[bytes, Address]]:
         while True:

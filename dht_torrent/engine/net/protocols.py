@@ -8,6 +8,7 @@ from typing import Protocol
 
 from dht_torrent.engine.net.gateways import Gateway
 from dht_torrent.engine.net.interfaces import Interface
+from dht_torrent.engine.net.surroundings import Surroundings
 from dht_torrent.ids import Address, HostPort, Transport
 
 OnDatagrams = Callable[[Sequence[tuple[bytes, Address]]], None]
@@ -153,6 +154,9 @@ class Network(Protocol):
 
     async def resolve(self, point: HostPort) -> list[Address]:
         """Its addresses, the system's favourite first; empty when there are none."""
+
+    def surroundings(self) -> Surroundings:
+        """Our addresses, and what else tells that the network changed."""
 
     def interfaces(self) -> list[Interface]:
         """Those through which others can be reached by multicast; each family by itself."""

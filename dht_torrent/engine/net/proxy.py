@@ -25,6 +25,7 @@ from dht_torrent.engine.net.gateways import Gateway
 from dht_torrent.engine.net.interfaces import Interface
 from dht_torrent.engine.net.protocols import Encryption, Network, Scattered, Stream
 from dht_torrent.engine.net.relayed import ProxyDownError, RelayedDatagrams
+from dht_torrent.engine.net.surroundings import Surroundings
 from dht_torrent.engine.time_limit import TimeLimit
 from dht_torrent.engine.views import ProxyStatus
 from dht_torrent.engine.wakeup import AutoResetEvent
@@ -143,6 +144,9 @@ class ProxiedNetwork:
         """Literals alone. What a name means is the proxy's to find out; see `send_to_name`."""
         await trio.lowlevel.checkpoint()
         return await self._network.resolve(point) if is_ip(point.host) else []
+
+    def surroundings(self) -> Surroundings:
+        return self._network.surroundings()
 
     def interfaces(self) -> list[Interface]:
         return []

@@ -12,7 +12,6 @@ import ipaddress
 import logging
 import os
 import socket
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -26,6 +25,7 @@ from dht_torrent.engine.net.groups import join4, join6
 from dht_torrent.engine.net.interfaces import Interface, interfaces
 from dht_torrent.engine.net.mmsg import ARE_POSSIBLE, BATCH, Batches
 from dht_torrent.engine.net.protocols import Encryption, OnDatagrams
+from dht_torrent.engine.net.surroundings import Surroundings, surroundings
 from dht_torrent.ids import Address, HostPort, Transport
 from dht_torrent.relief import NO_DESCRIPTORS, Relief, no_relief, relieved
 
@@ -41,7 +41,6 @@ _BUSY: Final = 8  # datagrams at once from which a batch costs less
 _BACKLOG: Final = 256
 _MAX_BUFFERS: Final = 1024  # IOV_MAX on Linux and macOS; sendmsg refuses more at once
 _UDP_BUFFERS: Final = (4 << 20, 2 << 20, 1 << 20)  # macOS refuses what Linux silently clamps
-_NO_LINGER: Final = struct.pack("@ii", 1, 0)
 _PAUSE: Final = 0.1  # seconds to let others close something when descriptors or memory ran out
 
 # accept(2): errors already pending on the new connection; "treat them like EAGAIN by retrying".
@@ -146,6 +145,9 @@ class RealNetwork:
         families = (socket.AF_INET, socket.AF_INET6)
         addresses = [_address(row[4]) for row in found if row[0] in families]
         return list(dict.fromkeys(addresses))
+
+    def surroundings(self) -> Surroundings:
+        return surroundings()
 
     def interfaces(self) -> list[Interface]:
         return interfaces()
@@ -298,6 +300,8 @@ class RealStream:
 
     transport = Transport.TCP
     encryption: Encryption | None = None
+    keep_rest: Callable[[socket.socket], None] | None = None
+    """Takes what is left of it once it is closed."""
 
     def __init__(self, sock: socket.socket, remote: Address) -> None:
         self._socket = sock
@@ -347,12 +351,6 @@ class RealStream:
                 raise
             await trio.lowlevel.wait_readable(self._socket)
 
-    def break_off(self) -> None:
-        """Close it, and keep nothing that is still to be sent."""
-        if self._socket.fileno() >= 0:
-            _try_to_set(self._socket, socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-        self.close()
-
     async def send(self, *buffers: bytes | memoryview) -> None:
         await trio.lowlevel.checkpoint()
         left: Sequence[bytes | memoryview] = buffers
@@ -368,6 +366,9 @@ class RealStream:
                 left = _unsent(left, sent)
 
     def close(self) -> None:
+        if self.keep_rest is not None and self._socket.fileno() >= 0:
+            with suppress(OSError):
+                self.keep_rest(self._socket.dup())
         _close(self._socket)
 
 
@@ -465,7 +466,7 @@ def _enlarge(sock: socket.socket, option: int) -> None:
             return
 
 
-def _try_to_set(sock: socket.socket, level: int, option: int, value: int | bytes = 1) -> None:
+def _try_to_set(sock: socket.socket, level: int, option: int, value: int = 1) -> None:
     """What is better so, and does without: no option is a reason to have no connection."""
     with suppress(OSError):
         sock.setsockopt(level, option, value)

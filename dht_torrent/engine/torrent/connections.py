@@ -14,6 +14,7 @@ from typing import Protocol
 import trio
 
 from dht_torrent.engine.filtering import CLOSED
+from dht_torrent.engine.net.changes import Change
 from dht_torrent.engine.time_limit import TimeLimit
 from dht_torrent.engine.torrent.admission import CONNECTED, OURSELVES, Admission
 from dht_torrent.engine.torrent.confirming import Confirming
@@ -22,6 +23,7 @@ from dht_torrent.engine.torrent.dialling import DialError, Dialled, dial
 from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.peer_loops import run_peer
+from dht_torrent.engine.torrent.reader import WENT_SILENT
 from dht_torrent.engine.torrent.referring import Referring
 from dht_torrent.engine.torrent.room import ENOUGH_CONNECTIONS, ENOUGH_PEERS, TorrentRoom
 from dht_torrent.engine.wakeup import AutoResetEvent
@@ -40,6 +42,9 @@ INCOMING_QUEUE = 16
 """Connections waiting to be taken in. When full, the newest is closed; it may return."""
 LOOK_FOR_ROOM = 10.0
 """Seconds between two looks for a free connection while there is none."""
+LOST_WITHIN = 30.0
+"""Seconds after the network is back in which a connection from before that ends was lost with it.
+"""
 MAX_MISMATCHED = 1000
 """Peers with wrong metadata that are counted."""
 NEVER = float("-inf")
@@ -103,6 +108,7 @@ class Connections:
         )
         self._referring = Referring(torrent, self.peers)
         self._woken = AutoResetEvent()
+        self._renewed_at = NEVER
         self._arrivals: trio.MemorySendChannel[NewConnection] | None = None
         """Where incoming connections go while `run` is there to take them in."""
 
@@ -124,6 +130,24 @@ class Connections:
             if filtering.forbids(peer.address):
                 filtering.blocked[CLOSED] += 1
                 peer.drop("the IP filter forbids it")
+
+    def network_changed(self, change: Change, now: float) -> None:
+        """Close the connections that are lost, and see whether the others are; dial again without
+        pause."""
+        for peer in list(self.peers.values()):
+            if peer.stream.local.host in change.gone:
+                peer.drop("our address is another")
+            elif change.renew is not None:
+                peer.probe(now)
+        if change.renew is not None:
+            self._renewed_at = now
+            self.candidates.forgive(now)
+            self.wake()
+
+    def dial_again(self, now: float) -> None:
+        """The network was back a moment ago: try again those who were connected before."""
+        self.candidates.forgive(now, worked=True)
+        self.wake()
 
     def wake(self) -> None:
         """Something changed that may allow another connection."""
@@ -350,10 +374,13 @@ class Connections:
 
     def _parted(self, peer: Peer, now: float) -> None:
         self.candidates.departed(peer.address)
-        # When it is we who stop, all are dialled at once on going on.
-        we_stop = trio.current_effective_deadline() == NEVER
+        # When it is we who stop, all are dialled at once on going on. So are those that were lost,
+        # with the network or by a router that forgot the connection.
         parted = peer.has_no_use or peer.yields
         moved = max(peer.gave_at, peer.took_at) > NEVER
+        was_lost = peer.connected_at < self._renewed_at and now - self._renewed_at < LOST_WITHIN
+        was_lost = was_lost or (peer.why == WENT_SILENT and moved)
+        we_stop = trio.current_effective_deadline() == NEVER or was_lost
         useful = moved or now - peer.connected_at >= USELESS_PAUSE
         if peer.listens_at is not None:
             if parted:
@@ -365,6 +392,8 @@ class Connections:
         if peer.claims is not None:
             then = NEVER if we_stop else now
             self.candidates.released(peer.claims, then, parted=parted, useful=useful)
+            if was_lost:
+                self.candidates.lost(peer.claims, now)
         if not self.peers:
             self.lonely.set()
         self.wake()

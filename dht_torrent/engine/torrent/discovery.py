@@ -36,6 +36,8 @@ class Discovery:
         self._search_name = f"a search for peers of {torrent.info_hash.hex()[:8]}"
         self._config = node.config.torrent
         self._info_hash = torrent.info_hash
+        self._is_new = True
+        """The network is, to us."""
         self._lookup = trio.CancelScope()
         self._looked_at = float("-inf")
         self._pause = trio.CancelScope()
@@ -67,6 +69,12 @@ class Discovery:
             with self._local_too():
                 await self._run()
 
+    def renew(self) -> None:
+        """The network is back, or another one: look for peers, and announce us, as soon as the DHT
+        has been entered."""
+        self._is_new = True
+        self._pause.cancel()
+
     def enter(self) -> None:
         """Try the entry points to the DHT that the torrent names, if it does and we need any."""
         metainfo = self._torrent.metainfo
@@ -89,9 +97,12 @@ class Discovery:
     async def _run(self) -> None:
         config, connections = self._config, self._connections
         hungry = 0  # lookups in a row after which there was no peer
-        with trio.move_on_after(config.bootstrap_patience):
-            await self._dht.bootstrapped()
         while not self._torrent.is_private:
+            if self._is_new:
+                hungry = 0
+                with trio.move_on_after(config.bootstrap_patience):
+                    await self._dht.bootstrapped()
+                self._is_new = False
             connections.lonely.clear()
             self._is_hurried = False
             found: PeerLookup | None = None
@@ -107,6 +118,8 @@ class Discovery:
                 return
             self._found, self._searched = found, True
             self._looked_at = trio.current_time()
+            if self._is_new:  # what was asked may not have left
+                continue
             if not self._connections.complete and not connections.peers:
                 pause = min(config.hungry_interval * 2.0 ** min(hungry, 30), config.hungry_most)
                 pause = min(pause, HURRY) if self._is_hurried else pause

@@ -104,6 +104,7 @@ class Downloads:
             silent = now - max(peer.last_block_at, oldest if oldest is not None else now)
             if waiting and silent > config.snub_timeout + patience and not peer.snubs_us:
                 peer.snubbed_us()
+                peer.probe(now)  # its host may have gone without a word, or our router forgot it
                 # All its blocks are for others now; should they come after all, they are welcome.
                 self._picker.give_back(peer.key)
         self.refill_idle(now)

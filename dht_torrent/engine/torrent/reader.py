@@ -8,6 +8,7 @@ all connections share.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import trio
 
@@ -21,6 +22,10 @@ from dht_torrent.peer.pace import Pace
 
 OnEvents = Callable[[Peer, list[Event], float], None]
 """Takes a batch of messages. Raises PeerProtocolError when the peer broke a rule."""
+
+
+WENT_SILENT: Final = "went silent"
+"""Why a connection ends whose other end is not heard any more."""
 
 
 async def read(
@@ -69,7 +74,7 @@ async def read(
                 waited = trio.current_time() - heard
                 heard, progressed = heard + waited, progressed + waited
             room = in_place = min(pace.room, limit.ahead(size))
-    raise PeerProtocolError("went silent")
+    raise PeerProtocolError(WENT_SILENT)
 
 
 async def _receive(

@@ -134,6 +134,12 @@ class FakeDatagramSocket:
             self._alarm.bring_forward(when)
         return True
 
+    def moved(self) -> None:
+        """The host has another IP."""
+        self.forget()
+        self._source = Address(self._host.ip, self._address.port)
+        self._mappings.clear()
+
     def forget(self) -> None:
         """What is on its way is lost."""
         self._net.stats.lost += len(self._queue)

@@ -18,6 +18,7 @@ import trio
 
 from dht_torrent.engine.net.gateways import Gateway
 from dht_torrent.engine.net.interfaces import Interface
+from dht_torrent.engine.net.surroundings import Surroundings
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.datagrams import FakeDatagramSocket
 from dht_torrent.lab.net.link import Link, Stats, Wire
@@ -71,6 +72,13 @@ class FakeNetwork:
         if host is None:
             host = self._hosts[ip] = FakeHost(self, ip)
         return host
+
+    def rename(self, host: FakeHost, ip: str) -> None:
+        """This host has another IP from now on."""
+        if ip in self._hosts:
+            raise ValueError(f"there is a host {ip}")
+        del self._hosts[host.ip]
+        self._hosts[ip] = host
 
     def lan(self, name: str, *ips: str) -> Lan:
         """The local network of this name, made when first asked for, with these hosts in it too.
@@ -144,6 +152,9 @@ class FakeHost:
         self.is_down = False
         self.router: str | None = None
         """Its default gateway, where that is in a local network with it."""
+        self.slept = 0.0
+        """Seconds for which it was suspended, as it tells. Its tasks go on: they have no clock of
+        their own."""
         self.streams: dict[Breakable, None] = {}  # a set in order of opening
         self._net = net
         self._udp: dict[int, FakeDatagramSocket] = {}
@@ -160,6 +171,25 @@ class FakeHost:
 
     def come_up(self) -> None:
         self.is_down = False
+
+    def lose_streams(self) -> None:
+        """Its connections are dead, and neither end is told: a NAT has forgotten them."""
+        for stream in list(self.streams):
+            stream.lose()
+
+    def move(self, ip: str) -> None:
+        """Have another IP from now on, as a laptop in another network: connections are dead, and
+        what is sent to the old IP is lost. Sockets that are bound to no IP go on."""
+        self.lose_streams()
+        lans = self._net.lans(self.ip)
+        for lan in lans:
+            lan.unplug(self.ip)
+        self._net.rename(self, ip)
+        self.ip = ip
+        for lan in lans:
+            lan.plug_in(ip)
+        for socket in self._udp.values():
+            socket.moved()
 
     async def open_udp(self, bind: Address) -> FakeDatagramSocket:
         await trio.lowlevel.checkpoint()
@@ -212,6 +242,9 @@ class FakeHost:
         is_literal = ":" in point.host or point.host.replace(".", "").isdigit()
         ips = [point.host] if is_literal else self._net.names.get(point.host, [])
         return [Address(ip, point.port) for ip in ips]
+
+    def surroundings(self) -> Surroundings:
+        return Surroundings(frozenset(() if self.is_down else (self.ip,)), self.slept)
 
     def interfaces(self) -> list[Interface]:
         return [] if self.is_down else [lan.interface(self.ip) for lan in self._net.lans(self.ip)]

@@ -152,6 +152,10 @@ class FakeStream:
             pipe.is_broken = True
             pipe.wake()
 
+    def lose(self) -> None:
+        """Nothing gets through any more, and neither end is told."""
+        self._in.is_lost = self._out.is_lost = True
+
     def wake(self) -> None:
         """Look again: the network changed."""
         self._in.receiver.ring()
@@ -174,6 +178,8 @@ class Pipe:
         self.receiver = Alarm()
         self.sender = Alarm()
         self.is_broken = False
+        self.is_lost = False
+        """What is sent does not arrive, nor does the end."""
         self.end = math.inf
         """When the receiver learns that the sender closed."""
         self._abandoned = math.inf
@@ -220,7 +226,7 @@ class Pipe:
 
     def take(self, buffer: memoryview, now: float) -> int | None:
         """Fill `buffer` with what has arrived. 0 is the end; None: nothing is there yet."""
-        if self._net.is_cut(self._source.ip, self._target.ip):
+        if self.is_lost or self._net.is_cut(self._source.ip, self._target.ip):
             return None
         taken, room = 0, len(buffer)
         while self._chunks and taken < room:
@@ -242,7 +248,7 @@ class Pipe:
         return taken
 
     def next_arrival(self) -> float:
-        if self._net.is_cut(self._source.ip, self._target.ip):
+        if self.is_lost or self._net.is_cut(self._source.ip, self._target.ip):
             return math.inf  # healing wakes the receiver
         return self._chunks[0][0] if self._chunks else self.end
 
@@ -254,6 +260,8 @@ class Pipe:
 
     def abandon(self, when: float) -> None:
         """The receiver closed, which the sender learns at `when`."""
+        if self.is_lost:
+            return
         self._abandoned = when
         self.sender.ring()  # to wait for that moment instead
 

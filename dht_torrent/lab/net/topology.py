@@ -28,6 +28,10 @@ class Breakable(Protocol):
         """Break the connection, at both ends."""
         ...
 
+    def lose(self) -> None:
+        """Nothing gets through any more, and neither end is told."""
+        ...
+
     def wake(self) -> None:
         """Look again: the network changed."""
         ...

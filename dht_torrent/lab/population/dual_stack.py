@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dht_torrent.engine.net.gateways import Gateway
 from dht_torrent.engine.net.interfaces import Interface
+from dht_torrent.engine.net.surroundings import Surroundings
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.datagrams import FakeDatagramSocket
 from dht_torrent.lab.net.multicast import MulticastSocket
@@ -31,6 +32,10 @@ class DualHost:
 
     async def resolve(self, point: HostPort) -> list[Address]:
         return await self.ipv4.resolve(point)
+
+    def surroundings(self) -> Surroundings:
+        both = self.ipv4.surroundings(), self.ipv6.surroundings()
+        return Surroundings(both[0].addresses | both[1].addresses, max(one.slept for one in both))
 
     def interfaces(self) -> list[Interface]:
         return [*self.ipv4.interfaces(), *self.ipv6.interfaces()]

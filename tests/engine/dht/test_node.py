@@ -195,6 +195,7 @@ async def test_a_name_server_that_hangs_does_not_hold_up_others(
             self.connect = self._host.connect
             self.interfaces = self._host.interfaces
             self.gateways = self._host.gateways
+            self.surroundings = self._host.surroundings
             self.open_multicast = self._host.open_multicast
 
         async def resolve(self, point: HostPort) -> list[Address]:

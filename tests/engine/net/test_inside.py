@@ -8,7 +8,7 @@ import ipaddress
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
 import pytest
@@ -46,8 +46,19 @@ HERE = interface(LO, 1, "127.0.0.1/8", "127.0.0.5/8")
 ANEW = interface(LO, 2, "127.0.0.1/8")
 
 
+MADE: list[InsideNetwork] = []
+
+
+@pytest.fixture(autouse=True)
+def closing_all() -> Iterator[None]:
+    yield
+    while MADE:
+        MADE.pop().close()
+
+
 def inside(looks: Callable[[], Sequence[Interface]], wanted: str = LO) -> InsideNetwork:
-    return InsideNetwork(wanted, 1.0, look=looks)
+    MADE.append(InsideNetwork(wanted, 1.0, look=looks))
+    return MADE[-1]
 
 
 # -- which interface -------------------------------------------------------------------------------
