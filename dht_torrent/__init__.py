@@ -91,6 +91,7 @@ To change something
 | how files are written, found and protected | `storage.files`, `storage.owners`, `storage.folder` |
 | what survives a restart | `engine.resume`, `engine.trust`, `engine.state`, `dht.saved` |
 | sockets | `engine.net.sockets`, `engine.net.mmsg` |
+| what happens when the network is back | `engine.net.changes`, `engine.renewal` |
 | keeping to one interface | `engine.net.inside`, `.binding`, `.lasting`, `.names` |
 | what goes through a proxy, and how | `engine.net.proxy`, `engine.net.relayed`, `socks` |
 | encryption with MSE | `peer.mse`, `engine.net.encrypted`, `engine.torrent.dialling` |
@@ -157,6 +158,7 @@ if TYPE_CHECKING:
         Scattered,
         Stream,
     )
+    from dht_torrent.engine.net.surroundings import Surroundings
     from dht_torrent.engine.node import Node
     from dht_torrent.engine.opening import open_node
     from dht_torrent.engine.search.results import SearchResults
@@ -366,6 +368,7 @@ __all__ = [
     "SubscribeConfig",
     "SubscriptionView",
     "Summary",
+    "Surroundings",
     "Torrent",
     "TorrentConfig",
     "Trace",
@@ -412,6 +415,7 @@ _HOME = {
     "engine.net.protocols": (
         "DatagramSocket Encryption Listener Network OnDatagrams Scattered Stream"
     ),
+    "engine.net.surroundings": "Surroundings",
     "engine.node": "Node",
     "engine.opening": "open_node",
     "engine.search.results": "SearchResults",

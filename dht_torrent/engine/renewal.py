@@ -77,6 +77,8 @@ class Renewal:
             supervisor.core.discovery.renew()
         if context.lsd is not None:
             context.lsd.renew()
+        if context.port_mapping is not None:
+            context.port_mapping.renew()
 
     async def _retry(self, scope: trio.CancelScope) -> None:
         """Peers may take us for the connection that was lost, and refuse a new one at first."""

@@ -179,6 +179,24 @@ async def test_a_router_that_comes_late_is_found(
         assert service.external(TCP, 6881) == OUTSIDE
 
 
+async def test_when_the_network_is_back_the_router_is_asked_at_once(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    net, gateway = home(), FakeGateway()
+    net.host(ROUTER)
+    async with mapping(net) as service:
+        await trio.sleep(24 * 3600)  # by now it is asked rarely
+        await nursery.start(gateway.run, net, ROUTER)
+        service.renew()
+        await trio.sleep(6)
+        assert service.external(TCP, 6881) == OUTSIDE
+        gateway.mappings.clear()
+        service.renew()
+        await trio.sleep(6)
+        assert service.external(TCP, 6881) == OUTSIDE
+        assert len(gateway.mappings) == 2
+
+
 async def test_another_router_is_asked_at_once(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:

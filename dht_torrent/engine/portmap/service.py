@@ -74,6 +74,8 @@ class PortMapping:
         """External ports that are not as ours."""
         self._trouble: str | None = "looking for a router"
         self._news = AutoResetEvent()
+        self._asking = trio.CancelScope()
+        self._renewed = False
         self.changed: Callable[[], None] = lambda: None
         """Called when the world reaches a TCP port of ours at another port than before."""
 
@@ -109,23 +111,30 @@ class PortMapping:
 
     # -- the service ----------------------------------------------------------------------------
 
+    def renew(self) -> None:
+        """The network is back, or another one: ask for our mappings again, now."""
+        self._renewed = True
+        self._asking.cancel()
+
     async def run(self) -> None:
         """A service. When it is cancelled, it takes the mappings away."""
         pause = self._config.retry
         while True:
+            self._renewed = False
             self._route = route = self._find_route()
             if route is None:
                 self._trouble = "no router was found: there is no default route of IPv4"
                 await trio.sleep(self._config.look_interval)
                 continue
             async with trio.open_nursery() as nursery:
+                self._asking = nursery.cancel_scope
                 nursery.start_soon(self._watch, route, nursery.cancel_scope)
                 if await self._map_through(route):
                     pause = self._config.retry
                 await trio.sleep(pause)
                 pause = min(2 * pause, self._config.max_retry)
                 nursery.cancel_scope.cancel()
-            if self._find_route() != route:
+            if self._renewed or self._find_route() != route:
                 pause = self._config.retry
 
     def _find_route(self) -> _Route | None:
