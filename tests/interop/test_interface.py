@@ -102,6 +102,8 @@ async def friend(
 
 
 def leaks(tap: Tap) -> list[str]:
+    """Ask while the node runs: what comes for one that has ended is answered by Linux, with a reset
+    that goes as the routes lead."""
     return [text_of(packet) for packet in tap.packets() if is_of_programs(packet)]
 
 
@@ -119,7 +121,7 @@ async def test_all_goes_through_the_interface(world: tuple[Space, Space], tmp_pa
                 assert differences(path, folder / "share" / "file0") == []
                 await until(lambda: node.status().dht.good >= 1, "it is a contact")
                 status = node.status()
-        assert leaks(outer) == []
+                assert leaks(outer) == []
         packets = inner.packets()
         # LSD, the DHT, and who looks for the name server that is not there.
         for what in (b"BT-SEARCH", b"find_node", socket.inet_aton(OUTSIDE)):
@@ -167,7 +169,7 @@ async def test_an_interface_that_went_down_stops_all_until_it_is_up(
             assert trio.current_time() - began < 10
             await second.completed()
             assert node.status().warnings == ()
-        assert leaks(outer) == []
+            assert leaks(outer) == []
 
 
 async def test_an_interface_made_anew_with_another_address_is_used(
@@ -192,4 +194,4 @@ async def test_an_interface_made_anew_with_another_address_is_used(
             magnet = f"{shared.magnet}&x.pe=10.91.0.7:{PORT}"
             async with friend(friends, more, [], magnet, lsd=False) as (_, log):
                 await until(lambda: "fetched" in log.read_text(), "we are reached there")
-        assert leaks(outer) == []
+                assert leaks(outer) == []
