@@ -69,12 +69,17 @@ def world() -> Iterator[tuple[Space, Space]]:
 
 @contextlib.asynccontextmanager
 async def our_node(
-    folder: Path, proxy: str | None = f"socks5://{PROXY}:{SOCKS}", bootstrap: Sequence[str] = ()
+    folder: Path,
+    proxy: str | None = f"socks5://{PROXY}:{SOCKS}",
+    bootstrap: Sequence[str] = (),
+    *,
+    tcp: bool = True,
 ) -> AsyncIterator[Node]:
     config = Config(
         bootstrap=bootstrap,
         listen=("0.0.0.0:6881", "[::]:6881"),
         proxy=proxy,
+        tcp=tcp,
         download_dir=folder / "got",
         lsd=True,
         fail_fast=True,
@@ -180,6 +185,23 @@ async def test_the_dht_and_a_transfer_go_through_dante(
             packets = tap.packets()
         assert beside(packets + tap.packets()) == []
         assert any(b"find_node" in packet and NAME.encode() in packet for packet in packets)
+        assert sum(map(len, packets)) > SIZE
+
+
+async def test_utp_goes_through_dante(world: tuple[Space, Space], tmp_path: Path) -> None:
+    middle, outside = world
+    with trio.fail_after(40), Tap(CABLE) as tap:
+        async with (
+            node_at(outside, tmp_path / "friend", FRIEND, shares=True) as magnet,
+            dante(middle, tmp_path),
+            our_node(tmp_path, tcp=False) as node,
+        ):
+            torrent = await node.get(f"{magnet}&x.pe={FRIEND}:{PORT}")
+            path = await torrent.completed()
+            assert differences(path, tmp_path / "friend" / "share" / "film.bin") == []
+            assert {peer.transport for peer in torrent.peers()} <= {"utp"}
+            packets = tap.packets()
+        assert beside(packets + tap.packets()) == []
         assert sum(map(len, packets)) > SIZE
 
 

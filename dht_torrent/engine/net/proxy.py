@@ -97,7 +97,8 @@ class ProxiedNetwork:
     def check_udp(self, to: Address) -> None:
         """Raises ProxyDownError, if no datagram can be sent there now."""
         for socket in self._sockets:
-            if socket.address.is_ipv6 is to.is_ipv6 and socket.trouble is not None:
+            is_down = socket.trouble is not None and socket.tried.is_set()
+            if socket.address.is_ipv6 is to.is_ipv6 and is_down:
                 raise ProxyDownError(socket.trouble)
 
     # -- as a network -----------------------------------------------------------------------------

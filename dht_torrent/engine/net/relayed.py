@@ -26,6 +26,9 @@ from dht_torrent.socks.dialogue import Dialogue
 
 logger = logging.getLogger(__name__)
 
+MAX_EARLY: Final = 64
+"""Datagrams that wait for the proxy's first answer: what a DHT node asks when it begins. Further
+ones are lost."""
 _CHUNK: Final = 512
 _CONNECTING: Final = "the proxy has not been asked yet"
 
@@ -67,6 +70,7 @@ class RelayedDatagrams:
         self._unanswered = 0  # datagrams sent since we last heard anything
         self._changed = AutoResetEvent()  # there is an association, or this was closed
         self._scope: trio.CancelScope | None = None
+        self._early: list[bytes] = []  # wrapped; while the proxy was not asked yet
         self.tried = trio.Event()
         """The proxy was asked, whatever it answered."""
         self.is_closed = False
@@ -90,7 +94,7 @@ class RelayedDatagrams:
                 if why != self.trouble:
                     logger.warning("%s: no UDP, so no DHT: %s", self._server, why)
                     self.trouble = why
-                self.tried.set()
+                self.errors += len(self._try_is_over())
                 if trio.current_time() - began > config.max_retry:
                     pause = config.first_retry
                 await trio.sleep(pause * self._rng.uniform(0.75, 1.25))
@@ -136,8 +140,7 @@ class RelayedDatagrams:
     def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
         socket = self._socket
         if socket is None:
-            self.errors += len(datagrams)
-            return len(datagrams)
+            return sum(not self.send(data, to) for data, to in datagrams)
         relay, ipv6 = self._relay, self._is_ipv6
         wrapped = [
             (wrap(data, to), relay)
@@ -167,14 +170,25 @@ class RelayedDatagrams:
 
     def _send(self, data: bytes, to: Address | HostPort) -> bool:
         socket = self._socket
-        if socket is None or not 0 < to.port < 65536:
+        if not 0 < to.port < 65536:
             return self._unsent()
         try:
             wrapped = wrap(data, to)
         except SocksError:  # no name of a host
             return self._unsent()
+        if socket is None:
+            if self.tried.is_set() or len(self._early) >= MAX_EARLY:
+                return self._unsent()
+            self._early.append(wrapped)
+            return True
         self._unanswered += 1
         return socket.send(wrapped, self._relay) or self._unsent()
+
+    def _try_is_over(self) -> list[bytes]:
+        """The proxy has answered, once at least. Returns what has waited for that."""
+        early, self._early = self._early, []
+        self.tried.set()
+        return early
 
     def _unsent(self) -> bool:
         self.errors += 1
@@ -242,7 +256,10 @@ class RelayedDatagrams:
         if self.trouble not in (None, _CONNECTING):
             logger.info("%s: UDP works again", self._server)
         self.trouble = None
-        self.tried.set()
+        for early in self._try_is_over():
+            self._unanswered += 1
+            if not socket.send(early, relay):
+                self.errors += 1
         self._changed.set()
 
     async def _last(self, control: Stream) -> str:

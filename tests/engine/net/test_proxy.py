@@ -21,7 +21,7 @@ from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.dht.transactions import MAX_NAMED, ignore
 from dht_torrent.engine.net.protocols import DatagramSocket, Stream
 from dht_torrent.engine.net.proxy import ProxiedNetwork
-from dht_torrent.engine.net.relayed import ProxyDownError, RelayedDatagrams
+from dht_torrent.engine.net.relayed import MAX_EARLY, ProxyDownError, RelayedDatagrams
 from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort
@@ -497,10 +497,54 @@ async def test_datagrams_go_through_the_proxy_and_back(autojump_clock: MockClock
         assert (socket.errors, socket.dropped) == (0, 0)
 
 
+async def test_what_is_sent_before_the_proxy_answers_waits_for_it(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    async with FakeProxy(world.net).running(), network(world) as (subject, _):
+        socket = await subject.open_udp(Address(LEECH, 1))
+        other = await world.net.host(HAND).open_udp(Address(HAND, 1))
+        sent = [str(number).encode() for number in range(MAX_EARLY + 2)]
+        assert socket.send(sent[0], other.address)
+        rest = [(data, other.address) for data in sent[1:]]
+        assert socket.send_all(rest) == socket.errors == 2
+        await works(socket)
+        assert [data for data, _ in await other.receive()] == sent[:MAX_EARLY]
+
+
+async def test_what_waited_for_a_proxy_that_refuses_is_lost(autojump_clock: MockClock) -> None:
+    world = World()
+    proxy = FakeProxy(world.net, udp_refusal=7)
+    async with proxy.running(), network(world) as (subject, _):
+        socket = await subject.open_udp(Address(LEECH, 1))
+        other = await world.net.host(HAND).open_udp(Address(HAND, 1))
+        assert socket.send(b"early", other.address)
+        await socket.tried.wait()
+        assert socket.errors == 1
+        proxy.udp_refusal = 0
+        await works(socket)
+        socket.send(b"now", other.address)
+        assert [data for data, _ in await other.receive()] == [b"now"]
+
+
+async def test_the_dht_is_entered_at_once(autojump_clock: MockClock) -> None:
+    world = World()
+    world.net.names["router.example"] = [HAND]
+    entry = [HostPort("router.example", PEER)]
+    async with (
+        FakeProxy(world.net).running(),
+        world.node(HAND),
+        proxied(world, bootstrap=entry) as node,
+    ):
+        with trio.fail_after(1):
+            await node.dht.bootstrapped()
+
+
 async def test_without_an_association_nothing_leaves(autojump_clock: MockClock) -> None:
     world = World()
     async with network(world) as (subject, _):
         socket = await subject.open_udp(Address(LEECH, 1))
+        await socket.tried.wait()
         to = Address(HAND, 1)
         assert not socket.send(b"x", to)
         assert not socket.send_to_name(b"x", HostPort("router.example", 1))
