@@ -66,7 +66,8 @@ class ProxyConfig:
     """Seconds to connect to the proxy itself, and again to be given a UDP association. Less than
     `PeerConfig.connect_timeout`, so that it is not the peer who is taken to be silent."""
     first_retry: float = 1.0
-    """Seconds after an association ended, or could not be had, until the next try. Doubles ..."""
+    """Seconds after an association ended, or could not be had, until the next try; so long the
+    proxy is not asked for connections either, when it failed. Doubles, for associations ..."""
     max_retry: float = 60.0
     """... up to this, as the DHT's own bootstrap does."""
     silence: float = 90.0

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.buckets import HEALTHY_FAILS, NEVER, SEEK_AGAIN, Bucket, Contact
@@ -229,9 +229,9 @@ class Table:
             return None
         return contact if spares else None
 
-    def forget(self, contact: Contact, now: float) -> None:
-        """Nothing is to be had of this contact any more: the newest spare takes its place."""
-        if self.at(contact.address) is contact:
+    def forget(self, unwanted: Callable[[Address], bool], now: float) -> None:
+        """Nothing is to be had of those at these addresses any more, live or waiting."""
+        for contact in [one for one in self._at.values() if unwanted(one.address)]:
             self._remove(contact, now)
 
     def doubtful(self, now: float) -> Contact | None:

@@ -340,6 +340,18 @@ def test_the_doubtful_contact_asked_longest_ago_is_named_and_then_left_in_peace(
     assert table.doubtful(now + 61) is not None
 
 
+def test_those_who_are_unwanted_are_forgotten_also_those_who_wait() -> None:
+    table = filled()
+    for number in range(100, 104):  # they wait for a place
+        table.replied(node_id(number), public(number), 1)
+    unwanted = {public(number) for number in (0, 3, 999, 100, 102)}
+    table.forget(unwanted.__contains__, 2)
+    assert all(table.at(address) is None for address in unwanted)
+    assert ids(table) == {node_id(number) for number in (1, 2, 4, 5, 6, 7, 101, 103)}
+    table.forget(lambda address: True, 3)
+    assert len(table) == 0
+
+
 class TableMachine(RuleBasedStateMachine):
     """Whatever happens, in whatever order, the table keeps its rules."""
 

@@ -12,11 +12,12 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent.config import DiskConfig, UtpConfig
+from dht_torrent.dht.buckets import Contact
 from dht_torrent.engine.filtering import FilteredNetwork, FilterFile, Filtering, ForbiddenError
 from dht_torrent.engine.torrent.disk import Disk
 from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.errors import InputError, NoReply
-from dht_torrent.ids import Address, HostPort
+from dht_torrent.ids import Address, HostPort, NodeId
 from dht_torrent.ip_filter import parse_ip_filter
 from tests.helpers.engine import (
     HAND,
@@ -282,6 +283,28 @@ async def test_a_query_to_a_forbidden_node_ends_at_once(
         with pytest.raises(NoReply):
             await dht.ping(Address(HAND, PORT))
         assert trio.current_time() == began
+
+
+async def test_a_contact_that_is_allowed_again_is_pinged_again(
+    rules: Path, autojump_clock: MockClock
+) -> None:
+    """Nothing of the time when it was forbidden is left."""
+    world = World()
+    async with (
+        world.node(SEED),
+        world.node(HAND, bootstrap=[SEED]),
+        world.node(LEECH, bootstrap=[SEED], ip_filter=rules) as node,
+    ):
+        (dht,) = node.dht
+        await trio.sleep(60)
+        contact = Contact(NodeId(b"h" * 20), Address(HAND, PORT), trio.current_time())
+        dht._maintenance.probe(contact, trio.current_time())
+        rewrite(rules, "9.9.9.9\n")
+        await trio.sleep(20)
+        heard: list[str] = []
+        world.net.tap = lambda source, to, data: heard.append(to.host)
+        dht._maintenance.probe(contact, trio.current_time())
+        assert HAND in heard
 
 
 # -- the network ---------------------------------------------------------------------------------

@@ -217,9 +217,7 @@ class Dht:
 
     def enforce(self) -> None:
         """The IP filter has changed: contacts that it forbids now are forgotten."""
-        table, now = self._core.table, trio.current_time()
-        for contact in [one for one in table if self._forbids(one.address)]:
-            table.forget(contact, now)
+        self._core.table.forget(self._forbids, trio.current_time())
 
     @property
     def replied_at(self) -> float | None:

@@ -140,7 +140,7 @@ class Transactions:
         now: float,
     ) -> bool:
         """Send a query if that needs no waiting; else False, and nothing was done."""
-        if not self._has_room(to) or not self._pace.is_free(to, now):
+        if self._forbids(to) or not self._has_room(to) or not self._pace.is_free(to, now):
             return False
         self._pace.book(to, now)
         self._begin(to, method, args, done, expected, now)

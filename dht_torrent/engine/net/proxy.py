@@ -61,6 +61,7 @@ class ProxiedNetwork:
         self._sockets: list[RelayedDatagrams] = []
         self._opened = AutoResetEvent()
         self._trouble: str | None = None
+        self._rests_until = 0.0
 
     async def run(self) -> None:
         """A service: keeps an association with the proxy for each UDP socket."""
@@ -119,6 +120,9 @@ class ProxiedNetwork:
     async def connect(self, to: Address, *, local: Address | None = None) -> ProxiedStream:
         """As `Network.connect`; from where is the proxy's affair. Raises ProxyDownError if it is
         the proxy that fails."""
+        if self._trouble is not None and trio.current_time() < self._rests_until:
+            await trio.lowlevel.checkpoint()
+            raise ProxyDownError(self._trouble)
         door = _Door(self)
         proxy = Proxy(
             ProxyType.SOCKS5,
@@ -186,6 +190,7 @@ class ProxiedNetwork:
         if why != self._trouble:
             logger.warning("%s: %s", self._server, why)
             self._trouble = why
+        self._rests_until = trio.current_time() + self._config.first_retry
         return ProxyDownError(why)
 
     def answers(self) -> None:

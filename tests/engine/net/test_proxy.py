@@ -331,6 +331,34 @@ async def test_a_proxy_that_does_not_answer_is_the_one_that_is_blamed(
                 assert status.trouble == "the proxy cannot be reached: no answer in 10 seconds"
 
 
+async def test_a_proxy_that_failed_is_left_alone_for_a_moment(autojump_clock: MockClock) -> None:
+    """Or all the peers of all torrents would be dialled in vain, each with a connection to it."""
+    world = World()
+    world.net.host(PROXY)
+    tries = 0
+    async with network(world) as (subject, only):
+        whole = only.connect
+
+        async def counted(to: Address, *, local: Address | None = None) -> Stream:
+            nonlocal tries
+            tries += 1
+            return await whole(to, local=local)
+
+        only.connect = counted  # type: ignore[method-assign]
+        for expected in range(1, 4):
+            for _ in range(100):
+                with pytest.raises(ProxyDownError, match="Connection refused"):
+                    await subject.connect(Address(SEED, PEER))
+            assert tries == expected
+            await trio.sleep(CONFIG.first_retry)
+        listener = await world.net.host(SEED).listen(Address(SEED, PEER))
+        async with FakeProxy(world.net).running():
+            for _ in range(3):
+                await subject.connect(Address(SEED, PEER))
+                await listener.accept()
+        assert tries == 6
+
+
 @pytest.mark.parametrize(
     ("to", "error"),
     [(Address(HAND, 9), ConnectionRefusedError), (Address("10.77.0.1", 9), OSError)],
@@ -434,6 +462,7 @@ async def test_the_proxys_own_name_is_looked_up_again_when_it_does_not_answer(
         with pytest.raises(ProxyDownError):
             await subject.connect(Address(SEED, PEER))
         world.net.names["proxy.example"] = [PROXY]
+        await trio.sleep(CONFIG.first_retry)
         for _ in range(2):
             await subject.connect(Address(SEED, PEER))
             await listener.accept()
