@@ -228,6 +228,7 @@ async def open_node(
             if config.dht.unlimited:
                 logger.warning("the DHT's rate limits are lifted, which is for labs only")
             if proxy is not None:
+                proxy.on_renewed = context.dht.renew_at
                 nursery.start_soon(faults.keep, "the proxy", proxy.run)
             for port in ports:
                 nursery.start_soon(faults.keep, "uTP", port.run)

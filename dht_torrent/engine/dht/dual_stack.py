@@ -97,6 +97,12 @@ class DualStack:
         for dht in self._dhts:
             dht.renew(moved=moved)
 
+    def renew_at(self, bound: Address) -> None:
+        """The socket that is bound there can send again: enter its network now."""
+        for dht in self._dhts:
+            if dht.address == bound:
+                dht.renew(moved=False)
+
     def status(self) -> tuple[DhtStatus, ...]:
         """Of each."""
         return tuple(dht.status() for dht in self._dhts)

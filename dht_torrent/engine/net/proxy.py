@@ -53,6 +53,8 @@ class ProxiedNetwork:
         self, network: Network, server: ProxyServer, config: ProxyConfig, *, rng: random.Random
     ) -> None:
         """`network` leads to the proxy."""
+        self.on_renewed: Callable[[Address], None] = _do_nothing
+        """Called when the UDP socket that is bound there works again after it did not."""
         self._network = network
         self._server = server
         self._config = config
@@ -107,7 +109,13 @@ class ProxiedNetwork:
     async def open_udp(self, bind: Address) -> RelayedDatagrams:
         await trio.lowlevel.checkpoint()
         socket = RelayedDatagrams(
-            bind, self._network, self._server, self._config, open_control=self.open, rng=self._rng
+            bind,
+            self._network,
+            self._server,
+            self._config,
+            open_control=self.open,
+            on_renewed=lambda bound: self.on_renewed(bound),
+            rng=self._rng,
         )
         self._sockets.append(socket)
         self._opened.set()
@@ -198,6 +206,10 @@ class ProxiedNetwork:
         if self._trouble is not None:
             logger.info("%s: the proxy answers again", self._server)
             self._trouble = None
+
+
+def _do_nothing(bound: Address) -> None:
+    """Nobody wants to know."""
 
 
 class NobodyComes:

@@ -48,10 +48,12 @@ class RelayedDatagrams:
         config: ProxyConfig,
         *,
         open_control: Callable[[], Awaitable[Stream]],
+        on_renewed: Callable[[Address], None],
         rng: random.Random,
     ) -> None:
         """`bind` says of which family it is, and nothing else: where it is bound is where the proxy
-        is reached from. `open_control` connects to the proxy, and raises ProxyDownError."""
+        is reached from. `open_control` connects to the proxy, and raises ProxyDownError.
+        `on_renewed` is called with `bind` for each association but one that is had at once."""
         self.errors = 0
         self.dropped = 0
         """Datagrams that came and were not of the proxy, or that it should not have handed on."""
@@ -63,6 +65,7 @@ class RelayedDatagrams:
         self._server = server
         self._config = config
         self._open_control = open_control
+        self._on_renewed = on_renewed
         self._rng = rng
         self._socket: DatagramSocket | None = None  # while there is an association,
         self._relay = bind  # and where the proxy takes datagrams
@@ -256,11 +259,14 @@ class RelayedDatagrams:
         if self.trouble not in (None, _CONNECTING):
             logger.info("%s: UDP works again", self._server)
         self.trouble = None
+        is_first = not self.tried.is_set()
         for early in self._try_is_over():
             self._unanswered += 1
             if not socket.send(early, relay):
                 self.errors += 1
         self._changed.set()
+        if not is_first:
+            self._on_renewed(self._bind)
 
     async def _last(self, control: Stream) -> str:
         """Returns when the association has ended, or seems to have: why it did."""

@@ -569,6 +569,22 @@ async def test_the_dht_is_entered_at_once(autojump_clock: MockClock) -> None:
             await node.dht.bootstrapped()
 
 
+async def test_the_dht_is_entered_as_soon_as_the_proxy_is_back(autojump_clock: MockClock) -> None:
+    """Also when it was away for so long that no contact is good any more."""
+    world = World()
+    world.net.names["router.example"] = [HAND]
+    entry = [HostPort("router.example", PEER)]
+    proxy = FakeProxy(world.net)
+    async with world.node(HAND), proxied(world, bootstrap=entry) as node:
+        for away in (100, 3600):
+            await trio.sleep(away)
+            replies = node.status().dht.replies_in
+            async with proxy.running():
+                await until(lambda: bool(proxy.controls), "UDP works", seconds=90)
+                await trio.sleep(1)
+                assert node.status().dht.replies_in > replies
+
+
 async def test_without_an_association_nothing_leaves(autojump_clock: MockClock) -> None:
     world = World()
     async with network(world) as (subject, _):
