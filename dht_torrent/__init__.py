@@ -91,6 +91,7 @@ To change something
 | how files are written, found and protected | `storage.files`, `storage.owners`, `storage.folder` |
 | what survives a restart | `engine.resume`, `engine.trust`, `engine.state`, `dht.saved` |
 | sockets | `engine.net.sockets`, `engine.net.mmsg` |
+| of what a node's network is made, and in which order | `engine.access` |
 | what happens when the network is back | `engine.net.changes`, `engine.renewal` |
 | keeping to one interface | `engine.net.inside`, `.binding`, `.lasting`, `.names` |
 | what goes through a proxy, and how | `engine.net.proxy`, `engine.net.relayed`, `socks` |

@@ -69,7 +69,8 @@ class ProxyConfig:
     """Seconds after an association ended, or could not be had, until the next try; so long the
     proxy is not asked for connections either, when it failed. Doubles, for associations ..."""
     max_retry: float = 60.0
-    """... up to this, as the DHT's own bootstrap does."""
+    """... up to this, as the DHT's own bootstrap does; an association that lasted so long begins
+    with the shortest again."""
     silence: float = 90.0
     """Seconds after which an association through which nothing comes, although we send, is given
     up for a new one: a proxy that was started again, or a NAT that forgot it, cannot say so."""

@@ -87,7 +87,6 @@ class RelayedDatagrams:
                 began = trio.current_time()
                 try:
                     why = await self._associate()
-                    pause = config.first_retry
                 except (ProxyDownError, SocksError) as error:
                     why = str(error)
                 except trio.TooSlowError:
@@ -98,8 +97,8 @@ class RelayedDatagrams:
                     logger.warning("%s: no UDP, so no DHT: %s", self._server, why)
                     self.trouble = why
                 self.errors += len(self._try_is_over())
-                if trio.current_time() - began > config.max_retry:
-                    pause = config.first_retry
+                if trio.current_time() - began >= config.max_retry:
+                    pause = config.first_retry  # it has lasted
                 await trio.sleep(pause * self._rng.uniform(0.75, 1.25))
                 pause = min(2 * pause, config.max_retry)
 

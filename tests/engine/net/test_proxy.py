@@ -666,6 +666,7 @@ async def test_an_association_is_renewed_when_the_proxy_ends_it(autojump_clock: 
     async with proxy.running(), network(world) as (subject, _):
         socket, other = await pair(world, subject)
         for _ in range(3):
+            await trio.sleep(CONFIG.max_retry)
             proxy.end_associations()
             await until(lambda: socket.trouble is not None, "it is noticed", seconds=1)
             assert socket.trouble == "the proxy ended the UDP association"
@@ -697,6 +698,23 @@ async def test_the_pause_before_the_next_try_doubles_up_to_a_minute(
         expected = min(2.0**number, 60.0)
         assert 0.75 * expected <= pause <= 1.25 * expected
     assert 60 <= len(tries) <= 90
+
+
+async def test_a_proxy_that_ends_each_association_at_once_is_asked_ever_less(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    proxy = FakeProxy(world.net)
+    begun = 0
+    async with proxy.running(), network(world) as (subject, _):
+        await subject.open_udp(Address(LEECH, 1))
+        with trio.move_on_after(3600):
+            while True:
+                if proxy.controls:
+                    begun += 1
+                    proxy.end_associations()
+                await trio.sleep(0.1)
+    assert 50 <= begun <= 90
 
 
 async def test_an_association_through_which_nothing_comes_is_renewed(
