@@ -419,13 +419,14 @@ def run_ours(
     sources: Sequence[str] = (),
     shared: str | None = None,
     limit_up: int | None = None,
+    transport: str = "tcp",
 ) -> None:
     """Seed `path` in place, or fetch `magnet` into `folder` from the peers the go names, reusing
     what is in `sources`, or in another torrent `shared` from there. `limit_up` is in bytes per
     second.
 
     `encryption`: `none` leaves the payload in the clear, as is the default; `rc4` insists on it;
-    `off` does without MSE."""
+    `off` does without MSE. `transport`: as for libtorrent."""
     import trio
 
     trio.run(
@@ -439,6 +440,7 @@ def run_ours(
         sources,
         Path(shared) if shared is not None else None,
         limit_up,
+        transport,
     )
 
 
@@ -452,14 +454,17 @@ async def _ours(
     sources: Sequence[str],
     shared: Path | None,
     limit_up: int | None,
+    transport: str,
 ) -> None:
     import trio
 
-    from dht_torrent import Config, open_node
+    from dht_torrent import Config, UtpConfig, open_node
 
     config = Config(
         bootstrap=[],
         listen="127.0.0.1:0",
+        tcp=transport == "tcp",
+        utp=UtpConfig(enabled=transport == "utp"),
         state_dir=None,
         download_dir=folder,
         limit_up=limit_up,

@@ -6,7 +6,8 @@
 One seed, one leech, uTP alone. With --rate there is a relay between them (`relay.py`) that carries
 so many Mbit/s each way, with a round trip of --trip ms, a queue of --queue ms of that rate, and
 loses and reorders a share of what it carries; else they meet on loopback. Either way libtorrent's
-pair is what the others are compared with. `plain` is this package's uTP without its engine
+pair is what the others are compared with. `ours` is a node of this package from a magnet link, and
+`plain` is this package's uTP without its engine
 (`utp_peer.py`). Every copy is compared byte for byte.
 """
 
@@ -36,14 +37,19 @@ from peers import (
     settle,
     worker,
 )
+from transfer import magnet_of
 
 CONTESTANTS = {
     "libtorrent->libtorrent": ("lt-seed", "lt-leech"),
+    "ours->ours": ("our-seed", "our-leech"),
+    "ours->libtorrent": ("our-seed", "lt-leech"),
+    "libtorrent->ours": ("lt-seed", "our-leech"),
     "plain->plain": ("utp-seed", "utp-leech"),
     "plain->libtorrent": ("utp-seed", "lt-leech"),
     "libtorrent->plain": ("lt-seed", "utp-leech"),
 }
 BASELINE = "libtorrent->libtorrent"
+PIECE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,15 @@ class Bench:
         if role.startswith("lt-"):
             options = {"folder": str(folder), "preset": "default", "transport": "utp"}
             return worker(role, torrent=str(self.torrent), **options)
+        if role.startswith("our-"):
+            return worker(
+                role,
+                path=str(self.content),
+                piece_length=PIECE,
+                folder=str(folder),
+                magnet=magnet_of(self.torrent),
+                transport="utp",
+            )
         options = {"path": str(self.content)} if role.endswith("seed") else {"folder": str(folder)}
         return worker(role, script=utp_peer.__file__, torrent=str(self.torrent), **options)
 
@@ -163,7 +178,7 @@ def main() -> None:
         (Path(folder) / "seed").mkdir()
         content = make_content(Path(folder) / "seed", args.size, 1)
         torrent = Path(folder) / "content.torrent"
-        torrent.write_bytes(libtorrent_create(content, 1 << 18))
+        torrent.write_bytes(libtorrent_create(content, PIECE))
         bench = Bench(content, torrent, Path(folder) / "download", line)
         runs = [bench.run(name) for _ in range(args.rounds) for name in names]
     if args.json:
