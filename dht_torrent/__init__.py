@@ -67,6 +67,8 @@ To change something
 | when a peer is asked for more, or for less | `engine.torrent.downloads` |
 | which peer has what, and is of interest | `torrent.holdings`, `torrent.availability` |
 | a packet of uTP, its window, who may connect by it | `utp`: its docstring lists the modules |
+| uTP's streams, and what of a socket is the DHT's | `engine.net.utp` |
+| whether a peer is dialled over TCP or uTP first | `torrent.ways`, `engine.torrent.racing` |
 | whom we upload to | `torrent.choker`, `engine.torrent.uploads` |
 | how we get into the DHT | `engine.dht.bootstrap` |
 | how peers of the local network are found | `peer.lsd`, `engine.lsd` |

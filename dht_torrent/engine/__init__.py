@@ -11,6 +11,8 @@ Each line is a task, owned by the one above it; cancelling an owner ends all bel
 runs until it is cancelled: there is no start and stop.
 
     open_node                       engine.opening: one nursery; a bug that reaches it ends the node
+    |- uTP, for each family         engine.net.utp: receives for the DHT, too, and keeps the time of
+    |                               all connections; none has a task of its own
     |- a DHT node for each family   engine.dht.node
     |  |- receiving                 takes datagrams and answers them, waiting for nothing else
     |  |- timeouts                  engine.dht.transactions
@@ -48,10 +50,11 @@ A DHT lookup runs in the task that asks for it, with a nursery for its queries. 
 
 How things flow
 ---------------
-*A datagram.* `engine.net.sockets` drains the socket and hands what it got to `engine.dht.node`. A
-query goes to `engine.dht.responder`, which sheds floods before it parses, and on to `dht.answer`;
-the response leaves in the same turn. A response is matched in `engine.dht.transactions` by id and
-address, and wakes the task that asked. Either way `dht.table` learns that the contact is alive.
+*A datagram.* `engine.net.sockets` drains the socket, `engine.net.utp` takes what is uTP's of what
+it got, and hands the rest to `engine.dht.node`. A query goes to `engine.dht.responder`, which sheds
+floods before it parses, and on to `dht.answer`; the response leaves in the same turn. A response is
+matched in `engine.dht.transactions` by id and address, and wakes the task that asked. Either way
+`dht.table` learns that the contact is alive.
 
 *A block.* `engine.torrent.reader` receives into a buffer that all connections share;
 `peer.connection` turns bytes into events. The stage of the torrent (`engine.torrent.stages`) takes
@@ -75,6 +78,11 @@ exchange begins (Active) with the peers that are connected already.
 the other torrents of the node and what the user named, for files that `torrent.reuse` takes for
 the same. The picker holds what they may have, and asks peers for the rest. Two tasks read, verify
 and write the held pieces in threads; what was not there is let go, and is fetched.
+
+*A uTP connection.* `engine.torrent.racing` dials a peer over TCP and uTP, as `torrent.ways` plans
+it. `engine.net.utp` brings datagrams and the time to `utp.table`, sends what that wants sent, and
+wakes those who wait; what comes of it is a stream like TCP's, and one that came in goes to
+`engine.incoming` as any other.
 
 *An encrypted connection.* `engine.torrent.dialling` tries the ways to dial that the policy allows,
 `engine.incoming` tells a plain handshake from an MSE one by its first 20 bytes. The handshake is

@@ -7,8 +7,8 @@ One seed, one leech, uTP alone. With --rate there is a relay between them (`rela
 so many Mbit/s each way, with a round trip of --trip ms, a queue of --queue ms of that rate, and
 loses and reorders a share of what it carries; else they meet on loopback. Either way libtorrent's
 pair is what the others are compared with. `ours` is a node of this package from a magnet link, and
-`plain` is this package's uTP without its engine
-(`utp_peer.py`). Every copy is compared byte for byte.
+`plain` is this package's uTP without its engine (`utp_peer.py`). Every copy is compared byte for
+byte.
 """
 
 from __future__ import annotations

@@ -2,5 +2,6 @@
 
 - `interfaces`: those of this machine, for multicast
 - `sockets`: TCP and UDP; `mmsg`: many datagrams with one system call; `ports`: where to listen
+- `utp`: uTP beside the DHT on its UDP socket; `fragments`: datagrams that must stay whole
 - `tls`: TLS around a stream, for SSL torrents
 """

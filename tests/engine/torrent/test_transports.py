@@ -16,14 +16,16 @@ from trio.testing import MockClock
 
 from dht_torrent import Config, open_node
 from dht_torrent.config import UtpConfig
+from dht_torrent.engine.torrent.dialling import DialError, dial
 from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import InputError
-from dht_torrent.ids import Address, Transport
+from dht_torrent.ids import Address, PeerId, Transport
 from dht_torrent.peer.pex import PexFlags
 from dht_torrent.torrent.ways import Ways
 from dht_torrent.trace import PeerConnected
 from tests.helpers.engine import HAND, LEECH, PORT, SEED, World, content, sample
 
+ME = PeerId(b"-HW0001-over-utp-now")
 OPTIONS: dict[str, dict[str, Any]] = {
     "tcp": {"utp": UtpConfig(enabled=False)},
     "utp": {"tcp": False, "utp": UtpConfig()},
@@ -195,6 +197,29 @@ async def test_a_peer_that_hangs_up_on_tcp_is_tried_over_utp_the_next_time(
         assert hung_up == 1
         nursery.cancel_scope.cancel()
     listener.close()
+
+
+async def test_a_peer_may_be_dialled_over_utp_alone_and_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    """Whatever is known of it: a hole in a NAT is there for a moment, and for UDP."""
+    world, one = World(latency=0.01), sample()
+    async with (
+        world.seed(one, **OPTIONS["both"]) as seed,
+        world.node(LEECH, **OPTIONS["both"]) as node,
+    ):
+        torrent = behind(await node.get(one.magnet())).core.context
+        began, known = trio.current_time(), Ways(transport=Transport.TCP)
+        for over in Transport:
+            dialled = await dial(torrent, Address(SEED, PORT), ME, known, only=over)
+            assert dialled.new.stream.transport is over
+            assert dialled.new.stream.remote == Address(SEED, PORT)
+            dialled.new.stream.close()
+        assert trio.current_time() - began < 0.2
+        with pytest.raises(DialError) as error:
+            await dial(torrent, Address(HAND, PORT), ME, known, only=Transport.UTP)
+        assert error.value.over is None
+    assert seed.id == one.metainfo.info_hash.hex()
 
 
 async def test_when_a_node_ends_its_peers_know_at_once(autojump_clock: MockClock) -> None:
