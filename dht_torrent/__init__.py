@@ -128,6 +128,7 @@ if TYPE_CHECKING:
     from dht_torrent.config.node import AfterSeeding, Config, EncryptionPolicy
     from dht_torrent.config.portmap import PortMapConfig
     from dht_torrent.config.proxy import ProxyConfig, ProxyServer
+    from dht_torrent.config.seeding import SeedingLimit, SeedingLimits, SharedEnough
     from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
     from dht_torrent.config.utp import UtpConfig
     from dht_torrent.daemon.client import Client, Json, connect
@@ -229,7 +230,6 @@ if TYPE_CHECKING:
     from dht_torrent.relief import raise_descriptor_limit
     from dht_torrent.storage.owners import Place
     from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Scratch, Storage
-    from dht_torrent.torrent.seeding_limits import SeedingLimit, SeedingLimits, SharedEnough
     from dht_torrent.torrent.selection import Selection
     from dht_torrent.trace import (
         LookupDone,
@@ -450,7 +450,7 @@ _HOME = {
     "relief": "raise_descriptor_limit",
     "storage.owners": "Place",
     "storage.protocol": "ContentSurvey FileStamp Scratch Storage",
-    "torrent.seeding_limits": "SeedingLimit SeedingLimits SharedEnough",
+    "config.seeding": "SeedingLimit SeedingLimits SharedEnough",
     "torrent.selection": "Selection",
     "trace": ("LookupDone PeerBanned PeerConnected PeerDropped PieceDone PieceFailed Record Trace"),
 }

@@ -31,6 +31,7 @@ from dht_torrent.cli.node import (
     tls_options,
 )
 from dht_torrent.cli.sources import facts_of, write_file
+from dht_torrent.cli.web import web_of, web_options
 from dht_torrent.errors import ControlError, DhtTorrentError, InputError
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, invoke_without_command=True)
+@web_options
 @node_options
 @click.version_option(__version__, prog_name="dhtnode")
 def cli(ctx: click.Context) -> None:
@@ -103,7 +105,8 @@ def cli(ctx: click.Context) -> None:
         sys.stdout.flush()
         await trio.sleep_forever()
 
-    run_node(Options.of(ctx), job)
+    options = Options.of(ctx)
+    run_node(options, job, web_of(options))
 
 
 # --- share and get -------------------------------------------------------------------------------

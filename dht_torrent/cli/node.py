@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dht_torrent.config import Config, CrawlConfig
     from dht_torrent.daemon.client import Client
     from dht_torrent.daemon.control import Control
+    from dht_torrent.daemon.web_app import WebOptions
     from dht_torrent.engine.node import Node
 
 _PASSWORD = re.compile(r"://[^/@]*:[^/]*@|[?&]password=")
@@ -58,6 +59,13 @@ class Options:
     crawl_rate: float | None = None
     deny: str | None = None
     proxy: str | None = None
+    web: str | None = None
+    rpc_auth: str | None = None
+    rpc_auth_file: str | None = None
+    web_dir: tuple[str, ...] = ()
+    web_host: tuple[str, ...] = ()
+    web_tls: tuple[str, str] | None = None
+    web_insecure: bool = False
     ip_filter: str | None = None
     log_level: str = "warning"
 
@@ -171,7 +179,8 @@ def parse_rates(up: str | None, down: str | None) -> dict[str, int | None]:
     return {way: parse_rate(text) for way, text in given.items() if text is not None}
 
 
-def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Keep what an option was given for `Options.of`."""
     if value is not None and value != ():
         given = ctx.ensure_object(dict)
         # Before the command and after it: the environment is heard twice, and goes before neither.
@@ -192,90 +201,91 @@ def _remember_secret(ctx: click.Context, param: click.Parameter, value: str | No
                 f" in DHTNODE_{name.upper()}{also}",
                 err=True,
             )
-    _remember(ctx, param, value)
+    remember(ctx, param, value)
 
 
-def _option(name: str, **attributes: Any) -> Callable[[Command], Command]:
-    return click.option(name, expose_value=False, **{"callback": _remember, **attributes})
+def option(name: str, **attributes: Any) -> Callable[[Command], Command]:
+    """One that is remembered for `Options.of`."""
+    return click.option(name, expose_value=False, **{"callback": remember, **attributes})
 
 
 def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """The option that says where a node's files are. The command gets its context."""
-    option = _option("--state-dir", metavar="DIR", help="The folder of the node's own files.")
-    return option(click.pass_context(command))
+    made = option("--state-dir", metavar="DIR", help="The folder of the node's own files.")
+    return made(click.pass_context(command))
 
 
 def which_node(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that find a running node. The command gets its context, for `Options.of`."""
     command = click.pass_context(command)
-    for option in (
-        _option("--control", metavar="unix:PATH|ADDR:PORT", help="Where the node takes commands."),
-        _option("--state-dir", metavar="DIR", help="The folder of the node's own files."),
+    for made in (
+        option("--control", metavar="unix:PATH|ADDR:PORT", help="Where the node takes commands."),
+        option("--state-dir", metavar="DIR", help="The folder of the node's own files."),
     ):
-        command = option(command)
+        command = made(command)
     return command
 
 
 def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`which_node`, and the options of a node in this process."""
-    for option in (
-        _option(
+    for made in (
+        option(
             "--limit-down",
             metavar="RATE",
             help="Receive at most this rate, such as 500K or 1.5MiB/s.",
         ),
-        _option(
+        option(
             "--limit-up", metavar="RATE", help="Send at most this rate; 0 or 'none' for no limit."
         ),
-        _option(
+        option(
             "--no-pex",
             is_flag=True,
             default=None,
             help="Neither tell peers of other peers nor hear of them (PEX, BEP 11).",
         ),
-        _option(
+        option(
             "--no-utp",
             is_flag=True,
             default=None,
             help="Connect with peers over TCP only, and not over uTP (BEP 29).",
         ),
-        _option(
+        option(
             "--no-tcp",
             is_flag=True,
             default=None,
             help="Connect with peers over uTP only, and not over TCP.",
         ),
-        _option(
+        option(
             "--dht-unlimited",
             is_flag=True,
             default=None,
             help="For labs: lift the DHT's limits on queries, bytes, items and signatures.",
         ),
-        _option(
+        option(
             "--no-lsd",
             is_flag=True,
             default=None,
             help="Do not look for peers in the local network by multicast (BEP 14).",
         ),
-        _option(
+        option(
             "--no-port-mapping",
             is_flag=True,
             default=None,
             help="Do not ask the router to let peers in (PCP, NAT-PMP, UPnP).",
         ),
-        _option(
+        option(
             "--crawl",
             is_flag=True,
             default=None,
             help="Look through the DHT for torrents, to know them in searches (BEP 51).",
         ),
-        _option(
+        option(
             "--crawl-rate",
             type=float,
             metavar="N",
             help="With --crawl: at most N queries a second, of 20; 10 by default.",
         ),
-        _option(
+        option(
             "--catalogue",
             metavar="URL",
             envvar="DHTNODE_CATALOGUE",
@@ -283,13 +293,13 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="The catalogue in a PostgreSQL database, postgresql://[USER@]HOST/DATABASE,"
             " which several nodes may share, instead of a file. Also DHTNODE_CATALOGUE.",
         ),
-        _option(
+        option(
             "--deny",
             metavar="FILE",
             help="Words and infohashes, a line each, of torrents that are neither stored, published"
             " nor shown. Read again when it changes.",
         ),
-        _option(
+        option(
             "--proxy",
             metavar="URL",
             envvar="DHTNODE_PROXY",
@@ -298,50 +308,50 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
             " socks5://[USER:PASSWORD@]HOST[:PORT]; nobody can connect to the node then. Also"
             " DHTNODE_PROXY.",
         ),
-        _option(
+        option(
             "--ip-filter",
             metavar="FILE",
             help="IP addresses this node has nothing to do with: P2P, DAT, CIDR or plain ranges, a"
             " line each. Read again when it changes.",
         ),
-        _option(
+        option(
             "--log-level",
             type=click.Choice(_LOG_LEVELS),
             help="The least severe messages to log on stderr.",
         ),
-        _option(
+        option(
             "--encryption",
             type=click.Choice(["prefer", "require", "allow", "off"]),
             envvar="DHTNODE_ENCRYPTION",
             help="MSE with peers: dial with it first (prefer, the default), never do without it "
             "(require), only accept it (allow), or never. Also DHTNODE_ENCRYPTION.",
         ),
-        _option(
+        option(
             "--interface",
             metavar="NAME|ADDR",
             help="Reach other nodes through this network interface only; wait while it is away.",
         ),
-        _option("--download-dir", metavar="DIR", help="Where downloads go."),
-        _option(
+        option("--download-dir", metavar="DIR", help="Where downloads go."),
+        option(
             "--listen",
             metavar="ADDR:PORT",
             multiple=True,
             help="For peers, TCP and UDP; port 0 means any. Twice: IPv4 and IPv6, the default.",
         ),
-        _option(
+        option(
             "--tls-listen",
             metavar="ADDR:PORT",
             multiple=True,
             help="For peers of SSL torrents; by default any port, once there is one; or 'none'.",
         ),
-        _option(
+        option(
             "--bootstrap",
             metavar="HOST:PORT",
             multiple=True,
             help="An entry point to the DHT (repeatable); 'none' for a network's first node.",
         ),
     ):
-        command = option(command)
+        command = made(command)
     return which_node(command)
 
 
@@ -370,7 +380,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Machine-read
 
 
 def run_node(
-    options: Options, job: Callable[[Node, Control], Awaitable[None]]
+    options: Options,
+    job: Callable[[Node, Control], Awaitable[None]],
+    web: WebOptions | None = None,
 ) -> signal.Signals | None:
     """A node in this process, until `job` ends, a signal or a client's stop. Returns the signal."""
     config = options.config()
@@ -379,7 +391,7 @@ def run_node(
 
     from dht_torrent.daemon.run import run
 
-    return trio.run(run, config, options.control, job)
+    return trio.run(run, config, options.control, job, web)
 
 
 def log_to_stderr(level: str) -> None:

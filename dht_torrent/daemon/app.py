@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 REPEAT_AFTER = 10.0
 """Seconds after which `watch` sends the same snapshot again: its client sees that we are alive."""
 
-_SECURITY_HEADERS = (
+SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
@@ -274,7 +274,7 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_SECURITY_HEADERS]
+                message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
             await send(message)
 
         refusal = self._refuse(scope)
@@ -287,24 +287,24 @@ class Guard:
         headers: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.lower(), []).append(value)
-        host = _only(headers, b"host")
+        host = only(headers, b"host")
         if not scope["path"].startswith("/"):
             return 400, "expected a path"  # an absolute URI names a host that was not checked
         if self._port is not None and not is_own_host(host, self._port):
             return 421, "this host name is not served here"
-        origin = _only(headers, b"origin")
+        origin = only(headers, b"origin")
         if b"origin" in headers and origin != f"http://{host}":
             return 403, "not from another origin"
-        if _only(headers, b"sec-fetch-site") not in (None, "same-origin", "none"):
+        if only(headers, b"sec-fetch-site") not in (None, "same-origin", "none"):
             return 403, "not from another site"
         if self._token is not None:
-            given = _only(headers, b"authorization") or ""
+            given = only(headers, b"authorization") or ""
             if not secrets.compare_digest(
                 given.encode("utf-8", "replace"), f"Bearer {self._token}".encode()
             ):
                 return 401, "a token is needed: Authorization: Bearer TOKEN"
         if scope["method"] not in ("GET", "HEAD"):
-            media_type = (_only(headers, b"content-type") or "").partition(";")[0].strip().lower()
+            media_type = (only(headers, b"content-type") or "").partition(";")[0].strip().lower()
             if media_type != "application/json" and HEADER.encode() not in headers:
                 return 403, f"needs content type application/json, or a {HEADER} header"
         return None
@@ -321,7 +321,7 @@ def is_own_host(host: str | None, port: int) -> bool:
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
-def _only(headers: Mapping[bytes, list[bytes]], name: bytes) -> str | None:
+def only(headers: Mapping[bytes, list[bytes]], name: bytes) -> str | None:
     values = headers.get(name, [])
     return values[0].decode("latin-1") if len(values) == 1 else None
 

@@ -19,7 +19,9 @@ from dht_torrent.relief import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from dht_torrent.config import Config
+    from dht_torrent.daemon.web_app import WebOptions
     from dht_torrent.engine.node import Node
+    from dht_torrent.ids import Address
 
 CLOSING_TIME = 4.0
 """Seconds the node gets to save and say goodbye after a signal. Service managers and people expect
@@ -27,9 +29,13 @@ an answer to SIGTERM in about five."""
 
 
 async def run(
-    config: Config, control: str | None, job: Callable[[Node, Control], Awaitable[None]]
+    config: Config,
+    control: str | None,
+    job: Callable[[Node, Control], Awaitable[None]],
+    web: WebOptions | None = None,
 ) -> signal.Signals | None:
-    """Run a node with `config` and its control socket while `job` runs. Needs `config.state_dir`.
+    """Run a node with `config` and its control socket while `job` runs; and with what it answers to
+    other programs. Needs `config.state_dir`.
 
     Returns the signal that ended it, or None when the job ended or a client said stop.
     """
@@ -47,6 +53,15 @@ async def run(
                     await serve(node, control, state_dir, task_status=task_status)
                     nursery.cancel_scope.cancel()  # a client said stop
 
+                async def serving_web(*, task_status: trio.TaskStatus[Address]) -> None:
+                    from dht_torrent.daemon.web_server import serve_web
+
+                    assert web is not None
+                    await serve_web(node, web, state_dir, task_status=task_status)
+                    nursery.cancel_scope.cancel()  # a client said stop
+
+                if web is not None:
+                    await nursery.start(serving_web)
                 where = await nursery.start(serving)
                 ending.opened = nursery.cancel_scope
                 await job(node, where)

@@ -71,13 +71,18 @@ async def serve(
         write_control(state, where)
         task_status.started(where)
         try:
-            with _accept_errors_in_a_line():
-                await _serve_http(app, listener, stopping)
+            with accept_errors_in_a_line():
+                await serve_http(app, listener, stopping)
         finally:
             remove_control(state, where, token)
 
 
-async def _serve_http(app: Starlette, listener: socket.socket, stopping: trio.Event) -> None:
+async def serve_http(
+    app: Starlette,
+    listener: socket.socket,
+    stopping: trio.Event,
+    tls: tuple[Path, Path] | None = None,
+) -> None:
     """Hypercorn on `listener` until `stopping`, again and again should it fall over: a stranger's
     bytes must not end the node through a library. (What the app raises never gets here.)"""
 
@@ -94,7 +99,9 @@ async def _serve_http(app: Starlette, listener: socket.socket, stopping: trio.Ev
         while not stopping.is_set():
             try:
                 await hypercorn.trio.serve(
-                    cast("Framework", app), _hypercorn_config(listener), shutdown_trigger=stopped
+                    cast("Framework", app),
+                    _hypercorn_config(listener, tls),
+                    shutdown_trigger=stopped,
                 )
             except Exception as error:
                 if isinstance(error, OSError) and error.errno in OUT_OF_RESOURCES:
@@ -106,7 +113,7 @@ async def _serve_http(app: Starlette, listener: socket.socket, stopping: trio.Ev
 
 
 @contextlib.contextmanager
-def _accept_errors_in_a_line() -> Iterator[None]:
+def accept_errors_in_a_line() -> Iterator[None]:
     """Hypercorn leaves accepting to Trio. The filter is the process's, and there only meanwhile."""
     accepting, lines = logging.getLogger("trio.serve_listeners"), AcceptFilter()
     accepting.addFilter(lines)
@@ -127,7 +134,7 @@ def _bound(control: str | None, state_dir: Path) -> Iterator[tuple[socket.socket
         where = parse_control(control)
     try:
         if where.address is not None:
-            with _bind_tcp(where.address) as listener:
+            with bind_tcp(where.address, "control address") as listener:
                 host, port = listener.getsockname()[:2]
                 yield listener, Control(address=Address(host, port))
         else:
@@ -146,14 +153,15 @@ def _bound(control: str | None, state_dir: Path) -> Iterator[tuple[socket.socket
                 private.rmdir()
 
 
-def _bind_tcp(address: Address) -> socket.socket:
+def bind_tcp(address: Address, what: str) -> socket.socket:
+    """A socket that will listen there. Raises InputError naming `what` cannot be had."""
     listener = socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise InputError(f"cannot take control address {address}: {_reason(error)}") from None
+        raise InputError(f"cannot take {what} {address}: {_reason(error)}") from None
     return listener
 
 
@@ -203,8 +211,10 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _hypercorn_config(listener: socket.socket) -> HypercornConfig:
+def _hypercorn_config(listener: socket.socket, tls: tuple[Path, Path] | None) -> HypercornConfig:
     config = HypercornConfig()
+    if tls is not None:
+        config.certfile, config.keyfile = map(os.fspath, tls)
     # Hypercorn closes what it gets, so it gets a descriptor of its own.
     config.bind = [f"fd://{os.dup(listener.fileno())}"]
     config.backlog = BACKLOG  # it says `listen` again

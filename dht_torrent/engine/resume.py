@@ -20,6 +20,7 @@ from dht_torrent.bounds import (
     MAX_SOURCES,
     in_calendar,
 )
+from dht_torrent.config.seeding import THE_NODES, SeedingLimit, SeedingLimits, SharedEnough
 from dht_torrent.engine.net.tls import Identity
 from dht_torrent.errors import BencodeError, InputError, StorageError
 from dht_torrent.ids import (
@@ -30,7 +31,6 @@ from dht_torrent.ids import (
     parse_info_hash,
 )
 from dht_torrent.storage import FileStamp
-from dht_torrent.torrent.seeding_limits import THE_NODES, SeedingLimit, SeedingLimits, SharedEnough
 
 _T = TypeVar("_T")
 

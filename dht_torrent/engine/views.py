@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dht_torrent.config.seeding import SharedEnough
 from dht_torrent.engine.dht.views import DhtStatus
 from dht_torrent.engine.search.views import SearchStatus
-from dht_torrent.torrent.seeding_limits import SharedEnough
 
 State = Literal["metadata", "checking", "downloading", "seeding", "queued", "paused", "error"]
 

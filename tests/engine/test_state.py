@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from dht_torrent import bencode
 from dht_torrent.config import DiskConfig
+from dht_torrent.config.seeding import SeedingLimit, SeedingLimits
 from dht_torrent.engine.net.tls import Identity
 from dht_torrent.engine.resume import Resume, decode_resume
 from dht_torrent.engine.state import StateDir
@@ -35,7 +36,6 @@ from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import FileStamp, FileStorage
 from dht_torrent.storage.owners import NEW
 from dht_torrent.syscalls import UNSUPPORTED
-from dht_torrent.torrent.seeding_limits import SeedingLimit, SeedingLimits
 from tests.helpers.storages import PIECE, hashed
 
 HASH = InfoHash(bytes(range(20)))

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from dht_torrent.config.seeding import MAX_IDLE, MAX_RATIO, SeedingLimit, SeedingLimits
 from dht_torrent.errors import InputError
-from dht_torrent.torrent.seeding_limits import (
-    MAX_IDLE,
-    MAX_RATIO,
-    SeedingLimit,
-    SeedingLimits,
-    enough,
-)
+from dht_torrent.torrent.seeding_limits import enough
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 import trio
 
 from dht_torrent.bounds import MAX_SOURCES
+from dht_torrent.config.seeding import SeedingLimits
 from dht_torrent.engine.net.tls import Identity
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.core import TorrentCore
@@ -26,7 +27,6 @@ from dht_torrent.engine.torrent.stages import Active, Failed, Paused
 from dht_torrent.errors import InputError
 from dht_torrent.geometry import Geometry
 from dht_torrent.metainfo import Magnet, Metainfo
-from dht_torrent.torrent.seeding_limits import SeedingLimits
 from dht_torrent.torrent.selection import (
     Selection,
     check_selection,

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from dht_torrent import bencode
+from dht_torrent.config.seeding import SeedingLimits, SharedEnough
 from dht_torrent.engine.resume import MAX_LABELS, MAX_RECORD, Resume
 from dht_torrent.engine.views import State
 from dht_torrent.errors import BencodeError, InputError, StorageError
 from dht_torrent.ids import InfoHash
-from dht_torrent.torrent.seeding_limits import SeedingLimits, SharedEnough, enough
+from dht_torrent.torrent.seeding_limits import enough
 
 MAX_LABEL: Final = 200
 """Characters of a label."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import trio
 
+from dht_torrent.config.seeding import SeedingLimits
 from dht_torrent.engine.torrent import inventory
 from dht_torrent.engine.torrent.rate_limits import NewRate
 from dht_torrent.engine.torrent.stages import Active, Checking, Failed, state_of, why_stuck
@@ -16,7 +17,6 @@ from dht_torrent.engine.views import FileInfo, History, PeerInfo, Removal, State
 from dht_torrent.errors import StorageError
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.metainfo import Magnet, Metainfo
-from dht_torrent.torrent.seeding_limits import SeedingLimits
 from dht_torrent.torrent.selection import Selection, wanted_size
 
 
@@ -274,6 +274,12 @@ class Torrent:
     def availability(self) -> list[int]:
         """For each piece, how many of those who are connected have it."""
         return inventory.availability(self._core)
+
+    @property
+    def paused(self) -> bool:
+        """It is to stand still, as its user said, or as it was shared enough; `state` follows as
+        soon as its connections are closed."""
+        return self._core.paused
 
     @property
     def folder(self) -> Path:

@@ -13,11 +13,11 @@ from trio.testing import MockClock
 
 from dht_torrent import Config, Node, Torrent, open_node
 from dht_torrent.config import DiskConfig
+from dht_torrent.config.seeding import SeedingLimits
 from dht_torrent.engine.torrent.keeping import Times, decode_times, encode_times
 from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.lab.net.network import FakeNetwork
-from dht_torrent.torrent.seeding_limits import SeedingLimits
 from tests.helpers.engine import LEECH, PORT, SEED, World, sample
 
 LOOK = 5.0

@@ -1,0 +1,107 @@
+"""The options of what a running node answers to other programs: Transmission's RPC, at `--web`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from dht_torrent.cli.node import Options, option, remember
+from dht_torrent.errors import InputError
+
+if TYPE_CHECKING:
+    from dht_torrent.daemon.web_app import WebOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _remember_auth(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        given = ctx.get_parameter_source(str(param.name))
+        if given is ParameterSource.COMMANDLINE:
+            click.echo(
+                "dhtnode: everybody on this machine can read the password in --rpc-auth; give it"
+                " in DHTNODE_RPC_AUTH, or in a file with --rpc-auth-file",
+                err=True,
+            )
+    remember(ctx, param, value)
+
+
+def web_options(command: Command) -> Command:
+    """Of the command that runs a node."""
+    for made in (
+        option(
+            "--web",
+            metavar="ADDR:PORT",
+            envvar="DHTNODE_WEB",
+            help="Answer other programs here: Transmission's RPC, as transmission-remote, Sonarr or"
+            " Flood speak it, at /transmission/rpc; and /healthz. Also DHTNODE_WEB.",
+        ),
+        option(
+            "--rpc-auth-file",
+            metavar="FILE",
+            help="USER:PASSWORD of those who may use the RPC, which is off without.",
+        ),
+        option(
+            "--rpc-auth",
+            metavar="USER:PASSWORD",
+            envvar="DHTNODE_RPC_AUTH",
+            callback=_remember_auth,
+            help="The same in DHTNODE_RPC_AUTH, or here, where others can read it.",
+        ),
+        option(
+            "--web-dir",
+            metavar="DIR",
+            multiple=True,
+            help="A folder that clients may put content into, besides the download directory"
+            " (repeatable).",
+        ),
+        option(
+            "--web-host",
+            metavar="NAME",
+            multiple=True,
+            help="A host name by which this node may be asked, besides localhost (repeatable).",
+        ),
+        option(
+            "--web-tls",
+            metavar="CERT KEY",
+            nargs=2,
+            help="Encrypt with this certificate and private key (PEM files).",
+        ),
+        option(
+            "--web-insecure",
+            is_flag=True,
+            default=None,
+            help="Listen on an address of the network without --web-tls all the same.",
+        ),
+    ):
+        command = made(command)
+    return command
+
+
+def web_of(options: Options) -> WebOptions | None:
+    """What they say; None: nothing is answered. Raises InputError."""
+    if options.web is None:
+        if options.rpc_auth_file is not None:
+            raise InputError("--rpc-auth-file is for --web ADDR:PORT")
+        return None
+    from dht_torrent.daemon.credentials import Credentials
+    from dht_torrent.daemon.web_app import WebOptions, parse_web
+
+    credentials = None
+    if options.rpc_auth_file is not None:
+        credentials = Credentials.read(Path(options.rpc_auth_file))
+    elif options.rpc_auth is not None:
+        credentials = Credentials.parse(options.rpc_auth)
+    return WebOptions(
+        address=parse_web(options.web),
+        credentials=credentials,
+        roots=tuple(Path(folder).absolute() for folder in options.web_dir),
+        hosts=tuple(options.web_host),
+        tls=(Path(options.web_tls[0]), Path(options.web_tls[1])) if options.web_tls else None,
+        insecure=options.web_insecure,
+        told=lambda line: click.echo(f"dhtnode: {line}", err=True),
+    )

@@ -1,0 +1,117 @@
+"""A request and its answer, in both dialects.
+
+{"method": "torrent-get", "arguments": {...}, "tag": 7}             until 4.0, and still most
+{"jsonrpc": "2.0", "method": "torrent_get", "params": {...}, "id": 7}     from 4.1
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dht_torrent.daemon.rpc.names import to_snake
+
+MAX_BATCH: Final = 100
+"""Calls in one request."""
+
+Json = Any
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+NO_METHOD: Final = -32601
+INVALID_PARAMS: Final = -32602
+INTERNAL: Final = -32603
+PATH_NOT_ABSOLUTE: Final = 3
+UNRECOGNIZED_INFO: Final = 4
+SYSTEM_ERROR: Final = 5
+NO_SUCH_FILE: Final = 6
+HTTP_ERROR: Final = 8
+CORRUPT_TORRENT: Final = 9
+
+
+class RpcError(Exception):
+    """A call that was not carried out."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call. Its method and the names of its parameters are in snake_case."""
+
+    method: str
+    params: dict[str, Json]
+    legacy: bool
+    tag: Json = None
+    """`tag` or `id`, given back with the answer."""
+    answered: bool = True
+    """False: a notification, to which nothing is said."""
+
+
+def parse(body: bytes | bytearray) -> tuple[list[Call | RpcError], bool]:
+    """The calls in a request, those that are none as errors; and whether there were many at once.
+    Raises RpcError for what is no request at all."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RpcError(PARSE_ERROR, "not JSON") from None
+    if isinstance(value, list):
+        if not value or len(value) > MAX_BATCH:
+            raise RpcError(INVALID_REQUEST, f"a batch has 1 to {MAX_BATCH} calls")
+        return [_call(one, batch=True) for one in value], True
+    return [_call(value, batch=False)], False
+
+
+def _call(value: Json, *, batch: bool) -> Call | RpcError:
+    if not isinstance(value, dict):
+        return RpcError(INVALID_REQUEST, "a call is an object")
+    legacy = "jsonrpc" not in value
+    if not legacy and value["jsonrpc"] != "2.0":
+        return RpcError(INVALID_REQUEST, "jsonrpc must be '2.0'")
+    if legacy and batch:
+        return RpcError(INVALID_REQUEST, "a batch has calls of JSON-RPC 2.0 only")
+    method = value.get("method")
+    params = value.get("arguments" if legacy else "params")
+    if not isinstance(method, str):
+        return RpcError(INVALID_REQUEST, "no method name")
+    if params is None:
+        params = {}
+    if not isinstance(params, dict):
+        return RpcError(INVALID_PARAMS, "parameters are given by their names")
+    tag = value.get("tag" if legacy else "id")
+    if legacy and type(tag) is not int:
+        tag = None
+    if not legacy and not (tag is None or type(tag) in (int, float, str)):
+        return RpcError(INVALID_REQUEST, "an id is a number or a string")
+    return Call(
+        method=to_snake(method),
+        params={to_snake(key): item for key, item in params.items()},
+        legacy=legacy,
+        tag=tag,
+        answered=legacy or "id" in value,
+    )
+
+
+def answer(call: Call, result: Mapping[str, Json]) -> dict[str, Json]:
+    """What was asked for; the names in `result` are those of the call's dialect already."""
+    if call.legacy:
+        return _tagged({"result": "success", "arguments": result}, call)
+    return {"jsonrpc": "2.0", "result": result, "id": call.tag}
+
+
+def failure(call: Call | None, error: RpcError) -> dict[str, Json]:
+    """Why it was not done. Without a call, as in JSON-RPC."""
+    if call is not None and call.legacy:
+        text = "no method name" if error.code == NO_METHOD else error.message
+        return _tagged({"result": text, "arguments": {}}, call)
+    told = {"code": error.code, "message": error.message, "data": {"error_string": error.message}}
+    return {"jsonrpc": "2.0", "error": told, "id": call.tag if call is not None else None}
+
+
+def _tagged(value: dict[str, Json], call: Call) -> dict[str, Json]:
+    return value if call.tag is None else {**value, "tag": call.tag}

@@ -1,0 +1,85 @@
+"""The numbers that clients know torrents by: stable while the node runs, never used twice."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from dht_torrent.daemon.rpc.calls import INVALID_PARAMS, RpcError
+from dht_torrent.ids import InfoHash
+
+if TYPE_CHECKING:
+    from dht_torrent.engine.torrent.torrent import Torrent
+
+RECENT: Final = 60.0
+"""Seconds for which a torrent that changed, or was removed, is recently active (Transmission)."""
+MAX_REMOVED: Final = 10_000
+"""Numbers of removed torrents that are remembered meanwhile."""
+MAX_IDS: Final = 100_000
+"""Torrents named in one call."""
+
+
+class Ids:
+    """Of the torrents of one node."""
+
+    def __init__(self, torrents: Mapping[InfoHash, Torrent], clock: Callable[[], float]) -> None:
+        """`clock` counts seconds."""
+        self._torrents = torrents
+        self._clock = clock
+        self._number: dict[InfoHash, int] = {}
+        self._named: dict[int, InfoHash] = {}
+        self._last = 0
+        self._removed: deque[tuple[float, int]] = deque(maxlen=MAX_REMOVED)
+
+    def look(self) -> None:
+        """Number the torrents that are new, and note those that have gone. O(torrents)."""
+        for info_hash in self._torrents:
+            if info_hash not in self._number:
+                self._last += 1
+                self._number[info_hash] = self._last
+                self._named[self._last] = info_hash
+        if len(self._number) > len(self._torrents):
+            now = self._clock()
+            for info_hash in [one for one in self._number if one not in self._torrents]:
+                number = self._number.pop(info_hash)
+                del self._named[number]
+                self._removed.append((now, number))
+
+    def of(self, torrent: Torrent) -> int:
+        """Its number."""
+        if torrent.info_hash not in self._number:
+            self.look()
+        return self._number[torrent.info_hash]
+
+    def removed(self) -> list[int]:
+        """Numbers of torrents that were removed in the last `RECENT` seconds."""
+        self.look()
+        oldest = self._clock() - RECENT
+        return [number for at, number in self._removed if at >= oldest]
+
+    def find(self, ids: Any) -> list[Torrent]:
+        """Those that `ids` names: a number, a hash, or a list of these; None or none of them means
+        all. Unknown ones are passed over. Raises RpcError for what can be no name."""
+        self.look()
+        if ids is None or ids == []:
+            return list(self._torrents.values())
+        wanted = ids if isinstance(ids, list) else [ids]
+        if len(wanted) > MAX_IDS:
+            raise RpcError(INVALID_PARAMS, f"at most {MAX_IDS} ids")
+        found: dict[InfoHash, Torrent] = {}
+        for one in wanted:
+            info_hash = self._info_hash(one)
+            if info_hash is not None and info_hash in self._torrents:
+                found[info_hash] = self._torrents[info_hash]
+        return list(found.values())
+
+    def _info_hash(self, one: Any) -> InfoHash | None:
+        if type(one) is int:
+            return self._named.get(one)
+        if isinstance(one, str):
+            try:
+                return InfoHash(bytes.fromhex(one))
+            except ValueError:
+                return None
+        raise RpcError(INVALID_PARAMS, "ids are numbers and hashes")

@@ -1,0 +1,182 @@
+"""What the node answers to programs of other people, at `--web ADDR:PORT`: Transmission's RPC, and
+`/healthz`. Whoever asks is another user of this machine or of the network, or a web page that some
+browser was lured to: each request passes `WebGuard` first.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import Response
+from starlette.routing import Route
+
+from dht_torrent.daemon.app import SECURITY_HEADERS, only, reply
+from dht_torrent.daemon.credentials import Credentials, LogIn
+from dht_torrent.daemon.rpc.endpoint import Endpoint
+from dht_torrent.daemon.rpc.settings import Settings
+from dht_torrent.errors import InputError
+from dht_torrent.ids import Address, parse_address
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from dht_torrent.engine.node import Node
+
+RPC_PATH: Final = "/transmission/rpc"
+_METHODS: Final = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebOptions:
+    """Where to listen, and who may come."""
+
+    address: Address
+    """Port 0 means any."""
+    credentials: Credentials | None = None
+    """Of those who speak Transmission's RPC; without them it is off."""
+    roots: tuple[Path, ...] = ()
+    """Folders that its clients may have content in, besides the download directory."""
+    hosts: tuple[str, ...] = ()
+    """Names that this server goes by, besides `localhost` and addresses."""
+    tls: tuple[Path, Path] | None = None
+    """A certificate and its private key, PEM files."""
+    insecure: bool = False
+    """Listen on an address of the network without them all the same."""
+    told: Callable[[str], None] = lambda where: None
+    """Hears where the RPC is, or why it is off, in a line."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError if what is said would be readable by others on the way."""
+        if self.tls is None and not self.insecure and not self.address.is_loopback:
+            raise InputError(
+                f"{self.address} can be reached from elsewhere, where others could read along:"
+                " give --web-tls CERT KEY, or --web-insecure"
+            )
+
+
+def parse_web(text: str) -> Address:
+    """Of `--web`. Raises InputError."""
+    try:
+        return parse_address(text)
+    except InputError as error:
+        raise InputError(f"--web: {error}") from None
+
+
+def make_web_app(
+    node: Node,
+    options: WebOptions,
+    *,
+    state_dir: Path,
+    stop: Callable[[], None],
+    clock: Callable[[], float] = trio.current_time,
+) -> Starlette:
+    """The application for `node`; `stop` is called when a client asks the node to end."""
+
+    async def healthz(request: Request) -> Response:
+        return reply({"status": "ok"})
+
+    async def bug(request: Request, error: Exception) -> Response:
+        node.faults.report(error, f"the request {request.method} {request.url.path[:100]}")
+        return _plain(500, "internal error; the node's log has the details")
+
+    routes = [Route("/healthz", healthz, methods=["GET"])]
+    if options.credentials is not None:
+        roots = (Path(node.config.download_dir), *options.roots)
+        endpoint = Endpoint(
+            Settings(node, roots, state_dir, stop, clock),
+            LogIn(options.credentials, clock),
+            node.faults.report,
+        )
+        routes += [  # transmission-remote ends it with a slash
+            Route(path, endpoint.answer, methods=_METHODS) for path in (RPC_PATH, RPC_PATH + "/")
+        ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(WebGuard, hosts=options.hosts, tls=options.tls is not None)],
+        exception_handlers={
+            HTTPException: _http_error,
+            InputError: _input_error,
+            Exception: bug,
+        },
+    )
+
+
+class WebGuard:
+    """ASGI middleware: refuses what was sent by a page of another origin, or to a name that is not
+    this server's (DNS rebinding)."""
+
+    def __init__(self, app: ASGIApp, *, hosts: Sequence[str], tls: bool) -> None:
+        self._app = app
+        self._hosts = frozenset({"localhost", "localhost.", *(name.lower() for name in hosts)})
+        self._scheme = "https" if tls else "http"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
+            await send(message)
+
+        refusal = self._refuse(scope)
+        app = self._app if refusal is None else _plain(*refusal)
+        await app(scope, receive, send_with_headers)
+
+    def _refuse(self, scope: Scope) -> tuple[int, str] | None:
+        headers: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.lower(), []).append(value)
+        host = only(headers, b"host")
+        if not scope["path"].startswith("/"):
+            return 400, "expected a path"
+        if host is None or not self._is_ours(host):
+            return 421, "this host name is not served here (see --web-host)"
+        if b"origin" in headers and only(headers, b"origin") != f"{self._scheme}://{host}":
+            return 403, "not from another origin"
+        if only(headers, b"sec-fetch-site") not in (None, "same-origin", "none"):
+            return 403, "not from another site"
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        """An address is: nobody can make a browser believe that theirs is ours."""
+        name = host
+        if host.startswith("["):
+            name, bracket, port = host[1:].partition("]")
+            if not bracket or not (port == "" or port.startswith(":")):
+                return False
+        elif host.count(":") == 1:
+            name = host.partition(":")[0]
+        if name.lower() in self._hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+def _plain(status: int, text: str) -> Response:
+    return Response(f"{status}: {text}\n", status_code=status, media_type="text/plain")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _plain(error.status_code, error.detail)
+
+
+async def _input_error(request: Request, error: Exception) -> Response:
+    return _plain(400, str(error))
