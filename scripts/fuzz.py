@@ -17,6 +17,7 @@ repeated, names one of them; without it each gets --count inputs, one after the 
     pex  peer exchange, and what is believed of it
     lsd  the announces of the local network, and what is remembered of them
     socks  what a SOCKS5 proxy answers and hands on
+    utp  a table of uTP connections, among honest ends and strangers
 
 With --wire a whole node is met on 127.0.0.1 by connections whose bytes are a valid handshake and
 then any messages in any order, some of them spoilt, cut anywhere; a share of them goes through MSE,
@@ -65,6 +66,7 @@ from dht_torrent.lab.studies.mse_fuzz import MseCodec
 from dht_torrent.lab.studies.pex_fuzz import PexCodec
 from dht_torrent.lab.studies.socks_fuzz import SocksCodec
 from dht_torrent.lab.studies.study import exit_code, positive
+from dht_torrent.lab.studies.utp_fuzz import UtpCodec
 from dht_torrent.lab.studies.wire_costs import DEAR, FLOODS, Flood, cost
 from dht_torrent.lab.studies.wire_fuzz import WireFindings, wire
 
@@ -186,6 +188,7 @@ CODECS: Mapping[str, Callable[[int], FuzzedCodec]] = {
     "pex": PexCodec,
     "lsd": LsdCodec,
     "socks": SocksCodec,
+    "utp": UtpCodec,
 }
 
 

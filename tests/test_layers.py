@@ -24,7 +24,10 @@ DECIDERS = ["dht", "peer", "torrent", "storage", "search", "catalogue", "utp", "
 UPPER = {
     "engine": [*VALUES, *DECIDERS],
     "daemon": [*VALUES, "engine"],
-    "lab": [*VALUES, "engine", "dht", "peer", "storage", "search", "catalogue", "socks", "portmap"],
+    "lab": [
+        *(*VALUES, "engine", "dht", "peer", "storage", "search", "catalogue", "socks", "portmap"),
+        "utp",
+    ],
     "cli": [*VALUES, "engine", "daemon"],
     "__main__": ["cli"],
 }

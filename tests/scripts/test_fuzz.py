@@ -24,6 +24,8 @@ from dht_torrent.peer.pex import PexHearing
 from dht_torrent.socks import datagrams
 from dht_torrent.socks.dialogue import Dialogue
 from dht_torrent.torrent.holdings import Holdings
+from dht_torrent.utp.connection import UtpConnection
+from dht_torrent.utp.outbound import Outbound
 from tests.helpers.scripts import load
 
 
@@ -83,7 +85,13 @@ def test_time_that_the_processor_spends_with_others_is_not_slowness(
 
 @pytest.mark.parametrize(
     ("name", "decoded", "answered"),
-    [("mse", 500, 1000), ("pex", 300, 300), ("lsd", 200, 150), ("socks", 300, 80)],
+    [
+        ("mse", 500, 1000),
+        ("pex", 300, 300),
+        ("lsd", 200, 150),
+        ("socks", 300, 80),
+        ("utp", 500, 500),
+    ],
 )
 def test_hostile_bytes_do_no_harm_to_the_other_codecs(
     fuzz: ModuleType, name: str, decoded: int, answered: int
@@ -95,7 +103,7 @@ def test_hostile_bytes_do_no_harm_to_the_other_codecs(
     assert found.answered > answered
 
 
-@pytest.mark.parametrize("name", ["mse", "pex", "lsd", "socks"])
+@pytest.mark.parametrize("name", ["mse", "pex", "lsd", "socks", "utp"])
 def test_inputs_of_the_other_codecs_are_the_same_for_a_seed(fuzz: ModuleType, name: str) -> None:
     def told() -> list[object]:
         codec, rng = fuzz.CODECS[name](5), random.Random(5)
@@ -115,6 +123,8 @@ def test_inputs_of_the_other_codecs_are_the_same_for_a_seed(fuzz: ModuleType, na
         ("lsd", lsd.Hearing, "_is_fresh"),
         ("socks", socks_fuzz, "unwrap"),
         ("socks", Dialogue, "_reply"),
+        ("utp", UtpConnection, "_while_connecting"),
+        ("utp", Outbound, "_find_lost"),
     ],
 )
 def test_a_crash_of_the_other_codecs_is_noticed(
