@@ -217,9 +217,9 @@ def _listening_rows(status: Json) -> list[tuple[str, str]]:
     return rows
 
 
-def _dht_line(dht: Json, proxy: Json | None) -> str:
-    if proxy and proxy["udp_trouble"]:
-        return f"down: {proxy['udp_trouble']}"
+def _dht_line(dht: Json) -> str:
+    if dht.get("down"):
+        return f"down: {dht['down']}"
     return ", ".join(
         (
             counted(dht["good"], "good contact"),
@@ -299,7 +299,7 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
         *_listening_rows(status),
         ("reachable", reachable),
         *_port_mapping_rows(status.get("port_mapping")),
-        *((name, _dht_line(dht, status.get("proxy"))) for name, dht in networks),
+        *((name, _dht_line(dht)) for name, dht in networks),
         ("announced", "not yet" if announced is None else f"{duration(announced)} ago"),
         ("peers", f"{status['connections']} connected" + (f" ({sources})" if sources else "")),
         *_transport_rows(status),

@@ -151,7 +151,8 @@ async def open_node(
                 trace=trace,
                 faults=faults,
                 forbids=filtering.forbids,
-                send_to_name=proxy.sender_to_names(socket.address) if proxy is not None else None,
+                send_to_name=None if proxy is None else proxy.sender_to_names(socket.address),
+                trouble=None if proxy is None else proxy.trouble_at(socket.address),
             )
             for socket in sockets
         ]

@@ -385,9 +385,8 @@ def test_what_goes_through_a_proxy_is_shown(
     trouble: str | None, udp: str | None, proxy: str, dht: str
 ) -> None:
     given = {"server": "socks5://h:1080", "trouble": trouble, "udp_trouble": udp}
-    shown = cli_view.status_text(
-        {**STATUS, "proxy": given, "reachable": False, "reachable_why": "for a reason"}, []
-    )
+    status = {**STATUS, "proxy": given, "reachable": False, "reachable_why": "for a reason"}
+    shown = cli_view.status_text({**status, "dht": {**STATUS["dht"], "down": udp}}, [])
     lines = dict(line.split(": ", 1) for line in shown.splitlines() if ": " in line)
     assert lines["proxy"].strip() == proxy
     assert lines["listening"].strip() == "nowhere: everything goes through the proxy"

@@ -63,7 +63,8 @@ class Dht:
     in an earlier run; what is wrong with it is ignored. `node_id` wins over the saved one. A fault
     of ours ends one datagram's handling, or one service for a moment, and goes to `faults`; without
     them it ends `run`. Nothing is asked of nodes that the user's IP filter `forbids`.
-    `send_to_name` is there where names of hosts are resolved by others, on the way.
+    `send_to_name` is there where names of hosts are resolved by others, on the way. `trouble` tells
+    in a line why nothing can be sent.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Dht:
         faults: Faults | None = None,
         forbids: Callable[[Address], bool] = _nobody,
         send_to_name: SendToName | None = None,
+        trouble: Callable[[], str | None] | None = None,
     ) -> None:
         before = decode_state(state) if state is not None else SavedState(None, [])
         if before.damaged:
@@ -99,6 +101,7 @@ class Dht:
             send_to_name=send_to_name,
         )
         self._forbids = forbids
+        self._trouble = trouble
         self.announces = Announces(core)
         """Lookups for peers, and our announces (BEP 5)."""
         self.items = Items(core)
@@ -307,6 +310,7 @@ class Dht:
             external_ip=self._votes.elected,
             network_size=self._core.lookups.density.size,
             eclipses_suspected=self._core.lookups.eclipses_suspected,
+            down=self._trouble() if self._trouble is not None else None,
         )
 
     # -- datagrams in -------------------------------------------------------------------------

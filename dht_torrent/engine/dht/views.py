@@ -38,6 +38,8 @@ class DhtStatus:
     """About how many nodes the DHT has; None before the first lookup."""
     eclipses_suspected: int = 0
     """Lookups whose target had suspiciously dense surroundings."""
+    down: str | None = None
+    """Why nothing can be sent to this network, in a line: the proxy has no UDP, say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,8 +94,16 @@ class ProxiedNetwork:
     def sender_to_names(self, bound: Address) -> Callable[[bytes, HostPort], bool]:
         """How to send from the UDP socket that is bound there to a host that the proxy resolves: it
         may be one of the other family. Gives False when it certainly did not leave."""
+        return self._bound(bound).send_to_name
+
+    def trouble_at(self, bound: Address) -> Callable[[], str | None]:
+        """What tells why nothing can be sent from that socket, in a line; None: it can."""
+        socket = self._bound(bound)
+        return lambda: socket.trouble
+
+    def _bound(self, bound: Address) -> RelayedDatagrams:
         (socket,) = (one for one in self._sockets if one.address == bound)
-        return socket.send_to_name
+        return socket
 
     def check_udp(self, to: Address) -> None:
         """Raises ProxyDownError, if no datagram can be sent there now."""

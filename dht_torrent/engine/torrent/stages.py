@@ -208,8 +208,11 @@ def _why_no_peers(connections: Connections, dht: DualStack | None, lookup: str) 
         known = _with_mismatches(known, connections)
     if dht is None:
         return known or "a private torrent is not looked up in the DHT, and no peer is known"
-    best = max(dht.status(), key=lambda one: (one.good, one.bootstrap_answered))
-    if not best.good and best.bootstrap_total:
+    networks = dht.status()
+    best = max(networks, key=lambda one: (one.good, one.bootstrap_answered))
+    if all(one.down is not None for one in networks):
+        lookup = f"DHT: down: {best.down}"
+    elif not best.good and best.bootstrap_total:
         lookup = (
             f"DHT: {best.bootstrap_answered} of {best.bootstrap_total} bootstrap nodes answered"
         )

@@ -217,12 +217,16 @@ async def test_a_proxy_without_udp_is_told_while_tcp_goes_on(
         assert status.server == URL
         assert status.trouble is None
         assert status.udp_trouble == "the proxy refuses UDP: command not supported"
+        assert node.status().dht.down == status.udp_trouble
+        other = await node.get(f"magnet:?xt=urn:btih:{'cd' * 20}")
+        assert other.summary().why == f"DHT: down: {status.udp_trouble}"
         assert caplog.text.count("no UDP, so no DHT") == 1
         proxy.udp_refusal = 0
         await trio.sleep(2 * CONFIG.max_retry)
         again = node.status().proxy
         assert again is not None
         assert again.udp_trouble is None
+        assert node.status().dht.down is None
 
 
 async def test_a_wrong_password_is_one_clear_line(
