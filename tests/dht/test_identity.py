@@ -152,3 +152,15 @@ def test_every_last_byte_and_every_free_bit_of_an_id_occurs() -> None:
     made = [make_id(OURS, random.Random(seed)) for seed in range(4000)]
     assert {one[19] for one in made} == set(range(256))
     assert len({one[2] & 7 for one in made}) == 8
+
+
+def test_at_another_address_an_election_begins_anew_and_the_old_result_stays_until_then() -> None:
+    votes = Votes(CONFIG)
+    for number in range(50):
+        votes.vote(OURS, voter(number), 0.0)
+    for number in range(49):
+        votes.vote(OURS, voter(number), 1.0)
+    votes.begin_again()
+    assert votes.elected == OURS
+    results = [votes.vote("99.4.5.6", voter(number), 400.0) for number in range(50)]
+    assert results == [None] * 49 + ["99.4.5.6"]

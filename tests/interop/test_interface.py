@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,17 +14,15 @@ import trio
 
 from dht_torrent import Config, Node, open_node
 from dht_torrent.engine.net import names
-from tests.helpers.clients import running
 from tests.helpers.content import KIB, differences, make_file
 from tests.helpers.waiting import until
+from tests.interop.friends import PORT, friend
 from tests.interop.namespaces import Space, Tap, cable, is_of_programs, spaces, text_of
 
 INNER, OUTER = "inner", "outer"
 FRIEND, FRIEND6 = "10.91.0.2", "fd91::2"
 OUTSIDE = "10.92.0.2"
 FAR = "198.51.100.7"
-PORT = 6881
-FRIEND_PROCESS = Path(__file__).with_name("friend_process.py")
 
 pytestmark = pytest.mark.xdist_group("network namespaces")
 
@@ -83,22 +80,6 @@ async def our_node(
     )
     async with open_node(config) as node:
         yield node
-
-
-@contextlib.asynccontextmanager
-async def friend(
-    friends: Space, folder: Path, sizes: list[int], *magnets: str, lsd: bool = True
-) -> AsyncIterator[tuple[list[str], Path]]:
-    """A node there, the magnets of what it shares, and the file in which it says what it does."""
-    for number, size in enumerate(sizes):
-        make_file(folder / "share" / f"file{number}", size, seed=number)
-    (folder / "share").mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(FRIEND_PROCESS), str(folder), f"0.0.0.0:{PORT},[::]:{PORT}"]
-    command += ["lsd" if lsd else "no", "none", *magnets]
-    log = folder / "log"
-    async with running(friends.command(command), log):
-        await until(lambda: "ready" in log.read_text(), "the friend runs")
-        yield log.read_text().split()[: len(sizes)], log
 
 
 def leaks(tap: Tap) -> list[str]:

@@ -396,3 +396,17 @@ def test_what_is_remembered_is_bounded_for_each_host_and_in_all() -> None:
     assert subject.peers(TWO, 2.0) == [Address(FROM.host, 6881)]
     assert subject.peers(TWO, 1e6) == []
     assert not subject._kept
+
+
+def test_when_the_network_is_back_all_is_announced_as_if_it_were_new() -> None:
+    subject = Schedule(CONFIG, [ONE, TWO], 0.0)
+    assert subject.take(CONFIG.gather) == [ONE, TWO]
+    again = CONFIG.gather + CONFIG.least
+    assert subject.take(again) == [ONE, TWO]
+    later = again + CONFIG.least
+    assert subject.take(later) == []
+    subject.begin_again(later)
+    assert subject.next_time() == later + CONFIG.gather
+    assert subject.take(later + CONFIG.gather) == [ONE, TWO]
+    subject.begin_again(later + 10)  # but never more often than that
+    assert subject.next_time() == later + CONFIG.gather + CONFIG.least

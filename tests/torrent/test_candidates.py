@@ -966,3 +966,106 @@ def test_a_claim_that_is_confirmed_while_we_dial_it_changes_nothing() -> None:
     assert subject.take(0.0) == FAR
     subject.confirmed(FAR, 0.0)
     assert subject.outlook().dialling == 1
+
+
+# -- our network failed, not they ------------------------------------------------------------------
+
+
+def test_when_the_network_is_back_nobody_is_waited_for() -> None:
+    subject = candidates()
+    subject.add(FAR, "dht", 0.0)
+    fail(subject, FAR, 0.0)
+    assert subject.take(1.0) is None
+    subject.forgive(1.0)
+    assert subject.next_time(1.0) == 1.0
+    assert subject.take(1.0) == FAR
+
+
+def test_who_was_given_up_has_one_more_chance_when_the_network_is_back() -> None:
+    subject = candidates()
+    subject.add(FAR, "dht", 0.0)
+    now = 0.0
+    for _ in range(CONFIG.max_dial_fails):
+        now += 10_000
+        fail(subject, FAR, now)
+    assert subject.take(now + 10_000) is None
+    subject.forgive(now)
+    fail(subject, FAR, now)
+    assert subject.take(now + 10_000) is None
+
+
+def test_who_was_reached_once_has_all_chances_when_the_network_is_back() -> None:
+    subject = candidates()
+    subject.add(FAR, "dht", 0.0)
+    assert subject.take(0.0) == FAR
+    subject.connected(FAR, 0.0)
+    subject.disconnected(FAR, 0.0)
+    now = 0.0
+    for _ in range(CONFIG.max_dial_fails):
+        now += 10_000
+        fail(subject, FAR, now)
+    subject.forgive(now)
+    for _ in range(CONFIG.max_dial_fails):
+        fail(subject, FAR, now)
+        now = subject.next_time(now) or now
+    assert subject.take(now + 10_000) is None
+
+
+def test_the_pause_begins_anew_when_the_network_is_back() -> None:
+    subject = candidates()
+    subject.add(FAR, "user", 0.0)
+    now = 0.0
+    for _ in range(6):
+        fail(subject, FAR, now)
+        now = subject.next_time(now) or now
+    subject.forgive(now)
+    fail(subject, FAR, now)
+    assert (subject.next_time(now) or 0.0) - now == 2 * CONFIG.reconnect_delay
+
+
+def test_at_first_only_those_who_were_reached_once_are_dialled_again() -> None:
+    subject = candidates()
+    subject.add(FAR, "dht", 0.0)
+    subject.add(far(1), "dht", 0.0)
+    for _ in range(2):
+        one = subject.take(0.0)
+        assert one is not None
+        if one == FAR:
+            subject.connected(FAR, 0.0)
+            subject.disconnected(FAR, 0.0)
+        else:
+            subject.failed(one, 0.0)
+    subject.forgive(1.0, worked=True)
+    assert subject.take(1.0) == FAR
+    assert subject.take(1.0) is None
+
+
+def test_those_connected_and_seeds_that_parted_are_left_alone_when_the_network_is_back() -> None:
+    subject = candidates()
+    for address in (FAR, far(1)):
+        subject.add(address, "dht", 0.0)
+    first, second = subject.take(0.0), subject.take(0.0)
+    assert first is not None
+    assert second is not None
+    for address in (first, second):
+        subject.connected(address, 0.0)
+    subject.parted(second, 0.0)
+    subject.forgive(1.0)
+    assert subject.take(1.0) is None
+
+
+def test_the_address_a_lost_peer_claims_is_dialled_at_once_unless_it_fails() -> None:
+    subject = candidates()
+    subject.lost(FAR, 0.0)  # nobody named it
+    assert subject.take(0.0) is None
+    subject.add(FAR, "dht", 0.0)
+    assert subject.take(0.0) == FAR
+    subject.is_another(FAR, 0.0)
+    assert subject.take(10.0) is None
+    subject.lost(FAR, 10.0)
+    assert subject.take(10.0) == FAR
+    subject.lost(FAR, 10.0)  # it is being dialled
+    assert subject.take(10.0) is None
+    subject.failed(FAR, 10.0)
+    subject.lost(FAR, 11.0)
+    assert subject.take(11.0) is None

@@ -618,3 +618,61 @@ def test_one_who_serves_has_a_queue_as_long_as_any_and_loses_it_with_the_cable()
         assert heard == [b"y"] * 8192
 
     run(main)
+
+
+async def test_a_host_that_moves_is_found_at_its_new_address_only(
+    autojump_clock: MockClock,
+) -> None:
+    net = make(latency=0.1)
+    net.lan("lan", "10.0.0.1")
+    wildcard = Address("0.0.0.0", 7)
+    mover, other = net.host("10.0.0.1"), net.host("10.0.0.2")
+    udp, listener = await mover.open_udp(wildcard), await mover.listen(wildcard)
+    there = await other.open_udp(wildcard)
+    stream = await other.connect(Address("10.0.0.1", 7))
+    accepted = await listener.accept()
+    there.send(b"on its way", Address("10.0.0.1", 7))
+    mover.move("10.0.0.9")
+    assert net.host("10.0.0.9") is mover
+    assert mover.surroundings().addresses == {"10.0.0.9"}
+    assert [lan.has("10.0.0.9") for lan in net.lans("10.0.0.9")] == [True]
+    assert net.lans("10.0.0.1") == []
+    there.send(b"too late", Address("10.0.0.1", 7))
+    there.send(b"right", Address("10.0.0.9", 7))
+    assert await arrivals(udp, 1) == [b"right"]
+    udp.send(b"from there", Address("10.0.0.2", 7))
+    ((data, source),) = await there.receive()
+    assert (data, source) == (b"from there", Address("10.0.0.9", 7))
+    again = await other.connect(Address("10.0.0.9", 7))
+    assert again.remote.host == "10.0.0.9"
+    assert await still(stream)
+    assert await still(accepted)
+    with pytest.raises(ValueError, match=r"10\.0\.0\.2"):
+        mover.move("10.0.0.2")
+
+
+async def still(stream: Stream) -> bool:
+    """Whether nothing is heard, not even of an end, and what is sent is lost without a word."""
+    with trio.move_on_after(1000) as scope:
+        await stream.receive_into(memoryview(bytearray(10)))
+    await stream.send(b"hello")
+    return scope.cancelled_caught
+
+
+async def test_neither_end_hears_that_a_connection_is_lost(autojump_clock: MockClock) -> None:
+    net = make(latency=0.1)
+    ours, theirs = await stream_pair(net)
+    await ours.send(b"on its way")
+    net.host("10.0.0.1").lose_streams()
+    theirs.close()
+    assert await still(ours)
+    ours.close()
+
+
+def test_a_host_says_how_long_it_was_suspended_and_whether_it_has_an_address() -> None:
+    host = make().host("10.0.0.1")
+    assert host.surroundings().slept == 0
+    host.slept += 60
+    assert host.surroundings().slept == 60
+    host.go_down()
+    assert host.surroundings().addresses == frozenset()
