@@ -45,6 +45,7 @@ class Renewal:
                 await trio.sleep(config.look_interval)
                 now = trio.current_time()
                 change = changes.look(network.surroundings(), self._heard(), now)
+                self._context.deaf_since = changes.deaf_since
                 if change is None:
                     continue
                 if change.probe:

@@ -12,7 +12,7 @@ from dht_torrent.engine.reachability import reachability
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.search.views import SearchStatus
 from dht_torrent.engine.torrent.context import NodeContext
-from dht_torrent.engine.views import NodeStatus
+from dht_torrent.engine.views import NodeStatus, counted
 
 
 def node_status(
@@ -58,7 +58,7 @@ def node_status(
         down_rate=sum(peer.down.value(now) for peer in peers),
         up_rate=sum(peer.up.value(now) for peer in peers),
         last_announce=now - last if last is not None else None,
-        warnings=warnings,
+        warnings=(*warnings, *_no_network(context)),
         limit_up=context.limits.up.rate,
         limit_down=context.limits.down.rate,
         listen6=str(listen6[0]) if listen6 else None,
@@ -75,3 +75,10 @@ def node_status(
         ip_filter=context.filtering.status(),
         interface=context.inside.text() if context.inside is not None else None,
     )
+
+
+def _no_network(context: NodeContext) -> list[str]:
+    if context.deaf_since is None:
+        return []
+    minutes = max(1, round((trio.current_time() - context.deaf_since) / 60))
+    return [f"no DHT node has responded for {counted(minutes, 'minute')}: is there a network?"]

@@ -82,9 +82,13 @@ async def test_when_a_line_is_back_bytes_flow_within_seconds(
     async with downloading() as swarm:
         swarm.cut()
         await trio.sleep(minutes * 60)
+        about = "no DHT node has responded for 1 minute:" if minutes == 1 else "is there a network?"
+        assert about in swarm.node.status().warnings[0]
         swarm.heal()
         assert await swarm.seconds_until_bytes_flow() < 15
         assert await swarm.seconds_until_in_the_dht() < 5
+        await trio.sleep(10)
+        assert swarm.node.status().warnings == ()
 
 
 async def test_after_an_hour_with_the_cable_unplugged_bytes_flow_within_seconds(

@@ -1,5 +1,5 @@
-"""A node whose network goes, comes back or is another one, with real sockets: on a cable between two
-network namespaces.
+"""A node whose network goes, comes back or is another one, with real sockets: on a cable between
+two network namespaces.
 """
 
 from __future__ import annotations

@@ -14,6 +14,23 @@ import trio
 
 logger = logging.getLogger(__name__)
 
+# accept(2): errors already pending on the new connection; "treat them like EAGAIN by retrying".
+LOST_BEFORE_ACCEPT: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ETIMEDOUT,
+    }
+)
+
 OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 SAY_AGAIN: Final = 60.0
 """Seconds until it is said once more."""

@@ -14,7 +14,7 @@ import logging
 import socket
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Final
 
@@ -25,6 +25,7 @@ from dht_torrent.engine.net.binding import REFUSED, Binding, bind_address, find,
 from dht_torrent.engine.net.gateways import Gateway
 from dht_torrent.engine.net.interfaces import Interface, all_interfaces, interfaces
 from dht_torrent.engine.net.lasting import LastingDatagrams, LastingListener
+from dht_torrent.engine.net.notices import Notices
 from dht_torrent.engine.net.protocols import DatagramSocket, Listener
 from dht_torrent.engine.net.rests import Rests
 from dht_torrent.engine.net.sockets import RealDatagramSocket, RealListener, RealNetwork, RealStream
@@ -57,16 +58,17 @@ class InsideNetwork:
         self._wanted = wanted
         self._interval = interval
         self._look = look
-        self._real = RealNetwork(relief, self._pin)
+        self._rests = Rests()
+        self._real = RealNetwork(relief, self._pin, self._rests.add)
         self._lasting: dict[LastingDatagrams | LastingListener, None] = {}
         self._streams: weakref.WeakSet[RealStream] = weakref.WeakSet()
         self._to_address = is_ip(wanted)
         self._refused: OSError | None = None
         self._asleep: Binding | None = None  # what kept sockets are tied to
         self._asleep_at = 0.0
-        self._rests = Rests()
         self._generation = 0
         self._binding = find(wanted, look())
+        self._is_ready = True  # what listens was opened since it is here
         if self._binding is None:
             logger.warning(
                 "%s is not here: nothing is sent or received until it is", self._description
@@ -74,12 +76,12 @@ class InsideNetwork:
 
     @property
     def binding(self) -> Binding | None:
-        """The interface; None while it is away."""
-        return self._binding
+        """The interface, once it is in use; None while it is away."""
+        return self._binding if self._is_ready else None
 
     def text(self) -> str:
         """Where we are, for people."""
-        binding = self._binding
+        binding = self.binding
         if binding is None:
             return f"{self._wanted} is not here: nothing is sent or received"
         rest = [host for host in binding.hosts if not ipaddress.ip_address(host).is_link_local]
@@ -87,22 +89,25 @@ class InsideNetwork:
 
     def warnings(self) -> list[str]:
         """What the user has to know, in lines."""
-        if self._binding is None:
+        if self.binding is None:
             return [f"{self._description} is not here: nothing is sent or received until it is"]
         told = [one.trouble for one in self._lasting if one.trouble is not None]
-        if self._refused is not None:
-            told.append(
-                f"the system does not tie sockets to {self._binding.name} "
-                f"({self._refused.strerror}): they are bound to its addresses, and the routes "
-                "decide which way their packets go"
-            )
-        return told
+        return [*told, *self._refusal()]
+
+    def _refusal(self) -> list[str]:
+        if self._refused is None:
+            return []
+        why = self._refused.strerror
+        told = f"the system does not tie sockets to an interface ({why}): they are bound to its "
+        return [told + "addresses, and the routes decide which way their packets go"]
 
     async def run(self) -> None:
-        """A service: looks again and again."""
-        while True:
-            await trio.sleep(self._interval)
-            await self.look_again()
+        """A service: looks again and again, and at once when the system says that something has
+        changed: what comes for an interface that has just been made should find our sockets."""
+        with closing(Notices()) as notices:
+            while True:
+                await self.look_again()
+                await notices.wait(self._interval)
 
     def close(self) -> None:
         """When all that it opened is closed."""
@@ -113,7 +118,7 @@ class InsideNetwork:
         before = self._binding
         found = find(self._wanted, self._look(), before)
         if not self._is_same(before, found):
-            self._binding = found
+            self._binding, self._is_ready = found, False
             if before is not None:
                 self._break_off(before)
             if found is not None:
@@ -122,8 +127,6 @@ class InsideNetwork:
                 logger.warning(
                     "%s has gone: nothing is sent or received until it is back", self._description
                 )
-            else:
-                logger.warning("%s is here: going on at %s", self._description, self.text())
         self._binding = found
         now = trio.current_time()
         if found is None and now - self._asleep_at >= REMEMBERED:
@@ -132,6 +135,10 @@ class InsideNetwork:
             self._rests.look(now)
             for one in [one for one in self._lasting if not one.is_open]:
                 await one.reopen()
+        if not self._is_ready:
+            self._is_ready = True
+            if found is not None:
+                logger.warning("%s is here: going on at %s", self._description, self.text())
 
     # -- a Network ------------------------------------------------------------------------------
 
@@ -174,7 +181,7 @@ class InsideNetwork:
         return await names.resolve(self, point)
 
     def surroundings(self) -> Surroundings:
-        hosts = self._binding.hosts if self._binding is not None else ()
+        hosts = self.binding.hosts if self.binding is not None else ()
         outward = [host for host in hosts if not ipaddress.ip_address(host).is_link_local]
         return Surroundings(frozenset(outward), slept(), self._generation)
 
@@ -221,7 +228,7 @@ class InsideNetwork:
                     raise
                 self._refused = error
                 self._to_address = True
-                logger.warning("%s", self.warnings()[-1])
+                logger.warning("%s", *self._refusal())
         ipv6 = sock.family == socket.AF_INET6
         return bind_address(binding, where, ipv6=ipv6, to_address=self._to_address)
 

@@ -27,6 +27,7 @@ _BUFFER: Final = 64 * 1024
 class _Rest:
     socket: socket.socket
     since: float | None = None  # when it was first looked at
+    is_ended: bool = False  # the other end was told
 
 
 class Rests:
@@ -39,10 +40,10 @@ class Rests:
         return len(self._rests)
 
     def add(self, sock: socket.socket) -> None:
-        """It is used no more."""
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_WR)
-        self._rests.append(_Rest(sock))
+        """It is used no more, connected or not yet."""
+        rest = _Rest(sock)
+        _end(rest)
+        self._rests.append(rest)
         while len(self._rests) > MOST:
             self._rests.pop(0).socket.close()
 
@@ -53,6 +54,7 @@ class Rests:
         for rest in self._rests:
             if rest.since is None:
                 rest.since = now
+            _end(rest)
             if _has_ended(rest.socket) or now - rest.since >= PATIENCE:
                 rest.socket.close()
             else:
@@ -64,6 +66,16 @@ class Rests:
         for rest in self._rests:
             rest.socket.close()
         self._rests.clear()
+
+
+def _end(rest: _Rest) -> None:
+    """Tell the other end, once there is one: what is sent to a connection that is given up while it
+    comes about would find none."""
+    if not rest.is_ended:
+        with suppress(OSError):
+            rest.socket.getpeername()
+            rest.socket.shutdown(socket.SHUT_WR)
+            rest.is_ended = True
 
 
 def _has_ended(sock: socket.socket) -> bool:

@@ -18,7 +18,7 @@ from typing import Final
 
 import trio
 
-from dht_torrent.engine.net.exhaustion import OUT_OF_RESOURCES, say_exhausted
+from dht_torrent.engine.net.exhaustion import LOST_BEFORE_ACCEPT, OUT_OF_RESOURCES, say_exhausted
 from dht_torrent.engine.net.fragments import unfragmented
 from dht_torrent.engine.net.gateways import Gateway, gateways
 from dht_torrent.engine.net.groups import join4, join6
@@ -43,24 +43,6 @@ _MAX_BUFFERS: Final = 1024  # IOV_MAX on Linux and macOS; sendmsg refuses more a
 _UDP_BUFFERS: Final = (4 << 20, 2 << 20, 1 << 20)  # macOS refuses what Linux silently clamps
 _PAUSE: Final = 0.1  # seconds to let others close something when descriptors or memory ran out
 
-# accept(2): errors already pending on the new connection; "treat them like EAGAIN by retrying".
-_LOST_BEFORE_ACCEPT: Final = frozenset(
-    {
-        errno.ECONNABORTED,
-        errno.ECONNRESET,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.ENOPROTOOPT,
-        errno.EOPNOTSUPP,
-        errno.EPERM,
-        errno.EPROTO,
-        errno.ETIMEDOUT,
-    }
-)
-
-
 Pin = Callable[[socket.socket, Address | None], Address | None]
 """Keeps a new socket on an interface. Takes where it is to be bound (None: nowhere), and returns
 where it must be. Raises OSError where it cannot be kept there: it is not used then."""
@@ -76,11 +58,17 @@ _does_without = trio.lowlevel.RunVar("does without batches", False)
 class RealNetwork:
     """The `Network` of this machine."""
 
-    def __init__(self, relief: Relief = no_relief, pin: Pin | None = None) -> None:
+    def __init__(
+        self,
+        relief: Relief = no_relief,
+        pin: Pin | None = None,
+        keep: Callable[[socket.socket], None] | None = None,
+    ) -> None:
         """`relief` is called when there is no descriptor for a connection; `pin` keeps all sockets
-        on one interface."""
+        on one interface; `keep` takes what is left of a connection that did not come about."""
         self._relief = relief
         self._pin = pin
+        self._keep = keep
 
     def _bind(self, sock: socket.socket, where: Address | None) -> None:
         """None: the system chooses. Raises OSError."""
@@ -130,7 +118,10 @@ class RealNetwork:
             self._bind(sock, local)
             return await _established(sock, to)
         except BaseException:
-            sock.close()
+            if self._keep is not None:
+                self._keep(sock)
+            else:
+                sock.close()
             raise
 
     async def resolve(self, point: HostPort) -> list[Address]:
@@ -396,7 +387,7 @@ class RealListener:
                 if error.errno in OUT_OF_RESOURCES:
                     say_exhausted(error)
                     await trio.sleep(_PAUSE)
-                elif error.errno not in _LOST_BEFORE_ACCEPT:
+                elif error.errno not in LOST_BEFORE_ACCEPT:
                     raise
             else:
                 try:

@@ -105,6 +105,8 @@ class NodeContext:
     """Peers of the local networks; None where that is off."""
     inside: InsideNetwork | None = None
     """The interface we keep to; None where any will do."""
+    deaf_since: float | None = None
+    """Since when no DHT node responds, on Trio's clock; None: some do, or it is not certain."""
     port_mapping: PortMapping | None = None
     """The way in through the router; None where that is off."""
     owners: Owners = field(default_factory=Owners)

@@ -417,3 +417,18 @@ async def test_the_service_looks_again_and_again(autojump_clock: trio.testing.Mo
         await trio.sleep(1.5)
         assert network.binding is not None
         nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_that_is_closed_here_is_ended_in_order() -> None:
+    network = inside(Looks(HERE))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stream = await network.connect(Address(*server.getsockname()))
+        theirs, _ = server.accept()
+        with theirs:
+            theirs.sendall(b"not read")  # or the system would reset it
+            stream.close()
+            theirs.settimeout(5)
+            assert theirs.recv(10) == b""
+            for _ in range(3):
+                theirs.sendall(b"said too late")
+                await network.look_again()

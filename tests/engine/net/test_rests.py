@@ -84,7 +84,7 @@ def test_a_look_takes_no_longer_than_it_may() -> None:
     class Endless:
         received = 0
 
-        def shutdown(self, how: int) -> None:
+        def getpeername(self) -> None:
             raise OSError(errno.ENOTCONN, "not connected")
 
         def recv(self, size: int) -> bytes:
@@ -100,3 +100,46 @@ def test_a_look_takes_no_longer_than_it_may() -> None:
     rests.look(0.0)
     assert endless.received == 4 << 20
     assert len(rests) == 1
+
+
+def test_a_connection_given_up_while_it_comes_about_is_ended_when_it_has() -> None:
+    class Dialling:
+        """Ending it at once would make the system forget it."""
+
+        connected = False
+        ended = 0
+
+        def getpeername(self) -> None:
+            if not self.connected:
+                raise OSError(errno.ENOTCONN, "not connected")
+
+        def shutdown(self, how: int) -> None:
+            assert self.connected
+            assert how == socket.SHUT_WR
+            self.ended += 1
+
+        def recv(self, size: int) -> bytes:
+            raise BlockingIOError
+
+    sock, rests = Dialling(), Rests()
+    rests.add(sock)  # type: ignore[arg-type]
+    rests.look(0.0)
+    assert sock.ended == 0
+    sock.connected = True
+    rests.look(1.0)
+    rests.look(2.0)
+    assert sock.ended == 1
+    assert len(rests) == 1
+
+
+def test_a_connection_that_did_not_come_about_is_closed() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex(closed.getsockname())
+        rests = Rests()
+        rests.add(sock)
+        rests.look(0.0)
+        rests.look(0.1)
+        assert sock.fileno() < 0

@@ -387,3 +387,15 @@ async def test_asking_for_no_fragments_changes_nothing_for_what_follows() -> Non
         assert ours._socket.getsockopt(*option) == before
     finally:
         ours.close()
+
+
+async def test_what_is_left_of_a_connection_that_did_not_come_about_can_be_kept() -> None:
+    kept: list[socket.socket] = []
+    network = RealNetwork(keep=kept.append)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        with pytest.raises(ConnectionRefusedError):
+            await network.connect(Address(*closed.getsockname()))
+    (sock,) = kept
+    assert sock.fileno() >= 0
+    sock.close()
