@@ -38,6 +38,10 @@ logger = logging.getLogger(__name__)
 REMEMBERED: Final = 15 * 60.0
 """Seconds for which rests of connections are kept while it is away: as long as the other end's TCP
 goes on to send (tcp_retries2)."""
+NAMELESS: Final = (
+    f"host names are not looked up: {names.RESOLV_CONF} names no server outside this machine, and "
+    "others may not be asked with an interface; give addresses instead"
+)
 _ABSENT: Final = frozenset({errno.ENODEV, errno.ENETDOWN, errno.ENXIO})
 """It went since we looked."""
 
@@ -67,6 +71,7 @@ class InsideNetwork:
         self._asleep: Binding | None = None  # what kept sockets are tied to
         self._asleep_at = 0.0
         self._generation = 0
+        self._is_nameless = False
         self._binding = find(wanted, look())
         self._is_ready = True  # what listens was opened since it is here
         if self._binding is None:
@@ -92,7 +97,7 @@ class InsideNetwork:
         if self.binding is None:
             return [f"{self._description} is not here: nothing is sent or received until it is"]
         told = [one.trouble for one in self._lasting if one.trouble is not None]
-        return [*told, *self._refusal()]
+        return [*told, *([NAMELESS] if self._is_nameless else []), *self._refusal()]
 
     def _refusal(self) -> list[str]:
         if self._refused is None:
@@ -178,7 +183,11 @@ class InsideNetwork:
         with suppress(ValueError):
             ipaddress.ip_address(point.host)
             return await self._real.resolve(point)  # which asks nobody
-        return await names.resolve(self, point)
+        servers = await names.name_servers()
+        if not servers and not self._is_nameless:
+            logger.warning("%s", NAMELESS)
+        self._is_nameless = not servers
+        return await names.resolve(self, servers, point)
 
     def surroundings(self) -> Surroundings:
         hosts = self.binding.hosts if self.binding is not None else ()

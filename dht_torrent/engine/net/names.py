@@ -6,7 +6,7 @@ names are not resolved: it would ask for us through any interface.
 from __future__ import annotations
 
 import ipaddress
-import logging
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
@@ -15,8 +15,6 @@ import trio
 
 from dht_torrent.engine.net.protocols import Network
 from dht_torrent.ids import Address, HostPort
-
-logger = logging.getLogger(__name__)
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 PATIENCE: Final = 3.0
@@ -31,17 +29,14 @@ _MAX_FILE: Final = 64 * 1024
 _PORT: Final = 53
 
 
-async def resolve(network: Network, point: HostPort) -> list[Address]:
+async def name_servers() -> list[Address]:
+    """Those of the system that can be asked from an interface."""
+    return servers_in(await _read())
+
+
+async def resolve(network: Network, servers: Sequence[Address], point: HostPort) -> list[Address]:
     """Its addresses, those of IPv4 first; empty when there are none, or no server responds."""
-    servers = servers_in(await _read())
-    if not servers:
-        logger.warning(
-            "%s cannot be looked up: %s names no server outside this machine, which is all that "
-            "may be asked with --interface; give addresses instead",
-            point.host,
-            RESOLV_CONF,
-        )
-    for server in servers * TRIES:
+    for server in [*servers] * TRIES:
         with suppress(OSError):
             found = await _ask(network, server, point)
             if found is not None:

@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import trio
@@ -17,11 +18,12 @@ import trio.testing
 
 from dht_torrent.engine.net import binding as binding_module
 from dht_torrent.engine.net import inside as inside_module
+from dht_torrent.engine.net import names
 from dht_torrent.engine.net.binding import Binding, bind_address, find
 from dht_torrent.engine.net.inside import InsideNetwork
 from dht_torrent.engine.net.interfaces import Interface, all_interfaces
 from dht_torrent.engine.net.sockets import RealStream
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, HostPort
 
 ANY = Address("0.0.0.0", 0)
 LO = next(one.name for one in all_interfaces() if one.has("127.0.0.1"))
@@ -432,3 +434,23 @@ async def test_a_connection_that_is_closed_here_is_ended_in_order() -> None:
             for _ in range(3):
                 theirs.sendall(b"said too late")
                 await network.look_again()
+
+
+async def test_without_a_name_server_outside_this_machine_names_are_not_resolved(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("nameserver 127.0.0.53\n")
+    monkeypatch.setattr(names, "RESOLV_CONF", conf)
+    network = inside(Looks(HERE))
+    point = HostPort("entry.example", 6881)
+    for _ in range(3):
+        assert await network.resolve(point) == []
+    assert caplog.messages == [inside_module.NAMELESS]
+    assert network.warnings() == [inside_module.NAMELESS]
+    assert await network.resolve(HostPort("192.0.2.1", 1)) == [Address("192.0.2.1", 1)]
+    monkeypatch.setattr(names, "PATIENCE", 0.0)
+    monkeypatch.setattr(names, "RESOLV_CONF", tmp_path / "another.conf")
+    (tmp_path / "another.conf").write_text("nameserver 192.0.2.53\n")
+    assert await network.resolve(point) == []  # it was asked, from loopback, in vain
+    assert network.warnings() == []

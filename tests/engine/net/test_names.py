@@ -76,7 +76,7 @@ async def resolved(
         nursery.start_soon(serve, SERVER, first)
         nursery.start_soon(serve, OTHER, second)
         await trio.testing.wait_all_tasks_blocked()
-        found = await names.resolve(us, POINT)
+        found = await names.resolve(us, await names.name_servers(), POINT)
         nursery.cancel_scope.cancel()
     return found
 
@@ -129,22 +129,15 @@ async def test_an_answer_gives_a_bounded_number(autojump_clock: MockClock) -> No
 async def test_a_name_that_cannot_be_one_has_no_addresses(autojump_clock: MockClock) -> None:
     us = FakeNetwork(random.Random(1)).host(US)
     for name in ("a..b", "x" * 64 + ".example", ""):
-        assert await names.resolve(us, HostPort(name, 1)) == []
+        assert await names.resolve(us, await names.name_servers(), HostPort(name, 1)) == []
 
 
-@pytest.mark.parametrize("text", ["nameserver 127.0.0.53\n", None])
-async def test_without_a_server_outside_this_machine_names_are_not_resolved(
-    text: str | None,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
+async def test_a_machine_that_names_no_servers_has_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    path = tmp_path / "another.conf"
-    if text is not None:
-        path.write_text(text)
-    monkeypatch.setattr(names, "RESOLV_CONF", path)
-    assert await names.resolve(FakeNetwork(random.Random(1)).host(US), POINT) == []
-    assert "give addresses instead" in caplog.text
+    monkeypatch.setattr(names, "RESOLV_CONF", tmp_path / "none.conf")
+    assert await names.name_servers() == []
+    assert await names.resolve(FakeNetwork(random.Random(1)).host(US), [], POINT) == []
 
 
 @pytest.mark.parametrize(
