@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 UNSUPPORTED: Final = frozenset(
     {errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 )
 """What a call that is not there fails with: ENOSYS from an old kernel, EPERM from a sandbox, the
 others from a file system."""
+
+_SYNC_FILE_RANGE_WRITE: Final = 2  # linux/fs.h
 
 # As PostgreSQL has it: some systems do not let folders be opened, or synced, at all.
 _NO_FOLDER_SYNC: Final = UNSUPPORTED | {errno.EBADF, errno.EACCES, errno.EISDIR}
@@ -73,6 +77,29 @@ def flush(fd: int) -> None:
                 raise
         else:
             return
+
+
+def begin_flush(fd: int) -> None:
+    """What was written to the file is on its way to the disk, and `flush` takes less time. A hint:
+    it does not wait, may do nothing, and tells of no error, which `flush` will."""
+    call = _sync_file_range()
+    if call is not None:
+        call(fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
+
+
+@cache
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    """Linux has it, and Python does not."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    try:
+        call = ctypes.CDLL(None).sync_file_range
+    except (AttributeError, OSError):
+        return None
+    call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return cast("Callable[[int, int, int, int], int]", call)
 
 
 def flush_folder(path: Path) -> None:

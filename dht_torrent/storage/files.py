@@ -36,6 +36,7 @@ from dht_torrent.storage.folder import (
 from dht_torrent.storage.owners import CLOSED, KEEP, NEW, OWN, Place, may_write
 from dht_torrent.storage.protocol import ContentSurvey, Data, FileStamp, Scratch
 from dht_torrent.storage.scratch import FileScratch
+from dht_torrent.storage.unflushed import Unflushed
 from dht_torrent.syscalls import UNSUPPORTED, flush, free_space, is_in_memory
 
 _T = TypeVar("_T")
@@ -83,11 +84,11 @@ class FileStorage:
         self._writable = writable
         self.access = bytearray(len(self._files))
         self._pool = Descriptors(config.open_files) if descriptors is None else descriptors
-        self._lock = threading.Lock()  # guards `_touched`, and the making of files
+        self._lock = threading.Lock()  # guards the making of files
         # Without this object, which would own itself.
         self._open = partial(_open, self._folder, self._parts, self.access, self._lock)
         self._descriptors = self._pool.files(self._open)
-        self._touched: set[int] = set()  # written since the last sync
+        self._unflushed = Unflushed(config.begin_flush)
         self._nowait = _NOWAIT
         self._in_memory: set[int] = set()
         """Files whose file system knows no flag for that, and needs none."""
@@ -237,12 +238,10 @@ class FileStorage:
                     error = failure(self._name(index), exc)
                 if wrote:  # what came before an error is good if the file is
                     self._check_written(fd, index, writes[:done])
+                    length = sum(one.span.length for one in writes[:done])
+                    self._unflushed.note(fd, index, length)
         except StorageError as exc:
             return 0, exc
-        if wrote:
-            # Noted after the write, so that a sync that starts now includes it.
-            with self._lock:
-                self._touched.add(index)
         return done, error
 
     def _may_write(self, access: int, fd: int, span: Span, data: memoryview) -> bool:
@@ -261,23 +260,17 @@ class FileStorage:
             os.ftruncate(fd, length)
 
     def sync(self) -> None:
-        with self._lock:
-            touched, self._touched = self._touched, set()
+        self._unflushed.sync(self._flush)
+
+    def _flush(self, index: int) -> None:
         try:
-            for index in sorted(touched):
-                try:
-                    # Any descriptor of the file will do: dirty pages belong to the file.
-                    with self._descriptors.borrowing(index) as fd:
-                        flush(fd)
-                except FileNotFoundError:
-                    pass  # deleted since; its stamp will say so
-                except OSError as exc:
-                    fail(self._name(index), exc)
-                touched.discard(index)
-        except BaseException:
-            with self._lock:
-                self._touched |= touched
-            raise
+            # Any descriptor of the file will do: dirty pages belong to the file.
+            with self._descriptors.borrowing(index) as fd:
+                flush(fd)
+        except FileNotFoundError:
+            pass  # deleted since; its stamp will say so
+        except OSError as exc:
+            fail(self._name(index), exc)
 
     def create(self, needed: int | None = None) -> None:
         if not self._writable:

@@ -11,12 +11,12 @@ import pytest
 
 from dht_torrent.config import DiskConfig
 from dht_torrent.errors import StorageError
-from dht_torrent.storage import FileStorage, files
+from dht_torrent.storage import FileStorage, files, unflushed
 from dht_torrent.storage.descriptors import Descriptors, Files, OpenFile
 from dht_torrent.storage.owners import KEEP, NEW, OWN
 from dht_torrent.syscalls import UNSUPPORTED
 from tests.helpers.content import read_tree
-from tests.helpers.storages import ALBUM, CONTENT, opened, quickly, single
+from tests.helpers.storages import ALBUM, CONTENT, opened, quickly, single, torrent
 
 
 def test_files_hold_exactly_their_part(tmp_path: Path) -> None:
@@ -477,4 +477,28 @@ def test_a_file_that_is_kept_is_not_opened_to_be_written(tmp_path: Path) -> None
     storage.access[0] = KEEP
     assert storage.write_many([(0, b"x" * 50), (50, b"x" * 50)]) == (2, None)
     assert asked == [True, False]
+    storage.close()
+
+
+@pytest.mark.parametrize(
+    ("after", "begun"),
+    [(100, ["0:100", "0:200", "1:100"]), (120, ["0:150"]), (1000, []), (0, [])],
+)
+def test_what_is_written_is_soon_on_its_way_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, begun: list[str]
+) -> None:
+    meta, asked = torrent(("a", 200), ("b", 120)), list[str]()
+
+    def note(fd: int) -> None:
+        number = 0 if os.path.samestat(os.fstat(fd), (storage.path / "a").stat()) else 1
+        asked.append(f"{number}:{os.fstat(fd).st_size}")
+
+    monkeypatch.setattr(unflushed, "begin_flush", note)
+    storage = FileStorage(tmp_path, meta, DiskConfig(begin_flush=after))
+    for offset, length in [(0, 60), (60, 40), (100, 50), (150, 50), (200, 100)]:
+        storage.write(offset, bytes(length))
+    assert asked == begun
+    storage.sync()
+    storage.write(300, bytes(20))  # after a sync it is counted anew
+    assert asked == begun
     storage.close()
