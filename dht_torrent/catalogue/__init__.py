@@ -14,6 +14,8 @@ makes them), for what is stored and for what is asked: a catalogue knows nothing
   `postgres_server`; how it stores in `postgres_put`, how it finds and ranks in `postgres_search`;
   its rows in `postgres_rows`
 - `lines`: export and import as JSON lines, for any catalogue
+
+The two are not imported here: a node has one, and one that runs for a download alone has none.
 """
 
 from dht_torrent.catalogue.entries import (
@@ -31,9 +33,7 @@ from dht_torrent.catalogue.entries import (
     SwarmHealth,
     TitleClaim,
 )
-from dht_torrent.catalogue.postgres import PostgresCatalogue
 from dht_torrent.catalogue.protocol import Catalogue
-from dht_torrent.catalogue.sqlite import SqliteCatalogue
 
 __all__ = [
     "Catalogue",
@@ -43,13 +43,11 @@ __all__ = [
     "KnownPublisher",
     "ListedFile",
     "OutboxEntry",
-    "PostgresCatalogue",
     "Proof",
     "PublisherTrust",
     "PutResult",
     "SketchEntry",
     "Source",
-    "SqliteCatalogue",
     "SwarmHealth",
     "TitleClaim",
 ]

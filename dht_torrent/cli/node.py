@@ -5,9 +5,10 @@ options that say which may stand before the command or after it; there they win.
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -385,13 +386,29 @@ def run_node(
     web: WebOptions | None = None,
 ) -> signal.Signals | None:
     """A node in this process, until `job` ends, a signal or a client's stop. Returns the signal."""
-    config = options.config()
-    log_to_stderr(options.log_level)
-    import trio
+    with _staying():
+        config = options.config()
+        log_to_stderr(options.log_level)
+        import trio
 
-    from dht_torrent.daemon.run import run
+        from dht_torrent.daemon.run import run
 
     return trio.run(run, config, options.control, job, web)
+
+
+@contextlib.contextmanager
+def _staying() -> Iterator[None]:
+    """What is made in the block stays for as long as the process. The garbage collector does not
+    look for what might go of it, neither meanwhile nor ever after, the end of the process included.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def log_to_stderr(level: str) -> None:

@@ -2,7 +2,7 @@
 
 - `run`: a node in the foreground, until a signal
 - `control`: where a node answers, and the files in the state directory that say so
-- `server`: the sockets (Hypercorn's Trio worker); `app`: what it answers (Starlette), `dht_api`: of
-  the DHT, `body`: what a request may hold
+- `server`: the sockets; `answering`: the HTTP server on them (Hypercorn's Trio worker); `app`: what
+  it answers (Starlette), `dht_api`: of the DHT, `body`: what a request may hold
 - `client`: the command line's end, over `http_client`; `presence`: whether a node is there
 """

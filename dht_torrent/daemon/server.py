@@ -1,24 +1,24 @@
 """The control sockets. They exist, with their final permissions, before anyone is told where they
 are, and leave no file behind.
+
+Many nodes are never asked anything, as those of `dhtnode get`: the HTTP server, and what it answers
+with, are imported when the first client has come (`answering`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import logging
+import importlib
 import os
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import hypercorn.trio
 import trio
-from hypercorn.config import Config as HypercornConfig
 
-from dht_torrent.daemon.app import make_app
 from dht_torrent.daemon.control import (
     Control,
     default_control,
@@ -28,18 +28,12 @@ from dht_torrent.daemon.control import (
     remove_control,
     write_control,
 )
-from dht_torrent.daemon.sending import Sending, sending_of_server
-from dht_torrent.engine.net.exhaustion import OUT_OF_RESOURCES, AcceptFilter, say_exhausted
+from dht_torrent.engine.net.exhaustion import OUT_OF_RESOURCES, say_exhausted
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address
 
 if TYPE_CHECKING:
-    from hypercorn.typing import Framework
-    from starlette.applications import Starlette
-
     from dht_torrent.engine.node import Node
-
-logger = logging.getLogger(__name__)
 
 RESTART_PAUSE = 0.5
 """Seconds before a server that fell over is started again."""
@@ -65,62 +59,40 @@ async def serve(
         port = where.address.port if where.address is not None else None
         token = make_token(state) if port is not None else None
         stopping = trio.Event()
-        app = make_app(node, stop=stopping.set, token=token, port=port)
         # Only now, when a connection would be queued, is the address told.
         listener.listen(BACKLOG)
         write_control(state, where)
         task_status.started(where)
         try:
-            with accept_errors_in_a_line():
-                await serve_http(app, listener, stopping)
+            await trio.lowlevel.wait_readable(listener)
+            await _load_answering()
+            from dht_torrent.daemon.answering import answer
+
+            await answer(
+                node,
+                listener,
+                stopping,
+                token=token,
+                port=port,
+                backlog=BACKLOG,
+                pause=RESTART_PAUSE,
+            )
         finally:
             remove_control(state, where, token)
 
 
-async def serve_http(
-    app: Starlette,
-    listener: socket.socket,
-    stopping: trio.Event,
-    tls: tuple[Path, Path] | None = None,
-) -> None:
-    """Hypercorn on `listener` until `stopping`, again and again should it fall over: a stranger's
-    bytes must not end the node through a library. (What the app raises never gets here.)"""
-
-    sending = Sending()
-
-    async def stopped() -> None:
-        await stopping.wait()
-        listener.close()  # or a late client would wait in its queue for an answer
-        sending.end()
-
-    sending_of_server.set(sending)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(sending.end_when_cancelled)
-        while not stopping.is_set():
-            try:
-                await hypercorn.trio.serve(
-                    cast("Framework", app),
-                    _hypercorn_config(listener, tls),
-                    shutdown_trigger=stopped,
-                )
-            except Exception as error:
-                if isinstance(error, OSError) and error.errno in OUT_OF_RESOURCES:
-                    say_exhausted(error)
-                else:
-                    logger.exception("the control server failed and is being restarted")
-                await trio.sleep(RESTART_PAUSE)  # or it would spin where descriptors are lacking
-        nursery.cancel_scope.cancel()
-
-
-@contextlib.contextmanager
-def accept_errors_in_a_line() -> Iterator[None]:
-    """Hypercorn leaves accepting to Trio. The filter is the process's, and there only meanwhile."""
-    accepting, lines = logging.getLogger("trio.serve_listeners"), AcceptFilter()
-    accepting.addFilter(lines)
-    try:
-        yield
-    finally:
-        accepting.removeFilter(lines)
+async def _load_answering() -> None:
+    """Import what answers, beside the event loop, and as soon as there are descriptors for that."""
+    while True:
+        try:
+            await trio.to_thread.run_sync(importlib.import_module, "dht_torrent.daemon.answering")
+        except OSError as error:
+            if error.errno not in OUT_OF_RESOURCES:
+                raise
+            say_exhausted(error)
+            await trio.sleep(RESTART_PAUSE)
+        else:
+            return
 
 
 @contextlib.contextmanager
@@ -209,17 +181,3 @@ def _clear_stale(path: Path) -> None:
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
-
-
-def _hypercorn_config(listener: socket.socket, tls: tuple[Path, Path] | None) -> HypercornConfig:
-    config = HypercornConfig()
-    if tls is not None:
-        config.certfile, config.keyfile = map(os.fspath, tls)
-    # Hypercorn closes what it gets, so it gets a descriptor of its own.
-    config.bind = [f"fd://{os.dup(listener.fileno())}"]
-    config.backlog = BACKLOG  # it says `listen` again
-    config.accesslog = None
-    config.errorlog = logging.getLogger("hypercorn.error")
-    config.graceful_timeout = 2.0
-    config.include_server_header = False
-    return config

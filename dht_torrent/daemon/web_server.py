@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dht_torrent.daemon.server import BACKLOG, accept_errors_in_a_line, bind_tcp, serve_http
+from dht_torrent.daemon.answering import serve_http
+from dht_torrent.daemon.server import BACKLOG, RESTART_PAUSE, bind_tcp
 from dht_torrent.daemon.web_app import RPC_PATH, WebOptions, make_web_app
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address
@@ -44,8 +45,9 @@ async def serve_web(
         else:
             options.told(f"Transmission's RPC is at {scheme}://{address}{RPC_PATH}")
         task_status.started(address)
-        with accept_errors_in_a_line():
-            await serve_http(app, listener, stopping, options.tls)
+        await serve_http(
+            app, listener, stopping, backlog=BACKLOG, pause=RESTART_PAUSE, tls=options.tls
+        )
 
 
 def check_tls(certificate: Path, key: Path) -> None:

@@ -57,6 +57,11 @@ def root_of(pem: bytes) -> x509.Certificate:
     return _chain(pem)[0]
 
 
+def der_of(pem: bytes) -> bytes:
+    """The same in DER."""
+    return root_of(pem).public_bytes(serialization.Encoding.DER)
+
+
 def check_key(pem: bytes, key_pem: bytes) -> None:
     """That `key_pem` is the private key of this certificate. Raises InputError with what is wrong
     with the key, beginning with a verb."""

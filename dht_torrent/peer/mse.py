@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from enum import IntFlag
 from functools import cache
 from struct import Struct
-from typing import Final
-
-from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
+from typing import TYPE_CHECKING, Final
 
 from dht_torrent.errors import HandshakeError, LocalProtocolError
 from dht_torrent.peer.connection import HANDSHAKE_LENGTH, PROTOCOL
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers import CipherContext
 
 PRIME: Final = int(
     "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E34"
@@ -272,6 +272,10 @@ def _xor(one: bytes, other: bytes) -> bytes:
 
 
 def _rc4(name: bytes, secret: bytes, skey: bytes) -> CipherContext:
+    # Imported when a peer speaks MSE: it is a tenth of the memory of a node that has met none.
+    from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4
+    from cryptography.hazmat.primitives.ciphers import Cipher
+
     cipher: CipherContext = Cipher(ARC4(_sha1(name, secret, skey)), mode=None).encryptor()
     cipher.update(bytes(_DISCARDED))
     return cipher

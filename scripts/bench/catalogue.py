@@ -36,16 +36,10 @@ from table import percentile, table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from dht_torrent.catalogue import (
-    Catalogue,
-    CatalogueQuery,
-    Entry,
-    PostgresCatalogue,
-    Proof,
-    Source,
-    SqliteCatalogue,
-)
+from dht_torrent.catalogue import Catalogue, CatalogueQuery, Entry, Proof, Source
 from dht_torrent.catalogue.lines import import_lines, write_line
+from dht_torrent.catalogue.postgres import PostgresCatalogue
+from dht_torrent.catalogue.sqlite import SqliteCatalogue
 from dht_torrent.config import CatalogueConfig
 from dht_torrent.search.words import title_words
 

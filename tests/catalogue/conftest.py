@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dht_torrent.catalogue import Catalogue, SqliteCatalogue
+from dht_torrent.catalogue import Catalogue
+from dht_torrent.catalogue.sqlite import SqliteCatalogue
 from dht_torrent.config import CatalogueConfig
 from tests.helpers.databases import Database
 

@@ -11,7 +11,8 @@ from pathlib import Path
 ROOT = str(Path(__file__).parents[2])
 sys.path.insert(0, ROOT)
 
-from dht_torrent.catalogue import CatalogueQuery, SqliteCatalogue  # noqa: E402
+from dht_torrent.catalogue import CatalogueQuery  # noqa: E402
+from dht_torrent.catalogue.sqlite import SqliteCatalogue  # noqa: E402
 from dht_torrent.errors import StorageError  # noqa: E402
 from tests.helpers.catalogues import entry  # noqa: E402
 

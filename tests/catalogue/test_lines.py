@@ -18,7 +18,6 @@ from dht_torrent.catalogue import (
     Proof,
     PublisherTrust,
     Source,
-    SqliteCatalogue,
 )
 from dht_torrent.catalogue.lines import (
     MAX_LINE,
@@ -30,6 +29,7 @@ from dht_torrent.catalogue.lines import (
     parse_line,
     write_line,
 )
+from dht_torrent.catalogue.sqlite import SqliteCatalogue
 from tests.helpers.catalogues import ALICE, BOB, claim, entry, infohash
 
 ID = infohash(1).hex()

@@ -25,19 +25,19 @@ from dht_torrent.catalogue import (
     Entry,
     ListedFile,
     OutboxEntry,
-    PostgresCatalogue,
     Proof,
     PublisherTrust,
     PutResult,
     Source,
-    SqliteCatalogue,
     SwarmHealth,
     TitleClaim,
     postgres_schema,
     postgres_search,
 )
+from dht_torrent.catalogue.postgres import PostgresCatalogue
 from dht_torrent.catalogue.postgres_rows import merged
 from dht_torrent.catalogue.postgres_server import ServerUrl
+from dht_torrent.catalogue.sqlite import SqliteCatalogue
 from dht_torrent.config import CatalogueConfig
 from dht_torrent.errors import InputError, StorageError
 from tests.helpers.catalogues import ALICE, BOB, claim, entry, infohash

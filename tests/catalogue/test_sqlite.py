@@ -25,10 +25,10 @@ from dht_torrent.catalogue import (
     Proof,
     PublisherTrust,
     Source,
-    SqliteCatalogue,
     database,
     schema,
 )
+from dht_torrent.catalogue.sqlite import SqliteCatalogue
 from dht_torrent.config import CatalogueConfig
 from dht_torrent.errors import StorageError
 from tests.catalogue.writing_process import BATCH

@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = str(Path(__file__).parents[2])
 sys.path.insert(0, ROOT)
 
-from dht_torrent.catalogue import OutboxEntry, Source, SqliteCatalogue  # noqa: E402
+from dht_torrent.catalogue import OutboxEntry, Source  # noqa: E402
+from dht_torrent.catalogue.sqlite import SqliteCatalogue  # noqa: E402
 from dht_torrent.config import CatalogueConfig  # noqa: E402
 from tests.helpers.catalogues import ALICE, claim, entry, infohash  # noqa: E402
 

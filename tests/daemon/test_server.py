@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import os
 import socket
@@ -10,10 +11,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from dht_torrent.daemon.client import Client, connect
 from dht_torrent.daemon.control import Control, make_token, read_token
@@ -231,6 +234,28 @@ async def test_a_control_server_that_cannot_start_for_lack_of_descriptors_tries_
     (record,) = caplog.records
     assert record.getMessage().startswith("new connections have to wait: too many open files;")
     assert record.exc_info is None
+
+
+async def test_what_answers_is_loaded_for_the_first_client_once_there_are_descriptors(
+    node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    load, failures, asked = importlib.import_module, [errno.ENFILE, errno.EMFILE], []
+
+    def lacking(name: str) -> ModuleType:
+        asked.append(name)
+        if failures:
+            raise OSError(failures[-1], os.strerror(failures.pop()))
+        return load(name)
+
+    monkeypatch.setattr("dht_torrent.daemon.server.RESTART_PAUSE", 0.01)
+    monkeypatch.setattr(importlib, "import_module", lacking)
+    async with serving(node, None, tmp_path):
+        await trio.testing.wait_all_tasks_blocked()
+        assert asked == []
+        assert await ask("torrents", tmp_path) == []
+    assert asked == ["dht_torrent.daemon.answering"] * 3
+    (record,) = caplog.records
+    assert record.getMessage().startswith("new connections have to wait: too many open files;")
 
 
 async def test_stop_is_answered_and_then_the_server_returns(node: Any, tmp_path: Path) -> None:

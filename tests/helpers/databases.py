@@ -11,7 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from dht_torrent.catalogue import PostgresCatalogue, postgres_schema
+from dht_torrent.catalogue import postgres_schema
+from dht_torrent.catalogue.postgres import PostgresCatalogue
 from dht_torrent.config import CatalogueConfig
 from tests.helpers import postgres
 from tests.helpers.clients import missing

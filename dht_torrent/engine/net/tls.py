@@ -4,6 +4,9 @@ The rule: a connection belongs to the swarm once its certificate was signed by t
 certificate and has the torrent's name or `*` in it, and nothing of BitTorrent is said before. While
 the metadata is not known, nor is the root: then we may dial, and believe nobody; what was said on
 such connections must not outlive the metadata's coming.
+
+Certificates are looked at in `peer.certificates`, which is imported when there are some: most nodes
+have no SSL torrent.
 """
 
 from __future__ import annotations
@@ -17,13 +20,11 @@ from pathlib import Path
 from typing import Final
 
 import trio
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from dht_torrent.bounds import MAX_CERTIFICATE
 from dht_torrent.engine.net.protocols import Encryption, Stream
 from dht_torrent.errors import HandshakeError, InputError
 from dht_torrent.ids import Address, InfoHash, Transport
-from dht_torrent.peer.certificates import check_key, check_member, is_for, root_of
 from dht_torrent.peer.tls import torrent_named
 
 _CHUNK: Final = 128 * 1024
@@ -69,6 +70,8 @@ class Membership:
         return await self._agree(TlsStream(stream, self._answering, received=hello))
 
     async def _agree(self, tls: TlsStream) -> TlsStream:
+        from dht_torrent.peer.certificates import is_for
+
         await tls.handshake()
         if self._name is not None and not is_for(tls.certificate or b"", self._name):
             raise HandshakeError("its certificate is for another torrent")
@@ -89,6 +92,8 @@ def join(
 def check_files(identity: Identity, root: bytes | None, name: str | None) -> None:
     """That these files are good for that. Blocking. Raises InputError with one line that names the
     file and what is wrong with it."""
+    from dht_torrent.peer.certificates import check_key, check_member
+
     certificate, key = read_pem(identity.certificate), read_pem(identity.key)
     with about(identity.certificate):
         check_member(certificate, root, name, datetime.datetime.now(datetime.UTC))
@@ -107,6 +112,8 @@ def about(path: Path) -> Iterator[None]:
 
 def read_root(path: Path) -> bytes:
     """A root certificate from a file: blocking. Raises InputError."""
+    from dht_torrent.peer.certificates import root_of
+
     pem = read_pem(path)
     with about(path):
         root_of(pem)
@@ -306,4 +313,6 @@ def _context(protocol: int, identity: Identity, root: bytes | None) -> ssl.SSLCo
 
 
 def _der(pem: bytes) -> bytes:
-    return root_of(pem).public_bytes(Encoding.DER)
+    from dht_torrent.peer.certificates import der_of
+
+    return der_of(pem)

@@ -34,16 +34,13 @@ from dht_torrent.catalogue import (
     Entry,
     KnownPublisher,
     OutboxEntry,
-    PostgresCatalogue,
     PublisherTrust,
     PutResult,
     SketchEntry,
     Source,
-    SqliteCatalogue,
     SwarmHealth,
 )
 from dht_torrent.catalogue.lines import ImportSummary, LineImport, Normalise, export_lines
-from dht_torrent.catalogue.postgres_server import ServerUrl
 from dht_torrent.config import CatalogueConfig
 from dht_torrent.engine.search.denying import Denied
 
@@ -62,6 +59,8 @@ the index of infohashes again."""
 def check_url(url: str | None) -> None:
     """Raises InputError unless it can be that of a catalogue, and what it needs is installed."""
     if url is not None:
+        from dht_torrent.catalogue.postgres_server import ServerUrl
+
         ServerUrl(url)
 
 
@@ -79,7 +78,11 @@ async def open_catalogue(
 
     def opened() -> Catalogue:
         if config.url is None:
+            from dht_torrent.catalogue.sqlite import SqliteCatalogue
+
             return SqliteCatalogue(path, config)
+        from dht_torrent.catalogue.postgres import PostgresCatalogue
+
         key = node if node is not None else secrets.token_bytes(KEY_BYTES)
         return PostgresCatalogue(
             config.url, config, node=key, clock=time.monotonic, lasting=node is not None

@@ -23,7 +23,8 @@ from typing import Final, Protocol
 
 import trio
 
-from dht_torrent.catalogue import Entry, Proof, Source, SqliteCatalogue, SwarmHealth
+from dht_torrent.catalogue import Entry, Proof, Source, SwarmHealth
+from dht_torrent.catalogue.sqlite import SqliteCatalogue
 from dht_torrent.config import CatalogueConfig, DhtConfig, SearchConfig
 from dht_torrent.dht.items import MAX_SEQ, SigningKey
 from dht_torrent.engine.faults import Faults

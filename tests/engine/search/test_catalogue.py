@@ -21,10 +21,10 @@ from dht_torrent.catalogue import (
     PublisherTrust,
     PutResult,
     Source,
-    SqliteCatalogue,
     SwarmHealth,
 )
 from dht_torrent.catalogue.lines import ImportSummary
+from dht_torrent.catalogue.sqlite import SqliteCatalogue
 from dht_torrent.config import CatalogueConfig
 from dht_torrent.engine.search.catalogue import LocalCatalogue, open_catalogue
 from dht_torrent.errors import StorageError
