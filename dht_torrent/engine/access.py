@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dht_torrent.config import Config
 from dht_torrent.engine.filtering import FilteredNetwork, FilterFile, Filtering
 from dht_torrent.engine.net.inside import InsideNetwork
 from dht_torrent.engine.net.protocols import Network
-from dht_torrent.engine.net.proxy import ProxiedNetwork
 from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.engine.torrent.disk import Disk
 from dht_torrent.engine.user_files import absolute
 from dht_torrent.relief import Relief, no_relief
+
+if TYPE_CHECKING:
+    from dht_torrent.engine.net.proxy import ProxiedNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ async def open_access(
     elif network is None:
         network = RealNetwork(relief)
     if server is not None:
+        from dht_torrent.engine.net.proxy import ProxiedNetwork  # with what most nodes do not need
+
         network = proxy = ProxiedNetwork(network, server, config.proxy_limits, rng=rng)
     unfiltered = network
     if config.ip_filter is not None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -22,7 +22,6 @@ from dht_torrent.engine.lsd import LocalDiscovery
 from dht_torrent.engine.net.encrypted import Mse
 from dht_torrent.engine.net.inside import InsideNetwork
 from dht_torrent.engine.net.protocols import Network
-from dht_torrent.engine.net.proxy import ProxiedNetwork
 from dht_torrent.engine.net.tls import Identity, Membership
 from dht_torrent.engine.net.utp import UtpPorts
 from dht_torrent.engine.portmap.service import PortMapping
@@ -41,6 +40,9 @@ from dht_torrent.torrent.memory import PieceMemory
 from dht_torrent.torrent.metadata import MetadataMemory
 from dht_torrent.torrent.pieces import Bitfield, BufferPool
 from dht_torrent.trace import Trace
+
+if TYPE_CHECKING:
+    from dht_torrent.engine.net.proxy import ProxiedNetwork
 
 OpenStorage = Callable[[Metainfo, Path, bool], Storage]
 """Opens a torrent's content. The flag is True for the user's own file or folder, shared where it is
