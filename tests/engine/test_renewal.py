@@ -18,7 +18,16 @@ from dht_torrent.config import DhtConfig, LsdConfig, WatchConfig
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.lab.net.network import FakeHost
 from dht_torrent.trace import PeerDropped
-from tests.helpers.engine import LEECH, SEED, World, entered, sample
+from tests.helpers.engine import (
+    LEECH,
+    SEED,
+    Hand,
+    HandSeed,
+    World,
+    entered,
+    listening,
+    sample,
+)
 
 OTHERS = [f"8.{number}.0.9" for number in range(20, 28)]
 FAR_SEED, FAR_LEECH, MOVED = "9.9.9.9", "7.7.7.7", "6.6.6.6"
@@ -213,3 +222,28 @@ def test_the_watch_is_quick_enough_for_people() -> None:
     config = WatchConfig()
     assert config.look_interval <= 5
     assert max(config.retries) < 60
+
+
+async def test_who_refuses_us_at_first_is_dialled_again_soon(autojump_clock: MockClock) -> None:
+    world, thing = World(latency=0.02), sample(2_000_000)
+    refuses_until = 0.0
+    honest = HandSeed(thing, pause=1.0)
+
+    async def serve(hand: Hand) -> None:
+        if trio.current_time() >= refuses_until:
+            await honest(hand)
+
+    async with (
+        listening(world, FAR_SEED, serve),
+        world.node(FAR_LEECH, listen=WILDCARD) as node,
+    ):
+        torrent = await node.get(thing.magnet(FAR_SEED))
+        await trio.sleep(30)
+        assert 0 < torrent.progress < 1
+        refuses_until = trio.current_time() + 8  # it takes us for the connection that is lost
+        host = world.net.host(FAR_LEECH)
+        host.lose_streams()
+        host.slept += HOUR
+        swarm = Swarm(world, host, node, torrent)
+        await trio.sleep(3)
+        assert await swarm.seconds_until_bytes_flow() < 25
