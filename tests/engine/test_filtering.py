@@ -124,6 +124,22 @@ async def test_those_whom_a_changed_filter_forbids_are_disconnected(
         await until(lambda: node.status().connections == 1, "it is dialled again", seconds=1200)
 
 
+async def test_a_connection_that_is_forbidden_before_its_handshake_is_not_taken_in(
+    rules: Path, autojump_clock: MockClock
+) -> None:
+    world = World()
+    rewrite(rules, "9.9.9.9\n")
+    async with world.seed(sample(), ip_filter=rules, ip_filter_check_interval=1.0) as torrent:
+        hand = await dial(world, SEED, HAND)
+        rewrite(rules, f"{HAND}\n")
+        await trio.sleep(2)
+        with contextlib.suppress(EOFError, OSError):
+            await hand.hello(torrent.info_hash)
+        await trio.sleep(1)
+        assert torrent.peers() == []
+        assert await hand.closed() < trio.current_time() + 1
+
+
 async def test_a_broken_file_leaves_the_rules_as_they_were(
     rules: Path, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -430,6 +430,19 @@ def test_what_leads_to_ourselves_is_not_known_any_more() -> None:
     assert subject.outlook().known == 0
 
 
+def test_who_is_held_up_is_dialled_then_as_if_nothing_had_happened() -> None:
+    subject = candidates()
+    subject.add(far(1), "dht", 0.0)
+    for now in range(0, 100, 5):
+        assert subject.take(float(now)) == far(1)
+        subject.held_up(far(1), now + 5.0, Trouble.NO_PROXY)
+        assert subject.take(now + 4.9) is None
+        assert subject.next_time(now + 1.0) == now + 5.0
+        assert subject.outlook().troubles == {Trouble.NO_PROXY: 1}
+    subject.held_up(far(2), 1.0, Trouble.NO_PROXY)  # which nobody knows
+    assert len(subject) == 1
+
+
 def test_the_outlook_tells_the_reasons_apart() -> None:
     subject = candidates()
     failed = len(Trouble) + 1

@@ -17,6 +17,7 @@ from trio.testing import MockClock
 from dht_torrent import Config, Node, open_node
 from dht_torrent.config import DhtConfig, DiskConfig, ProxyConfig, UtpConfig
 from dht_torrent.config.proxy import parse_proxy
+from dht_torrent.dht import krpc
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.dht.transactions import MAX_NAMED, ignore
 from dht_torrent.engine.net.protocols import DatagramSocket, Stream
@@ -26,7 +27,19 @@ from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.storage import MemoryStorage
-from tests.helpers.engine import HAND, LEECH, SEED, HandSeed, World, content, listening, sample
+from tests.helpers.engine import (
+    EXTENDED,
+    HAND,
+    LEECH,
+    PORT_MESSAGE,
+    SEED,
+    Hand,
+    HandSeed,
+    World,
+    content,
+    listening,
+    sample,
+)
 from tests.helpers.engine import PORT as PEER
 from tests.helpers.fake_proxy import PORT, PROXY, FakeProxy, OnlyTo
 from tests.helpers.waiting import until
@@ -182,12 +195,34 @@ async def test_nobody_is_told_where_we_would_listen(autojump_clock: MockClock) -
         await until(lambda: len(torrent.peers()) == 1, "it is connected")
         await trio.sleep(1200)
         assert other.status().dht.stored_peers == 0
-        assert 9 not in seed.heard  # PORT
         assert behind(torrent).core.context.port(Address(HAND, 1)) is None
         status = node.status()
         assert status.reachable is False
         assert status.last_announce is None
         assert hands
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+async def test_a_peer_is_told_no_port_of_ours(hidden: bool, autojump_clock: MockClock) -> None:
+    world = World()
+    told: list[tuple[int, bytes]] = []
+
+    async def listen(hand: Hand) -> None:
+        info_hash = sample().metainfo.info_hash
+        await hand.hello(info_hash, b"-HW0003-", extended=True, dht=True)
+        told.extend(await hand.heard(5))
+
+    async with (
+        FakeProxy(world.net).running(),
+        listening(world, HAND, listen),
+        proxied(world) if hidden else world.node(LEECH) as node,
+    ):
+        await node.get(sample().magnet(HAND))
+        await until(lambda: bool(told), "the peer heard us")
+    said = b"".join(payload for kind, payload in told if kind == EXTENDED)
+    assert b"11:ut_metadata" in said
+    assert (b"1:pi" in said) is not hidden
+    assert (PORT_MESSAGE in {kind for kind, _ in told}) is not hidden
 
 
 async def test_nobody_can_connect_to_us_and_the_local_network_hears_nothing(
@@ -302,6 +337,18 @@ async def test_a_proxy_that_goes_and_comes_back_is_told_and_all_goes_on(
         assert "the proxy answers again" in caplog.text
         assert "UDP works again" in caplog.text
         assert trio.current_time() > began
+
+
+async def test_no_peer_is_given_up_for_the_proxys_sake(autojump_clock: MockClock) -> None:
+    """What others name is dialled three times in vain, and then forgotten."""
+    world = World()
+    async with world.seed(sample()), proxied(world) as node:
+        torrent = await node.get(sample().magnet())
+        behind(torrent).core.connections.found([Address(SEED, PEER)], "dht")
+        await trio.sleep(3600)
+        async with FakeProxy(world.net).running():
+            with trio.fail_after(20):
+                await torrent.completed()
 
 
 async def test_what_of_the_proxys_url_is_wrong_is_told_before_anything_opens() -> None:
@@ -471,11 +518,16 @@ async def test_the_proxys_own_name_is_looked_up_again_when_it_does_not_answer(
             await subject.connect(Address(SEED, PEER))
             await listener.accept()
         assert only.resolved == 2 * [HostPort("proxy.example", PORT)]
-        world.net.names["proxy.example"] = []
         assert await subject.resolve(HostPort("router.example", 1)) == []
         assert await subject.resolve(HostPort("1.2.3.4", 1)) == [Address("1.2.3.4", 1)]
         assert await subject.resolve(HostPort("2001:db8::1", 1)) == [Address("2001:db8::1", 1)]
         assert "router.example" not in {point.host for point in only.resolved}
+    with pytest.raises(ProxyDownError, match="Connection refused"):
+        await subject.connect(Address(SEED, PEER))
+    world.net.names["proxy.example"] = []
+    await trio.sleep(CONFIG.first_retry)
+    with pytest.raises(ProxyDownError, match="its name has no address"):
+        await subject.connect(Address(SEED, PEER))
 
 
 async def test_nothing_else_of_the_network_is_there(autojump_clock: MockClock) -> None:
@@ -844,6 +896,10 @@ async def test_only_so_many_names_are_asked_at_once(autojump_clock: MockClock) -
 
         assert [ask() for _ in range(MAX_NAMED + 1)] == [True] * MAX_NAMED + [False]
         assert len(set(sent)) == len(sent) == MAX_NAMED
+        for one in sent:  # only its transaction id proves an answer: eight bytes that none guesses
+            message = krpc.decode(one)
+            assert isinstance(message, krpc.Query)
+            assert len(message.tid) == 8
         await trio.sleep(DhtConfig().hard_timeout + 1)
         assert len(transactions) == 0
         assert ask()
