@@ -29,8 +29,8 @@ Result = TypeVar("Result")
 class MiniUpnp:
     """A `UpnpGateway`, by miniupnpc."""
 
-    def __init__(self, config: PortMapConfig, make: Callable[[], Any] | None = None) -> None:
-        """`make`: gives a `miniupnpc.UPnP`."""
+    def __init__(self, config: PortMapConfig, make: Callable[..., Any] | None = None) -> None:
+        """`make`: `miniupnpc.UPnP`."""
         self._config = config
         self._make = make if make is not None else _miniupnpc
         self._igd: Any = None
@@ -41,9 +41,8 @@ class MiniUpnp:
         self._igd = None
 
         def ask() -> tuple[Any, str]:
-            igd = self._make()
-            igd.multicastif = local
-            igd.discoverdelay = int(1000 * self._config.upnp_discovery)
+            delay = int(1000 * self._config.upnp_discovery)
+            igd = self._make(multicastif=local, discoverdelay=delay)
             if not igd.discover():
                 raise UpnpError("no gateway answers")
             igd.selectigd()
@@ -91,9 +90,10 @@ class MiniUpnp:
         def inside() -> Result:
             try:
                 return ask()
-            except UpnpError:
-                raise
-            except Exception as error:  # noqa: BLE001 - miniupnpc raises plain ones
+            except Exception as error:
+                # Its own are plain ones; texts of the gateway's need not be UTF-8. Others are bugs.
+                if type(error) not in (Exception, UnicodeDecodeError):
+                    raise
                 text = " ".join(str(error).split())[:_MAX_TEXT]
                 raise UpnpError(text or type(error).__name__) from None
 
@@ -102,12 +102,12 @@ class MiniUpnp:
         raise UpnpError("the gateway takes too long")
 
 
-def _miniupnpc() -> Any:
+def _miniupnpc(**options: Any) -> Any:
     try:
         import miniupnpc  # it is needed by nodes that map ports alone
     except ImportError:
         raise UpnpError("miniupnpc is not installed") from None
-    return miniupnpc.UPnP()
+    return miniupnpc.UPnP(**options)
 
 
 def _is_ipv4(text: str) -> bool:
