@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent import Node
-from dht_torrent.config import DhtConfig, LsdConfig, WatchConfig
+from dht_torrent.config import DhtConfig, LsdConfig, UtpConfig, WatchConfig
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.lab.net.network import FakeHost
 from dht_torrent.trace import PeerDropped
@@ -247,3 +247,29 @@ async def test_who_refuses_us_at_first_is_dialled_again_soon(autojump_clock: Moc
         swarm = Swarm(world, host, node, torrent)
         await trio.sleep(3)
         assert await swarm.seconds_until_bytes_flow() < 45
+
+
+UTP_ALONE: dict[str, Any] = {"tcp": False, "utp": UtpConfig()}
+
+
+@pytest.mark.parametrize("minutes", [0.2, 1, 60])
+async def test_over_utp_bytes_flow_within_seconds_when_a_line_is_back(
+    minutes: float, autojump_clock: MockClock
+) -> None:
+    async with downloading(**UTP_ALONE) as swarm:
+        swarm.cut()
+        await trio.sleep(minutes * 60)
+        swarm.heal()
+        assert await swarm.seconds_until_bytes_flow() < 15
+
+
+@pytest.mark.parametrize("host", ["leech", "seed"])
+async def test_over_utp_bytes_flow_within_seconds_at_another_address(
+    host: str, autojump_clock: MockClock
+) -> None:
+    """A socket that is bound to no address in particular goes on, and those at the other end do not
+    know where its packets come from."""
+    async with downloading(**UTP_ALONE) as swarm:
+        moving = swarm.host if host == "leech" else swarm.world.net.host(FAR_SEED)
+        moving.move(MOVED)
+        assert await swarm.seconds_until_bytes_flow() < 20

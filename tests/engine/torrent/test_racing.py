@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from dht_torrent.engine.filtering import Filtering
 from dht_torrent.engine.net.protocols import Stream
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.racing import connect
@@ -55,7 +56,7 @@ class Way:
 
 
 async def raced(tcp: Way, utp: Way, plan: Race) -> Stream:
-    node = SimpleNamespace(network=tcp, utp=utp)
+    node = SimpleNamespace(network=tcp, utp=utp, filtering=Filtering(), proxy=None)
     return await connect(cast(NodeContext, node), TO, plan)
 
 
