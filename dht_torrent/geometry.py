@@ -8,7 +8,7 @@ says is compared with `piece_count` and `piece_size` before it comes here.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -105,6 +105,12 @@ class Geometry:
         if not 0 <= index < self.piece_count:
             raise ValueError(f"no piece {index}")
         return min(self.piece_length, self.total - index * self.piece_length)
+
+    def size_of(self, pieces: Collection[int]) -> int:
+        """Bytes in all of these pieces, which must be in the content, and each but once."""
+        size = len(pieces) * self.piece_length
+        last = self.piece_count - 1
+        return size - self.piece_length + self.piece_size(last) if last in pieces else size
 
     def block_count(self, index: int) -> int:
         """Blocks in piece `index`."""

@@ -30,6 +30,15 @@ def test_pieces_cover_the_content_exactly_once(geometry: Geometry) -> None:
 
 
 @given(GEOMETRIES, st.data())
+def test_the_bytes_of_some_pieces_are_those_of_each(
+    geometry: Geometry, data: st.DataObject
+) -> None:
+    pieces = data.draw(st.sets(st.integers(0, geometry.piece_count - 1)))
+    assert geometry.size_of(pieces) == sum(map(geometry.piece_size, pieces))
+    assert geometry.size_of(range(geometry.piece_count)) == geometry.total
+
+
+@given(GEOMETRIES, st.data())
 def test_spans_are_the_bytes_asked_for(geometry: Geometry, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, geometry.total))
     length = data.draw(st.integers(0, geometry.total - start))

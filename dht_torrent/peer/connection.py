@@ -43,6 +43,7 @@ from dht_torrent.peer.messages import (
     Have,
     HaveAll,
     HaveNone,
+    Haves,
     KeepAlive,
     Message,
     Piece,
@@ -52,7 +53,7 @@ from dht_torrent.peer.messages import (
     RequestRun,
     Suggest,
 )
-from dht_torrent.peer.runs import take_requests
+from dht_torrent.peer.runs import take_haves, take_requests
 from dht_torrent.peer.unchecked import AboutPieces, Unchecked, has_meaning
 
 HANDSHAKE_LENGTH = 68
@@ -83,11 +84,17 @@ class HandshakeReceived:
 
 
 Event = (
-    HandshakeReceived | Message | RequestRun | BlocksInPlace | ExtensionHandshake | ExtensionMessage
+    HandshakeReceived
+    | Message
+    | Haves
+    | RequestRun
+    | BlocksInPlace
+    | ExtensionHandshake
+    | ExtensionMessage
 )
 """What `receive` and `Answers` give. Extended never comes raw: it is decoded, or ignored if unknown
-to us. Requests for adjacent blocks may come as a RequestRun."""
-Sendable = Message | ExtensionHandshake | ExtensionMessage
+to us. Haves in a row may come as one, requests for adjacent blocks as a RequestRun."""
+Sendable = Message | Haves | ExtensionHandshake | ExtensionMessage
 """What `send` takes."""
 
 
@@ -181,6 +188,9 @@ class Connection:
         if not self.established:
             raise LocalProtocolError("nothing may be sent before both handshakes")
         match message:
+            case Haves(indices):
+                self._check_sending(Have(max(indices)))
+                return messages.encode_haves(indices)
             case ExtensionHandshake():
                 message = Extended(extensions.HANDSHAKE_ID, extensions.encode_handshake(message))
             case ExtensionMessage(extension=name):
@@ -329,7 +339,6 @@ class Connection:
         """Add an event for each whole message. Returns where the first incomplete one begins."""
         append = events.append
         count = self._piece_count
-        known = 0 if count is None else count
         # Blocks first: nearly all bytes of a download come through these few lines. The id that
         # `_start` reads belongs to the next message if this one is a keep-alive, so each branch
         # looks at the length too.
@@ -349,9 +358,9 @@ class Connection:
                     return at
                 self.unheard += more
                 at = after
-            elif kind == HAVE and length == 5 and index < known:
-                append(_new(Have, (index,)))
-                at += 9
+            elif kind == HAVE and length == 5 and count is not None and index < count:
+                at, more = take_haves(view, at, end, count, events)
+                self.unheard += more
             else:
                 after = self._parse_one(view, at, end, events)
                 if after == at:

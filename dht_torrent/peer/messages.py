@@ -87,6 +87,13 @@ class Have(NamedTuple):
     index: int  # type: ignore[assignment]
 
 
+class Haves(NamedTuple):
+    """Haves in a row, at least one, of pieces in any order. Sent and received as that many messages
+    on the wire."""
+
+    indices: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class BitfieldMessage:
     """What the sender has: the high bit of the first byte is piece 0 (BEP 3, id 5)."""
@@ -254,6 +261,7 @@ _extended_header = Struct(">IBB")
 _piece_header = Struct(">IBII")
 _piece_numbers = Struct(">II")
 _pack_request = partial(Struct(">IBIII").pack, EXACT_LENGTH[REQUEST], REQUEST)
+_pack_have = partial(Struct(">IBI").pack, EXACT_LENGTH[HAVE], HAVE)
 
 
 def id_of(message: Message) -> int:
@@ -289,6 +297,14 @@ def encode(message: Message) -> bytes:
 def encode_requests(requests: Iterable[tuple[int, int, int]]) -> bytes:
     """One buffer of many Requests, each given as (index, begin, length)."""
     return b"".join(starmap(_pack_request, requests))
+
+
+def encode_haves(indices: Iterable[int]) -> bytes:
+    """One buffer of many Haves. Raises LocalProtocolError when a number does not fit its field."""
+    try:
+        return b"".join(map(_pack_have, indices))
+    except struct.error as error:
+        raise LocalProtocolError("the index of a piece is out of range") from error
 
 
 def put_piece_headers(

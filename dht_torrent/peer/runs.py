@@ -1,7 +1,8 @@
-"""Requests for adjacent full blocks of one piece, worked on all at once.
+"""Messages of one kind in a row, worked on all at once: requests for adjacent full blocks of one
+piece, and Haves.
 
-The rule: what is taken as a run is, byte for byte, what the single requests would be. Their bytes
-come from a template that fits any piece, stamped with the index.
+The rule: what is taken as a run is, byte for byte, what the single messages would be. The bytes of
+requests come from a template that fits any piece, stamped with the index.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK
-from dht_torrent.peer.messages import EXACT_LENGTH, REQUEST, Request, RequestRun
+from dht_torrent.peer.messages import EXACT_LENGTH, HAVE, REQUEST, Have, Haves, Request, RequestRun
 
 SPAN: Final = (1 << 24) // BLOCK
 """Blocks for which the first byte of `begin` is the same: no run is longer."""
@@ -20,6 +21,9 @@ _LENGTH: Final = EXACT_LENGTH[REQUEST]
 _request = Struct(">IBIII")
 _unpack, _unpack_all = _request.unpack_from, _request.iter_unpack
 _SIZE: Final = _request.size
+_HAVE_LENGTH: Final = EXACT_LENGTH[HAVE]
+_unpack_haves = Struct(">IBI").iter_unpack
+_HAVE_SIZE: Final = 4 + _HAVE_LENGTH
 _BYTES: Final = tuple(bytes((value,)) for value in range(256))
 _new = tuple.__new__  # as in `connection`
 _REQUESTS: Final = b"".join(
@@ -78,6 +82,25 @@ def take_requests(
             append(_new(Request, (index, begin, size)))
             at += step
     return at, more
+
+
+def take_haves(
+    view: memoryview, at: int, end: int, count: int, events: list[Any]
+) -> tuple[int, int]:
+    """Add an event for the whole Haves that begin at `at`, if there are any, in a torrent of
+    `count` pieces, up to one of a piece beyond. Returns what `take_requests` does."""
+    whole = at + (end - at) // _HAVE_SIZE * _HAVE_SIZE
+    indices: list[int] = []
+    for length, kind, index in _unpack_haves(view[at:whole]):
+        if kind != HAVE or length != _HAVE_LENGTH or index >= count:
+            break
+        indices.append(index)
+    if len(indices) > 1:
+        events.append(_new(Haves, (tuple(indices),)))
+        return at + len(indices) * _HAVE_SIZE, len(indices) - 1
+    if indices:
+        events.append(_new(Have, indices))
+    return at + len(indices) * _HAVE_SIZE, 0
 
 
 def _beyond(index: int, count: int) -> PeerProtocolError:

@@ -73,8 +73,7 @@ class Holdings:
         if fresh.count + source.bits.count == bits.size:
             return self.peer_has_all(peer)
         if fresh.count < FEW and fresh is not bits:
-            for index in fresh:
-                self.peer_has(peer, index)
+            self.peer_has(peer, *fresh)
             return fresh.count
         source.bits = bits | source.bits if source.bits.count else bits
         source.exhausted = False
@@ -94,22 +93,24 @@ class Holdings:
         self.rarity.seeds += 1
         return fresh
 
-    def peer_has(self, peer: PeerKey, index: int) -> bool:
-        """A `have`. Returns True if it made the peer interesting. A repeated one changes nothing.
+    def peer_has(self, peer: PeerKey, *indices: int) -> bool:
+        """A `have` of each of these pieces. Returns True if they made the peer interesting. A
+        repeated one changes nothing.
 
-        Raises PeerProtocolError if there is no such piece.
+        Raises PeerProtocolError if there is no such piece; those before it count.
         """
-        if not 0 <= index < self._pieces:
-            raise PeerProtocolError(f"have for piece {index} of {self._pieces}")
         source = self.peers[peer]
-        if source.all or not source.bits.add(index):
-            return False
-        self.rarity.one_more(index)
-        if not self._lacks(index):
-            return False
-        source.exhausted = False
-        source.interest += 1
-        return source.interest == 1
+        uninteresting = not source.interest
+        for index in indices:
+            if not 0 <= index < self._pieces:
+                raise PeerProtocolError(f"have for piece {index} of {self._pieces}")
+            if source.all or not source.bits.add(index):
+                continue
+            self.rarity.one_more(index)
+            if self._lacks(index):
+                source.exhausted = False
+                source.interest += 1
+        return uninteresting and source.interest > 0
 
     def peer_lost(self, peer: PeerKey, index: int) -> bool:
         """It has this piece no longer. False if it was not known to have it. O(pieces) if it had
@@ -201,10 +202,9 @@ class Holdings:
 
     def _recount(self) -> None:
         """After the selection changed. O(pieces)."""
-        size = self._geometry.piece_size
         left = self.wanted - self._have
         self.wanted_left = left.count
-        self.bytes_left = sum(map(size, left))
+        self.bytes_left = self._geometry.size_of(list(left))
         for source in self.peers.values():
             if not source.all:
                 source.interest = self._interest_in(source.bits)

@@ -9,7 +9,8 @@ not suspected of.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import chain, compress, islice
 from operator import and_
 
@@ -135,6 +136,10 @@ class Missing:
             buckets: Iterable[int] = (len(order),)
         else:
             buckets = ends if source.all else islice(ends, 1, None)
+        # Most of a bucket may be what it lacks, so the usual question is asked without a call.
+        fits: Callable[[int], int] = source.bits.flags.__getitem__
+        if source.all or source.paused:
+            fits = partial(source.can, now=now)
         for high in buckets:
             if low == high:
                 continue
@@ -142,9 +147,10 @@ class Missing:
             start = low + int(self._rng.random() * (high - low))
             if source.all and not source.paused:
                 return order[start]
-            for at in chain(range(start, high), range(low, start)):
-                if source.can(order[at], now):
-                    return order[at]
+            around = map(order.__getitem__, chain(range(start, high), range(low, start)))
+            found = next(filter(fits, around), None)
+            if found is not None:
+                return found
             low = high
         return None
 

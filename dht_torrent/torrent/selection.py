@@ -77,4 +77,4 @@ def wanted_size(select: Selection | None, geometry: Geometry) -> int:
     """Bytes of the wanted pieces."""
     if select is None:
         return geometry.total
-    return sum(map(geometry.piece_size, wanted_pieces(select, geometry)))
+    return geometry.size_of(wanted_pieces(select, geometry))

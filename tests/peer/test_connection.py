@@ -34,6 +34,7 @@ from dht_torrent.peer.messages import (
     Have,
     HaveAll,
     HaveNone,
+    Haves,
     Interested,
     KeepAlive,
     Message,
@@ -95,9 +96,15 @@ def receive_all(connection: Connection, slices: Sequence[bytes]) -> list[tuple[t
     for part in slices:
         buffer[: len(part)] = part
         for event in connection.receive(memoryview(buffer)[: len(part)]):
-            single = event.requests() if isinstance(event, RequestRun) else [event]
-            events += [frozen(e) for e in single]
+            events += [frozen(e) for e in singles(event)]
     return events
+
+
+def singles(event: Event) -> Sequence[Event]:
+    """What it stands for, if it is many messages in a row."""
+    if isinstance(event, RequestRun):
+        return event.requests()
+    return [Have(index) for index in event.indices] if isinstance(event, Haves) else [event]
 
 
 def cut(stream: bytes, places: Sequence[int]) -> list[bytes]:
@@ -315,8 +322,7 @@ def heard(
             messages += len(got) + connection.unheard - before
             for event in got:
                 assert by_runs or not isinstance(event, RequestRun)
-                single = event.requests() if isinstance(event, RequestRun) else [event]
-                events += [frozen(e) for e in single]
+                events += [frozen(e) for e in singles(event)]
     return events, messages, wrong
 
 
@@ -362,6 +368,55 @@ def test_full_blocks_in_a_row_come_as_few_runs(index: int, first: int, blocks: i
         assert events == [part if part.blocks > 1 else part.requests()[0] for part in parts]
     else:
         assert events == ([run] if blocks > 1 else run.requests())
+
+
+have_streams = st.lists(
+    st.lists(st.sampled_from([0, 7, 0x0100, MANY - 1] * 5 + [MANY, 2**32 - 1]).map(Have))
+    | other_messages,
+    max_size=6,
+)
+
+
+@settings(max_examples=200)
+@given(have_streams, st.lists(st.integers(0, 400), max_size=6))
+def test_haves_in_a_row_are_what_the_single_haves_would_be(
+    sent: list[list[Message]], places: list[int]
+) -> None:
+    messages = [message for some in sent for message in some]
+    raw = [encode(message) for message in messages]
+    alone = heard(raw, by_runs=True)
+    in_a_row = heard(cut(b"".join(raw), places), by_runs=True)
+    assert in_a_row[2] == alone[2]
+    if not alone[2]:  # else events that came together are lost with the error
+        assert in_a_row == alone
+        assert alone[0] == [frozen(message) for message in messages]
+        assert alone[1] == len(messages)
+    assert bool(alone[2]) == any(isinstance(m, Have) and m.index >= MANY for m in messages)
+
+
+def test_haves_in_a_row_come_as_one() -> None:
+    connection = connected(pieces=MANY)
+    sent: list[Message] = [Have(3), Have(1), Have(3), Unchoke(), Have(5), Have(6)]
+    raw = b"".join(map(encode, sent))
+    assert connection.receive(raw[:-2]) == [Haves((3, 1, 3)), Unchoke(), Have(5)]
+    assert connection.unheard == 2
+    assert connection.receive(raw[-2:]) == [Have(6)]
+
+
+@given(st.lists(st.integers(0, PIECES - 1), min_size=1))
+def test_haves_are_sent_as_the_single_haves_would_be(indices: list[int]) -> None:
+    connection = connected(speaks=frozenset())
+    assert connection.send(Haves(tuple(indices))) == b"".join(encode(Have(i)) for i in indices)
+
+
+def test_haves_are_judged_as_single_haves_are_before_they_are_sent() -> None:
+    with pytest.raises(LocalProtocolError, match="first comes a bitfield"):
+        connected().send(Haves((0, 1)))
+    connection = connected(speaks=frozenset())
+    with pytest.raises(LocalProtocolError, match=f"piece {PIECES} of {PIECES}"):
+        connection.send(Haves((0, PIECES, 1)))
+    with pytest.raises(LocalProtocolError, match="out of range"):
+        connection.send(Haves((0, -1)))
 
 
 def test_a_block_that_came_whole_is_not_copied() -> None:
@@ -496,7 +551,8 @@ def test_hints_about_pieces_that_do_not_exist_are_lost() -> None:
 )
 def test_a_bitfield_may_come_at_any_time(before: Message, late: Message) -> None:
     connection = connected()
-    assert connection.receive(encode(before) * 2 + encode(late)) == [before, before, late]
+    heard = connection.receive(encode(before) * 2 + encode(late))
+    assert [single for event in heard for single in singles(event)] == [before, before, late]
 
 
 def test_bitfields_before_the_metadata_are_added_up() -> None:

@@ -325,7 +325,7 @@ class Commands:
             missing = [index for index in pieces if have is None or index not in have]
             metainfo = self._core.metainfo
             assert metainfo is not None
-            await content.prepare(sum(map(metainfo.geometry.piece_size, missing)))
+            await content.prepare(metainfo.geometry.size_of(missing))
         finally:
             content.overwrite = False
 

@@ -120,7 +120,7 @@ class Session:
                 self._record.changed()
                 await self._record.write()  # what is ours must be known after a crash, too
             missing = [index for index in wanted if index not in have]
-            await content.prepare(sum(map(metainfo.geometry.piece_size, missing)))
+            await content.prepare(metainfo.geometry.size_of(missing))
             core.reusing = await self._look_around(content, metainfo, missing)
             if select == core.select:  # else more was wanted meanwhile
                 break

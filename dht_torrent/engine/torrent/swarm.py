@@ -34,6 +34,7 @@ from dht_torrent.peer.messages import (
     Have,
     HaveAll,
     HaveNone,
+    Haves,
     Interested,
     NotInterested,
     Piece,
@@ -132,6 +133,7 @@ class Swarm:
             Interested: self._on_interested,
             NotInterested: self._on_not_interested,
             Have: self._on_have,
+            Haves: self._on_haves,
             BitfieldMessage: self._on_bitfield,
             HaveAll: self._on_have_all,
             HaveNone: self._on_have_none,
@@ -193,9 +195,8 @@ class Swarm:
         """As `join`, for a peer that connected before the metadata was known: a bitfield may no
         longer be sent, so it is told piece by piece what was found on disk."""
         self._let_in(peer, now)
-        if self.hiding is None:
-            for index in self.have:
-                peer.tell(Have(index))
+        if self.hiding is None and self.have.count:
+            peer.tell(Haves(tuple(self.have)))
         self._take_part(peer, now)
 
     def _let_in(self, peer: Peer, now: float) -> None:
@@ -294,13 +295,24 @@ class Swarm:
 
     def _on_have(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, Have)
-        holdings, hiding = self.picker.holdings, self.hiding
-        known = 0 if hiding is None else holdings.peer_count(peer.key)
-        if holdings.peer_has(peer.key, event.index):
+        hiding = self.hiding
+        known = self.picker.holdings.peer_count(peer.key)
+        self._has_more(peer, event, now)
+        if hiding is not None and self.picker.holdings.peer_count(peer.key) > known:
+            hiding.shows(peer, event.index, now)
+
+    def _on_haves(self, peer: Peer, event: object, now: float) -> None:
+        assert isinstance(event, Haves)
+        if self.hiding is None:
+            self._has_more(peer, event.indices, now)
+            return
+        for index in event.indices:
+            self._on_have(peer, Have(index), now)
+
+    def _has_more(self, peer: Peer, indices: Iterable[int], now: float) -> None:
+        if self.picker.holdings.peer_has(peer.key, *indices):
             peer.show_interest(True)
         self._note_progress(peer, now)
-        if hiding is not None and holdings.peer_count(peer.key) > known:
-            hiding.shows(peer, event.index, now)
 
     def _on_bitfield(self, peer: Peer, event: object, now: float) -> None:
         assert isinstance(event, BitfieldMessage)
@@ -357,9 +369,10 @@ class Swarm:
                 continue
             peer.serve_with(self._uploads.read)
             shown = hiding.shown_to(peer).flags
-            for index in self.have:
-                if not shown[index] and not self.picker.holdings.peer_has_piece(peer.key, index):
-                    peer.tell_soon(Have(index))
+            has = self.picker.holdings.peer_has_piece
+            news = [index for index in self.have if not shown[index] and not has(peer.key, index)]
+            if news:
+                peer.tell_soon(Haves(tuple(news)))
             peer.flush()
             if peer.interested:
                 self._uploads.offer_fast_pieces(peer)
@@ -427,20 +440,25 @@ class Swarm:
         for index in pieces:
             self._trace(PieceDone(self._info_hash, index))
         for peer in list(self._peers.values()):
-            for index, gave in pieces.items():
-                has = self.picker.holdings.peer_has_piece(peer.key, index)
-                if has and (peer.is_seed or peer.key not in gave):
-                    continue
-                if has or peer.interested:
-                    # It knows already why it wants us; or it has it, and may be a super seed that
-                    # waits to hear who else has.
-                    peer.tell_soon(Have(index))
-                    self._haves_wait.set()
-                else:
-                    peer.tell(Have(index))
+            if not peer.is_seed:
+                self._tell(peer, pieces)
         for peer in list(self._peers.values()):
             self.downloads.review_interest(peer)
         self._on_saved()
+
+    def _tell(self, peer: Peer, pieces: Mapping[int, set[PeerKey]]) -> None:
+        has, key = self.picker.holdings.peer_has_piece, peer.key
+        lacks = [index for index in pieces if not has(key, index)]
+        # What it gave it has, and may be a super seed that waits to hear who else has.
+        gave = [index for index, by in pieces.items() if key in by and has(key, index)]
+        if not lacks and not gave:
+            return
+        news = Haves((*lacks, *gave))
+        if lacks and not peer.interested:
+            peer.tell(news)
+        else:  # it knows already why it wants us
+            peer.tell_soon(news)
+            self._haves_wait.set()
 
 
 def _note_cancel(peer: Peer, event: object, now: float) -> None:
