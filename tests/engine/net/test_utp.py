@@ -378,6 +378,7 @@ async def test_a_reset_reaches_reader_and_writer(autojump_clock: MockClock) -> N
                 theirs.give_up()  # type: ignore[attr-defined]
         assert sorted(ended) == ["reader", "writer"]
         assert len(one) == len(other) == 0
+        assert one._held == other._held == 0
 
 
 async def test_nothing_can_be_sent_to_who_has_closed(autojump_clock: MockClock) -> None:
