@@ -327,7 +327,7 @@ class Outbound:
                     break
                 self._resend_one = False
                 into.append(self._send_again(packet, head, now))
-                if not self.window:
+                if self.window < packet.size:
                     self._window_probe = packet
             lost.popleft()
         if not lost:
@@ -369,7 +369,7 @@ class Outbound:
             if not size:
                 return
             into.append(self._send(DATA, self._take(size), head, now))
-            if not self.window:
+            if self.window < most:
                 self._window_probe = self._sent[self.next - 1]
 
     def _send_full(
