@@ -47,6 +47,7 @@ _ELSEWHERE = {
     "catalogue": ("catalogue", "catalogue"),
     "dht": ("dht", "dht"),
     "key": ("keys", "key"),
+    **{name: ("keeping", name) for name in ("announce", "label", "queue")},
     "follow": ("following", "follow"),
     "unfollow": ("following", "unfollow"),
     "search": ("search", "search"),

@@ -10,6 +10,7 @@ import click
 
 from dht_torrent.cli import view
 from dht_torrent.cli.node import Options, json_option, parse_rates, running_node, which_node
+from dht_torrent.errors import InputError
 
 if TYPE_CHECKING:
     from dht_torrent.daemon.client import Client, Json
@@ -56,11 +57,19 @@ def peers(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("torrent_id", metavar="ID")
+@click.option("--want", metavar="FILES", help="Fetch these too, such as 0,2-4.")
+@click.option("--skip", metavar="FILES", help="Do not fetch these; what is here stays.")
+@click.option("--high", metavar="FILES", help="Fetch these before all others ...")
+@click.option("--normal", metavar="FILES", help="... these as most ...")
+@click.option("--low", metavar="FILES", help="... and these after all others.")
 @json_option
 @which_node
-def files(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
-    """List the files of a torrent."""
+def files(ctx: click.Context, torrent_id: str, as_json: bool, **chosen: str | None) -> None:
+    """List the files of a torrent, or say which are to be fetched, and when."""
+    from dht_torrent.cli.keeping import keep_files
+
     with running_node(ctx) as client:
+        keep_files(client, torrent_id, chosen)
         found = client.files(torrent_id)
     view.show(found, as_json, lambda: view.files_table(found))
 
@@ -118,14 +127,33 @@ recheck = _steers(
     "--up", metavar="RATE", help="Send at most this rate, such as 500K; 0 or 'none' lifts it."
 )
 @click.option("--down", metavar="RATE", help="Receive at most this rate.")
+@click.option(
+    "--ratio",
+    metavar="N",
+    help="Of a torrent: pause it when N bytes were sent for each received; 'none', or 'node' for"
+    " what the node says.",
+)
+@click.option("--idle", metavar="MINUTES", help="The same when nothing has moved for so long.")
 @json_option
 @which_node
 def limit(
-    ctx: click.Context, torrent_id: str | None, up: str | None, down: str | None, as_json: bool
+    ctx: click.Context,
+    torrent_id: str | None,
+    up: str | None,
+    down: str | None,
+    ratio: str | None,
+    idle: str | None,
+    as_json: bool,
 ) -> None:
     """Limit a torrent, or the whole node without ID, and show the limits."""
-    rates = parse_rates(up, down)
+    from dht_torrent.cli.keeping import seeding_of
+
+    rates, seeding = parse_rates(up, down), seeding_of(ratio, idle)
+    if seeding and torrent_id is None:
+        raise InputError("--ratio and --idle are for one torrent: name it")
     with running_node(ctx) as client:
+        if seeding and torrent_id is not None:
+            client.keep(torrent_id, "seeding", **seeding)
         if rates:
             limited = client.limit(torrent_id, **rates)
         elif torrent_id is not None:

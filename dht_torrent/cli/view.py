@@ -186,13 +186,16 @@ def peers_table(peers: Sequence[Json]) -> str:
     return table(head, rows, right=(7, 8, 9, 10, 11))
 
 
+_PRIORITIES = {1: ", first", 0: "", -1: ", last"}
+
+
 def files_table(files: Sequence[Json]) -> str:
     rows = [
         (
             str(f["index"]),
             size(f["size"]),
             percent(f["progress"]),
-            "yes" if f["selected"] else "no",
+            ("yes" if f["selected"] else "no") + _PRIORITIES[f.get("priority", 0)],
             f["path"],
         )
         for f in files

@@ -27,7 +27,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from dht_torrent import given
-from dht_torrent.daemon import following_api, search_api, similar_api, subscription_api
+from dht_torrent.daemon import following_api, keeping_api, search_api, similar_api, subscription_api
 from dht_torrent.daemon.body import absolute_path, check_types, read_body, read_bytes
 from dht_torrent.daemon.control import HEADER
 from dht_torrent.daemon.lines import LINES, Lines, LinesResponse, plain
@@ -122,6 +122,8 @@ def make_app(
         elif action == "limits":
             torrent.set_limits(**_rates(await read_body(request)))
             await torrent.save()
+        elif action in keeping_api.ACTIONS:
+            await keeping_api.act(node, torrent, action, await read_body(request))
         else:
             raise HTTPException(404, "no such action")
         return reply(torrent.summary())

@@ -162,6 +162,11 @@ class Client:
         """See `Torrent.recheck`. Raises ControlError."""
         return cast("Json", self._ask("POST", _path(torrent_id, "recheck"), {}))
 
+    def keep(self, torrent_id: str, action: str, **body: object) -> Json:
+        """One of `keeping_api.ACTIONS`: `files`, `labels`, `seeding`, `queue`, `announce`. Returns
+        the Summary. Raises ControlError."""
+        return cast("Json", self._ask("POST", _path(torrent_id, action), body))
+
     def limit(
         self,
         torrent_id: str | None = None,

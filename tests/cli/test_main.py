@@ -311,6 +311,43 @@ def test_commands_steer_a_running_node(tmp_path: Path, content: Path) -> None:
         assert [t["id"] for t in ls(state)] == [torrent_id]
 
 
+def test_a_torrent_is_kept_as_its_user_says(tmp_path: Path, content: Path) -> None:
+    state = tmp_path / "state"
+
+    def said(*args: object) -> Any:
+        result = run(*args, "--json", "--state-dir", state)
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)
+
+    with daemon(state, "--bootstrap", "none") as (node, _):
+        shared = run("share", content, "--state-dir", state)
+        torrent_id = Magnet.parse(shared.stdout).info_hash.hex()
+        assert said("label", torrent_id, "films", "to see")["labels"] == ["films", "to see"]
+        assert said("label", torrent_id)["labels"] == []
+        assert said("queue", torrent_id, "top")["id"] == torrent_id
+        assert said("queue", torrent_id, "0")["id"] == torrent_id
+        assert said("announce", torrent_id)["id"] == torrent_id
+        said("limit", torrent_id, "--ratio", "1.5", "--idle", "none")
+        assert [file["selected"] for file in said("files", torrent_id, "--skip", "1")] == [
+            True,
+            False,
+        ]
+        said("files", torrent_id, "--want", "1", "--high", "0")
+        text = run("files", torrent_id, "--state-dir", state).stdout
+        assert "yes, first" in text
+        for wrong, line in (
+            (("queue", torrent_id, "front"), "to must be a place from 0"),
+            (("limit", torrent_id, "--ratio", "much"), "--ratio is a number"),
+            (("limit", "--ratio", "2"), "--ratio and --idle are for one torrent"),
+            (("files", torrent_id, "--want", "2"), "there is no file 2"),
+            (("label", torrent_id, "a,b"), "a label has"),
+        ):
+            failed = run(*wrong, "--state-dir", state)
+            assert failed.exit_code == 2, wrong
+            assert line in the_line(failed)
+        assert node.end(signal.SIGTERM) == (0, "", "")
+
+
 def test_limits_are_given_at_the_start_shown_and_changed(tmp_path: Path, content: Path) -> None:
     state = tmp_path / "state"
 

@@ -1,0 +1,98 @@
+"""What a user says of a torrent that is here: which files, labels, limits of seeding, its place in
+the queue. Each is one call of `Torrent` or `Node`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from dht_torrent.config.seeding import SeedingLimit, SeedingLimits
+from dht_torrent.daemon.body import check_types
+from dht_torrent.errors import InputError
+from dht_torrent.magnet import parse_ranges
+
+if TYPE_CHECKING:
+    from dht_torrent.engine.node import Node
+    from dht_torrent.engine.torrent.torrent import Torrent
+
+ACTIONS: Final = ("files", "labels", "seeding", "queue", "announce")
+
+
+async def act(node: Node, torrent: Torrent, action: str, body: dict[str, Any]) -> None:
+    """Carry out one of `ACTIONS`. Raises InputError."""
+    match action:
+        case "files":
+            await _files(torrent, body)
+        case "labels":
+            await torrent.set_labels(_labels(body))
+        case "seeding":
+            await torrent.set_seeding_limits(_limits(torrent.seeding_limits, body))
+        case "queue":
+            await node.move_in_queue(torrent, _position(node, torrent, body))
+        case "announce":
+            check_types(body, {})
+            torrent.announce()
+
+
+async def _files(torrent: Torrent, body: dict[str, Any]) -> None:
+    """`want`, `skip`, `high`, `normal` and `low` are ranges of indices as in magnet links; `want`
+    and `skip` change what is wanted now."""
+    given = check_types(body, dict.fromkeys(("want", "skip", "high", "normal", "low"), str))
+    named = {key: _indices(text) for key, text in given.items()}
+    files = torrent.files()
+    if not files:
+        raise InputError("the files of this torrent are not known yet")
+    last = max(file.index for file in files)
+    for index in sorted(set().union(*named.values())):
+        if index > last:
+            raise InputError(f"there is no file {index}: the last one is {last}")
+    wanted = {file.index for file in files if file.selected}
+    wanted = (wanted | named.get("want", set())) - named.get("skip", set())
+    priorities = {file.index: file.priority for file in files}
+    for key, priority in (("high", 1), ("normal", 0), ("low", -1)):
+        priorities.update(dict.fromkeys(named.get(key, ()), priority))
+    await torrent.set_files([(index, index) for index in sorted(wanted)], priorities)
+
+
+def _indices(text: str) -> set[int]:
+    return {index for first, last in parse_ranges(text) for index in range(first, last + 1)}
+
+
+def _labels(body: dict[str, Any]) -> list[str]:
+    labels: list[str] | None = check_types(body, {"labels": list}).get("labels")
+    if labels is None or not all(isinstance(label, str) for label in labels):
+        raise InputError("labels must be a list of strings")
+    return labels
+
+
+def _limits(now: SeedingLimits, body: dict[str, Any]) -> SeedingLimits:
+    """`ratio` and `idle`: a number (of seconds), `"node"` or `"none"`; what is left out stays."""
+    if unknown := sorted(body.keys() - {"ratio", "idle"}):
+        raise InputError(f"unknown option {unknown[0][:40]!r}")
+    return SeedingLimits(
+        _limit("ratio", body.get("ratio", now.ratio)), _limit("idle", body.get("idle", now.idle))
+    )
+
+
+def _limit(name: str, value: object) -> SeedingLimit:
+    if value == "node":
+        return "node"
+    if value == "none":
+        return "none"
+    if type(value) is int or type(value) is float:
+        return float(value)
+    raise InputError(f"{name} must be a number, 'node' or 'none'")
+
+
+def _position(node: Node, torrent: Torrent, body: dict[str, Any]) -> int:
+    """`to`: a place from 0, or top, up, down or bottom."""
+    to = body.get("to")
+    if body.keys() - {"to"} or not (isinstance(to, str) or type(to) is int):
+        raise InputError("to must be a place from 0, or top, up, down or bottom")
+    positions = node.queue_positions()
+    now, last = positions[torrent.info_hash], len(positions) - 1
+    places = {"top": 0, "up": max(0, now - 1), "down": min(last, now + 1), "bottom": last}
+    if isinstance(to, str):
+        if to not in places:
+            raise InputError("to must be a place from 0, or top, up, down or bottom")
+        return places[to]
+    return to
