@@ -64,6 +64,9 @@ def test_each_pair_copies_all_of_it(tmp_path: Path, line: list[str]) -> None:
     runs = json.loads(told.stdout)["runs"]
     assert [run["contestant"] for run in runs] == [
         "libtorrent->libtorrent",
+        "ours->ours",
+        "ours->libtorrent",
+        "libtorrent->ours",
         "plain->plain",
         "plain->libtorrent",
         "libtorrent->plain",
