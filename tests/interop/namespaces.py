@@ -20,7 +20,8 @@ _ARP, _IPV4, _IPV6 = 0x0806, 0x0800, 0x86DD
 _ICMPV6: Final = 58
 _HOP_BY_HOP: Final = 0
 _NEIGHBOURS: Final = range(133, 138)  # router and neighbour discovery
-_MLD: Final = (131, 143)
+_MLD_REPORT: Final = 143
+_MLD: Final = (131, _MLD_REPORT)
 ROOM: Final = 8 << 20
 """Bytes of packets that a `Tap` holds."""
 
@@ -122,8 +123,20 @@ def is_of_programs(packet: bytes) -> bool:
     if following != _ICMPV6:
         return True
     if packet[at] in _MLD:
-        return b"\xff\x15" in packet[at:] or b"\xff\x05" in packet[at:]  # of a site: LSD's
+        return any(group[:2] in (b"\xff\x15", b"\xff\x05") for group in _groups(packet[at:]))
     return packet[at] not in _NEIGHBOURS
+
+
+def _groups(report: bytes) -> list[bytes]:
+    """The groups that a report is about; those of a site are LSD's. RFC 3810, section 5.2."""
+    if report[0] != _MLD_REPORT:
+        return [report[8:24]]
+    groups, at = [], 8
+    for _ in range(struct.unpack_from("!H", report, 6)[0]):
+        extra, sources = struct.unpack_from("!xBH", report, at)
+        groups.append(report[at + 4 : at + 20])
+        at += 20 + 16 * sources + 4 * extra
+    return groups
 
 
 def text_of(packet: bytes) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -86,6 +87,28 @@ def leaks(tap: Tap) -> list[str]:
     """Ask while the node runs: what comes for one that has ended is answered by Linux, with a reset
     that goes as the routes lead."""
     return [text_of(packet) for packet in tap.packets() if is_of_programs(packet)]
+
+
+@pytest.mark.parametrize(
+    ("group", "is_ours"),
+    [
+        ("ff15::efc0:988f", True),
+        ("ff05::c", True),
+        ("ff02::1:ff15:d4cf", False),
+        ("ff02::fb", False),
+    ],
+)
+def test_what_linux_says_of_its_own_groups_is_not_taken_for_ours(group: str, is_ours: bool) -> None:
+    packed = socket.inet_pton(socket.AF_INET6, group)
+    record = struct.pack("!BBH", 4, 0, 1) + packed + bytes(16)
+    other = struct.pack("!BBH", 4, 0, 0) + socket.inet_pton(socket.AF_INET6, "ff02::2")
+    report = struct.pack("!BBHHH", 143, 0, 0, 0, 2) + other + record
+    hop_by_hop = struct.pack("!BB6x", 58, 0)
+    header = struct.pack("!IHBB", 6 << 28, len(hop_by_hop + report), 0, 1) + bytes(32)
+    ethernet = bytes(12) + struct.pack("!H", 0x86DD)
+    assert is_of_programs(ethernet + header + hop_by_hop + report) == is_ours
+    old = struct.pack("!BBHHH", 131, 0, 0, 0, 0) + packed
+    assert is_of_programs(ethernet + header + hop_by_hop + old) == is_ours
 
 
 async def test_all_goes_through_the_interface(world: tuple[Space, Space], tmp_path: Path) -> None:
