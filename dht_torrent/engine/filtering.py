@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from dht_torrent.engine.net.protocols import (
 from dht_torrent.engine.net.surroundings import Surroundings
 from dht_torrent.engine.torrent.disk import Disk
 from dht_torrent.engine.views import FilterStatus
-from dht_torrent.errors import InputError
+from dht_torrent.engine.watched_file import WatchedFile
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.ip_filter import MAX_BYTES, IpFilter, ParsedFilter, parse_ip_filter
 
@@ -44,9 +43,6 @@ DATAGRAMS: Final = "datagrams"
 CLOSED: Final = "closed"
 """... and connections that there were when the filter began to forbid them."""
 
-_Stamp = tuple[int, int, int]
-"""Of a file: when it was written, its size, and which one it is."""
-
 
 class ForbiddenError(OSError):
     """The IP filter forbids to connect there."""
@@ -59,8 +55,11 @@ class Filtering:
         self.rules: IpFilter | None = None
         self.blocked: Counter[str] = Counter()
         """So far, by kind."""
-        self.trouble: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
         """Why the present rules are not those of the file, in a line."""
+        return None
 
     def forbids(self, address: Address) -> bool:
         """Whether nothing may come from there or go there."""
@@ -83,17 +82,32 @@ class FilterFile(Filtering):
     def __init__(self, path: Path, disk: Disk, interval: float) -> None:
         super().__init__()
         self._path = path
-        self._disk = disk
-        self._interval = interval
-        self._stamp: _Stamp | None = None
+        self._file = WatchedFile(
+            path, disk, interval, what="the IP filter", parse=parse_ip_filter, most=MAX_BYTES
+        )
         self._parsed = ParsedFilter(IpFilter())
+
+    @property
+    def trouble(self) -> str | None:
+        return self._file.trouble
 
     async def load(self) -> bool:
         """Read it, if it has changed since. False: it had not. Raises InputError."""
-        stamp, found = await self._disk.run(self._read, self._stamp)
-        self._stamp = stamp
-        if found is None:
-            return False
+        found = await self._file.load()
+        if found is not None:
+            self._take(found)
+        return found is not None
+
+    async def watch(self, changed: Callable[[], None]) -> None:
+        """A service: follows the file, and calls `changed` after each change."""
+
+        async def take(found: ParsedFilter) -> None:
+            self._take(found)
+            changed()
+
+        await self._file.watch(take)
+
+    def _take(self, found: ParsedFilter) -> None:
         self._parsed, self.rules = found, found.filter
         logger.info("the IP filter has %d ranges", len(found.filter))
         if found.bad_lines:
@@ -103,22 +117,6 @@ class FilterFile(Filtering):
                 found.bad_lines,
                 found.first_bad,
             )
-        return True
-
-    async def watch(self, changed: Callable[[], None]) -> None:
-        """A service: follows the file, and calls `changed` after each change."""
-        while True:
-            await trio.sleep(self._interval)
-            try:
-                is_new = await self.load()
-            except InputError as error:
-                if self.trouble is None:
-                    logger.warning("the IP filter stays as it was: %s", error)
-                self.trouble = f"the IP filter stays as it was: {error}"
-                continue
-            self.trouble = None
-            if is_new:
-                changed()
 
     def status(self) -> FilterStatus:
         return FilterStatus(
@@ -127,27 +125,6 @@ class FilterFile(Filtering):
             first_bad=self._parsed.first_bad,
             blocked=dict(self.blocked),
         )
-
-    def _read(self, before: _Stamp | None) -> tuple[_Stamp, ParsedFilter | None]:
-        try:
-            with self._path.open("rb") as file:
-                stamp = _stamp(file.fileno())
-                if stamp == before:
-                    return stamp, None
-                data = file.read(MAX_BYTES + 1)
-                if _stamp(file.fileno()) != stamp:
-                    raise InputError(f"{self._path}: it is being written")
-        except OSError as error:
-            raise InputError(f"{self._path}: {error.strerror}") from None
-        try:
-            return stamp, parse_ip_filter(data)
-        except InputError as error:
-            raise InputError(f"{self._path}: {error}") from None
-
-
-def _stamp(descriptor: int) -> _Stamp:
-    facts = os.fstat(descriptor)
-    return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
 class FilteredNetwork:

@@ -1,0 +1,91 @@
+"""A file of the user's that is read again when it changes: a deny-list, an IP filter.
+
+The rule: what cannot be read, is half written or makes no sense leaves what was read before, and is
+said once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import trio
+
+from dht_torrent.engine.torrent.disk import Disk
+from dht_torrent.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_Stamp = tuple[int, int, int]
+
+
+class WatchedFile(Generic[_T]):
+    """Reads it in a worker thread. `watch` is its task."""
+
+    def __init__(
+        self,
+        path: Path,
+        disk: Disk,
+        interval: float,
+        *,
+        what: str,
+        parse: Callable[[bytes], _T],
+        most: int,
+    ) -> None:
+        """`parse` gets at most `most` + 1 bytes, and raises InputError. `what` it is, for people.
+        `interval`: seconds between two looks."""
+        self.trouble: str | None = None
+        """Why it stays as it was."""
+        self._path = path
+        self._disk = disk
+        self._interval = interval
+        self._what = what
+        self._parse = parse
+        self._most = most
+        self._stamp: _Stamp | None = None
+
+    async def load(self) -> _T | None:
+        """What it says, if it has changed since. Raises InputError."""
+        self._stamp, found = await self._disk.run(self._read, self._stamp)
+        return found
+
+    async def watch(self, changed: Callable[[_T], Awaitable[None]]) -> None:
+        """A service: follows the file, and calls `changed` after each change."""
+        while True:
+            await trio.sleep(self._interval)
+            try:
+                found = await self.load()
+            except InputError as error:
+                trouble = f"{self._what} stays as it was: {error}"
+                if self.trouble is None:
+                    logger.warning("%s", trouble)
+                self.trouble = trouble
+                continue
+            self.trouble = None
+            if found is not None:
+                await changed(found)
+
+    def _read(self, before: _Stamp | None) -> tuple[_Stamp, _T | None]:
+        try:
+            with self._path.open("rb") as file:
+                stamp = _stamp(file.fileno())
+                if stamp == before:
+                    return stamp, None
+                data = file.read(self._most + 1)
+                if _stamp(file.fileno()) != stamp:
+                    raise InputError(f"{self._path}: it is being written")
+        except OSError as error:
+            raise InputError(f"{self._path}: {error.strerror}") from None
+        try:
+            return stamp, self._parse(data)
+        except InputError as error:
+            raise InputError(f"{self._path}: {error}") from None
+
+
+def _stamp(descriptor: int) -> _Stamp:
+    facts = os.fstat(descriptor)
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
