@@ -30,26 +30,19 @@ from dht_torrent import given
 from dht_torrent.daemon import following_api, keeping_api, search_api, similar_api, subscription_api
 from dht_torrent.daemon.body import absolute_path, check_types, read_body, read_bytes
 from dht_torrent.daemon.control import HEADER
+from dht_torrent.daemon.guard import BaseGuard, Headers, from_elsewhere, only
 from dht_torrent.daemon.lines import LINES, Lines, LinesResponse, plain
 from dht_torrent.errors import DhtTorrentError, InputError
 from dht_torrent.metainfo import Magnet, Metainfo, parse_ranges, parse_torrent
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Scope
 
     from dht_torrent.engine.node import Node
     from dht_torrent.engine.torrent.torrent import Torrent
 
 REPEAT_AFTER = 10.0
 """Seconds after which `watch` sends the same snapshot again: its client sees that we are alive."""
-
-SECURITY_HEADERS = (
-    (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-)
 
 
 def make_app(
@@ -258,47 +251,26 @@ def make_app(
 # --- who may ask ---------------------------------------------------------------------------------
 
 
-class Guard:
-    """ASGI middleware: refuses what does not come from the owner's own client."""
+class Guard(BaseGuard):
+    """Refuses what does not come from the owner's own client."""
 
     def __init__(self, app: ASGIApp, *, token: str | None, port: int | None) -> None:
-        self._app = app
+        super().__init__(app)
         self._token = token
         self._port = port
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    def answer(self, status: int, text: str) -> ASGIApp:
+        return _error(status, text)
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
-            await send(message)
-
-        refusal = self._refuse(scope)
-        if refusal is not None:
-            await _error(*refusal)(scope, receive, send_with_headers)
-        else:
-            await self._app(scope, receive, send_with_headers)
-
-    def _refuse(self, scope: Scope) -> tuple[int, str] | None:
-        headers: dict[bytes, list[bytes]] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name.lower(), []).append(value)
+    def refuse(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = only(headers, b"host")
         if not scope["path"].startswith("/"):
             return 400, "expected a path"  # an absolute URI names a host that was not checked
         if self._port is not None and not is_own_host(host, self._port):
             return 421, "this host name is not served here"
-        origin = only(headers, b"origin")
-        if b"origin" in headers and origin != f"http://{host}":
-            return 403, "not from another origin"
-        if only(headers, b"sec-fetch-site") not in (None, "same-origin", "none"):
-            return 403, "not from another site"
+        refusal = from_elsewhere(headers, f"http://{host}")
+        if refusal is not None:
+            return refusal
         if self._token is not None:
             given = only(headers, b"authorization") or ""
             if not secrets.compare_digest(
@@ -321,11 +293,6 @@ def is_own_host(host: str | None, port: int) -> bool:
 
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-
-
-def only(headers: Mapping[bytes, list[bytes]], name: bytes) -> str | None:
-    values = headers.get(name, [])
-    return values[0].decode("latin-1") if len(values) == 1 else None
 
 
 # --- what is asked -------------------------------------------------------------------------------

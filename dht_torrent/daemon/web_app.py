@@ -18,8 +18,9 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dht_torrent.daemon.app import SECURITY_HEADERS, only, reply
+from dht_torrent.daemon.app import reply
 from dht_torrent.daemon.credentials import Credentials, LogIn
+from dht_torrent.daemon.guard import BaseGuard, Headers, from_elsewhere, only
 from dht_torrent.daemon.rpc.endpoint import Endpoint
 from dht_torrent.daemon.rpc.settings import Settings
 from dht_torrent.errors import InputError
@@ -27,7 +28,7 @@ from dht_torrent.ids import Address, parse_address
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Scope
 
     from dht_torrent.engine.node import Node
 
@@ -110,46 +111,25 @@ def make_web_app(
     )
 
 
-class WebGuard:
-    """ASGI middleware: refuses what was sent by a page of another origin, or to a name that is not
-    this server's (DNS rebinding)."""
+class WebGuard(BaseGuard):
+    """Refuses what was sent by a page of another origin, or to a name that is not this server's
+    (DNS rebinding)."""
 
     def __init__(self, app: ASGIApp, *, hosts: Sequence[str], tls: bool) -> None:
-        self._app = app
+        super().__init__(app)
         self._hosts = frozenset({"localhost", "localhost.", *(name.lower() for name in hosts)})
         self._scheme = "https" if tls else "http"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    def answer(self, status: int, text: str) -> ASGIApp:
+        return _plain(status, text)
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
-            await send(message)
-
-        refusal = self._refuse(scope)
-        app = self._app if refusal is None else _plain(*refusal)
-        await app(scope, receive, send_with_headers)
-
-    def _refuse(self, scope: Scope) -> tuple[int, str] | None:
-        headers: dict[bytes, list[bytes]] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name.lower(), []).append(value)
+    def refuse(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = only(headers, b"host")
         if not scope["path"].startswith("/"):
             return 400, "expected a path"
         if host is None or not self._is_ours(host):
             return 421, "this host name is not served here (see --web-host)"
-        if b"origin" in headers and only(headers, b"origin") != f"{self._scheme}://{host}":
-            return 403, "not from another origin"
-        if only(headers, b"sec-fetch-site") not in (None, "same-origin", "none"):
-            return 403, "not from another site"
-        return None
+        return from_elsewhere(headers, f"{self._scheme}://{host}")
 
     def _is_ours(self, host: str) -> bool:
         """An address is: nobody can make a browser believe that theirs is ours."""
