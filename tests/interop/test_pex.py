@@ -1,7 +1,7 @@
 """Peer exchange between our nodes and libtorrent: no DHT, and one known peer tells of the other.
 
-A node of ours sends or receives slowly, so that nobody is done before all have met. (libtorrent's
-own limits are not for peers on the same host.)
+Whoever seeds sends slowly, so that nobody is done before all have met: two that are complete leave
+each other at once.
 """
 
 from __future__ import annotations
@@ -32,6 +32,13 @@ def made(content: Path, *, private: bool) -> bytes:
     return bytes(lt.bencode(torrent))
 
 
+def limit_up(peer: LibtorrentPeer, rate: int) -> None:
+    """Limit what it sends; 0 ends it. (Its plain limit is not for peers on the same host.)"""
+    session: Any = peer.session
+    limits = session.get_peer_class(session.local_peer_class_id)
+    session.set_peer_class(session.local_peer_class_id, {**limits, "upload_limit": rate})
+
+
 def sources(handle: Any) -> dict[Address, int]:
     """The peers libtorrent is connected with, and where it heard of each."""
     return {Address(*peer.ip): int(peer.source) for peer in handle.get_peer_info()}
@@ -57,9 +64,10 @@ async def test_we_tell_libtorrent_of_the_peers_we_reached(tmp_path: Path, privat
         async with (
             open_libtorrent(dht=False) as seed,
             open_libtorrent(dht=False) as leech,
-            open_node(local_config(tmp_path / "ours", limit_down=SLOW)) as ours,
+            open_node(local_config(tmp_path / "ours")) as ours,
         ):
             await seed.seed(torrent, content.parent)
+            limit_up(seed, SLOW)
             got = await ours.get(parse_torrent(torrent))
             got.add_peers([HostPort(*seed.address)])
             while not got.peers():
@@ -72,6 +80,7 @@ async def test_we_tell_libtorrent_of_the_peers_we_reached(tmp_path: Path, privat
                     await meets(leech, handle, seed.address, 4)
                 return
             assert await meets(leech, handle, seed.address) & lt.peer_info.pex
+            limit_up(seed, 0)
             await leech.completed(handle)
             assert differences(content, tmp_path / "got" / "film.bin") == []
 
@@ -106,4 +115,5 @@ async def test_libtorrent_tells_us_of_the_peers_it_reached(tmp_path: Path, priva
                     met.source.startswith("pex ") for met in got.peers() + shared.peers()
                 ):
                     await trio.sleep(0.02)
+            seed.set_limits(up=None)
             assert differences(content, await got.completed()) == []
