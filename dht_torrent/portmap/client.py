@@ -359,11 +359,14 @@ class GatewayClient:
                 lease.held = replace(lease.held, external=external)
 
     def _heard(self, epoch: int, now: float, *, answers: _Question) -> None:
-        """The gateway lives. Has it forgotten us?"""
+        """The gateway lives. Has it forgotten us?
+
+        What it tells everybody does not show that it answers us: it may drop what we ask."""
         was_asked = answers.wait is not None or answers is not self._check
-        self._heard_at = now
-        if not self._is_closing:
-            self._check.answered(now + self._config.check_interval)
+        if was_asked:
+            self._heard_at = now
+            if not self._is_closing:
+                self._check.answered(now + self._config.check_interval)
         is_pcp = self.by is MappingBy.PCP
         if not self._epoch.is_lost(epoch, now, both_ways=is_pcp) or self._is_closing:
             return

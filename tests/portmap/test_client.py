@@ -230,6 +230,25 @@ def test_a_gateway_that_tells_that_it_starts_is_believed_within_seconds() -> Non
     assert talk.outside == both()
 
 
+def test_a_gateway_that_tells_by_pcp_that_it_starts_may_speak_natpmp_alone() -> None:
+    # miniupnpd behind a firewall that drops PCP.
+    talk = Talk(FakeGateway(spoil=lambda answer: None if answer[0] == 2 else answer))
+    talk.run(1)
+    talk.hear(talk.gateway.announce(talk.now))
+    talk.run(CONFIG.pcp_patience)
+    assert talk.outside == both()
+    assert {one.by for one in talk.client.mappings} == {MappingBy.NAT_PMP}
+
+
+def test_a_gateway_that_tells_of_itself_and_answers_nothing_is_given_up() -> None:
+    talk = Talk(FakeGateway())
+    talk.is_deaf = True
+    for _ in range(20):
+        talk.run(1)
+        talk.hear(talk.gateway.announce(talk.now))
+    assert talk.client.failed == "PCP: no answer; NAT-PMP: no answer"
+
+
 def falling() -> Callable[[bytes], bytes]:
     """Spoils what a gateway counts."""
     epochs = iter(range(10**6, 0, -1))
