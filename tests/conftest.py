@@ -3,6 +3,7 @@ fault of ours ends the run."""
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -50,6 +51,8 @@ def door(database: Database) -> Iterator[Door]:
 defaults = Config.__init__.__kwdefaults__
 assert defaults is not None
 defaults["fail_fast"] = True
+
+os.environ["DHTNODE_CONFIG"] = os.devnull  # not the configuration of whoever runs the tests
 
 # An example's time says how busy the machine is; tests that bound time do it themselves. Where CI
 # is set Hypothesis would try the same examples in every run: it looks for new ones there as well,

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 import click
 
 from dht_torrent.cli import bars, streams, view
-from dht_torrent.cli.node import ask, json_option, node_options, run_alone, running_node_if_any
+from dht_torrent.cli.declared import node_options
+from dht_torrent.cli.node import ask, json_option, run_alone, running_node_if_any
 from dht_torrent.cli.sources import writing
 
 Json = dict[str, Any]

@@ -13,13 +13,8 @@ from typing import Any
 import click
 
 from dht_torrent.cli import view as view
-from dht_torrent.cli.node import (
-    Options,
-    json_option,
-    log_to_stderr,
-    node_options,
-    running_node_if_any,
-)
+from dht_torrent.cli.declared import node_options
+from dht_torrent.cli.node import Options, json_option, log_to_stderr, running_node_if_any
 from dht_torrent.errors import ControlError, InputError
 
 PATIENCE = 30.0

@@ -14,14 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dht_torrent.cli import bars, view
-from dht_torrent.cli.node import (
-    Options,
-    ask,
-    json_option,
-    node_options,
-    run_node,
-    running_node_if_any,
-)
+from dht_torrent.cli.declared import node_options
+from dht_torrent.cli.node import Options, ask, json_option, run_node, running_node_if_any
 from dht_torrent.errors import ControlError, InputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dht_torrent.cli import view
-from dht_torrent.cli.node import json_option, running_node, which_node
+from dht_torrent.cli.declared import which_node
+from dht_torrent.cli.node import json_option, running_node
 from dht_torrent.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from dht_torrent.cli import view
-from dht_torrent.cli.node import Options, json_option, state_option
+from dht_torrent.cli.declared import state_option
+from dht_torrent.cli.node import json_option, place_of
 from dht_torrent.errors import InputError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def import_key(ctx: click.Context, name: str, source: str, as_json: bool) -> Non
 def _store(ctx: click.Context) -> KeyStore:
     from dht_torrent.engine.keys import KeyStore
 
-    return KeyStore(Options.of(ctx).state_dir)
+    return KeyStore(place_of(ctx)[0])
 
 
 def _missing(name: str) -> InputError:

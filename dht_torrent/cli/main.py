@@ -21,15 +21,9 @@ import click
 from dht_torrent import __version__
 from dht_torrent.cli import bars, running, view
 from dht_torrent.cli import streams as cli_streams
+from dht_torrent.cli.declared import node_options
 from dht_torrent.cli.failures import explain
-from dht_torrent.cli.node import (
-    Options,
-    json_option,
-    node_options,
-    run_node,
-    running_node_if_any,
-    tls_options,
-)
+from dht_torrent.cli.node import Options, json_option, run_node, running_node_if_any, tls_options
 from dht_torrent.cli.sources import facts_of, write_file
 from dht_torrent.cli.web import web_of, web_options
 from dht_torrent.errors import ControlError, DhtTorrentError, InputError
@@ -45,6 +39,7 @@ STOPPED_EARLY = "the node was stopped before the download was complete"
 _PUBLISHING = ("block", "publish", "publishers", "trust", "unblock", "unpublish", "untrust")
 _ELSEWHERE = {
     "catalogue": ("catalogue", "catalogue"),
+    "config": ("configuring", "config"),
     "dht": ("dht", "dht"),
     "key": ("keys", "key"),
     **{name: ("keeping", name) for name in ("announce", "label", "queue")},

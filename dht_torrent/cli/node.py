@@ -1,35 +1,32 @@
-"""The node a command means: the one that runs for its state directory, or one in this process. The
-options that say which may stand before the command or after it; there they win.
-"""
+"""The node a command means: the one that runs for its state directory, or one in this process."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import re
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-from click.core import ParameterSource
 
+from dht_torrent.cli.declared import default_download_dir, default_state_dir, seed_idle, seed_ratio
+from dht_torrent.cli.options import Given, declared, parse_count
+from dht_torrent.cli.settings import Setting, file_of, setting_of, settings
 from dht_torrent.errors import ControlError, InputError
 
 if TYPE_CHECKING:
     import signal
 
-    from dht_torrent.config import Config, CrawlConfig
+    from dht_torrent.config import Config, CrawlConfig, EncryptionPolicy
+    from dht_torrent.config.node import AfterSeeding
     from dht_torrent.daemon.client import Client
     from dht_torrent.daemon.control import Control
     from dht_torrent.daemon.web_app import WebOptions
     from dht_torrent.engine.node import Node
 
-_PASSWORD = re.compile(r"://[^/@]*:[^/]*@|[?&]password=")
-"""In a URL."""
-_LOG_LEVELS = ("debug", "info", "warning", "error")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Answer = TypeVar("Answer")
@@ -44,17 +41,22 @@ class Options:
     tls_listen: tuple[str, ...] | None = None
     interface: str | None = None
     state_dir: Path
-    download_dir: Path | None = None
+    download_dir: str | None = None
     control: str | None = None
     limit_up: str | None = None
     limit_down: str | None = None
-    no_pex: bool = False
-    encryption: str | None = None
+    active_downloads: str | None = None
+    active_seeds: str | None = None
+    seed_ratio: str | None = None
+    seed_idle: str | None = None
+    after_seeding: AfterSeeding | None = None
+    pex: bool = True
+    encryption: EncryptionPolicy | None = None
     dht_unlimited: bool = False
-    no_lsd: bool = False
-    no_port_mapping: bool = False
-    no_tcp: bool = False
-    no_utp: bool = False
+    lsd: bool = True
+    port_mapping: bool = True
+    tcp: bool = True
+    utp: bool = True
     catalogue: str | None = None
     crawl: bool = False
     crawl_rate: float | None = None
@@ -72,39 +74,39 @@ class Options:
 
     @classmethod
     def of(cls, ctx: click.Context) -> Options:
-        given = dict(ctx.find_object(dict) or {})
-        given.setdefault("state_dir", None)
-        if given["state_dir"] is None:
-            import platformdirs
+        """Those of a command. Raises InputError naming what is wrong, and where it was said."""
+        return cls.from_settings(settings(ctx))
 
-            folder = _at_home(lambda: platformdirs.user_state_path("dhtnode"))
-            if folder is None:
-                raise InputError("there is no home directory; name a folder with --state-dir")
-            given["state_dir"] = folder
-        else:
-            given["state_dir"] = Path(given["state_dir"]).absolute()
-        return cls(**given)
+    @classmethod
+    def from_settings(cls, found: Mapping[str, Setting]) -> Options:
+        """Raises InputError for those that do not go together."""
+        rate = found.get("crawl_rate")
+        if rate is not None and rate.source == "command line" and not found["crawl"].value:
+            raise InputError("--crawl-rate is for --crawl")
+        known = {one.name for one in fields(cls)} - {"state_dir"}
+        values = {
+            name: setting.value
+            for name, setting in found.items()
+            if name in known and setting.value is not None
+        }
+        return cls(state_dir=_state_dir(found["state_dir"]), **values)
 
     def config(self) -> Config:
         """Raises InputError naming the option that is wrong."""
         from dht_torrent.config import Config
 
         download_dir = self.download_dir
-        if download_dir is None:
-            import platformdirs
-
-            download_dir = _at_home(platformdirs.user_downloads_path)
-            if download_dir is None or not download_dir.is_dir():
-                download_dir = Path.cwd()
         options: dict[str, Any] = {}
         if self.bootstrap is not None:
             options["bootstrap"] = () if self.bootstrap == ("none",) else self.bootstrap
         options |= {f"limit_{way}": rate for way, rate in self.rates().items()}
-        if self.no_pex:
-            options["pex"] = False
-        if self.no_tcp:
-            options["tcp"] = False
-        if self.no_utp:
+        for name, parse in _KEEPING.items():
+            if (text := getattr(self, name)) is not None:
+                options[name] = parse(text)
+        for name in ("listen", "interface", "encryption", "proxy", "after_seeding"):
+            if (given := getattr(self, name)) is not None:
+                options[name] = given
+        if not self.utp:
             from dht_torrent.config import UtpConfig
 
             options["utp"] = UtpConfig(enabled=False)
@@ -112,33 +114,25 @@ class Options:
             from dht_torrent.config import DhtConfig
 
             options["dht"] = DhtConfig(unlimited=True)
-        if self.listen is not None:
-            options["listen"] = self.listen
         if self.tls_listen is not None:
             options["tls_listen"] = () if self.tls_listen == ("none",) else self.tls_listen
-        if self.interface is not None:
-            options["interface"] = self.interface
-        if self.encryption is not None:
-            options["encryption"] = self.encryption
         if self.catalogue is not None:
             from dht_torrent.config import CatalogueConfig
 
             options["catalogue"] = CatalogueConfig(url=self.catalogue)
         if self.deny is not None:
             options["deny_list"] = Path(self.deny).absolute()
-        if self.proxy is not None:
-            options["proxy"] = self.proxy
         if self.ip_filter is not None:
             options["ip_filter"] = Path(self.ip_filter).absolute()
         if self.crawl:
             options["crawl"] = self._crawl()
-        elif self.crawl_rate is not None:
-            raise InputError("--crawl-rate is for --crawl")
         config = Config(
             state_dir=self.state_dir,
-            download_dir=Path(download_dir).absolute(),
-            lsd=not self.no_lsd,
-            port_mapping=not self.no_port_mapping,
+            download_dir=Path(download_dir or default_download_dir()).absolute(),
+            lsd=self.lsd,
+            port_mapping=self.port_mapping,
+            pex=self.pex,
+            tcp=self.tcp,
             **options,
         )
         config.check_transports()
@@ -152,24 +146,37 @@ class Options:
         from dht_torrent.config import CrawlConfig
 
         config = CrawlConfig(enabled=True)
-        if self.crawl_rate is None:
-            return config
-        if not 0 < self.crawl_rate <= config.max_rate:
-            raise InputError(f"--crawl-rate is above 0 and at most {config.max_rate:g} queries/s")
-        return replace(config, rate=self.crawl_rate)
+        return config if self.crawl_rate is None else replace(config, rate=self.crawl_rate)
 
     def rates(self) -> dict[str, int | None]:
         """The limits given, by direction. Raises InputError."""
         return parse_rates(self.limit_up, self.limit_down)
 
 
-def _at_home(find: Callable[[], Path]) -> Path | None:
-    """A folder below the user's home, or None where there is no home."""
-    try:
-        folder = find()
-    except (RuntimeError, KeyError):  # newer versions of platformdirs; older ones leave the "~"
-        return None
-    return folder if folder.is_absolute() else None
+_KEEPING: Final[Mapping[str, Callable[[str], float | None]]] = {
+    "active_downloads": parse_count,
+    "active_seeds": parse_count,
+    "seed_ratio": seed_ratio,
+    "seed_idle": seed_idle,
+}
+
+
+def _state_dir(setting: Setting) -> Path:
+    return Path(setting.value or default_state_dir()).absolute()
+
+
+def place_of(ctx: click.Context) -> tuple[Path, str | None]:
+    """The state directory of the node that is meant, and the control address if one is told.
+
+    Where the first is named, the node of it says itself where it answers, and no file is read; of
+    one that is read, the rest may be wrong. Raises InputError."""
+    given, options = ctx.ensure_object(Given), declared(ctx)
+    file = None
+    if not given.values.get("state_dir"):
+        file = file_of(given)
+    state_dir = setting_of(given, options["state_dir"], file)
+    control = setting_of(given, options["control"], file).value if "control" in options else None
+    return _state_dir(state_dir), control
 
 
 def parse_rates(up: str | None, down: str | None) -> dict[str, int | None]:
@@ -178,182 +185,6 @@ def parse_rates(up: str | None, down: str | None) -> dict[str, int | None]:
 
     given = {"up": up, "down": down}
     return {way: parse_rate(text) for way, text in given.items() if text is not None}
-
-
-def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    """Keep what an option was given for `Options.of`."""
-    if value is not None and value != ():
-        given = ctx.ensure_object(dict)
-        # Before the command and after it: the environment is heard twice, and goes before neither.
-        if ctx.get_parameter_source(str(param.name)) is ParameterSource.ENVIRONMENT:
-            given.setdefault(param.name, value)
-        else:
-            given[param.name] = value
-
-
-def _remember_secret(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        name = str(param.name)
-        given = ctx.get_parameter_source(name)
-        if given is ParameterSource.COMMANDLINE and _PASSWORD.search(value):
-            also = ", or in ~/.pgpass" if name == "catalogue" else ""
-            click.echo(
-                f"dhtnode: everybody on this machine can read the password in --{name}; give it"
-                f" in DHTNODE_{name.upper()}{also}",
-                err=True,
-            )
-    remember(ctx, param, value)
-
-
-def option(name: str, **attributes: Any) -> Callable[[Command], Command]:
-    """One that is remembered for `Options.of`."""
-    return click.option(name, expose_value=False, **{"callback": remember, **attributes})
-
-
-def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option that says where a node's files are. The command gets its context."""
-    made = option("--state-dir", metavar="DIR", help="The folder of the node's own files.")
-    return made(click.pass_context(command))
-
-
-def which_node(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that find a running node. The command gets its context, for `Options.of`."""
-    command = click.pass_context(command)
-    for made in (
-        option("--control", metavar="unix:PATH|ADDR:PORT", help="Where the node takes commands."),
-        option("--state-dir", metavar="DIR", help="The folder of the node's own files."),
-    ):
-        command = made(command)
-    return command
-
-
-def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`which_node`, and the options of a node in this process."""
-    for made in (
-        option(
-            "--limit-down",
-            metavar="RATE",
-            help="Receive at most this rate, such as 500K or 1.5MiB/s.",
-        ),
-        option(
-            "--limit-up", metavar="RATE", help="Send at most this rate; 0 or 'none' for no limit."
-        ),
-        option(
-            "--no-pex",
-            is_flag=True,
-            default=None,
-            help="Neither tell peers of other peers nor hear of them (PEX, BEP 11).",
-        ),
-        option(
-            "--no-utp",
-            is_flag=True,
-            default=None,
-            help="Connect with peers over TCP only, and not over uTP (BEP 29).",
-        ),
-        option(
-            "--no-tcp",
-            is_flag=True,
-            default=None,
-            help="Connect with peers over uTP only, and not over TCP.",
-        ),
-        option(
-            "--dht-unlimited",
-            is_flag=True,
-            default=None,
-            help="For labs: lift the DHT's limits on queries, bytes, items and signatures.",
-        ),
-        option(
-            "--no-lsd",
-            is_flag=True,
-            default=None,
-            help="Do not look for peers in the local network by multicast (BEP 14).",
-        ),
-        option(
-            "--no-port-mapping",
-            is_flag=True,
-            default=None,
-            help="Do not ask the router to let peers in (PCP, NAT-PMP, UPnP).",
-        ),
-        option(
-            "--crawl",
-            is_flag=True,
-            default=None,
-            help="Look through the DHT for torrents, to know them in searches (BEP 51).",
-        ),
-        option(
-            "--crawl-rate",
-            type=float,
-            metavar="N",
-            help="With --crawl: at most N queries a second, of 20; 10 by default.",
-        ),
-        option(
-            "--catalogue",
-            metavar="URL",
-            envvar="DHTNODE_CATALOGUE",
-            callback=_remember_secret,
-            help="The catalogue in a PostgreSQL database, postgresql://[USER@]HOST/DATABASE,"
-            " which several nodes may share, instead of a file. Also DHTNODE_CATALOGUE.",
-        ),
-        option(
-            "--deny",
-            metavar="FILE",
-            help="Words and infohashes, a line each, of torrents that are neither stored, published"
-            " nor shown. Read again when it changes.",
-        ),
-        option(
-            "--proxy",
-            metavar="URL",
-            envvar="DHTNODE_PROXY",
-            callback=_remember_secret,
-            help="Everything through this SOCKS5 proxy or not at all,"
-            " socks5://[USER:PASSWORD@]HOST[:PORT]; nobody can connect to the node then. Also"
-            " DHTNODE_PROXY.",
-        ),
-        option(
-            "--ip-filter",
-            metavar="FILE",
-            help="IP addresses this node has nothing to do with: P2P, DAT, CIDR or plain ranges, a"
-            " line each. Read again when it changes.",
-        ),
-        option(
-            "--log-level",
-            type=click.Choice(_LOG_LEVELS),
-            help="The least severe messages to log on stderr.",
-        ),
-        option(
-            "--encryption",
-            type=click.Choice(["prefer", "require", "allow", "off"]),
-            envvar="DHTNODE_ENCRYPTION",
-            help="MSE with peers: dial with it first (prefer, the default), never do without it "
-            "(require), only accept it (allow), or never. Also DHTNODE_ENCRYPTION.",
-        ),
-        option(
-            "--interface",
-            metavar="NAME|ADDR",
-            help="Reach other nodes through this network interface only; wait while it is away.",
-        ),
-        option("--download-dir", metavar="DIR", help="Where downloads go."),
-        option(
-            "--listen",
-            metavar="ADDR:PORT",
-            multiple=True,
-            help="For peers, TCP and UDP; port 0 means any. Twice: IPv4 and IPv6, the default.",
-        ),
-        option(
-            "--tls-listen",
-            metavar="ADDR:PORT",
-            multiple=True,
-            help="For peers of SSL torrents; by default any port, once there is one; or 'none'.",
-        ),
-        option(
-            "--bootstrap",
-            metavar="HOST:PORT",
-            multiple=True,
-            help="An entry point to the DHT (repeatable); 'none' for a network's first node.",
-        ),
-    ):
-        command = made(command)
-    return which_node(command)
 
 
 def tls_options(*, ca: bool) -> Callable[[Command], Command]:
@@ -426,17 +257,15 @@ def running_node(ctx: click.Context) -> Client:
     """A client of the running node. Raises NoNode."""
     from dht_torrent.daemon.client import connect
 
-    options = Options.of(ctx)
-    return connect(options.state_dir, options.control)
+    return connect(*place_of(ctx))
 
 
 def running_node_if_any(ctx: click.Context) -> Client | None:
     """The same, or None where no node runs."""
     from dht_torrent.daemon.presence import NoNode, find
 
-    options = Options.of(ctx)
     with contextlib.suppress(NoNode):
-        find(options.state_dir, options.control)  # before a client is imported for nothing
+        find(*place_of(ctx))  # before a client is imported for nothing
         return running_node(ctx)
     return None
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dht_torrent.cli import view
-from dht_torrent.cli.node import ask, json_option, node_options, running_node
+from dht_torrent.cli.declared import node_options
+from dht_torrent.cli.node import ask, json_option, running_node
 from dht_torrent.errors import DhtTorrentError, InputError
 
 if TYPE_CHECKING:

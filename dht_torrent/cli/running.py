@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from dht_torrent.cli import view
-from dht_torrent.cli.node import Options, json_option, parse_rates, running_node, which_node
+from dht_torrent.cli.declared import which_node
+from dht_torrent.cli.node import json_option, parse_rates, place_of, running_node
 from dht_torrent.errors import InputError
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def limit(
 def stop(ctx: click.Context, as_json: bool) -> None:
     """Stop the running node."""
     with running_node(ctx) as client:
-        client.stop(state_dir=Options.of(ctx).state_dir)
+        client.stop(state_dir=place_of(ctx)[0])
     view.show({"stopped": True}, as_json)
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dht_torrent.cli import results, streams, view
-from dht_torrent.cli.node import Options, node_options, run_node, running_node_if_any
+from dht_torrent.cli.declared import node_options
+from dht_torrent.cli.node import Options, run_node, running_node_if_any
 from dht_torrent.cli.search import JOINING, why_nobody
 from dht_torrent.errors import InputError
 

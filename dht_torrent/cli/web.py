@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.core import ParameterSource
 
-from dht_torrent.cli.node import Options, option, remember
+from dht_torrent.cli.node import Options
+from dht_torrent.cli.options import FILE, FOLDER, check_web, mask_user, option
 from dht_torrent.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,43 +18,32 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _remember_auth(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        given = ctx.get_parameter_source(str(param.name))
-        if given is ParameterSource.COMMANDLINE:
-            click.echo(
-                "dhtnode: everybody on this machine can read the password in --rpc-auth; give it"
-                " in DHTNODE_RPC_AUTH, or in a file with --rpc-auth-file",
-                err=True,
-            )
-    remember(ctx, param, value)
-
-
 def web_options(command: Command) -> Command:
     """Of the command that runs a node."""
     for made in (
         option(
             "--web",
             metavar="ADDR:PORT",
-            envvar="DHTNODE_WEB",
+            check=check_web,
             help="Answer other programs here: Transmission's RPC, as transmission-remote, Sonarr or"
-            " Flood speak it, at /transmission/rpc; and /healthz. Also DHTNODE_WEB.",
+            " Flood speak it, at /transmission/rpc; and /healthz.",
         ),
         option(
             "--rpc-auth-file",
             metavar="FILE",
+            type=FILE,
             help="USER:PASSWORD of those who may use the RPC, which is off without.",
         ),
         option(
             "--rpc-auth",
             metavar="USER:PASSWORD",
-            envvar="DHTNODE_RPC_AUTH",
-            callback=_remember_auth,
+            mask=mask_user,
             help="The same in DHTNODE_RPC_AUTH, or here, where others can read it.",
         ),
         option(
             "--web-dir",
             metavar="DIR",
+            type=FOLDER,
             multiple=True,
             help="A folder that clients may put content into, besides the download directory"
             " (repeatable).",
@@ -69,12 +58,13 @@ def web_options(command: Command) -> Command:
             "--web-tls",
             metavar="CERT KEY",
             nargs=2,
+            type=FILE,
             help="Encrypt with this certificate and private key (PEM files).",
         ),
         option(
-            "--web-insecure",
-            is_flag=True,
+            "--web-insecure/--no-web-insecure",
             default=None,
+            standard=False,
             help="Listen on an address of the network without --web-tls all the same.",
         ),
     ):

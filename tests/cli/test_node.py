@@ -6,7 +6,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from dht_torrent.cli.node import Options, node_options
+from dht_torrent.cli.declared import node_options
+from dht_torrent.cli.node import Options
 
 
 @click.group()

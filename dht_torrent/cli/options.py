@@ -1,0 +1,226 @@
+"""How an option of a node is declared: once, with all that the command line, the environment
+(`DHTNODE_<OPTION>`), the configuration file and `dhtnode config` need to know of it.
+
+The rule: what is nearer to the user wins. The command line goes before the environment, that before
+the file, and the file before the default. An empty value means the default.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from dht_torrent.errors import InputError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+ENVIRONMENT: Final = "DHTNODE_"
+_PASSWORD: Final = re.compile(r"(://[^/@:]*:).*(@)|([?&]\w*password=)[^&]*()", re.DOTALL)
+"""In a URL."""
+
+
+class Location(click.Path):
+    """A file or a folder. Whether it is there and can be read is found out when it is opened."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+
+class Rate(click.types.StringParamType):
+    """Bytes per second, as `dht_torrent.rates` reads them. In a file, a number too."""
+
+    name = "rate"
+
+
+class Number(click.types.StringParamType):
+    """A number or `none`. In a file, a number too."""
+
+    name = "number"
+
+
+FILE: Final = Location(dir_okay=False)
+FOLDER: Final = Location(file_okay=False)
+RATE: Final = Rate()
+NUMBER: Final = Number()
+
+
+class NodeOption(click.Option):
+    """An option of a node."""
+
+    def __init__(
+        self,
+        *names: Any,
+        standard: Any = None,
+        check: Callable[[Any], object] | None = None,
+        mask: Callable[[str], str] | None = None,
+        anchor: Callable[[str, Path], str] | None = None,
+        in_file: bool = True,
+        **attributes: Any,
+    ) -> None:
+        """`standard`: the default as one would write it, or what gives it; None if there is none.
+        `check` raises InputError for a value of no use. `mask` hides what is secret in a value.
+        `anchor` makes a value of a file independent of the working directory, given its folder.
+        `in_file`: whether the file may have it."""
+        super().__init__(*names, expose_value=False, callback=remember, **attributes)
+        self.standard = standard
+        self.check = check
+        self.mask = mask
+        self.anchor = anchor
+        self.in_file = in_file
+        self.envvar = ENVIRONMENT + str(self.name).upper()
+
+    @property
+    def key(self) -> str:
+        """Its name in the file."""
+        return str(self.name).replace("_", "-")
+
+    @property
+    def is_many(self) -> bool:
+        return self.multiple or self.nargs != 1
+
+    def default_value(self) -> Any:
+        """The default as one would write it."""
+        return self.standard() if callable(self.standard) else self.standard
+
+    def shown(self, value: Any) -> Any:
+        """A value without what is secret in it."""
+        return self.mask(value) if self.mask is not None and isinstance(value, str) else value
+
+
+@dataclass(slots=True)
+class Given:
+    """What the options were given, by the names of their parameters."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    by_environment: set[str] = field(default_factory=set)
+    """Those of them that the environment gave."""
+    files: dict[Path, Any] = field(default_factory=dict)
+    """What was read already (`cli.settings`)."""
+
+
+def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Keep what an option was given."""
+    if value is None or value == ():
+        return
+    assert isinstance(param, NodeOption)
+    name = str(param.name)
+    given = ctx.ensure_object(Given)
+    # Before the command and after it: the environment is heard twice, and goes before neither.
+    if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
+        if name not in given.values:
+            given.values[name] = value
+            given.by_environment.add(name)
+        return
+    given.values[name] = value
+    given.by_environment.discard(name)
+    if param.shown(value) != value:
+        click.echo(
+            f"dhtnode: everybody on this machine can read the password in --{param.key}; give it"
+            f" in {param.envvar}, or in a file (see `dhtnode config`)",
+            err=True,
+        )
+
+
+def option(*names: str, **attributes: Any) -> Callable[[Command], Command]:
+    """One that is remembered for `Options.of`."""
+    return click.option(*names, cls=NodeOption, **attributes)
+
+
+def declared(ctx: click.Context) -> dict[str, NodeOption]:
+    """All options of a node, by the names of their parameters."""
+    params = ctx.find_root().command.params
+    return {str(one.name): one for one in params if isinstance(one, NodeOption)}
+
+
+# --- what makes a value one of use ---------------------------------------------------------------
+
+
+def mask_url(url: str) -> str:
+    """A URL without its password."""
+    return _PASSWORD.sub(lambda match: f"{match[1] or match[3]}***{match[2] or ''}", url)
+
+
+def mask_user(text: str) -> str:
+    """USER:PASSWORD without the password."""
+    return text.partition(":")[0] + ":***"
+
+
+def check_rate(text: str) -> None:
+    from dht_torrent.rates import parse_rate
+
+    parse_rate(text)
+
+
+def check_addresses(texts: Iterable[str]) -> None:
+    from dht_torrent.ids import parse_address
+
+    for text in texts:
+        parse_address(text)
+
+
+def none_or(check: Callable[[Iterable[str]], None]) -> Callable[[tuple[str, ...]], None]:
+    """`none` alone, or what passes that check."""
+
+    def checked(texts: tuple[str, ...]) -> None:
+        if texts != ("none",):
+            check(texts)
+
+    return checked
+
+
+def check_points(texts: Iterable[str]) -> None:
+    from dht_torrent.ids import parse_host_port
+
+    for text in texts:
+        parse_host_port(text)
+
+
+def check_web(text: str) -> None:
+    check_addresses([text])
+
+
+def check_control(text: str) -> None:
+    from dht_torrent.daemon.control import parse_control
+
+    parse_control(text)
+
+
+def anchor_control(text: str, folder: Path) -> str:
+    path = text.removeprefix("unix:")
+    return f"unix:{anchor_path(path, folder)}" if path != text and path else text
+
+
+def anchor_path(text: str, folder: Path) -> str:
+    """Below the user's home where it begins with `~`, else below `folder` unless it is absolute."""
+    try:
+        return str(folder / Path(text).expanduser())
+    except RuntimeError:
+        raise InputError(f"there is no home directory for {text!r}") from None
+
+
+def parse_count(text: str) -> int | None:
+    """A whole number from 0, or `none`. Raises InputError."""
+    if text == "none":
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
+        raise InputError(f"must be a whole number from 0, or 'none', not {text[:40]!r}")
+    return int(text)
+
+
+def parse_number(text: str, most: float) -> float | None:
+    """A number from 0 to `most`, or `none`. Raises InputError."""
+    if text == "none":
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= most:  # neither is nan
+        raise InputError(f"must be a number from 0 to {most:.0f}, or 'none', not {text[:40]!r}")
+    return number
