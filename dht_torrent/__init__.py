@@ -117,6 +117,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from dht_torrent.bencode import Value
     from dht_torrent.config.dht import DhtConfig
+    from dht_torrent.config.holepunch import HolepunchConfig
     from dht_torrent.config.index import (
         CatalogueConfig,
         CrawlConfig,
@@ -280,6 +281,7 @@ __all__ = [
     "HandshakeError",
     "History",
     "Holder",
+    "HolepunchConfig",
     "HostPort",
     "ImmutableItem",
     "InfoHash",
@@ -391,6 +393,7 @@ __all__ = [
 _HOME = {
     "bencode": "Value",
     "config.dht": "DhtConfig",
+    "config.holepunch": "HolepunchConfig",
     "config.index": "CatalogueConfig CrawlConfig FollowConfig SearchConfig SubscribeConfig",
     "config.node": "AfterSeeding Config EncryptionPolicy",
     "config.portmap": "PortMapConfig",

@@ -18,6 +18,8 @@ repeated, names one of them; without it each gets --count inputs, one after the 
     lsd  the announces of the local network, and what is remembered of them
     socks  what a SOCKS5 proxy answers and hands on
     utp  a table of uTP connections, among honest ends and strangers
+    pcp, natpmp  what a router answers, and what is believed of it
+    holepunch  what relays tell of peers behind routers, and to whom we send for it
 
 With --wire a whole node is met on 127.0.0.1 by connections whose bytes are a valid handshake and
 then any messages in any order, some of them spoilt, cut anywhere; a share of them goes through MSE,
@@ -61,9 +63,11 @@ from dht_torrent.errors import BencodeError, KrpcError
 from dht_torrent.ids import Address, NodeId
 from dht_torrent.lab.run import run
 from dht_torrent.lab.studies.codec_fuzz import Findings, FuzzedCodec, Input, feed, mutated
+from dht_torrent.lab.studies.holepunch_fuzz import HolepunchCodec
 from dht_torrent.lab.studies.lsd_fuzz import LsdCodec
 from dht_torrent.lab.studies.mse_fuzz import MseCodec
 from dht_torrent.lab.studies.pex_fuzz import PexCodec
+from dht_torrent.lab.studies.portmap_fuzz import NatPmpCodec, PcpCodec
 from dht_torrent.lab.studies.socks_fuzz import SocksCodec
 from dht_torrent.lab.studies.study import exit_code, positive
 from dht_torrent.lab.studies.utp_fuzz import UtpCodec
@@ -189,6 +193,9 @@ CODECS: Mapping[str, Callable[[int], FuzzedCodec]] = {
     "lsd": LsdCodec,
     "socks": SocksCodec,
     "utp": UtpCodec,
+    "pcp": PcpCodec,
+    "natpmp": NatPmpCodec,
+    "holepunch": HolepunchCodec,
 }
 
 

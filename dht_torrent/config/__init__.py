@@ -5,6 +5,7 @@ each decider is handed only its own part.
 """
 
 from dht_torrent.config.dht import PUBLIC_BOOTSTRAP, DhtConfig
+from dht_torrent.config.holepunch import HolepunchConfig
 from dht_torrent.config.index import (
     CatalogueConfig,
     CrawlConfig,
@@ -29,6 +30,7 @@ __all__ = [
     "DiskConfig",
     "EncryptionPolicy",
     "FollowConfig",
+    "HolepunchConfig",
     "LsdConfig",
     "PeerConfig",
     "PortMapConfig",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from dht_torrent.config.dht import PUBLIC_BOOTSTRAP, DhtConfig
+from dht_torrent.config.holepunch import HolepunchConfig
 from dht_torrent.config.index import (
     CatalogueConfig,
     CrawlConfig,
@@ -120,6 +121,7 @@ class Config:
     lsd_limits: LsdConfig = field(default_factory=LsdConfig)
     port_map_limits: PortMapConfig = field(default_factory=PortMapConfig)
     utp: UtpConfig = field(default_factory=UtpConfig)
+    holepunch: HolepunchConfig = field(default_factory=HolepunchConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     follow: FollowConfig = field(default_factory=FollowConfig)

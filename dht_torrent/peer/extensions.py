@@ -1,6 +1,6 @@
 """What travels inside Extended messages: the extension handshake (BEP 10), metadata (BEP 9),
-upload_only (BEP 21) and lt_donthave (BEP 54); peer exchange is in `pex`. To speak one more: its
-messages, a decoder, and a line in `EXTENSIONS`.
+upload_only (BEP 21) and lt_donthave (BEP 54); peer exchange is in `pex`, ut_holepunch in
+`holepunch`. To speak one more: its messages, a decoder, and a line in `EXTENSIONS`.
 
 The rule: the id in *their* handshake is the one we send with, the id in ours (`OUR_IDS`) the one
 we receive. A field of the handshake that makes no sense is taken as absent, as peers differ much
@@ -18,6 +18,7 @@ from dht_torrent import bencode
 from dht_torrent.errors import BencodeError, PeerProtocolError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.peer.extension import Codec, ExtensionMessage
+from dht_torrent.peer.holepunch import UT_HOLEPUNCH, decode_holepunch
 from dht_torrent.peer.pex import UT_PEX, decode_pex
 
 HANDSHAKE_ID = 0
@@ -233,6 +234,7 @@ EXTENSIONS: Mapping[str, Codec] = {
     UT_PEX: Codec(1, decode_pex),
     UT_METADATA: Codec(2, _decode_metadata),
     UPLOAD_ONLY: Codec(3, _decode_upload_only),
+    UT_HOLEPUNCH: Codec(4, decode_holepunch),
     LT_DONTHAVE: Codec(7, _decode_dont_have),
 }
 """The extensions we speak, under libtorrent's numbers."""

@@ -8,19 +8,33 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 
 import pytest
 
 from dht_torrent import Config
+from dht_torrent.config import HolepunchConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
 from dht_torrent.ids import Address
-from dht_torrent.lab.studies import codec_fuzz, pex_fuzz, socks_fuzz, wire_costs, wire_fuzz
+from dht_torrent.lab.studies import (
+    codec_fuzz,
+    holepunch_fuzz,
+    pex_fuzz,
+    socks_fuzz,
+    wire_costs,
+    wire_fuzz,
+)
 from dht_torrent.peer import lsd, mse, pex
+from dht_torrent.peer.holepunch import Holepunch, HolepunchKind, decode_holepunch
 from dht_torrent.peer.mse import Method, MseInitiator, MseResponder, Secured
 from dht_torrent.peer.pex import PexHearing
+from dht_torrent.peer.rendezvous import Sending
+from dht_torrent.portmap import natpmp, pcp
+from dht_torrent.portmap.client import GatewayClient, _Lease, _Question
+from dht_torrent.portmap.ports import LocalPort
 from dht_torrent.socks import datagrams
 from dht_torrent.socks.dialogue import Dialogue
 from dht_torrent.torrent.holdings import Holdings
@@ -91,6 +105,9 @@ def test_time_that_the_processor_spends_with_others_is_not_slowness(
         ("lsd", 200, 150),
         ("socks", 300, 80),
         ("utp", 500, 500),
+        ("pcp", 300, 300),
+        ("natpmp", 300, 300),
+        ("holepunch", 300, 50),
     ],
 )
 def test_hostile_bytes_do_no_harm_to_the_other_codecs(
@@ -103,7 +120,9 @@ def test_hostile_bytes_do_no_harm_to_the_other_codecs(
     assert found.answered > answered
 
 
-@pytest.mark.parametrize("name", ["mse", "pex", "lsd", "socks", "utp"])
+@pytest.mark.parametrize(
+    "name", ["mse", "pex", "lsd", "socks", "utp", "pcp", "natpmp", "holepunch"]
+)
 def test_inputs_of_the_other_codecs_are_the_same_for_a_seed(fuzz: ModuleType, name: str) -> None:
     def told() -> list[object]:
         codec, rng = fuzz.CODECS[name](5), random.Random(5)
@@ -125,6 +144,12 @@ def test_inputs_of_the_other_codecs_are_the_same_for_a_seed(fuzz: ModuleType, na
         ("socks", Dialogue, "_reply"),
         ("utp", UtpConnection, "_while_connecting"),
         ("utp", Outbound, "_find_lost"),
+        ("pcp", pcp, "decode"),
+        ("pcp", GatewayClient, "_granted"),
+        ("natpmp", natpmp, "decode"),
+        ("natpmp", GatewayClient, "_on_natpmp"),
+        ("holepunch", holepunch_fuzz, "decode_holepunch"),
+        ("holepunch", Sending, "allows"),
     ],
 )
 def test_a_crash_of_the_other_codecs_is_noticed(
@@ -238,6 +263,69 @@ def test_a_dialogue_with_a_proxy_that_keeps_all_is_noticed(
     monkeypatch.setattr(Dialogue, "_step", lambda self: None)
     monkeypatch.setattr(socks_fuzz, "MAX_REPLY", 30)
     assert noticed(fuzz, fuzz.SocksCodec(7), "more is kept")
+
+
+def test_a_mapping_that_lasts_too_long_is_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = GatewayClient._granted
+
+    def trusting(
+        self: GatewayClient,
+        port: LocalPort,
+        lease: _Lease,
+        external: Address,
+        lifetime: int,
+        now: float,
+    ) -> None:
+        whole(self, port, lease, external, lifetime, now)
+        if lease.held is not None:
+            lease.held = replace(lease.held, expires=now + 1e9)
+
+    monkeypatch.setattr(GatewayClient, "_granted", trusting)
+    assert noticed(fuzz, fuzz.PcpCodec(7), "is believed of")
+
+
+@pytest.mark.parametrize("name", ["PcpCodec", "NatPmpCodec"])
+def test_a_client_of_a_gateway_that_asks_without_end_is_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for name_of in ("sent", "answered"):
+        monkeypatch.setattr(_Question, name_of, lambda self, *args: None)
+    assert noticed(fuzz, getattr(fuzz, name)(7), " datagrams in ")
+
+
+def test_relays_that_have_us_send_without_end_are_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sending, "allows", lambda self, *args: True)
+    codec = fuzz.HolepunchCodec(7)
+    codec._config = HolepunchConfig(node_burst=10)
+    assert noticed(fuzz, codec, "were sent to in")
+
+
+def test_a_relay_that_has_us_send_to_nobody_is_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sending, "allows", lambda self, *args: True)
+    codec = fuzz.HolepunchCodec(7)
+    lan = Holepunch(HolepunchKind.CONNECT, Address("192.168.1.1", 80)).payload()
+    codec._valid = [lan] * 60
+    assert noticed(fuzz, codec, "sent to 192.168.1.1:80")
+
+
+def test_a_message_of_holepunching_that_is_read_wrongly_is_noticed(
+    fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = decode_holepunch
+
+    def careless(payload: bytes, limit: int) -> Holepunch | None:
+        message = whole(payload, limit)
+        where = message.address if message is not None else Address("1.2.3.4", 1)
+        return Holepunch(HolepunchKind.CONNECT, where._replace(port=where.port ^ 1))
+
+    monkeypatch.setattr(holepunch_fuzz, "decode_holepunch", careless)
+    assert noticed(fuzz, fuzz.HolepunchCodec(7), "another message")
 
 
 def test_slowness_of_the_other_codecs_is_noticed(
