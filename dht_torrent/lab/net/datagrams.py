@@ -39,7 +39,8 @@ class FakeDatagramSocket:
         self._alarm = Alarm()
         self._taker: tuple[VirtualClock, OnDatagrams] | None = None
         self._failure: BaseException | None = None
-        self._mappings: dict[Address, float] = {}
+        self._mappings: dict[Address, tuple[float, float]] = {}
+        """Of the NAT, by whom was sent to: since when, and when last."""
         self._closed = False
 
     @property
@@ -93,11 +94,12 @@ class FakeDatagramSocket:
         stats = net.stats
         stats.datagrams += 1
         stats.datagram_bytes += len(data)
-        if net.tap is not None:
-            net.tap(self._source, to, data)
-        now = trio.current_time()
+        now, source = trio.current_time(), self._source
         if host.behind_nat:
-            self._mappings[to] = now
+            self._map(to, now)
+            source = host.seen_as(self._address.port, to)
+        if net.tap is not None:
+            net.tap(source, to, data)
         if link.loss and rng.random() < link.loss:
             stats.lost += 1
             return True
@@ -112,15 +114,15 @@ class FakeDatagramSocket:
             if net.grain:
                 when = math.ceil(when / net.grain) * net.grain
             there = net.find(host.ip, to.host)
-            target = None if there is None else there.heard_at(to.port)
-            if target is None or not target.accept(when, data, self._source, now):
+            target = None if there is None else there.heard_at(to.port, source)
+            if target is None or not target.accept(when, data, source, now):
                 stats.lost += 1
         return True
 
     def accept(self, when: float, data: bytes, source: Address, now: float) -> bool:
         """Put a datagram on its way to this socket. False when it will not arrive."""
-        if self._host.behind_nat and not self._passes_nat(source, when):
-            return False
+        if when <= now and self._host.behind_nat and not self._passes_nat(source, when):
+            return False  # later it would be asked too late
         if len(self._queue) >= _UDP_QUEUE:
             return False
         self._received += 1
@@ -152,9 +154,13 @@ class FakeDatagramSocket:
             self._host.release_udp(self._address.port)
             self._alarm.ring()
 
+    def _map(self, to: Address, now: float) -> None:
+        since, last = self._mappings.get(to, (now, now))
+        self._mappings[to] = (since if now - last <= _NAT_MAPPING else now, now)
+
     def _passes_nat(self, source: Address, when: float) -> bool:
         mapped = self._mappings.get(source)
-        is_answer = mapped is not None and when - mapped <= _NAT_MAPPING
+        is_answer = mapped is not None and mapped[0] <= when <= mapped[1] + _NAT_MAPPING
         return is_answer or source.host == self._host.ip
 
     def _arrived(self, now: float) -> list[tuple[bytes, Address]]:
@@ -162,8 +168,11 @@ class FakeDatagramSocket:
         queue = self._queue
         got: list[tuple[bytes, Address]] = []
         while queue and queue[0][0] <= now and len(got) < MAX_DRAIN:
-            _, _, data, source = heapq.heappop(queue)
-            got.append((data, source))
+            when, _, data, source = heapq.heappop(queue)
+            if self._host.behind_nat and not self._passes_nat(source, when):
+                self._net.stats.lost += 1
+            else:
+                got.append((data, source))
         return got
 
     def _hand_over(self, now: float) -> None:

@@ -23,6 +23,7 @@ from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.datagrams import FakeDatagramSocket
 from dht_torrent.lab.net.link import Link, Stats, Wire
 from dht_torrent.lab.net.multicast import Lan, MulticastSocket
+from dht_torrent.lab.net.nat import Nat
 from dht_torrent.lab.net.streams import FakeListener, FakeStream, open_streams
 from dht_torrent.lab.net.topology import Breakable
 
@@ -147,8 +148,9 @@ class FakeHost:
         self.uplink = Wire(None)
         """Its `rate` may be set at any time: bytes per second of all its streams together."""
         self.downlink = Wire(None)
-        self.behind_nat = False
-        """When true, connections do not come in, and datagrams only from where one was sent."""
+        self.nat: Nat | None = None
+        """The router it is behind: connections do not come in, and datagrams only from where one
+        was sent."""
         self.is_down = False
         self.router: str | None = None
         """Its default gateway, where that is in a local network with it."""
@@ -160,6 +162,15 @@ class FakeHost:
         self._udp: dict[int, FakeDatagramSocket] = {}
         self._listeners: dict[int, FakeListener] = {}
         self._next_port = 0
+
+    @property
+    def behind_nat(self) -> bool:
+        """There is one. It may be set: to one that keeps all ports as they are."""
+        return self.nat is not None
+
+    @behind_nat.setter
+    def behind_nat(self, is_behind: bool) -> None:
+        self.nat = Nat() if is_behind else None
 
     def go_down(self) -> None:
         """Pull the cable: streams break, at both ends; datagrams are lost, also those in flight."""
@@ -259,8 +270,15 @@ class FakeHost:
         await trio.lowlevel.checkpoint()
         return self._net.lan(on.name).join(self._net, self, group)
 
-    def heard_at(self, port: int) -> FakeDatagramSocket | None:
-        return self._udp.get(port)
+    def seen_as(self, port: int, to: Address) -> Address:
+        nat = self.nat if to.host != self.ip else None
+        return Address(self.ip, port if nat is None else nat.outside(port, to))
+
+    def heard_at(self, port: int, source: Address | None = None) -> FakeDatagramSocket | None:
+        inside: int | None = port
+        if self.nat is not None and source is not None and source.host != self.ip:
+            inside = self.nat.inside(port, source)
+        return None if inside is None else self._udp.get(inside)
 
     def opened(self, stream: Breakable) -> None:
         self.streams[stream] = None

@@ -43,11 +43,19 @@ class Machine(Protocol):
     ip: str
     uplink: Wire
     downlink: Wire
-    behind_nat: bool
     is_down: bool
 
-    def heard_at(self, port: int) -> DatagramTarget | None:
-        """Who has this UDP port."""
+    @property
+    def behind_nat(self) -> bool:
+        """A router hides it."""
+        ...
+
+    def seen_as(self, port: int, to: Address) -> Address:
+        """Where a datagram from this UDP port comes from, as it is seen at `to`."""
+        ...
+
+    def heard_at(self, port: int, source: Address | None = None) -> DatagramTarget | None:
+        """Who has this UDP port; or what is seen as that, at `source`."""
         ...
 
     def opened(self, stream: Breakable) -> None:
