@@ -135,7 +135,7 @@ def refusal(
     return HolepunchFailure.NONE
 
 
-class Sending:
+class TrustInRelays:
     """To whom a whole node sends for the word of relays, which may name anybody."""
 
     def __init__(self, config: HolepunchConfig) -> None:

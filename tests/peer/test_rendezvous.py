@@ -12,7 +12,7 @@ from dht_torrent.peer.rendezvous import (
     Introducers,
     Party,
     Relaying,
-    Sending,
+    TrustInRelays,
     refusal,
 )
 
@@ -22,7 +22,7 @@ HERE, THERE, RELAY = Address("20.0.0.1", 1), Address("20.0.0.2", 2), Address("20
 LAN = Address("192.168.1.9", 6881)
 
 
-def times(sending: Sending, relay: PeerKey, hosts: list[str], now: float = 0.0) -> int:
+def times(sending: TrustInRelays, relay: PeerKey, hosts: list[str], now: float = 0.0) -> int:
     return sum(sending.allows(relay, RELAY, Address(host, 6881), now) for host in hosts)
 
 
@@ -133,7 +133,7 @@ def test_a_peer_is_told_of_so_many_others() -> None:
 
 
 def test_one_relay_has_us_send_to_few_and_the_next_one_to_few_more() -> None:
-    sending = Sending(CONFIG)
+    sending = TrustInRelays(CONFIG)
     assert times(sending, ONE, many(100)) == CONFIG.relay_burst
     assert times(sending, OTHER, many(200)[100:]) == CONFIG.relay_burst
     later = CONFIG.relay_interval
@@ -141,7 +141,7 @@ def test_one_relay_has_us_send_to_few_and_the_next_one_to_few_more() -> None:
 
 
 def test_one_host_is_sent_to_seldom_whoever_names_it_at_whatever_port() -> None:
-    sending = Sending(CONFIG)
+    sending = TrustInRelays(CONFIG)
     sent = sum(
         sending.allows(PeerKey(key), RELAY, Address("20.5.5.5", 1000 + key), 0.0)
         for key in range(50)
@@ -152,7 +152,7 @@ def test_one_host_is_sent_to_seldom_whoever_names_it_at_whatever_port() -> None:
 
 
 def test_all_relays_together_have_us_send_so_much() -> None:
-    sending = Sending(CONFIG)
+    sending = TrustInRelays(CONFIG)
     hosts = many(2000)
     sent = sum(times(sending, PeerKey(key), hosts[key * 10 : key * 10 + 10]) for key in range(200))
     assert sent == CONFIG.node_burst
@@ -175,4 +175,4 @@ def test_all_relays_together_have_us_send_so_much() -> None:
 def test_a_stranger_does_not_have_us_send_into_our_own_network(
     speaker: Address, target: Address, allowed: bool
 ) -> None:
-    assert Sending(CONFIG).allows(ONE, speaker, target, 0.0) is allowed
+    assert TrustInRelays(CONFIG).allows(ONE, speaker, target, 0.0) is allowed

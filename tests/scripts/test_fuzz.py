@@ -31,7 +31,7 @@ from dht_torrent.peer import lsd, mse, pex
 from dht_torrent.peer.holepunch import Holepunch, HolepunchKind, decode_holepunch
 from dht_torrent.peer.mse import Method, MseInitiator, MseResponder, Secured
 from dht_torrent.peer.pex import PexHearing
-from dht_torrent.peer.rendezvous import Sending
+from dht_torrent.peer.rendezvous import TrustInRelays
 from dht_torrent.portmap import natpmp, pcp
 from dht_torrent.portmap.client import GatewayClient, _Lease, _Question
 from dht_torrent.portmap.ports import LocalPort
@@ -149,7 +149,7 @@ def test_inputs_of_the_other_codecs_are_the_same_for_a_seed(fuzz: ModuleType, na
         ("natpmp", natpmp, "decode"),
         ("natpmp", GatewayClient, "_on_natpmp"),
         ("holepunch", holepunch_fuzz, "decode_holepunch"),
-        ("holepunch", Sending, "allows"),
+        ("holepunch", TrustInRelays, "allows"),
     ],
 )
 def test_a_crash_of_the_other_codecs_is_noticed(
@@ -298,7 +298,7 @@ def test_a_client_of_a_gateway_that_asks_without_end_is_noticed(
 def test_relays_that_have_us_send_without_end_are_noticed(
     fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Sending, "allows", lambda self, *args: True)
+    monkeypatch.setattr(TrustInRelays, "allows", lambda self, *args: True)
     codec = fuzz.HolepunchCodec(7)
     codec._config = HolepunchConfig(node_burst=10)
     assert noticed(fuzz, codec, "were sent to in")
@@ -307,7 +307,7 @@ def test_relays_that_have_us_send_without_end_are_noticed(
 def test_a_relay_that_has_us_send_to_nobody_is_noticed(
     fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Sending, "allows", lambda self, *args: True)
+    monkeypatch.setattr(TrustInRelays, "allows", lambda self, *args: True)
     codec = fuzz.HolepunchCodec(7)
     lan = Holepunch(HolepunchKind.CONNECT, Address("192.168.1.1", 80)).payload()
     codec._valid = [lan] * 60

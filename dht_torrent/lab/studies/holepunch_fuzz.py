@@ -13,7 +13,7 @@ from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address, PeerKey
 from dht_torrent.lab.studies.codec_fuzz import Findings, Input, mutated
 from dht_torrent.peer.holepunch import Holepunch, HolepunchKind, decode_holepunch
-from dht_torrent.peer.rendezvous import Sending
+from dht_torrent.peer.rendezvous import TrustInRelays
 
 _RELAYS: Final = 100
 _STEP: Final = 0.001
@@ -31,7 +31,7 @@ class HolepunchCodec:
         rng = random.Random(seed)
         self._valid = [_message(rng) for _ in range(60)]
         self._config = HolepunchConfig()
-        self._sending = Sending(self._config)
+        self._sending = TrustInRelays(self._config)
         self._sent: deque[float] = deque()
 
     def input(self, number: int, rng: random.Random) -> Input:
