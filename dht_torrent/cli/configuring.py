@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from dht_torrent.cli import view
-from dht_torrent.cli.declared import node_options
-from dht_torrent.cli.node import json_option
+from dht_torrent.cli.declared import node_options, which_node
+from dht_torrent.cli.node import json_option, running_node
 from dht_torrent.cli.options import ENVIRONMENT, Given, NodeOption, declared
 from dht_torrent.cli.settings import Setting, default_path, file_of, settings
 from dht_torrent.cli.web import web_options
@@ -49,6 +49,27 @@ def config(ctx: click.Context, init: bool, as_json: bool) -> None:
     for variable in sorted(one for one in os.environ if one.startswith(ENVIRONMENT)):
         if variable not in known:
             click.echo(f"dhtnode: {view.clean(variable)} is not an option's", err=True)
+
+
+@click.command()
+@json_option
+@which_node
+def reload(ctx: click.Context, as_json: bool) -> None:
+    """Have the running node read its configuration file again. Limits, the queue, when a torrent
+    has been shared enough, the IP filter, the deny-list and the log level change at once; what
+    needs a restart is told. If something in the file is wrong nothing changes."""
+    with running_node(ctx) as client:
+        told = client.reload()
+    view.show(told, as_json, lambda: _reloaded_text(told))
+
+
+def _reloaded_text(told: dict[str, Any]) -> str:
+    lines = []
+    if told["applied"]:
+        lines.append(f"changed: {', '.join(told['applied'])}")
+    if told["needs_restart"]:
+        lines.append(f"needs a restart: {', '.join(told['needs_restart'])}")
+    return "\n".join(lines) or "nothing has changed"
 
 
 def _row(option: NodeOption, setting: Setting) -> dict[str, Any]:

@@ -45,6 +45,7 @@ _ELSEWHERE = {
     **{name: ("keeping", name) for name in ("announce", "label", "queue")},
     "follow": ("following", "follow"),
     "unfollow": ("following", "unfollow"),
+    "reload": ("configuring", "reload"),
     "search": ("search", "search"),
     "similar": ("similar", "similar"),
     "subscribe": ("subscribe", "subscribe"),
@@ -101,8 +102,10 @@ def cli(ctx: click.Context) -> None:
         sys.stdout.flush()
         await trio.sleep_forever()
 
+    from dht_torrent.cli.reloading import Reloader
+
     options = Options.of(ctx)
-    run_node(options, job, web_of(options))
+    run_node(options, job, web_of(options), Reloader(ctx).reload)
 
 
 # --- share and get -------------------------------------------------------------------------------

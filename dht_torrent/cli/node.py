@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dht_torrent.config.node import AfterSeeding
     from dht_torrent.daemon.client import Client
     from dht_torrent.daemon.control import Control
+    from dht_torrent.daemon.reload import Reload
     from dht_torrent.daemon.web_app import WebOptions
     from dht_torrent.engine.node import Node
 
@@ -215,6 +216,7 @@ def run_node(
     options: Options,
     job: Callable[[Node, Control], Awaitable[None]],
     web: WebOptions | None = None,
+    reload: Reload | None = None,
 ) -> signal.Signals | None:
     """A node in this process, until `job` ends, a signal or a client's stop. Returns the signal."""
     with _staying():
@@ -224,7 +226,7 @@ def run_node(
 
         from dht_torrent.daemon.run import run
 
-    return trio.run(run, config, options.control, job, web)
+    return trio.run(run, config, options.control, job, web, reload)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hypercorn.typing import Framework
     from starlette.applications import Starlette
 
+    from dht_torrent.daemon.reload import Reload
     from dht_torrent.engine.node import Node
 
 logger = logging.getLogger(__name__)
@@ -36,9 +37,10 @@ async def answer(
     port: int | None,
     backlog: int,
     pause: float,
+    reload: Reload | None = None,
 ) -> None:
     """Answer commands for `node` until one of them is to stop, which sets `stopping`."""
-    app = make_app(node, stop=stopping.set, token=token, port=port)
+    app = make_app(node, stop=stopping.set, token=token, port=port, reload=reload)
     await serve_http(app, listener, stopping, backlog=backlog, pause=pause)
 
 

@@ -38,6 +38,7 @@ from dht_torrent.metainfo import Magnet, Metainfo, parse_ranges, parse_torrent
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Scope
 
+    from dht_torrent.daemon.reload import Reload
     from dht_torrent.engine.node import Node
     from dht_torrent.engine.torrent.torrent import Torrent
 
@@ -46,9 +47,15 @@ REPEAT_AFTER = 10.0
 
 
 def make_app(
-    node: Node, *, stop: Callable[[], None], token: str | None = None, port: int | None = None
+    node: Node,
+    *,
+    stop: Callable[[], None],
+    token: str | None = None,
+    port: int | None = None,
+    reload: Reload | None = None,
 ) -> Starlette:
-    """The application for `node`; `stop` is called when a client asks the node to end.
+    """The application for `node`; `stop` is called when a client asks the node to end, and `reload`
+    when one asks it to read its configuration again.
 
     On TCP give `port` (the Host header must name it) and `token` (requests must carry it). Without
     them, as on a Unix socket of mode 0600, the file system has already said who may connect.
@@ -193,6 +200,11 @@ def make_app(
     async def unpublish_link(request: Request) -> Response:
         return reply(await following_api.unpublish(node, await read_body(request)))
 
+    async def read_again(request: Request) -> Response:
+        if reload is None:
+            raise HTTPException(409, "this node runs for one command, and reads no configuration")
+        return reply(await reload(node))
+
     async def end(request: Request) -> Response:
         stopping.set()
         stop()
@@ -235,6 +247,7 @@ def make_app(
             Route(f"{api}/published", published, methods=["GET"]),
             Route(f"{api}/published", publish_link, methods=["POST"]),
             Route(f"{api}/published/remove", unpublish_link, methods=["POST"]),
+            Route(f"{api}/reload", read_again, methods=["POST"]),
             Route(f"{api}/stop", end, methods=["POST"]),
         ],
         middleware=[Middleware(Guard, token=token, port=port)],

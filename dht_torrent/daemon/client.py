@@ -295,6 +295,11 @@ class Client:
         told, as in Removal."""
         return cast("Json", self._ask("DELETE", f"{_path(torrent_id)}?data={int(data)}"))
 
+    def reload(self) -> Json:
+        """Have the node read its configuration again. Returns a Reloaded. Raises InputError for
+        what is wrong with it; then nothing has changed."""
+        return cast("Json", self._ask("POST", "reload", {}))
+
     def stop(self, *, state_dir: Path | None = None, wait: float = 15.0) -> None:
         """Ask the node to end, and wait at most `wait` seconds until it no longer answers and has
         let go of `state_dir`, so that another may start there. Raises ControlError when it has not.

@@ -4,6 +4,8 @@ signal, a client's stop, or the job's end. A second signal ends the process at o
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,14 +16,18 @@ import trio
 from dht_torrent.daemon.control import Control
 from dht_torrent.daemon.server import serve
 from dht_torrent.engine.opening import open_node
-from dht_torrent.errors import InputError
+from dht_torrent.engine.wakeup import AutoResetEvent
+from dht_torrent.errors import DhtTorrentError, InputError
 from dht_torrent.relief import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from dht_torrent.config import Config
+    from dht_torrent.daemon.reload import Reload
     from dht_torrent.daemon.web_app import WebOptions
     from dht_torrent.engine.node import Node
     from dht_torrent.ids import Address
+
+logger = logging.getLogger(__name__)
 
 CLOSING_TIME = 4.0
 """Seconds the node gets to save and say goodbye after a signal. Service managers and people expect
@@ -33,9 +39,11 @@ async def run(
     control: str | None,
     job: Callable[[Node, Control], Awaitable[None]],
     web: WebOptions | None = None,
+    reload: Reload | None = None,
 ) -> signal.Signals | None:
     """Run a node with `config` and its control socket while `job` runs; and with what it answers to
-    other programs. Needs `config.state_dir`.
+    other programs. `reload` is called when a client asks for it, and at SIGHUP if no terminal could
+    have sent that. Needs `config.state_dir`.
 
     Returns the signal that ended it, or None when the job ended or a client said stop.
     """
@@ -43,14 +51,14 @@ async def run(
         raise InputError("a node with a control socket needs a state directory")
     state_dir = Path(config.state_dir)
     raise_descriptor_limit()  # the process is ours
-    ending = _Ending()
+    ending = _Ending(reloads=reload is not None and not has_terminal())
     async with trio.open_nursery() as signals:
         await signals.start(ending.watch)
         with ending.limit:
             async with open_node(config) as node, trio.open_nursery() as nursery:
 
                 async def serving(*, task_status: trio.TaskStatus[Control]) -> None:
-                    await serve(node, control, state_dir, task_status=task_status)
+                    await serve(node, control, state_dir, reload=reload, task_status=task_status)
                     nursery.cancel_scope.cancel()  # a client said stop
 
                 async def serving_web(*, task_status: trio.TaskStatus[Address]) -> None:
@@ -64,6 +72,8 @@ async def run(
                     await nursery.start(serving_web)
                 where = await nursery.start(serving)
                 ending.opened = nursery.cancel_scope
+                if reload is not None:
+                    nursery.start_soon(ending.reload, node, reload)
                 await job(node, where)
                 nursery.cancel_scope.cancel()
         signals.cancel_scope.cancel()
@@ -72,12 +82,15 @@ async def run(
 
 class _Ending:
     """What a signal does: before the node is open, give up; afterwards, leave its work and close it
-    in order, but not for longer than CLOSING_TIME."""
+    in order, but not for longer than CLOSING_TIME. SIGHUP may mean something else."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, reloads: bool = False) -> None:
+        """`reloads`: whether SIGHUP asks to read the configuration again."""
         self.limit = trio.CancelScope()
         self.opened: trio.CancelScope | None = None
         self.signal: signal.Signals | None = None
+        self.hung_up = AutoResetEvent()
+        self._reloads = reloads
 
     async def watch(self, *, task_status: trio.TaskStatus[None]) -> None:
         numbers = [signal.SIGINT, signal.SIGTERM]
@@ -85,7 +98,11 @@ class _Ending:
             numbers.append(signal.SIGHUP)
         with trio.open_signal_receiver(*numbers) as received:
             task_status.started()
-            self.signal = signal.Signals(await anext(received))
+            async for number in received:
+                if number != signal.SIGHUP or not self._reloads:
+                    self.signal = signal.Signals(number)
+                    break
+                self.hung_up.set()
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
         if self.opened is None:
@@ -93,3 +110,21 @@ class _Ending:
         else:
             self.limit.deadline = trio.current_time() + CLOSING_TIME
             self.opened.cancel()
+
+    async def reload(self, node: Node, reload: Reload) -> None:
+        """A service: what service managers mean by SIGHUP."""
+        while True:
+            await self.hung_up.wait()
+            try:
+                await reload(node)
+            except DhtTorrentError as error:
+                logger.error("the configuration stays as it was: %s", error)  # noqa: TRY400
+
+
+def has_terminal() -> bool:
+    """Whether this process has a terminal, which may hang up."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

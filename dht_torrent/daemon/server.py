@@ -33,6 +33,7 @@ from dht_torrent.errors import InputError
 from dht_torrent.ids import Address
 
 if TYPE_CHECKING:
+    from dht_torrent.daemon.reload import Reload
     from dht_torrent.engine.node import Node
 
 RESTART_PAUSE = 0.5
@@ -46,13 +47,14 @@ async def serve(
     control: str | None,
     state_dir: Path | str,
     *,
+    reload: Reload | None = None,
     task_status: trio.TaskStatus[Control] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer commands for `node` until cancelled, or until a client says stop: then it returns.
 
     `control` is `unix:PATH` or `ADDR:PORT` (port 0 means any); None means a socket in `state_dir`.
-    The caller's node holds the lock of `state_dir`. Started with the address clients can use.
-    Raises InputError when the address cannot be had.
+    `reload` is what a client may ask for. The caller's node holds the lock of `state_dir`. Started
+    with the address clients can use. Raises InputError when the address cannot be had.
     """
     state = Path(state_dir)
     with _bound(control, state) as (listener, where):
@@ -76,6 +78,7 @@ async def serve(
                 port=port,
                 backlog=BACKLOG,
                 pause=RESTART_PAUSE,
+                reload=reload,
             )
         finally:
             remove_control(state, where, token)

@@ -81,19 +81,18 @@ class FilterFile(Filtering):
 
     def __init__(self, path: Path, disk: Disk, interval: float) -> None:
         super().__init__()
-        self._path = path
-        self._file = WatchedFile(
+        self.file = WatchedFile(
             path, disk, interval, what="the IP filter", parse=parse_ip_filter, most=MAX_BYTES
         )
         self._parsed = ParsedFilter(IpFilter())
 
     @property
     def trouble(self) -> str | None:
-        return self._file.trouble
+        return self.file.trouble
 
     async def load(self) -> bool:
         """Read it, if it has changed since. False: it had not. Raises InputError."""
-        found = await self._file.load()
+        found = await self.file.load()
         if found is not None:
             self._take(found)
         return found is not None
@@ -105,7 +104,7 @@ class FilterFile(Filtering):
             self._take(found)
             changed()
 
-        await self._file.watch(take)
+        await self.file.watch(take)
 
     def _take(self, found: ParsedFilter) -> None:
         self._parsed, self.rules = found, found.filter
@@ -113,7 +112,7 @@ class FilterFile(Filtering):
         if found.bad_lines:
             logger.warning(
                 "the IP filter %s: lines that are not understood: %d, the first is %s",
-                self._path,
+                self.file.path,
                 found.bad_lines,
                 found.first_bad,
             )

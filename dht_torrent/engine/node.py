@@ -14,8 +14,8 @@ from typing import Unpack
 
 import trio
 
-from dht_torrent import given
 from dht_torrent.bounds import MAX_SOURCES
+from dht_torrent.config import Config
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.following.followed import Followed
 from dht_torrent.engine.following.service import LinkService
@@ -24,6 +24,7 @@ from dht_torrent.engine.incoming import Incoming
 from dht_torrent.engine.keys import DEFAULT
 from dht_torrent.engine.net.tls import check_files, read_root
 from dht_torrent.engine.registry import Registry
+from dht_torrent.engine.reloading import Reloading
 from dht_torrent.engine.search.own import check_tags
 from dht_torrent.engine.search.results import SearchResults
 from dht_torrent.engine.search.service import SearchService
@@ -48,10 +49,9 @@ from dht_torrent.engine.torrent.sharing import hash_content
 from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.engine.upkeep import DhtSaving
-from dht_torrent.engine.user_files import absolute, tls_identity
+from dht_torrent.engine.user_files import absolute, tls_identity, understand
 from dht_torrent.engine.views import NodeStatus, Removal
 from dht_torrent.errors import InputError
-from dht_torrent.given import TorrentFile
 from dht_torrent.ids import Address, InfoHash, NodeId
 from dht_torrent.magnet import MutableLink
 from dht_torrent.metainfo import Magnet, Metainfo
@@ -72,6 +72,7 @@ class Node:
         warnings: Sequence[str],
         subscriptions: Subscriptions,
         housekeeping: Housekeeping,
+        reloading: Reloading,
     ) -> None:
         self.config = context.config
         self.addresses = tuple(dht.address for dht in context.dht)
@@ -85,6 +86,7 @@ class Node:
         """What holds for all torrents: turns, and when one has been shared enough. What is changed
         here holds from the next look on, and until a restart."""
         self._housekeeping = housekeeping
+        self._reloading = reloading
         self._context = context
         self._dht = context.dht
         self._registry = registry
@@ -247,7 +249,7 @@ class Node:
 
         Returns at once; `await torrent.completed()` waits. Raises InputError (MagnetError,
         MetainfoError) when `source` cannot be used."""
-        magnet, metainfo = await self._understand(source)
+        magnet, metainfo = await understand(self._context.disk, source)
         select = select if select is not None else magnet.select
         folder = absolute(output if output is not None else self.config.download_dir)
         if metainfo is not None:
@@ -304,16 +306,6 @@ class Node:
             await self._context.disk.run(check_sources, places, target)
         return places
 
-    async def _understand(
-        self, source: str | Magnet | Metainfo | Path
-    ) -> tuple[Magnet, Metainfo | None]:
-        if isinstance(source, (str, Path)):
-            found = await self._context.disk.run(given.read, source)
-            source = found.metainfo if isinstance(found, TorrentFile) else found
-        if isinstance(source, Magnet):
-            return source, None
-        return source.magnet(), source
-
     def find(self, prefix: str) -> Torrent:
         """The torrent whose hex id begins with `prefix`. Raises InputError if none or many do."""
         return self._registry.find(prefix)
@@ -347,6 +339,12 @@ class Node:
         limit, `...` leaves it as it is. What counts is payload and headers of messages. A restart
         begins with the configuration's again. Raises InputError."""
         self._context.limits.set(up, down)
+
+    async def reload(self, config: Config) -> frozenset[str]:
+        """Take what can be taken while running of another configuration (see `engine.reloading`).
+        Returns the names of the fields that were. Raises InputError, and then nothing was."""
+        self.config, taken = await self._reloading.reload(self.config, config)
+        return taken
 
     # -- links whose content changes (BEP 46) ---------------------------------------------------
 

@@ -31,6 +31,7 @@ from dht_torrent.engine.net.utp import SECRET, UtpPort, UtpPorts
 from dht_torrent.engine.node import Node
 from dht_torrent.engine.portmap.making import port_mapping
 from dht_torrent.engine.registry import Registry
+from dht_torrent.engine.reloading import Reloading
 from dht_torrent.engine.renewal import Renewal
 from dht_torrent.engine.resume import Resume
 from dht_torrent.engine.search.catalogue import check_url
@@ -223,6 +224,7 @@ async def open_node(
                 warnings,
                 subscriptions,
                 housekeeping,
+                Reloading(context, housekeeping, denied),
             )
             if inside is not None:
                 nursery.start_soon(faults.keep, "keeping to the interface", inside.run)

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dht_torrent import given
 from dht_torrent.engine.net.tls import Identity
+from dht_torrent.engine.torrent.disk import Disk
 from dht_torrent.errors import InputError
+from dht_torrent.given import TorrentFile
+from dht_torrent.metainfo import Magnet, Metainfo
 
 
 def tls_identity(certificate: Path | str | None, key: Path | str | None) -> Identity | None:
@@ -24,3 +28,15 @@ def absolute(path: Path | str) -> Path:
         return Path(path).expanduser().absolute()
     except RuntimeError as error:  # "~" of a user without a home
         raise InputError(f"{path}: {error}") from None
+
+
+async def understand(
+    disk: Disk, source: str | Magnet | Metainfo | Path
+) -> tuple[Magnet, Metainfo | None]:
+    """What to fetch, and all that is known of it (see `given`). Raises InputError."""
+    if isinstance(source, (str, Path)):
+        found = await disk.run(given.read, source)
+        source = found.metainfo if isinstance(found, TorrentFile) else found
+    if isinstance(source, Magnet):
+        return source, None
+    return source.magnet(), source

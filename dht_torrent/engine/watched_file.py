@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import trio
 
 from dht_torrent.engine.torrent.disk import Disk
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -40,23 +41,39 @@ class WatchedFile(Generic[_T]):
         `interval`: seconds between two looks."""
         self.trouble: str | None = None
         """Why it stays as it was."""
-        self._path = path
+        self.path = path
+        """The file that is followed."""
         self._disk = disk
         self._interval = interval
         self._what = what
         self._parse = parse
         self._most = most
         self._stamp: _Stamp | None = None
+        self._now = AutoResetEvent()
 
     async def load(self) -> _T | None:
         """What it says, if it has changed since. Raises InputError."""
-        self._stamp, found = await self._disk.run(self._read, self._stamp)
+        path = self.path
+        stamp, found = await self._disk.run(self._read, path, self._stamp)
+        if path is not self.path:
+            return None  # another one is followed since
+        self._stamp = stamp
         return found
+
+    async def check(self, path: Path) -> None:
+        """Raises InputError if that file could not be followed."""
+        await self._disk.run(self._read, path, None)
+
+    def follow(self, path: Path) -> None:
+        """Follow that file from now on, and read it at once."""
+        self.path, self._stamp = Path(path), None
+        self._now.set()
 
     async def watch(self, changed: Callable[[_T], Awaitable[None]]) -> None:
         """A service: follows the file, and calls `changed` after each change."""
         while True:
-            await trio.sleep(self._interval)
+            with trio.move_on_after(self._interval):
+                await self._now.wait()
             try:
                 found = await self.load()
             except InputError as error:
@@ -69,21 +86,21 @@ class WatchedFile(Generic[_T]):
             if found is not None:
                 await changed(found)
 
-    def _read(self, before: _Stamp | None) -> tuple[_Stamp, _T | None]:
+    def _read(self, path: Path, before: _Stamp | None) -> tuple[_Stamp, _T | None]:
         try:
-            with self._path.open("rb") as file:
+            with path.open("rb") as file:
                 stamp = _stamp(file.fileno())
                 if stamp == before:
                     return stamp, None
                 data = file.read(self._most + 1)
                 if _stamp(file.fileno()) != stamp:
-                    raise InputError(f"{self._path}: it is being written")
+                    raise InputError(f"{path}: it is being written")
         except OSError as error:
-            raise InputError(f"{self._path}: {error.strerror}") from None
+            raise InputError(f"{path}: {error.strerror}") from None
         try:
             return stamp, self._parse(data)
         except InputError as error:
-            raise InputError(f"{self._path}: {error}") from None
+            raise InputError(f"{path}: {error}") from None
 
 
 def _stamp(descriptor: int) -> _Stamp:

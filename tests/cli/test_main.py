@@ -184,14 +184,22 @@ def test_help_loads_nothing_slow() -> None:
 class Process:
     """`dhtnode` in a process of its own, where every warning is an error."""
 
-    def __init__(self, *args: object, patience: float = PATIENCE) -> None:
-        """It is killed after `patience` seconds."""
+    def __init__(
+        self,
+        *args: object,
+        patience: float = PATIENCE,
+        session: bool = False,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        """It is killed after `patience` seconds. In a session of its own it has no terminal."""
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "dht_torrent", *map(str, args)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
+            start_new_session=session,
+            env=env,
         )
         self._watchdog = threading.Timer(patience, self._process.kill)
         self._watchdog.start()

@@ -52,17 +52,17 @@ class DenyFile(Denied):
 
     def __init__(self, path: Path, disk: Disk, interval: float) -> None:
         super().__init__()
-        self._file = WatchedFile(
+        self.file = WatchedFile(
             path, disk, interval, what="the deny-list", parse=parse_deny_list, most=MAX_BYTES
         )
 
     @property
     def trouble(self) -> str | None:
-        return self._file.trouble
+        return self.file.trouble
 
     async def load(self) -> bool:
         """Read it, if it has changed since. False: it had not. Raises InputError."""
-        found = await self._file.load()
+        found = await self.file.load()
         if found is not None:
             self.list = found
         return found is not None
@@ -75,4 +75,4 @@ class DenyFile(Denied):
             logger.info("the deny-list has %d entries", len(found))
             await changed()
 
-        await self._file.watch(take)
+        await self.file.watch(take)

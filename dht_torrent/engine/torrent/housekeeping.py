@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import trio
 
+from dht_torrent.config.node import AfterSeeding
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.keeping import decode_times, encode_times
@@ -39,6 +40,7 @@ class NodeRules:
     seed_ratio: float | None
     seed_idle: float | None
     """Seconds."""
+    after_seeding: AfterSeeding
 
 
 class Housekeeping:
@@ -47,7 +49,11 @@ class Housekeeping:
     def __init__(self, context: NodeContext, supervisors: Mapping[InfoHash, Supervisor]) -> None:
         config = context.config
         self.rules = NodeRules(
-            config.active_downloads, config.active_seeds, config.seed_ratio, config.seed_idle
+            config.active_downloads,
+            config.active_seeds,
+            config.seed_ratio,
+            config.seed_idle,
+            config.after_seeding,
         )
         self.warnings: list[str] = []
         """Of times that could not be read, in a line."""
@@ -115,7 +121,7 @@ class Housekeeping:
     # -- seeded enough --------------------------------------------------------------------------
 
     async def _retire(self) -> None:
-        rules, then = self.rules, self._context.config.after_seeding
+        rules = self.rules
         for info_hash, supervisor in list(self._supervisors.items()):
             core = supervisor.core
             if core.gone or state_of(core.stage) != "seeding":
@@ -125,7 +131,7 @@ class Housekeeping:
                 continue
             logger.info("%s: shared enough, by its limit of %s", core.name, reached)
             with core.confined(ends=None):
-                if then == "remove":
+                if rules.after_seeding == "remove":
                     await self._context.remove(info_hash, False)
                 else:
                     core.keeping.retired = reached
