@@ -18,6 +18,7 @@ if ROOT not in sys.path:  # --import-mode=importlib leaves it out
     sys.path.insert(0, ROOT)
 
 from dht_torrent.config import Config  # noqa: E402
+from tests.helpers.examples import examples  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.helpers.databases import Database, Door
@@ -57,5 +58,7 @@ os.environ["DHTNODE_CONFIG"] = os.devnull  # not the configuration of whoever ru
 # An example's time says how busy the machine is; tests that bound time do it themselves. Where CI
 # is set Hypothesis would try the same examples in every run: it looks for new ones there as well,
 # and a failure prints what repeats it (`@reproduce_failure`).
-settings.register_profile("tests", deadline=None, derandomize=False, print_blob=True)
+settings.register_profile(
+    "tests", deadline=None, derandomize=False, print_blob=True, max_examples=examples(100)
+)
 settings.load_profile("tests")

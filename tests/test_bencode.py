@@ -20,6 +20,7 @@ from dht_torrent.bencode import (
     raw_slice,
 )
 from dht_torrent.errors import BencodeError
+from tests.helpers.examples import examples
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 VALUES: st.SearchStrategy[Value] = st.recursive(
@@ -286,7 +287,7 @@ def test_a_key_that_comes_twice_is_refused_by_every_reader(raw: bytes) -> None:
 
 
 @given(st.dictionaries(st.binary(max_size=8), VALUES, min_size=1, max_size=6), st.randoms())
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_the_raw_slice_is_what_was_written_in_whatever_order(
     value: dict[bytes, Value], rng: object
 ) -> None:

@@ -11,6 +11,7 @@ from dht_torrent.errors import MagnetError
 from dht_torrent.filenames import printable
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.magnet import Magnet, MutableLink, format_ranges, parse_ranges
+from tests.helpers.examples import examples
 
 HASH = InfoHash(bytes(range(20)))
 HEX = HASH.hex()
@@ -202,7 +203,7 @@ LONG = st.builds(
 
 
 @given(LONG)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_whatever_is_written_is_read(magnet: Magnet) -> None:
     link = str(magnet)
     assert len(link) <= MAX_MAGNET

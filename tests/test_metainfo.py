@@ -19,6 +19,7 @@ from dht_torrent.errors import MetainfoError
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.metainfo import LocalHints, Metainfo, from_info, parse_torrent
 from dht_torrent.storage.making import choose_piece_length, make
+from tests.helpers.examples import examples
 
 Dict = dict[bytes, Any]
 PIECE = 16 * 1024
@@ -273,7 +274,7 @@ HOSTILE = st.one_of(
 
 
 @given(HOSTILE, st.lists(st.lists(HOSTILE, min_size=1, max_size=3), min_size=1, max_size=8))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_hostile_names_never_escape_nor_meet(name: bytes, files: list[list[bytes]]) -> None:
     info = multi([entry(5, *path) for path in files], name=name)
     meta = read(info)
@@ -486,7 +487,7 @@ KEYS = st.sampled_from(
 
 
 @given(st.booleans(), st.dictionaries(KEYS, VALUES, max_size=3))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_any_change_to_an_info_dict_is_accepted_or_refused(
     folder: bool, changes: dict[bytes, Value]
 ) -> None:

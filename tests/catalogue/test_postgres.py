@@ -42,6 +42,7 @@ from dht_torrent.config import CatalogueConfig
 from dht_torrent.errors import InputError, StorageError
 from tests.helpers.catalogues import ALICE, BOB, claim, entry, infohash
 from tests.helpers.databases import NODE, OTHER, Database, Door
+from tests.helpers.examples import examples
 from tests.helpers.postgres import KEYED, PASSWORD
 
 pytestmark = pytest.mark.postgresql
@@ -198,7 +199,7 @@ entries = st.builds(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(entries, min_size=1, max_size=3), st.booleans())
 def test_entries_of_one_torrent_are_merged_as_by_sqlite(
     opened: Opened, given: list[Entry], together: bool

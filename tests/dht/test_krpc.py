@@ -14,6 +14,7 @@ from dht_torrent.dht import krpc
 from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply
 from dht_torrent.errors import KrpcError
 from dht_torrent.ids import Address, NodeId
+from tests.helpers.examples import examples
 
 A = NodeId(b"abcdefghij0123456789")
 M = NodeId(b"mnopqrstuvwxyz123456")
@@ -210,7 +211,7 @@ _keys = st.sampled_from(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     st.fixed_dictionaries(
         {b"t": _values, b"y": st.sampled_from([b"q", b"r", b"e"])},
@@ -229,7 +230,7 @@ def test_whatever_decodes_can_be_read(raw: dict[bytes, bencode.Value]) -> None:
     _decode_or_refuse(bencode.encode(raw))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_message_or_krpc_error(data: bytes) -> None:
     _decode_or_refuse(data)

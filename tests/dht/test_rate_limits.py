@@ -12,6 +12,7 @@ from dht_torrent.dht.origins import home, neighbourhood
 from dht_torrent.dht.ping_queue import PingQueue
 from dht_torrent.dht.rate_limits import QueryLimit, QueryPace, RateLimit, SendBudget
 from dht_torrent.ids import Address
+from tests.helpers.examples import examples
 
 CONFIG = DhtConfig()
 PUBLIC = Address("11.22.33.44", 6881)
@@ -71,7 +72,7 @@ def test_answers_to_the_public_share_a_budget_that_refills() -> None:
     assert sum(budget.allows(1000, PUBLIC, 1.0) for _ in range(100)) == 8
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.lists(st.floats(0, 3), min_size=100, max_size=400), st.floats(1, 40))
 def test_keeping_our_pace_never_offends_the_limit_of_a_node_like_us(
     waits: list[float], haste: float

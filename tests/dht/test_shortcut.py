@@ -18,6 +18,7 @@ from dht_torrent.dht.table import Table
 from dht_torrent.dht.tokens import Tokens
 from dht_torrent.errors import KrpcError
 from dht_torrent.ids import Address, InfoHash, NodeId
+from tests.helpers.examples import examples
 
 CONFIG = DhtConfig(max_torrents=3, max_peers_per_torrent=70, max_torrents_per_host=2)
 HASHES = [bytes([value]) * 20 for value in (0, 1, 7, 128, 255)]
@@ -81,7 +82,7 @@ def long_way(side: Side, data: bytes, source: Address, now: float) -> bytes:
     return krpc.encode(side.answerer.answer(query, source, now))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(st.data(), st.integers(0, 50), st.booleans())
 def test_the_shortcut_answers_as_the_long_way_does(
     data: st.DataObject, seed: int, ipv6: bool
@@ -107,7 +108,7 @@ def test_the_shortcut_answers_as_the_long_way_does(
             assert mine == yours
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(st.data(), st.integers(0, 5))
 def test_a_usual_query_is_decoded_as_any_other(data: st.DataObject, seed: int) -> None:
     side = Side(seed, ipv6=False)

@@ -12,6 +12,7 @@ from dht_torrent.config import DhtConfig
 from dht_torrent.dht.origins import facts
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.ids import Address, InfoHash
+from tests.helpers.examples import examples
 from tests.helpers.times import seconds
 
 CONFIG = DhtConfig()
@@ -154,7 +155,7 @@ def test_an_asker_is_told_of_peers_it_can_use() -> None:
 _steps = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9), seconds(0, 1000)), max_size=40)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(_steps)
 def test_caps_and_counts_hold_whatever_is_announced(steps: list[tuple[int, int, float]]) -> None:
     config = replace(

@@ -16,6 +16,7 @@ from dht_torrent.dht.krpc import NodeInfo, compact_nodes
 from dht_torrent.dht.origins import home, neighbourhood
 from dht_torrent.dht.table import Table
 from dht_torrent.ids import Address, NodeId, distance
+from tests.helpers.examples import examples
 from tests.helpers.times import seconds
 
 CONFIG = DhtConfig(secure_ids=False)  # ids here are invented, not made from the IPs
@@ -481,7 +482,7 @@ class TableMachine(RuleBasedStateMachine):
 
 
 TestTable = TableMachine.TestCase
-TestTable.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestTable.settings = settings(max_examples=examples(25), stateful_step_count=30, deadline=None)
 
 
 # --- ids that fit their IPs (BEP 42) -------------------------------------------------------------

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dht_torrent.dht.tokens import TOKEN_SIZE, Tokens
 from dht_torrent.ids import Address
+from tests.helpers.examples import examples
 from tests.helpers.times import seconds
 
 ALICE = Address("192.0.2.1", 6881)
@@ -64,7 +65,7 @@ def test_two_nodes_do_not_share_secrets() -> None:
     assert not Tokens(random.Random(2), 300, 0).accepts(token, ALICE, TARGET, 0)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.lists(seconds(0, 1000), max_size=8), seconds(0, 1000))
 def test_age_alone_decides(turns: list[float], age: float) -> None:
     """Whoever else asks meanwhile, and when, makes no difference to the bounds."""

@@ -36,6 +36,7 @@ from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import FileStamp, FileStorage
 from dht_torrent.storage.owners import NEW
 from dht_torrent.syscalls import UNSUPPORTED
+from tests.helpers.examples import examples
 from tests.helpers.storages import PIECE, hashed
 
 HASH = InfoHash(bytes(range(20)))
@@ -113,13 +114,13 @@ _twenty = st.binary(min_size=20, max_size=20)
 _stamps = st.none() | st.builds(FileStamp, numbers, st.integers(-(2**63), 2**63 - 1))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(resumes())
 def test_a_record_decodes_to_what_was_encoded(resume: Resume) -> None:
     assert decode_resume(resume.encode()) == resume
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(resumes(), st.data())
 def test_a_hostile_payload_is_a_record_or_one_error(resume: Resume, data: st.DataObject) -> None:
     payload = bytearray(resume.encode())
@@ -424,7 +425,7 @@ def test_a_file_dated_in_the_future_is_settled_and_trusted_until_that_time() -> 
     assert judged(resume, later, 5000) == ({0, 1, 2, 3, 4}, set())
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_no_write_goes_unnoticed_whatever_the_time_of_the_file(data: st.DataObject) -> None:
     """The clock is a file's stamp when it is written, rounded as the file system does it, and the
@@ -458,7 +459,7 @@ def test_flags_are_kept_as_bits(flags: list[bool]) -> None:
     assert flags_of(b"", len(flags)) == bytearray(len(flags))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.integers(0, 31),
     st.lists(st.sampled_from(["same", "changed", "gone", "unsettled"]), min_size=3, max_size=3),

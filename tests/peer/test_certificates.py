@@ -23,6 +23,7 @@ from dht_torrent.peer.certificates import (
     root_of,
     sign_member,
 )
+from tests.helpers.examples import examples
 
 NOW = datetime.datetime(2026, 5, 1, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -200,13 +201,13 @@ def mutated(der: bytes, data: st.DataObject) -> bytes:
     return bytes(changed)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_a_damaged_certificate_of_a_peer_is_for_a_torrent_or_not(data: st.DataObject) -> None:
     is_for(mutated(der(member()), data), "film.bin")
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data(), st.booleans())
 def test_a_damaged_certificate_is_a_member_or_one_error(data: st.DataObject, root: bool) -> None:
     certificates = {True: authority().certificate, False: member().certificate}

@@ -49,6 +49,7 @@ from dht_torrent.peer.messages import (
     encode,
     encode_requests,
 )
+from tests.helpers.examples import examples
 
 INFO_HASH = parse_info_hash(bytes(range(100, 120)))
 PEER_ID = parse_peer_id(b"-XX0000-us us us us ")
@@ -230,7 +231,7 @@ conversations = st.builds(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(conversations, st.lists(st.integers(0, 10_000), max_size=8))
 def test_a_stream_may_arrive_in_any_slices(sent: list[Sendable], places: list[int]) -> None:
     speaker = connected()
@@ -326,7 +327,7 @@ def heard(
     return events, messages, wrong
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(request_streams, st.lists(st.integers(0, 50_000), max_size=6))
 def test_runs_of_requests_are_what_the_single_requests_would_be(
     sent: list[list[Message]], places: list[int]
@@ -343,7 +344,7 @@ def test_runs_of_requests_are_what_the_single_requests_would_be(
         assert expected[1] == len(expected[0])
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(full_runs, st.integers(0, 17 * 40), st.integers(1, 255))
 def test_a_wrong_byte_in_a_run_of_requests_is_noticed(
     sent: list[Request], place: int, change: int
@@ -377,7 +378,7 @@ have_streams = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(have_streams, st.lists(st.integers(0, 400), max_size=6))
 def test_haves_in_a_row_are_what_the_single_haves_would_be(
     sent: list[list[Message]], places: list[int]
@@ -797,7 +798,7 @@ answers: st.SearchStrategy[Message] = st.one_of(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.data())
 def test_when_the_piece_count_comes_makes_no_difference(data: st.DataObject) -> None:
     """Cut anywhere, the count known from the start or learned at any point: the same events, or the
@@ -926,7 +927,7 @@ chunks = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(chunks, max_size=12), st.sampled_from([PIECES, None]), st.booleans())
 def test_any_bytes_are_events_or_the_peers_fault(
     parts: list[bytes], pieces: int | None, fast: bool
@@ -941,7 +942,7 @@ def test_any_bytes_are_events_or_the_peers_fault(
     assert connection.established
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(chunks, max_size=12), st.lists(st.integers(0, 1000), max_size=6))
 def test_a_fault_is_found_however_the_stream_is_cut(parts: list[bytes], places: list[int]) -> None:
     stream = b"".join(parts)

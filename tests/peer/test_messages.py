@@ -35,6 +35,7 @@ from dht_torrent.peer.messages import (
     id_of,
     put_piece_headers,
 )
+from tests.helpers.examples import examples
 
 BY_HAND: list[tuple[Message, str]] = [
     (KeepAlive(), "00000000"),
@@ -95,7 +96,7 @@ def test_variable_lengths_end_at_their_bounds() -> None:
             check_length(kind, length, max_extended=100)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.lists(st.tuples(*[st.integers(0, 2**32 - 1)] * 3)))
 def test_many_requests_are_the_same_bytes_as_one_by_one(asked: list[tuple[int, int, int]]) -> None:
     assert encode_requests(asked) == b"".join(encode(Request(*block)) for block in asked)

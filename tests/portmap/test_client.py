@@ -19,6 +19,7 @@ from dht_torrent.errors import PortMapError
 from dht_torrent.ids import Address
 from dht_torrent.portmap.client import GatewayClient
 from dht_torrent.portmap.ports import IpProtocol, LocalPort, MappingBy
+from tests.helpers.examples import examples
 from tests.helpers.fake_gateway import PUBLIC, FakeGateway
 
 GATEWAY, OURS = Address("192.168.1.1", 5351), "192.168.1.2"
@@ -468,7 +469,7 @@ def test_closing_a_conversation_that_failed_says_nothing() -> None:
     assert not talk.client.take(talk.now)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.data(), st.integers(0, 2**32))
 def test_whatever_a_gateway_answers_it_is_asked_at_a_bounded_rate(
     data: st.DataObject, seed: int

@@ -25,6 +25,7 @@ from dht_torrent.storage.owners import (
     decide,
     may_write,
 )
+from tests.helpers.examples import examples
 from tests.helpers.storages import ALBUM, CONTENT, opened, single
 
 A, B = b"a" * 20, b"b" * 20
@@ -108,7 +109,7 @@ def test_a_file_that_is_made_is_known_as_such_to_others() -> None:
     assert owners.claim(B, "b", place("/d/x"), bytearray([NEW]))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     st.lists(
         st.tuples(
@@ -182,7 +183,7 @@ def finds(draw: st.DrawFn) -> FoundFile:
     )
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(finds(), st.booleans(), st.booleans())
 def test_nothing_of_the_users_may_be_replaced(found: FoundFile, edges: bool, alone: bool) -> None:
     edges = edges and alone  # all of it is blank only if what lies in it alone is
@@ -205,7 +206,7 @@ def test_nothing_of_the_users_may_be_replaced(found: FoundFile, edges: bool, alo
         assert "--overwrite" in verdict
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     st.integers(0, 9000),
     st.sampled_from(["foreign", "torn", "same", "zeros", "one byte"]),

@@ -16,6 +16,7 @@ from dht_torrent.storage import FileStorage, MemoryStorage, Storage
 from dht_torrent.storage.owners import CLOSED, FILL, KEEP, NEW, OWN
 from dht_torrent.storage.protocol import Data
 from tests.helpers.content import read_tree
+from tests.helpers.examples import examples
 from tests.helpers.storages import ALBUM, CONTENT, opened, quickly, single, torrent
 
 
@@ -33,7 +34,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Metainfo],
     return lambda meta: MemoryStorage(meta.geometry)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=cuts(len(CONTENT)), data=st.data())
 def test_any_range_reads_back_whatever_the_order_of_writing(
     make: Callable[[Metainfo], Storage], order: list[tuple[int, int]], data: st.DataObject
@@ -214,7 +215,7 @@ def test_a_change_of_a_file_changes_its_stamp_and_no_other(
     storage.close()
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_many_buffers_are_filled_one_after_the_other(
     make: Callable[[Metainfo], Storage], data: st.DataObject
@@ -301,7 +302,7 @@ def batches() -> st.SearchStrategy[list[tuple[int, bytes]]]:
 _numbers = itertools.count()
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     parts=batches(),
     before=batches(),

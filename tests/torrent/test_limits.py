@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.limits import AHEAD, BURST, MESSAGE, MIN_READ, TICK, Limiter, Share
+from tests.helpers.examples import examples
 
 P0, P1, P2 = map(PeerKey, (0, 1, 2))
 
@@ -93,7 +94,7 @@ def burst(rate: int) -> float:
     return max(rate * BURST, MESSAGE + rate * TICK)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(rates, rates, st.data())
 def test_no_stretch_of_time_has_more_than_rate_and_burst(
     node: int, own: int, data: st.DataObject
@@ -107,7 +108,7 @@ def test_no_stretch_of_time_has_more_than_rate_and_burst(
     assert run.most_over(own, shares[0]) <= burst(own) + 1
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(rates, rates, st.data())
 def test_nothing_is_left_unused_while_a_peer_waits(
     node: int, own: int, data: st.DataObject
@@ -121,7 +122,7 @@ def test_nothing_is_left_unused_while_a_peer_waits(
     assert run.total() >= node * (2.0 - 3 * TICK) - MESSAGE
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.integers(100_000, 20_000_000), st.floats(0.01, 0.9), st.integers(1, 4))
 def test_fifty_connections_get_no_more_than_one(rate: int, part: float, scale: int) -> None:
     # The one comes back before a block's worth is there: it is the limit that holds it.

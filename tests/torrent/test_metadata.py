@@ -21,6 +21,7 @@ from dht_torrent.torrent.metadata import (
     MetadataMemory,
     metadata_block,
 )
+from tests.helpers.examples import examples
 
 P1, P2, P3, P9 = map(PeerKey, (1, 2, 3, 9))
 
@@ -227,7 +228,7 @@ def swarm(answers: dict[int, bytes | None]) -> tuple[MetadataAssembly, int]:
 
 
 @given(st.permutations(["honest", *["liar"] * 5, *["silent"] * 4]))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_one_honest_peer_among_nine_is_enough(kinds: list[str]) -> None:
     gives = {"honest": INFO, "liar": JUNK, "silent": None}
     subject, honest_blamed = swarm({peer: gives[kind] for peer, kind in enumerate(kinds)})

@@ -22,6 +22,7 @@ from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE
 from dht_torrent.torrent.picker import ENDGAME_DEPTH, SOLO_PATIENCE, Picker
 from dht_torrent.torrent.piece_states import Received, State
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, Chunk, OpenPiece
+from tests.helpers.examples import examples
 from tests.helpers.times import seconds
 
 P1, P2, P3, P4 = map(PeerKey, (1, 2, 3, 4))
@@ -1367,13 +1368,13 @@ TestAnySwarm = AnySwarm.TestCase
 TestAnySwarmOfLargePieces = AnySwarmOfLargePieces.TestCase
 TestAnySwarmShortOfMemory = AnySwarmShortOfMemory.TestCase
 TestAnySwarmWithHardlyAnyMemory = AnySwarmWithHardlyAnyMemory.TestCase
-TestAnySwarm.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnySwarm.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
 for case in (
     TestAnySwarmOfLargePieces,
     TestAnySwarmShortOfMemory,
     TestAnySwarmWithHardlyAnyMemory,
 ):
-    case.settings = settings(max_examples=40, stateful_step_count=60, deadline=None)
+    case.settings = settings(max_examples=examples(40), stateful_step_count=60, deadline=None)
 
 
 told = st.one_of(

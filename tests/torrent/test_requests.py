@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dht_torrent.geometry import BLOCK
 from dht_torrent.torrent.requests import Asked, RequestQueue, Run, single_requests
+from tests.helpers.examples import examples
 
 BLOCKS = [(0, 0, BLOCK), (0, BLOCK, BLOCK), (0, 2 * BLOCK, BLOCK), (0, BLOCK, 100), (1, 0, BLOCK)]
 HEADER = 13
@@ -45,7 +46,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(steps)
 def test_a_queue_of_runs_is_what_a_list_of_single_blocks_would_be(
     said: list[tuple[str, object]],

@@ -37,6 +37,7 @@ from dht_torrent.torrent.memory import PieceMemory
 from dht_torrent.torrent.picker import Picker
 from dht_torrent.torrent.piece_states import Received
 from dht_torrent.torrent.pieces import RECEIVED, Bitfield, Block, Chunk, OpenPiece
+from tests.helpers.examples import examples
 from tests.helpers.times import seconds
 
 MESSAGE = 13 + BLOCK
@@ -437,7 +438,7 @@ TestBothWaysOnTheDiskAlone = BothWaysOnTheDiskAlone.TestCase
 
 
 @pytest.mark.parametrize("kind", MACHINES)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     said=st.lists(answers, min_size=1, max_size=8),
     turns=st.lists(st.tuples(cuts, rooms, rooms), min_size=1, max_size=8),

@@ -12,6 +12,7 @@ from dht_torrent.config import UtpConfig
 from dht_torrent.ids import Address
 from dht_torrent.utp.connection import UtpConnection
 from dht_torrent.utp.packets import is_utp
+from tests.helpers.examples import examples
 from tests.helpers.utp_link import End, Line, World, two_ends
 
 CONFIG = UtpConfig(receive_buffer=40_000, send_buffer=60_000, min_send_buffer=20_000)
@@ -107,10 +108,10 @@ class TwoEnds(RuleBasedStateMachine):
 
 
 TestTwoEnds = TwoEnds.TestCase
-TestTwoEnds.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestTwoEnds.settings = settings(max_examples=examples(40), stateful_step_count=20, deadline=None)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(seed=st.integers(0, 1 << 30))
 def test_lost_and_late_packets_are_made_good_both_ways(seed: int) -> None:
     def rough() -> Line:
@@ -126,7 +127,7 @@ def test_lost_and_late_packets_are_made_good_both_ways(seed: int) -> None:
     assert one.table.buffered == other.table.buffered == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(seed=st.integers(0, 1 << 30))
 def test_mutated_packets_raise_nothing_and_hold_no_memory(seed: int) -> None:
     dice = random.Random(seed)

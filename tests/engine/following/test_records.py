@@ -20,6 +20,7 @@ from dht_torrent.engine.following.records import (
 from dht_torrent.errors import StorageError
 from dht_torrent.ids import InfoHash
 from dht_torrent.magnet import MutableLink
+from tests.helpers.examples import examples
 
 hashes = st.binary(min_size=20, max_size=20).map(InfoHash)
 seqs = st.integers(0, MAX_SEQ)
@@ -73,7 +74,7 @@ def test_a_record_decodes_to_what_was_encoded(
     assert decode_publish(published.encode()) == published
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(follows(), publications(), st.data())
 def test_a_hostile_payload_is_a_record_or_one_error(
     followed: FollowRecord, published: PublishRecord, data: st.DataObject

@@ -35,6 +35,7 @@ from dht_torrent.search.similar import FILE_ID, Traits, file_id
 from dht_torrent.search.sketch import content_sketch, minima_of, title_sketch, tree_keys
 from tests.engine.search.world import Person, Titled, World, clock, people, posting
 from tests.helpers.entries import posting as timely
+from tests.helpers.examples import examples
 from tests.helpers.slots import MemorySlots
 
 CONTENT = Label(Index.CONTENT, tree_root(0))
@@ -231,7 +232,7 @@ def at(number: int, key: bytes) -> Entry:
     return with_key(timely(number), key)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(KEYS, min_size=1, max_size=60), st.data())
 def test_the_nearest_are_all_that_share_a_leaf(keys: list[bytes], data: st.DataObject) -> None:
     trio.run(_check_nearest, keys, data.draw(st.integers(0, len(keys) - 1)))

@@ -26,6 +26,7 @@ from dht_torrent.search.node import (
     made_of,
 )
 from tests.helpers.entries import NOW, WORD, posting, postings, word_entries
+from tests.helpers.examples import examples
 from tests.helpers.slots import MemorySlots
 from tests.helpers.tries import key_of, linear
 
@@ -131,7 +132,7 @@ async def test_no_entries_cost_nothing() -> None:
     assert slots.gets == slots.writes == []
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(
     st.lists(postings, max_size=60) | st.lists(word_entries, max_size=200),
     st.integers(1, 20),

@@ -22,6 +22,7 @@ from dht_torrent.torrent.picker import Picker
 from dht_torrent.torrent.pieces import NOBODY, Bitfield, Block, OpenPiece
 from dht_torrent.torrent.smart_ban import digests_of
 from dht_torrent.trace import PeerBanned, Record
+from tests.helpers.examples import examples
 from tests.helpers.times import seconds
 
 PIECES, BLOCKS = 6, 3
@@ -279,7 +280,9 @@ class AnyPoisoning(RuleBasedStateMachine):
 
 
 TestAnyPoisoning = AnyPoisoning.TestCase
-TestAnyPoisoning.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnyPoisoning.settings = settings(
+    max_examples=examples(60), stateful_step_count=40, deadline=None
+)
 
 
 @pytest.mark.parametrize("liar", ["spoils", "company", "stalls", "drips"])

@@ -29,6 +29,7 @@ from dht_torrent.storage.owners import NEW
 from dht_torrent.storage.protocol import Data
 from dht_torrent.torrent.requests import Run, single_requests
 from dht_torrent.torrent.smart_ban import digests_of
+from tests.helpers.examples import examples
 from tests.helpers.storages import PIECE, hashed
 
 CONTENT = random.Random(3).randbytes(5 * PIECE + 100)
@@ -255,7 +256,7 @@ async def test_a_save_that_began_is_not_abandoned_by_cancelling() -> None:
 # -- checking ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.sets(st.integers(0, 5)), st.none() | st.sets(st.integers(0, 5)))
 def test_a_check_finds_exactly_what_was_saved(have: set[int], wanted: set[int] | None) -> None:
     async def main() -> set[int]:

@@ -42,6 +42,7 @@ from tests.helpers.engine import (
     sample,
     unchoked,
 )
+from tests.helpers.examples import examples
 
 FILM = sample(600 * KIB + 5, 128 * KIB)
 """Five pieces, of which the last is short and not of whole blocks."""
@@ -153,7 +154,7 @@ def heard(talk: Talk, *, runs: bool) -> tuple[bytes, list[str], int]:
         return run(main)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(talks)
 @example(Talk([(REQUEST, (0, 0, 8, BLOCK)), (REQUEST, (1, 0, 8, BLOCK))], [], 0.0))
 @example(Talk([(REQUEST, (0, 0, 8, BLOCK)), (CANCEL, (0, 3, 1, BLOCK))], [], 0.0, rate=KIB))

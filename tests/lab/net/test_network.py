@@ -19,6 +19,7 @@ from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.link import Link
 from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.lab.run import run
+from tests.helpers.examples import examples
 
 HERE, THERE = "10.0.0.1", "10.0.0.2"
 
@@ -449,7 +450,7 @@ async def test_hundreds_of_megabytes_pass_in_no_time(autojump_clock: MockClock) 
     assert time.perf_counter() - start < 2.0  # 105 MB; takes 0.1 s where this was written
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     parts=st.lists(st.binary(max_size=300), max_size=30),
     reads=st.lists(st.integers(1, 400), min_size=1, max_size=10),

@@ -24,6 +24,7 @@ from dht_torrent.dht.items import (
 from dht_torrent.ids import Address, NodeId
 from dht_torrent.lab.population.holders import Holders, ModelItems
 from dht_torrent.lab.run import run
+from tests.helpers.examples import examples
 
 KEY = SigningKey(bytes(32))
 CONFIG = DhtConfig(unlimited=True)
@@ -76,7 +77,7 @@ def test_what_is_too_long_is_refused(seq: int) -> None:
         assert model.put(model.prefixes[0], one, None, 0) == said.code
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.binary(min_size=20, max_size=20), st.integers(2, 400), st.integers(0, 9))
 def test_the_closest_are_the_closest(target: bytes, size: int, seed: int) -> None:
     model = network(size, seed=seed)
