@@ -279,6 +279,12 @@ _NODE: Final = (
         help="The least severe messages to log on stderr.",
     ),
     option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        standard="text",
+        help="How: text for people, or json, an object a line.",
+    ),
+    option(
         "--encryption",
         type=click.Choice(["prefer", "require", "allow", "off"]),
         standard="prefer",

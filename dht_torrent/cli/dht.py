@@ -14,7 +14,7 @@ import click
 
 from dht_torrent.cli import view as view
 from dht_torrent.cli.declared import node_options
-from dht_torrent.cli.node import Options, json_option, log_to_stderr, running_node_if_any
+from dht_torrent.cli.node import Options, json_option, running_node_if_any
 from dht_torrent.errors import ControlError, InputError
 
 PATIENCE = 30.0
@@ -42,7 +42,9 @@ def _ask(ctx: click.Context, action: str, **arguments: Any) -> Answer:
 
 def _ask_alone(options: Options, action: str, given: dict[str, Any]) -> Answer:
     config = options.config()
-    log_to_stderr(options.log_level)
+    from dht_torrent.cli.logs import log_to_stderr
+
+    log_to_stderr(options.log_level, options.log_format)
     points = config.bootstrap_points()
     if not points and action != "ping":
         raise ControlError("no node is running; give a --bootstrap point to ask through")

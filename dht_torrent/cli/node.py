@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -72,6 +71,7 @@ class Options:
     web_insecure: bool = False
     ip_filter: str | None = None
     log_level: str = "warning"
+    log_format: str = "text"
 
     @classmethod
     def of(cls, ctx: click.Context) -> Options:
@@ -220,8 +220,10 @@ def run_node(
 ) -> signal.Signals | None:
     """A node in this process, until `job` ends, a signal or a client's stop. Returns the signal."""
     with _staying():
+        from dht_torrent.cli.logs import log_to_stderr
+
         config = options.config()
-        log_to_stderr(options.log_level)
+        log_to_stderr(options.log_level, options.log_format)
         import trio
 
         from dht_torrent.daemon.run import run
@@ -242,17 +244,6 @@ def _staying() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def log_to_stderr(level: str) -> None:
-    import logging
-
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("hypercorn").setLevel(logging.WARNING)
 
 
 def running_node(ctx: click.Context) -> Client:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from dht_torrent.cli.logs import log_to_stderr
 from dht_torrent.cli.node import Options
 from dht_torrent.cli.options import Given, NodeOption, declared
 from dht_torrent.cli.settings import Setting, file_of, settings, settle
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _OTHER_NAMES: Final = {"deny_list": "deny"}
 """Options by the fields of the configuration that are not named as they are."""
+_LOGGING: Final = frozenset({"log_level", "log_format"})
 
 
 class Reloader:
@@ -42,9 +44,10 @@ class Reloader:
         config = await trio.to_thread.run_sync(Options.from_settings(found).config)
         changed = [name for name, now in self._now.items() if self._differ(name, now, found[name])]
         taken = {_OTHER_NAMES.get(name, name) for name in await node.reload(config)}
-        if "log_level" in changed:
-            logging.getLogger().setLevel(Options.from_settings(found).log_level.upper())
-            taken.add("log_level")
+        if _LOGGING & set(changed):
+            options = Options.from_settings(found)
+            log_to_stderr(options.log_level, options.log_format, again=True)
+            taken |= _LOGGING
         applied = [name for name in changed if name in taken]
         # What is not in force is told each time.
         self._now |= {name: found[name] for name in applied}

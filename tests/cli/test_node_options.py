@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import dht_torrent.cli.node as node_of_the_cli
 from dht_torrent import Config
 from dht_torrent.cli.main import cli
 
@@ -15,7 +14,7 @@ from dht_torrent.cli.main import cli
 def config_of(given: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """Of the node that runs with these options."""
     configs: list[Config] = []
-    monkeypatch.setattr(node_of_the_cli, "log_to_stderr", lambda level: None)
+    monkeypatch.setattr("dht_torrent.cli.logs.log_to_stderr", lambda *given: None)
 
     async def run(config: Config, *more: object) -> None:
         configs.append(config)

@@ -96,6 +96,7 @@ def test_each_option_is_heard_by_the_environment(option: NodeOption, tmp_path: P
         "interface": "tun0",
         "limit-up": "1K",
         "log-level": "info",
+        "log-format": "json",
         "encryption": "off",
         "after-seeding": "remove",
     }
