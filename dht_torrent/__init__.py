@@ -91,6 +91,8 @@ To change something
 | rate limits | `torrent.limits`, `engine.torrent.rate_limits` |
 | what is looked for on this disk before peers are asked | `torrent.reuse`, `storage.local` |
 | how files are written, found and protected | `storage.files`, `storage.owners`, `storage.folder` |
+| how content goes to another folder or name | `engine.torrent.moving`, `storage.moving` |
+| what things of a torrent are called here | `torrent.naming` |
 | what survives a restart | `engine.resume`, `engine.trust`, `engine.state`, `dht.saved` |
 | sockets | `engine.net.sockets`, `engine.net.mmsg` |
 | of what a node's network is made, and in which order | `engine.access` |

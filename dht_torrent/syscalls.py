@@ -22,6 +22,8 @@ UNSUPPORTED: Final = frozenset(
 others from a file system."""
 
 _SYNC_FILE_RANGE_WRITE: Final = 2  # linux/fs.h
+_RENAME_NOREPLACE: Final = 1  # linux/fs.h
+_HERE: Final = -100  # AT_FDCWD of fcntl.h
 
 # As PostgreSQL has it: some systems do not let folders be opened, or synced, at all.
 _NO_FOLDER_SYNC: Final = UNSUPPORTED | {errno.EBADF, errno.EACCES, errno.EISDIR}
@@ -113,6 +115,43 @@ def flush_folder(path: Path) -> None:
     except OSError as exc:
         if exc.errno not in _NO_FOLDER_SYNC:
             raise
+
+
+def rename_new(source: str | Path, target: str | Path) -> None:
+    """Give `source` another name, in one step, and never in place of something that is there: then
+    it raises FileExistsError. Where the system has no such call, a look comes before."""
+    call = _renameat2()
+    if call is not None:
+        code = call(_HERE, os.fsencode(source), _HERE, os.fsencode(target), _RENAME_NOREPLACE)
+        if not code:
+            return
+        if code not in UNSUPPORTED:
+            raise OSError(code, os.strerror(code), str(source), None, str(target))
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    os.rename(source, target)  # noqa: PTH104 - paths of either kind
+
+
+@cache
+def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
+    """Linux has it, and Python does not. Returns the number of the error, or 0."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return None
+    call.argtypes = (
+        *(ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p),
+        ctypes.c_uint,
+    )
+
+    def rename(*arguments: int | bytes) -> int:
+        return ctypes.get_errno() if call(*arguments) else 0
+
+    return cast("Callable[[int, bytes, int, bytes, int], int]", rename)
 
 
 def free_space(folder: Path) -> int | None:

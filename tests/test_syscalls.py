@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from dht_torrent.syscalls import (
     is_in_memory,
     read_at,
     read_many_at,
+    rename_new,
 )
 
 REFUSALS = pytest.mark.parametrize("code", sorted(UNSUPPORTED))
@@ -225,3 +227,57 @@ def test_without_a_list_of_mounts_no_file_system_is_in_memory(
 
     monkeypatch.setattr(Path, "read_bytes", absent)
     assert not is_in_memory(os.makedev(0, 23))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_rename_never_replaces_anything(
+    plain: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if plain:
+        monkeypatch.setattr(syscalls, "_renameat2", lambda: None)
+    old, new, folder = tmp_path / "old", tmp_path / "new", tmp_path / "folder"
+    old.write_text("mine")
+    rename_new(old, new)
+    assert (old.exists(), new.read_text()) == (False, "mine")
+    for kind in ("file", "folder", "link"):
+        taken = tmp_path / f"a {kind}"
+        match kind:
+            case "file":
+                taken.write_text("theirs")
+            case "folder":
+                taken.mkdir()
+            case _:
+                taken.symlink_to(tmp_path / "nowhere")
+        folder.mkdir(exist_ok=True)
+        for source in (new, folder):
+            with pytest.raises(FileExistsError):
+                rename_new(source, taken)
+        assert (new.read_text(), folder.is_dir()) == ("mine", True)
+    with pytest.raises(FileNotFoundError):
+        rename_new(old, tmp_path / "other")
+
+
+@REFUSALS
+def test_a_rename_is_looked_at_before_where_there_is_no_such_call(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syscalls, "_renameat2", lambda: lambda *_: code)
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("mine")
+    rename_new(old, new)
+    old.write_text("theirs")
+    with pytest.raises(FileExistsError):
+        rename_new(old, new)
+    assert new.read_text() == "mine"
+
+
+@FAULTS
+def test_a_rename_that_fails_is_told_of(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syscalls, "_renameat2", lambda: lambda *_: code)
+    (tmp_path / "old").touch()
+    with pytest.raises(OSError, match=re.escape(os.strerror(code))) as caught:
+        rename_new(tmp_path / "old", tmp_path / "new")
+    assert caught.value.errno == code
+    assert not (tmp_path / "new").exists()

@@ -67,7 +67,7 @@ class Registry:
             path = core.place.path(core.metainfo)
             if core.metainfo is not None and path is not None:
                 have = core.content.have if core.content is not None else None
-                found.append(LocalContent(core.metainfo, path, have))
+                found.append(LocalContent(core.place.named(core.metainfo), path, have))
         return found
 
     def requested(self, request: bytes) -> InfoHash | None:

@@ -22,6 +22,7 @@ from dht_torrent.bounds import (
 )
 from dht_torrent.config.seeding import THE_NODES, SeedingLimit, SeedingLimits, SharedEnough
 from dht_torrent.engine.net.tls import Identity
+from dht_torrent.engine.shift import Shift, decode_names, decode_shift, encode_names
 from dht_torrent.errors import BencodeError, InputError, StorageError
 from dht_torrent.ids import (
     Address,
@@ -31,6 +32,7 @@ from dht_torrent.ids import (
     parse_info_hash,
 )
 from dht_torrent.storage import FileStamp
+from dht_torrent.torrent.naming import Names
 
 _T = TypeVar("_T")
 
@@ -134,6 +136,10 @@ class Resume:
     """It is paused as it has been shared enough, by this limit."""
     rank: float | None = None
     """Orders the queue; None: by when they were added."""
+    names: Names = field(default_factory=dict)
+    """What files and folders are called here, where that is not what the torrent calls them."""
+    shift: Shift | None = None
+    """It is on its way to another place."""
 
     def encode(self) -> bytes:
         """The payload of a record; `decode_resume` is the inverse."""
@@ -205,6 +211,10 @@ class Resume:
             fields[b"retired"] = self.retired.encode()
         if self.rank is not None and in_calendar(self.rank):
             fields[b"rank"] = _TIME.pack(self.rank)
+        if self.names:
+            fields[b"names"] = encode_names(self.names)
+        if self.shift is not None:
+            fields[b"shift"] = self.shift.encode()
         return bencode.encode(fields)
 
 
@@ -258,6 +268,8 @@ def decode_resume(payload: bytes) -> Resume:
             seeding=fields.maybe(b"seeding", fields.seeding) or THE_NODES,
             retired=fields.maybe(b"retired", fields.enough),
             rank=fields.maybe(b"rank", fields.time),
+            names=fields.maybe(b"names", lambda key: decode_names(fields.items(key))) or {},
+            shift=fields.maybe(b"shift", lambda key: decode_shift(value[key])),
         )
     except (BencodeError, InputError, ValueError) as exc:  # UnicodeDecodeError is a ValueError
         raise StorageError(f"not a resume record: {exc}") from exc

@@ -12,7 +12,9 @@ from dht_torrent.config.seeding import SharedEnough
 from dht_torrent.engine.dht.views import DhtStatus
 from dht_torrent.engine.search.views import SearchStatus
 
-State = Literal["metadata", "checking", "downloading", "seeding", "queued", "paused", "error"]
+State = Literal[
+    "metadata", "checking", "downloading", "seeding", "moving", "queued", "paused", "error"
+]
 
 
 def counted(number: int, noun: str) -> str:
@@ -29,7 +31,8 @@ class Summary:
     name: str
     state: State
     progress: float
-    """Verified share of what is wanted; while checking, the share already looked at."""
+    """Verified share of what is wanted; while checking, the share already looked at, and while
+    moving, the share that is there already."""
     size: int
     """Bytes of the files that are wanted; 0 while the metadata is not known."""
     downloaded: int

@@ -7,6 +7,7 @@ writes must not overlap.
   in memory, for the lab
 - `folder`: the only way to a file: no link followed on it; `descriptors`: the files that all
   torrents of a node have open; `owners`: which torrent has which file
+- `moving`: content goes to another folder, or gets another name
 - `scratch`: room for what is not verified yet; `unflushed`: what need not be on the disk yet
 - `hashing`: the pieces of a file or folder to share; `making`: .torrent files
 """

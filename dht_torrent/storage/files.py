@@ -33,6 +33,7 @@ from dht_torrent.storage.folder import (
     ignores_case,
     resolved,
 )
+from dht_torrent.storage.moving import Layout
 from dht_torrent.storage.owners import CLOSED, KEEP, NEW, OWN, Place, may_write
 from dht_torrent.storage.protocol import ContentSurvey, Data, FileStamp, Scratch
 from dht_torrent.storage.scratch import FileScratch
@@ -94,6 +95,10 @@ class FileStorage:
         """Files whose file system knows no flag for that, and needs none."""
         self._devices: dict[int, bool] = {}
         """File systems of such files: are they in memory?"""
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self._folder.base, self._parts)
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -33,6 +33,10 @@ class MemoryStorage:
         self._sizes: list[int | None] = [None] * len(geometry.files)
         self._changes = [0] * len(geometry.files)
 
+    @property
+    def layout(self) -> None:
+        return None
+
     def read(self, offset: int, length: int) -> bytes:
         self.step("read")
         for span in self._geometry.spans(offset, length):

@@ -221,6 +221,12 @@ class Owners:
             for number, _ in pairs
         }
 
+    def within(self, owner: bytes, place: Place) -> str | None:
+        """Another torrent whose place is this one, or below it."""
+        root = place.key()
+        near = dict(self._at.get(root, {})) | self._below.get(root, {})
+        return next((self._claims[one].name for one in near if one != owner), None)
+
     def _shared_with(
         self, place: Place, access: bytearray, but: bytes | None = None
     ) -> Iterable[tuple[_Claim, Sequence[tuple[int, int]]]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from dht_torrent.errors import StorageError
+from dht_torrent.storage.moving import Layout
 from dht_torrent.storage.owners import Place
 
 Data = bytes | bytearray | memoryview
@@ -65,6 +66,11 @@ class Storage(Protocol):
     @property
     def path(self) -> Path:
         """The file or folder that is the content."""
+        ...
+
+    @property
+    def layout(self) -> Layout | None:
+        """Which files these are; None where they are none, and cannot be moved."""
         ...
 
     def read(self, offset: int, length: int) -> bytes:

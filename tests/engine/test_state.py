@@ -27,6 +27,7 @@ from dht_torrent.config import DiskConfig
 from dht_torrent.config.seeding import SeedingLimit, SeedingLimits
 from dht_torrent.engine.net.tls import Identity
 from dht_torrent.engine.resume import Resume, decode_resume
+from dht_torrent.engine.shift import Shift
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.torrent.disk import Disk, TorrentDisk
 from dht_torrent.engine.trust import UNSETTLED, bits_of, flags_of, remembered, settled, trusted
@@ -59,6 +60,12 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 own: list[SeedingLimit] = ["node", "none"]
 choices = st.sampled_from(own) | st.floats(0, 1e6)
+
+
+_parts = texts.filter(lambda text: text not in ("", ".", "..") and "/" not in text)
+_names = st.dictionaries(st.lists(_parts, max_size=3).map(tuple), _parts, max_size=3)
+_paths = st.none() | st.lists(_parts, max_size=3).map(tuple)
+_inodes = st.none() | numbers
 
 
 @st.composite
@@ -106,6 +113,8 @@ def resumes(draw: st.DrawFn) -> Resume:
         seeding=draw(st.builds(SeedingLimits, choices, choices)),
         retired=draw(st.sampled_from([None, "ratio", "idle"])),
         rank=draw(st.none() | times),
+        names=draw(_names),
+        shift=draw(st.none() | st.builds(Shift, texts.map(Path), _names, _paths, _inodes)),
         identity=draw(st.none() | st.builds(Identity, texts.map(Path), texts.map(Path))),
     )
 
@@ -164,6 +173,24 @@ def test_a_hostile_payload_is_a_record_or_one_error(resume: Resume, data: st.Dat
         (b"sources", [b"r" * 5000]),
         (b"sources", [b"/old"] * 33),
         (b"reused", -1),
+        (b"names", b"x"),
+        (b"names", [[]]),
+        (b"names", [[b"a", b".."]]),
+        (b"names", [[b"a", b"b/c"]]),
+        (b"names", [[b"a\0"]]),
+        (b"names", [[b""]]),
+        (b"names", [[1]]),
+        (b"names", [[b"x"] * 200]),
+        (b"names", [[b"x"]] * 10_001),
+        (b"shift", b"x"),
+        (b"shift", {b"root": b"/x"}),
+        (b"shift", {b"root": b"a\0b", b"names": []}),
+        (b"shift", {b"root": b"r" * 5000, b"names": []}),
+        (b"shift", {b"root": b"/x", b"names": [[b".."]]}),
+        (b"shift", {b"root": b"/x", b"names": [], b"number": -1}),
+        (b"shift", {b"root": b"/x", b"names": [], b"number": b"1"}),
+        (b"shift", {b"root": b"/x", b"names": [], b"path": b"x"}),
+        (b"shift", {b"root": b"/x", b"names": [], b"path": [b".."]}),
         (b"looked_around", b"1"),
     ],
 )

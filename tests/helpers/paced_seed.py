@@ -48,6 +48,10 @@ class Nothing:
     def __init__(self) -> None:
         self.access = bytearray(1)
 
+    @property
+    def layout(self) -> None:
+        return None
+
     def read(self, offset: int, length: int) -> bytes:
         return bytes(length)
 

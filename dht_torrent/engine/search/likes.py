@@ -117,7 +117,7 @@ class Likes:
             raise InputError("its files are not known yet")
         files = [
             (root if metainfo.single else root.joinpath(*file.path), file.length)
-            for file in metainfo.files
+            for file in core.place.named(metainfo).files
             if not file.pad
         ]
         seen = self._hashed.pop(core.context.info_hash, None)

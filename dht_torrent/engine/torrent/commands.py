@@ -7,6 +7,7 @@ before the answer.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,9 +17,11 @@ import trio
 from dht_torrent.bounds import MAX_SOURCES
 from dht_torrent.config.seeding import SeedingLimits
 from dht_torrent.engine.net.tls import Identity
+from dht_torrent.engine.shift import Shift
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.joining import check_identity
+from dht_torrent.engine.torrent.moving import Mover, Order
 from dht_torrent.engine.torrent.place import Move
 from dht_torrent.engine.torrent.rate_limits import NewRate
 from dht_torrent.engine.torrent.record import ResumeRecord
@@ -27,6 +30,7 @@ from dht_torrent.engine.torrent.stages import Active, Failed, Paused
 from dht_torrent.errors import InputError
 from dht_torrent.geometry import Geometry
 from dht_torrent.metainfo import Magnet, Metainfo
+from dht_torrent.torrent import naming
 from dht_torrent.torrent.selection import (
     Selection,
     check_selection,
@@ -40,11 +44,12 @@ from dht_torrent.torrent.selection import (
 class Commands:
     """Carries out what is asked of one torrent, while its supervisor runs it."""
 
-    def __init__(self, core: TorrentCore, record: ResumeRecord) -> None:
+    def __init__(self, core: TorrentCore, record: ResumeRecord, mover: Mover) -> None:
         self.move: Move | None = None
         """To be made by the supervisor as soon as the session has ended."""
         self._core = core
         self._record = record
+        self._mover = mover
 
     async def pause(self) -> None:
         """See `Torrent.pause`."""
@@ -153,6 +158,78 @@ class Commands:
             await self.resume()
         await core.look()  # "it is here" is not said of files that have gone meanwhile
         await self._record.save()
+
+    # -- where it lies --------------------------------------------------------------------------
+
+    async def carry(self, folder: Path, *, wait: bool) -> None:
+        """See `Torrent.move`. Raises InputError, StorageError."""
+        core, place = self._core, self._core.place
+        metainfo = core.metainfo
+        if metainfo is None:
+            place.root = folder  # nothing has begun there
+            self._record.changed()
+            await self._record.save()
+            return
+        here = place.path(metainfo)
+        assert here is not None
+        await self._stop_moving()
+        if await core.node.disk.run(_same, here, folder / here.name):
+            return
+        root = folder / here.name if place.shared else folder
+        shift = Shift(root, place.names)
+        await self._mover.check(shift, metainfo)
+        await self._shift(shift, wait=wait)
+
+    async def rename(self, path: str, name: str) -> None:
+        """See `Torrent.rename`. Raises InputError, StorageError."""
+        core, place = self._core, self._core.place
+        if core.metainfo is None:
+            raise InputError("the files of this torrent are not known yet")
+        await self._stop_moving()
+        key, names = naming.rename(core.metainfo, place.names, path, name)
+        root = place.root.with_name(name) if place.shared and not key else place.root
+        if names == place.names and root == place.root:
+            return
+        await self._shift(Shift(root, names, key), wait=True)
+
+    async def look_in(self, folder: Path) -> None:
+        """See `Torrent.look_in`."""
+        core, place = self._core, self._core.place
+        await self._stop_moving()
+        here = place.path(core.metainfo)
+        if here is None:
+            place.root = folder
+            self._record.changed()
+            await self._record.save()
+            return
+        root = folder / here.name if place.shared else folder
+        if not await core.node.disk.run(_same, here, folder / here.name):
+            core.place.trouble = None
+            await self._move_to(Move(root, place.shared, stays=True))
+
+    async def _stop_moving(self) -> None:
+        """What is not done of an earlier order is given up."""
+        order = self._mover.order
+        if order is not None:
+            order.scope.cancel()
+            await order.done.wait()
+        elif self._core.place.shift is not None:  # it waits for a disk to come back
+            await self._mover.give_up()
+
+    async def _shift(self, shift: Shift, *, wait: bool) -> None:
+        core = self._core
+        if self._mover.order is not None:
+            raise InputError(f"{core.name} is being moved already")
+        self._mover.order = order = Order()
+        core.place.shift = shift
+        core.forgive()
+        core.attempt.cancel()
+        if not wait:
+            await trio.lowlevel.checkpoint()
+            return
+        await order.done.wait()
+        if order.trouble is not None:
+            raise copy.copy(order.trouble)
 
     async def super_seed(self, on: bool) -> None:
         """See `Torrent.set_super_seed`."""

@@ -23,7 +23,8 @@ from dht_torrent.engine.views import Left, Removal
 from dht_torrent.errors import StorageError
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import FileStamp, Storage
-from dht_torrent.storage.owners import OWN, Owners
+from dht_torrent.storage.moving import Layout
+from dht_torrent.storage.owners import FILL, KEEP, OWN, Owners
 from dht_torrent.storage.protocol import ContentSurvey
 from dht_torrent.torrent.memory import SLOTS
 from dht_torrent.torrent.pieces import Bitfield
@@ -86,6 +87,8 @@ class Content:
         """What is gone is not waited for: the user asked for a recheck."""
         self._before_doubt: Belief | None = None
         """What was believed until it was doubted: whose a file is does not depend on that."""
+        self._carried: Belief | None = None
+        """What was believed when the content lay elsewhere."""
         self._mount = resume.mount if resume else None
         self._missing: Sequence[int] = ()
         """Files that were found to be gone."""
@@ -155,11 +158,17 @@ class Content:
         self._ownership.found(survey, known, trust.changed)
         self._changes.begin(survey.stamps)
         self._mount = survey.mount
-        self._resume = self._hashed = None
+        self._resume = self._hashed = self._carried = None
         self._insists = False
         self._before_doubt = None
         self.have = have
         return have
+
+    def take_over(self, other: Content) -> None:
+        """It is the same content, which lay elsewhere: what was believed of it is."""
+        self._carried = other._belief()
+        self._before_doubt = other._before_doubt
+        self._insists = other._insists
 
     def _belief(self) -> Belief:
         count = self._geometry.piece_count
@@ -173,6 +182,8 @@ class Content:
                 for number, stamp in enumerate(self._changes.seen)
             )
             return Belief(self.have.flags, stamps, None)
+        if self._carried is not None:
+            return self._carried
         if self._resume is not None:
             return remembered(self._resume, self._geometry)
         return Belief(bytes(count), None, None)
@@ -236,7 +247,7 @@ class Content:
         """Believe nothing any more: the next `establish` hashes everything."""
         self._before_doubt = self._before_doubt or self._belief()
         self.have = None
-        self._resume = self._hashed = None
+        self._resume = self._hashed = self._carried = None
 
     # -- whose it is ----------------------------------------------------------------------------
 
@@ -267,6 +278,38 @@ class Content:
             return
         await self._pool.run(self._storage.create, needed + min(needed, self._scratch))
         await self._changes.note_empty()
+
+    # -- another place --------------------------------------------------------------------------
+
+    @property
+    def layout(self) -> Layout:
+        """Raises StorageError if it is not in files."""
+        layout = self._storage.layout
+        if layout is None:
+            raise StorageError("content that is not in files cannot be moved")
+        return layout
+
+    def held(self) -> list[int]:
+        """The files that it may write to, or has adopted, there or not."""
+        return [n for n, code in enumerate(self._storage.access) if code in (OWN, FILL, KEEP)]
+
+    def other_within(self, path: Path) -> str | None:
+        """Another torrent that has its place at this path, or below. Blocking."""
+        return self._ownership.other_within(path)
+
+    async def movable(self) -> list[int]:
+        """The files that go when this content goes elsewhere. Raises StorageError: with `missing`
+        if what should be here is not, else where others have some of them, too."""
+        await self._pool.run(self._storage.close)
+        survey = await self._pool.run(self._storage.survey)
+        self._expect(survey, self._before_doubt or self._belief())
+        others = self._ownership.others(survey)
+        found = [number for number in self.held() if survey.stamps[number]]
+        for number in found:
+            if number in others:
+                what = f"{self.path}: {self._names([number])}"
+                raise StorageError(f"{what}: torrent {others[number]} has it as well")
+        return found
 
     # -- changes --------------------------------------------------------------------------------
 

@@ -101,7 +101,8 @@ class TorrentCore:
 
     @property
     def name(self) -> str:
-        return self.context.name
+        """What it is called here."""
+        return self.place.names.get((), self.context.name)
 
     @property
     def metainfo(self) -> Metainfo | None:

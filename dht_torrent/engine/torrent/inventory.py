@@ -69,7 +69,7 @@ def files(core: TorrentCore) -> list[FileInfo]:
     """The files, pad files left out; empty while the metadata is not known."""
     if core.metainfo is None:
         return []
-    geometry, have = core.metainfo.geometry, have_of(core)
+    geometry, have = core.place.named(core.metainfo).geometry, have_of(core)
     shown = []
     for number, file in enumerate(geometry.files):
         if file.pad:

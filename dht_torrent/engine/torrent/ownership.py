@@ -7,8 +7,11 @@ a session, from what was found there; what was not made when that ends is nobody
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -292,6 +295,13 @@ class Ownership:
         if survey.place is None:
             return {}
         return self._owners.others(self._id, survey.place, self._storage.access)
+
+    def other_within(self, path: Path) -> str | None:
+        """Another torrent that has its place at this path, or below. Blocking."""
+        place = self._place or self._storage.place()
+        if place is None:
+            return None
+        return self._owners.within(self._id, replace(place, root=os.path.realpath(path)))
 
     def made_bits(self) -> bytes:
         """For the record: the files made by this torrent."""

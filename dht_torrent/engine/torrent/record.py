@@ -88,7 +88,7 @@ class ResumeRecord:
             if core.content is not None:
                 vouched = await self._vouch(core.content)
             bans = self._banned()
-            await core.node.disk.run(state.save, self._now(vouched))
+            await core.node.disk.run(state.save, self.now(vouched))
             self._bans, saved = bans, True
             self.warning = None
         except StorageError as error:
@@ -108,7 +108,7 @@ class ResumeRecord:
                 self._core.fail(error)
             raise
 
-    def _now(self, vouched: Vouched) -> Resume:
+    def now(self, vouched: Vouched) -> Resume:
         """The record as it would be written now."""
         core, place, limits = self._core, self._core.place, self._core.connections.limits
         keeping = core.keeping
@@ -152,4 +152,6 @@ class ResumeRecord:
             seeding=keeping.limits,
             retired=keeping.retired,
             rank=keeping.rank,
+            names=place.names,
+            shift=place.shift,
         )

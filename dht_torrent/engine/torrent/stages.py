@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.torrent.connections import Connections
@@ -141,7 +142,16 @@ class Queued:
     """Waits for its turn: as many others are at work as the node wants at a time."""
 
 
-Stage = FetchingInfo | Checking | Active | Failed | Paused | Queued
+class Moving:
+    """Its content goes to another place, or to another name. Counted in bytes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.done = 0
+        self.total = 1
+
+
+Stage = FetchingInfo | Checking | Active | Moving | Failed | Paused | Queued
 
 
 def state_of(stage: Stage) -> State:
@@ -153,6 +163,8 @@ def state_of(stage: Stage) -> State:
             return "checking"
         case Active():
             return "seeding" if stage.complete else "downloading"
+        case Moving():
+            return "moving"
         case Failed():
             return "error"
         case Paused():
@@ -172,6 +184,8 @@ def why_stuck(
             return f"{error}; trying again by itself" if retry_at is not None else str(error)
         case Paused() | Checking():
             return None
+        case Moving(root=root):
+            return f"is being moved to {root}"
         case Queued():
             return "waits for its turn in the queue"
         case Active(complete=True):

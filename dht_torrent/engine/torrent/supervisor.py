@@ -19,6 +19,7 @@ from dht_torrent.engine.torrent.commands import Commands
 from dht_torrent.engine.torrent.context import NodeContext, TorrentContext
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.keeping import Keeping
+from dht_torrent.engine.torrent.moving import Mover
 from dht_torrent.engine.torrent.place import ContentPlace, Move
 from dht_torrent.engine.torrent.record import ResumeRecord
 from dht_torrent.engine.torrent.session import Session
@@ -79,7 +80,8 @@ class Supervisor:
         core.sources = resume.sources if resume else tuple(sources)
         core.looked_around = resume.looked_around if resume else False
         self.record = ResumeRecord(core, resume)
-        self.commands = Commands(core, self.record)
+        self.mover = Mover(core, self.record)
+        self.commands = Commands(core, self.record, self.mover)
         core.add_peers(magnet.peers)
         if resume:
             core.superseded = resume.superseded
@@ -101,6 +103,8 @@ class Supervisor:
                     core.content.conclude()
                 if self.commands.move is not None:
                     await self._settle(self.commands.move)
+                elif core.place.shift is not None and core.fault is None:
+                    await self.mover.run()
                 elif core.paused:
                     await self._rest(Paused())
                 elif core.queued:
@@ -119,6 +123,8 @@ class Supervisor:
                 self.record.changed()
             if self.commands.move is not None:
                 self.commands.move.done.set()
+            if self.mover.order is not None:
+                self.mover.order.end(StorageError(f"{core.name} was removed, or the node closed"))
             if core.content is not None:
                 core.content.conclude()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + SHUTDOWN_PATIENCE):
@@ -132,6 +138,7 @@ class Supervisor:
         core = self.core
         if core.metainfo is None:
             return Removal()
+        await self.mover.give_up()
         content = core.place.open(core.metainfo)
         try:
             return await content.delete() if data else Removal()

@@ -10,9 +10,10 @@ import trio
 from dht_torrent.config.seeding import SeedingLimits
 from dht_torrent.engine.torrent import inventory
 from dht_torrent.engine.torrent.rate_limits import NewRate
-from dht_torrent.engine.torrent.stages import Active, Checking, Failed, state_of, why_stuck
+from dht_torrent.engine.torrent.stages import Active, Checking, Failed, Moving, state_of, why_stuck
 from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.torrent.watch import Watch
+from dht_torrent.engine.user_files import absolute
 from dht_torrent.engine.views import FileInfo, History, PeerInfo, Removal, State, Summary
 from dht_torrent.errors import StorageError
 from dht_torrent.ids import HostPort, InfoHash
@@ -54,7 +55,8 @@ class Torrent:
     @property
     def warning(self) -> str | None:
         """What is wrong although the torrent works: its record cannot be written, say."""
-        return self._record.warning or self._core.reuse_trouble
+        core = self._core
+        return self._record.warning or core.place.trouble or core.reuse_trouble
 
     @property
     def superseded(self) -> bool:
@@ -84,8 +86,9 @@ class Torrent:
 
     @property
     def name(self) -> str:
-        """Its name, or while that is not known what the magnet link calls it, or its id."""
-        return self._core.context.name
+        """What its user calls it (`rename`), or else its name, or while that is not known what the
+        magnet link calls it, or its id."""
+        return self._core.name
 
     @property
     def path(self) -> Path | None:
@@ -104,9 +107,10 @@ class Torrent:
 
     @property
     def progress(self) -> float:
-        """Verified share (0..1) of the wanted bytes; while checking, the share looked at."""
+        """Verified share (0..1) of the wanted bytes; while checking, the share looked at, and while
+        moving, the share that is there."""
         stage, size = self._core.stage, self.size
-        if isinstance(stage, Checking):
+        if isinstance(stage, Checking | Moving):
             return stage.done / stage.total if stage.total else 1.0
         if not size:
             return 0.0
@@ -337,6 +341,28 @@ class Torrent:
 
         Raises InputError while the metadata is not known."""
         await self._commands.recheck()
+
+    async def move(self, folder: Path | str, *, wait: bool = True) -> None:
+        """Have its content in this folder from now on, also where that is on another disk. While
+        that is done it is held, in the state `moving`: others see all of it at the old place, and
+        then all of it at the new one. It goes on after a restart, or a crash. Files that are not
+        this torrent's stay, and nothing is replaced.
+
+        Returns when it is done or, without `wait`, when it has begun. Raises InputError or
+        StorageError, and then the content is where it was; without `wait`, `warning` says later
+        what went wrong. To move it again, or back, gives up what is not done."""
+        await self._commands.carry(absolute(folder), wait=wait)
+
+    async def rename(self, path: str, name: str) -> None:
+        """Give a file or folder of it another name on this disk: `path` is what it is called now,
+        from the torrent's name on, as `Album/cd1/01.flac`. What others know of the torrent does
+        not change. Raises InputError or StorageError; then nothing has changed."""
+        await self._commands.rename(path, name)
+
+    async def look_in(self, folder: Path | str) -> None:
+        """Its content lies in this folder, and is checked there; what is at the old place stays,
+        and is nobody's. Raises InputError."""
+        await self._commands.look_in(absolute(folder))
 
     def add_peers(self, peers: Sequence[HostPort]) -> None:
         """Peers to connect to, as those a magnet link names. Host names are not resolved: a link
