@@ -231,6 +231,7 @@ if TYPE_CHECKING:
     from dht_torrent.magnet import Magnet, MutableLink
     from dht_torrent.metainfo import LocalHints, Metainfo
     from dht_torrent.relief import raise_descriptor_limit
+    from dht_torrent.storage.moving import Layout
     from dht_torrent.storage.owners import Place
     from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Scratch, Storage
     from dht_torrent.torrent.selection import Selection
@@ -294,6 +295,7 @@ __all__ = [
     "Json",
     "Kinship",
     "KrpcError",
+    "Layout",
     "Left",
     "LinkCalls",
     "Listener",
@@ -453,6 +455,7 @@ _HOME = {
     "magnet": "Magnet MutableLink",
     "metainfo": "LocalHints Metainfo",
     "relief": "raise_descriptor_limit",
+    "storage.moving": "Layout",
     "storage.owners": "Place",
     "storage.protocol": "ContentSurvey FileStamp Scratch Storage",
     "config.seeding": "SeedingLimit SeedingLimits SharedEnough",

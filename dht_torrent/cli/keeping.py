@@ -1,8 +1,9 @@
-"""Commands that say how a torrent is to be kept: its labels, its place in the queue, and when it
-has been shared enough."""
+"""Commands that say how a torrent is to be kept: its labels, its place in the queue, when it has
+been shared enough, and where its content lies."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,6 +51,49 @@ def announce(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
     """Look for peers of a torrent now."""
     with running_node(ctx) as client:
         torrent = client.keep(torrent_id, "announce")
+    view.show(torrent, as_json)
+
+
+@click.command()
+@click.argument("torrent_id", metavar="ID")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--there-already", is_flag=True, help="The content is there; what is at the old place stays."
+)
+@click.option("--no-wait", is_flag=True, help="Do not wait until it is done.")
+@json_option
+@which_node
+def move(
+    ctx: click.Context,
+    torrent_id: str,
+    folder: Path,
+    there_already: bool,
+    no_wait: bool,
+    as_json: bool,
+) -> None:
+    """Have the content of a torrent in another folder.
+
+    It is moved whole, to another disk too, and goes on after a restart; nothing that is there is
+    replaced. Ctrl-C ends the waiting, not the move.
+    """
+    with running_node(ctx) as client:
+        torrent = client.move(
+            torrent_id, folder.absolute(), data=not there_already, wait=not no_wait
+        )
+    view.show(torrent, as_json)
+
+
+@click.command()
+@click.argument("torrent_id", metavar="ID")
+@click.argument("path")
+@click.argument("name")
+@json_option
+@which_node
+def rename(ctx: click.Context, torrent_id: str, path: str, name: str, as_json: bool) -> None:
+    """Give a file or folder of a torrent another name on this disk: PATH begins with the name of
+    the torrent, as Album/cd1/01.flac. Others do not see that."""
+    with running_node(ctx) as client:
+        torrent = client.keep(torrent_id, "rename", path=path, name=name)
     view.show(torrent, as_json)
 
 

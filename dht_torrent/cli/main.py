@@ -42,7 +42,7 @@ _ELSEWHERE = {
     "config": ("configuring", "config"),
     "dht": ("dht", "dht"),
     "key": ("keys", "key"),
-    **{name: ("keeping", name) for name in ("announce", "label", "queue")},
+    **{name: ("keeping", name) for name in ("announce", "label", "move", "queue", "rename")},
     "follow": ("following", "follow"),
     "unfollow": ("following", "unfollow"),
     "reload": ("configuring", "reload"),

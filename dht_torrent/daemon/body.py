@@ -24,7 +24,7 @@ MAX_VALUES: Final = 50_000
 """Values in a body, and separators inside its strings: a few bytes of JSON make a large object."""
 MAX_PATH: Final = 4096
 """Bytes of a path (Linux's PATH_MAX)."""
-RAW_BYTES: Final = frozenset({"share", "output", "value", "path"})
+RAW_BYTES: Final = frozenset({"share", "output", "value", "path", "folder"})
 """Keys of what may be any bytes: those that are not UTF-8 come as `os.fsdecode` has them."""
 
 

@@ -163,9 +163,16 @@ class Client:
         return cast("Json", self._ask("POST", _path(torrent_id, "recheck"), {}))
 
     def keep(self, torrent_id: str, action: str, **body: object) -> Json:
-        """One of `keeping_api.ACTIONS`: `files`, `labels`, `seeding`, `queue`, `announce`. Returns
-        the Summary. Raises ControlError."""
+        """One of `keeping_api.ACTIONS`: `files`, `labels`, `seeding`, `queue`, `announce`,
+        `rename`. Returns the Summary. Raises ControlError."""
         return cast("Json", self._ask("POST", _path(torrent_id, action), body))
+
+    def move(self, torrent_id: str, folder: Path, *, data: bool = True, wait: bool = True) -> Json:
+        """Have its content in this folder, an absolute one: see `Torrent.move` and, for `data`
+        False, `Torrent.look_in`. It may take hours, so there is no time limit on the answer.
+        Returns its Summary. Raises ControlError."""
+        body = {"folder": str(folder), "data": data, "wait": wait}
+        return cast("Json", self._ask("POST", _path(torrent_id, "move"), body, patience=None))
 
     def limit(
         self,

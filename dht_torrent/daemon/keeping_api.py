@@ -1,12 +1,12 @@
 """What a user says of a torrent that is here: which files, labels, limits of seeding, its place in
-the queue. Each is one call of `Torrent` or `Node`."""
+the queue, and where its content lies. Each is one call of `Torrent` or `Node`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
 from dht_torrent.config.seeding import SeedingLimit, SeedingLimits
-from dht_torrent.daemon.body import check_types
+from dht_torrent.daemon.body import absolute_path, check_types
 from dht_torrent.errors import InputError
 from dht_torrent.magnet import parse_ranges
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dht_torrent.engine.node import Node
     from dht_torrent.engine.torrent.torrent import Torrent
 
-ACTIONS: Final = ("files", "labels", "seeding", "queue", "announce")
+ACTIONS: Final = ("files", "labels", "seeding", "queue", "announce", "move", "rename")
 
 
 async def act(node: Node, torrent: Torrent, action: str, body: dict[str, Any]) -> None:
@@ -31,6 +31,26 @@ async def act(node: Node, torrent: Torrent, action: str, body: dict[str, Any]) -
         case "announce":
             check_types(body, {})
             torrent.announce()
+        case "move":
+            await _move(torrent, body)
+        case "rename":
+            given = check_types(body, {"path": str, "name": str})
+            if given.keys() != {"path", "name"}:
+                raise InputError("give a path and a name")
+            await torrent.rename(given["path"], given["name"])
+
+
+async def _move(torrent: Torrent, body: dict[str, Any]) -> None:
+    """`folder` is where it is to be; with `data` false its content is there already. Without `wait`
+    it is enough that the move has begun."""
+    given = check_types(body, {"folder": str, "data": bool, "wait": bool})
+    if "folder" not in given:
+        raise InputError("give a folder")
+    absolute_path(given["folder"], "folder")
+    if given.get("data", True):
+        await torrent.move(given["folder"], wait=given.get("wait", True))
+    else:
+        await torrent.look_in(given["folder"])
 
 
 async def _files(torrent: Torrent, body: dict[str, Any]) -> None:

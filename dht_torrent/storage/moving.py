@@ -40,11 +40,12 @@ class Layout(NamedTuple):
 
     base: Path
     """The folder that its file or folder lies in."""
-    parts: Sequence[Parts]
+    parts: Sequence[tuple[str, ...]]
     """Of each file, from there on."""
 
     @property
     def top(self) -> Path:
+        """The file or folder that is the content."""
         return self.base / self.parts[0][0]
 
 

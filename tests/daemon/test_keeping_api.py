@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -106,3 +108,36 @@ async def test_labels_limits_and_places_are_set(node: Node) -> None:
         ):
             assert await say(action, **body) == 400, (action, body)
         assert await say("nonsense") == 404
+
+
+async def test_content_is_moved_and_renamed(node: Node, tmp_path: Path) -> None:
+    torrent = await node.get(IDS[0], paused=True)
+    async with client_of(node) as client:
+
+        async def say(action: str, **body: Any) -> tuple[int, str]:
+            answer = await client.post(f"/{torrent.id}/{action}", content=json.dumps(body))
+            return answer.status_code, answer.text
+
+        assert (await say("move", folder=str(tmp_path / "new")))[0] == 200
+        assert torrent.folder == tmp_path / "new"
+        assert (await say("move", folder=str(tmp_path / "a\udcff"), data=False, wait=False))[
+            0
+        ] == 200
+        assert torrent.folder == tmp_path / "a\udcff"
+        for wrong in (
+            {},
+            {"folder": "new"},
+            {"folder": 1},
+            {"folder": "/a\0b"},
+            {"folder": "/x", "data": 1},
+            {"folder": "/x", "to": "y"},
+        ):
+            assert (await say("move", **wrong))[0] == 400, wrong
+        assert torrent.folder == tmp_path / "a\udcff"
+        known = await node.get(four_files().metainfo, paused=True)
+        answer = await client.post(f"/{known.id}/rename", json={"path": "album", "name": "mine"})
+        assert (answer.status_code, "cannot be moved" in answer.text) == (409, True)
+        for wrong in ({}, {"path": "album"}, {"name": "x"}, {"path": "album", "name": 1}):
+            assert (await say("rename", **wrong))[0] == 400, wrong
+        status, text = await say("rename", path="album", name="mine")
+        assert (status, "not known yet" in text) == (400, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 import trio
 
 from dht_torrent.config import DhtConfig
-from tests.helpers.content import KIB, MIB, differences, make_file
+from dht_torrent.storage.making import make
+from tests.helpers.content import KIB, MIB, differences, make_file, make_tree, read_tree
 from tests.helpers.nodes import announce_by_hand, local_nodes
 from tests.helpers.raw_peer import BLOCK, RawSeed, single_file_info
 
@@ -96,6 +98,48 @@ async def test_a_download_survives_being_killed_twenty_times(tmp_path: Path) -> 
     done_pieces = [int(line) for line in log.read_text().split()]
     assert len(done_pieces) == len(set(done_pieces))
     assert not list((tmp_path / "state").rglob("*.tmp"))
+
+
+MOVING = Path(__file__).with_name("moving_process.py")
+FILES = {"a.bin": 300 * KIB, "cd1/b.bin": 200 * KIB, "cd1/c.bin": 100, "cd2/d.bin": 70 * KIB}
+MOVES = 4
+
+
+async def test_a_move_survives_being_killed_at_any_point(tmp_path: Path) -> None:
+    content = make_tree(tmp_path / "mine" / "album", FILES)
+    before = read_tree(content)
+    torrent = tmp_path / "album.torrent"
+    torrent.write_bytes(make(content, piece_length=PIECE).to_torrent())
+    homes = [tmp_path / "got", tmp_path / "new"]
+    shutil.copytree(content, homes[0] / "album")
+    rng, killed = random.Random(5), 0
+
+    def start(target: Path, call: int) -> subprocess.Popen[bytes]:
+        arguments = [str(tmp_path / "state"), str(homes[0]), str(torrent), str(target), str(call)]
+        return subprocess.Popen(
+            [sys.executable, str(MOVING), *arguments],
+            env={**os.environ, "PYTHONPATH": str(MOVING.parents[2])},
+        )
+
+    async def run(target: Path, call: int) -> int:
+        process = start(target, call)
+        try:
+            return await wait_for_exit(process)
+        finally:
+            process.kill()
+            process.wait()
+
+    with trio.fail_after(90):
+        for _ in range(MOVES):
+            if await run(rng.choice(homes), rng.randint(1, 40)) != 0:
+                killed += 1
+                whole = [home for home in homes if (home / "album").exists()]
+                # One of the places has all of it; the other one may still have some.
+                assert any(read_tree(home / "album") == before for home in whole)
+        assert await run(homes[1], 0) == 0
+    assert killed >= 2
+    assert read_tree(homes[1]) == {f"album/{name}": data for name, data in before.items()}
+    assert list(homes[0].iterdir()) == []
 
 
 def read_log(log: Path) -> set[int]:

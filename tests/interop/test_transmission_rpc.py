@@ -165,9 +165,18 @@ def test_transmission_remote_steers_it(tmp_path: Path, remote: Any) -> None:
     assert "Download speed limit: 500 kB/s (Enabled" in session
     assert "Daemon version: 4.1.0" in session
     assert "Started 1 times" in remote("-st")
+    moved = tmp_path / "got" / "moved"
+    remote("-t", "1", "--move", str(moved))
+    until(lambda: f"Location: {moved}" in remote("-t", "1", "-i"))
+    until((moved / "album" / "a.bin").exists)
+    assert not (tmp_path / "got" / "album").exists()
+    (moved / "album").rename(tmp_path / "got" / "album")
+    remote("-t", "1", "--find", str(tmp_path / "got"))
+    until(lambda: f"Location: {tmp_path / 'got'}\n" in remote("-t", "1", "-i"))
+    until(lambda: "100%" in remote("-l"))
     remote("-t", "1", "-r")
     assert "album" not in remote("-l")
-    assert (tmp_path / "got" / "album" / "a.bin").exists()
+    assert (tmp_path / "got" / "album" / "sub" / "b.bin").exists()
 
 
 # -- PyPI's transmission-rpc ----------------------------------------------------------------------
@@ -215,6 +224,18 @@ def test_transmission_rpc_of_python_steers_it(tmp_path: Path) -> None:
         assert client.session_stats().torrent_count == 1
         assert (client.free_space(tmp_path / "got") or 0) > 0
         assert client.port_test() is False
+        moved = tmp_path / "got" / "moved"
+        client.move_torrent_data(added.id, moved)
+        until(lambda: client.get_torrent(added.id).download_dir == str(moved))
+        assert client.rename_torrent_path(added.id, "album", "Mine") == ("album", "Mine")
+        one = client.get_torrent(added.id)
+        assert (one.name, one.get_files()[0].name) == ("Mine", "Mine/a.bin")
+        (tmp_path / "got" / "back").mkdir()
+        (moved / "Mine").rename(tmp_path / "got" / "back" / "Mine")
+        client.move_torrent_data(added.id, tmp_path / "got" / "back", move=False)
+        until(lambda: client.get_torrent(added.id).percent_done == 1)
+        with pytest.raises(transmission_rpc.TransmissionError, match="not below a folder"):
+            client.move_torrent_data(added.id, tmp_path / "elsewhere")
         client.remove_torrent(added.id, delete_data=True)
         assert client.get_torrents() == []
         with pytest.raises(transmission_rpc.TransmissionAuthError):

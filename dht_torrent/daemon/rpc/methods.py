@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from dht_torrent.daemon.rpc import params as read
+from dht_torrent.daemon.rpc import place_methods as places
 from dht_torrent.daemon.rpc import torrent_methods as torrents
 from dht_torrent.daemon.rpc.calls import (
     HTTP_ERROR,
@@ -178,10 +179,6 @@ async def group_set(settings: Settings, params: Params, names: Names) -> Result:
     raise RpcError(INVALID_PARAMS, "there are no groups of bandwidth here")
 
 
-async def _not_moved(settings: Settings, params: Params, names: Names) -> Result:
-    raise RpcError(SYSTEM_ERROR, "content is neither moved nor renamed by this version")
-
-
 async def _unknown(settings: Settings, params: Params, names: Names) -> Result:
     raise RpcError(NO_METHOD, "Method not found")
 
@@ -196,8 +193,8 @@ METHODS: Final[dict[str, Method]] = {
     "torrent_get": torrents.torrent_get,
     "torrent_add": torrents.torrent_add,
     "torrent_remove": torrents.torrent_remove,
-    "torrent_set_location": _not_moved,
-    "torrent_rename_path": _not_moved,
+    "torrent_set_location": places.torrent_set_location,
+    "torrent_rename_path": places.torrent_rename_path,
     "queue_move_top": torrents.queue_move("top"),
     "queue_move_up": torrents.queue_move("up"),
     "queue_move_down": torrents.queue_move("down"),

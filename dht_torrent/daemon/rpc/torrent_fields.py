@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dht_torrent.engine.views import FileInfo, History, PeerInfo, Summary
 
 STOPPED, CHECK_WAITS, CHECKING, DOWNLOAD_WAITS, DOWNLOADING, SEED_WAITS, SEEDING = range(7)
-LOCAL_ERROR: Final = 3
+WARNING, LOCAL_ERROR = 1, 3
 NO_ETA, UNKNOWN_ETA = -1, -2
 _SOURCES: Final = {
     "incoming": "from_incoming",
@@ -68,7 +68,7 @@ class Row:
         if self.torrent.paused:
             return STOPPED
         match self.torrent.state:
-            case "checking":
+            case "checking" | "moving":
                 return CHECKING
             case "metadata" | "downloading":
                 return DOWNLOADING
@@ -85,6 +85,12 @@ class Row:
         return {names[name]: value for name, value in values.items()}
 
 
+def _error(seen: Row) -> object:
+    if seen.torrent.error is not None:
+        return LOCAL_ERROR
+    return WARNING if seen.torrent.warning is not None else 0
+
+
 def _unix(time: float | None) -> int:
     return int(time) if time is not None else 0
 
@@ -92,7 +98,7 @@ def _unix(time: float | None) -> int:
 def _file_name(seen: Row, file: FileInfo) -> str:
     metainfo = seen.torrent.metainfo
     assert metainfo is not None
-    return metainfo.name if metainfo.single else f"{metainfo.name}/{file.path}"
+    return file.path if metainfo.single else f"{seen.torrent.name}/{file.path}"
 
 
 def _files(seen: Row) -> object:
@@ -234,8 +240,8 @@ FIELDS: Final[dict[str, Callable[[Row], object]]] = {
     "download_limited": lambda seen: seen.summary.limit_down is not None,
     "downloaded_ever": lambda seen: seen.torrent.downloaded,
     "edit_date": lambda seen: 0,
-    "error": lambda seen: LOCAL_ERROR if seen.torrent.error is not None else 0,
-    "error_string": lambda seen: seen.torrent.error or "",
+    "error": _error,
+    "error_string": lambda seen: seen.torrent.error or seen.torrent.warning or "",
     "eta": _eta,
     "eta_idle": lambda seen: NO_ETA,
     "file_count": lambda seen: len(seen.files),
@@ -278,7 +284,7 @@ FIELDS: Final[dict[str, Callable[[Row], object]]] = {
     "rate_download": lambda seen: int(seen.summary.down_rate),
     "rate_upload": lambda seen: int(seen.summary.up_rate),
     "recheck_progress": lambda seen: (
-        seen.torrent.progress if seen.torrent.state == "checking" else 0.0
+        seen.torrent.progress if seen.torrent.state in ("checking", "moving") else 0.0
     ),
     "seconds_downloading": lambda seen: int(seen.history.seconds_downloading),
     "seconds_seeding": lambda seen: int(seen.history.seconds_seeding),

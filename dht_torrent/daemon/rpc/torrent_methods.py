@@ -156,7 +156,7 @@ def _selection(params: Params, source: Magnet | Metainfo) -> list[tuple[int, int
 
 async def torrent_remove(settings: Settings, params: Params, names: Names) -> Result:
     delete = read.boolean(params, "delete_local_data") or False
-    return await _each(
+    return await each(
         settings, params, lambda torrent: settings.node.remove(torrent, delete_data=delete)
     )
 
@@ -164,17 +164,17 @@ async def torrent_remove(settings: Settings, params: Params, names: Names) -> Re
 # --- steering ------------------------------------------------------------------------------------
 
 
-def _chosen(settings: Settings, params: Params) -> list[Torrent]:
+def chosen(settings: Settings, params: Params) -> list[Torrent]:
     return settings.ids.find(params.get("ids"))
 
 
-async def _each(
+async def each(
     settings: Settings, params: Params, act: Callable[[Torrent], Awaitable[object]]
 ) -> Result:
     """Do it to each of them; those that fail do not keep it from the others. Raises RpcError with
     the first failure."""
     failed: DhtTorrentError | None = None
-    for torrent in _chosen(settings, params):
+    for torrent in chosen(settings, params):
         if settings.node.torrents.get(torrent.info_hash) is not torrent:
             continue  # it was removed meanwhile
         try:
@@ -187,7 +187,7 @@ async def _each(
 
 
 async def torrent_start(settings: Settings, params: Params, names: Names) -> Result:
-    return await _each(settings, params, _resume)
+    return await each(settings, params, _resume)
 
 
 async def _resume(torrent: Torrent) -> None:
@@ -202,7 +202,7 @@ async def torrent_start_now(settings: Settings, params: Params, names: Names) ->
         await settings.node.move_in_queue(torrent, 0)
         await _resume(torrent)
 
-    return await _each(settings, params, now)
+    return await each(settings, params, now)
 
 
 async def torrent_stop(settings: Settings, params: Params, names: Names) -> Result:
@@ -210,7 +210,7 @@ async def torrent_stop(settings: Settings, params: Params, names: Names) -> Resu
         if not torrent.paused:
             await torrent.pause()
 
-    return await _each(settings, params, stop)
+    return await each(settings, params, stop)
 
 
 async def torrent_verify(settings: Settings, params: Params, names: Names) -> Result:
@@ -218,11 +218,11 @@ async def torrent_verify(settings: Settings, params: Params, names: Names) -> Re
         if torrent.metainfo is not None:
             await torrent.recheck()
 
-    return await _each(settings, params, verify)
+    return await each(settings, params, verify)
 
 
 async def torrent_reannounce(settings: Settings, params: Params, names: Names) -> Result:
-    for torrent in _chosen(settings, params):
+    for torrent in chosen(settings, params):
         torrent.announce()
     return {}
 
@@ -232,12 +232,12 @@ def queue_move(where: Literal["top", "up", "down", "bottom"]) -> Method:
 
     async def move(settings: Settings, params: Params, names: Names) -> Result:
         before = settings.node.queue_positions()
-        chosen = sorted(
-            _chosen(settings, params), key=lambda torrent: before.get(torrent.info_hash, 0)
+        moved = sorted(
+            chosen(settings, params), key=lambda torrent: before.get(torrent.info_hash, 0)
         )
         if where in ("top", "down"):
-            chosen.reverse()
-        for torrent in chosen:
+            moved.reverse()
+        for torrent in moved:
             positions = settings.node.queue_positions()
             now = positions.get(torrent.info_hash)
             if now is not None:
@@ -263,7 +263,7 @@ async def torrent_set(settings: Settings, params: Params, names: Names) -> Resul
         if positions is not None:
             await settings.node.move_in_queue(torrent, positions)
 
-    return await _each(settings, params, apply)
+    return await each(settings, params, apply)
 
 
 class _Change:

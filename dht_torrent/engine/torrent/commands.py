@@ -225,7 +225,7 @@ class Commands:
         core.forgive()
         core.attempt.cancel()
         if not wait:
-            await trio.lowlevel.checkpoint()
+            await order.begun.wait()
             return
         await order.done.wait()
         if order.trouble is not None:

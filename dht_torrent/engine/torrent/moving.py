@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 class Order:
     """Somebody wants it done, and may wait for that."""
 
+    begun: trio.Event = field(default_factory=trio.Event)
     done: trio.Event = field(default_factory=trio.Event)
     trouble: StorageError | None = None
     """Why it was not."""
@@ -41,6 +42,7 @@ class Order:
     def end(self, trouble: StorageError | None) -> None:
         """It is done, or will not be."""
         self.trouble = trouble
+        self.begun.set()
         self.done.set()
 
 
@@ -64,6 +66,7 @@ class Mover:
         core.unfinished()  # who waits for its completion is told where that is
         stage = Moving(shift.root)
         core.enter(stage)
+        order.begun.set()
         with order.scope, core.confined(ends=self._on_bug):
             try:
                 await self._do(shift, stage)

@@ -13,10 +13,13 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent import Node, Torrent
+from dht_torrent.config import DiskConfig
 from dht_torrent.config.seeding import SeedingLimits
 from dht_torrent.daemon.rpc.names import to_legacy
 from dht_torrent.daemon.rpc.torrent_fields import FIELDS
 from dht_torrent.ids import HostPort
+from dht_torrent.metainfo import Metainfo
+from dht_torrent.storage import FileStorage, Storage
 from tests.daemon.rpc.rpc_client import STOPPED, Rpc, web_client
 from tests.helpers.engine import KIB, LEECH, PORT, SEED, Sample, World, sample
 from tests.helpers.storages import hashed
@@ -413,3 +416,90 @@ async def test_one_failure_does_not_keep_the_others_from_it(node: Node, rpc: Rpc
     assert error == "the files of this torrent are not known yet"
     error = await rpc("torrent-set", labels=["x" * 300])
     assert error.startswith("a label has")
+
+
+async def test_content_is_moved_and_renamed_below_the_folders_that_are_allowed(
+    world: World, tmp_path: Path
+) -> None:
+    def in_files(metainfo: Metainfo, path: Path, shared: bool) -> Storage:
+        return FileStorage(path, metainfo, DiskConfig(inline=True))
+
+    got, other = tmp_path / "got", tmp_path / "other"
+    one = four_files()
+    async with (
+        world.node(LEECH, download_dir=got, open_storage=in_files) as node,
+        web_client(node) as client,
+    ):
+        rpc, new = Rpc(client), Rpc(client, legacy=False)
+        make_file_of(got / "album", one)
+        torrent = await node.get(one.metainfo)
+        await torrent.completed()
+
+        async def paths() -> list[str]:
+            [row] = await rpc.torrents("files")
+            return [file["name"] for file in row["files"]]
+
+        renamed = await rpc("torrent-rename-path", ids=[1], path="album/1", name="one")
+        assert renamed == {"path": "album/1", "name": "one", "id": 1}
+        renamed = await new("torrent_rename_path", ids=1, path="album", name="Mine")
+        assert renamed == {"path": "album", "name": "Mine", "id": 1}
+        assert await paths() == ["Mine/0", "Mine/one", "Mine/2", "Mine/3"]
+        assert (got / "Mine" / "one").exists()
+        for wrong in ("..", "a/b", "0"):
+            assert isinstance(
+                await rpc("torrent-rename-path", ids=1, path="Mine/2", name=wrong), str
+            )
+        await node.get(HASH)
+        error = await rpc("torrent-rename-path", path="Mine/2", name="y")
+        assert error == "torrent-rename-path requires 1 torrent"
+        await node.remove(node.find(HASH))
+        assert await rpc("torrent-rename-path", ids=1, name="y") == "path and name are missing"
+
+        moved = await rpc("torrent-set-location", ids=[1], location=str(got / "new"), move=True)
+        assert moved == {}
+        await torrent.completed()
+        [row] = await rpc.torrents("downloadDir", "name", "error", "status")
+        assert row["downloadDir"] == str(got / "new")
+        assert (row["name"], row["error"]) == ("Mine", 0)
+        assert (got / "new" / "Mine" / "one").exists()
+        (got / "Mine").mkdir()
+        for move in (True, False):
+            error = await rpc("torrent-set-location", ids=1, location=str(other), move=move)
+            assert error.startswith("not below a folder that clients may use")
+            error = await rpc("torrent-set-location", ids=1, location="new", move=move)
+            assert error == "path is not absolute"
+        error = await rpc("torrent-set-location", ids=1, location=str(got), move=True)
+        assert error.endswith("something is there already")
+
+        (got / "new" / "Mine").rename(got / "by hand")
+        (got / "found").mkdir()
+        (got / "by hand").rename(got / "found" / "Mine")
+        assert await new("torrent_set_location", ids=[1], location=str(got / "found")) == {}
+        await torrent.completed()
+        assert torrent.folder == got / "found"
+
+        await torrent.move(other)  # by its user
+        error = await rpc("torrent-set-location", ids=1, location=str(got), move=True)
+        assert error.startswith("not below a folder that clients may use")
+        error = await rpc("torrent-rename-path", ids=1, path="Mine", name="Yours")
+        assert error.startswith("not below a folder that clients may use")
+        assert torrent.path == other / "Mine"
+
+
+def make_file_of(root: Path, one: Sample) -> None:
+    for file in one.metainfo.files:
+        path = root.joinpath(*file.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(one.data[file.offset : file.offset + file.length])
+
+
+async def test_what_went_wrong_with_a_move_is_told_as_a_warning(
+    node: Node, rpc: Rpc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    torrent = await node.get(four_files().metainfo)
+    assert "cannot be moved" in await rpc(
+        "torrent-set-location", ids=1, location=str(tmp_path / "new"), move=True
+    )
+    torrent._core.place.trouble = "not moved: the disk is full"
+    [row] = await rpc.torrents("error", "errorString", "status")
+    assert (row["error"], row["errorString"]) == (1, "not moved: the disk is full")
