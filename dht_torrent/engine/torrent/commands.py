@@ -21,7 +21,7 @@ from dht_torrent.engine.shift import Shift
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.joining import check_identity
-from dht_torrent.engine.torrent.moving import Mover, Order
+from dht_torrent.engine.torrent.moving import MoveOrder, Mover
 from dht_torrent.engine.torrent.place import Move
 from dht_torrent.engine.torrent.rate_limits import NewRate
 from dht_torrent.engine.torrent.record import ResumeRecord
@@ -220,7 +220,7 @@ class Commands:
         core = self._core
         if self._mover.order is not None:
             raise InputError(f"{core.name} is being moved already")
-        self._mover.order = order = Order()
+        self._mover.order = order = MoveOrder()
         core.place.shift = shift
         core.forgive()
         core.attempt.cancel()

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
-class Order:
+class MoveOrder:
     """Somebody wants it done, and may wait for that."""
 
     begun: trio.Event = field(default_factory=trio.Event)
@@ -50,7 +50,7 @@ class Mover:
     """Of one torrent; at work between two sessions, when `place.shift` says so."""
 
     def __init__(self, core: TorrentCore, record: ResumeRecord) -> None:
-        self.order: Order | None = None
+        self.order: MoveOrder | None = None
         """What is being done, or will be."""
         self._core = core
         self._record = record
@@ -59,7 +59,7 @@ class Mover:
     async def run(self) -> None:
         """Do what is due. Then it is done, or was given up."""
         core, place = self._core, self._core.place
-        shift, order = place.shift, self.order or Order()
+        shift, order = place.shift, self.order or MoveOrder()
         assert shift is not None
         self.order = order
         core.node.dht.withdraw(core.context.info_hash)
