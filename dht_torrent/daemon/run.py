@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dht_torrent.daemon.control import Control
+from dht_torrent.daemon.notify import Notify
 from dht_torrent.daemon.server import serve
 from dht_torrent.engine.opening import open_node
 from dht_torrent.engine.wakeup import AutoResetEvent
@@ -51,6 +52,7 @@ async def run(
         raise InputError("a node with a control socket needs a state directory")
     state_dir = Path(config.state_dir)
     raise_descriptor_limit()  # the process is ours
+    notify = Notify()
     ending = _Ending(reloads=reload is not None and not has_terminal())
     async with trio.open_nursery() as signals:
         await signals.start(ending.watch)
@@ -73,8 +75,13 @@ async def run(
                 where = await nursery.start(serving)
                 ending.opened = nursery.cancel_scope
                 if reload is not None:
-                    nursery.start_soon(ending.reload, node, reload)
-                await job(node, where)
+                    nursery.start_soon(ending.reload, node, reload, notify)
+                nursery.start_soon(notify.watch)
+                notify.send("READY=1", f"STATUS=listening on {node.address}")
+                try:
+                    await job(node, where)
+                finally:
+                    notify.send("STOPPING=1")
                 nursery.cancel_scope.cancel()
         signals.cancel_scope.cancel()
     return ending.signal
@@ -111,12 +118,13 @@ class _Ending:
             self.limit.deadline = trio.current_time() + CLOSING_TIME
             self.opened.cancel()
 
-    async def reload(self, node: Node, reload: Reload) -> None:
+    async def reload(self, node: Node, reload: Reload, notify: Notify) -> None:
         """A service: what service managers mean by SIGHUP."""
         while True:
             await self.hung_up.wait()
             try:
-                await reload(node)
+                with notify.reloading():
+                    await reload(node)
             except DhtTorrentError as error:
                 logger.error("the configuration stays as it was: %s", error)  # noqa: TRY400
 
