@@ -33,6 +33,11 @@ class UtpConfig:
     """... and before a round trip was measured, of a SYN too (BEP 29). It doubles each time ..."""
     max_timeout: float = 15.0
     """... up to this."""
+    least_probe_timeout: float = 0.01
+    """Silence after which one packet is sent again, before a timeout gives up all: two round trips,
+    and this at least (Linux: two ticks of its clock) ..."""
+    peer_ack_delay: float = 0.1
+    """... and so much more if there is one alone, as the peer may wait for a second (libutp)."""
     syn_resends: int = 2
     """SYNs sent after the first (libtorrent): a dial fails after 7 s."""
     max_resends: int = 8

@@ -111,6 +111,13 @@ class Congestion:
             seconds = config.first_timeout
         return min(seconds * 2.0 ** min(self.backoff, 16), config.max_timeout)
 
+    def probe_timeout(self, flying: int) -> float:
+        """Seconds of silence after which one packet is sent again: two round trips, and of one
+        alone the acknowledgement may be delayed (RFC 8985, section 7.2)."""
+        config = self._config
+        seconds = max(2 * self.rtt, config.least_probe_timeout)
+        return seconds + config.peer_ack_delay if flying == 1 else seconds
+
     def packet_size(self, size: int) -> None:
         """The window never gets smaller than one packet of this size."""
         self._packet = size

@@ -248,7 +248,8 @@ class UtpConnection:
             if not (outbound.is_done and self.at_end) and self.failure is None:
                 self.failure = UtpFailure.TIMED_OUT
             return
-        if outbound.deadline is not None and now >= outbound.deadline and not outbound.expired():
+        deadline = outbound.deadline
+        if deadline is not None and now >= deadline and not outbound.expired(now):
             self._fail(UtpFailure.TIMED_OUT)
         if outbound.waits and now >= self._silence_ends:
             self._fail(UtpFailure.TIMED_OUT)
@@ -345,8 +346,9 @@ class UtpConnection:
         when = self._sent_at + self._config.keepalive_interval
         if self._ack_at is not None:
             when = min(when, self._ack_at)
-        if outbound.deadline is not None:
-            when = min(when, outbound.deadline)
+        deadline = outbound.deadline
+        if deadline is not None:
+            when = min(when, deadline)
         if outbound.waits:
             when = min(when, self._silence_ends)
         if self._gone_at is not None:

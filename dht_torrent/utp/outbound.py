@@ -1,8 +1,10 @@
 """What one end of a connection sends: bytes that wait, and packets until they are acknowledged.
 
 A packet is in flight, acknowledged or lost, and a lost one is sent again under its number, with the
-same bytes. Transmissions have numbers of their own: a packet is lost when some sent well after it
-arrived, and that also holds for one that was sent again. Sequence numbers here do not wrap.
+same bytes. Transmissions have numbers of their own: a packet is lost when others sent after it came
+and it did not (`loss`), and that also holds for one that was sent again. When nothing is heard at
+all, the first of them is sent once more, long before all are given up (the tail loss probe of RFC
+8985). Sequence numbers here do not wrap.
 """
 
 from __future__ import annotations
@@ -12,56 +14,21 @@ from typing import Final
 
 from dht_torrent.config import UtpConfig
 from dht_torrent.utp.congestion import Congestion
+from dht_torrent.utp.loss import OVERTAKEN, Losses
 from dht_torrent.utp.mtu import PacketSize
-from dht_torrent.utp.packets import DATA, FIN, FIRST_PACKETS, HEADER, HEADER_SIZE, MASK_16, VERSION
+from dht_torrent.utp.packets import (
+    DATA,
+    FIN,
+    FIRST_PACKETS,
+    HEADER,
+    HEADER_SIZE,
+    MASK_16,
+    VERSION,
+)
+from dht_torrent.utp.sending import ARRIVED, FLYING, LOST, SendQueue, Sent
 
-OVERTAKEN: Final = 3
-"""Transmissions later than a lost packet's that arrive first (BEP 29) ..."""
-MOST_OVERTAKEN: Final = 192
-"""... or as many as this on a line that was seen to reorder."""
 MAX_PACKETS: Final = 16_384
 """Unacknowledged at most: half of what would make 16 bits ambiguous."""
-
-FLYING, ARRIVED, LOST = range(3)
-
-
-class Sent:
-    """A packet that was sent."""
-
-    __slots__ = (
-        "arrived",
-        "kind",
-        "number",
-        "payload",
-        "sends",
-        "sent_at",
-        "size",
-        "state",
-        "turn",
-    )
-
-    def __init__(
-        self,
-        number: int,
-        kind: int,
-        payload: memoryview | bytes,
-        size: int,
-        turn: int,
-        now: float,
-        arrived: int,
-    ) -> None:
-        """One that is sent for the first time, now."""
-        self.number = number
-        self.kind = kind
-        self.payload = payload
-        self.size = size
-        self.sends = 1
-        self.sent_at = now
-        self.state = FLYING
-        self.turn = turn
-        """Number of its last transmission."""
-        self.arrived = arrived
-        """Bytes that had arrived by then."""
 
 
 class Outbound:
@@ -82,25 +49,25 @@ class Outbound:
         self.held = 0
         """Bytes accepted and not yet acknowledged."""
         self.in_flight = 0
-        self.deadline: float | None = None
-        """When to call `expired`."""
         self.waiting_since = 0.0
         """When the first of the packets that wait for an acknowledgement was sent."""
         self.resent = 0
         self.finishing = False
-        self._queue: deque[memoryview] = deque()
-        self._offset = 0  # in the first of the queue
-        self._queued = 0
+        self._waiting = SendQueue()
         self._sent: dict[int, Sent] = {}  # in order of their numbers
         self._flight: deque[tuple[int, Sent]] = deque()  # in order of transmission; some are stale
         self._flying = 0
         self._lost: deque[Sent] = deque()
         self._sacked = 0  # bit n: `acked + 2 + n` has arrived
         self._turn = 0
-        self._newest = 0  # transmission that arrived
         self._resend_one = False  # whatever the window is: a smaller one must not delay it
         self._recovery = 0  # losses up to this transmission have been answered for
-        self._overtaken = OVERTAKEN
+        self.losses = Losses()
+        self._late_at: float | None = None  # when the first that was overtaken is lost
+        self._armed_at: float | None = None  # since when nothing was heard of what is under way
+        self._sent_at = 0.0
+        self._tail: Sent | None = None  # sent once more as nothing was heard
+        self._tail_probed = False
         self._repeats = 0
         self._arrived = 0
         self._rate = 0.0
@@ -128,14 +95,37 @@ class Outbound:
         """Packets wait for an acknowledgement."""
         return bool(self._sent)
 
+    @property
+    def deadline(self) -> float | None:
+        """When to call `expired`."""
+        armed, late = self._armed_at, self._late_at
+        if armed is None:
+            return None
+        congestion = self.congestion
+        when = armed + congestion.timeout
+        if self._may_probe:
+            when = min(when, max(armed, self._sent_at) + congestion.probe_timeout(self._flying))
+        return when if late is None else min(when, late)
+
+    @property
+    def _may_probe(self) -> bool:
+        """Whether one packet may be sent again before all are given up: once, until something is
+        heard. Not into a closed window, which is no loss."""
+        return bool(
+            self._flying
+            and not self._tail_probed
+            and self.window
+            and self._window_probe is None
+            and self.congestion.rtt
+            and not self.congestion.backoff
+        )
+
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Take what there is room for; how many bytes. `bytes` are kept as they are, anything else
         is copied."""
         taken = min(len(data), self.room)
         if taken:
-            whole = data if isinstance(data, bytes) else bytes(memoryview(data)[:taken])
-            self._queue.append(memoryview(whole)[:taken])
-            self._queued += taken
+            self._waiting.add(data, taken)
             self.held += taken
         return taken
 
@@ -156,6 +146,7 @@ class Outbound:
             left = outstanding - steps
             sack &= ((1 << left - 1) - 1) if left > 1 else 0
             fresh = sack & ~known
+            self.losses.named(sack)
         if not steps and not fresh:
             if outstanding and bare:
                 self._said_again(sack, grew=grew)
@@ -181,10 +172,10 @@ class Outbound:
         if arrived:
             self._take_arrived(arrived, before, sample, now)
         if self._sent:
-            self.deadline = now + self.congestion.timeout
-            self._find_lost()
+            self._armed_at = now
+            self._find_lost(now)
         else:
-            self.deadline = None
+            self._armed_at = self._late_at = None
             self._flight.clear()
         return True
 
@@ -192,6 +183,8 @@ class Outbound:
         congestion = self.congestion
         newest = packets[0]
         size = landed = flew = 0
+        tail, losses = self._tail, self.losses
+        self._tail_probed = False
         for packet in packets:
             if packet.state == FLYING:
                 landed += packet.size
@@ -200,8 +193,13 @@ class Outbound:
                 early = now - packet.sent_at < congestion.least_rtt / 2
                 if packet.state == LOST or early:
                     # The first transmission arrived after all.
-                    self._overtaken = min(self._overtaken * 2, MOST_OVERTAKEN)
-                    congestion.was_not_lost()
+                    if packet is not tail:
+                        congestion.was_not_lost()
+                        losses.false_alarm(packet.turn, self._turn)
+                elif packet is tail:
+                    self._answer_for(packet)  # that it was lost nothing else has shown
+            elif packet.turn < losses.newest:
+                losses.overtaken()
             if packet.turn > newest.turn:
                 newest = packet
             size += packet.size
@@ -211,12 +209,11 @@ class Outbound:
         self._flying -= flew
         self.held -= size
         self._arrived += size
+        elapsed = now - newest.sent_at
         if newest.sends == 1:
-            elapsed = now - newest.sent_at
             congestion.measured(elapsed, now)
             self._rate = (self._arrived - newest.arrived) / max(elapsed, 1e-6)
-        if newest.turn > self._newest:
-            self._newest = newest.turn
+        losses.arrived(newest, elapsed, congestion.least_rtt)
         probing = self._probing
         if probing is not None and probing.state == ARRIVED:
             self._probing = None
@@ -233,7 +230,7 @@ class Outbound:
             if probe.state == FLYING:
                 self._lose(probe)
                 self.congestion.backoff = 0
-                self.deadline = None
+                self._armed_at = None
         elif not sack and not grew:
             self._repeats += 1
             packet = self._sent.get(self.acked + 1)
@@ -243,18 +240,26 @@ class Outbound:
                 self._lose(packet)
                 self._answer_for(packet)
 
-    def _find_lost(self) -> None:
-        flight = self._flight
+    def _find_lost(self, now: float) -> None:
+        """Those that later ones have overtaken, and that are too late now."""
+        flight, newest, lost_at = self._flight, self.losses.newest, self.losses.lost_at
+        self._late_at = None
         while flight:
             turn, packet = flight[0]
             if packet.state == FLYING and packet.turn == turn:
-                if turn + self._overtaken > self._newest:
+                if turn >= newest:
+                    break
+                when = lost_at(packet, self.acked, self.congestion)
+                if when is not None and now < when:
+                    self._late_at = when
                     break
                 self._lose(packet)
                 self._answer_for(packet)
             flight.popleft()
 
     def _lose(self, packet: Sent) -> None:
+        if packet is self._tail:
+            self._tail = None
         packet.state = LOST
         self.in_flight -= packet.size
         self._flying -= 1
@@ -268,6 +273,7 @@ class Outbound:
         elif packet.turn > self._recovery:
             self._recovery = self._turn
             self._resend_one = True
+            self.losses.were_real()
             self.congestion.lost(self._rate)
 
     def probe_refused(self) -> None:
@@ -279,10 +285,20 @@ class Outbound:
             self.size.failed(packet.size + HEADER_SIZE, certainly=True)
             self.congestion.packet_size(self.size.size)
 
-    def expired(self) -> bool:
+    def expired(self, now: float) -> bool:
         """The deadline has passed. False if there is no use in trying again."""
-        self.deadline = None
         congestion = self.congestion
+        late, armed = self._late_at, self._armed_at
+        if late is not None and now >= late:
+            self._find_lost(now)
+        if armed is not None and now < armed + congestion.timeout:
+            if self._may_probe and now >= max(armed, self._sent_at) + congestion.probe_timeout(
+                self._flying
+            ):
+                self._probe_tail(now)
+            return True
+        self._armed_at = self._late_at = self._tail = None
+        self._tail_probed = False
         if self._flying:
             for packet in self._sent.values():
                 if packet.state == FLYING:
@@ -303,9 +319,23 @@ class Outbound:
                     congestion.packet_size(self.size.size)
             else:
                 congestion.backoff += 1
-        elif self._queued and not self._lost:
+        elif self._waiting.size and not self._lost:
             self._try_window = True
         return True
+
+    def _probe_tail(self, now: float) -> None:
+        """Nothing was heard for long: send the first packet again, whatever the window is. What is
+        said of it shows what else is lost."""
+        packet = next(packet for packet in self._sent.values() if packet.state != ARRIVED)
+        if packet.state == FLYING:
+            self._lose(packet)
+            self._lost.appendleft(self._lost.pop())
+            if packet is self._probing:
+                self._answer_for(packet)  # it may be fragmented now: nothing follows from it
+        self._tail = packet
+        self._tail_probed = True
+        self._armed_at = now
+        self._resend_one = True
 
     def packets(
         self,
@@ -331,15 +361,17 @@ class Outbound:
                     self._window_probe = packet
             lost.popleft()
         if not lost:
-            if self._queued:
+            if self._waiting.size:
                 self._send_new(into, probes if len(into) == sent else None, head, limit, now)
-            if self.finishing and not self._queued and not self._finish_queued:
+            if self.finishing and not self._waiting.size and not self._finish_queued:
                 self._finish_queued = True
                 into.append(self._send(FIN, b"", head, now))
-        if (self.deadline is None and (self._sent or self._queued)) or (
-            len(into) > sent and self._flying == len(into) - sent
-        ):
-            self.deadline = now + self.congestion.timeout
+        if len(into) > sent:
+            self._sent_at = now
+            if self._flying == len(into) - sent:
+                self._armed_at = now
+        if self._armed_at is None and (self._sent or self._waiting.size):
+            self._armed_at = now
 
     def _send_new(
         self,
@@ -352,14 +384,18 @@ class Outbound:
         most = self.size.size - HEADER_SIZE
         # A probe waits until there is room for it, with enough behind it that would show its loss.
         probe = self.size.probe() if self._arrived and self._probing is None else None
-        if probes is not None and probe and min(self._queued, limit) >= probe + OVERTAKEN * most:
+        if (
+            probes is not None
+            and probe
+            and min(self._waiting.size, limit) >= probe + OVERTAKEN * most
+        ):
             if self.in_flight + probe > limit:
                 return
-            probes.append(self._send(DATA, self._take(probe - HEADER_SIZE), head, now))
+            probes.append(self._send(DATA, self._waiting.take(probe - HEADER_SIZE), head, now))
             self._probing = self._sent[self.next - 1]
         self._send_full(into, head, most, limit, now)
-        while self._queued and len(self._sent) < self._most_packets:
-            size = min(most, self._queued)
+        while self._waiting.size and len(self._sent) < self._most_packets:
+            size = min(most, self._waiting.size)
             if self.in_flight + size > limit:
                 if self._flying:
                     return
@@ -368,7 +404,7 @@ class Outbound:
                     size = max(size, 1)
             if not size:
                 return
-            into.append(self._send(DATA, self._take(size), head, now))
+            into.append(self._send(DATA, self._waiting.take(size), head, now))
             if self.window < most:
                 self._window_probe = self._sent[self.next - 1]
 
@@ -384,7 +420,7 @@ class Outbound:
         On a fast line a sender spends most of its time here."""
         count = min(
             (limit - self.in_flight) // most,
-            self._queued // most,
+            self._waiting.size // most,
             self._most_packets - len(self._sent),
         )
         if count <= 0:
@@ -392,30 +428,18 @@ class Outbound:
         if not self._sent:
             self.waiting_since = now
         connection, stamp, difference, window, ack = head
-        sent, flight, queue, arrived = self._sent, self._flight, self._queue, self._arrived
+        sent, flight, arrived = self._sent, self._flight, self._arrived
         pack, join, first = HEADER.pack, b"".join, DATA << 4 | VERSION
-        begin, turn = self._offset, self._turn
-        data = queue[0]
-        for number in range(self.next, self.next + count):
-            end = begin + most
-            payload: memoryview | bytes
-            if end < len(data):
-                payload = data[begin:end]
-                begin = end
-            else:
-                self._offset = begin
-                payload = self._cut(most)
-                begin = self._offset
-                if queue:
-                    data = queue[0]
+        turn, number = self._turn, self.next
+        for payload in self._waiting.take_many(most, count):
             turn += 1
             packet = sent[number] = Sent(number, DATA, payload, most, turn, now, arrived)
             flight.append((turn, packet))
             header = pack(first, 0, connection, stamp, difference, window, number & MASK_16, ack)
             into.append(join((header, payload)))
-        self.next += count
-        self._offset, self._turn = begin, turn
-        self._queued -= count * most
+            number += 1
+        self.next = number
+        self._turn = turn
         self.in_flight += count * most
         self._flying += count
         self._try_window = False
@@ -435,32 +459,6 @@ class Outbound:
         self._sent[self.next] = packet
         self.next += 1
         return self._fly(packet, head)
-
-    def _take(self, size: int) -> memoryview | bytes:
-        """The next bytes of the queue; copied only where they come from two writes."""
-        self._queued -= size
-        return self._cut(size)
-
-    def _cut(self, size: int) -> memoryview | bytes:
-        queue, begin = self._queue, self._offset
-        head = queue[0]
-        end = begin + size
-        if end < len(head):
-            self._offset = end
-            return head[begin:end]
-        parts = []
-        while end >= len(head):
-            parts.append(head[begin:])
-            end -= len(head)
-            begin = 0
-            queue.popleft()
-            if not end:
-                break
-            head = queue[0]
-        if end:
-            parts.append(head[:end])
-        self._offset = end
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _send_again(self, packet: Sent, head: tuple[int, int, int, int, int], now: float) -> bytes:
         self._turn += 1

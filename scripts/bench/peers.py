@@ -420,6 +420,7 @@ def run_ours(
     shared: str | None = None,
     limit_up: int | None = None,
     transport: str = "tcp",
+    ip_filter: str | None = None,
 ) -> None:
     """Seed `path` in place, or fetch `magnet` into `folder` from the peers the go names, reusing
     what is in `sources`, or in another torrent `shared` from there. `limit_up` is in bytes per
@@ -441,6 +442,7 @@ def run_ours(
         Path(shared) if shared is not None else None,
         limit_up,
         transport,
+        ip_filter,
     )
 
 
@@ -455,6 +457,7 @@ async def _ours(
     shared: Path | None,
     limit_up: int | None,
     transport: str,
+    ip_filter: str | None,
 ) -> None:
     import trio
 
@@ -468,6 +471,7 @@ async def _ours(
         state_dir=None,
         download_dir=folder,
         limit_up=limit_up,
+        ip_filter=ip_filter,
     )
     if encryption == "rc4":
         config = replace(config, encryption="require")

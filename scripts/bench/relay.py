@@ -1,4 +1,4 @@
-"""A line between two ends that speak UDP, on 127.0.0.1 and in real time: what is sent to it is sent
+"""A line between two ends that speak UDP, on 127.0.0.2 and in real time: what is sent to it is sent
 on, at a rate, after a delay, from a queue that overflows, and not all of it, nor all in order.
 
     python scripts/bench/relay.py relay '{"rate": 2.5e6, "delay": 0.025, "loss": 0.01}'
@@ -25,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from peers import Line, say, wait_for_go
 
+HOST = "127.0.0.2"
+"""Not that of the ends: whatever comes from there came this way."""
 HEADERS = 28
 """Bytes of IPv4 and UDP around a datagram."""
 BUFFER = 4 << 20
@@ -125,7 +127,7 @@ def _socket() -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, BUFFER)
-    sock.bind(("127.0.0.1", 0))
+    sock.bind((HOST, 0))
     sock.setblocking(False)
     return sock
 

@@ -72,6 +72,8 @@ class Bench:
     torrent: Path
     download: Path
     line: dict[str, Any] | None
+    direct: Path
+    """An IP filter of the addresses by which nodes would find each other without the relay."""
 
     def run(self, contestant: str) -> Run:
         seed_role, leech_role = CONTESTANTS[contestant]
@@ -87,7 +89,7 @@ class Bench:
                 between = stack.enter_context(worker("relay", script=relay.__file__, **self.line))
                 port = int(between.expect("ready")["port"])
                 between.go([at])
-                at = ("127.0.0.1", port)
+                at = (relay.HOST, port)
             seed.go()
             leech.go([at])
             done = leech.expect("done")
@@ -96,6 +98,8 @@ class Bench:
             seeded = seed.stop()
         if wrong := differences(self.content, self.download / NAME):
             raise SystemExit(f"{contestant}: the copy is wrong: {wrong[:5]}")
+        if told is not None and told["back"]["carried"] < self.content.stat().st_size:
+            raise SystemExit(f"{contestant}: they met without the relay")
         return Run(contestant, done["seconds"], seeded["cpu"], done["cpu"], told)
 
     def _side(self, role: str) -> contextlib.AbstractContextManager[Worker]:
@@ -111,6 +115,7 @@ class Bench:
                 folder=str(folder),
                 magnet=magnet_of(self.torrent),
                 transport="utp",
+                ip_filter=str(self.direct) if self.line is not None else None,
             )
         options = {"path": str(self.content)} if role.endswith("seed") else {"folder": str(folder)}
         return worker(role, script=utp_peer.__file__, torrent=str(self.torrent), **options)
@@ -179,7 +184,9 @@ def main() -> None:
         content = make_content(Path(folder) / "seed", args.size, 1)
         torrent = Path(folder) / "content.torrent"
         torrent.write_bytes(libtorrent_create(content, PIECE))
-        bench = Bench(content, torrent, Path(folder) / "download", line)
+        direct = Path(folder) / "direct.txt"
+        direct.write_text("127.0.0.1/32\n")
+        bench = Bench(content, torrent, Path(folder) / "download", line, direct)
         runs = [bench.run(name) for _ in range(args.rounds) for name in names]
     if args.json:
         asked = {key: str(value) for key, value in vars(args).items()}

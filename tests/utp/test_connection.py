@@ -6,64 +6,10 @@ import pytest
 
 from dht_torrent.config import UtpConfig
 from dht_torrent.errors import LocalProtocolError, UtpError
-from dht_torrent.ids import Address
-from dht_torrent.utp.connection import UtpConnection, UtpFailure
-from dht_torrent.utp.inbound import ReceiveBudget
-from dht_torrent.utp.packets import DATA, FIN, RESET, STATE, SYN, Packet, decode, encode
+from dht_torrent.utp.connection import UtpFailure
+from dht_torrent.utp.packets import DATA, FIN, RESET, STATE, SYN, decode
+from tests.helpers.utp_hand import CONFIG, WINDOW, Hand, connected
 from tests.helpers.utp_link import Line, pattern, two_ends
-
-PEER = Address("10.0.0.2", 6881)
-CONFIG = UtpConfig()
-WINDOW = 1 << 20
-
-
-class Hand:
-    """A connection of ours, and the other end by hand."""
-
-    def __init__(
-        self, config: UtpConfig = CONFIG, *, number: int = 0xFFFE, theirs: int = 9
-    ) -> None:
-        self.now = 50.0
-        self.config = config
-        self.budget = ReceiveBudget(config.total_receive_buffer)
-        self.ours = UtpConnection(config, self.budget, PEER, (100, 101), number, self.now)
-        self.number = number
-        self.theirs = theirs
-
-    def sent(self, *, after: float = 0.0) -> list[Packet]:
-        self.now += after
-        datagrams = self.ours.packets_to_send(self.now)
-        packets = [decode(data) for data in self.ours.probes + datagrams]
-        self.ours.probes.clear()
-        return sorted(packets, key=lambda packet: packet.kind == STATE)
-
-    def say(
-        self,
-        kind: int,
-        sequence: int,
-        ack: int,
-        payload: bytes = b"",
-        *,
-        sack: int = 0,
-        window: int = WINDOW,
-        after: float = 0.05,
-    ) -> list[Packet]:
-        self.now += after
-        packet = Packet(kind, 100, 1, 1000, window, sequence & 0xFFFF, ack & 0xFFFF, sack, payload)
-        self.ours.receive_packet(self.now, encode(packet))
-        return self.sent()
-
-    def read(self) -> bytes:
-        buffer = bytearray(1 << 20)
-        return bytes(buffer[: self.ours.read_into(memoryview(buffer))])
-
-
-def connected(config: UtpConfig = CONFIG) -> Hand:
-    """The first packet of data of ours is 0xFFFF, of theirs 9."""
-    hand = Hand(config)
-    hand.sent()
-    hand.say(STATE, 9, 0xFFFE)
-    return hand
 
 
 def test_a_syn_carries_the_id_that_the_answer_will_and_all_else_the_next_one() -> None:
@@ -179,9 +125,9 @@ def test_three_repeated_acknowledgements_mean_a_loss_to_an_end_without_sack() ->
     hand = connected()
     hand.ours.send(bytes(6000))
     hand.sent()
-    hand.say(STATE, 9, 0xFFFE)
-    hand.say(STATE, 9, 0xFFFE)
-    (again,) = hand.say(STATE, 9, 0xFFFE)
+    hand.say(STATE, 9, 0xFFFE, after=0.001)
+    hand.say(STATE, 9, 0xFFFE, after=0.001)
+    (again,) = hand.say(STATE, 9, 0xFFFE, after=0.001)
     assert again.sequence == 0xFFFF
 
 
@@ -232,7 +178,7 @@ def test_nobody_is_waited_for_longer_than_thirty_seconds() -> None:
         hand.now = max(hand.now, when or 0)
     assert hand.now - began == pytest.approx(CONFIG.silence_timeout)
     assert hand.ours.failure == UtpFailure.TIMED_OUT
-    assert sends == 6  # at once, and after 0.5, 1.5, 3.5, 7.5 and 15.5 s
+    assert sends == 7  # at once, after 0.2, and 0.5, 1.5, 3.5, 7.5 and 15.5 s later
 
 
 def test_a_peer_that_never_acknowledges_is_given_up_however_much_it_talks() -> None:
