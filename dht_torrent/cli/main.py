@@ -39,8 +39,10 @@ STOPPED_EARLY = "the node was stopped before the download was complete"
 _PUBLISHING = ("block", "publish", "publishers", "trust", "unblock", "unpublish", "untrust")
 _ELSEWHERE = {
     "catalogue": ("catalogue", "catalogue"),
+    "completion": ("desktop", "completion"),
     "config": ("configuring", "config"),
     "dht": ("dht", "dht"),
+    "install-handler": ("desktop", "install_handler"),
     "key": ("keys", "key"),
     **{name: ("keeping", name) for name in ("announce", "label", "move", "queue", "rename")},
     "follow": ("following", "follow"),
