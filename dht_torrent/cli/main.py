@@ -52,6 +52,7 @@ _ELSEWHERE = {
     "similar": ("similar", "similar"),
     "subscribe": ("subscribe", "subscribe"),
     "unsubscribe": ("subscribe", "unsubscribe"),
+    "web": ("web", "web"),
     "tls-ca": ("authority", "tls_ca"),
     **{name: ("publishing", name) for name in _PUBLISHING},
 }

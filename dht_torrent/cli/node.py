@@ -69,6 +69,7 @@ class Options:
     web_host: tuple[str, ...] = ()
     web_tls: tuple[str, str] | None = None
     web_insecure: bool = False
+    web_read_only: bool = False
     ip_filter: str | None = None
     log_level: str = "warning"
     log_format: str = "text"

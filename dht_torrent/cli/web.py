@@ -1,4 +1,6 @@
-"""The options of what a running node answers to other programs: Transmission's RPC, at `--web`."""
+"""The options of what a running node answers to browsers and other programs at `--web`: its page,
+and Transmission's RPC; and the command that shows where the page is.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dht_torrent.cli.declared import state_option
 from dht_torrent.cli.node import Options
 from dht_torrent.cli.options import FILE, FOLDER, check_web, mask_user, option
 from dht_torrent.errors import InputError
@@ -25,8 +28,15 @@ def web_options(command: Command) -> Command:
             "--web",
             metavar="ADDR:PORT",
             check=check_web,
-            help="Answer other programs here: Transmission's RPC, as transmission-remote, Sonarr or"
-            " Flood speak it, at /transmission/rpc; and /healthz.",
+            help="Show a page here, whose secret link is told on stderr and by `dhtnode web`; and"
+            " answer Transmission's RPC, as transmission-remote, Sonarr or Flood speak it, at"
+            " /transmission/rpc; and /healthz.",
+        ),
+        option(
+            "--web-read-only",
+            is_flag=True,
+            default=None,
+            help="The page and its API only show; the RPC has its own credentials.",
         ),
         option(
             "--rpc-auth-file",
@@ -92,6 +102,24 @@ def web_of(options: Options) -> WebOptions | None:
         roots=tuple(Path(folder).absolute() for folder in options.web_dir),
         hosts=tuple(options.web_host),
         tls=(Path(options.web_tls[0]), Path(options.web_tls[1])) if options.web_tls else None,
+        read_only=options.web_read_only,
         insecure=options.web_insecure,
         told=lambda line: click.echo(f"dhtnode: {line}", err=True),
     )
+
+
+@click.command()
+@click.option("--open", "opens", is_flag=True, help="Open it in the browser as well.")
+@state_option
+def web(ctx: click.Context, opens: bool) -> None:
+    """Show the secret link of the running node's page."""
+    from dht_torrent.daemon.control import read_page_link
+    from dht_torrent.daemon.presence import is_held
+
+    state_dir = Options.of(ctx).state_dir
+    link = read_page_link(state_dir) if is_held(state_dir) else None
+    if link is None:
+        raise InputError("no node with a page is running there: start it with --web ADDR:PORT")
+    click.echo(link)
+    if opens:
+        click.launch(link)

@@ -52,12 +52,13 @@ async def serve_http(
     backlog: int,
     pause: float,
     tls: tuple[Path, Path] | None = None,
+    most: int | None = None,
 ) -> None:
-    """Hypercorn on `listener` until `stopping`.
+    """Hypercorn on `listener` until `stopping`, with `most` connections at a time.
 
     Should it fall over it is started again, after `pause` seconds: a stranger's bytes must not end
     the node through a library. (What the app raises never gets here.)"""
-    sending = Sending()
+    sending = Sending(most)
 
     async def stopped() -> None:
         await stopping.wait()

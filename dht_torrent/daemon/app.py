@@ -13,7 +13,7 @@ import binascii
 import dataclasses
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,8 +60,30 @@ def make_app(
     On TCP give `port` (the Host header must name it) and `token` (requests must carry it). Without
     them, as on a Unix socket of mode 0600, the file system has already said who may connect.
     """
+    return Starlette(
+        routes=api_routes(node, stopping=trio.Event(), stop=stop, reload=reload),
+        middleware=[Middleware(Guard, token=token, port=port)],
+        exception_handlers={
+            HTTPException: http_error,
+            DhtTorrentError: known_error,
+            # The boundary of a bug in one request. Starlette raises it again afterwards, and
+            # Hypercorn logs it.
+            Exception: bugs_of(node),
+        },
+    )
 
-    stopping = trio.Event()
+
+def api_routes(
+    node: Node,
+    *,
+    stopping: trio.Event,
+    stop: Callable[[], None],
+    reload: Reload | None = None,
+    read: Callable[[Request], Awaitable[dict[str, Any]]] = read_body,
+) -> list[Route]:
+    """What is answered, and where. `stopping` is set, and `stop` called, when a client asks the
+    node to end; what goes on ends then. `reload` is as in `make_app`, `read` gives the body of a
+    request."""
     searches = search_api.Searches(node, stopping)
 
     async def status(request: Request) -> Response:
@@ -71,7 +93,7 @@ def make_app(
         return reply([torrent.summary() for torrent in node.torrents.values()])
 
     async def add(request: Request) -> Response:
-        order = _Order(await read_body(request))
+        order = _Order(await read(request))
         torrent = await order.carry_out(node)
         return reply(torrent.summary(), status=201)
 
@@ -115,40 +137,40 @@ def make_app(
         elif action == "recheck":
             await torrent.recheck()
         elif action == "publish":
-            body = check_types(await read_body(request), {"tags": list})
+            body = check_types(await read(request), {"tags": list})
             await node.publish(torrent, search_api.tags_of(body))
         elif action == "unpublish":
             return reply({"id": torrent.id, "unpublished": await node.unpublish(torrent)})
         elif action == "limits":
-            torrent.set_limits(**_rates(await read_body(request)))
+            torrent.set_limits(**_rates(await read(request)))
             await torrent.save()
         elif action in keeping_api.ACTIONS:
-            await keeping_api.act(node, torrent, action, await read_body(request))
+            await keeping_api.act(node, torrent, action, await read(request))
         else:
             raise HTTPException(404, "no such action")
         return reply(torrent.summary())
 
     async def limits(request: Request) -> Response:
-        node.set_limits(**_rates(await read_body(request)))
+        node.set_limits(**_rates(await read(request)))
         return reply(node.status())
 
     async def dht(request: Request) -> Response:
         from dht_torrent.daemon.dht_api import ask
 
-        return reply(await ask(node.dht, request.path_params["action"], await read_body(request)))
+        return reply(await ask(node.dht, request.path_params["action"], await read(request)))
 
     async def search(request: Request) -> Response:
         response = searches.respond(request.query_params)
         return response if request.method == "GET" else Response(media_type=LINES)
 
     async def similar(request: Request) -> Response:
-        return reply(await similar_api.ask(node, await read_body(request)))
+        return reply(await similar_api.ask(node, await read(request)))
 
     async def publishers(request: Request) -> Response:
         return reply(await node.publishers())
 
     async def judge(request: Request) -> Response:
-        return reply(await searches.judge(await read_body(request)))
+        return reply(await searches.judge(await read(request)))
 
     async def catalogue(request: Request) -> Response:
         return reply(await node.catalogue_status())
@@ -166,23 +188,23 @@ def make_app(
         return reply(node.subscriptions.listed())
 
     async def subscribe(request: Request) -> Response:
-        return reply(await subscription_api.subscribe(node, await read_body(request)), status=201)
+        return reply(await subscription_api.subscribe(node, await read(request)), status=201)
 
     async def unsubscribe(request: Request) -> Response:
-        return reply(await subscription_api.unsubscribe(node, await read_body(request)))
+        return reply(await subscription_api.unsubscribe(node, await read(request)))
 
     async def publish_catalogue(request: Request) -> Response:
-        body = await read_body(request)
+        body = await read(request)
         return reply(await subscription_api.publish_catalogue(node, body))
 
     async def followed(request: Request) -> Response:
         return reply([one.view() for one in node.followed])
 
     async def follow(request: Request) -> Response:
-        return reply(await following_api.follow(node, await read_body(request)), status=201)
+        return reply(await following_api.follow(node, await read(request)), status=201)
 
     async def unfollow(request: Request) -> Response:
-        return reply(await following_api.unfollow(node, await read_body(request)))
+        return reply(await following_api.unfollow(node, await read(request)))
 
     async def watch_followed(request: Request) -> Response:
         one = following_api.find(node, request.path_params["id"])
@@ -195,10 +217,10 @@ def make_app(
         return reply(node.published_links())
 
     async def publish_link(request: Request) -> Response:
-        return reply(await following_api.publish(node, await read_body(request)), status=201)
+        return reply(await following_api.publish(node, await read(request)), status=201)
 
     async def unpublish_link(request: Request) -> Response:
-        return reply(await following_api.unpublish(node, await read_body(request)))
+        return reply(await following_api.unpublish(node, await read(request)))
 
     async def read_again(request: Request) -> Response:
         if reload is None:
@@ -210,55 +232,41 @@ def make_app(
         stop()
         return reply({"stopping": True})
 
-    async def bug(request: Request, error: Exception) -> Response:
-        node.faults.report(error, f"the request {request.method} {request.url.path[:100]}")
-        return _error(500, "internal error; the node's log has the details")
-
     api = "/api/v1"
-    return Starlette(
-        routes=[
-            Route(f"{api}/status", status, methods=["GET"]),
-            Route(f"{api}/torrents", torrents, methods=["GET"]),
-            Route(f"{api}/torrents", add, methods=["POST"]),
-            Route(f"{api}/torrents/{{id}}", one, methods=["GET"]),
-            Route(f"{api}/torrents/{{id}}", remove, methods=["DELETE"]),
-            Route(f"{api}/torrents/{{id}}/peers", peers, methods=["GET"]),
-            Route(f"{api}/torrents/{{id}}/files", files, methods=["GET"]),
-            Route(f"{api}/torrents/{{id}}/watch", watch, methods=["GET"]),
-            Route(f"{api}/torrents/{{id}}/torrent", torrent_file, methods=["GET"]),
-            Route(f"{api}/torrents/{{id}}/{{action}}", act, methods=["POST"]),
-            Route(f"{api}/limits", limits, methods=["POST"]),
-            Route(f"{api}/dht/{{action}}", dht, methods=["POST"]),
-            Route(f"{api}/search", search, methods=["GET"]),
-            Route(f"{api}/similar", similar, methods=["POST"]),
-            Route(f"{api}/publishers", publishers, methods=["GET"]),
-            Route(f"{api}/publishers", judge, methods=["POST"]),
-            Route(f"{api}/catalogue", catalogue, methods=["GET"]),
-            Route(f"{api}/catalogue/export", export_catalogue, methods=["GET"]),
-            Route(f"{api}/catalogue/import", import_catalogue, methods=["POST"]),
-            Route(f"{api}/subscriptions", subscriptions, methods=["GET"]),
-            Route(f"{api}/subscriptions", subscribe, methods=["POST"]),
-            Route(f"{api}/subscriptions/remove", unsubscribe, methods=["POST"]),
-            Route(f"{api}/catalogue/publish", publish_catalogue, methods=["POST"]),
-            Route(f"{api}/followed", followed, methods=["GET"]),
-            Route(f"{api}/followed", follow, methods=["POST"]),
-            Route(f"{api}/followed/remove", unfollow, methods=["POST"]),
-            Route(f"{api}/followed/{{id}}/watch", watch_followed, methods=["GET"]),
-            Route(f"{api}/published", published, methods=["GET"]),
-            Route(f"{api}/published", publish_link, methods=["POST"]),
-            Route(f"{api}/published/remove", unpublish_link, methods=["POST"]),
-            Route(f"{api}/reload", read_again, methods=["POST"]),
-            Route(f"{api}/stop", end, methods=["POST"]),
-        ],
-        middleware=[Middleware(Guard, token=token, port=port)],
-        exception_handlers={
-            HTTPException: _http_error,
-            DhtTorrentError: _known_error,
-            # The boundary of a bug in one request. Starlette raises it again afterwards, and
-            # Hypercorn logs it.
-            Exception: bug,
-        },
-    )
+    return [
+        Route(f"{api}/status", status, methods=["GET"]),
+        Route(f"{api}/torrents", torrents, methods=["GET"]),
+        Route(f"{api}/torrents", add, methods=["POST"]),
+        Route(f"{api}/torrents/{{id}}", one, methods=["GET"]),
+        Route(f"{api}/torrents/{{id}}", remove, methods=["DELETE"]),
+        Route(f"{api}/torrents/{{id}}/peers", peers, methods=["GET"]),
+        Route(f"{api}/torrents/{{id}}/files", files, methods=["GET"]),
+        Route(f"{api}/torrents/{{id}}/watch", watch, methods=["GET"]),
+        Route(f"{api}/torrents/{{id}}/torrent", torrent_file, methods=["GET"]),
+        Route(f"{api}/torrents/{{id}}/{{action}}", act, methods=["POST"]),
+        Route(f"{api}/limits", limits, methods=["POST"]),
+        Route(f"{api}/dht/{{action}}", dht, methods=["POST"]),
+        Route(f"{api}/search", search, methods=["GET"]),
+        Route(f"{api}/similar", similar, methods=["POST"]),
+        Route(f"{api}/publishers", publishers, methods=["GET"]),
+        Route(f"{api}/publishers", judge, methods=["POST"]),
+        Route(f"{api}/catalogue", catalogue, methods=["GET"]),
+        Route(f"{api}/catalogue/export", export_catalogue, methods=["GET"]),
+        Route(f"{api}/catalogue/import", import_catalogue, methods=["POST"]),
+        Route(f"{api}/subscriptions", subscriptions, methods=["GET"]),
+        Route(f"{api}/subscriptions", subscribe, methods=["POST"]),
+        Route(f"{api}/subscriptions/remove", unsubscribe, methods=["POST"]),
+        Route(f"{api}/catalogue/publish", publish_catalogue, methods=["POST"]),
+        Route(f"{api}/followed", followed, methods=["GET"]),
+        Route(f"{api}/followed", follow, methods=["POST"]),
+        Route(f"{api}/followed/remove", unfollow, methods=["POST"]),
+        Route(f"{api}/followed/{{id}}/watch", watch_followed, methods=["GET"]),
+        Route(f"{api}/published", published, methods=["GET"]),
+        Route(f"{api}/published", publish_link, methods=["POST"]),
+        Route(f"{api}/published/remove", unpublish_link, methods=["POST"]),
+        Route(f"{api}/reload", read_again, methods=["POST"]),
+        Route(f"{api}/stop", end, methods=["POST"]),
+    ]
 
 
 # --- who may ask ---------------------------------------------------------------------------------
@@ -423,10 +431,22 @@ def _error(status: int, text: str) -> Response:
     return reply({"error": text}, status=status)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
+def bugs_of(node: Node) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """The answer to a request in which a bug of ours showed, that notes it."""
+
+    async def bug(request: Request, error: Exception) -> Response:
+        node.faults.report(error, f"the request {request.method} {request.url.path[:100]}")
+        return _error(500, "internal error; the node's log has the details")
+
+    return bug
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    """What Starlette or a handler refused."""
     assert isinstance(error, HTTPException)
     return _error(error.status_code, error.detail)
 
 
-async def _known_error(request: Request, error: Exception) -> Response:
+async def known_error(request: Request, error: Exception) -> Response:
+    """What the caller or the disk is to blame for."""
     return _error(400 if isinstance(error, InputError) else 409, str(error))

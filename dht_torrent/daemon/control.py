@@ -15,6 +15,7 @@ import socket
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,6 +147,23 @@ def make_token(state_dir: Path) -> str:
 def read_token(state_dir: Path) -> str | None:
     """The secret of the node of this state directory, if there is one we may read."""
     return _read_small(state_dir / "token")
+
+
+@contextlib.contextmanager
+def said_in(state_dir: Path, link: str) -> Iterator[None]:
+    """The secret link of the node's page is in `web` meanwhile, with mode 0600."""
+    _write_private(state_dir / "web", f"{link}\n")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if read_page_link(state_dir) == link:
+                (state_dir / "web").unlink(missing_ok=True)
+
+
+def read_page_link(state_dir: Path) -> str | None:
+    """The secret link of the page of the node of this state directory, if there is one."""
+    return _read_small(state_dir / "web")
 
 
 def _read_small(path: Path) -> str | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Headers = Mapping[bytes, list[bytes]]
 """Of a request, by their names in lower case."""
 
+# Of what an answer does not say itself.
 SECURITY_HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -47,7 +48,9 @@ class BaseGuard(ABC):
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
+                said = list(message.get("headers", ()))
+                names = {name.lower() for name, _ in said}
+                message["headers"] = said + [one for one in SECURITY_HEADERS if one[0] not in names]
             await send(message)
 
         headers: dict[bytes, list[bytes]] = {}

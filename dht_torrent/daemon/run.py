@@ -67,7 +67,7 @@ async def run(
                     from dht_torrent.daemon.web_server import serve_web
 
                     assert web is not None
-                    await serve_web(node, web, state_dir, task_status=task_status)
+                    await serve_web(node, web, state_dir, reload=reload, task_status=task_status)
                     nursery.cancel_scope.cancel()  # a client said stop
 
                 if web is not None:

@@ -23,9 +23,21 @@ LAST_READING_TIME = 1.0
 class Sending:
     """What is being sent to the clients of one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        """At most so many connections at a time; None: as many as there are."""
         self._limits: set[trio.CancelScope] = set()
         self._ending = False
+        self._most = most
+        self._connections = 0
+
+    @contextlib.contextmanager
+    def room(self) -> Iterator[bool]:
+        """For one connection: whether there is any."""
+        self._connections += 1
+        try:
+            yield self._most is None or self._connections <= self._most
+        finally:
+            self._connections -= 1
 
     @contextlib.contextmanager
     def limited(self) -> Iterator[trio.CancelScope]:
@@ -78,9 +90,19 @@ class _Connection(TCPServer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        sending = sending_of_server.get()
-        if sending is not None:
-            self.stream: Any = _Stream(self.stream, sending)
+        self._sending = sending_of_server.get()
+        if self._sending is not None:
+            self.stream: Any = _Stream(self.stream, self._sending)
+
+    async def run(self) -> None:
+        if self._sending is None:
+            await super().run()
+            return
+        with self._sending.room() as is_room:
+            if is_room:
+                await super().run()
+            else:
+                await trio.aclose_forcefully(self.stream)
 
 
 # Hypercorn has no other door for this. Other servers in the process are served as before.

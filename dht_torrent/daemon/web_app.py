@@ -1,6 +1,7 @@
-"""What the node answers to programs of other people, at `--web ADDR:PORT`: Transmission's RPC, and
-`/healthz`. Whoever asks is another user of this machine or of the network, or a web page that some
-browser was lured to: each request passes `WebGuard` first.
+"""What the node answers at `--web ADDR:PORT`: its page with all that this asks (`daemon.web`), to
+the programs of other people Transmission's RPC, and `/healthz`. Whoever asks is another user of
+this machine or of the network, or a web page that some browser was lured to: each request passes
+`WebGuard` first.
 """
 
 from __future__ import annotations
@@ -18,18 +19,22 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dht_torrent.daemon.app import reply
+from dht_torrent.daemon.app import bugs_of, http_error, known_error, reply
 from dht_torrent.daemon.credentials import Credentials, LogIn
 from dht_torrent.daemon.guard import BaseGuard, Headers, from_elsewhere, only
+from dht_torrent.daemon.places import Places
 from dht_torrent.daemon.rpc.endpoint import Endpoint
 from dht_torrent.daemon.rpc.settings import Settings
-from dht_torrent.errors import InputError
+from dht_torrent.daemon.web.door import Door
+from dht_torrent.daemon.web.routes import routes as page_routes
+from dht_torrent.errors import DhtTorrentError, InputError
 from dht_torrent.ids import Address, parse_address
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Scope
 
+    from dht_torrent.daemon.reload import Reload
     from dht_torrent.engine.node import Node
 
 RPC_PATH: Final = "/transmission/rpc"
@@ -50,10 +55,12 @@ class WebOptions:
     """Names that this server goes by, besides `localhost` and addresses."""
     tls: tuple[Path, Path] | None = None
     """A certificate and its private key, PEM files."""
+    read_only: bool = False
+    """The page and its API only show."""
     insecure: bool = False
     """Listen on an address of the network without them all the same."""
     told: Callable[[str], None] = lambda where: None
-    """Hears where the RPC is, or why it is off, in a line."""
+    """Hears where the page and the RPC are, or why one is off, a line each."""
 
     def __post_init__(self) -> None:
         """Raises InputError if what is said would be readable by others on the way."""
@@ -78,20 +85,26 @@ def make_web_app(
     *,
     state_dir: Path,
     stop: Callable[[], None],
+    door: Door | None = None,
+    stopping: trio.Event | None = None,
+    reload: Reload | None = None,
     clock: Callable[[], float] = trio.current_time,
 ) -> Starlette:
-    """The application for `node`; `stop` is called when a client asks the node to end."""
+    """The application for `node`; `stop` is called when a client asks the node to end, and what
+    goes on ends when `stopping` is set. Behind `door` is the page; without one there is none. There
+    a client may also ask the node to `reload` its configuration."""
 
     async def healthz(request: Request) -> Response:
         return reply({"status": "ok"})
 
-    async def bug(request: Request, error: Exception) -> Response:
-        node.faults.report(error, f"the request {request.method} {request.url.path[:100]}")
-        return _plain(500, "internal error; the node's log has the details")
-
     routes = [Route("/healthz", healthz, methods=["GET"])]
+    roots = (Path(node.config.download_dir), *options.roots)
+    if door is not None:
+        stopping = stopping if stopping is not None else trio.Event()
+        routes += page_routes(
+            node, door, Places(roots), stopping=stopping, stop=stop, reload=reload
+        )
     if options.credentials is not None:
-        roots = (Path(node.config.download_dir), *options.roots)
         endpoint = Endpoint(
             Settings(node, roots, state_dir, stop, clock),
             LogIn(options.credentials, clock),
@@ -105,8 +118,8 @@ def make_web_app(
         middleware=[Middleware(WebGuard, hosts=options.hosts, tls=options.tls is not None)],
         exception_handlers={
             HTTPException: _http_error,
-            InputError: _input_error,
-            Exception: bug,
+            DhtTorrentError: known_error,
+            Exception: bugs_of(node),
         },
     )
 
@@ -154,9 +167,8 @@ def _plain(status: int, text: str) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
+    """In plain text to people and to the RPC's clients."""
     assert isinstance(error, HTTPException)
+    if request.url.path.startswith(("/api/", "/events")):
+        return await http_error(request, error)
     return _plain(error.status_code, error.detail)
-
-
-async def _input_error(request: Request, error: Exception) -> Response:
-    return _plain(400, str(error))

@@ -38,6 +38,20 @@ class LookupGoal(NamedTuple):
         return place < self.k or (distance <= self.radius and place < self.most)
 
 
+class Step(NamedTuple):
+    """A node that a lookup has queried."""
+
+    info: NodeInfo
+    hops: int
+    """How far it is from our table: 1 if it was in it."""
+    asked_at: float
+    answered: bool
+    failed: bool
+    """Neither: we wait for its response."""
+    referrer: NodeInfo | None
+    """Who named it first; None: our table."""
+
+
 class _Candidate:
     __slots__ = (
         "answered",
@@ -250,6 +264,22 @@ class Lookup:
     def all_answered(self) -> list[NodeInfo]:
         """All that answered and count, nearest first."""
         return [c.info for c in self._sorted if c.answered and c.counts]
+
+    def steps(self) -> list[Step]:
+        """Whom it has queried, in that order."""
+        asked = [
+            Step(
+                candidate.info,
+                candidate.hops,
+                candidate.asked_at,
+                candidate.answered,
+                candidate.failed,
+                candidate.referrers[0].info if candidate.referrers else None,
+            )
+            for candidate in self._known.values()
+            if candidate.asked_at is not None
+        ]
+        return sorted(asked, key=lambda step: step.asked_at)
 
     def _best(self) -> list[_Candidate]:
         answered = [c for c in self._sorted if c.answered and c.counts]

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.lookup import POINTS, Lookup, LookupGoal
+from dht_torrent.dht.lookup import POINTS, Lookup, LookupGoal, Step
 from dht_torrent.dht.origins import Home, neighbourhood
 from dht_torrent.ids import NodeId, distance
 
@@ -176,6 +176,16 @@ class Paths:
             for place, info in enumerate(self.all_answered())
             if self._reach.holds(place, distance(info.id, self.target))
         ]
+
+    def steps(self) -> list[Step]:
+        """As `Lookup.steps`, of all paths. A node that another path has queried is not twice."""
+        steps = [
+            step
+            for path in self._paths
+            for step in path.lookup.steps()
+            if self._asked_on.get(step.info) is path
+        ]
+        return sorted(steps, key=lambda step: step.asked_at)
 
     def all_answered(self) -> list[NodeInfo]:
         """As `Lookup.all_answered`, of all paths."""

@@ -6,6 +6,7 @@ Rates are bytes per second, sizes bytes, progress 0..1, times seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Literal
 
 from dht_torrent.config.seeding import SharedEnough
@@ -138,6 +139,18 @@ class FileInfo:
     """The first piece with any of it, and the one after the last."""
     priority: int = 0
     """-1, 0 or 1: pieces of a higher one are asked for first."""
+
+
+class PieceState(IntEnum):
+    """How far a piece is."""
+
+    UNWANTED = 0
+    """Missing, and not asked for."""
+    MISSING = 1
+    BEGUN = 2
+    """Some of it is here, or all of it, unverified."""
+    HERE = 3
+    """Verified."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,10 @@ class Picker:
     def state(self, index: int) -> State:
         return State(self._state[index])
 
+    def states(self) -> bytes:
+        """The number of the state of each piece."""
+        return bytes(self._state)
+
     @property
     def done(self) -> bool:
         """Every wanted piece is here and verified."""

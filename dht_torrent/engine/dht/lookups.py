@@ -19,6 +19,7 @@ from dht_torrent.dht.lookup import POINTS, Lookup
 from dht_torrent.dht.paths import Paths, search
 from dht_torrent.dht.table import Table
 from dht_torrent.engine.dht.transactions import Answer, Done, Transactions
+from dht_torrent.engine.dht.walks import Walks
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import InputError
 from dht_torrent.trace import LookupDone, Trace
@@ -41,6 +42,8 @@ class Lookups:
         self.density = Density(config)
         self.eclipses_suspected = 0
         """Lookups whose target had suspiciously dense surroundings."""
+        self.walks = Walks()
+        """For those who look on."""
         self.other_table: Table | None = None
         """The table of our node in the other address family (BEP 32)."""
 
@@ -80,7 +83,8 @@ class Lookups:
         running = _Running(
             self, target, method, args, on_reply, stores=stores, paths=paths, enough=enough
         )
-        await running.drive()
+        with self.walks.under_way(running):
+            await running.drive()
         if running.eclipse_suspected:
             self.eclipses_suspected += 1
             logger.info("%s: an eclipse is suspected, as its closest nodes are too dense", running)
@@ -158,8 +162,12 @@ class _Running:
         self._is_dense = False
         self._news = AutoResetEvent()
 
+    @property
+    def purpose(self) -> str:
+        return self._method.decode("ascii", "backslashreplace")
+
     def __str__(self) -> str:
-        return f"{self._method.decode('ascii', 'backslashreplace')} {self.target.hex()[:8]}"
+        return f"{self.purpose} {self.target.hex()[:8]}"
 
     async def drive(self) -> None:
         """Query until the decider or the caller has enough."""

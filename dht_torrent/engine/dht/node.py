@@ -31,7 +31,7 @@ from dht_torrent.engine.dht.maintenance import TICK, Maintenance
 from dht_torrent.engine.dht.responder import Responder
 from dht_torrent.engine.dht.samples import Samples
 from dht_torrent.engine.dht.transactions import SendToName
-from dht_torrent.engine.dht.views import ContactView, DhtStatus
+from dht_torrent.engine.dht.views import ContactView, DhtStatus, LookupView
 from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.net.protocols import DatagramSocket, Network
 from dht_torrent.errors import KrpcError
@@ -272,6 +272,11 @@ class Dht:
             )
             for contact in sorted(self._core.table, key=lambda c: -(c.long_id ^ own))
         ]
+
+    def lookups(self) -> list[LookupView]:
+        """Those under way, the latest first; and for those who ask again and again, within 15
+        seconds, also the dozen that ended last."""
+        return self._core.lookups.walks.views()
 
     def state(self) -> bytes:
         """Our id and the good contacts, most recently heard from first, for the next start."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from dht_torrent.ids import (
     Address,
@@ -55,3 +56,42 @@ class ContactView:
     """Since we last heard from it."""
     compliant: bool
     """Whether its id fits its IP (BEP 42)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookupStep:
+    """A node that a lookup has queried."""
+
+    id: str
+    """40 hex digits."""
+    address: str
+    hops: int
+    """How far it is from our table: 1 if it was in it."""
+    at: float
+    """Seconds after the beginning."""
+    outcome: Literal["waiting", "answered", "failed"]
+    referrer: str | None
+    """The id of the node that named it first; None: it was in our table."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookupView:
+    """A lookup as it walks towards its target."""
+
+    number: int
+    """Counts the lookups of one DHT node."""
+    purpose: str
+    """What its queries ask for: find_node, get_peers or get."""
+    target: str
+    """40 hex digits."""
+    running: bool
+    seconds: float
+    """It has taken so far, or did."""
+    ago: float
+    """Seconds since it began."""
+    asked: int
+    replies: int
+    hops: int
+    """How far from our table the farthest of the closest nodes was."""
+    steps: tuple[LookupStep, ...]
+    """Whom it has queried, in that order."""

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.stages import Active
-from dht_torrent.engine.views import FileInfo
+from dht_torrent.engine.views import FileInfo, PieceState
 from dht_torrent.geometry import Geometry
+from dht_torrent.torrent.piece_states import State
 from dht_torrent.torrent.pieces import Bitfield
 from dht_torrent.torrent.selection import is_selected, wanted_pieces
+
+_SHOWN = bytes.maketrans(
+    bytes(state.value for state in State),
+    bytes(
+        {State.MISSING: PieceState.MISSING, State.HAVE: PieceState.HERE}.get(
+            state, PieceState.BEGUN
+        )
+        for state in State
+    ),
+)
+_VERIFIED = bytes.maketrans(b"\x00\x01", bytes((PieceState.MISSING, PieceState.HERE)))
 
 
 def have_of(core: TorrentCore) -> Bitfield | None:
@@ -37,6 +49,27 @@ def bytes_left(core: TorrentCore, size: int) -> int:
         return 0
     wanted = wanted_pieces(core.select, geometry)
     return sum(geometry.piece_size(index) for index in wanted if index not in have)
+
+
+def piece_states(core: TorrentCore) -> bytes:
+    """One of `PieceState` for each piece. O(pieces)."""
+    have = have_of(core)
+    if core.metainfo is None or have is None:
+        return b""
+    if isinstance(core.stage, Active):
+        picker = core.stage.swarm.picker
+        states = bytearray(picker.states().translate(_SHOWN))
+        wanted = picker.holdings.wanted.flags
+    else:
+        states = bytearray(have.flags.translate(_VERIFIED))
+        wanted = bytearray(have.size)
+        for index in wanted_pieces(core.select, core.metainfo.geometry):
+            wanted[index] = 1
+    if wanted.count(1) < len(states):
+        for index, is_wanted in enumerate(wanted):
+            if not is_wanted and states[index] == PieceState.MISSING:
+                states[index] = PieceState.UNWANTED
+    return bytes(states)
 
 
 def availability(core: TorrentCore) -> list[int]:

@@ -275,6 +275,10 @@ class Torrent:
         have = inventory.have_of(self._core)
         return have.to_wire() if have is not None else b""
 
+    def piece_states(self) -> bytes:
+        """A byte for each piece, one of `PieceState`; empty while that is not known."""
+        return inventory.piece_states(self._core)
+
     def availability(self) -> list[int]:
         """For each piece, how many of those who are connected have it."""
         return inventory.availability(self._core)

@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from dht_torrent import Torrent
 from dht_torrent.config import PeerConfig
+from dht_torrent.engine.views import PieceState
 from dht_torrent.errors import InputError, MetainfoError
 from dht_torrent.ids import HostPort
 from dht_torrent.trace import PieceDone
@@ -129,3 +130,35 @@ async def test_what_cannot_be_is_refused_and_nothing_has_changed(
         unknown = await node.get("ab" * 20)
         with pytest.raises(InputError, match="not known yet"):
             await unknown.set_files(None)
+
+
+async def test_of_each_piece_is_told_how_far_it_is(autojump_clock: MockClock) -> None:
+    world, one = World(), four_files()
+    async with world.seed(one, peer=CHOOSY), world.node(LEECH) as node:
+        torrent = await node.get(one.metainfo, paused=True)
+        assert torrent.piece_states() == b""  # nobody has looked at the disk yet
+        torrent.set_limits(down=50 * KIB)
+        torrent.set_sequential(True)
+        await torrent.resume()
+        await trio.sleep(1)
+        assert torrent.piece_states() == bytes([PieceState.MISSING] * 4 * PIECES)
+        await torrent.pause()
+        await trio.sleep(1)
+        assert torrent.piece_states() == bytes([PieceState.MISSING] * 4 * PIECES)
+        await torrent.set_files([(1, 2)])
+        wanted = bytes(PIECES) + bytes([PieceState.MISSING] * 2 * PIECES) + bytes(PIECES)
+        assert torrent.piece_states() == wanted
+        torrent.add_peers([HostPort(SEED, PORT)])
+        await torrent.resume()
+        seen: set[int] = set()
+        while torrent.progress < 1:
+            states = torrent.piece_states()
+            assert states[:PIECES] == states[-PIECES:] == bytes(PIECES)
+            seen.update(states)
+            verified = [bool(torrent.pieces()[i // 8] << i % 8 & 0x80) for i in range(len(states))]
+            assert verified == [state == PieceState.HERE for state in states]
+            await trio.sleep(0.1)
+        assert seen == set(PieceState)
+        assert set(torrent.piece_states()) == {PieceState.UNWANTED, PieceState.HERE}
+        bare = await node.get("ab" * 20)
+        assert bare.piece_states() == b""
