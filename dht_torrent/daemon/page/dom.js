@@ -1,0 +1,148 @@
+// Elements, and how numbers are written. The rule: whatever comes from elsewhere becomes text, and
+// never markup: `h` sets textContent and attributes from a short list, and nothing here parses HTML.
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+const PATHS = {
+  pause: 'M8 5v14M16 5v14',
+  play: 'M7 4.5v15l12-7.5Z',
+  remove: 'M5 7h14M10 7V4.5h4V7M7 7l1 13h8l1-13',
+  limit: 'M4 16a8 8 0 1 1 16 0M12 16l4-5',
+  link: 'M10 14a4 4 0 0 0 6 0l3-3a4 4 0 0 0-6-6l-1.5 1.5M14 10a4 4 0 0 0-6 0l-3 3a4 4 0 0 0 6 6l1.5-1.5',
+  back: 'M14 5l-7 7 7 7',
+  check: 'M5 12.500l4.5 4.500L19 7',
+  recheck: 'M19 12a7 7 0 1 1-2-5M19 3v4.500h-4.5',
+  find: 'M12 3v3M12 18v3M3 12h3M18 12h3M12 8.500a3.5 3.5 0 1 0 0 7 3.5 3.5 0 0 0 0-7Z',
+  star: 'M12 4l2.5 5.2 5.5.7-4 3.9 1 5.7-5-2.8-5 2.8 1-5.7-4-3.9 5.5-.7Z',
+  block: 'M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16ZM6.5 6.500l11 11',
+  down: 'M12 4v14M6 12.500l6 6 6-6',
+  up: 'M12 20V6M6 11.500l6-6 6 6',
+  close: 'M6 6l12 12M18 6L6 18',
+};
+
+const ATTRIBUTES = /^(class|id|type|for|role|tabindex|placeholder|value|min|max|step|rows|name|colspan|scope|title|autocomplete|spellcheck|inputmode|accept|multiple|width|height|hidden|disabled|checked|selected|dir|href|open|viewBox|d|cx|cy|r|x|y|x1|x2|y1|y2|fill|points|transform|text-anchor|aria-[a-z]+|data-[a-z]+)$/;
+
+function make(element, properties, children) {
+  for (const [name, value] of Object.entries(properties ?? {})) {
+    if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
+    else if (value === false || value === null || value === undefined) continue;
+    else if (!ATTRIBUTES.test(name)) throw new Error(`no such attribute here: ${name}`);
+    else if (name === 'href' && !/^(#|\/(?!\/))/.test(value)) throw new Error('not one of our links');
+    else element.setAttribute(name, value === true ? '' : value);
+  }
+  append(element, children);
+  return element;
+}
+
+function append(element, children) {
+  for (const child of children.flat(Infinity)) {
+    if (child !== null && child !== undefined && child !== false) element.append(child);
+  }
+}
+
+/** An element: `h('p.small', {id: 'x'}, 'text', other)`. */
+export function h(what, properties, ...children) {
+  const [tag, ...classes] = what.split('.');
+  const element = document.createElement(tag);
+  if (classes.length) element.className = classes.join(' ');
+  if (properties instanceof Node || typeof properties !== 'object' || Array.isArray(properties)) {
+    children.unshift(properties);
+    properties = null;
+  }
+  return make(element, properties, children);
+}
+
+export function s(tag, properties, ...children) {
+  return make(document.createElementNS(SVG, tag), properties, children);
+}
+
+export function icon(name) {
+  return s('svg', {viewBox: '0 0 24 24', 'aria-hidden': 'true'}, s('path', {d: PATHS[name]}));
+}
+
+export function iconButton(name, label, onclick) {
+  return h('button.icon-button', {type: 'button', 'aria-label': label, title: label, onclick}, icon(name));
+}
+
+/** A name that a stranger chose: isolated from the direction of what stands beside it, and without
+ * what would turn the rest of a line around, or be seen by nobody. */
+export function stranger(text, tag = 'bdi') {
+  const element = h(tag, {dir: 'auto'});
+  element.textContent = clean(text);
+  return element;
+}
+
+export const clean = (text) => String(text).replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, '\ufffd');
+
+/** Write a text only where it is another, so that nothing is laid out for nothing. */
+export function put(element, text) {
+  if (element.firstChild === null || element.textContent !== text) element.textContent = text;
+}
+
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+
+export function size(bytes) {
+  if (bytes === null || bytes === undefined) return '';
+  let unit = 0;
+  while (bytes >= 1000 && unit < UNITS.length - 1) { bytes /= 1024; unit += 1; }
+  const digits = unit === 0 || bytes >= 100 ? 0 : bytes >= 10 ? 1 : 2;
+  return `${bytes.toFixed(digits)} ${UNITS[unit]}`;
+}
+
+export const rate = (bytes) => `${size(bytes)}/s`;
+
+export function percent(share) {
+  if (share >= 1) return '100 %';
+  return `${(Math.floor(share * 1000) / 10).toFixed(1)} %`;
+}
+
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return '∞';
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.round(seconds % 3600 / 60)} min`;
+  return `${Math.floor(seconds / 86400)} d ${Math.round(seconds % 86400 / 3600)} h`;
+}
+
+export function ago(unix) {
+  const seconds = Date.now() / 1000 - unix;
+  if (seconds < 60) return 'just now';
+  if (seconds < 3600) return `${Math.round(seconds / 60)} min ago`;
+  if (seconds < 86400) return `${Math.round(seconds / 3600)} h ago`;
+  if (seconds < 60 * 86400) return `${Math.round(seconds / 86400)} d ago`;
+  return new Date(unix * 1000).toLocaleDateString(undefined, {year: 'numeric', month: 'short', day: 'numeric'});
+}
+
+export const count = (number) => Math.round(number).toLocaleString('en').replaceAll(',', '\u202f');
+
+export const counted = (number, noun) => `${count(number)} ${noun}${number === 1 ? '' : 's'}`;
+
+export function bytesOf(base64) {
+  const text = atob(base64 ?? '');
+  const bytes = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at += 1) bytes[at] = text.charCodeAt(at);
+  return bytes;
+}
+
+export function toast(text, kind = 'info') {
+  const box = document.getElementById('toasts');
+  const shown = h('div.toast', {'data-kind': kind}, clean(text));
+  box.append(shown);
+  while (box.children.length > 4) box.firstChild.remove();
+  setTimeout(() => shown.remove(), kind === 'error' ? 9000 : 4500);
+}
+
+/** A dialog, which closes by Escape, by a click beside it, or when `fill` says so. */
+export function dialog(title, fill) {
+  const box = h('dialog', {'aria-label': title});
+  const close = () => box.close();
+  append(box, [
+    h('div.dialog-head', h('h2', title), iconButton('close', 'Close', close)),
+    fill(close),
+  ]);
+  box.addEventListener('close', () => box.remove());
+  box.addEventListener('mousedown', (event) => { if (event.target === box) close(); });
+  document.body.append(box);
+  box.showModal();
+  return box;
+}
