@@ -105,6 +105,7 @@ To change something
 | the local catalogue | `catalogue.protocol`, `catalogue.sqlite`, `catalogue.postgres` |
 | what commands of search ask and show | `cli.search`, `cli.similar`, `cli.publishing` |
 | the control API | `daemon.app`, `daemon.client`; who may use it `daemon.control` |
+| the web page, and what it is told | `daemon.web`; its files are in `daemon/page` |
 | an experiment | `lab.studies`, and its script in scripts/ |
 | which exceptions there are | `errors` |
 """
@@ -145,7 +146,7 @@ if TYPE_CHECKING:
     from dht_torrent.engine.dht.node import Dht
     from dht_torrent.engine.dht.samples import Sample
     from dht_torrent.engine.dht.surveys import Holder, ItemSurvey, Stored
-    from dht_torrent.engine.dht.views import ContactView, DhtStatus
+    from dht_torrent.engine.dht.views import ContactView, DhtStatus, LookupStep, LookupView
     from dht_torrent.engine.following.followed import Followed
     from dht_torrent.engine.following.records import SeenVersion
     from dht_torrent.engine.following.views import (
@@ -201,6 +202,7 @@ if TYPE_CHECKING:
         MappedPort,
         NodeStatus,
         PeerInfo,
+        PieceState,
         PortMappingStatus,
         ProxyStatus,
         Removal,
@@ -304,6 +306,8 @@ __all__ = [
     "LsdConfig",
     "Magnet",
     "MagnetError",
+    "LookupStep",
+    "LookupView",
     "MappedPort",
     "Metainfo",
     "MetainfoError",
@@ -328,6 +332,7 @@ __all__ = [
     "PeerConnected",
     "PeerDropped",
     "PeerInfo",
+    "PieceState",
     "PeerLookup",
     "PeerProtocolError",
     "PieceDone",
@@ -416,7 +421,7 @@ _HOME = {
     "engine.dht.node": "Dht",
     "engine.dht.samples": "Sample",
     "engine.dht.surveys": "Holder ItemSurvey Stored",
-    "engine.dht.views": "ContactView DhtStatus",
+    "engine.dht.views": "ContactView DhtStatus LookupStep LookupView",
     "engine.following.followed": "Followed",
     "engine.following.records": "SeenVersion",
     "engine.following.views": "FollowState FollowView PublishedView VersionView",
@@ -442,7 +447,8 @@ _HOME = {
     "engine.torrent.torrent": "Torrent",
     "engine.torrent.watch": "Watch",
     "engine.views": (
-        "FileInfo FilterStatus History Left MappedPort NodeStatus PeerInfo PortMappingStatus "
+        "FileInfo FilterStatus History Left MappedPort NodeStatus PeerInfo PieceState "
+        "PortMappingStatus "
         "ProxyStatus Removal State Summary"
     ),
     "errors": (

@@ -49,17 +49,28 @@ class Shown:
 
 TORRENTS = (
     Shown("debian-13.2.0-amd64-netinst.iso", 48 * MIB),
-    Shown("Big Buck Bunny (2008) 2160p", 96 * MIB, 1_900_000, files=5, seeds=4),
-    Shown("archlinux-2026.11.01-x86_64.iso", 64 * MIB, 760_000, seeds=3),
+    Shown("Big Buck Bunny (2008) 2160p", 320 * MIB, 1_900_000, files=5, seeds=4),
+    Shown("archlinux-2026.11.01-x86_64.iso", 128 * MIB, 760_000, seeds=3),
     Shown("Sita Sings the Blues (2008) 1080p.mkv", 40 * MIB),
     Shown("Moby Dick, read by volunteers", 24 * MIB, files=12),
     Shown("LibreOffice 26.8 source", 32 * MIB),
-    Shown("Tears of Steel (2012) with subtitles", 80 * MIB, 310_000, files=4, seeds=2),
+    Shown("Tears of Steel (2012) with subtitles", 110 * MIB, 310_000, files=4, seeds=2),
     Shown("OpenStreetMap planet, week 47", 72 * MIB),
     Shown("Le Voyage dans la Lune (1902), restauré", 16 * MIB),
     Shown("Elephants Dream (2006)", 20 * MIB),
 )
-NOWHERE = "magnet:?xt=urn:btih:8c1f0a5f7a21b9e3a2f54c8f0dcd04a9b6b0e0aa&dn=A+recording+nobody+shares"
+PUBLISHED = (
+    "Night of the Living Dead (1968) restored",
+    "The General (1926) Buster Keaton, restored",
+    "Metropolis (1927) restored, with score",
+    "Nosferatu (1922) restored 1080p",
+    "A Trip to the Moon (1902) restored, in colour",
+    "Safety Last (1923) restored",
+)
+"""What others publish."""
+NOWHERE = (
+    "magnet:?xt=urn:btih:8c1f0a5f7a21b9e3a2f54c8f0dcd04a9b6b0e0aa&dn=A+recording+nobody+shares"
+)
 
 
 def config(folder: Path, entry: Address, **changes: Any) -> Config:
@@ -125,11 +136,15 @@ async def fetch(node: Node, seeds: list[Node], folder: Path, rng: random.Random)
             shared = await seed.share(path)
         torrent = await node.get(shared.magnet)
         torrent.add_peers([HostPort(*seed.address) for seed in seeds[: one.seeds]])
-        while torrent.progress < 0.35:
-            await trio.sleep(0.05)
+        async for snapshot in torrent.watch():
+            if snapshot.progress > 0.3:
+                break
         torrent.set_limits(down=one.rate)
+    for number, name in enumerate(PUBLISHED):
+        path = fill(content, Shown(name, 3 * MIB), rng)
+        await seeds[number % 2].share(path, publish=True)
     await node.get(NOWHERE)
-    first, *_, last = node.torrents.values()
+    first, *_ = node.torrents.values()
     await first.set_labels(["linux"])
     for torrent in list(node.torrents.values())[7:8]:
         await torrent.pause()
@@ -138,7 +153,6 @@ async def fetch(node: Node, seeds: list[Node], folder: Path, rng: random.Random)
         taken = await leech.get(torrent.magnet)
         taken.add_peers([HostPort(*node.address)])
         taken.set_limits(down=420_000)
-    del last
 
 
 def take(link: str, out: Path, only: list[str]) -> None:
@@ -155,7 +169,7 @@ def take(link: str, out: Path, only: list[str]) -> None:
         ):
             context = browser.new_context(
                 viewport={"width": width, "height": height},
-                color_scheme=scheme,  # type: ignore[arg-type]
+                color_scheme=scheme,
                 device_scale_factor=2 if kind == "-phone" else 1,
                 is_mobile=kind == "-phone",
             )
@@ -164,7 +178,7 @@ def take(link: str, out: Path, only: list[str]) -> None:
             page.on("pageerror", lambda error: print(error, file=sys.stderr))
             page.goto(link)
             page.wait_for_selector(".item")
-            page.wait_for_timeout(9000 if kind == "" else 5000)
+            page.wait_for_timeout(25_000 if kind == "" else 6000)
             for name, go in PAGES.items():
                 if not only or name in only:
                     go(page)
@@ -179,20 +193,20 @@ def go_to(page: Page, where: str) -> None:
 
 def torrents(page: Page) -> None:
     go_to(page, "#/")
-    page.wait_for_selector(".item")
+    page.get_by_label("Order").select_option("speed")
     page.wait_for_timeout(1500)
 
 
 def torrent(page: Page) -> None:
-    go_to(page, "#/")
-    page.locator(".item", has_text="Big Buck Bunny").locator(".name").click()
+    torrents(page)
+    page.locator(".item", has_text="Big Buck Bunny").locator(".name").click(timeout=5000)
     page.wait_for_selector("td.file")
     page.wait_for_timeout(3500)
 
 
 def search(page: Page) -> None:
     go_to(page, "#/search")
-    page.fill("#q", "2008")
+    page.fill("#q", "restored")
     page.press("#q", "Enter")
     page.wait_for_selector(".result")
     page.wait_for_timeout(1500)
@@ -209,7 +223,6 @@ PAGES = {"torrents": torrents, "torrent": torrent, "search": search, "dht": dht}
 
 
 async def run(out: Path, only: list[str]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dhtnode-pictures-") as folder:
         async with world(Path(folder)) as link:
             await trio.to_thread.run_sync(take, link, out, only)
@@ -220,6 +233,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("pictures"), metavar="DIR")
     parser.add_argument("--only", nargs="*", default=[], choices=list(PAGES), metavar="PAGE")
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     trio.run(run, args.out, args.only)
 
 

@@ -10,6 +10,7 @@ export function show(main) {
   const families = {};
   let family = 'ipv4';
   let chosen = null;
+  let wanted = null;
   const ring = idRing();
   const chart = walkChart();
   const tiles = {};
@@ -23,8 +24,8 @@ export function show(main) {
   const form = h('form.row', {onsubmit: async (event) => {
     event.preventDefault();
     const random = Array.from(crypto.getRandomValues(new Uint8Array(20)), (byte) => byte.toString(16).padStart(2, '0')).join('');
-    chosen = null;
-    await api('POST', 'dht/lookup', {target: target.value.trim() || random}).catch(() => {});
+    wanted = (target.value.trim() || random).toLowerCase();
+    await api('POST', 'dht/lookup', {target: wanted}).catch(() => {});
   }}, target, h('button.button.primary', {type: 'submit'}, icon('find'), h('span', 'Look up')));
   const body = h('tbody');
   const contactFacts = h('span.faint');
@@ -46,11 +47,13 @@ export function show(main) {
     put(tiles.size, one.network_size ? count(Number(one.network_size.toPrecision(3))) : 'not known yet');
     put(tiles.good, String(one.good));
     put(tiles.doubtful, String(one.doubtful + one.bad));
-    put(tiles.id, `${one.id.slice(0, 12)}…`);
+    put(tiles.id, `${one.id.slice(0, 8)}…`);
     tiles.id.title = one.id;
-    put(tiles.address, clean(one.external_ip ?? one.address));
+    put(tiles.address, clean(one.external_ip ?? one.address.replace(/:\d+$/, '')));
     put(tiles.queries, `${count(one.queries_in)}, ${count(one.queries_out)}`);
     put(tiles.stored, one.stored.map(count).join(', '));
+    const asked = one.lookups?.find((walking) => walking.target === wanted && walking.steps.length > 0);
+    if (asked) [chosen, wanted] = [asked.number, null];
     const walk = one.lookups?.find((walking) => walking.number === chosen) ?? one.lookups?.find((walking) => walking.steps.length > 0);
     ring.show(one.id, one.contacts ?? [], walk ?? null);
     chart.show(walk ?? null);
@@ -59,7 +62,7 @@ export function show(main) {
   }
 
   function tellWalks(one, walk) {
-    walks.replaceChildren(...(one.lookups ?? []).slice(0, 8).map((walking) => h('li',
+    walks.replaceChildren(...(one.lookups ?? []).slice(0, 6).map((walking) => h('li',
       h('button.walk-button', {type: 'button', 'aria-pressed': walking === walk ? 'true' : 'false', onclick: () => { chosen = walking.number; tell(); }},
         h('code', walking.target.slice(0, 8)), h('span', PURPOSES[walking.purpose] ?? clean(walking.purpose)), h('span.faint', walking.running ? 'walking …' : `${counted(walking.hops, 'hop')} · ${walking.replies}/${walking.asked}`)))));
   }

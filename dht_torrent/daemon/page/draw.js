@@ -139,6 +139,7 @@ export function pieceMap() {
     while (cell > 3 && Math.ceil(cells / Math.floor(width / cell)) * cell > height) cell -= 1;
     cell = Math.max(3, Math.min(22, cell));
     const columns = Math.max(1, Math.floor(width / cell));
+    if (cells > columns) cell = Math.floor(10 * width / columns) / 10;
     grid = {columns, cell};
     const gap = cell > 14 ? 3 : cell > 8 ? 2 : 1;
     const round = cell > 8 ? cell / 5 : 0;
@@ -316,12 +317,11 @@ export function idRing() {
     }
     let moves = false;
     if (walk) {
-      const span = Math.max(0.4, walk.seconds);
-      const shown = walk.running ? Infinity : Math.min(span, (now - shownAt) / 1000 * Math.max(1, span / 3.5));
-      moves = walk.running || shown < span;
+      const shown = walk.running ? Infinity : (now - shownAt) / 2200 * walk.steps.length;
+      moves = walk.running || shown < walk.steps.length;
       const at = new Map(walk.steps.map((step) => [step[0], step]));
-      for (const [id, , hops, when, outcome, referrer] of walk.steps) {
-        if (when > shown) continue;
+      for (const [number, [id, , hops, , outcome, referrer]] of walk.steps.entries()) {
+        if (number > shown) break;
         const [x, y] = place(id);
         const [fx, fy] = referrer && at.has(referrer) ? place(referrer) : place(own);
         c.strokeStyle = colour(outcome === 'failed' ? 'faint' : 'busy');
@@ -393,7 +393,7 @@ export function shared(one, other) {
   return 160;
 }
 
-/** A lookup, hop by hop: time to the right, nearness to its target upwards. */
+/** A lookup, hop by hop: each node that was queried, and upwards how near to the target it is. */
 export function walkChart() {
   let walk = null;
   let shownAt = 0;
@@ -402,7 +402,7 @@ export function walkChart() {
     const bits = walk.steps.map((step) => shared(step[0], walk.target));
     const most = Math.max(8, ...bits) + 1;
     const span = Math.max(walk.seconds, 0.05, walk.steps.at(-1)[3]);
-    const place = (at, near) => [14 + at / span * (width - 60), height - 22 - near / most * (height - 44)];
+    const place = (number, near) => [14 + (number + 1) / (walk.steps.length + 1) * (width - 84), height - 22 - near / most * (height - 44)];
     c.font = '11px system-ui, sans-serif';
     c.fillStyle = colour('faint');
     c.strokeStyle = colour('line');
@@ -412,19 +412,19 @@ export function walkChart() {
       const y = Math.round(place(0, near)[1]) + 0.5;
       c.beginPath();
       c.moveTo(0, y);
-      c.lineTo(width - 34, y);
+      c.lineTo(width - 54, y);
       c.stroke();
-      c.fillText(`${near} bits`, width - 32, y + 4);
+      c.fillText(`${near} bits`, width - 48, y + 4);
     }
     c.fillText('0 s', 8, height - 4);
     c.textAlign = 'right';
-    c.fillText(`${span.toFixed(2)} s`, width - 36, height - 4);
+    c.fillText(`${span.toFixed(2)} s`, width - 54, height - 4);
     c.textAlign = 'left';
-    const time = walk.running ? Infinity : (now - shownAt) / 1000 * Math.max(1, span / 2.5) * (span < 1 ? span / 1.6 : 1);
+    const sofar = walk.running ? Infinity : (now - shownAt) / 2200 * walk.steps.length;
     const at = new Map();
-    walk.steps.forEach((one, number) => at.set(one[0], place(one[3], bits[number])));
-    walk.steps.forEach(([id, , , when, outcome, referrer]) => {
-      if (when > time) return;
+    walk.steps.forEach((one, number) => at.set(one[0], place(number, bits[number])));
+    walk.steps.forEach(([id, , , , outcome, referrer], number) => {
+      if (number > sofar) return;
       const [x, y] = at.get(id);
       const from = at.get(referrer) ?? [14, height - 22];
       c.strokeStyle = colour(outcome === 'answered' ? 'busy' : 'faint');
@@ -439,7 +439,7 @@ export function walkChart() {
       c.arc(x, y, outcome === 'answered' ? 4.2 : 3, 0, 7);
       c.fill();
     });
-    return walk.running || time < span;
+    return walk.running || sofar < walk.steps.length;
   }, 'walk');
   chart.show = (next) => {
     if (next && next.number !== walk?.number) shownAt = performance.now();

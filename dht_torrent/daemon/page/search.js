@@ -15,7 +15,7 @@ export function show(main, text) {
   const list = h('ul.results');
   const following = h('aside.panel.following', {'aria-labelledby': 'following-title'});
   const form = h('form.search-box', {role: 'search', onsubmit: (event) => { event.preventDefault(); run(input.value); }},
-    icon('find'), input, h('button.button.primary', {type: 'submit'}, 'Search'));
+    icon('search'), input, h('button.button.primary', {type: 'submit'}, 'Search'));
   main.append(h('h1.hidden', 'Search'), form,
     h('div.row.wrap.search-options', h('label.check', local, 'Only what this node knows'), h('label.check', verified, 'Only verified'), status),
     h('div.search-columns', list, following));

@@ -31,10 +31,11 @@ export function show(main, id) {
   const progress = h('div.track.thick', {role: 'progressbar', 'aria-label': 'Progress', 'aria-valuemin': 0, 'aria-valuemax': 100}, bar);
   const pause = h('button.button.primary', {type: 'button', onclick: () => act([id], stopped() ? 'resume' : 'pause')});
   const stopped = () => ['paused', 'queued', 'error'].includes(row()?.state);
+  const limit = h('span', 'Limit');
   const tiles = {};
   const tile = (key, name) => h('div.tile', h('dt', name), tiles[key] = h('dd'));
   const actions = h('div.row.wrap.actions', pause,
-    h('button.button', {type: 'button', onclick: () => limitDialog([id])}, icon('limit'), h('span', 'Limit')),
+    h('button.button', {type: 'button', onclick: () => limitDialog([id])}, icon('limit'), limit),
     h('button.button', {type: 'button', onclick: () => act([id], 'announce', {})}, icon('find'), h('span', 'Find peers')),
     h('button.button', {type: 'button', onclick: () => act([id], 'recheck')}, icon('recheck'), h('span', 'Recheck')),
     h('button.button', {type: 'button', 'data-looks': '', onclick: () => copy(facts.magnet ?? '', 'Magnet link')}, icon('link'), h('span', 'Copy link')),
@@ -166,8 +167,10 @@ export function show(main, id) {
     bar.style.transform = `scaleX(${one.progress})`;
     progress.setAttribute('aria-valuenow', Math.floor(one.progress * 100));
     pause.replaceChildren(icon(stopped() ? 'play' : 'pause'), h('span', stopped() ? 'Resume' : 'Pause'));
-    put(tiles.down, `${rate(one.down)}${one.limit_down ? ` of ${rate(one.limit_down)}` : ''}`);
-    put(tiles.up, `${rate(one.up)}${one.limit_up ? ` of ${rate(one.limit_up)}` : ''}`);
+    put(tiles.down, rate(one.down));
+    put(tiles.up, rate(one.up));
+    const limits = [one.limit_down && `↓ ${rate(one.limit_down)}`, one.limit_up && `↑ ${rate(one.limit_up)}`].filter(Boolean);
+    put(limit, limits.length ? `Limited to ${limits.join(', ')}` : 'Limit');
     put(tiles.eta, one.progress >= 1 ? 'complete' : duration(one.eta));
     put(tiles.size, one.size ? size(one.size) : 'not known yet');
     put(tiles.ratio, one.ratio.toFixed(2));

@@ -137,8 +137,8 @@ async def test_a_calm_node_says_little_and_is_hardly_looked_at(
             while told != [("silence", None)]:
                 told = await page.read()
                 assert trio.current_time() - began < 3 * SILENCE
-            looks = len(looked) - 10
-            assert looks <= 1.2 * 10 / CALM * (trio.current_time() - began) / LOOK_EVERY
+            times = len(looked) - 10
+            assert times <= 1.2 * 10 / CALM * (trio.current_time() - began) / LOOK_EVERY
         looked.clear()
         await trio.sleep(60)
         assert not looked  # and never while no page is open
