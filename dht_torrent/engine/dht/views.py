@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from dht_torrent.ids import (
     Address,
@@ -69,7 +68,8 @@ class LookupStep:
     """How far it is from our table: 1 if it was in it."""
     at: float
     """Seconds after the beginning."""
-    outcome: Literal["waiting", "answered", "failed"]
+    outcome: str
+    """`answered`, `failed`, or `waiting` as long as it is neither."""
     referrer: str | None
     """The id of the node that named it first; None: it was in our table."""
 
