@@ -73,6 +73,7 @@ To change something
 | how we get into the DHT | `engine.dht.bootstrap` |
 | how peers of the local network are found | `peer.lsd`, `engine.lsd` |
 | how the router is asked to let peers in | `portmap.client`, `engine.portmap` |
+| how peers behind routers meet (BEP 55) | `peer.rendezvous`, `engine.torrent.punching` |
 | which peers are dialled, and which give way | `torrent.candidates`, `torrent.connection_slots` |
 | who is banned for bad data | `torrent.smart_ban`, `torrent.parole`, `torrent.bans` |
 | what users are told of a download | `engine.views`, `engine.torrent.stages` |
@@ -198,6 +199,7 @@ if TYPE_CHECKING:
         FileInfo,
         FilterStatus,
         History,
+        HolepunchStatus,
         Left,
         MappedPort,
         NodeStatus,
@@ -287,6 +289,7 @@ __all__ = [
     "History",
     "Holder",
     "HolepunchConfig",
+    "HolepunchStatus",
     "HostPort",
     "ImmutableItem",
     "InfoHash",
@@ -447,9 +450,8 @@ _HOME = {
     "engine.torrent.torrent": "Torrent",
     "engine.torrent.watch": "Watch",
     "engine.views": (
-        "FileInfo FilterStatus History Left MappedPort NodeStatus PeerInfo PieceState "
-        "PortMappingStatus "
-        "ProxyStatus Removal State Summary"
+        "FileInfo FilterStatus History HolepunchStatus Left MappedPort NodeStatus PeerInfo "
+        "PieceState PortMappingStatus ProxyStatus Removal State Summary"
     ),
     "errors": (
         "BencodeError ControlError DhtTorrentError HandshakeError InputError KrpcError "

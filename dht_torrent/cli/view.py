@@ -159,7 +159,7 @@ def peers_table(peers: Sequence[Json]) -> str:
             "in" if p["incoming"] else "out",
             p["source"],
             p["flags"] or "-",
-            p.get("transport", "tcp"),
+            p.get("transport", "tcp") + (" punched" if p.get("punched") else ""),
             p.get("encryption") or "-",
             percent(p["progress"]),
             rate(p["down_rate"]),
@@ -302,6 +302,7 @@ def status_text(status: Json, torrents: Sequence[Json]) -> str:
         *_listening_rows(status),
         ("reachable", reachable),
         *_port_mapping_rows(status.get("port_mapping")),
+        *_holepunch_rows(status.get("holepunch")),
         *((name, _dht_line(dht)) for name, dht in networks),
         ("announced", "not yet" if announced is None else f"{duration(announced)} ago"),
         ("peers", f"{status['connections']} connected" + (f" ({sources})" if sources else "")),
@@ -347,6 +348,20 @@ def _port_mapping_rows(mapping: Json | None) -> list[tuple[str, str]]:
         )
     rows += [("mapped", f"{port} is not: {why}") for port, why in mapping["refused"].items()]
     return rows or [("mapped", f"nothing: {mapping['trouble']}")]
+
+
+def _holepunch_rows(punches: Json | None) -> list[tuple[str, str]]:
+    """What came of holepunching, where there was any, or why nothing can."""
+    if not punches:
+        return []
+    told = []
+    if punches["reached"]:
+        told.append(f"{counted(punches['reached'], 'peer')} behind routers reached")
+    if punches["introduced"]:
+        told.append(f"{counted(punches['introduced'], 'pair')} of others introduced")
+    if punches["trouble"]:
+        told.append(punches["trouble"])
+    return [("holepunch", ", ".join(told))] if told else []
 
 
 def _search_rows(search: Json | None) -> list[tuple[str, str]]:

@@ -6,12 +6,18 @@ from __future__ import annotations
 
 import random
 import socket
+from collections import Counter, OrderedDict
+from typing import Final
 
 from dht_torrent.checksum import crc32c
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.origins import Home, neighbourhood
 from dht_torrent.ids import Address, NodeId
 
+OBSERVERS: Final = 16
+"""Places whose last word on our port is kept ..."""
+ENOUGH_OBSERVERS: Final = 4
+"""... and how many must have said one."""
 _MASK4 = 0x030F3FFF
 _MASK6 = 0x0103070F1F3F7FFF
 
@@ -43,6 +49,37 @@ def make_id(host: str, rng: random.Random) -> NodeId:
     third = (start >> 8 & 0xF8) | rng.randrange(8)
     middle = rng.randbytes(16)
     return NodeId(bytes([start >> 24, start >> 16 & 0xFF, third, *middle, rand]))
+
+
+class SeenPorts:
+    """As which port our own is seen by others: as the same by all, or by each as another one, where
+    the router has a mapping for each destination (RFC 4787: address-dependent; it is called a
+    symmetric NAT)."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[Home, int] = OrderedDict()
+
+    def begin_again(self) -> None:
+        """We may be behind another router."""
+        self._seen.clear()
+
+    def saw(self, port: int, source: Address) -> None:
+        """`source`, which we queried, sees us at this port."""
+        if source.is_local or not port:
+            return
+        place = neighbourhood(source)
+        self._seen[place] = port
+        self._seen.move_to_end(place)
+        if len(self._seen) > OBSERVERS:
+            self._seen.popitem(last=False)
+
+    @property
+    def are_many(self) -> bool | None:
+        """Each sees another one. None: too few have said."""
+        if len(self._seen) < ENOUGH_OBSERVERS:
+            return None
+        ((_, most),) = Counter(self._seen.values()).most_common(1)
+        return 2 * most <= len(self._seen)  # some may lie
 
 
 class Votes:

@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from dht_torrent.engine.views import PortMappingStatus
+from dht_torrent.engine.views import PortMappingStatus, counted
 from dht_torrent.ids import Address, parse_host_port
 from dht_torrent.portmap.ports import is_public
+
+ENOUGH_TRIES: Final = 3
+"""Peers that could not be reached by holepunching until that is worth a word."""
+
+
+def punching_trouble(tried: int, reached: int, *, is_symmetric: bool | None) -> str | None:
+    """Why holepunching does not work here, in plain words; None: it may."""
+    if is_symmetric:
+        return (
+            "the router shows each peer another port of ours (a symmetric NAT), so peers behind "
+            "other routers cannot be reached: map a port at the router"
+        )
+    if tried >= ENOUGH_TRIES and not reached:
+        return (
+            f"none of {counted(tried, 'peer')} behind routers could be reached: the routers there, "
+            "or the one here, show each peer another port (symmetric NATs)"
+        )
+    return None
 
 
 def reachability(

@@ -8,11 +8,11 @@ import trio
 
 import dht_torrent
 from dht_torrent.engine.incoming import Incoming
-from dht_torrent.engine.reachability import reachability
+from dht_torrent.engine.reachability import punching_trouble, reachability
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.search.views import SearchStatus
 from dht_torrent.engine.torrent.context import NodeContext
-from dht_torrent.engine.views import NodeStatus, counted
+from dht_torrent.engine.views import HolepunchStatus, NodeStatus, counted
 
 
 def node_status(
@@ -73,8 +73,17 @@ def node_status(
         search=search,
         proxy=context.proxy.status() if context.proxy is not None else None,
         ip_filter=context.filtering.status(),
+        holepunch=_holepunch(context, is_symmetric=dht.symmetric_nat),
         interface=context.inside.text() if context.inside is not None else None,
     )
+
+
+def _holepunch(context: NodeContext, *, is_symmetric: bool | None) -> HolepunchStatus | None:
+    config, counts = context.config, context.punches
+    if not (config.holepunch.enabled and config.utp.enabled):
+        return None
+    trouble = punching_trouble(counts.tried, counts.reached, is_symmetric=is_symmetric)
+    return HolepunchStatus(counts.tried, counts.reached, counts.introduced, trouble)
 
 
 def _no_network(context: NodeContext) -> list[str]:

@@ -98,7 +98,7 @@ class PeerInfo:
     address: str
     client: str
     source: str
-    """How we learned of it: dht, magnet, incoming or resume."""
+    """How we learned of it: dht, magnet, incoming, holepunch or resume."""
     incoming: bool
     progress: float
     down_rate: float
@@ -107,7 +107,8 @@ class PeerInfo:
     uploaded: int
     flags: str
     """D: we want and may; d: we want but are choked; U/u: the same for the peer; S: it snubs us;
-    O: it is the optimistic choice; F: fast extension; E: encrypted; e: only the handshake was."""
+    O: it is the optimistic choice; F: fast extension; H: reached by holepunching; E: encrypted; e:
+    only the handshake was."""
     encryption: str | None = None
     """What hides the connection from those between: mse (its handshake only), rc4 or tls."""
     transport: str = "tcp"
@@ -122,6 +123,8 @@ class PeerInfo:
     """... and it says that we have something that it wants."""
     peer_id: str = ""
     """What it calls itself: 20 bytes in hex."""
+    punched: bool = False
+    """It was reached through the routers between us by holepunching (BEP 55)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +231,20 @@ class PortMappingStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class HolepunchStatus:
+    """Connections through routers, which a third peer helps with (BEP 55)."""
+
+    tried: int
+    """Addresses so far ..."""
+    reached: int
+    """... and connections that came of it, others' tries included."""
+    introduced: int
+    """Pairs of other peers that we helped."""
+    trouble: str | None
+    """Why it does not work here, in plain words; None when all is well, as far as we know."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """What a worried user needs."""
 
@@ -282,4 +299,6 @@ class NodeStatus:
     reachable_why: str | None = None
     """... and why it is so, in plain words."""
     port_mapping: PortMappingStatus | None = None
+    """None where it is off."""
+    holepunch: HolepunchStatus | None = None
     """None where it is off."""

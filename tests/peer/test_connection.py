@@ -866,7 +866,9 @@ def test_extension_handshakes_without_end_are_refused() -> None:
 
 def test_our_extension_handshake_tells_our_ids() -> None:
     assert connected().send(ExtensionHandshake(request_queue=500)) == message_of(
-        20, b"\0d1:md11:lt_donthavei7e11:upload_onlyi3e11:ut_metadatai2e6:ut_pexi1ee4:reqqi500ee"
+        20,
+        b"\0d1:md11:lt_donthavei7e11:upload_onlyi3e12:ut_holepunchi4e11:ut_metadatai2e6:ut_pexi1ee"
+        b"4:reqqi500ee",
     )
 
 

@@ -19,7 +19,7 @@ from dht_torrent.bencode import Value
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
-from dht_torrent.dht.identity import Votes, is_compliant, make_id
+from dht_torrent.dht.identity import SeenPorts, Votes, is_compliant, make_id
 from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply
 from dht_torrent.dht.origins import facts
 from dht_torrent.dht.saved import SavedState, decode_state, encode_state
@@ -116,6 +116,7 @@ class Dht:
             core.table, core.peers, core.tokens, config, core.rng, items=core.items
         )
         self._votes = Votes(config)
+        self._ports = SeenPorts()
         self._maintenance = Maintenance(core)
         self._responder = Responder(
             core, self._answerer, send=self._outbox.append, on_announce=self.announces.heard
@@ -244,6 +245,7 @@ class Dht:
         """The network is back, or another one: enter it now. `moved`: our address is another."""
         if moved:
             self._votes.begin_again()
+            self._ports.begin_again()
         self._bootstrap.renew()
 
     def tell_of(self, other: Dht) -> None:
@@ -313,6 +315,7 @@ class Dht:
             stored_peers=len(self._core.peers),
             stored_items=len(self._core.items),
             external_ip=self._votes.elected,
+            symmetric_nat=self._ports.are_many,
             network_size=self._core.lookups.density.size,
             eclipses_suspected=self._core.lookups.eclipses_suspected,
             down=self._trouble() if self._trouble is not None else None,
@@ -400,6 +403,7 @@ class Dht:
         core = self._core
         if ours.is_ipv6 != core.ipv6:
             return
+        self._ports.saw(ours.port, source)
         elected = self._votes.vote(ours.host, source, now)
         if elected is None:
             return

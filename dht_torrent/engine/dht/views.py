@@ -38,6 +38,8 @@ class DhtStatus:
     """About how many nodes the DHT has; None before the first lookup."""
     eclipses_suspected: int = 0
     """Lookups whose target had suspiciously dense surroundings."""
+    symmetric_nat: bool | None = None
+    """Our port is seen as another one by each; None before enough have said."""
     down: str | None = None
     """Why nothing can be sent to this network, in a line: the proxy has no UDP, say."""
 

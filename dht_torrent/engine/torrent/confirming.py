@@ -77,7 +77,7 @@ class Confirming:
         address, now = new.stream.remote, trio.current_time()
         for peer in self._peers.values():
             if peer.claims == address and peer.listens_at is None:
-                peer.confirm()
+                peer.confirm(new.stream.transport)
                 self._candidates.confirmed(address, now)
 
     async def run(self) -> None:

@@ -19,10 +19,11 @@ from dht_torrent.engine.time_limit import TimeLimit
 from dht_torrent.engine.torrent.admission import CONNECTED, OURSELVES, Admission
 from dht_torrent.engine.torrent.confirming import Confirming
 from dht_torrent.engine.torrent.context import TorrentContext
-from dht_torrent.engine.torrent.dialling import DialError, Dialled, dial
+from dht_torrent.engine.torrent.dialling import DialError, Dialled
 from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.peer_loops import run_peer
+from dht_torrent.engine.torrent.punching import Punching
 from dht_torrent.engine.torrent.reader import WENT_SILENT
 from dht_torrent.engine.torrent.referring import Referring
 from dht_torrent.engine.torrent.room import ENOUGH_CONNECTIONS, ENOUGH_PEERS, TorrentRoom
@@ -106,6 +107,13 @@ class Connections:
         self.confirming = Confirming(
             torrent, self.peer_id, self.peers, self.candidates, adopt=weakly(self._adopt)
         )
+        self.punching = Punching(
+            torrent,
+            self.peer_id,
+            self.peers,
+            admits=weakly(self._may_admit),
+            adopt=weakly(self._adopt_punched),
+        )
         self._referring = Referring(torrent, self.peers)
         self._woken = AutoResetEvent()
         self._renewed_at = NEVER
@@ -183,6 +191,7 @@ class Connections:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._dial_all, nursery)
                 nursery.start_soon(self.confirming.run)
+                nursery.start_soon(self.punching.run)
                 async for new in incoming:
                     nursery.start_soon(self._answer, new)
                     del new  # or this frame would hold it until the next comes
@@ -249,7 +258,7 @@ class Connections:
             try:
                 async with node.dialing():
                     known = self.candidates.ways(address)
-                    dialled = await dial(self._torrent, address, self.peer_id, known)
+                    dialled = await self.punching.dial(address, known)
             except DialError as error:
                 failed(str(error), error.trouble, error.over)
             except trio.Cancelled:
@@ -261,11 +270,19 @@ class Connections:
         if dialled is not None:
             over = dialled.new.stream.transport
             self.candidates.answered(address, encrypted=dialled.encrypted, over=over)
-            await self._adopt(dialled.new)
+            if dialled.new.stream.remote != address:  # a relay knew better
+                self.candidates.is_another(address, trio.current_time())
+            source = self.candidates.source(address) or "dht"
+            await self._exchange(dialled.new, source, incoming=False)
 
     async def _adopt(self, new: NewConnection) -> None:
         """Go on with a connection that we made."""
         source = self.candidates.source(new.stream.remote) or "dht"
+        await self._exchange(new, source, incoming=False)
+
+    async def _adopt_punched(self, new: NewConnection) -> None:
+        """The same, for a relay."""
+        source = self.candidates.source(new.stream.remote) or "holepunch"
         await self._exchange(new, source, incoming=False)
 
     # -- incoming -------------------------------------------------------------------------------
@@ -310,6 +327,7 @@ class Connections:
                     now,
                     source=source,
                     incoming=incoming,
+                    punched=self.punching.was_punched(new, now),
                 )
                 self.peers[peer.key] = peer
                 self.candidates.arrived(address)

@@ -33,6 +33,7 @@ from dht_torrent.engine.torrent.turns import Queue
 from dht_torrent.engine.views import Removal
 from dht_torrent.ids import Address, InfoHash, PeerKey, Transport
 from dht_torrent.metainfo import Magnet, Metainfo
+from dht_torrent.peer.rendezvous import TrustInRelays
 from dht_torrent.portmap.ports import IpProtocol
 from dht_torrent.storage import Descriptors, Storage
 from dht_torrent.storage.owners import Owners
@@ -56,6 +57,18 @@ class LocalContent(NamedTuple):
     path: Path
     have: Bitfield | None
     """What was verified; None while that is not known."""
+
+
+@dataclass(slots=True)
+class PunchCounts:
+    """Holepunching so far, of all torrents."""
+
+    tried: int = 0
+    """Addresses that were sent to for a relay's word."""
+    reached: int = 0
+    """Connections that came of it."""
+    introduced: int = 0
+    """Pairs of others for whom we were the relay."""
 
 
 @dataclass(slots=True)
@@ -111,6 +124,9 @@ class NodeContext:
     """Since when no DHT node responds, on Trio's clock; None: some do, or it is not certain."""
     port_mapping: PortMapping | None = None
     """The way in through the router; None where that is off."""
+    trust_in_relays: TrustInRelays = field(init=False)
+    """To whom we send for their word."""
+    punches: PunchCounts = field(default_factory=PunchCounts)
     owners: Owners = field(default_factory=Owners)
     """Which torrent has which files."""
     remove: Callable[[InfoHash, bool], Awaitable[Removal]] = field(init=False)
@@ -128,6 +144,7 @@ class NodeContext:
     def __post_init__(self) -> None:
         self._dials = trio.CapacityLimiter(self.config.max_pending_dials)
         self.room = NodeRoom(self.config)
+        self.trust_in_relays = TrustInRelays(self.config.holepunch)
         self.lookups = Queue(self.config.torrent.hungry_lookups)
 
     def mapped(self, protocol: IpProtocol, local: Address) -> int | None:
@@ -219,6 +236,12 @@ class TorrentContext:
         """It is an SSL torrent whose root certificate is not known yet: whoever we dial may be
         anybody, and is told of nobody else."""
         return self.identity is not None and self.metainfo is None
+
+    @property
+    def relays(self) -> bool:
+        """Whether ut_holepunch is spoken with its peers, if it is not private."""
+        config = self.node.config
+        return config.holepunch.enabled and config.utp.enabled and not self.is_ssl
 
     def transports(self, address: Address) -> tuple[Transport, ...]:
         """What its peer at this address may be dialled over. Those of an SSL torrent listen for TLS

@@ -27,6 +27,8 @@ class Extension:
     """Its name in `peer.extensions.EXTENSIONS`."""
     public_only: ClassVar[bool] = False
     """Not spoken in private torrents (BEP 27), nor to those who are not verified yet."""
+    plain_only: ClassVar[bool] = False
+    """Not spoken in SSL torrents."""
     interval: ClassVar[float | None] = None
     """Seconds between two calls of `tick`; None is never."""
 

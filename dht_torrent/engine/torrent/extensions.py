@@ -12,6 +12,7 @@ from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.donthave import HearDontHave
 from dht_torrent.engine.torrent.extension import Extension
+from dht_torrent.engine.torrent.holepunch import Holepunching
 from dht_torrent.engine.torrent.metadata import MetadataSharing
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.pex import PeerExchange
@@ -26,6 +27,7 @@ from dht_torrent.peer.messages import Port
 EXTENSIONS: Sequence[type[Extension]] = (
     MetadataSharing,
     TellUploadOnly,
+    Holepunching,
     PeerExchange,
     HearDontHave,
 )
@@ -100,6 +102,8 @@ class Extensions:
 
     def _speaks(self, extension: Extension) -> bool:
         torrent = self._torrent
+        if extension.plain_only and torrent.is_ssl:
+            return False
         return not extension.public_only or not (torrent.is_private or torrent.is_among_strangers)
 
     def _introduce(self, peer: Peer, *, again: bool = False) -> None:

@@ -17,7 +17,7 @@ from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.liveness import Liveness
 from dht_torrent.engine.torrent.outbox import Outbox
 from dht_torrent.engine.views import PeerInfo
-from dht_torrent.ids import Address, PeerKey
+from dht_torrent.ids import Address, PeerKey, Transport
 from dht_torrent.peer.answers import Expected
 from dht_torrent.peer.connection import Sendable
 from dht_torrent.peer.extensions import MetadataRequest
@@ -59,7 +59,9 @@ class Peer:
         *,
         source: str,
         incoming: bool,
+        punched: bool = False,
     ) -> None:
+        """`punched`: it was reached through the routers between us with the help of a relay."""
         self.key = key
         self.stream = new.stream
         self.connection = new.connection
@@ -69,6 +71,9 @@ class Peer:
         """Where we dialled it; None if it came to us and was not dialled there since."""
         self.claims: Address | None = None
         """Where it says it listens (BEP 10's `p`), if it came to us: a claim, not a fact."""
+        self.is_proven = not incoming and not punched
+        """It is known to answer there to others too."""
+        self.punched = punched
         self.confirming = False
         """It is, or was, dialled at that address to see whether it is there."""
         self.prefers_encryption = False
@@ -206,9 +211,10 @@ class Peer:
         """It is dialled where it claims to listen, once."""
         self.confirming = True
 
-    def confirm(self) -> None:
-        """It does listen where it claims to."""
+    def confirm(self, over: Transport) -> None:
+        """It does listen where it claims to. Its router may let in our uTP for what it sent us."""
         self.listens_at = self.claims
+        self.is_proven = over is Transport.TCP
 
     # -- what the peer does ---------------------------------------------------------------------
 
@@ -389,6 +395,7 @@ class Peer:
         flags += "O" if self.optimistic else ""
         flags += "F" if self.connection.fast else ""
         encryption = self.stream.encryption
+        flags += "H" if self.punched else ""
         if encryption is not None:
             flags += "e" if encryption is Encryption.MSE else "E"
         return PeerInfo(
@@ -404,6 +411,7 @@ class Peer:
             flags=flags,
             encryption=self.stream.encryption,
             transport=self.stream.transport,
+            punched=self.punched,
             chokes_us=self.chokes_us,
             wanted=self.am_interested,
             choked=self.am_choking,

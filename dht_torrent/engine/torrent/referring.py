@@ -15,9 +15,11 @@ from dht_torrent.engine.net.protocols import Encryption
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.peer import Peer
+from dht_torrent.engine.torrent.punching import udp_address
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address, PeerKey, Transport
 from dht_torrent.peer.extensions import OUR_IDS, ExtensionHandshake
+from dht_torrent.peer.holepunch import UT_HOLEPUNCH
 from dht_torrent.peer.messages import HaveNone
 from dht_torrent.peer.pex import UT_PEX, PexFlags, PexTelling
 
@@ -32,17 +34,33 @@ LINGER = 1.0
 was sent, and a guest does not stop talking."""
 
 
-def reached(peers: Mapping[PeerKey, Peer]) -> dict[Address, PexFlags]:
-    """Those that answered where they listen, when they were dialled."""
+def reached(peers: Mapping[PeerKey, Peer], *, relays: bool) -> dict[Address, PexFlags]:
+    """Those that answered where they listen, when they were dialled. `relays`: we introduce peers
+    to each other."""
     return {
-        peer.listens_at: _flags(peer)
+        peer.listens_at: _flags(peer, relays=relays)
         for peer in peers.values()
-        if peer.listens_at is not None and not peer.is_dropped
+        if peer.listens_at is not None and not peer.punched and not peer.is_dropped
     }
 
 
-def _flags(peer: Peer) -> PexFlags:
-    flags = PexFlags.REACHABLE
+def punchable(peers: Mapping[PeerKey, Peer]) -> dict[Address, PexFlags]:
+    """The others that we can introduce: of use to those who speak ut_holepunch, and to nobody
+    else."""
+    found: dict[Address, PexFlags] = {}
+    for peer in peers.values():
+        is_other = peer.listens_at is None or peer.punched
+        if is_other and not peer.is_dropped and peer.connection.supports(UT_HOLEPUNCH):
+            address = udp_address(peer)
+            if address is not None:
+                found[address] = _flags(peer, relays=True)
+    return found
+
+
+def _flags(peer: Peer, *, relays: bool) -> PexFlags:
+    flags = PexFlags.REACHABLE if peer.is_proven else PexFlags(0)
+    if relays and peer.connection.supports(UT_HOLEPUNCH):
+        flags |= PexFlags.HOLEPUNCH
     if peer.is_seed:
         flags |= PexFlags.SEED
     if peer.prefers_encryption or peer.stream.encryption in (Encryption.MSE, Encryption.RC4):
@@ -81,7 +99,7 @@ class Referring:
             and not torrent.is_private
             and not torrent.is_among_strangers
             and new.connection.extended
-            and bool(reached(self._peers))
+            and bool(self._reached())
         )
 
     async def _tell(self, new: NewConnection) -> None:
@@ -94,13 +112,16 @@ class Referring:
             return
         but = {stream.remote, Address(stream.remote.host, port or 0)}
         now = trio.current_time()
-        news = PexTelling(stream.remote).next(reached(self._peers), now, but=but)
+        news = PexTelling(stream.remote).next(self._reached(), now, but=but)
         if news is None:
             return
         with trio.move_on_after(LINGER):
             await stream.send(connection.send(news))
             while await stream.receive_into(buffer):
                 pass
+
+    def _reached(self) -> dict[Address, PexFlags]:
+        return reached(self._peers, relays=self._torrent.relays)
 
     def _greeting(self, new: NewConnection) -> list[bytes]:
         torrent, connection, remote = self._torrent, new.connection, new.stream.remote

@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent import Config, open_node
-from dht_torrent.config import UtpConfig
+from dht_torrent.config import HolepunchConfig, UtpConfig
 from dht_torrent.engine.torrent.dialling import DialError, dial
 from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import InputError
@@ -134,7 +134,8 @@ async def test_peers_tell_each_other_who_speaks_utp(autojump_clock: MockClock) -
     """And use it: whoever is known to is dialled over uTP sooner."""
     world, one = World(latency=0.01), sample()
     async with (
-        world.seed(one, **OPTIONS["utp"]),
+        # Or it would tell of those who came to it, too.
+        world.seed(one, **OPTIONS["utp"], holepunch=HolepunchConfig(enabled=False)),
         world.node(HAND, **OPTIONS["both"]) as middle,
         world.node(LEECH, **OPTIONS["both"]) as node,
     ):
