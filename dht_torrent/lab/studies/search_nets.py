@@ -20,13 +20,8 @@ from dht_torrent.engine.search.views import SearchQuery, SearchResult
 from dht_torrent.ids import NodeId
 from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.lab.population.dhtnet import DhtNet
-from dht_torrent.lab.studies.searching import (
-    Participant,
-    QueryOutcome,
-    SearchPlan,
-    SearchStudy,
-    published,
-)
+from dht_torrent.lab.studies.search_participants import Participant, published
+from dht_torrent.lab.studies.searching import QueryOutcome, SearchPlan, SearchStudy
 from dht_torrent.lab.studies.titles import Corpus
 
 LATENCY: Final = (0.02, 0.12)

@@ -14,7 +14,7 @@ from dht_torrent.config import DhtConfig, SearchConfig
 from dht_torrent.engine.search.similar import SimilarSearch
 from dht_torrent.engine.search.views import SimilarResult
 from dht_torrent.lab.population.holders import Holders, ModelItems
-from dht_torrent.lab.studies.searching import UNMETERED, Participant, unix_time
+from dht_torrent.lab.studies.search_participants import UNMETERED, Participant, unix_time
 from dht_torrent.search.chunks import BINS
 from dht_torrent.search.codes import size_code
 from dht_torrent.search.label import Index, Label, tree_root

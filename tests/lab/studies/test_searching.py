@@ -6,21 +6,16 @@ import random
 from dataclasses import dataclass, replace
 from typing import cast
 
+import pytest
 import trio
 
 from dht_torrent.config import SearchConfig
 from dht_torrent.lab.population.holders import Holders
 from dht_torrent.lab.run import run
+from dht_torrent.lab.studies import search_participants
 from dht_torrent.lab.studies.search_nets import compare, first_results
-from dht_torrent.lab.studies.searching import (
-    UNMETERED,
-    Participant,
-    QueryOutcome,
-    SearchPlan,
-    SearchStudy,
-    published,
-    write_at_once,
-)
+from dht_torrent.lab.studies.search_participants import UNMETERED, Participant, published
+from dht_torrent.lab.studies.searching import QueryOutcome, SearchPlan, SearchStudy, write_at_once
 from dht_torrent.lab.studies.titles import Corpus
 
 NOUNS = ["apple", "pear", "plum", "cherry", "lemon", "melon", "grape", "peach", "olive", "walnut"]
@@ -201,9 +196,13 @@ def test_first_results_come_within_the_patience_of_a_search() -> None:
     run(main)
 
 
+INTERVAL = UNMETERED.check_interval
+
+
 @dataclass
 class Busy:
-    """A participant who has something to do for so many seconds."""
+    """A participant who needs so many seconds for what is new. When the first of that comes round
+    again he has so much of it that there is always some."""
 
     seconds: float
     trouble: str | None = None
@@ -220,20 +219,56 @@ class Busy:
         finally:
             self.ran = trio.current_time()
 
-    async def is_busy(self) -> bool:
-        return trio.current_time() < self.seconds
+    async def is_busy(self, until: float) -> bool:
+        now = trio.current_time()
+        return now < self.seconds or INTERVAL * (1 - UNMETERED.check_spread) <= now < until
 
 
-def test_who_has_published_all_does_not_go_on_until_others_have() -> None:
-    crowd = [Busy(100), Busy(5000), Busy(100, trouble="nobody stored it"), Busy(0)]
+def ran(crowd: list[Busy], seconds: float | None = None) -> list[float]:
+    """How long each of them was there for others to publish."""
 
-    async def main(rng: random.Random) -> float:
-        await published(cast("list[Participant]", crowd))
-        return trio.current_time()
+    async def main(rng: random.Random) -> None:
+        with trio.fail_after(10 * INTERVAL):
+            await published(cast("list[Participant]", crowd), seconds)
 
-    assert run(main) == 5010
-    # What failed is tried again a little later.
-    assert [one.ran for one in crowd] == [120, 5010, 120 + 2 * UNMETERED.retry_interval, 30]
+    run(main)
+    return [one.ran for one in crowd]
+
+
+def test_who_has_published_all_goes_on_until_the_slowest_has() -> None:
+    assert ran([Busy(100), Busy(0)]) == [120, 120]
+    assert ran([Busy(100), Busy(5000), Busy(0)]) == [5010] * 3
+
+
+def test_what_failed_is_tried_again_a_little_later() -> None:
+    crowd = [Busy(100, trouble="nobody stored it"), Busy(0)]
+    assert ran(crowd) == [120 + 2 * UNMETERED.retry_interval] * 2
+
+
+def test_a_period_ends_though_there_is_always_something_due() -> None:
+    assert ran([Busy(100), Busy(0)], 5000) == [5000] * 2
+    assert ran([Busy(100), Busy(6000), Busy(0)], 5000) == [6020] * 3
+
+
+def test_a_period_is_no_longer_than_one_for_publishers_who_always_have_something_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """When it lasted until each had nothing to do, those who had were away until the last was as
+    lucky: what they had put expired."""
+    monkeypatch.setattr(search_participants, "GET_SECONDS", 8.0)
+    texts = [" ".join(f"{noun}{number}" for noun in NOUNS[:8]) for number in range(60)]
+
+    async def main(rng: random.Random) -> None:
+        study = await world(rng, texts, SearchPlan(publishers=2, holders=100))
+        for _ in range(2):
+            began = trio.current_time()
+            with trio.fail_after(2 * INTERVAL):
+                await study.period()
+            assert trio.current_time() - began >= INTERVAL * (1 + UNMETERED.check_spread)
+            asked = await study.ask([f"{noun}7" for noun in NOUNS[:8]], ignore)
+            assert [(one.found, one.verified) for one in asked] == [(1, 1)] * 8
+
+    run(main)
 
 
 def test_a_name_that_was_cut_is_not_taken_for_a_forged_one() -> None:
