@@ -15,7 +15,7 @@ from kademlia.routing import KBucket
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.origins import facts, neighbourhood
+from dht_torrent.dht.origins import facts
 from dht_torrent.ids import Address, NodeId
 
 NEVER = float("-inf")
@@ -48,7 +48,7 @@ class Contact(Node):  # type: ignore[misc] # the library has no types
         origin = facts(address)
         self.home = origin.home
         self.is_public = not origin.is_local
-        self.neighbourhood = neighbourhood(address)
+        self.neighbourhood = origin.neighbourhood
         self._compact: bytes | None = None
 
     @property

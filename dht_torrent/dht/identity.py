@@ -11,7 +11,7 @@ from typing import Final
 
 from dht_torrent.checksum import crc32c
 from dht_torrent.config import DhtConfig
-from dht_torrent.dht.origins import Home, neighbourhood
+from dht_torrent.dht.origins import Home, facts
 from dht_torrent.ids import Address, NodeId
 
 OBSERVERS: Final = 16
@@ -65,9 +65,10 @@ class SeenPorts:
 
     def saw(self, port: int, source: Address) -> None:
         """`source`, which we queried, sees us at this port."""
-        if source.is_local or not port:
+        origin = facts(source)
+        if origin.is_local or not port:
             return
-        place = neighbourhood(source)
+        place = origin.neighbourhood
         self._seen[place] = port
         self._seen.move_to_end(place)
         if len(self._seen) > OBSERVERS:
@@ -103,11 +104,10 @@ class Votes:
 
     def vote(self, host: str, source: Address, now: float) -> str | None:
         """Count what `source` says. Returns the external IP when an election has changed it."""
-        config = self._config
-        place = neighbourhood(source)
-        seen = Address(host, 1)
-        if source.is_local or seen.is_local or not seen.is_usable:
+        origin, seen = facts(source), Address(host, 1)
+        if origin.is_local or seen.is_local or not seen.is_usable:
             return None
+        config, place = self._config, origin.neighbourhood
         if self._opened is None:
             self._opened = now
         is_new = place not in self._voters

@@ -8,15 +8,15 @@ The caller asks whom `take` names, reports what came, and wakes again at `wake_a
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.dht.origins import Home, neighbourhood
-from dht_torrent.ids import Address, NodeId
+from dht_torrent.dht.origins import Home, facts
+from dht_torrent.ids import NodeId
 
 POINTS = range(8)
 """Places around its target that a widened lookup asks about. Asked for the target, all who know
@@ -62,6 +62,7 @@ class _Candidate:
         "failed",
         "hops",
         "info",
+        "named_by",
         "referrers",
         "sponsor",
     )
@@ -75,6 +76,7 @@ class _Candidate:
         self.answered = False
         self.failed = False
         self.referrers: list[_Candidate] = []  # in whose replies it was; none: it was in our table
+        self.named_by: NodeInfo | None = None  # the first of them, to be told of
         self.sponsor: _Candidate | None = None  # the one on whose credit it was asked
         self.credit = 0
 
@@ -126,6 +128,8 @@ class Lookup:
         self._sorted: list[_Candidate] = []  # by distance, failed ones removed
         self._flying: dict[NodeInfo, float] = {}  # asked then, and neither answered nor failed yet
         self._times: list[float] = []  # seconds the answers took, in order of size
+        # How long to wait for an answer, by what answers took so far; see `_learn_pace`.
+        self._soft = self._patience = config.soft_timeout
 
     @property
     def hops(self) -> int:
@@ -135,17 +139,19 @@ class Lookup:
     def add(self, contacts: Iterable[NodeInfo]) -> None:
         """Candidates from our own table."""
         for info in contacts:
-            self._add(info, 1)
+            if info not in self._known:
+                self._add(info, 1)
 
     def take(self, now: float) -> list[NodeInfo]:
         """Whom to ask now. Each is named once, and counted as asked."""
         config = self._config
         if self.done(now):
             return []
-        soft = self._soft()
-        flying = sum(now < asked_at + soft for asked_at in self._flying.values())
+        soft = self._soft
+        flying = sum([now < asked_at + soft for asked_at in self._flying.values()])
         taken: list[NodeInfo] = []
-        for candidate in self._window(now, soft):
+        # The whole window, before asking one of it costs the credit by which others are in it.
+        for candidate in list(self._window(now, soft)):
             if flying >= config.alpha or self.asked >= config.lookup_queries:
                 break
             if candidate.asked_at is None and candidate.is_believed():
@@ -172,6 +178,7 @@ class Lookup:
         del self._flying[contact]
         self.replies += 1
         bisect.insort(self._times, now - candidate.asked_at)
+        self._learn_pace()
         self._hear(candidate, nodes)
 
     def failed(self, contact: NodeInfo) -> None:
@@ -182,7 +189,7 @@ class Lookup:
         candidate.failed = True
         self._flying.pop(contact, None)
         self._sorted.remove(candidate)
-        self._places.discard(neighbourhood(contact.address))
+        self._places.discard(facts(contact.address).neighbourhood)
 
     def skip(self, contact: NodeInfo) -> None:
         """`contact`, just named by `take`, is not queried after all: another path has done so."""
@@ -206,15 +213,19 @@ class Lookup:
             return False
         if not self._has_closest(now):
             return False
-        patience = self._patience()
+        patience = self._patience
         return not self.points and all(now >= at + patience for at in self._around.values())
 
     def _has_closest(self, now: float) -> bool:
-        window = self._window(now, self._patience())
-        if all(candidate.answered for candidate in window if candidate.counts):
+        for candidate in self._window(now, self._patience):  # mostly the first one shows it
+            if candidate.counts and not candidate.answered:
+                break
+        else:
             return True
         spent = self.asked >= self._config.lookup_queries
-        return spent and all(c.answered or c.asked_at is None for c in window)
+        return spent and all(
+            c.answered or c.asked_at is None for c in self._window(now, self._patience)
+        )
 
     def widen(self, radius: int, most: int, points: Sequence[int] = POINTS) -> None:
         """Go on until all nodes within this distance of the target have been queried, but no more
@@ -247,10 +258,17 @@ class Lookup:
                 self.replies += 1
                 self._hear(self._known[contact], nodes)
 
+    def end(self) -> None:
+        """It is over: nobody is asked any more. Candidates forget who vouched for them, for they do
+        that in circles, which only the garbage collector would find."""
+        for candidate in self._known.values():
+            candidate.referrers.clear()
+            candidate.sponsor = None
+
     def wake_at(self, now: float) -> float:
         """When, without any event, `take` or `done` may say something new."""
         wake = self._deadline
-        waits = self._soft(), self._patience()
+        waits = self._soft, self._patience
         for asked_at in (*self._flying.values(), *self._around.values()):
             for wait in waits:
                 if now < asked_at + wait < wake:
@@ -274,7 +292,7 @@ class Lookup:
                 candidate.asked_at,
                 candidate.answered,
                 candidate.failed,
-                candidate.referrers[0].info if candidate.referrers else None,
+                candidate.named_by,
             )
             for candidate in self._known.values()
             if candidate.asked_at is not None
@@ -289,11 +307,10 @@ class Lookup:
             if self._reach.holds(place, candidate.distance)
         ]
 
-    def _window(self, now: float, wait: float) -> list[_Candidate]:
+    def _window(self, now: float, wait: float) -> Iterator[_Candidate]:
         """The k closest candidates that are believed and not silent for `wait` seconds already, and
         those within the radius. Among them may be k that do not count, but could know closer ones.
         """
-        window: list[_Candidate] = []
         counting = others = 0
         k = self._config.k
         for candidate in self._sorted:
@@ -309,59 +326,53 @@ class Lookup:
                     others += 1
                 else:
                     continue
-                window.append(candidate)
-        return window
+                yield candidate
 
-    def _soft(self) -> float:
-        """Seconds of silence after which the next contact is asked as well: `soft_timeout`, or
-        less where answers come quickly."""
-        soft = self._config.soft_timeout
-        usual = self._usual()
-        return soft if usual is None else min(soft, max(0.25 * soft, 4 * usual))
+    def _learn_pace(self) -> None:
+        """By the median of the seconds the answers took, work out
 
-    def _patience(self) -> float:
-        """Seconds of silence after which a contact no longer holds up the end. Longer where
-        answers take long, for then a second means nothing; bounded, for some come late on purpose.
+        - `_soft`: seconds of silence after which the next contact is asked as well: `soft_timeout`,
+          or less where answers come quickly;
+        - `_patience`: seconds of silence after which a contact no longer holds up the end. Longer
+          where answers take long, for then a second means nothing; bounded, for some come late on
+          purpose.
         """
-        soft = self._config.soft_timeout
-        usual = self._usual()
-        if usual is None:
-            return soft
-        return max(min(soft, max(0.5 * soft, 10 * usual)), min(2 * usual, 3 * soft))
-
-    def _usual(self) -> float | None:
-        """The median of the seconds the answers took."""
-        times = self._times
-        if not times:
-            return None
-        return (times[len(times) // 2] + times[~(len(times) // 2)]) / 2
+        soft, times = self._config.soft_timeout, self._times
+        usual = (times[len(times) // 2] + times[~(len(times) // 2)]) / 2
+        self._soft = min(soft, max(0.25 * soft, 4 * usual))
+        self._patience = max(min(soft, max(0.5 * soft, 10 * usual)), min(2 * usual, 3 * soft))
 
     def _hear(self, referrer: _Candidate, nodes: Iterable[NodeInfo]) -> None:
         # No node out there knows a local address of ours; it would make us call inside.
         inside = referrer.info.address.is_local
+        known_ones, hops = self._known, referrer.hops + 1
         # BEP 5's answer has k; a datagram could hold 77 inventions.
         for info in islice(nodes, 2 * self._config.k):
-            if inside or not info.address.is_local:
-                self._add(info, referrer.hops + 1, referrer)
+            if not inside and info.address.is_local:
+                continue
+            known = known_ones.get(info)
+            if known is None:
+                self._add(info, hops, referrer)
+            elif known.referrers:
+                known.referrers.append(referrer)
 
     def _add(self, info: NodeInfo, hops: int, referrer: _Candidate | None = None) -> None:
-        address: Address = info.address
-        known = self._known.get(info)
-        if known is not None and referrer is not None and known.referrers:
-            known.referrers.append(referrer)
-        if known is not None or info.id == self._own_id:
+        """One that is not known yet."""
+        if info.id == self._own_id:
             return
-        if address.is_ipv6 != self._ipv6 or not address.is_usable:
+        origin = facts(info.address)
+        if info.address.is_ipv6 != self._ipv6 or not origin.is_usable:
             return
         # One candidate per /24 (a local address: per port): a hundred invented ids on one host
         # must not crowd out the honest ones.
-        place = neighbourhood(address)
+        place = origin.neighbourhood
         if place in self._places:
             return
-        counts = not self._strict or is_compliant(info.id, address)
+        counts = not self._strict or is_compliant(info.id, info.address)
         candidate = _Candidate(info, int.from_bytes(info.id, "big") ^ self._number, hops, counts)
         if referrer is not None:
             candidate.referrers.append(referrer)
+            candidate.named_by = referrer.info
         if len(self._sorted) >= self._config.lookup_candidates and not self._drop_farthest(
             candidate
         ):
@@ -381,7 +392,7 @@ class Lookup:
                 continue
             if farthest.asked_at is None:
                 del self._known[farthest.info]
-                self._places.discard(neighbourhood(farthest.info.address))
+                self._places.discard(facts(farthest.info.address).neighbourhood)
             elif not (farthest.answered and spare_answers):
                 continue
             del self._sorted[index]

@@ -26,9 +26,11 @@ class Origin(NamedTuple):
     the same length."""
     kind: int
     """A number for `is_local` and the address family, which is cheap to compare."""
+    neighbourhood: Home
+    """See the function of this name."""
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=16_384)  # as many as `krpc` remembers nodes; 8 MB at most
 def facts(address: Address) -> Origin:
     """All of it in one go."""
     compact, is_local = address.compact(), address.is_local
@@ -41,6 +43,7 @@ def facts(address: Address) -> Origin:
         compact[:-2],
         place,
         2 * len(compact) + is_local,
+        neighbourhood(address),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.lookup import POINTS, Lookup, LookupGoal, Step
-from dht_torrent.dht.origins import Home, neighbourhood
+from dht_torrent.dht.origins import Home, facts
 from dht_torrent.ids import NodeId, distance
 
 
@@ -164,6 +164,11 @@ class Paths:
         path.lookup.told(contact, nodes)
         path.stir()
 
+    def end(self) -> None:
+        """As `Lookup.end`."""
+        for path in self._paths:
+            path.lookup.end()
+
     def wake_at(self, now: float) -> float:
         for path in self._paths:
             self._look(path, now)
@@ -196,5 +201,5 @@ class Paths:
         # One for each /24, as within each path.
         places: dict[Home, NodeInfo] = {}
         for info in responders:
-            places.setdefault(neighbourhood(info.address), info)
+            places.setdefault(facts(info.address).neighbourhood, info)
         return list(places.values())

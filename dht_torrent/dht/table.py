@@ -126,7 +126,7 @@ class Table:
         """Compact node info of those nearest to `target` that are fit to be recommended: not of
         `asker` itself, and to those outside nothing of our own network. In no order. `origin`: the
         asker's `facts`, where they are known."""
-        _, inside, _, home, _, _, _ = origin or facts(asker)
+        _, inside, _, home, _, _, _, _ = origin or facts(asker)
         is_all = len(self.buckets) == 1
         bucket = self.buckets[0] if is_all else self._bucket(int.from_bytes(target, "big"))
         nodes, fit, public = bucket.told()
@@ -152,7 +152,7 @@ class Table:
         answerer could come, or those a suspicious answer puts in doubt.
         """
         self.last_reply = now
-        usable, _, compact, place, _, _, _ = facts(address)
+        usable, _, compact, place, _, _, _, _ = facts(address)
         if node_id == self.own_id or not usable or (len(compact) == 18) != self.ipv6:
             return []
         suspects: list[Contact] = []
@@ -181,7 +181,7 @@ class Table:
         """Note that `node_id` queried us. True if it is unknown and worth a ping: if it
         could have a place now, or soon that of a contact that is not good. `origin`: the `facts`
         about the address, where they are known."""
-        usable, _, compact, home, _, _, _ = origin or facts(address)
+        usable, _, compact, home, _, _, _, _ = origin or facts(address)
         contact = self._at.get(home)
         if contact is not None:
             if contact.address != address:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from dataclasses import replace
 
@@ -293,3 +294,32 @@ def test_each_path_has_half_of_what_a_lookup_has_and_two_at_least(k: int, alpha:
     assert (part.k, part.alpha) == (max(2, k // 2), max(2, alpha // 2))
     assert part.lookup_queries == 25
     assert share(replace(CONFIG, k=8, lookup_queries=16), 4).lookup_queries == 8
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_what_a_lookup_found_is_told_after_its_end_too(world: World, count: int) -> None:
+    lookup = search(bytes(20), OWN, CONFIG, 0, world.some(16), paths=count)
+    finish(lookup, world.answer)
+    told = lookup.closest(), lookup.all_answered(), lookup.hops, lookup.steps()
+    assert any(step.referrer is not None for step in told[-1])
+    lookup.end()
+    assert (lookup.closest(), lookup.all_answered(), lookup.hops, lookup.steps()) == told
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_after_its_end_a_lookup_leaves_nothing_to_the_garbage_collector(
+    world: World, count: int
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        lookup = search(bytes(20), OWN, CONFIG, 0, world.some(16), paths=count)
+        late, other, *_ = lookup.take(0)
+        finish(lookup, world.answer)
+        lookup.end()
+        lookup.answered(late, [other, *world.nodes[:8]], 1.0)  # nothing new comes of it
+        lookup.answered(other, [late, *world.nodes[:8]], 1.0)
+        del lookup
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -89,6 +89,7 @@ class Lookups:
             self.eclipses_suspected += 1
             logger.info("%s: an eclipse is suspected, as its closest nodes are too dense", running)
         self._note(running)
+        running.lookup.end()
         return running.lookup
 
     def _note(self, running: _Running) -> None:

@@ -60,7 +60,11 @@ class FakeDatagramSocket:
             await self._alarm.wait_until(queue[0][0] if queue else math.inf)
 
     def send_all(self, datagrams: Sequence[tuple[bytes, Address]]) -> int:
-        return sum(not self.send(data, to) for data, to in datagrams)
+        refused = 0
+        for data, to in datagrams:
+            if not self.send(data, to):
+                refused += 1
+        return refused
 
     def send_whole(self, data: bytes, to: Address) -> bool:
         self.send(data, to)
@@ -111,8 +115,8 @@ class FakeDatagramSocket:
             when = now + link.delay(rng)
             if link.reordering and rng.random() < link.reordering:
                 when += rng.uniform(0.0, link.holdback)
-            if net.grain:
-                when = math.ceil(when / net.grain) * net.grain
+            if grain := net.grain:
+                when = math.ceil(when / grain) * grain
             there = net.find(host.ip, to.host)
             target = None if there is None else there.heard_at(to.port, source)
             if target is None or not target.accept(when, data, source, now):
@@ -128,8 +132,8 @@ class FakeDatagramSocket:
         self._received += 1
         # The counter keeps datagrams of the same moment in order.
         heapq.heappush(self._queue, (when, self._received, bytes(data[:MAX_DATAGRAM]), source))
-        if self._taker is not None:
-            self._taker[0].call_at(when, self._hand_over)
+        if (taker := self._taker) is not None:
+            taker[0].call_at(when, self._hand_over)
         elif when <= now:
             self._alarm.ring()
         else:
@@ -177,9 +181,10 @@ class FakeDatagramSocket:
 
     def _hand_over(self, now: float) -> None:
         """Gives `serve`'s `take` what is here; what it raises, to `serve`."""
+        queue = self._queue
         try:
-            while self._taker is not None and (got := self._arrived(now)):
-                self._taker[1](got)
+            while (taker := self._taker) is not None and queue and queue[0][0] <= now:
+                taker[1](self._arrived(now))
         except BaseException as failure:  # noqa: BLE001 - `serve` raises it, in its own task
             self._failure = failure
             self._taker = None

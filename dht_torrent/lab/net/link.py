@@ -25,9 +25,11 @@ class Link:
     """Bytes per second, all streams together. Datagrams are too few to count."""
 
     def delay(self, rng: random.Random) -> float:
-        if isinstance(self.latency, tuple):
-            return rng.uniform(*self.latency)
-        return self.latency
+        latency = self.latency
+        if isinstance(latency, tuple):
+            least, most = latency
+            return least + (most - least) * rng.random()
+        return latency
 
 
 @dataclass(slots=True)

@@ -130,7 +130,7 @@ class FakeNetwork:
     def find(self, source: str, target: str) -> FakeHost | None:
         """The target's host, if a packet from `source` gets there now."""
         host = self._hosts.get(target)
-        if host is None or host.is_down or self.is_cut(source, target):
+        if host is None or host.is_down or (self._side and self.is_cut(source, target)):
             return None
         return host
 

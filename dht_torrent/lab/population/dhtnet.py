@@ -102,12 +102,10 @@ class DhtNet:
 
     def closest(self, target: bytes, count: int = 8) -> list[Dht]:
         """The living nodes that really are closest to `target`, nearest first."""
+        by_id = {int.from_bytes(dht.node_id, "big"): dht for dht in self.nodes.values()}
         number = int.from_bytes(target, "big")
-        return heapq.nsmallest(
-            count,
-            self.nodes.values(),
-            key=lambda dht: int.from_bytes(dht.node_id, "big") ^ number,
-        )
+        nearest = heapq.nsmallest(count, map(number.__xor__, by_id))
+        return [by_id[distance ^ number] for distance in nearest]
 
     async def _live(self, number: int, dht: Dht, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from functools import partial
 
 import pytest
 import trio
 
+from dht_torrent.dht.lookup import _Candidate
 from dht_torrent.ids import Address, distance
 from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.lab.population.dhtnet import DhtNet, host_address
@@ -113,3 +115,21 @@ def test_a_node_that_is_killed_answers_no_more_and_is_not_drawn() -> None:
             nursery.cancel_scope.cancel()
 
     run(main)
+
+
+def test_a_lookup_leaves_nothing_to_the_garbage_collector() -> None:
+    async def main(rng: random.Random) -> int:
+        async with trio.open_nursery() as nursery:
+            net = network(rng, nursery)
+            await net.grow(60)
+            await trio.sleep(1)
+            gc.collect()
+            gc.disable()
+            try:
+                assert len(await net.some().find_node(rng.randbytes(20))) == 8
+                return sum(isinstance(one, _Candidate) for one in gc.get_objects())
+            finally:
+                gc.enable()
+                nursery.cancel_scope.cancel()
+
+    assert run(main) == 0
