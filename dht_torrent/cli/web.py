@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dht_torrent.cli.declared import state_option
-from dht_torrent.cli.node import Options
+from dht_torrent.cli.node import Options, place_of
 from dht_torrent.cli.options import FILE, FOLDER, check_web, mask_user, option
 from dht_torrent.errors import InputError
 
@@ -33,9 +33,9 @@ def web_options(command: Command) -> Command:
             " /transmission/rpc; and /healthz.",
         ),
         option(
-            "--web-read-only",
-            is_flag=True,
+            "--web-read-only/--no-web-read-only",
             default=None,
+            standard=False,
             help="The page and its API only show; the RPC has its own credentials.",
         ),
         option(
@@ -116,7 +116,7 @@ def web(ctx: click.Context, opens: bool) -> None:
     from dht_torrent.daemon.control import read_page_link
     from dht_torrent.daemon.presence import is_held
 
-    state_dir = Options.of(ctx).state_dir
+    state_dir, _ = place_of(ctx)
     link = read_page_link(state_dir) if is_held(state_dir) else None
     if link is None:
         raise InputError("no node with a page is running there: start it with --web ADDR:PORT")

@@ -268,7 +268,17 @@ def test_the_default_that_is_told_is_the_default(option: NodeOption, tmp_path: P
     alone, told = options_of("", tmp_path), options_of(f"{option.key} = {text}", tmp_path)
     without = tuple(map(str, Config().bootstrap))
     assert replace(told.config(), bootstrap=without) == replace(alone.config(), bootstrap=without)
-    assert (told.log_level, told.web_insecure) == (alone.log_level, alone.web_insecure)
+    others = ("log_level", "log_format", "web_insecure", "web_read_only")
+    assert [getattr(told, name) for name in others] == [getattr(alone, name) for name in others]
+
+
+@pytest.mark.parametrize(
+    "option", [one for one in OPTIONS.values() if one.is_flag], ids=lambda option: option.key
+)
+def test_each_switch_can_be_turned_both_ways(option: NodeOption) -> None:
+    assert isinstance(option.standard, bool)
+    assert option.opts == [f"--{option.key}"]
+    assert option.secondary_opts == [f"--no-{option.key}"]
 
 
 def test_each_option_has_a_place_in_the_node() -> None:
