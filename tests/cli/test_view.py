@@ -367,6 +367,20 @@ def test_what_the_router_maps_is_shown_or_why_it_does_not() -> None:
     assert "mapped:" not in cli_view.status_text(STATUS, [])
 
 
+def test_what_came_of_holepunching_is_shown_or_why_it_cannot_work() -> None:
+    def rows(**changes: object) -> list[str]:
+        punches = {"tried": 0, "reached": 0, "introduced": 0, "trouble": None, **changes}
+        shown = cli_view.status_text({**STATUS, "holepunch": punches}, [])
+        return [line for line in shown.splitlines() if line.startswith("holepunch:")]
+
+    assert rows() == rows(tried=2) == []
+    assert rows(reached=1, introduced=2) == [
+        "holepunch: 1 peer behind routers reached, 2 pairs of others introduced"
+    ]
+    assert rows(trouble="a symmetric NAT") == ["holepunch: a symmetric NAT"]
+    assert "holepunch:" not in cli_view.status_text(STATUS, [])
+
+
 def test_the_interface_is_shown_where_one_is_kept_to() -> None:
     assert "interface:" not in cli_view.status_text(STATUS, [])
     shown = cli_view.status_text({**STATUS, "interface": "tun0 (10.8.0.2)"}, [])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dht_torrent.checksum import crc32c
 from dht_torrent.config import DhtConfig
-from dht_torrent.dht.identity import Votes, is_compliant, make_id, prefix
+from dht_torrent.dht.identity import SeenPorts, Votes, is_compliant, make_id, prefix
 from dht_torrent.ids import Address, NodeId
 
 CONFIG = DhtConfig()
@@ -164,3 +164,31 @@ def test_at_another_address_an_election_begins_anew_and_the_old_result_stays_unt
     assert votes.elected == OURS
     results = [votes.vote("99.4.5.6", voter(number), 400.0) for number in range(50)]
     assert results == [None] * 49 + ["99.4.5.6"]
+
+
+def test_a_port_that_all_see_alike_is_that_of_a_cone_and_else_of_a_symmetric_nat() -> None:
+    cone, symmetric, mixed = SeenPorts(), SeenPorts(), SeenPorts()
+    for number in range(20):
+        assert cone.are_many is (None if number < 4 else False)
+        assert symmetric.are_many is (None if number < 4 else True)
+        cone.saw(6881, voter(number))
+        symmetric.saw(20_000 + number, voter(number))
+        mixed.saw(6881 if number % 3 else 9000 + number, voter(number))
+    assert mixed.are_many is False  # some lie
+
+
+def test_a_port_is_what_each_place_said_last_and_local_ones_have_no_say() -> None:
+    ports = SeenPorts()
+    for number in range(40):
+        ports.saw(20_000 + number, voter(1))
+        ports.saw(30_000 + number, Address(f"10.{number}.0.1", 1))
+        ports.saw(0, voter(number))
+    assert ports.are_many is None
+    for number in range(16):
+        ports.saw(20_000 + number, voter(number))
+    assert ports.are_many is True
+    for number in range(16, 32):
+        ports.saw(6881, voter(number))
+    assert ports.are_many is False
+    ports.begin_again()
+    assert ports.are_many is None

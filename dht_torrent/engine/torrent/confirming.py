@@ -1,7 +1,8 @@
 """Where the peers that came to us listen, found out by dialling them.
 
 A peer that comes in says at which port it listens (BEP 10's `p`), and may say anything. Whoever is
-to tell others of it has to know: a peer of this torrent answers there.
+to tell others of it has to know: a peer of this torrent answers there. TCP shows it: uTP may pass a
+router that lets in nobody else, since the peer has sent to us.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dht_torrent.engine.torrent.dialling import DialError, dial
 from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.wakeup import AutoResetEvent
-from dht_torrent.ids import PeerId, PeerKey
+from dht_torrent.ids import PeerId, PeerKey, Transport
 from dht_torrent.torrent.candidates import Candidates
 from dht_torrent.torrent.duplicates import CROSSING
 
@@ -112,7 +113,8 @@ class Confirming:
             try:
                 async with node.dialing():
                     known = self._candidates.ways(address)
-                    new = (await dial(self._torrent, address, self._peer_id, known)).new
+                    only = Transport.TCP if node.config.tcp else None
+                    new = (await dial(self._torrent, address, self._peer_id, known, only=only)).new
                 if new.handshake.peer_id == self._peer_id:
                     node.own_addresses.add(address)
                     return None

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from dht_torrent.engine.filtering import Filtering
 from dht_torrent.engine.net.protocols import Stream
 from dht_torrent.engine.torrent.context import NodeContext
-from dht_torrent.engine.torrent.racing import connect
+from dht_torrent.engine.torrent.racing import connect, first_of
 from dht_torrent.ids import Address, Transport
 from dht_torrent.torrent.ways import Race
 
@@ -153,3 +153,45 @@ async def test_a_bug_in_one_way_is_not_taken_for_a_failure(autojump_clock: MockC
     with pytest.raises(ExceptionGroup) as group:
         await raced(tcp, utp, PLAN)
     assert group.group_contains(ZeroDivisionError)
+
+
+async def gives(opened: Opened, at: float) -> Opened:
+    """Too late to be cancelled once it has begun to end."""
+    with trio.CancelScope(shield=True):
+        await trio.sleep(at)
+    return opened
+
+
+async def test_what_comes_too_late_to_be_cancelled_is_closed(autojump_clock: MockClock) -> None:
+    one, other = Opened(TCP), Opened(UTP)
+    found = await first_of(
+        [lambda: gives(one, 2.0), lambda: gives(other, 0.5)], 1.0, Opened.close, OSError
+    )
+    assert found is other
+    assert (one.closed, other.closed) == (True, False)
+
+
+async def test_what_was_won_is_closed_when_another_way_has_a_fault_of_ours(
+    autojump_clock: MockClock,
+) -> None:
+    async def breaks() -> Opened:
+        await gives(Opened(UTP), 2.0)
+        raise ValueError("oops")
+
+    one = Opened(TCP)
+    with pytest.raises(ExceptionGroup) as group:
+        await first_of([lambda: gives(one, 1.2), breaks], 0.1, Opened.close, OSError)
+    assert group.group_contains(ValueError)
+    assert one.closed
+
+
+async def test_why_all_failed_is_told_in_their_order(autojump_clock: MockClock) -> None:
+    async def fails(number: int, at: float) -> Opened:
+        await trio.sleep(at)
+        raise OSError(number, "no")
+
+    found = await first_of(
+        [lambda: fails(1, 3.0), lambda: fails(2, 0.1)], 1.0, Opened.close, OSError
+    )
+    assert isinstance(found, list)
+    assert [error.errno for error in found] == [1, 2]
