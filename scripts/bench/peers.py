@@ -52,10 +52,12 @@ class WorkerError(Exception):
 class Worker:
     """The parent's end of a worker process."""
 
-    def __init__(self, role: str, *, script: str = __file__, **options: Any) -> None:
+    def __init__(
+        self, role: str, *, script: str = __file__, inside: Sequence[str] = (), **options: Any
+    ) -> None:
         self.role = role
         self._process = subprocess.Popen(
-            [sys.executable, script, role, json.dumps(options)],
+            [*inside, sys.executable, script, role, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -114,9 +116,12 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker(role: str, *, script: str = __file__, **options: Any) -> Iterator[Worker]:
-    """A worker that is surely gone at the end of the block. `script` knows what its roles do."""
-    made = Worker(role, script=script, **options)
+def worker(
+    role: str, *, script: str = __file__, inside: Sequence[str] = (), **options: Any
+) -> Iterator[Worker]:
+    """A worker that is surely gone at the end of the block. `script` knows what its roles do;
+    `inside` is a command that runs another, as in a network namespace."""
+    made = Worker(role, script=script, inside=inside, **options)
     try:
         yield made
     finally:

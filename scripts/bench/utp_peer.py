@@ -41,11 +41,11 @@ DONT_FRAGMENT, MAY_FRAGMENT, MTU_DISCOVER = 2, 0, 10  # linux/in.h
 class End:
     """A table on a socket, and the one connection of it that matters."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             self.socket.setsockopt(socket.SOL_SOCKET, option, 4 << 20)
-        self.socket.bind(("127.0.0.1", 0))
+        self.socket.bind((host, 0))
         self.socket.setblocking(False)
         self.batches = Batches(socket.AF_INET, 4096)
         self.table = UtpTable(UtpConfig(), os.urandom(16), random.Random())
