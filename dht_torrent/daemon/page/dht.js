@@ -39,7 +39,7 @@ export function show(main) {
       h('section.panel', {'aria-labelledby': 'walk-title'}, h('div.panel-head', h('h2', {id: 'walk-title'}, 'Lookups'), h('span.faint', 'hop by hop towards the target')), chart.element, walkFacts, walks, isReadOnly() ? '' : form),
       h('section.panel.wide', {'aria-labelledby': 'tree-title'}, h('div.panel-head', h('h2', {id: 'tree-title'}, 'Routing table'), treeFacts), tree)),
     h('section.panel', {'aria-labelledby': 'contacts-title'}, h('div.panel-head', h('h2', {id: 'contacts-title'}, 'Contacts'), contactFacts),
-      h('div.scrolls', {role: 'region', 'aria-label': 'Contacts', tabindex: 0}, h('table', h('thead', h('tr', ['Id', 'Address', 'Bits shared with us', 'State', 'Heard from', 'Id fits its address'].map((name) => h('th', {scope: 'col'}, name)))), body))));
+      h('div.scrolls', {role: 'region', 'aria-label': 'Table of contacts', tabindex: 0}, h('table', h('thead', h('tr', ['Id', 'Address', 'Bits shared with us', 'State', 'Heard from', 'Id fits its address'].map((name) => h('th', {scope: 'col'}, name)))), body))));
 
   function tell() {
     const one = families[family];
@@ -100,7 +100,7 @@ export function show(main) {
     nodes.push(s('circle', {class: 'own', cx: left + levels * 22, cy: top + levels * step, r: 7}));
     nodes.push(s('text', {class: 'own-name', x: left + levels * 22 - 14, y: top + levels * step + 4, 'text-anchor': 'end'}, 'us'));
     const picture = s('svg', {viewBox: `0 0 ${width} ${height}`, width, height, role: 'img', 'aria-label': `Routing table: ${counted(one.contacts.length, 'contact')}, the deepest shares ${counted(deepest, 'bit')} with us`}, nodes);
-    tree.replaceChildren(h('div.scrolls', {role: 'region', 'aria-label': 'Routing table', tabindex: 0}, picture));
+    tree.replaceChildren(h('div.scrolls', {role: 'region', 'aria-label': 'Picture of the routing table', tabindex: 0}, picture));
   }
 
   function tellContacts() {

@@ -69,7 +69,7 @@ export function show(main, id) {
   const fileFacts = h('span.faint');
   const more = h('button.button', {type: 'button', hidden: true, onclick: () => { room += 2000; tellFiles(); }}, 'Show more');
   const files = h('section.panel', {'aria-labelledby': 'files-title'}, h('div.panel-head', h('h2', {id: 'files-title'}, 'Files'), fileFacts),
-    h('div.scrolls', {role: 'region', 'aria-label': 'Files', tabindex: 0}, h('table', h('thead', h('tr', ['Name', 'Size', 'Progress', 'Priority'].map((name) => h('th', {scope: 'col'}, name)))), fileBody)), more);
+    h('div.scrolls', {role: 'region', 'aria-label': 'Table of files', tabindex: 0}, h('table', h('thead', h('tr', ['Name', 'Size', 'Progress', 'Priority'].map((name) => h('th', {scope: 'col'}, name)))), fileBody)), more);
   let known = [];
   let room = ROOM;
 
@@ -109,7 +109,7 @@ export function show(main, id) {
   const peerBody = h('tbody');
   const peerFacts = h('span.faint');
   const peerTable = h('section.panel', {'aria-labelledby': 'peers-title'}, h('div.panel-head', h('h2', {id: 'peers-title'}, 'Peers'), peerFacts),
-    h('div.scrolls', {role: 'region', 'aria-label': 'Peers', tabindex: 0}, h('table', h('thead', h('tr', ['Address', 'Client', 'Has', 'Receiving', 'Sending', 'Flags', 'Over', 'Encryption', 'Found by'].map((name) => h('th', {scope: 'col'}, name)))), peerBody)));
+    h('div.scrolls', {role: 'region', 'aria-label': 'Table of peers', tabindex: 0}, h('table', h('thead', h('tr', ['Address', 'Client', 'Has', 'Receiving', 'Sending', 'Flags', 'Over', 'Encryption', 'Found by'].map((name) => h('th', {scope: 'col'}, name)))), peerBody)));
 
   function tellPeers() {
     put(peerFacts, counted(peers.length, 'connection'));

@@ -95,7 +95,6 @@ export function show(main) {
       parts.button,
       h('div.track', parts.bar));
     parts.element.addEventListener('focus', () => { current = parts.id; });
-    list.append(parts.element);
     return parts;
   }
 
@@ -145,6 +144,13 @@ export function show(main) {
     const free = [];
     for (const parts of pool) if (!wanted.has(parts.id)) free.push(parts);
     const used = new Map(pool.filter((parts) => wanted.has(parts.id)).map((parts) => [parts.id, parts]));
+    // Rows that leave are taken out, and those that come put where they belong: who hears the page
+    // read to them hears it in order, and the row that has the focus stays where it is.
+    for (const parts of free) {
+      parts.element.remove();
+      parts.id = null;
+    }
+    let next = list.firstChild;
     for (const [id, at] of wanted) {
       let parts = used.get(id);
       if (!parts) {
@@ -154,10 +160,8 @@ export function show(main) {
         parts.name = null;
       }
       fill(parts, at);
-    }
-    for (const parts of free) {
-      parts.element.hidden = true;
-      parts.id = null;
+      if (parts.element === next) next = next.nextSibling;
+      else list.insertBefore(parts.element, next);
     }
     picked.hidden = selected.size === 0;
     put(about, `${selected.size} selected`);
@@ -167,7 +171,6 @@ export function show(main) {
     const row = rows.get(parts.id);
     if (!row) return;
     const {element} = parts;
-    element.hidden = false;
     element.style.transform = `translateY(${at * height}px)`;
     element.setAttribute('aria-setsize', order.length);
     element.setAttribute('aria-posinset', at + 1);
