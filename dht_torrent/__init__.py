@@ -120,6 +120,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from dht_torrent.bencode import Value
+    from dht_torrent.config.alternative import AlternativeLimits, WeeklyHours
     from dht_torrent.config.dht import DhtConfig
     from dht_torrent.config.holepunch import HolepunchConfig
     from dht_torrent.config.index import (
@@ -190,9 +191,11 @@ if TYPE_CHECKING:
         SubscriptionView,
         Verdict,
     )
+    from dht_torrent.engine.speed import SpeedLimits
     from dht_torrent.engine.torrent.context import OpenStorage
     from dht_torrent.engine.torrent.housekeeping import NodeRules
     from dht_torrent.engine.torrent.rate_limits import NewRate
+    from dht_torrent.engine.torrent.statistics import Statistics
     from dht_torrent.engine.torrent.torrent import Torrent
     from dht_torrent.engine.torrent.watch import Watch
     from dht_torrent.engine.views import (
@@ -253,6 +256,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Address",
     "AfterSeeding",
+    "AlternativeLimits",
     "BencodeError",
     "CatalogueConfig",
     "CatalogueImport",
@@ -377,7 +381,9 @@ __all__ = [
     "SimilarResult",
     "SocksError",
     "Span",
+    "SpeedLimits",
     "State",
+    "Statistics",
     "Storage",
     "StorageError",
     "Stored",
@@ -397,6 +403,7 @@ __all__ = [
     "VersionView",
     "Watch",
     "WatchConfig",
+    "WeeklyHours",
     "connect",
     "open_node",
     "raise_descriptor_limit",
@@ -446,6 +453,8 @@ _HOME = {
     ),
     "engine.torrent.context": "OpenStorage",
     "engine.torrent.housekeeping": "NodeRules",
+    "engine.speed": "SpeedLimits",
+    "engine.torrent.statistics": "Statistics",
     "engine.torrent.rate_limits": "NewRate",
     "engine.torrent.torrent": "Torrent",
     "engine.torrent.watch": "Watch",
@@ -466,6 +475,7 @@ _HOME = {
     "storage.moving": "Layout",
     "storage.owners": "Place",
     "storage.protocol": "ContentSurvey FileStamp Scratch Storage",
+    "config.alternative": "AlternativeLimits WeeklyHours",
     "config.seeding": "SeedingLimit SeedingLimits SharedEnough",
     "torrent.selection": "Selection",
     "trace": ("LookupDone PeerBanned PeerConnected PeerDropped PieceDone PieceFailed Record Trace"),

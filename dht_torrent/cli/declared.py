@@ -78,6 +78,18 @@ def _check_crawl_rate(rate: float) -> None:
         raise InputError(f"must be above 0 and at most {most:g} queries/s, not {rate:g}")
 
 
+def _check_hours(text: str) -> None:
+    from dht_torrent.config.alternative import parse_hours
+
+    parse_hours(text)
+
+
+def _check_size(text: str) -> None:
+    from dht_torrent.rates import parse_size
+
+    parse_size(text)
+
+
 def _check_interface(name: str) -> None:
     from dht_torrent.config import Config
 
@@ -152,6 +164,37 @@ _NODE: Final = (
         standard="none",
         check=check_rate,
         help="Send at most this rate; 0 or 'none' for no limit.",
+    ),
+    option(
+        "--alt-limit-down",
+        metavar="RATE",
+        type=RATE,
+        standard="50K",
+        check=check_rate,
+        help="Receive at most this rate while the alternative limits hold.",
+    ),
+    option(
+        "--alt-limit-up",
+        metavar="RATE",
+        type=RATE,
+        standard="50K",
+        check=check_rate,
+        help="Send at most this rate while the alternative limits hold.",
+    ),
+    option(
+        "--alt-hours",
+        metavar="HOURS",
+        check=_check_hours,
+        help="When the alternative limits hold, such as 09:00-17:00 or 'mon-fri 22:00-06:00'; by"
+        " default only from `limit --alternative` on.",
+    ),
+    option(
+        "--min-free",
+        metavar="SIZE",
+        type=RATE,
+        standard="100M",
+        check=_check_size,
+        help="Downloads stand still before less than this is free on their disk; 0 for never.",
     ),
     option(
         "--after-seeding",

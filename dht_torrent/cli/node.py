@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import signal
 
     from dht_torrent.config import Config, CrawlConfig, EncryptionPolicy
+    from dht_torrent.config.alternative import AlternativeLimits
     from dht_torrent.config.node import AfterSeeding
     from dht_torrent.daemon.client import Client
     from dht_torrent.daemon.control import Control
@@ -45,6 +46,10 @@ class Options:
     control: str | None = None
     limit_up: str | None = None
     limit_down: str | None = None
+    alt_limit_up: str | None = None
+    alt_limit_down: str | None = None
+    alt_hours: str | None = None
+    min_free: str | None = None
     active_downloads: str | None = None
     active_seeds: str | None = None
     seed_ratio: str | None = None
@@ -102,6 +107,11 @@ class Options:
         if self.bootstrap is not None:
             options["bootstrap"] = () if self.bootstrap == ("none",) else self.bootstrap
         options |= {f"limit_{way}": rate for way, rate in self.rates().items()}
+        options["alternative_limits"] = self._alternative()
+        if self.min_free is not None:
+            from dht_torrent.rates import parse_size
+
+            options["min_free"] = parse_size(self.min_free)
         for name, parse in _KEEPING.items():
             if (text := getattr(self, name)) is not None:
                 options[name] = parse(text)
@@ -143,6 +153,14 @@ class Options:
         config.tls_addresses()
         config.proxy_server()
         return config
+
+    def _alternative(self) -> AlternativeLimits:
+        from dht_torrent.config.alternative import AlternativeLimits, parse_hours
+
+        given: dict[str, Any] = parse_rates(self.alt_limit_up, self.alt_limit_down)
+        if self.alt_hours is not None:
+            given |= {"by_clock": True, "hours": parse_hours(self.alt_hours)}
+        return AlternativeLimits(**given)
 
     def _crawl(self) -> CrawlConfig:
         from dht_torrent.config import CrawlConfig

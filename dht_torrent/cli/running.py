@@ -134,6 +134,11 @@ recheck = _steers(
     help="Of a torrent: pause it when N bytes were sent for each received; 'none', or 'node' for"
     " what the node says.",
 )
+@click.option(
+    "--alternative/--usual",
+    default=None,
+    help="Of the node: let the alternative limits hold (--alt-limit-up, --alt-limit-down), or not.",
+)
 @click.option("--idle", metavar="MINUTES", help="The same when nothing has moved for so long.")
 @json_option
 @which_node
@@ -144,6 +149,7 @@ def limit(
     down: str | None,
     ratio: str | None,
     idle: str | None,
+    alternative: bool | None,
     as_json: bool,
 ) -> None:
     """Limit a torrent, or the whole node without ID, and show the limits."""
@@ -152,7 +158,11 @@ def limit(
     rates, seeding = parse_rates(up, down), seeding_of(ratio, idle)
     if seeding and torrent_id is None:
         raise InputError("--ratio and --idle are for one torrent: name it")
+    if alternative is not None and torrent_id is not None:
+        raise InputError("--alternative and --usual are for the whole node")
     with running_node(ctx) as client:
+        if alternative is not None:
+            client.limit_node(alternative=alternative)
         if seeding and torrent_id is not None:
             client.keep(torrent_id, "seeding", **seeding)
         if rates:
@@ -162,7 +172,9 @@ def limit(
         else:
             limited = client.status()
     view.warn(limited)
-    limits = {key: limited[key] for key in ("limit_up", "limit_down")}
+    limits: Json = {
+        key: limited[key] for key in ("limit_up", "limit_down", "alternative") if key in limited
+    }
     view.show(limits, as_json, lambda: view.limits_text(limits))
 
 

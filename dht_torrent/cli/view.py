@@ -76,7 +76,8 @@ def limits_text(limited: Json) -> str:
         "no limit" if limited[key] is None else rate(limited[key])
         for key in ("limit_up", "limit_down")
     )
-    return f"{down} down, {up} up"
+    text = f"{down} down, {up} up"
+    return f"{text} (the alternative limits)" if limited.get("alternative") else text
 
 
 def removal_text(removal: Json) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+from dht_torrent.config.alternative import AlternativeLimits
 from dht_torrent.config.dht import PUBLIC_BOOTSTRAP, DhtConfig
 from dht_torrent.config.holepunch import HolepunchConfig
 from dht_torrent.config.index import (
@@ -84,6 +85,12 @@ class Config:
     """Seconds without payload after which it is."""
     after_seeding: AfterSeeding = "pause"
     """What becomes of it then. Its content stays."""
+    alternative_limits: AlternativeLimits = field(default_factory=AlternativeLimits)
+    """Limits that hold instead of `limit_up` and `limit_down` at some hours, or when they are
+    switched on."""
+    min_free: int = 100 * 1000 * 1000
+    """Bytes of a disk that stay free: downloads stand still before, and go on when there is more.
+    0: none. Ours; a second of a fast line fits into it several times."""
     keeping_interval: float = 5.0
     """Seconds between two looks at all torrents, for that and for whose turn it is."""
     pex: bool = True

@@ -151,7 +151,7 @@ def api_routes(
         return reply(torrent.summary())
 
     async def limits(request: Request) -> Response:
-        node.set_limits(**_rates(await read(request)))
+        keeping_api.set_node_limits(node, await read(request))
         return reply(node.status())
 
     async def dht(request: Request) -> Response:

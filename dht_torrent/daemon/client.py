@@ -188,6 +188,10 @@ class Client:
         path = "limits" if torrent_id is None else _path(torrent_id, "limits")
         return cast("Json", self._ask("POST", path, body))
 
+    def limit_node(self, **body: object) -> Json:
+        """See `keeping_api.set_node_limits`. Returns NodeStatus. Raises ControlError."""
+        return cast("Json", self._ask("POST", "limits", body))
+
     def dht(self, action: str, **arguments: object) -> Json:
         """Ask the DHT through the node: see `daemon.dht_api` for actions and arguments. A lookup
         may take a minute."""

@@ -3,10 +3,13 @@ the queue, and where its content lies. Each is one call of `Torrent` or `Node`."
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from dht_torrent.config.alternative import parse_hours
 from dht_torrent.config.seeding import SeedingLimit, SeedingLimits
 from dht_torrent.daemon.body import absolute_path, check_types
+from dht_torrent.engine.torrent.rate_limits import checked_rate
 from dht_torrent.errors import InputError
 from dht_torrent.magnet import parse_ranges
 
@@ -51,6 +54,38 @@ async def _move(torrent: Torrent, body: dict[str, Any]) -> None:
         await torrent.move(given["folder"], wait=given.get("wait", True))
     else:
         await torrent.look_in(given["folder"])
+
+
+def set_node_limits(node: Node, body: dict[str, Any]) -> None:
+    """`up` and `down` in bytes per second, null for no limit; `alternative`: whether those that are
+    `alternative_up` and `alternative_down` hold instead; `hours`: when they do by the clock, as
+    `mon-fri 09:00-17:00`, or null for never. What is left out stays. Raises InputError."""
+    rates, others = ("up", "down"), ("alternative_up", "alternative_down")
+    if unknown := sorted(body.keys() - {*rates, *others, "alternative", "hours"}):
+        raise InputError(f"unknown option {unknown[0][:40]!r}")
+    for key in (*rates, *others):
+        if body.get(key) is not None and type(body[key]) is not int:
+            raise InputError(f"{key} must be a whole number of bytes per second, or null")
+    now = node.speed.alternative
+    if "alternative" in body:
+        if type(body["alternative"]) is not bool:
+            raise InputError("alternative must be true or false")
+        now = replace(now, on=body["alternative"])
+    if "hours" in body:
+        hours = body["hours"]
+        if not isinstance(hours, str | None):
+            raise InputError("hours must be a string, or null")
+        if hours is None:
+            now = replace(now, by_clock=False)
+        else:
+            now = replace(now, by_clock=True, hours=parse_hours(hours))
+    changed = {way: body[key] for way, key in zip(rates, others, strict=True) if key in body}
+    now = replace(now, **changed)
+    usual = {key: body[key] for key in rates if key in body}
+    for rate in usual.values():
+        checked_rate(rate)
+    node.speed.set_alternative(now)
+    node.set_limits(**usual)
 
 
 async def _files(torrent: Torrent, body: dict[str, Any]) -> None:

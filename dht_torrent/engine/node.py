@@ -46,6 +46,7 @@ from dht_torrent.engine.torrent.joining import check_identity, join_torrent
 from dht_torrent.engine.torrent.rate_limits import NewRate
 from dht_torrent.engine.torrent.reusing import check_sources
 from dht_torrent.engine.torrent.sharing import hash_content
+from dht_torrent.engine.torrent.statistics import Statistics
 from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.engine.upkeep import DhtSaving
@@ -85,6 +86,8 @@ class Node:
         self.rules = housekeeping.rules
         """What holds for all torrents: turns, and when one has been shared enough. What is changed
         here holds from the next look on, and until a restart."""
+        self.speed = housekeeping.speed
+        """The limits of all torrents together, and those that hold instead at times."""
         self._housekeeping = housekeeping
         self._reloading = reloading
         self._context = context
@@ -323,7 +326,12 @@ class Node:
     @property
     def limits(self) -> tuple[int | None, int | None]:
         """What `set_limits` set: bytes per second up and down."""
-        return self._context.limits.up.rate, self._context.limits.down.rate
+        return self.speed.up, self.speed.down
+
+    def statistics(self) -> tuple[Statistics, Statistics]:
+        """What was done in this run of the node, and in all of them."""
+        self._housekeeping.count()
+        return self._housekeeping.counting.now, self._housekeeping.counting.ever
 
     def queue_positions(self) -> dict[InfoHash, int]:
         """The place of each torrent in the order in which they get their turns, from 0."""
@@ -338,7 +346,7 @@ class Node:
         """Bytes per second all torrents together may send and receive from now on: None is no
         limit, `...` leaves it as it is. What counts is payload and headers of messages. A restart
         begins with the configuration's again. Raises InputError."""
-        self._context.limits.set(up, down)
+        self.speed.set(up, down)
 
     async def reload(self, config: Config) -> frozenset[str]:
         """Take what can be taken while running of another configuration (see `engine.reloading`).
@@ -486,4 +494,5 @@ class Node:
             search=self._search.status(),
             warnings=(*self.warnings, *self._registry.unsaved(), *self._saving.unsaved()),
             uptime=trio.current_time() - self._started,
+            alternative=self.speed.alternative.on,
         )

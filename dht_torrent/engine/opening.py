@@ -39,6 +39,7 @@ from dht_torrent.engine.search.denying import Denied, DenyFile
 from dht_torrent.engine.search.feeds import CatalogueFeeds
 from dht_torrent.engine.search.service import SearchService
 from dht_torrent.engine.search.subscriptions import Subscriptions
+from dht_torrent.engine.speed import SpeedLimits
 from dht_torrent.engine.state import StateDir
 from dht_torrent.engine.tls_listening import TlsListening
 from dht_torrent.engine.torrent.context import NodeContext, OpenStorage
@@ -89,7 +90,7 @@ async def open_node(
     encryption = config.encryption_policy()
     bootstrap = config.bootstrap_points()
     limits = Limits()
-    limits.set(config.limit_up, config.limit_down)
+    speed = SpeedLimits(limits.set, config, clock)
     config.wanted_interface()
     config.check_transports()
     wanted = config.listen_addresses()
@@ -196,7 +197,7 @@ async def open_node(
         )
         async with trio.open_nursery() as nursery:
             registry = Registry(context, nursery)
-            housekeeping = Housekeeping(context, registry.supervisors)
+            housekeeping = Housekeeping(context, registry.supervisors, speed)
             incoming = Incoming(context, registry, nursery)
             tls = TlsListening(context, incoming, nursery, opened)
             context.open_tls = tls.open

@@ -19,6 +19,7 @@ from dht_torrent.engine.user_files import absolute
 from dht_torrent.engine.watched_file import WatchedFile
 
 _LIMITS: Final = ("limit_up", "limit_down")
+_ALTERNATIVE: Final = "alternative_limits"
 _RULES: Final = tuple(rule.name for rule in fields(NodeRules))
 
 
@@ -45,11 +46,14 @@ class Reloading:
         for name, path in followed.items():
             await self._files[name].check(path)
         rates = {name: getattr(new, name) for name in _LIMITS if name in changed}
-        self._context.limits.set(rates.get("limit_up", ...), rates.get("limit_down", ...))
+        speed = self._housekeeping.speed
+        speed.set(rates.get("limit_up", ...), rates.get("limit_down", ...))
+        if _ALTERNATIVE in changed:
+            speed.set_alternative(new.alternative_limits)
         for name, path in followed.items():
             self._files[name].follow(path)
         for name in changed & set(_RULES):
             setattr(self._housekeeping.rules, name, getattr(new, name))
         self._housekeeping.look_soon()
-        taken = frozenset(changed & {*_LIMITS, *_RULES, *followed})
+        taken = frozenset(changed & {*_LIMITS, _ALTERNATIVE, *_RULES, *followed})
         return replace(old, **{name: getattr(new, name) for name in taken}), taken

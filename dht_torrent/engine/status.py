@@ -23,6 +23,7 @@ def node_status(
     search: SearchStatus | None,
     warnings: tuple[str, ...],
     uptime: float,
+    alternative: bool,
 ) -> NodeStatus:
     """A snapshot for people."""
     now = trio.current_time()
@@ -61,6 +62,7 @@ def node_status(
         warnings=(*warnings, *_no_network(context)),
         limit_up=context.limits.up.rate,
         limit_down=context.limits.down.rate,
+        alternative=alternative,
         listen6=str(listen6[0]) if listen6 else None,
         dht6=dht6[0] if dht6 else None,
         encryption=context.config.encryption,

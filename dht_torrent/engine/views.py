@@ -270,6 +270,8 @@ class NodeStatus:
     limit_up: int | None = None
     """Bytes per second all torrents together may send; None is no limit."""
     limit_down: int | None = None
+    alternative: bool = False
+    """These are the alternative limits, see `Config.alternative_limits`."""
     listen6: str | None = None
     """Where we listen besides, when `listen` is IPv4 and this is IPv6 ..."""
     dht6: DhtStatus | None = None

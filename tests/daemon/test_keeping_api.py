@@ -13,6 +13,7 @@ import pytest
 from trio.testing import MockClock
 
 from dht_torrent import Node
+from dht_torrent.config.alternative import AlternativeLimits, WeeklyHours
 from dht_torrent.config.seeding import SeedingLimits
 from dht_torrent.daemon.app import make_app
 from dht_torrent.daemon.control import HEADER
@@ -141,3 +142,33 @@ async def test_content_is_moved_and_renamed(node: Node, tmp_path: Path) -> None:
             assert (await say("rename", **wrong))[0] == 400, wrong
         status, text = await say("rename", path="album", name="mine")
         assert (status, "not known yet" in text) == (400, True)
+
+
+async def test_the_limits_of_the_node_and_the_alternative_ones_are_set(node: Node) -> None:
+    async with client_of(node) as client:
+
+        async def say(**body: Any) -> int:
+            url = "http://localhost/api/v1/limits"
+            return (await client.post(url, json=body)).status_code
+
+        assert await say(up=5, alternative_up=3, alternative_down=None, alternative=True) == 200
+        assert (node.limits, node.status().limit_up) == ((5, None), 3)
+        assert node.status().limit_down is None
+        assert await say(hours="fri 22:00-06:00", alternative=False) == 200
+        hours = WeeklyHours(22 * 60, 6 * 60, 32)
+        assert node.speed.alternative == AlternativeLimits(3, None, by_clock=True, hours=hours)
+        assert await say(hours=None) == 200
+        assert node.speed.alternative == AlternativeLimits(3, None, hours=hours)
+        for wrong in (
+            {"hours": "x"},
+            {"hours": 1},
+            {"alternative": 1},
+            {"alternative_up": "x"},
+            {"alternative_up": -1},
+            {"up": -1},
+            {"up": True},
+            {"more": 1},
+        ):
+            assert await say(**{"down": 9, "alternative_down": 9, **wrong}) == 400, wrong
+        assert node.limits == (5, None)
+        assert node.speed.alternative.down is None

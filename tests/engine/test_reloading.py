@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent import Config, Node
+from dht_torrent.config.alternative import AlternativeLimits
 from dht_torrent.engine.torrent.housekeeping import NodeRules
 from dht_torrent.errors import InputError
 from tests.helpers.engine import SEED, World
@@ -25,6 +26,8 @@ LIVE: dict[str, Any] = {
     "seed_ratio": 1.5,
     "seed_idle": 60.0,
     "after_seeding": "remove",
+    "min_free": 5,
+    "alternative_limits": AlternativeLimits(up=7),
 }
 
 
@@ -35,11 +38,14 @@ async def test_what_can_change_while_running_does_and_the_rest_does_not(
         before = node.config
         taken = await node.reload(changed(before, **LIVE, pex=False, max_connections=7))
         assert taken == set(LIVE)
-        assert (node.limits, node.rules) == ((1000, 2000), NodeRules(3, 4, 1.5, 60.0, "remove"))
+        assert (node.limits, node.rules) == ((1000, 2000), NodeRules(3, 4, 1.5, 60.0, "remove", 5))
         assert node.config == changed(before, **LIVE)
         assert await node.reload(before) == set(LIVE)
         limits, rules = node.limits, node.rules
-        assert (limits, rules) == ((None, None), NodeRules(None, None, None, None, "pause"))
+        assert (limits, rules) == (
+            (None, None),
+            NodeRules(None, None, None, None, "pause", before.min_free),
+        )
 
 
 async def test_each_rule_of_the_node_is_a_field_of_its_configuration() -> None:

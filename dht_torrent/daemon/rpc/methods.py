@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,11 +30,14 @@ from dht_torrent.daemon.rpc.calls import (
 )
 from dht_torrent.daemon.rpc.names import NOT_IN_TORRENTS, Names, to_snake
 from dht_torrent.daemon.rpc.session_fields import DEFAULTS, FIELDS
-from dht_torrent.errors import DhtTorrentError
+from dht_torrent.engine.torrent.rate_limits import checked_rate
+from dht_torrent.errors import DhtTorrentError, InputError
 
 if TYPE_CHECKING:
+    from dht_torrent.config.alternative import AlternativeLimits
     from dht_torrent.daemon.rpc.settings import Settings
     from dht_torrent.daemon.rpc.torrent_methods import Method, Params, Result
+    from dht_torrent.engine.torrent.statistics import Statistics
 
 _LEGACY: Final = Names(legacy=True, odd=dict(NOT_IN_TORRENTS))
 _SNAKE: Final = Names(legacy=False)
@@ -78,6 +82,7 @@ async def session_set(settings: Settings, params: Params, names: Names) -> Resul
     seeds = _switch(settings, params, "seed_queue_size", "seed_queue_enabled", rules.active_seeds)
     rate_up = _switch(settings, params, "speed_limit_up", "speed_limit_up_enabled", up)
     rate_down = _switch(settings, params, "speed_limit_down", "speed_limit_down_enabled", down)
+    alternative = _alternative(settings, params)
     starts = read.boolean(params, "start_added_torrents")
     # All of it could be read: from here on it holds.
     if ratio is not ...:
@@ -88,10 +93,37 @@ async def session_set(settings: Settings, params: Params, names: Names) -> Resul
         rules.active_downloads = int(downloads) if downloads is not None else None
     if seeds is not ...:
         rules.active_seeds = int(seeds) if seeds is not None else None
+    settings.node.speed.set_alternative(alternative)
     settings.node.set_limits(up=_rate(rate_up), down=_rate(rate_down))
     settings.starts_added = settings.starts_added if starts is None else starts
     settings.download_dir = folder or settings.download_dir
     return {}
+
+
+def _alternative(settings: Settings, params: Params) -> AlternativeLimits:
+    """Raises RpcError."""
+    now = settings.node.speed.alternative
+    times = {
+        name: value
+        for name, key in (("begin", "begin"), ("end", "end"), ("days", "day"))
+        if (value := read.integer(params, f"alt_speed_time_{key}")) is not None
+    }
+    rates: dict[str, Any] = {
+        way: max(1, rate) * 1000
+        for way in ("up", "down")
+        if (rate := read.integer(params, f"alt_speed_{way}")) is not None
+    }
+    switches = {
+        name: value
+        for name, key in (("on", "alt_speed_enabled"), ("by_clock", "alt_speed_time_enabled"))
+        if (value := read.boolean(params, key)) is not None
+    }
+    try:
+        for rate in rates.values():
+            checked_rate(rate)
+        return replace(now, hours=replace(now.hours, **times), **rates, **switches)
+    except InputError as error:
+        raise RpcError(INVALID_PARAMS, str(error)) from None
 
 
 def _switch(
@@ -120,17 +152,15 @@ def _rate(kilobytes: float | EllipsisType | None) -> int | EllipsisType | None:
 async def session_stats(settings: Settings, params: Params, names: Names) -> Result:
     node, status = settings.node, settings.node.status()
     paused = sum(torrent.paused or torrent.state == "error" for torrent in node.torrents.values())
-    up = sum(torrent.uploaded for torrent in node.torrents.values())
-    down = sum(torrent.downloaded for torrent in node.torrents.values())
-    uploaded, downloaded = settings.since_start(up, down)
+    now, ever = node.statistics()
 
-    def stats(up: int, down: int, seconds: float) -> dict[str, Any]:
+    def stats(of: Statistics) -> dict[str, Any]:
         return {
-            names["uploaded_bytes"]: up,
-            names["downloaded_bytes"]: down,
-            names["files_added"]: len(node.torrents),
-            names["session_count"]: 1,
-            names["seconds_active"]: int(seconds),
+            names["uploaded_bytes"]: of.uploaded,
+            names["downloaded_bytes"]: of.downloaded,
+            names["files_added"]: of.torrents_added,
+            names["session_count"]: of.runs,
+            names["seconds_active"]: of.seconds,
         }
 
     return {
@@ -139,8 +169,8 @@ async def session_stats(settings: Settings, params: Params, names: Names) -> Res
         names["torrent_count"]: len(node.torrents),
         names["download_speed"]: int(status.down_rate),
         names["upload_speed"]: int(status.up_rate),
-        names["current_stats"]: stats(uploaded, downloaded, status.uptime),
-        names["cumulative_stats"]: stats(up, down, status.uptime),
+        names["current_stats"]: stats(now),
+        names["cumulative_stats"]: stats(ever),
     }
 
 

@@ -92,13 +92,13 @@ def _transports(settings: Settings, _: Names) -> list[str]:
 
 
 FIELDS: Final[dict[str, Field]] = {
-    "alt_speed_down": lambda settings, _: 50,
-    "alt_speed_enabled": lambda settings, _: False,
-    "alt_speed_time_begin": lambda settings, _: 540,
-    "alt_speed_time_day": lambda settings, _: 127,
-    "alt_speed_time_enabled": lambda settings, _: False,
-    "alt_speed_time_end": lambda settings, _: 1020,
-    "alt_speed_up": lambda settings, _: 50,
+    "alt_speed_down": lambda settings, _: kilobytes(settings.node.speed.alternative.down),
+    "alt_speed_enabled": lambda settings, _: settings.node.speed.alternative.on,
+    "alt_speed_time_begin": lambda settings, _: settings.node.speed.alternative.hours.begin,
+    "alt_speed_time_day": lambda settings, _: settings.node.speed.alternative.hours.days,
+    "alt_speed_time_enabled": lambda settings, _: settings.node.speed.alternative.by_clock,
+    "alt_speed_time_end": lambda settings, _: settings.node.speed.alternative.hours.end,
+    "alt_speed_up": lambda settings, _: kilobytes(settings.node.speed.alternative.up),
     "anti_brute_force_enabled": lambda settings, _: True,
     "blocklist_enabled": lambda settings, _: False,
     "blocklist_size": lambda settings, _: 0,

@@ -56,11 +56,6 @@ class Settings:
         self._clock = clock
         self._own: dict[InfoHash, dict[str, float]] = {}
         self._told: dict[InfoHash, tuple[object, float]] = {}
-        torrents = node.torrents.values()
-        self._before = (
-            sum(torrent.uploaded for torrent in torrents),
-            sum(torrent.downloaded for torrent in torrents),
-        )
         self._positions: dict[InfoHash, int] = {}
 
     def begin(self) -> None:
@@ -129,12 +124,6 @@ class Settings:
         return max(1, round(own / 60))
 
     # -- over time ------------------------------------------------------------------------------
-
-    def since_start(self, uploaded: int, downloaded: int) -> tuple[int, int]:
-        """Of these bytes, which all torrents have sent and received in their lives, those since
-        the node was started."""
-        before_up, before_down = self._before
-        return max(0, uploaded - before_up), max(0, downloaded - before_down)
 
     def is_recent(self, torrent: Torrent) -> bool:
         """Did anything of it change in the last minute, for all that clients were told?"""

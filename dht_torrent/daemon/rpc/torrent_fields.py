@@ -249,7 +249,7 @@ FIELDS: Final[dict[str, Callable[[Row], object]]] = {
     "files": _files,
     "group": lambda seen: "",
     "hash_string": lambda seen: seen.torrent.id,
-    "have_unchecked": lambda seen: 0,
+    "have_unchecked": lambda seen: seen.torrent.unchecked,
     "have_valid": lambda seen: seen.torrent.verified,
     "honors_session_limits": lambda seen: True,
     "id": lambda seen: seen.settings.ids.of(seen.torrent),

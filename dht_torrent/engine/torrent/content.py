@@ -127,6 +127,12 @@ class Content:
         """Which share of the pieces (0..1) is believed to be here."""
         return self._belief().have.count(1) / self._geometry.piece_count
 
+    @property
+    def expected(self) -> float:
+        """The same, also of what is doubted now."""
+        belief = self._before_doubt or self._belief()
+        return belief.have.count(1) / self._geometry.piece_count
+
     # -- what is here ---------------------------------------------------------------------------
 
     async def establish(
@@ -296,6 +302,11 @@ class Content:
     def other_within(self, path: Path) -> str | None:
         """Another torrent that has its place at this path, or below. Blocking."""
         return self._ownership.other_within(path)
+
+    @property
+    def in_files(self) -> bool:
+        """It is on a disk, and not in memory."""
+        return self._storage.layout is not None
 
     async def movable(self) -> list[int]:
         """The files that go when this content goes elsewhere. Raises StorageError: with `missing`

@@ -74,6 +74,8 @@ class TorrentCore:
         """By its user, or as it was shared enough."""
         self.queued = False
         """It waits for its turn."""
+        self.no_room: str | None = None
+        """Why it stands still until there is more room on its disk, in a line."""
         self.sources: tuple[Path, ...] = ()
         """Files and folders of the user that may hold some of what is missing."""
         self.looked_around = False

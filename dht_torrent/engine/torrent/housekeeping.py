@@ -1,5 +1,6 @@
 """What a node does with its torrents from time to time: counts how long each has been at work, ends
-the seeding of those that were shared enough, and gives turns where only so many may be at work.
+the seeding of those that were shared enough, gives turns where only so many may be at work, leaves
+room on the disk, and switches limits by the clock.
 
 The rule: nothing here but looks at all torrents, each `Config.keeping_interval`, so that a thousand
 torrents at rest cost one loop; `torrent.queueing` and `torrent.seeding_limits` decide.
@@ -14,10 +15,13 @@ from dataclasses import dataclass
 import trio
 
 from dht_torrent.config.node import AfterSeeding
+from dht_torrent.engine.speed import SpeedLimits
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.keeping import decode_times, encode_times
+from dht_torrent.engine.torrent.space_guard import SpaceGuard
 from dht_torrent.engine.torrent.stages import Failed, Paused, state_of
+from dht_torrent.engine.torrent.statistics import Counting, Statistics, decode_statistics
 from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import InputError, StorageError
@@ -29,6 +33,7 @@ logger = logging.getLogger(__name__)
 SAVE_INTERVAL = 600.0
 """Seconds between two saves of the times."""
 _FOLDER, _NAME, _SUFFIX = "times", "torrents", ".times"
+_NODE, _COUNTED = "node", ".statistics"
 
 
 @dataclass(slots=True)
@@ -41,12 +46,19 @@ class NodeRules:
     seed_idle: float | None
     """Seconds."""
     after_seeding: AfterSeeding
+    min_free: int
+    """Bytes of each disk that stay free."""
 
 
 class Housekeeping:
     """Looks after all torrents of a node."""
 
-    def __init__(self, context: NodeContext, supervisors: Mapping[InfoHash, Supervisor]) -> None:
+    def __init__(
+        self,
+        context: NodeContext,
+        supervisors: Mapping[InfoHash, Supervisor],
+        speed: SpeedLimits,
+    ) -> None:
         config = context.config
         self.rules = NodeRules(
             config.active_downloads,
@@ -54,7 +66,12 @@ class Housekeeping:
             config.seed_ratio,
             config.seed_idle,
             config.after_seeding,
+            config.min_free,
         )
+        self.speed = speed
+        self.counting = Counting()
+        self._guard = SpaceGuard(context, supervisors)
+        self._started_at = trio.current_time()
         self.warnings: list[str] = []
         """Of times that could not be read, in a line."""
         self._context = context
@@ -86,37 +103,60 @@ class Housekeeping:
             core = supervisor.core
             moved = core.totals.downloaded + core.totals.uploaded
             core.keeping.looked(state_of(core.stage), moved, seconds)
+        self.speed.look()
+        self.count()
+        await self._guard.look(self.rules.min_free)
         await self._retire()
         await self._give_turns()
+
+    def count(self) -> None:
+        """Have the statistics up to date."""
+        self.counting.look(self._totals(), trio.current_time() - self._started_at)
+
+    def _totals(self) -> dict[InfoHash, tuple[int, int]]:
+        return {
+            info_hash: (one.core.totals.uploaded, one.core.totals.downloaded)
+            for info_hash, one in self._supervisors.items()
+        }
 
     # -- what is kept over a restart ------------------------------------------------------------
 
     async def restore(self) -> None:
         """Give the torrents the times of earlier runs."""
+        self.counting.known(self._totals())
         state = self._context.state
         if state is None:
             return
+        counted, warnings = await self._context.disk.run(
+            state.load_folder, _FOLDER, _COUNTED, decode_statistics
+        )
+        self.counting.before = counted.get(_NODE, Statistics())
         found, self.warnings = await self._context.disk.run(
             state.load_folder, _FOLDER, _SUFFIX, decode_times
         )
+        self.warnings += warnings
         for info_hash, times in found.get(_NAME, {}).items():
             if info_hash in self._supervisors:
                 self._supervisors[info_hash].core.keeping.times = times
 
     async def save(self) -> None:
-        """Save the times of all torrents; what cannot be saved now is logged, and is no loss."""
+        """Save the statistics, and the times of all torrents; what cannot be saved now is logged,
+        and is no loss."""
         state = self._context.state
         if state is None:
             return
         times = {info_hash: one.core.keeping.times for info_hash, one in self._supervisors.items()}
         payload = encode_times(times)
-        if payload == self._saved:
-            return
+        self.count()
         try:
+            statistics = self.counting.ever.encode()
+            await self._context.disk.run(state.save_in, _FOLDER, _NODE + _COUNTED, statistics)
+            if payload == self._saved:
+                return
             await self._context.disk.run(state.save_in, _FOLDER, _NAME + _SUFFIX, payload)
             self._saved = payload
         except StorageError as error:
-            logger.warning("could not save how long torrents were at work: %s", error)
+            logger.warning("could not save what torrents have done: %s", error)
 
     # -- seeded enough --------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dht_torrent.engine.torrent.core import TorrentCore
-from dht_torrent.engine.torrent.stages import Active
+from dht_torrent.engine.torrent.stages import Active, Checking
 from dht_torrent.engine.views import FileInfo, PieceState
 from dht_torrent.geometry import Geometry
 from dht_torrent.torrent.piece_states import State
@@ -33,6 +33,19 @@ def verified_bytes(core: TorrentCore) -> int:
     if have is None or core.metainfo is None or not have.count:
         return 0
     return _bytes_between(core.metainfo.geometry, have, 0, core.metainfo.geometry.total)
+
+
+def unchecked_bytes(core: TorrentCore) -> int:
+    """While it is checked: bytes believed to be here that are not looked at yet."""
+    stage, content = core.stage, core.content
+    if not isinstance(stage, Checking) or content is None or content.have is not None:
+        return 0
+    share = stage.done / stage.total if stage.total else 1.0
+    return (
+        round(core.metainfo.geometry.total * content.expected * (1 - share))
+        if (core.metainfo is not None)
+        else 0
+    )
 
 
 def bytes_left(core: TorrentCore, size: int) -> int:

@@ -135,7 +135,9 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """Stopped by the user."""
+    """Stopped by the user, or until there is room on the disk: then `why`."""
+
+    why: str | None = None
 
 
 class Queued:
@@ -182,7 +184,9 @@ def why_stuck(
     match stage:
         case Failed(error, retry_at):
             return f"{error}; trying again by itself" if retry_at is not None else str(error)
-        case Paused() | Checking():
+        case Paused(why=why):
+            return why
+        case Checking():
             return None
         case Moving(root=root):
             return f"is being moved to {root}"

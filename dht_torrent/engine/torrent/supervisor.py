@@ -107,6 +107,8 @@ class Supervisor:
                     await self.mover.run()
                 elif core.paused:
                     await self._rest(Paused())
+                elif core.no_room is not None:
+                    await self._rest(Paused(core.no_room))
                 elif core.queued:
                     await self._rest(Queued())
                 elif core.fault is not None:

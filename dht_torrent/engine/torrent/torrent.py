@@ -56,7 +56,7 @@ class Torrent:
     def warning(self) -> str | None:
         """What is wrong although the torrent works: its record cannot be written, say."""
         core = self._core
-        return self._record.warning or core.place.trouble or core.reuse_trouble
+        return self._record.warning or core.place.trouble or core.no_room or core.reuse_trouble
 
     @property
     def superseded(self) -> bool:
@@ -309,6 +309,11 @@ class Torrent:
     def left(self) -> int:
         """Wanted bytes that are not verified."""
         return inventory.bytes_left(self._core, self.size)
+
+    @property
+    def unchecked(self) -> int:
+        """While it is checked, the bytes that were verified before and are not looked at yet."""
+        return inventory.unchecked_bytes(self._core)
 
     @property
     def obtainable(self) -> int:

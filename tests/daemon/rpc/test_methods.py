@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from dht_torrent import Node, Torrent
 from dht_torrent.config import DiskConfig
+from dht_torrent.config.alternative import AlternativeLimits, WeeklyHours
 from dht_torrent.config.seeding import SeedingLimits
 from dht_torrent.daemon.rpc.names import to_legacy
 from dht_torrent.daemon.rpc.torrent_fields import FIELDS
@@ -385,6 +386,40 @@ async def test_the_session_is_set_and_what_cannot_be_is_refused_whole(
         error = await rpc("session-set", **{"speed-limit-down": 9, **refused})
         assert isinstance(error, str), refused
     assert node.limits == (30_000, 500_000)
+
+
+async def test_the_alternative_limits_are_set_as_clients_know_them(node: Node, rpc: Rpc) -> None:
+    told = await rpc("session-get")
+    assert {key: told[key] for key in sorted(told) if key.startswith("alt-")} == {
+        "alt-speed-down": 50,
+        "alt-speed-enabled": False,
+        "alt-speed-time-begin": 540,
+        "alt-speed-time-day": 127,
+        "alt-speed-time-enabled": False,
+        "alt-speed-time-end": 1020,
+        "alt-speed-up": 50,
+    }
+    wanted = {"alt-speed-up": 20, "alt-speed-down": 30, "alt-speed-enabled": True}
+    assert await rpc("session-set", **wanted) == {}
+    assert (node.status().limit_up, node.status().limit_down) == (20_000, 30_000)
+    times = {"alt-speed-time-begin": 60, "alt-speed-time-end": 0, "alt-speed-time-day": 62}
+    assert await rpc("session-set", **times) == {}
+    assert node.speed.alternative == AlternativeLimits(
+        20_000, 30_000, on=True, hours=WeeklyHours(60, 0, 62)
+    )
+    told = await rpc("session-get")
+    assert told.items() >= {**wanted, **times}.items()
+    for wrong in (
+        {"alt-speed-time-begin": 1440},
+        {"alt-speed-time-day": 128},
+        {"alt-speed-up": "x"},
+    ):
+        assert isinstance(
+            await rpc("session-set", **{"alt-speed-down": 99, "speed-limit-up": 99, **wrong}), str
+        )
+    assert node.speed.alternative.down == 30_000
+    assert await rpc("session-set", **{"alt-speed-enabled": False}) == {}
+    assert node.status().limit_up is None
 
 
 async def test_all_methods_are_known(node: Node, rpc: Rpc) -> None:

@@ -14,10 +14,13 @@ from trio.testing import MockClock
 from dht_torrent import Config, Node, Torrent, open_node
 from dht_torrent.config import DiskConfig
 from dht_torrent.config.seeding import SeedingLimits
+from dht_torrent.engine.torrent import space_guard
 from dht_torrent.engine.torrent.keeping import Times, decode_times, encode_times
+from dht_torrent.engine.torrent.statistics import Statistics, decode_statistics
 from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.lab.net.network import FakeNetwork
+from tests.engine.torrent.test_ownership import Place, completes, film, link
 from tests.helpers.engine import LEECH, PORT, SEED, World, sample
 
 LOOK = 5.0
@@ -249,3 +252,94 @@ def test_times_decode_to_what_was_encoded(times: dict[InfoHash, Times]) -> None:
 def test_times_that_cannot_be_are_refused_in_a_line(broken: bytes) -> None:
     with pytest.raises(StorageError, match="not a record of times"):
         decode_times(broken)
+
+
+# -- room on the disk -----------------------------------------------------------------------------
+
+
+async def test_downloads_stand_still_before_their_disk_is_full_and_go_on(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room: int | None = 5000
+    monkeypatch.setattr(space_guard, "free_space", lambda _: room)
+    one, other, place = film(name="a.bin"), film(name="b.bin", seed=2), Place(tmp_path)
+    async with place.node(one, min_free=1000) as node:
+        done = await node.get(link(one))
+        await completes(done)
+        torrent = await node.get(other.metainfo)
+        assert await states(torrent) == ["downloading"]
+        for room in (1000, 999, 1249):
+            assert await states(torrent, done) == [
+                "downloading" if room == 1000 else "paused",
+                "seeding",
+            ]
+        why = str(torrent.why)
+        assert str(place.got) in why
+        assert "999 bytes are free, and 1000 are to stay so" in why
+        assert torrent.warning == why
+        assert not torrent.paused
+        await torrent.resume()
+        assert await states(torrent) == ["paused"]
+        room = 1250
+        assert await states(torrent) == ["downloading"]
+        assert torrent.warning is None
+        room = 0
+        assert await states(torrent) == ["paused"]
+        await torrent.pause()
+        room = None  # nobody knows
+        assert await states(torrent) == ["paused"]
+        await torrent.resume()
+        assert await states(torrent) == ["downloading"]
+        room = 0
+        node.rules.min_free = 0
+        assert await states(torrent) == ["downloading"]
+
+
+# -- statistics -----------------------------------------------------------------------------------
+
+
+async def test_what_was_sent_and_received_is_counted_over_all_runs(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world, one = World(), sample()
+    size = len(one.data)
+    async with world.seed(one):
+        for run in (1, 2):
+            async with world.node(LEECH, state_dir=tmp_path) as node:
+                if run == 1:
+                    torrent = await node.get(one.magnet(SEED))
+                    await torrent.completed()
+                    await trio.sleep(100)
+                    assert node.statistics()[0].downloaded == size
+                    await node.remove(torrent)  # what it did stays
+                else:
+                    await node.get("ab" * 20)
+                now, ever = node.statistics()
+                assert now.runs == 1
+                assert now.downloaded == (size if run == 1 else 0)
+                assert (ever.downloaded, ever.torrents_added, ever.runs) == (size, run, run)
+                await trio.sleep(50)
+        assert node.statistics()[1].seconds >= 150
+    async with world.node(LEECH, state_dir=tmp_path) as node:
+        now, ever = node.statistics()
+        # A torrent that was here already is not added again.
+        assert (now.torrents_added, ever.torrents_added, ever.runs) == (0, 2, 3)
+
+
+numbers = st.integers(0, 2**62)
+
+
+@given(st.builds(Statistics, numbers, numbers, numbers, numbers, numbers))
+def test_statistics_decode_to_what_was_encoded(statistics: Statistics) -> None:
+    assert decode_statistics(statistics.encode()) == statistics
+    assert statistics.plus(statistics).uploaded <= 2**62
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"", b"i1e", b"le", b"li1ei2ei3ei4ee", b"li1ei2ei3ei4ei-5ee", b"li1ei2ei3ei4e1:5e",
+     b"li1ei2ei3ei4ei9999999999999999999ee", b"l" * 100],
+)  # fmt: skip
+def test_what_are_no_statistics_is_refused_in_a_line(broken: bytes) -> None:
+    with pytest.raises(StorageError, match="not statistics"):
+        decode_statistics(broken)

@@ -8,6 +8,7 @@ import random
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -15,6 +16,7 @@ from trio.testing import MockClock
 
 from dht_torrent import Config, Node, open_node
 from dht_torrent.config import DiskConfig, PeerConfig, TorrentConfig
+from dht_torrent.engine.torrent.disk import TorrentDisk
 from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.errors import InputError, MetainfoError, StorageError
 from dht_torrent.geometry import BLOCK
@@ -588,3 +590,34 @@ async def test_a_torrent_paused_before_a_restart_shows_what_it_has_and_get_resum
             assert await node.get(one.metainfo) is torrent
             await torrent.completed()
         assert torrent.state == "seeding"
+
+
+async def test_what_is_not_looked_at_yet_is_told_while_it_is_checked(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, one = World(), sample()
+    size, plain = len(one.data), TorrentDisk.check
+
+    async def slow(self: TorrentDisk, wanted: Any = None, *, progress: Any = None) -> set[int]:
+        for done in range(5):
+            progress(done, 4)
+            await trio.sleep(1)
+        return await plain(self, wanted, progress=progress)
+
+    async with world.seed(one) as torrent:
+        assert torrent.unchecked == 0
+        monkeypatch.setattr(TorrentDisk, "check", slow)
+        await torrent.recheck()
+        await entered(torrent, "checking")
+        seen = []
+        while torrent.state != "seeding":
+            seen.append((torrent.unchecked, torrent.verified))
+            await trio.sleep(0.5)
+        assert [left for left, _ in dict.fromkeys(seen)][:5] == [
+            size,
+            size * 3 // 4,
+            size // 2,
+            size // 4,
+            0,
+        ]
+        assert (torrent.unchecked, torrent.verified) == (0, size)
