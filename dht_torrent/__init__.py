@@ -92,6 +92,9 @@ To change something
 | rate limits | `torrent.limits`, `engine.torrent.rate_limits` |
 | what is looked for on this disk before peers are asked | `torrent.reuse`, `storage.local` |
 | how files are written, found and protected | `storage.files`, `storage.owners`, `storage.folder` |
+| what is added from a folder, what is run on completion | `engine.watch_folder`, `.on_complete` |
+| which limits hold when | `torrent.alternation`, `engine.speed` |
+| when downloads wait for room on the disk | `engine.torrent.space_guard` |
 | how content goes to another folder or name | `engine.torrent.moving`, `storage.moving` |
 | what things of a torrent are called here | `torrent.naming` |
 | what survives a restart | `engine.resume`, `engine.trust`, `engine.state`, `dht.saved` |

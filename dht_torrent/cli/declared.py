@@ -23,6 +23,7 @@ from dht_torrent.cli.options import (
     mask_url,
     none_or,
     option,
+    parse_command,
     parse_count,
     parse_number,
 )
@@ -195,6 +196,20 @@ _NODE: Final = (
         standard="100M",
         check=_check_size,
         help="Downloads stand still before less than this is free on their disk; 0 for never.",
+    ),
+    option(
+        "--watch",
+        metavar="DIR",
+        type=FOLDER,
+        help="Add the .torrent and .magnet files that appear in this folder, and rename them to"
+        " .added, or .invalid.",
+    ),
+    option(
+        "--on-complete",
+        metavar="COMMAND",
+        check=parse_command,
+        help="Run this when a download is complete, without a shell; TR_TORRENT_DIR,"
+        " TR_TORRENT_NAME, TR_TORRENT_HASH and others are in its environment.",
     ),
     option(
         "--after-seeding",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from dht_torrent.cli.declared import default_download_dir, default_state_dir, seed_idle, seed_ratio
-from dht_torrent.cli.options import Given, declared, parse_count
+from dht_torrent.cli.options import Given, declared, parse_command, parse_count
 from dht_torrent.cli.settings import Setting, file_of, setting_of, settings
 from dht_torrent.errors import ControlError, InputError
 
@@ -50,6 +50,8 @@ class Options:
     alt_limit_down: str | None = None
     alt_hours: str | None = None
     min_free: str | None = None
+    watch: str | None = None
+    on_complete: str | None = None
     active_downloads: str | None = None
     active_seeds: str | None = None
     seed_ratio: str | None = None
@@ -132,6 +134,10 @@ class Options:
             from dht_torrent.config import CatalogueConfig
 
             options["catalogue"] = CatalogueConfig(url=self.catalogue)
+        if self.watch is not None:
+            options["watch_folder"] = Path(self.watch).absolute()
+        if self.on_complete is not None:
+            options["on_complete"] = parse_command(self.on_complete)
         if self.deny is not None:
             options["deny_list"] = Path(self.deny).absolute()
         if self.ip_filter is not None:

@@ -204,6 +204,22 @@ def anchor_path(text: str, folder: Path) -> str:
         raise InputError(f"there is no home directory for {text!r}") from None
 
 
+def parse_command(text: str) -> list[str]:
+    """A command and its arguments, quoted as for a shell. Raises InputError."""
+    import shlex
+    import shutil
+
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise InputError(f"cannot be read as a command: {error}") from None
+    if not words or "\0" in text:
+        raise InputError("is no command")
+    if shutil.which(words[0]) is None:
+        raise InputError(f"there is no program {words[0]!r}")
+    return words
+
+
 def parse_count(text: str) -> int | None:
     """A whole number from 0, or `none`. Raises InputError."""
     if text == "none":

@@ -91,6 +91,18 @@ class Config:
     min_free: int = 100 * 1000 * 1000
     """Bytes of a disk that stay free: downloads stand still before, and go on when there is more.
     0: none. Ours; a second of a fast line fits into it several times."""
+    watch_folder: Path | str | None = None
+    """A folder whose .torrent and .magnet files are added, and renamed; see `engine.watch_folder`.
+    """
+    watch_interval: float = 5.0
+    """Seconds between two looks into it. A file is read at the second that finds it unchanged."""
+    on_complete: Sequence[str] | None = None
+    """A command and its arguments, run for each download that is complete; no shell reads it. What
+    it finds in its environment says `engine.on_complete`."""
+    on_complete_at_once: int = 2
+    """Such commands that run at a time; others wait."""
+    on_complete_timeout: float = 3600.0
+    """Seconds after which one is ended."""
     keeping_interval: float = 5.0
     """Seconds between two looks at all torrents, for that and for whose turn it is."""
     pex: bool = True

@@ -29,6 +29,7 @@ from dht_torrent.engine.net.ports import listen, listen_tcp
 from dht_torrent.engine.net.protocols import DatagramSocket, Listener, Network
 from dht_torrent.engine.net.utp import SECRET, UtpPort, UtpPorts
 from dht_torrent.engine.node import Node
+from dht_torrent.engine.on_complete import OnComplete
 from dht_torrent.engine.portmap.making import port_mapping
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.reloading import Reloading
@@ -48,6 +49,7 @@ from dht_torrent.engine.torrent.housekeeping import Housekeeping
 from dht_torrent.engine.torrent.rate_limits import Limits
 from dht_torrent.engine.upkeep import DhtSaving, keep_descriptors, trim_buffers
 from dht_torrent.engine.user_files import absolute
+from dht_torrent.engine.watch_folder import WatchFolder
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.relief import descriptors_left
 from dht_torrent.storage import Descriptors, FileStorage, Storage
@@ -262,6 +264,16 @@ async def open_node(
             if isinstance(filtering, FilterFile):
                 watch = partial(filtering.watch, partial(enforce, context.dht, registry))
                 nursery.start_soon(faults.keep, "the IP filter", watch)
+            if config.on_complete:
+                commands = OnComplete(
+                    config.on_complete,
+                    registry.supervisors,
+                    at_once=config.on_complete_at_once,
+                    timeout=config.on_complete_timeout,
+                    clock=clock,
+                )
+                context.completed = commands.completed
+                nursery.start_soon(faults.keep, "the command on completion", commands.run)
             await registry.restore(records)
             await housekeeping.restore()
             nursery.start_soon(faults.keep, "search", search.run)
@@ -269,6 +281,15 @@ async def open_node(
                 await links.load(node)
             with faults.confined("restoring subscriptions", ends=subscriptions.warnings.append):
                 await subscriptions.load()
+            if config.watch_folder is not None:
+                watched = WatchFolder(
+                    absolute(config.watch_folder),
+                    node.get,
+                    disk,
+                    interval=config.watch_interval,
+                    clock=clock,
+                )
+                nursery.start_soon(faults.keep, "the watch folder", watched.run)
             nursery.start_soon(faults.keep, "links", links.run)
             nursery.start_soon(faults.keep, "subscriptions", subscriptions.run)
             nursery.start_soon(faults.keep, "catalogues of ours", feeds.run)

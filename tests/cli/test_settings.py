@@ -20,6 +20,7 @@ from dht_torrent.cli.node import Options
 from dht_torrent.cli.options import Given, NodeOption, declared, mask_url
 from dht_torrent.cli.settings import MAX_FILE, ConfigFile, settle
 from dht_torrent.config import Config
+from dht_torrent.config.alternative import AlternativeLimits, WeeklyHours
 from dht_torrent.errors import InputError
 
 ROOT = click.Context(cli)
@@ -99,6 +100,8 @@ def test_each_option_is_heard_by_the_environment(option: NodeOption, tmp_path: P
         "log-format": "json",
         "encryption": "off",
         "after-seeding": "remove",
+        "alt-hours": "mon-fri 09:00-17:00",
+        "on-complete": "true x",
     }
     given = good.get(option.key, "1")
     if option.is_flag:
@@ -149,6 +152,8 @@ def test_values_have_the_types_of_toml(tmp_path: Path) -> None:
         'limit-up = 500000\nlimit-down = "1.5M"\nactive-downloads = 3\nseed-ratio = 1.5\n'
         'seed-idle = "none"\nlisten = "127.0.0.1:7"\nbootstrap = ["a:1", "b:2"]\n'
         'crawl = true\ncrawl-rate = 5\nweb-tls = ["c", "k"]\nafter-seeding = "remove"\n'
+        'alt-limit-up = 5\nalt-limit-down = "none"\nalt-hours = "sun 1:00-2:00"\n'
+        'min-free = 7\nwatch = "in"\non-complete = "sh -c \'a b\' $X"\n'
         'deny = ""\ndownload-dir = "~/x"\nip-filter = "filter.p2p"\ncontrol = "unix:sock"\n',
         tmp_path,
     )
@@ -158,6 +163,10 @@ def test_values_have_the_types_of_toml(tmp_path: Path) -> None:
     assert (config.seed_ratio, config.seed_idle, config.after_seeding) == (1.5, None, "remove")
     assert (config.listen, config.bootstrap) == (("127.0.0.1:7",), ("a:1", "b:2"))
     assert (config.crawl.enabled, config.crawl.rate) == (True, 5.0)
+    hours = WeeklyHours(60, 120, 1)
+    assert config.alternative_limits == AlternativeLimits(5, None, by_clock=True, hours=hours)
+    assert (config.min_free, config.watch_folder) == (7, tmp_path / "in")
+    assert config.on_complete == ["sh", "-c", "a b", "$X"]
     assert config.deny_list is None
     assert config.download_dir == Path.home() / "x"
     assert config.ip_filter == tmp_path / "filter.p2p"
@@ -187,6 +196,12 @@ def test_idle_minutes_are_seconds_of_the_configuration(tmp_path: Path) -> None:
         ("active-seeds = 1.5", 1, "active-seeds: must be a whole number from 0, or 'none'"),
         ("seed-ratio = 1e7", 1, "seed-ratio: must be a number from 0 to 1000000, or 'none'"),
         ("seed-ratio = nan", 1, "seed-ratio: must be a number from 0 to 1000000, or 'none'"),
+        ("alt-hours = '9-17'", 1, "alt-hours: hours are as 'mon-fri 09:00-17:00'"),
+        ("alt-limit-up = 'x'", 1, "alt-limit-up: not a rate"),
+        ("min-free = 'x'", 1, "min-free: not a size"),
+        ('on-complete = "x \'"', 1, "on-complete: cannot be read as a command"),
+        ("on-complete = ' '", 1, "on-complete: is no command"),
+        ("on-complete = '/no/such x'", 1, "on-complete: there is no program '/no/such'"),
         ('after-seeding = "x"', 1, "after-seeding: must be one of pause, remove, not 'x'"),
         ('log-level = ["debug"]', 1, "log-level: must be a string, not a list"),
         ('listen = ["a:1"]', 1, "listen: expected an IP address"),

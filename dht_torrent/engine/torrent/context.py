@@ -133,6 +133,8 @@ class NodeContext:
     """Stops and forgets a torrent; the flag says whether its files go too."""
     contents: Callable[[], list[LocalContent]] = list
     """What all torrents have on this disk."""
+    completed: Callable[[InfoHash], None] | None = None
+    """Told of each download that is complete, once."""
     removed: Callable[[InfoHash], Awaitable[None]] | None = None
     """Told of each torrent that was removed."""
     open_tls: Callable[[], Awaitable[None]] = field(init=False)

@@ -227,6 +227,9 @@ class Session:
         core.finished.set()
         if core.keeping.completed():
             logger.info("%s: complete", core.name)
+            fetched = core.totals.downloaded or core.totals.reused
+            if fetched and not core.place.shared and core.node.completed is not None:
+                core.node.completed(core.context.info_hash)
         now = trio.current_time()
         if isinstance(core.stage, Active) and core.stage.swarm.upload_only:
             core.extensions.completed(now)
