@@ -341,6 +341,15 @@ def test_a_torrent_is_kept_as_its_user_says(tmp_path: Path, content: Path) -> No
             False,
         ]
         said("files", torrent_id, "--want", "1", "--high", "0")
+        name = said("rename", torrent_id, content.name, "other")["name"]
+        assert name == "other"
+        place = tmp_path / "place"
+        assert said("move", torrent_id, place)["path"] == str(place / "other")
+        content.parent.mkdir(exist_ok=True)
+        (place / "other").rename(content.parent / "other")
+        there = said("move", torrent_id, content.parent, "--there-already")
+        assert there["path"] == str(content.parent / "other")
+        content = content.parent / "other"
         text = run("files", torrent_id, "--state-dir", state).stdout
         assert "yes, first" in text
         for wrong, line in (
@@ -349,10 +358,14 @@ def test_a_torrent_is_kept_as_its_user_says(tmp_path: Path, content: Path) -> No
             (("limit", "--ratio", "2"), "--ratio and --idle are for one torrent"),
             (("files", torrent_id, "--want", "2"), "there is no file 2"),
             (("label", torrent_id, "a,b"), "a label has"),
+            (("rename", torrent_id, f"{name}/x", "y"), "there is no"),
+            (("rename", torrent_id, name, "a/b"), "cannot be the name"),
         ):
             failed = run(*wrong, "--state-dir", state)
             assert failed.exit_code == 2, wrong
             assert line in the_line(failed)
+        failed = run("move", torrent_id, content, "--state-dir", state)
+        assert (failed.exit_code, "lies inside" in the_line(failed)) == (1, True)
         assert node.end(signal.SIGTERM) == (0, "", "")
 
 
@@ -364,12 +377,11 @@ def test_limits_are_given_at_the_start_shown_and_changed(tmp_path: Path, content
         assert result.exit_code == 0, result.stderr
         return json.loads(result.stdout)
 
-    with daemon(state, "--bootstrap", "none", "--limit-up", "2M", "--limit-down", "1.5MiB") as (
-        node,
-        _,
-    ):
-        assert limit() == {"limit_up": 2_000_000, "limit_down": 1_572_864}
-        assert limit("--down", "none") == {"limit_up": 2_000_000, "limit_down": None}
+    limits = ("--limit-up", "2M", "--limit-down", "1.5MiB", "--alt-limit-up", "7K")
+    with daemon(state, "--bootstrap", "none", *limits) as (node, _):
+        usual = {"alternative": False}
+        assert limit() == {"limit_up": 2_000_000, "limit_down": 1_572_864, **usual}
+        assert limit("--down", "none") == {"limit_up": 2_000_000, "limit_down": None, **usual}
         text = run("limit", "--state-dir", state).stdout
         assert text == "no limit down, 1.9 MiB/s up\n"
         assert text.strip() in run("status", "--state-dir", state).stdout
@@ -377,7 +389,15 @@ def test_limits_are_given_at_the_start_shown_and_changed(tmp_path: Path, content
         torrent_id = Magnet.parse(shared.stdout).info_hash.hex()
         assert limit(torrent_id[:8]) == {"limit_up": 500_000, "limit_down": None}
         assert limit(torrent_id[:8], "--up", 0, "--down", "16Ki")["limit_down"] == 16384
-        assert limit() == {"limit_up": 2_000_000, "limit_down": None}
+        assert limit() == {"limit_up": 2_000_000, "limit_down": None, **usual}
+        other = limit("--alternative")
+        assert other == {"limit_up": 7000, "limit_down": 50_000, "alternative": True}
+        text = run("limit", "--state-dir", state).stdout
+        assert text.endswith("up (the alternative limits)\n")
+        assert limit("--usual") == {"limit_up": 2_000_000, "limit_down": None, **usual}
+        failed = run("limit", torrent_id, "--usual", "--state-dir", state)
+        assert failed.exit_code == 2
+        assert "for the whole node" in the_line(failed)
         assert node.end(signal.SIGTERM) == (0, "", "")
     (torrent,) = restarted(state)
     assert (torrent["limit_up"], torrent["limit_down"]) == (None, 16384)
