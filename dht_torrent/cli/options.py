@@ -8,8 +8,7 @@ the file, and the file before the default. An empty value means the default.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,7 +20,7 @@ from dht_torrent.errors import InputError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 ENVIRONMENT: Final = "DHTNODE_"
-_PASSWORD: Final = re.compile(r"(://[^/@:]*:).*(@)|([?&]\w*password=)[^&]*()", re.DOTALL)
+_MASKED: Final = r"(?s)(://[^/@:]*:).*(@)|([?&]\w*password=)[^&]*()"
 """In a URL."""
 
 
@@ -93,15 +92,17 @@ class NodeOption(click.Option):
         return self.mask(value) if self.mask is not None and isinstance(value, str) else value
 
 
-@dataclass(slots=True)
 class Given:
     """What the options were given, by the names of their parameters."""
 
-    values: dict[str, Any] = field(default_factory=dict)
-    by_environment: set[str] = field(default_factory=set)
-    """Those of them that the environment gave."""
-    files: dict[Path, Any] = field(default_factory=dict)
-    """What was read already (`cli.settings`)."""
+    def __init__(
+        self, values: Mapping[str, Any] | None = None, by_environment: Iterable[str] = ()
+    ) -> None:
+        self.values: dict[str, Any] = dict(values or {})
+        self.by_environment: set[str] = set(by_environment)
+        """Those of them that the environment gave."""
+        self.files: dict[Path, Any] = {}
+        """What was read already (`cli.settings`)."""
 
 
 def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -128,8 +129,14 @@ def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 
 def option(*names: str, **attributes: Any) -> Callable[[Command], Command]:
-    """One that is remembered for `Options.of`."""
-    return click.option(*names, cls=NodeOption, **attributes)
+    """One that is remembered for `Options.of`. All commands that have it have the same object: to
+    make a few hundred takes longer than all else at the start."""
+    made = NodeOption(names, **attributes)
+
+    def same(names: Any, **attributes: Any) -> NodeOption:
+        return made
+
+    return click.option(*names, cls=same)  # type: ignore[arg-type]  # any callable does
 
 
 def declared(ctx: click.Context) -> dict[str, NodeOption]:
@@ -143,7 +150,7 @@ def declared(ctx: click.Context) -> dict[str, NodeOption]:
 
 def mask_url(url: str) -> str:
     """A URL without its password."""
-    return _PASSWORD.sub(lambda match: f"{match[1] or match[3]}***{match[2] or ''}", url)
+    return re.sub(_MASKED, lambda match: f"{match[1] or match[3]}***{match[2] or ''}", url)
 
 
 def mask_user(text: str) -> str:

@@ -7,13 +7,11 @@ in a line that names it, the line and the key.
 
 from __future__ import annotations
 
-import difflib
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import click
 
@@ -31,13 +29,12 @@ from dht_torrent.errors import InputError
 MAX_FILE: Final = 256 * 1024
 """Bytes of a configuration file."""
 NAME: Final = "config.toml"
-_AT: Final = re.compile(r" ?\(at (?:line (\d+), column (\d+)|end of document)\)")
+_AT: Final = r" ?\(at (?:line (\d+), column (\d+)|end of document)\)"
 
 Source = Literal["command line", "environment", "file", "default"]
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """An option's value."""
 
     value: Any
@@ -69,6 +66,8 @@ class ConfigFile:
         for key in self.values:
             if key in known:
                 continue
+            import difflib
+
             close = difflib.get_close_matches(key.replace("_", "-")[:80], sorted(known), 1)
             hint = f"; do you mean {close[0]}?" if close else ""
             raise InputError(f"{self.where(key)}: {key[:80]!r} is not an option{hint}")
@@ -191,10 +190,10 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        reason, at = str(error), _AT.search(str(error))
+        reason, at = str(error), re.search(_AT, str(error))
         line = at[1] if at is not None and at[1] else len(text.splitlines())
         column = f" (column {at[2]})" if at is not None and at[2] else ""
-        reason = _AT.sub("", reason)[:200] + column
+        reason = re.sub(_AT, "", reason)[:200] + column
         raise InputError(f"{path}:{line}: {reason[:1].lower()}{reason[1:]}") from None
     except (RecursionError, ValueError):  # of a number with thousands of digits
         raise InputError(f"{path}: not a configuration") from None
