@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_OTHER_NAMES: Final = {"deny_list": "deny"}
+_OTHER_NAMES: Final = {
+    "deny_list": ("deny",),
+    "alternative_limits": ("alt_limit_up", "alt_limit_down", "alt_hours"),
+}
 """Options by the fields of the configuration that are not named as they are."""
 _LOGGING: Final = frozenset({"log_level", "log_format"})
 
@@ -43,7 +46,8 @@ class Reloader:
         found = await trio.to_thread.run_sync(self._read)
         config = await trio.to_thread.run_sync(Options.from_settings(found).config)
         changed = [name for name, now in self._now.items() if self._differ(name, now, found[name])]
-        taken = {_OTHER_NAMES.get(name, name) for name in await node.reload(config)}
+        fields = await node.reload(config)
+        taken = {name for field in fields for name in _OTHER_NAMES.get(field, (field,))}
         if _LOGGING & set(changed):
             options = Options.from_settings(found)
             log_to_stderr(options.log_level, options.log_format, again=True)

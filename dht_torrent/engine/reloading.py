@@ -15,6 +15,7 @@ from dht_torrent.engine.filtering import FilterFile
 from dht_torrent.engine.search.denying import Denied, DenyFile
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.engine.torrent.housekeeping import Housekeeping, NodeRules
+from dht_torrent.engine.torrent.rate_limits import checked_rate
 from dht_torrent.engine.user_files import absolute
 from dht_torrent.engine.watched_file import WatchedFile
 
@@ -47,9 +48,11 @@ class Reloading:
             await self._files[name].check(path)
         rates = {name: getattr(new, name) for name in _LIMITS if name in changed}
         speed = self._housekeeping.speed
-        speed.set(rates.get("limit_up", ...), rates.get("limit_down", ...))
+        for rate in rates.values():
+            checked_rate(rate)
         if _ALTERNATIVE in changed:
             speed.set_alternative(new.alternative_limits)
+        speed.set(rates.get("limit_up", ...), rates.get("limit_down", ...))
         for name, path in followed.items():
             self._files[name].follow(path)
         for name in changed & set(_RULES):

@@ -38,11 +38,16 @@ def test_a_node_takes_what_it_can_and_tells_the_rest(tmp_path: Path) -> None:
             assert run(*reload).stdout == "nothing has changed\n"
             path.write_text(
                 'limit-up = "4K"\nlimit-down = "5K"\npex = false\nlsd = true\nlog-level = "info"\n'
+                'alt-limit-up = "9K"\nalt-hours = "never 09:00-17:00"\nmin-free = 7\nwatch = "."\n'
             )
             told = json.loads(run(*reload, "--json").stdout)
-            assert set(told["applied"]) == {"limit-up", "log-level"}
-            assert told["needs_restart"] == ["pex"]
+            live = {"limit-up", "log-level", "alt-limit-up", "alt-hours", "min-free"}
+            assert set(told["applied"]) == live
+            assert set(told["needs_restart"]) == {"pex", "watch"}
             assert (client.status()["limit_up"], client.status()["limit_down"]) == (4000, 3000)
+            path.write_text('limit-up = "4K"\npex = false\nlog-level = "info"')
+            told = json.loads(run(*reload, "--json").stdout)
+            assert set(told["applied"]) == live - {"limit-up", "log-level"}
             assert run(*reload).stdout == "needs a restart: pex\n"
 
             path.write_text('limit-up = "6K"\nnonsense = 1')

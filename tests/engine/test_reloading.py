@@ -150,8 +150,19 @@ async def test_a_first_file_and_none_any_more_need_a_restart(
         assert await node.reload(changed(node.config, **{field: None})) == set()
 
 
-async def test_a_limit_of_no_use_changes_nothing(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("alternative", [5, -1])
+async def test_a_limit_of_no_use_changes_nothing(
+    alternative: int, autojump_clock: MockClock
+) -> None:
     async with World().node(SEED) as node:
+        before = node.speed.alternative
+        given: dict[str, Any] = {
+            "limit_down": 1 - alternative,
+            "limit_up": -alternative,
+            "seed_ratio": 1.0,
+            "alternative_limits": AlternativeLimits(up=alternative),
+        }
         with pytest.raises(InputError):
-            await node.reload(changed(node.config, limit_up=-1, seed_ratio=1.0))
-        assert node.rules.seed_ratio is None
+            await node.reload(changed(node.config, **given))
+        assert (node.limits, node.rules.seed_ratio) == ((None, None), None)
+        assert node.speed.alternative == before
