@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
-from statistics import median
+from collections.abc import Iterable, Sequence
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.ids import distance
@@ -44,7 +43,7 @@ class Density:
     @property
     def size(self) -> float | None:
         """About how many nodes there are; None while too little is known."""
-        return median(self._sizes.values()) if self._sizes else None
+        return _median(self._sizes.values()) if self._sizes else None
 
     @property
     def is_small(self) -> bool:
@@ -71,7 +70,7 @@ class Density:
         others = [size for other, size in self._sizes.items() if other != target]
         if len(ids) < self._k or len(others) < NEEDED:
             return False
-        size = median(others)
+        size = _median(others)
         if size < SMALL * self._k:
             return False
         last, behind = (
@@ -86,3 +85,10 @@ class Density:
         if size is None:
             return 0
         return math.floor(min(1.0, count / size) * (SPACE - 1))
+
+
+def _median(values: Iterable[float]) -> float:
+    # The library's brings a megabyte of decimals and fractions along.
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return (ordered[half] + ordered[~half]) / 2

@@ -13,7 +13,8 @@ it encrypted, save the floor, which knows no protocol. aria2 and Transmission, w
 installed, seed to libtorrent and fetch from it: the same roles in which ours is measured.
 
 A warm leech writes into page cache that was just in use, and the seed's content is in the cache.
-A cold run (--cache cold) has no such reserve, and the content's pages are dropped before it.
+A cold run (--cache cold) has no such reserve, and the content's pages are dropped before it: on a
+disk, that is, for what lies in /dev/shm is always in memory.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ CONTESTANTS = {
     "libtorrent->transmission": ("lt-seed", "transmission-leech", "default"),
     "floor (no protocol)": ("floor-seed", "floor-leech", "default"),
 }
+ROLES = {"a seed": "{}->libtorrent", "a leech": "libtorrent->{}"}
+"""What ours and other programs do alike, with libtorrent at the other end."""
 CACHES = ("warm", "cold")
 BASELINE = "libtorrent->libtorrent"
 MODES = {"none": "payload in the clear", "rc4": "MSE with all payload encrypted by RC4"}
@@ -208,6 +211,25 @@ def table(runs: list[Run], size: int) -> str:
     return "\n".join(lines)
 
 
+def duels(runs: list[Run]) -> list[str]:
+    """A line for each program and role that ours was measured in as well: our rate over theirs."""
+    lines = []
+    for cache in dict.fromkeys(run.cache for run in runs):
+        seconds = {
+            name: statistics.median(
+                r.seconds for r in runs if (r.contestant, r.cache) == (name, cache)
+            )
+            for name in {run.contestant for run in runs if run.cache == cache}
+        }
+        for program in PROGRAMS:
+            for role, pair in ROLES.items():
+                theirs, ours = seconds.get(pair.format(program)), seconds.get(pair.format("ours"))
+                if theirs is not None and ours is not None:
+                    where = "" if cache == "warm" else f", {cache}"
+                    lines.append(f"ours over {program} as {role}{where}: {theirs / ours:.2f}")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=parse_size, default=parse_size("1GiB"))
@@ -268,6 +290,7 @@ def main() -> None:
         print(f"median of {args.rounds} rounds, every copy compared byte for byte")
         print(machine(before))
         print(table(runs, args.size))
+        print(*duels(runs), sep="\n")
 
 
 def magnet_of(torrent: Path) -> str:

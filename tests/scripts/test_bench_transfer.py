@@ -112,6 +112,27 @@ def test_ratios_are_taken_within_one_cache(bench: Any) -> None:
     ]
 
 
+def test_ours_is_told_over_other_programs_in_the_same_role(bench: Any) -> None:
+    transfer = bench("transfer")
+    runs = [
+        transfer.Run(contestant, seconds, 1.0, 1.0, 10**6, 10**6, cache)
+        for contestant, cache, seconds in (
+            ("ours->libtorrent", "warm", 2.0),
+            ("aria2->libtorrent", "warm", 3.0),
+            ("libtorrent->ours", "warm", 1.0),
+            ("libtorrent->ours", "cold", 4.0),
+            ("libtorrent->transmission", "cold", 10.0),
+            ("libtorrent->aria2", "warm", 0.5),
+            ("transmission->libtorrent", "cold", 10.0),
+        )
+    ]
+    assert transfer.duels(runs) == [
+        "ours over aria2 as a seed: 1.50",
+        "ours over aria2 as a leech: 0.50",
+        "ours over transmission as a leech, cold: 2.50",
+    ]
+
+
 def test_dropping_pages_leaves_the_content_alone(bench: Any, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(name.encode() * 100_000)

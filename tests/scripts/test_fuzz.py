@@ -363,6 +363,24 @@ def run_wire(fuzz: ModuleType, capsys: pytest.CaptureFixture[str], minutes: floa
     return capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.parametrize("starved", [0.0, 10.0])
+def test_a_node_without_a_processor_is_not_late(
+    fuzz: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    starved: float,
+) -> None:
+    monkeypatch.setattr(wire_fuzz, "LATE", -1.0)
+    monkeypatch.setattr(wire_fuzz, "starvation", itertools.count(0.0, starved).__next__)
+    _, *faults = run_wire(fuzz, capsys, 0.02)
+    assert any(" late" in fault for fault in faults) == (starved == 0.0)
+
+
+def test_how_long_it_had_no_processor_only_grows() -> None:
+    before = wire_fuzz.starvation()
+    assert 0 <= before <= wire_fuzz.starvation()
+
+
 def test_a_running_node_bears_any_messages_in_any_order(
     fuzz: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
