@@ -33,6 +33,14 @@ def test_the_local_network_is_told_unless_no_lsd_is_given(
     assert not Config().lsd
 
 
+@pytest.mark.parametrize(("given", "maps"), [([], True), (["--no-port-mapping"], False)])
+def test_the_router_is_asked_to_let_peers_in_unless_no_port_mapping_is_given(
+    given: list[str], maps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert config_of(given, tmp_path, monkeypatch).port_mapping == maps
+    assert not Config().port_mapping
+
+
 @pytest.mark.parametrize(("given", "pex"), [([], True), (["--no-pex"], False)])
 def test_peers_are_told_of_others_unless_no_pex_is_given(
     given: list[str], pex: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

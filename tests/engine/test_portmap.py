@@ -5,15 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from dht_torrent import Config, Node, NodeStatus, open_node
+from dht_torrent.dht import krpc
+from dht_torrent.dht.krpc import Query
 from dht_torrent.engine.portmap.service import PortMapping
 from dht_torrent.engine.portmap.upnp import UpnpGateway
-from dht_torrent.ids import Address
+from dht_torrent.ids import Address, InfoHash
 from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.portmap.ports import IpProtocol, LocalPort
 from tests.helpers.fake_gateway import PUBLIC, FakeGateway, FakeUpnp
@@ -314,9 +317,9 @@ async def test_a_hanging_upnp_router_does_not_delay_the_end(autojump_clock: Mock
 
 @asynccontextmanager
 async def node(
-    net: FakeNetwork, listen: str = "0.0.0.0:6881", **options: bool
+    net: FakeNetwork, listen: str = "0.0.0.0:6881", **options: Any
 ) -> AsyncIterator[Node]:
-    config = Config(bootstrap=(), listen=listen, fail_fast=True, **options)  # type: ignore[arg-type]
+    config = Config(**{"bootstrap": (), "listen": listen, "fail_fast": True, **options})
     ip = "127.0.0.1" if listen.startswith("127.") else OURS
     async with open_node(config, network=net.host(ip), rng=random.Random(3)) as one:
         yield one
@@ -339,6 +342,45 @@ async def test_a_node_maps_its_ports_and_says_so(
     assert status.reachable is None
     assert f"which the router lets in at {PUBLIC}:6886" in str(status.reachable_why)
     assert gateway.mappings == {}  # it has ended
+
+
+@pytest.mark.parametrize(
+    ("offset", "port"), [(None, None), (0, 6881), (5, 6886)], ids=["unmapped", "same", "another"]
+)
+async def test_the_port_that_the_router_lets_in_is_announced(
+    offset: int | None,
+    port: int | None,
+    autojump_clock: MockClock,
+    nursery: trio.Nursery,
+) -> None:
+    net = home()
+    if offset is not None:
+        await nursery.start(FakeGateway(offset=offset).run, net, ROUTER)
+    announced: list[Query] = []
+
+    def tap(source: Address, to: Address, data: bytes) -> None:
+        if source.host == OURS and b"announce_peer" in data:
+            query = krpc.decode(data)
+            assert isinstance(query, Query)
+            announced.append(query)
+
+    net.tap = tap
+    there = Config(bootstrap=(), listen=f"{OTHER}:6881", fail_fast=True)
+    async with (
+        open_node(there, network=net.host(OTHER), rng=random.Random(4)),
+        node(net, port_mapping=offset is not None, bootstrap=(f"{OTHER}:6881",)) as one,
+    ):
+        await trio.sleep(30)
+        await one.get(InfoHash(bytes(range(20))).hex())
+        with trio.fail_after(600):
+            while not announced:
+                await trio.sleep(1)
+    args = announced[-1].args
+    if port is None:  # let them see for themselves what the router made of it
+        assert (args[b"port"], args[b"implied_port"]) == (6881, 1)
+    else:
+        assert args[b"port"] == port
+        assert b"implied_port" not in args
 
 
 async def test_a_router_behind_a_router_is_told_of(
