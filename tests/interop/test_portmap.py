@@ -175,3 +175,29 @@ async def test_without_a_router_that_maps_it_is_said_why(router: Router, tmp_pat
             assert told.reachable_why is not None
             assert "PCP: no answer; NAT-PMP: no answer; UPnP: " in told.reachable_why
             assert HOME not in told.reachable_why
+
+
+async def test_dhtnode_tells_where_the_router_lets_peers_in(router: Router, tmp_path: Path) -> None:
+    dhtnode = [sys.executable, "-m", "dht_torrent", "--state-dir", str(tmp_path / "state")]
+    options = ["--listen", "0.0.0.0:6881", "--bootstrap", "none", "--no-lsd"]
+    # This thread is at home, and so is what it starts.
+    with trio.fail_after(30):
+        async with (
+            router.on(),
+            running([*dhtnode, *options, "--download-dir", str(tmp_path)], tmp_path / "node.log"),
+        ):
+            shown = ""
+            while shown.count("mapped:") < 2:
+                done = await trio.run_process(
+                    [*dhtnode, "status"], capture_stdout=True, capture_stderr=True, check=False
+                )
+                shown = done.stdout.decode()
+            lines = shown.splitlines()
+            assert any(
+                line.startswith(f"mapped:    TCP {OUTER}:6881 by PCP, for ") for line in lines
+            )
+            assert any(
+                line.startswith(f"mapped:    UDP {OUTER}:6881 by PCP, for ") for line in lines
+            )
+            (reachable,) = [line for line in lines if line.startswith("reachable:")]
+            assert f"which the router lets in at {OUTER}:6881" in reachable
