@@ -106,6 +106,12 @@ def api_routes(
     async def files(request: Request) -> Response:
         return reply(_find(node, request).files())
 
+    async def pieces(request: Request) -> Response:
+        torrent = _find(node, request)
+        return reply(
+            {"states": list(torrent.piece_states()), "availability": torrent.availability()}
+        )
+
     async def watch(request: Request) -> Response:
         snapshots = _find(node, request).watch(repeat_after=REPEAT_AFTER)
         if request.method == "HEAD":
@@ -241,6 +247,7 @@ def api_routes(
         Route(f"{api}/torrents/{{id}}", remove, methods=["DELETE"]),
         Route(f"{api}/torrents/{{id}}/peers", peers, methods=["GET"]),
         Route(f"{api}/torrents/{{id}}/files", files, methods=["GET"]),
+        Route(f"{api}/torrents/{{id}}/pieces", pieces, methods=["GET"]),
         Route(f"{api}/torrents/{{id}}/watch", watch, methods=["GET"]),
         Route(f"{api}/torrents/{{id}}/torrent", torrent_file, methods=["GET"]),
         Route(f"{api}/torrents/{{id}}/{{action}}", act, methods=["POST"]),

@@ -135,6 +135,15 @@ async def _table(dht: DualStack, given: Json) -> Json:
     }
 
 
+async def _lookups(dht: DualStack, given: Json) -> Json:
+    """Of each network; see `Dht.lookups`."""
+    await trio.lowlevel.checkpoint()
+    return {
+        "ipv6" if one.address.is_ipv6 else "ipv4": [dataclasses.asdict(v) for v in one.lookups()]
+        for one in dht
+    }
+
+
 async def _size(dht: DualStack, given: Json) -> Json:
     """Of the larger network; and of each, when we are in two."""
     sizes = {
@@ -170,6 +179,7 @@ _ACTIONS: Mapping[str, tuple[_Action, Mapping[str, type]]] = {
     "scrape": (_scrape, {"info_hash": str}),
     "sample": (_sample, {"address": str, "target": str}),
     "table": (_table, {}),
+    "lookups": (_lookups, {}),
     "size": (_size, {"quick": bool}),
 }
 

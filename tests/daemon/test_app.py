@@ -69,6 +69,8 @@ async def test_torrents_are_listed_with_the_fields_scripts_rely_on(node: Any) ->
         assert (await client.get(f"torrents/{ID[:4]}")).json() == torrent
         assert (await client.get(f"torrents/{ID}/peers")).json()[0]["address"] == "127.0.0.1:5"
         assert (await client.get(f"torrents/{ID}/files")).json()[0]["selected"] is True
+        pieces = (await client.get(f"torrents/{ID}/pieces")).json()
+        assert pieces == {"states": [3, 2, 1, 0], "availability": [5, 0, 1, 2]}
     wanted = "id name state progress size downloaded uploaded wasted down_rate up_rate peers error"
     assert set(wanted.split()) <= set(torrent)
     assert torrent["id"] == ID

@@ -49,6 +49,12 @@ async def test_each_question_has_its_answer(lab: Lab, autojump_clock: MockClock)
     assert (round(scrape["seeds"]), scrape["downloaders"], scrape["answered"]) == (1, 0.0, 1)
     sample = await ask(other, "sample", {"address": str(one.address)})
     assert (sample["num"], sample["samples"]) == (1, [HASH.hex()])
+    assert await ask(one, "lookups", {}) == {"ipv4": []}
+    await one.find_node(b"\x42" * 20)
+    (lookup,) = (await ask(one, "lookups", {}))["ipv4"]
+    assert (lookup["target"], lookup["running"], lookup["asked"]) == ("42" * 20, False, 1)
+    assert lookup["steps"][0]["address"] == address
+    assert lookup["steps"][0]["outcome"] == "answered"
     table = await ask(one, "table", {})
     assert table["id"] == one.node_id.hex()
     assert [(c["id"], c["good"]) for c in table["contacts"]] == [(other.node_id.hex(), True)]

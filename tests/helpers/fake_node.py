@@ -179,6 +179,12 @@ class FakeTorrent:
     def peers(self) -> list[PeerInfo]:
         return [PeerInfo("127.0.0.1:5", "x", "dht", False, 1.0, 0.0, 0.0, 0, 0, "D")]
 
+    def piece_states(self) -> bytes:
+        return bytes((3, 2, 1, 0))
+
+    def availability(self) -> list[int]:
+        return [5, 0, 1, 2]
+
     def files(self) -> list[FileInfo]:
         return [FileInfo(0, "thing", 1000, 0.5, True)]
 

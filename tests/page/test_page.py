@@ -197,7 +197,8 @@ def test_a_torrent_is_added_watched_until_it_is_complete_and_removed(
     )
     expect(page.get_by_role("row").filter(has_text="film.mkv")).to_contain_text("100 %")
     (torrent,) = running.client.torrents()
-    page.get_by_label("Priority of notes.txt").select_option("high")
+    with page.expect_response("**/files"):
+        page.get_by_label("Priority of notes.txt").select_option("high")
     page.get_by_role("button", name="Limit").click()
     page.get_by_label("Send at most").fill("100")
     page.get_by_role("button", name="Set").click()
