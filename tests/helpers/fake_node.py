@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from dht_torrent.config import Config
 from dht_torrent.engine.faults import Faults
 from dht_torrent.engine.search.views import (
     CatalogueImport,
@@ -20,6 +21,7 @@ from dht_torrent.engine.search.views import (
     SimilarResult,
     Verdict,
 )
+from dht_torrent.engine.speed import SpeedLimits
 from dht_torrent.engine.torrent.watch import Watch
 from dht_torrent.engine.views import (
     FileInfo,
@@ -217,6 +219,7 @@ class FakeNode:
         self.calls: list[tuple[Any, ...]] = []
         self.broken: Exception | None = None
         self.limits: dict[str, int | None] = {}
+        self.speed = SpeedLimits(lambda up, down: None, Config(), lambda: 0.0)
         self.faults = Faults(fail_fast=False)
         self.dht_status = FakeDhtStatus()
         self.found: Sequence[float | Exception | SearchResult] = []
