@@ -7,7 +7,8 @@ compared with those expected at once.
 The rule: what comes is what `Connection.receive` would have made of it. Only blocks that came whole
 are taken here. One that has begun is kept by the connection, as any message is, and never in the
 piece alone, which may be given up before the rest comes. From the first header on that is not the
-one expected, everything is put together again and parsed.
+one expected, everything is put together again and parsed: blocks that come behind a small message
+are a run in there (`PieceRun`), to be copied to where it belongs.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ from typing import Final, Protocol
 
 from dht_torrent.geometry import BLOCK
 from dht_torrent.peer.connection import Connection, Event
+from dht_torrent.peer.messages import FULL_PIECE as MESSAGE
 from dht_torrent.peer.messages import MAX_PIECE_LENGTH, PIECE, BlocksInPlace
+from dht_torrent.peer.messages import PIECE_HEADER as HEADER
 
-HEADER: Final = 13
-"""Bytes of a Piece message before its payload."""
-MESSAGE: Final = HEADER + BLOCK
+FEW: Final = 64
+"""Blocks that may be taken in one turn even though others parsed them: their data is copied, twice,
+and not looked at."""
 
+_PIECE_ID = bytes((PIECE,))
+_length = Struct(">I").unpack_from
 _pack_header = Struct(">IBII").pack
 _template = bytearray()  # headers of adjacent blocks of piece 0, as many as were ever needed
 
@@ -58,7 +63,8 @@ class Answers:
     __slots__ = ("_buffer", "_buffers", "_connection", "_left", "_runs", "_tail")
 
     def __init__(self, connection: Connection, buffer: memoryview) -> None:
-        """`buffer` is for what is not expected, and may be shared by all connections."""
+        """`buffer` is for what is not expected, and may be shared by all connections: nothing stays
+        in it from one turn to the next."""
         self._connection = connection
         self._buffer = buffer
         self._left = memoryview(b"")
@@ -75,9 +81,11 @@ class Answers:
         return bool(self._left)
 
     def rest(self, most: int) -> tuple[int, list[Event]]:
-        """Take at most so many bytes of it. Returns how many, and what they mean."""
-        part, self._left = self._left[:most], self._left[most:]
-        return len(part), self._connection.receive(part)
+        """Take at most so many bytes of it, blocks not counted. Returns how many, and what they
+        mean."""
+        size = self._turn(self._left, most)
+        part, self._left = self._left[:size], self._left[size:]
+        return size, self._connection.receive(part)
 
     def plan(
         self, expect: Callable[[int], Sequence[Expected]], room: int, room_in_place: int
@@ -87,7 +95,7 @@ class Answers:
         happen, as the places are not ours for longer than that."""
         begun = self._connection.begun
         skip = len(begun)
-        most = (skip + max(room, room_in_place)) // MESSAGE
+        most = (skip + min(max(room, room_in_place), len(self._buffer))) // MESSAGE
         runs = expect(most) if most else ()
         buffers: list[memoryview] = []
         for run in runs:
@@ -100,15 +108,17 @@ class Answers:
                 runs, buffers = (), []
         self._runs = runs
         self._tail = len(buffers)
-        tail = room - sum([run.blocks for run in runs]) * MESSAGE + (skip if runs else 0)
-        if tail > 0:
-            buffers.append(self._buffer[:tail])
+        placed = sum([run.blocks for run in runs]) * MESSAGE - skip if runs else 0
+        if placed < room:
+            # Behind the room that what came before it takes when it is put together again.
+            buffers.append(self._buffer[placed:room])
         self._buffers = buffers
         return buffers
 
     def took(self, size: int, most: int) -> tuple[int, list[Event]]:
         """So many bytes came, and went where `plan` said. Takes the blocks, and of what else there
-        is at most so many bytes now. Returns how many bytes were taken, and what they mean."""
+        is at most so many bytes now, blocks not counted. Returns how many were taken in all, and
+        what they mean."""
         connection, skip = self._connection, len(self._connection.begun)
         whole = (skip + size) // MESSAGE
         done = 0
@@ -129,24 +139,49 @@ class Answers:
                 taken, at = taken - skip, at - 1
             connection.took_elsewhere(done, len(events))
         if taken < size:
-            rest = self._gathered(at, size - taken)
-            taken += len(rest[:most])
-            self._left = rest[most:]
-            events += connection.receive(rest[:most])
+            rest = self._gathered(at, taken, size)
+            now = self._turn(rest, most)
+            taken += now
+            self._left = memoryview(bytes(rest[now:]))
+            events += connection.receive(rest[:now])
         self._forget()
         return taken, events
 
-    def _gathered(self, at: int, size: int) -> memoryview:
-        """So many bytes, from the buffer on that comes `at` this place."""
-        if at == self._tail:
-            return self._buffers[at][:size]
-        parts = []
-        for buffer in self._buffers[at:]:
-            parts.append(buffer[:size])
-            size -= len(parts[-1])
-            if not size:
+    def _turn(self, data: memoryview, most: int) -> int:
+        """How much of `data` is taken in this turn: so many bytes, and a few blocks besides."""
+        size = len(data)
+        if size <= most:
+            return size
+        at = other = 0  # bytes looked at, and those of them that are no blocks
+        if begun := self._connection.begun:
+            if len(begun) < 4:
+                return most
+            at = 4 + _length(begun)[0] - len(begun)
+            other = 0 if begun[4:5] == _PIECE_ID else at
+            if other > most:
+                return most
+        for _ in range(FEW):
+            if at + 4 >= size:
+                return size
+            length = 4 + _length(data, at)[0]
+            if data[at + 4] != PIECE:
+                other += length
+            if other > most:
                 break
-        return memoryview(b"".join(parts))
+            at += length
+        return min(size, max(at, most))
+
+    def _gathered(self, at: int, start: int, end: int) -> memoryview:
+        """What came from `start` to `end`, of which the first lies in the buffer that is `at` this
+        place."""
+        together, position = self._buffer, start
+        for buffer in self._buffers[at : self._tail]:
+            part = buffer[: end - position]
+            together[position : position + len(part)] = part
+            position += len(part)
+            if position == end:
+                break
+        return together[start:end]
 
 
 def _alike(run: Expected, blocks: int) -> int:

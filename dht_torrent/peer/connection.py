@@ -31,6 +31,7 @@ from dht_torrent.peer.messages import (
     BITFIELD,
     EXTENDED,
     FAST_IDS,
+    FULL_PIECE,
     HAVE,
     MAX_PIECE_LENGTH,
     PIECE,
@@ -47,13 +48,14 @@ from dht_torrent.peer.messages import (
     KeepAlive,
     Message,
     Piece,
+    PieceRun,
     Port,
     Reject,
     Request,
     RequestRun,
     Suggest,
 )
-from dht_torrent.peer.runs import take_haves, take_requests
+from dht_torrent.peer.runs import count_pieces, take_haves, take_requests
 from dht_torrent.peer.unchecked import AboutPieces, Unchecked, has_meaning
 
 HANDSHAKE_LENGTH = 68
@@ -88,12 +90,14 @@ Event = (
     | Message
     | Haves
     | RequestRun
+    | PieceRun
     | BlocksInPlace
     | ExtensionHandshake
     | ExtensionMessage
 )
 """What `receive` and `Answers` give. Extended never comes raw: it is decoded, or ignored if unknown
-to us. Haves in a row may come as one, requests for adjacent blocks as a RequestRun."""
+to us. Haves in a row may come as one, requests for adjacent blocks as a RequestRun, and such blocks
+as a PieceRun."""
 Sendable = Message | Haves | ExtensionHandshake | ExtensionMessage
 """What `send` takes."""
 
@@ -350,6 +354,14 @@ class Connection:
                     raise PeerProtocolError(f"a block of piece {index}, of {count}")
                 if after > end:
                     return at
+                if length == MAX_PIECE_LENGTH and view[after : after + 9] == view[at : at + 9]:
+                    blocks = count_pieces(view, at, end, index, begin)
+                    if blocks > 1:
+                        after = at + blocks * FULL_PIECE
+                        append(_new(PieceRun, (index, begin, blocks, view[at:after])))
+                        self.unheard += blocks - 1
+                        at = after
+                        continue
                 append(_new(Piece, (index, begin, view[at + 13 : after])))
                 at = after
             elif kind == REQUEST and length == 13 and count is not None:

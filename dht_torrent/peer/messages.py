@@ -25,6 +25,10 @@ from dht_torrent.geometry import BLOCK, bitfield_size
 
 MAX_PIECE_LENGTH = 9 + BLOCK
 """The length field of the longest Piece: no block we ask for is longer than BLOCK."""
+PIECE_HEADER = 4 + 9
+"""Bytes of a Piece before its block ..."""
+FULL_PIECE = PIECE_HEADER + BLOCK
+"""... and with a block of full length."""
 MAX_PIECES = 0x200000
 """Pieces a torrent may have while its metadata is unknown (libtorrent's max_piece_count)."""
 MAX_BITFIELD = bitfield_size(MAX_PIECES)
@@ -135,6 +139,29 @@ class Piece(NamedTuple):
     index: int  # type: ignore[assignment]
     begin: int
     data: bytes | memoryview
+
+
+class PieceRun(NamedTuple):
+    """`blocks` Pieces in a row, with full blocks of piece `index` side by side from `begin` on.
+
+    Only ever an event: that many messages came. `messages` are their bytes, for which the same is
+    true as for `Piece.data`.
+    """
+
+    index: int  # type: ignore[assignment]
+    begin: int
+    blocks: int
+    messages: memoryview
+
+    def pieces(self) -> list[Piece]:
+        """What it stands for."""
+        begins = range(self.begin, self.begin + self.blocks * BLOCK, BLOCK)
+        return [Piece(self.index, *block) for block in zip(begins, self.payloads(), strict=True)]
+
+    def payloads(self) -> list[memoryview]:
+        """The data of each of its blocks."""
+        messages, end = self.messages, self.blocks * FULL_PIECE
+        return [messages[at : at + BLOCK] for at in range(PIECE_HEADER, end, FULL_PIECE)]
 
 
 class BlocksInPlace(NamedTuple):

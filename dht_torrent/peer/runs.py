@@ -1,5 +1,5 @@
 """Messages of one kind in a row, worked on all at once: requests for adjacent full blocks of one
-piece, and Haves.
+piece, and such blocks; and Haves.
 
 The rule: what is taken as a run is, byte for byte, what the single messages would be. The bytes of
 requests come from a template that fits any piece, stamped with the index.
@@ -12,7 +12,18 @@ from typing import Any, Final
 
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK
-from dht_torrent.peer.messages import EXACT_LENGTH, HAVE, REQUEST, Have, Haves, Request, RequestRun
+from dht_torrent.peer.messages import (
+    EXACT_LENGTH,
+    FULL_PIECE,
+    HAVE,
+    MAX_PIECE_LENGTH,
+    PIECE,
+    REQUEST,
+    Have,
+    Haves,
+    Request,
+    RequestRun,
+)
 
 SPAN: Final = (1 << 24) // BLOCK
 """Blocks for which the first byte of `begin` is the same: no run is longer."""
@@ -21,6 +32,7 @@ _LENGTH: Final = EXACT_LENGTH[REQUEST]
 _request = Struct(">IBIII")
 _unpack, _unpack_all = _request.unpack_from, _request.iter_unpack
 _SIZE: Final = _request.size
+_unpack_piece = Struct(">IBII").unpack_from
 _HAVE_LENGTH: Final = EXACT_LENGTH[HAVE]
 _unpack_haves = Struct(">IBI").iter_unpack
 _HAVE_SIZE: Final = 4 + _HAVE_LENGTH
@@ -82,6 +94,19 @@ def take_requests(
             append(_new(Request, (index, begin, size)))
             at += step
     return at, more
+
+
+def count_pieces(view: memoryview, at: int, end: int, index: int, begin: int) -> int:
+    """How many Pieces with adjacent full blocks follow one another from `at` on: the first of them,
+    of this piece and from `begin` on, and those that are whole as well."""
+    places = range(at + FULL_PIECE, end - FULL_PIECE + 1, FULL_PIECE)
+    begins = range(begin + BLOCK, 1 << 32, BLOCK)
+    blocks = 1
+    for place, due in zip(places, begins, strict=False):
+        if _unpack_piece(view, place) != (MAX_PIECE_LENGTH, PIECE, index, due):
+            break
+        blocks += 1
+    return blocks
 
 
 def take_haves(

@@ -47,14 +47,13 @@ from dht_torrent.torrent.missing import Missing
 from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE, PeerPieces
 from dht_torrent.torrent.piece_states import Received, State
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, Chunk, OpenPiece
-from dht_torrent.torrent.runs import DueRun, expected
+from dht_torrent.torrent.runs import DueRun, expected, places
 
 SOLO_PATIENCE = 10.0
 """Seconds a peer may hold a solo piece while another that could have it is idle; doubles each time
 that piece is taken away, so that slow peers have time enough in the end."""
 ENDGAME_DEPTH = 8
 """A peer takes part in the endgame with at most this many requests in flight: bounds the waste."""
-
 
 _MISSING, _OPEN, _PENDING, _HAVE, _HELD = range(5)
 _IS_MISSING = bytes(number == _MISSING for number in range(256))
@@ -315,8 +314,7 @@ class Picker:
         if source.outstanding.pop((index, begin, size), None) is None:
             return self._not_outstanding(source, index, begin, data)
         piece = self._open[index]
-        number = begin // BLOCK
-        chunk = None
+        number, chunk = begin // BLOCK, None
         if piece.spill is None:
             piece.buffer[begin : begin + size] = data
         else:
@@ -333,6 +331,10 @@ class Picker:
         """The next answers of this peer, `most` blocks of them, as far as they can be received
         where they belong. When they have come: `received_run`, before anything else is done."""
         return expected(self._peers[peer].outstanding, self._open, most)
+
+    def places(self, peer: PeerKey, index: int, begin: int, count: int) -> list[memoryview] | None:
+        """Where these blocks go, if `received_run` may take them then."""
+        return places(self._peers[peer].outstanding, self._open.get(index), begin, count)
 
     def received_run(self, peer: PeerKey, index: int, first: int, count: int) -> Received | None:
         """So many blocks of a `DueRun` of this peer, from `first` on, lie in their places: as

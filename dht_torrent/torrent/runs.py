@@ -59,6 +59,25 @@ def expected(
     return runs
 
 
+def places(
+    outstanding: Mapping[tuple[int, int, int], float],
+    piece: OpenPiece | None,
+    begin: int,
+    count: int,
+) -> list[memoryview] | None:
+    """Where `count` adjacent blocks of full length go that have come from `begin` on; None if they
+    are not such blocks as make a `DueRun`."""
+    if piece is None or piece.spill is not None:
+        return None
+    first, rest = divmod(begin, BLOCK)
+    end = first + count
+    if rest or end > piece.size // BLOCK or piece.blocks.count(1, first, end) != count:
+        return None
+    if not all(map(outstanding.__contains__, piece.requests(first, count))):
+        return None
+    return piece.landing[1][2 * first + 1 : 2 * end : 2]
+
+
 def _adjacent(piece: OpenPiece, first: int, asked: list[tuple[int, int, int]], at: int) -> int:
     """How many of `asked`, from `at`, are one block of the piece after the other."""
     mine = piece.requests(first, len(asked) - at)

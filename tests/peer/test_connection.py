@@ -15,6 +15,7 @@ from dht_torrent.config import PeerConfig
 from dht_torrent.errors import HandshakeError, LocalProtocolError, PeerProtocolError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import parse_info_hash, parse_peer_id
+from dht_torrent.peer import connection as connection_module
 from dht_torrent.peer import runs as runs_module
 from dht_torrent.peer.connection import Connection, Event, HandshakeReceived, Sendable
 from dht_torrent.peer.extensions import (
@@ -40,6 +41,7 @@ from dht_torrent.peer.messages import (
     Message,
     NotInterested,
     Piece,
+    PieceRun,
     Port,
     Reject,
     Request,
@@ -105,6 +107,8 @@ def singles(event: Event) -> Sequence[Event]:
     """What it stands for, if it is many messages in a row."""
     if isinstance(event, RequestRun):
         return event.requests()
+    if isinstance(event, PieceRun):
+        return event.pieces()
     return [Have(index) for index in event.indices] if isinstance(event, Haves) else [event]
 
 
@@ -313,6 +317,7 @@ def heard(
     with pytest.MonkeyPatch.context() as patch:
         if not by_runs:
             patch.setattr(runs_module, "SPAN", 1)  # then no run is longer
+            patch.setattr(connection_module, "count_pieces", lambda *_: 1)
         for part in slices:
             before = connection.unheard
             try:
@@ -322,7 +327,7 @@ def heard(
                 break
             messages += len(got) + connection.unheard - before
             for event in got:
-                assert by_runs or not isinstance(event, RequestRun)
+                assert by_runs or not isinstance(event, RequestRun | PieceRun)
                 events += [frozen(e) for e in singles(event)]
     return events, messages, wrong
 
@@ -369,6 +374,61 @@ def test_full_blocks_in_a_row_come_as_few_runs(index: int, first: int, blocks: i
         assert events == [part if part.blocks > 1 else part.requests()[0] for part in parts]
     else:
         assert events == ([run] if blocks > 1 else run.requests())
+
+
+# -- blocks in a row --------------------------------------------------------------------------
+
+block_runs = st.builds(
+    lambda index, begin, blocks, length: [
+        Piece(index, begin + number * BLOCK, bytes([number]) * length) for number in range(blocks)
+    ],
+    st.sampled_from([0, 1, 0x0100, MANY - 1] * 5 + [MANY]),
+    st.sampled_from([0, BLOCK, 7 * BLOCK, 1, 2**32 - 2 * BLOCK, 2**32 - BLOCK]),
+    st.integers(1, 20),
+    st.sampled_from([BLOCK] * 6 + [BLOCK - 1, 0]),
+).map(lambda pieces: [piece for piece in pieces if piece.begin < 2**32])
+block_streams = st.lists(block_runs | block_runs | other_messages | odd_requests, max_size=6)
+
+
+@settings(max_examples=examples(150))
+@given(block_streams, st.lists(st.integers(0, 500_000), max_size=5))
+def test_runs_of_blocks_are_what_the_single_blocks_would_be(
+    sent: list[list[Message]], places: list[int]
+) -> None:
+    slices = cut(b"".join(encode(message) for some in sent for message in some), places)
+    expected = heard(slices, by_runs=False)
+    assert heard(slices, by_runs=True) == expected
+    assert expected[1] == len(expected[0])
+
+
+@settings(max_examples=examples(150))
+@given(block_runs, st.integers(0, 5), st.integers(0, 12), st.integers(1, 255))
+def test_a_wrong_byte_in_a_header_of_a_run_of_blocks_is_noticed(
+    sent: list[Piece], number: int, place: int, change: int
+) -> None:
+    stream = bytearray(b"".join(map(encode, sent)))
+    at = number % len(sent) * (len(stream) // len(sent)) + place
+    stream[at] ^= change
+    assert heard([stream], by_runs=True) == heard([stream], by_runs=False)
+
+
+def test_full_blocks_in_a_row_come_as_one_event() -> None:
+    def blocks(index: int, begin: int, count: int) -> list[Piece]:
+        return [Piece(index, begin + n * BLOCK, bytes([index + n]) * BLOCK) for n in range(count)]
+
+    def event(index: int, begin: int, count: int) -> PieceRun:
+        messages = b"".join(map(encode, blocks(index, begin, count)))
+        return PieceRun(index, begin, count, memoryview(messages))
+
+    parts = [(1, 0, 3), (1, 4 * BLOCK, 2), (2, 5, 2), (3, 0, 2), (2, 2**32 - 2 * BLOCK, 2)]
+    stream = b"".join(encode(piece) for part in parts for piece in blocks(*part))
+    more = encode(Have(0)) + b"".join(map(encode, blocks(5, 0, 2)))
+    got = connected().receive(stream + more + encode(blocks(5, 2 * BLOCK, 1)[0])[:-1])
+    assert got == [*(event(*part) for part in parts), Have(0), event(5, 0, 2)]
+    first = got[0]
+    assert isinstance(first, PieceRun)
+    assert first.pieces() == blocks(1, 0, 3)
+    assert first.payloads() == [piece.data for piece in blocks(1, 0, 3)]
 
 
 have_streams = st.lists(

@@ -19,9 +19,10 @@ from dht_torrent.config import PeerConfig, TorrentConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.ids import PeerKey, parse_info_hash, parse_peer_id
-from dht_torrent.peer.answers import Answers
+from dht_torrent.peer.answers import FEW, Answers
 from dht_torrent.peer.connection import PROTOCOL, Connection, Event
 from dht_torrent.peer.messages import (
+    BITFIELD,
     BlocksInPlace,
     Choke,
     Have,
@@ -29,9 +30,12 @@ from dht_torrent.peer.messages import (
     KeepAlive,
     Message,
     Piece,
+    PieceRun,
     Reject,
+    Request,
     Unchoke,
     encode,
+    encode_haves,
 )
 from dht_torrent.torrent.memory import PieceMemory
 from dht_torrent.torrent.picker import Picker
@@ -76,6 +80,7 @@ class Side:
         self.pending: dict[int, OpenPiece] = {}
         self.chunks: list[tuple[OpenPiece, Chunk]] = []
         self.blocks_in_place = 0
+        self.blocks_in_runs = 0
 
     def join(self, peer: PeerKey) -> None:
         connection = Connection(PeerConfig(), dht=False)
@@ -115,9 +120,9 @@ class Side:
         connection.unheard = 0
         for event in events:
             if isinstance(event, Piece):
-                index, begin, data = event
-                outcome = picker.received(peer, index, begin, data)
-                self.note(Block(index, begin, len(data)), outcome)
+                self.take_piece(peer, event)
+            elif isinstance(event, PieceRun):
+                self.take_run(peer, event)
             elif isinstance(event, BlocksInPlace):
                 index, first, count = event
                 self.blocks_in_place += count
@@ -131,6 +136,26 @@ class Side:
                     picker.choked(peer)
                 elif isinstance(event, Reject):
                     picker.rejected(peer, (event.index, event.begin, event.length))
+
+    def take_piece(self, peer: PeerKey, piece: Piece) -> None:
+        index, begin, data = piece
+        outcome = self.picker.received(peer, index, begin, data)
+        self.note(Block(index, begin, len(data)), outcome)
+
+    def take_run(self, peer: PeerKey, run: PieceRun) -> None:
+        index, begin, count, _ = run
+        places = self.picker.places(peer, index, begin, count) if self.in_place else None
+        if places is None:
+            for piece in run.pieces():
+                self.take_piece(peer, piece)
+            return
+        self.blocks_in_runs += count
+        for place, data in zip(places, run.payloads(), strict=True):
+            place[:] = data
+        outcome = self.picker.received_run(peer, index, begin // BLOCK, count)
+        for number in range(count):
+            last = number == count - 1
+            self.note(Block(index, begin + number * BLOCK, BLOCK), outcome if last else None)
 
     def note(self, block: Block, outcome: Received | None) -> None:
         if outcome is None:
@@ -191,6 +216,7 @@ answers = st.tuples(
             *["next"] * 6,
             *["other", "lie", "short", "long", "misplaced", "other piece", "late", "again"],
             *["reject", "choke", "unchoke", "have", "keep-alive", "other id", "nonsense"],
+            *["haves", "request"],
         ]
     ),
     st.integers(1, 4),
@@ -259,14 +285,16 @@ class BothWays(RuleBasedStateMachine):
                     break
 
     def message(self, peer: PeerKey, kind: str, which: float) -> bytes:
-        simple: dict[str, Message] = {
+        simple: dict[str, Message | Haves] = {
             "choke": Choke(),
             "unchoke": Unchoke(),
             "have": Have(int(which * self.pieces)),
+            "haves": Haves((0, int(which * self.pieces))),
+            "request": Request(int(which * self.pieces), 0, BLOCK),
             "keep-alive": KeepAlive(),
         }
         if kind in simple:
-            return encode(simple[kind])
+            return self.encoded(simple[kind])
         if kind == "nonsense":
             return bytes([0, 0, 0, 9, 7, 0, 0, 0, 0, 0, 0, 0, int(which * 256)])
         if kind == "late":
@@ -294,6 +322,9 @@ class BothWays(RuleBasedStateMachine):
         elif kind == "other id":
             data[4] = 16  # a Reject of that length is an offence
         return bytes(data)
+
+    def encoded(self, message: Message | Haves) -> bytes:
+        return encode_haves(message.indices) if isinstance(message, Haves) else encode(message)
 
     def block(self, block: Block) -> bytes:
         start = block.index * self.piece_length + block.begin
@@ -338,7 +369,7 @@ class BothWays(RuleBasedStateMachine):
             assert answers.left == bool(data)
             if not data:
                 return True
-            assert size <= room or self.lane.blocks_in_place
+            assert size <= room + FEW * MESSAGE or self.lane.blocks_in_place
             receive = partial(answers.rest, room)
 
     def leave_for_good(self, peer: PeerKey) -> None:
@@ -387,13 +418,20 @@ class BothWays(RuleBasedStateMachine):
         assert list(self.lane.state()) == list(self.plain.state())
 
     def teardown(self) -> None:
-        assert self.plain.blocks_in_place == 0
+        assert self.plain.blocks_in_place == self.plain.blocks_in_runs == 0
 
 
 class BothWaysWithOddPieces(BothWays):
     """Of no whole number of blocks."""
 
     piece_length = 2 * BLOCK + 1000
+
+
+class BothWaysWithLongPieces(BothWays):
+    """A run may be longer than what is asked for at once."""
+
+    piece_length = 8 * BLOCK
+    pieces = 3
 
 
 class BothWaysWithPiecesOfOneBlock(BothWays):
@@ -431,6 +469,7 @@ MACHINES = [
 BothWays.TestCase.settings = settings(stateful_step_count=40)
 TestBothWays = BothWays.TestCase
 TestBothWaysWithOddPieces = BothWaysWithOddPieces.TestCase
+TestBothWaysWithLongPieces = BothWaysWithLongPieces.TestCase
 TestBothWaysWithPiecesOfOneBlock = BothWaysWithPiecesOfOneBlock.TestCase
 TestBothWaysOnTheDisk = BothWaysOnTheDisk.TestCase
 TestBothWaysShortOfMemory = BothWaysShortOfMemory.TestCase
@@ -515,6 +554,68 @@ def test_after_something_odd_the_rest_is_received_in_its_place_again() -> None:
     assert side.blocks_in_place == 3
     take(side, wire(side, blocks[6:]))
     assert side.blocks_in_place == 13
+
+
+def test_blocks_behind_a_small_message_are_taken_run_by_run() -> None:
+    """Before, within and behind what is expected in its place."""
+    side = seeded(2, 16)
+    blocks = side.picker.next_requests(PeerKey(0), 32, 0.0)
+    small = encode(Have(1)) + encode(Request(0, 0, BLOCK)) + encode(KeepAlive())
+    take(side, small + wire(side, blocks[:5]) + small + wire(side, blocks[5:9]) + small)
+    assert (side.blocks_in_place, side.blocks_in_runs) == (0, 9)
+    take(side, wire(side, blocks[9:12]) + small + wire(side, blocks[12:29]) + small)
+    assert (side.blocks_in_place, side.blocks_in_runs) == (3, 26)
+    take(side, wire(side, blocks[29:]))
+    assert (side.blocks_in_place, side.blocks_in_runs) == (6, 26)
+    while side.pending:
+        side.settle()
+    assert side.picker.done
+    assert not any("blamed" in decision for decision in side.decisions)
+
+
+@pytest.mark.parametrize(
+    "odd", ["choked", "endgame", "one was answered", "given up", "spilled", "misplaced", "not full"]
+)
+def test_a_run_that_is_not_as_asked_for_is_taken_block_by_block(odd: str) -> None:
+    config = TorrentConfig(max_piece_in_memory=BLOCK if odd == "spilled" else 1 << 24)
+    short = 5 if odd == "not full" else 0
+    geometry = Geometry.of(4 * BLOCK, [(("content",), 4 * BLOCK - short)])
+    side = Side(geometry, True, config=config)
+    side.join(PeerKey(0))
+    side.join(PeerKey(1))
+    blocks = side.picker.next_requests(PeerKey(0), 4, 0.0)
+    begin = blocks[0].begin
+    places = partial(side.picker.places, PeerKey(0), 0)
+    if odd == "choked":
+        side.picker.choked(PeerKey(0))
+    elif odd == "endgame":
+        assert side.picker.next_requests(PeerKey(1), 1, 0.0) == blocks[:1]
+    elif odd == "one was answered":
+        side.receive(PeerKey(0), wire(side, blocks[2:3]))
+    elif odd == "given up":
+        side.picker.give_back(PeerKey(0))
+        assert places(begin, 1) is None
+    elif odd == "misplaced":
+        begin += 1
+    elif odd == "not full":
+        assert places(begin, 3) is not None
+    assert places(begin, 4) is None
+    assert places(begin + BLOCK, 4) is None
+    assert side.picker.places(PeerKey(1), 0, 0, 4) is None
+    assert side.picker.places(PeerKey(0), 1 << 31, 0, 1) is None
+
+
+def test_a_run_goes_where_its_blocks_belong() -> None:
+    side = seeded(1, 4)
+    side.picker.next_requests(PeerKey(0), 4, 0.0)
+    piece = side.picker._open[0]
+    places = side.picker.places(PeerKey(0), 0, BLOCK, 2)
+    assert places is not None
+    for number, place in enumerate(places, start=1):
+        place[:] = bytes([number]) * BLOCK
+    found = [bytes(piece.buffer[at : at + BLOCK]) for at in range(0, piece.size, BLOCK)]
+    assert found[1:3] == [b"\1" * BLOCK, b"\2" * BLOCK]
+    assert found[0] == found[3] == bytes(BLOCK)
 
 
 def test_blocks_out_of_turn_are_taken_and_those_behind_them_expected() -> None:
@@ -623,6 +724,36 @@ def test_of_what_is_not_expected_no_more_is_taken_in_a_turn_than_there_is_room_f
         turns.append(answers.rest(4096)[0])
     assert sum(turns) + size == came == len(data)
     assert set(turns[:-1]) == {4096}
+
+
+def test_blocks_are_taken_beyond_the_room_there_is_for_other_messages() -> None:
+    """A few of them: there may be many that are short."""
+    side = seeded(1, 40)
+    blocks = side.picker.next_requests(PeerKey(0), 40, 0.0)
+    data = encode(Have(0)) + wire(side, blocks[:30]) + encode(Have(0)) * 1000
+    came = side.land(PeerKey(0), data, 4096, 1 << 20)
+    size, events = side.answers[PeerKey(0)].took(came, 4096)
+    assert size == 30 * MESSAGE + (FEW - 30) * 9
+    assert len(events) == 3
+    assert side.answers[PeerKey(0)].rest(4096)[0] == 4096
+    side.answers[PeerKey(0)].rest(1 << 20)
+    assert came == len(data)
+    tiny = memoryview(encode(Piece(0, 0, b"x")) * 10_000)
+    assert seeded().answers[PeerKey(0)]._turn(tiny, 100) == FEW * 14
+
+
+@pytest.mark.parametrize("begun", [1, 3, 4, 5, 12, 13, 9000])
+def test_the_rest_of_what_has_begun_is_taken_along(begun: int) -> None:
+    side = seeded(1, 4)
+    answers = side.answers[PeerKey(0)]
+    block = encode(Piece(0, 0, bytes(BLOCK)))
+    bits = block[:4] + bytes([BITFIELD]) + block[5:]
+    for message, is_block in ((block, True), (bits, False)):
+        side.connections[PeerKey(0)].took_elsewhere(0, 0)
+        side.connections[PeerKey(0)].begun.extend(message[:begun])
+        data = memoryview(message[begun:] + encode(Have(0)) * 100)
+        most = 90 + (len(message) - begun if is_block and begun > 4 else 0)
+        assert answers._turn(data, 90) == most
 
 
 def test_the_turn_is_filled_up_with_whatever_comes_behind_what_is_expected() -> None:

@@ -38,6 +38,7 @@ from dht_torrent.peer.messages import (
     Interested,
     NotInterested,
     Piece,
+    PieceRun,
     Request,
     RequestRun,
     Suggest,
@@ -229,7 +230,8 @@ class Swarm:
 
     def on_events(self, peer: Peer, events: Sequence[Event], now: float) -> None:
         """Take a batch of messages. Raises PeerProtocolError when the peer broke a rule."""
-        received, key, size = self.picker.received, peer.key, 0
+        picker, key, size = self.picker, peer.key, 0
+        received = picker.received
         shortest, max_asked = self._shortest, self._config.peer.max_asked
         have = self._shown_to(peer).flags
         for event in events:
@@ -241,9 +243,12 @@ class Swarm:
                     self._unusual(peer, event, outcome, now)
             elif type(event) is BlocksInPlace:
                 size += event.blocks * BLOCK
-                outcome = self.picker.received_run(key, *event)
+                outcome = picker.received_run(key, *event)
                 if outcome is not None and outcome.piece is not None:
                     self._save(outcome.piece)
+            elif type(event) is PieceRun:
+                size += event.blocks * BLOCK
+                self._take_run(peer, event, now)
             elif type(event) is RequestRun:
                 self._uploads.request_run(peer, event, self._shown_to(peer), now)
             elif type(event) is Request:
@@ -272,6 +277,22 @@ class Swarm:
         if peer.asked:
             peer.wake_writer()
         self.downloads.settle(peer, now)
+
+    def _take_run(self, peer: Peer, run: PieceRun, now: float) -> None:
+        """As each of its pieces."""
+        index, begin, blocks, _ = run
+        places = self.picker.places(peer.key, index, begin, blocks)
+        if places is None:
+            for piece in run.pieces():
+                outcome = self.picker.received(peer.key, *piece)
+                if outcome is not None:
+                    self._unusual(peer, piece, outcome, now)
+            return
+        for place, data in zip(places, run.payloads(), strict=True):
+            place[:] = data
+        outcome = self.picker.received_run(peer.key, index, begin // BLOCK, blocks)
+        if outcome is not None and outcome.piece is not None:
+            self._save(outcome.piece)
 
     def _unusual(self, peer: Peer, event: Piece, outcome: Received, now: float) -> None:
         self.downloads.cancel(outcome.cancels)
