@@ -180,6 +180,14 @@ def make_content(root: Path, size: int, files: int, seed: int = 1) -> Path:
     return path
 
 
+def make_sparse(root: Path, size: int) -> Path:
+    """A file of `size` zeros, none of them on the disk."""
+    path = root / NAME
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
 def _write_random(path: Path, size: int, rng: random.Random) -> None:
     with path.open("wb") as file:
         while size:

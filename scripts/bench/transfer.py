@@ -3,6 +3,7 @@
     python scripts/bench/transfer.py --size 1GiB --piece 256KiB --files 1 --rounds 5
     python scripts/bench/transfer.py --encryption rc4
     python scripts/bench/transfer.py --cache warm cold --only ours --only libtorrent-
+    python scripts/bench/transfer.py --size 8GiB --piece 1MiB --sparse --cache cold --only 'ours->o'
 
 Contestants take turns (A B C A B C ...), so that a slow minute of the machine hits all of them.
 Every copy is compared byte for byte. Loopback TCP, connected by address; libtorrent starts from the
@@ -40,6 +41,7 @@ from peers import (
     libtorrent_create,
     list_files,
     make_content,
+    make_sparse,
     parse_size,
     settle,
     warm,
@@ -235,6 +237,9 @@ def main() -> None:
     parser.add_argument("--size", type=parse_size, default=parse_size("1GiB"))
     parser.add_argument("--piece", type=parse_size, default=parse_size("256KiB"))
     parser.add_argument("--files", type=int, default=1, help="1 makes a single-file torrent")
+    parser.add_argument(
+        "--sparse", action="store_true", help="one file of zeros, which takes the seed no place"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--only", action="append", help="contestants containing this text; may be repeated"
@@ -254,13 +259,20 @@ def main() -> None:
         if (not args.only or any(part in name for part in args.only))
         and all(is_installed(role.partition("-")[0]) for role in roles)
     ]
+    if args.sparse and args.files > 1:
+        parser.error("--sparse is one file, and --files another number of them")
     if not names:
         parser.error(f"--only must match one of: {', '.join(CONTESTANTS)}")
 
     before = load()
     with tempfile.TemporaryDirectory(prefix="bench-", dir=args.dir) as folder:
         (Path(folder) / "seed").mkdir()
-        content = make_content(Path(folder) / "seed", args.size, args.files)
+        seeded = Path(folder) / "seed"
+        content = (
+            make_sparse(seeded, args.size)
+            if args.sparse
+            else make_content(seeded, args.size, args.files)
+        )
         torrent = Path(folder) / "content.torrent"
         torrent.write_bytes(libtorrent_create(content, args.piece))
         bench = Bench(

@@ -164,6 +164,18 @@ def test_a_transfer_is_measured_warm_and_cold() -> None:
     assert "load" in said["machine"]
 
 
+def test_a_sparse_file_is_transferred_too() -> None:
+    flags = ("--size", "3MiB", "--sparse", "--rounds", "1", "--only", "ours->ours")
+    (run,) = figures("transfer.py", *flags)["runs"]
+    assert run["leech_rss"] > 10 << 20
+
+
+def test_a_sparse_file_takes_no_place(bench: Any, tmp_path: Path) -> None:
+    path = bench("peers").make_sparse(tmp_path, 3 << 20)
+    assert path.read_bytes() == bytes(3 << 20)
+    assert path.stat().st_blocks == 0
+
+
 def test_a_whole_command_is_measured() -> None:
     began = time.monotonic()
     said = figures("command.py", "--size", "1MiB", "--rounds", "1")
