@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -100,3 +104,33 @@ def test_a_file_that_appears_is_found(tmp_path: Path) -> None:
             (folder / "dhtnode").mkdir(parents=True)
             (folder / "dhtnode" / "config.toml").write_text("seed-ratio = 2")
         assert run("reload", "--state-dir", state).stdout == "changed: seed-ratio\n"
+
+
+IN_A_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "dht_torrent", *sys.argv[1:]])
+"""
+
+
+def test_a_node_in_a_terminal_ends_when_that_hangs_up(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    options = [*ALONE, "--state-dir", str(tmp_path / "state")]
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, *options],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        watchdog = threading.Timer(PATIENCE, process.kill)
+        watchdog.start()
+        os.close(theirs)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("ready ")
+        os.close(ours)
+        assert process.communicate() == ("", "")
+        watchdog.cancel()
+    assert process.returncode == 0
+    assert not (tmp_path / "state" / "control").exists()
