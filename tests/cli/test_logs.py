@@ -77,6 +77,12 @@ def test_no_name_breaks_the_line(name: str, key: str, value: object) -> None:
     assert "\x1b" not in line
 
 
+def test_halves_of_characters_are_not_passed_on() -> None:
+    told = of_json(record("%s", "a\ud800b", **{"k\udcff": "\udc00"}))
+    assert told["message"] == "a?b"
+    assert told["k?"] == "?"
+
+
 def test_what_is_long_is_cut() -> None:
     told = of_json(record("x" * 10**6, **{f"k{i}": "y" * 10**6 for i in range(1000)}))
     assert max(map(len, map(str, told.values()))) <= 16_384
