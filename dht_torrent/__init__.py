@@ -105,7 +105,7 @@ To change something
 | what goes through a proxy, and how | `engine.net.proxy`, `engine.net.relayed`, `socks` |
 | encryption with MSE | `peer.mse`, `engine.net.encrypted`, `engine.torrent.dialling` |
 | who belongs to an SSL torrent | `peer.certificates`, `engine.authority`; TLS `engine.net.tls` |
-| a command, or how it shows something | `cli.main`, `cli.running`, `cli.view` |
+| a command, what it shows; an option | `cli.main`, `cli.running`, `cli.view`; `cli.declared` |
 | the local catalogue | `catalogue.protocol`, `catalogue.sqlite`, `catalogue.postgres` |
 | what commands of search ask and show | `cli.search`, `cli.similar`, `cli.publishing` |
 | the control API | `daemon.app`, `daemon.client`; who may use it `daemon.control` |

@@ -12,7 +12,7 @@ import click
 
 from dht_torrent.cli import view
 from dht_torrent.cli.declared import node_options, which_node
-from dht_torrent.cli.node import json_option, running_node
+from dht_torrent.cli.node import Options, json_option, running_node
 from dht_torrent.cli.options import ENVIRONMENT, Given, NodeOption, declared
 from dht_torrent.cli.settings import Setting, default_path, file_of, settings
 from dht_torrent.cli.web import web_options
@@ -40,6 +40,7 @@ def config(ctx: click.Context, init: bool, as_json: bool) -> None:
         view.show({"file": str(path)}, as_json, lambda: str(path))
         return
     found = settings(ctx)
+    Options.from_settings(found).config()  # what does not go together is told
     file = file_of(ctx.ensure_object(Given))
     options = declared(ctx)
     rows = [_row(options[name], setting) for name, setting in found.items()]

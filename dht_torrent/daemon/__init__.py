@@ -1,6 +1,7 @@
 """The node as a service: HTTP control on a Unix socket or loopback TCP, and its client.
 
-- `run`: a node in the foreground, until a signal
+- `run`: a node in the foreground, until a signal; `notify`: what a service manager is told of it;
+  `reload`: having it read its configuration again
 - `control`: where a node answers, and the files in the state directory that say so
 - `server`: the sockets; `answering`: the HTTP server on them (Hypercorn's Trio worker); `app`: what
   it answers (Starlette), `dht_api`: of the DHT, `body`: what a request may hold

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dht_torrent import bencode
+from dht_torrent.bencode import Value
 from dht_torrent.filenames import MAX_DEPTH
 from dht_torrent.torrent.naming import MAX_NAMES, Names, Parts
 
@@ -29,8 +29,8 @@ class Shift:
     """What the file system calls that which is renamed, in the step that counts; None: it has not
     come to that."""
 
-    def encode(self) -> bencode.Value:
-        fields: dict[bytes, bencode.Value] = {
+    def encode(self) -> Value:
+        fields: dict[bytes, Value] = {
             b"root": os.fsencode(self.root),
             b"names": encode_names(self.names),
         }
@@ -41,7 +41,7 @@ class Shift:
         return fields
 
 
-def decode_shift(value: bencode.Value) -> Shift:
+def decode_shift(value: Value) -> Shift:
     """Raises ValueError."""
     match value:
         case {b"root": bytes(root), b"names": list(names), **rest} if (
@@ -60,14 +60,14 @@ def decode_shift(value: bencode.Value) -> Shift:
     raise ValueError("shift is not a place")
 
 
-def encode_names(names: Names) -> bencode.Value:
+def encode_names(names: Names) -> Value:
     """`decode_names` is the inverse."""
     return [
         [*(os.fsencode(part) for part in path), os.fsencode(name)] for path, name in names.items()
     ]
 
 
-def decode_names(rows: Sequence[bencode.Value]) -> Names:
+def decode_names(rows: Sequence[Value]) -> Names:
     """Raises ValueError."""
     if len(rows) > MAX_NAMES:
         raise ValueError("names are too many")
@@ -80,7 +80,7 @@ def decode_names(rows: Sequence[bencode.Value]) -> Names:
     return found
 
 
-def _parts(row: Sequence[bencode.Value]) -> Parts:
+def _parts(row: Sequence[Value]) -> Parts:
     if len(row) > MAX_DEPTH + 1:
         raise ValueError("a path is too deep")
     found = []

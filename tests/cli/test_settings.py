@@ -265,6 +265,13 @@ def test_a_value_of_no_use_is_told_with_where_it_was_said(
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_what_does_not_go_together_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path, "tcp = false\nutp = false")
+    result = run("--config", path, "config")
+    assert result.exit_code == 2
+    assert result.stderr == "dhtnode: TCP and uTP are both off: peers need one of them\n"
+
+
 def test_an_error_of_the_file_is_told_even_if_the_command_line_goes_before(tmp_path: Path) -> None:
     path = written(tmp_path, 'limit-up = "fast"')
     assert run("--config", path, "--limit-up", "1K", "config").exit_code == 2
