@@ -76,7 +76,10 @@ class _Stream:
 
     async def send_all(self, data: bytes) -> None:
         with self._sending.limited() as limit:
-            await self._stream.send_all(data)
+            try:
+                await self._stream.send_all(data)
+            except trio.BusyResourceError:  # another task is just closing it
+                raise trio.BrokenResourceError("the connection is being closed") from None
         if limit.cancelled_caught:
             await trio.aclose_forcefully(self._stream)
             raise trio.BrokenResourceError("the client does not read")

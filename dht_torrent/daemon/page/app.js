@@ -62,7 +62,16 @@ document.getElementById('add').addEventListener('click', () => addDialog());
 const notice = document.getElementById('notice');
 let lost = false;
 
+const foot = document.getElementById('foot');
+document.getElementById('keys').addEventListener('click', helpDialog);
+document.getElementById('leave').addEventListener('click', async () => {
+  await live.ask('POST', '/leave').catch(() => {});
+  location.reload();
+});
+
 live.on('change', () => {
+  foot.hidden = false;
+  put(foot.firstChild, `dhtnode ${live.node.version ?? ''} at ${live.node.listen ?? ''}`);
   put(down, `↓ ${rate(live.node.down ?? 0)}`);
   put(up, `↑ ${rate(live.node.up ?? 0)}`);
   document.body.classList.toggle('read-only', live.isReadOnly());

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,9 +19,17 @@ from trio.testing import MockClock
 from dht_torrent import Node, Torrent
 from dht_torrent.daemon.web import events, sights
 from dht_torrent.daemon.web.board import Facts
-from dht_torrent.daemon.web.events import CALM, LOOK_EVERY, MAX_PAGES, SILENCE, Pages
+from dht_torrent.daemon.web.events import (
+    CALM,
+    LOOK_EVERY,
+    MAX_PAGES,
+    MOST_OF_TIME,
+    SILENCE,
+    Pages,
+)
 from dht_torrent.engine.views import PieceState
-from tests.helpers.engine import LEECH, SEED, World, sample
+from tests.helpers.engine import HAND, LEECH, SEED, Sample, World, sample
+from tests.helpers.storages import hashed
 
 Told = list[tuple[str, Any]]
 
@@ -31,6 +40,7 @@ class Reader:
     def __init__(self, pages: Pages) -> None:
         self.pages = pages
         self.name = ""
+        self.ended = trio.Event()
         self._chunks: trio.MemoryReceiveChannel[bytes] | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -55,6 +65,7 @@ class Reader:
                 await send.send(message["body"])
 
         await app(scope, receive, sent)
+        self.ended.set()
 
     async def read(self) -> Told:
         """The next events that come together."""
@@ -229,6 +240,90 @@ async def test_the_dht_that_is_looked_at_closely_shows_lookups_and_contacts(
             (lookup,) = told["dht"]["lookups"]
             assert lookup["target"] == "00" * 20
             assert lookup["steps"][0][0] == seed.dht.node_id.hex()
+
+
+async def test_the_streams_end_when_the_node_is_told_to_stop(autojump_clock: MockClock) -> None:
+    async with World().node(LEECH) as node:
+        stopping = trio.Event()
+        page = Reader(Pages(node, stopping, read_only=True))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(page.run)
+            ((_, greeting), _) = await page.read()
+            assert greeting["read_only"] is True
+            stopping.set()
+            with trio.fail_after(LOOK_EVERY / 2):  # at once, and not at the next look
+                await page.ended.wait()
+
+
+async def test_several_pages_cost_one_look_and_each_is_told_what_it_does_not_know(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    facts = sights.node_facts
+
+    def counting(node: Node) -> Facts:
+        nonlocal looks
+        looks += 1
+        return facts(node)
+
+    monkeypatch.setattr(sights, "node_facts", counting)
+    async with World().node(LEECH) as node:
+        torrent = await node.get("ab" * 20)
+        pages = pages_of(node)
+        async with reading(pages) as one, reading(pages) as other:
+            assert torrent.id in dict(await one.read())["all"]["rows"]
+            assert torrent.id in dict(await other.read())["all"]["rows"]
+            assert looks == 1
+            await torrent.pause()
+            for page in (one, other):
+                assert dict(await page.read())["news"]["rows"][torrent.id]["state"] == "paused"
+            assert looks == 2
+
+
+async def test_a_torrent_with_more_files_and_peers_than_are_shown_says_how_many(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes(64 * 1024)
+    one = Sample(data, 32 * 1024, hashed(data, [16 * 1024] * 4, 32 * 1024).info)
+    monkeypatch.setattr(sights, "MAX_FILES", 3)
+    monkeypatch.setattr(sights, "MAX_PEERS", 1)
+    world = World()
+    async with (
+        world.seed(one),
+        world.seed(one, HAND),
+        world.node(LEECH) as node,
+    ):
+        torrent = await node.get(one.magnet(SEED, HAND), paused=False)
+        with trio.fail_after(60):
+            await torrent.completed()
+            while len(torrent.peers()) < 2:
+                await trio.sleep(0.1)
+        told = sights.torrent_closely(torrent)
+        assert (len(told["files"]), told["facts"]["files"]) == (3, 4)
+        assert len(told["peers"]) == 1
+
+
+async def test_a_close_look_that_takes_long_is_taken_less_often(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+
+    def slow(torrent: Torrent) -> dict[str, Any]:
+        looked.append(trio.current_time())
+        autojump_clock.jump(0.1)
+        return {"facts": {"look": len(looked)}}
+
+    monkeypatch.setattr(sights, "torrent_closely", slow)
+    async with World().node(LEECH) as node:
+        torrent = await node.get("ab" * 20)
+        async with reading(pages_of(node)) as page:
+            await page.read()
+            await page.focus(torrent=torrent.id)
+            while len(looked) < 4:
+                await page.read()
+    pauses = [later - sooner for sooner, later in itertools.pairwise(looked)]
+    assert min(pauses) >= 0.1 / MOST_OF_TIME - 0.1
+    assert max(pauses) <= 0.1 / MOST_OF_TIME + 2 * LOOK_EVERY
 
 
 class Pieces:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import stat
 from collections.abc import AsyncIterator
@@ -117,3 +118,30 @@ async def test_a_body_that_nobody_may_send_is_not_waited_for(tmp_path: Path) -> 
         )
         assert b" 401 " in await slow.receive_some()
         await slow.aclose()
+
+
+async def test_requests_that_never_end_keep_nobody_waiting_and_are_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hypercorn.config.Config, "keep_alive_timeout", 1.0)
+    async with serving(tmp_path) as (_, where), httpx.AsyncClient() as client:
+        slow = [await trio.open_tcp_stream(*where) for _ in range(100)]
+        for number, stream in enumerate(slow):
+            await stream.send_all(b"GET / HTTP/1.1\r\nX: "[: number % 20])
+        with trio.fail_after(10):
+            assert (await client.get(f"http://{where}/healthz")).status_code == 200
+            for stream in slow:
+                with contextlib.suppress(trio.BrokenResourceError):
+                    assert await stream.receive_some() == b""
+                await stream.aclose()
+
+
+async def test_headers_without_end_are_not_collected(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, where), await trio.open_tcp_stream(*where) as stream:
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        sent = 0
+        with pytest.raises(trio.BrokenResourceError):
+            while sent < 50_000_000:
+                await stream.send_all(b"X: " + b"a" * 65_000 + b"\r\n")
+                sent += 65_000
+        assert sent < 20_000_000  # of which most fills the buffers between the two
