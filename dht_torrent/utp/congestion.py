@@ -137,8 +137,9 @@ class Congestion:
         self.rtt += difference / 8
 
     def acknowledged(self, size: int, in_flight: int, sample: int, rate: float, now: float) -> None:
-        """`size` bytes arrived, of `in_flight` before them. `sample` is the other end's one-way
-        delay in microseconds, 0 if it has none; `rate` the bytes per second that arrived."""
+        """`size` bytes arrived, of `in_flight` when something was sent last. `sample` is the other
+        end's one-way delay in microseconds, 0 if it has none; `rate` the bytes per second that
+        arrived."""
         config = self._config
         self._now = now
         self.backoff = 0

@@ -49,6 +49,9 @@ class Outbound:
         self.held = 0
         """Bytes accepted and not yet acknowledged."""
         self.in_flight = 0
+        # The same when something was sent last, and the window then: acknowledgements come in
+        # batches, and each of them is of a window that was used.
+        self._flown, self._flown_of = 0, 0.0
         self.waiting_since = 0.0
         """When the first of the packets that wait for an acknowledgement was sent."""
         self.resent = 0
@@ -152,7 +155,6 @@ class Outbound:
                 self._said_again(sack, grew=grew)
             return True
         self._repeats = 0
-        before = self.in_flight
         arrived = []
         sent = self._sent
         for number in range(self.acked + 1, self.acked + steps + 1):
@@ -170,7 +172,7 @@ class Outbound:
             if packet.state != ARRIVED:
                 arrived.append(packet)
         if arrived:
-            self._take_arrived(arrived, before, sample, now)
+            self._take_arrived(arrived, sample, now)
         if self._sent:
             self._armed_at = now
             self._find_lost(now)
@@ -179,7 +181,7 @@ class Outbound:
             self._flight.clear()
         return True
 
-    def _take_arrived(self, packets: list[Sent], before: int, sample: int, now: float) -> None:
+    def _take_arrived(self, packets: list[Sent], sample: int, now: float) -> None:
         congestion = self.congestion
         newest = packets[0]
         size = landed = flew = 0
@@ -219,7 +221,8 @@ class Outbound:
             self._probing = None
             if self.size.passed(probing.size + HEADER_SIZE):
                 congestion.packet_size(self.size.size)
-        congestion.acknowledged(size, before, sample, self._rate, now)
+        grown = max(0, int(congestion.window - self._flown_of))
+        congestion.acknowledged(size, self._flown + grown, sample, self._rate, now)
 
     def _said_again(self, sack: int, *, grew: bool) -> None:
         """A packet that only repeats what was known."""
@@ -366,6 +369,7 @@ class Outbound:
             if self.finishing and not self._waiting.size and not self._finish_queued:
                 self._finish_queued = True
                 into.append(self._send(FIN, b"", head, now))
+        self._flown, self._flown_of = self.in_flight, self.congestion.window
         if len(into) > sent:
             self._sent_at = now
             if self._flying == len(into) - sent:

@@ -7,7 +7,7 @@ import pytest
 from dht_torrent.config import UtpConfig
 from dht_torrent.errors import LocalProtocolError, UtpError
 from dht_torrent.utp.connection import UtpFailure
-from dht_torrent.utp.packets import DATA, FIN, RESET, STATE, SYN, decode
+from dht_torrent.utp.packets import DATA, FIN, RESET, STATE, SYN, Packet, decode, encode
 from tests.helpers.utp_hand import CONFIG, WINDOW, Hand, connected
 from tests.helpers.utp_link import Line, pattern, two_ends
 
@@ -155,6 +155,20 @@ def test_all_that_one_round_trip_lost_shrinks_the_window_once() -> None:
     hand.say(STATE, 9, 0xFFFF, sack=0b1111_1111_0111 & ~0b100_0000)
     assert hand.ours.outbound.resent == 3
     assert 34_000 < hand.ours.congestion.window < 38_000  # by 0.3 for all of them
+
+
+def test_acknowledgements_that_come_at_once_count_like_those_that_come_one_by_one() -> None:
+    one_by_one, at_once = connected(), connected()
+    for hand in (one_by_one, at_once):
+        hand.ours.send(bytes(60_000))
+        assert len(hand.sent()) == 4
+        hand.now += 0.05
+        for number in range(4):
+            ack = Packet(STATE, 100, 1, 1000, WINDOW, 9, 0xFFFF + number & 0xFFFF)
+            hand.ours.receive_packet(hand.now, encode(ack))
+            if hand is one_by_one:
+                hand.sent()
+    assert at_once.ours.congestion.window == one_by_one.ours.congestion.window > 10_000
 
 
 def test_an_acknowledgement_of_what_was_never_sent_is_ignored() -> None:
