@@ -79,11 +79,9 @@ def api_routes(
     stopping: trio.Event,
     stop: Callable[[], None],
     reload: Reload | None = None,
-    read: Callable[[Request], Awaitable[dict[str, Any]]] = read_body,
 ) -> list[Route]:
     """What is answered, and where. `stopping` is set, and `stop` called, when a client asks the
-    node to end; what goes on ends then. `reload` is as in `make_app`, `read` gives the body of a
-    request."""
+    node to end; what goes on ends then. `reload` is as in `make_app`."""
     searches = search_api.Searches(node, stopping)
 
     async def status(request: Request) -> Response:
@@ -93,7 +91,7 @@ def api_routes(
         return reply([torrent.summary() for torrent in node.torrents.values()])
 
     async def add(request: Request) -> Response:
-        order = _Order(await read(request))
+        order = _Order(await read_body(request))
         torrent = await order.carry_out(node)
         return reply(torrent.summary(), status=201)
 
@@ -143,40 +141,40 @@ def api_routes(
         elif action == "recheck":
             await torrent.recheck()
         elif action == "publish":
-            body = check_types(await read(request), {"tags": list})
+            body = check_types(await read_body(request), {"tags": list})
             await node.publish(torrent, search_api.tags_of(body))
         elif action == "unpublish":
             return reply({"id": torrent.id, "unpublished": await node.unpublish(torrent)})
         elif action == "limits":
-            torrent.set_limits(**_rates(await read(request)))
+            torrent.set_limits(**_rates(await read_body(request)))
             await torrent.save()
         elif action in keeping_api.ACTIONS:
-            await keeping_api.act(node, torrent, action, await read(request))
+            await keeping_api.act(node, torrent, action, await read_body(request))
         else:
             raise HTTPException(404, "no such action")
         return reply(torrent.summary())
 
     async def limits(request: Request) -> Response:
-        keeping_api.set_node_limits(node, await read(request))
+        keeping_api.set_node_limits(node, await read_body(request))
         return reply(node.status())
 
     async def dht(request: Request) -> Response:
         from dht_torrent.daemon.dht_api import ask
 
-        return reply(await ask(node.dht, request.path_params["action"], await read(request)))
+        return reply(await ask(node.dht, request.path_params["action"], await read_body(request)))
 
     async def search(request: Request) -> Response:
         response = searches.respond(request.query_params)
         return response if request.method == "GET" else Response(media_type=LINES)
 
     async def similar(request: Request) -> Response:
-        return reply(await similar_api.ask(node, await read(request)))
+        return reply(await similar_api.ask(node, await read_body(request)))
 
     async def publishers(request: Request) -> Response:
         return reply(await node.publishers())
 
     async def judge(request: Request) -> Response:
-        return reply(await searches.judge(await read(request)))
+        return reply(await searches.judge(await read_body(request)))
 
     async def catalogue(request: Request) -> Response:
         return reply(await node.catalogue_status())
@@ -194,23 +192,23 @@ def api_routes(
         return reply(node.subscriptions.listed())
 
     async def subscribe(request: Request) -> Response:
-        return reply(await subscription_api.subscribe(node, await read(request)), status=201)
+        return reply(await subscription_api.subscribe(node, await read_body(request)), status=201)
 
     async def unsubscribe(request: Request) -> Response:
-        return reply(await subscription_api.unsubscribe(node, await read(request)))
+        return reply(await subscription_api.unsubscribe(node, await read_body(request)))
 
     async def publish_catalogue(request: Request) -> Response:
-        body = await read(request)
+        body = await read_body(request)
         return reply(await subscription_api.publish_catalogue(node, body))
 
     async def followed(request: Request) -> Response:
         return reply([one.view() for one in node.followed])
 
     async def follow(request: Request) -> Response:
-        return reply(await following_api.follow(node, await read(request)), status=201)
+        return reply(await following_api.follow(node, await read_body(request)), status=201)
 
     async def unfollow(request: Request) -> Response:
-        return reply(await following_api.unfollow(node, await read(request)))
+        return reply(await following_api.unfollow(node, await read_body(request)))
 
     async def watch_followed(request: Request) -> Response:
         one = following_api.find(node, request.path_params["id"])
@@ -223,10 +221,10 @@ def api_routes(
         return reply(node.published_links())
 
     async def publish_link(request: Request) -> Response:
-        return reply(await following_api.publish(node, await read(request)), status=201)
+        return reply(await following_api.publish(node, await read_body(request)), status=201)
 
     async def unpublish_link(request: Request) -> Response:
-        return reply(await following_api.unpublish(node, await read(request)))
+        return reply(await following_api.unpublish(node, await read_body(request)))
 
     async def read_again(request: Request) -> Response:
         if reload is None:

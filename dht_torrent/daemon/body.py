@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from dht_torrent.bounds import MAX_MAGNET, MAX_TORRENT
+from dht_torrent.daemon.places import check_place
 from dht_torrent.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,13 +60,15 @@ async def read_body(request: Request) -> dict[str, Any]:
 
 
 def absolute_path(value: str, key: str) -> None:
-    """Raises InputError unless `value` can be a path from the root."""
+    """Raises InputError unless `value` can be a path from the root, and is one that who asks may
+    use."""
     try:
         raw = value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raw = b""
     if not raw.startswith(b"/") or b"\0" in raw or len(raw) > MAX_PATH:
         raise InputError(f"{key} must be an absolute path")
+    check_place(value, key)
 
 
 def check_types(values: Mapping[str, object], allowed: Mapping[str, type]) -> dict[str, Any]:

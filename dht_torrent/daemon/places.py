@@ -5,14 +5,12 @@ the user has named besides. Whoever steers a node from elsewhere has no business
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Final
 
 from dht_torrent.errors import InputError
-
-KEYS: Final = ("share", "output", "path", "tls_ca", "tls_cert", "tls_key")
-"""Of the control API's requests: each names a place, and `sources` names several."""
 
 
 class Places:
@@ -30,10 +28,22 @@ class Places:
             raise InputError("this path cannot be used") from None
         return any(real.is_relative_to(root) for root in self._roots)
 
-    def check(self, body: Mapping[str, object]) -> None:
-        """Raises InputError if a request to the control API names a place elsewhere."""
-        sources = body.get("sources")
-        named = [body.get(key) for key in KEYS] + (sources if isinstance(sources, list) else [])
-        for text in named:
-            if isinstance(text, str) and not self.hold(text):
-                raise InputError("not below a folder that clients may use (see --web-dir)")
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Whatever absolute path a request names meanwhile, in this task, must be in them."""
+        before = _in_force.set(self)
+        try:
+            yield
+        finally:
+            _in_force.reset(before)
+
+
+_in_force: ContextVar[Places | None] = ContextVar("places_in_force", default=None)
+"""None: whoever asks may use all that the user may, as the owner at the control socket."""
+
+
+def check_place(text: str, key: str) -> None:
+    """Raises InputError unless who asks may have content at this absolute path, of this key."""
+    places = _in_force.get()
+    if places is not None and not places.hold(text):
+        raise InputError(f"{key} is not below a folder that clients may use (see --web-dir)")

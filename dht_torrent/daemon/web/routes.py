@@ -10,9 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dht_torrent.daemon.app import api_routes
-from dht_torrent.daemon.body import read_body
 from dht_torrent.daemon.web import assets
-from dht_torrent.daemon.web.door import ENTRY, Door
+from dht_torrent.daemon.web.door import ENTRY, Door, Endpoint
 from dht_torrent.daemon.web.events import Pages
 
 if TYPE_CHECKING:
@@ -43,10 +42,12 @@ def routes(
             return files["index.html"].respond(request)
         return files["locked.html"].respond(request, status=401)
 
-    async def read(request: Request) -> dict[str, object]:
-        body = await read_body(request)
-        places.check(body)
-        return body
+    def placed(endpoint: Endpoint) -> Endpoint:
+        async def within(request: Request) -> Response:
+            with places.in_force():
+                return await endpoint(request)
+
+        return within
 
     shown = [
         Route(f"/{name}", partial(_respond, asset), methods=["GET"])
@@ -54,8 +55,8 @@ def routes(
         if not name.endswith(".html")
     ]
     api = [
-        Route(route.path, door.behind(route.endpoint), methods=list(route.methods or ()))
-        for route in api_routes(node, stopping=stopping, stop=stop, reload=reload, read=read)
+        Route(route.path, door.behind(placed(route.endpoint)), methods=list(route.methods or ()))
+        for route in api_routes(node, stopping=stopping, stop=stop, reload=reload)
     ]
     return [
         Route("/", page, methods=["GET"]),

@@ -10,13 +10,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+import dht_torrent.daemon
 from dht_torrent.daemon.app import api_routes
+from dht_torrent.daemon.body import absolute_path
 from dht_torrent.daemon.web.door import MAX_SECRET, MAX_SESSIONS, SESSION_TIME, Door
 from tests.daemon.web.web_page import JSON, PORT, browser
 from tests.helpers.engine import LEECH, World
 from tests.helpers.fake_node import FakeNode
 
 ADD = {"source": "ab" * 20}
+FOLLOWED = f"magnet:?xs=urn:btpk:{'ab' * 32}"
 
 
 async def test_without_the_link_there_is_only_a_page_that_says_so(
@@ -192,11 +195,35 @@ async def test_clients_have_their_content_below_the_roots_alone(
                 answer = await client.post("/api/v1/torrents", json=body)
                 assert answer.status_code == 400
                 assert "--web-dir" in answer.json()["error"]
-            similar = await client.post("/api/v1/similar", json={"path": str(place)})
-            assert "--web-dir" in similar.json()["error"]
+            for path, body in (
+                ("similar", {"path": str(place)}),
+                ("published", {"path": str(place), "name": "x"}),
+                ("followed", {"link": FOLLOWED, "output": str(place)}),
+            ):
+                answer = await client.post(f"/api/v1/{path}", json=body)
+                assert "--web-dir" in answer.json()["error"]
         assert not node.torrents
         bad = await client.post("/api/v1/torrents", json={"share": "/a\0b"})
         assert bad.status_code == 400
         for place in (ours / "new", tmp_path / "downloads" / "x"):
             fine = {"source": "cd" * 20, "output": str(place)}
             assert (await client.post("/api/v1/torrents", json=fine)).status_code == 201
+        (torrent,) = node.torrents.values()
+        for data in (True, False):
+            there = {"folder": str(other), "data": data}
+            answer = await client.post(f"/api/v1/torrents/{torrent.id}/move", json=there)
+            assert "--web-dir" in answer.json()["error"]
+        here = {"folder": str(ours), "data": False}
+        answer = await client.post(f"/api/v1/torrents/{torrent.id}/move", json=here)
+        assert answer.status_code == 200
+        # Nobody else is bound by that: the owner's own socket takes any place.
+        absolute_path(str(other), "output")
+
+
+def test_every_place_that_a_request_may_name_is_checked() -> None:
+    """What makes a path of something in a body is where that body was checked before."""
+    daemon = Path(dht_torrent.daemon.__file__).parent
+    for module in (daemon / "app.py", *daemon.glob("*_api.py")):
+        source = module.read_text(encoding="utf-8")
+        if "Path(" in source or '"folder"' in source:
+            assert "absolute_path(" in source, module.name
