@@ -12,7 +12,7 @@ from enum import Enum
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.geometry import BLOCK
-from dht_torrent.torrent.pieces import BufferPool, Chunk, OpenPiece, Spill
+from dht_torrent.torrent.pieces import BufferPool, Chunk, Landing, OpenPiece, Spill
 
 SLOTS = 2
 """Spilled pieces of a torrent at a time: one is assembled while the other is verified."""
@@ -39,9 +39,9 @@ class PieceMemory:
         if change > 0:
             self.spare.shrink(self.limit - self.used)
 
-    def give(self, buffer: bytearray) -> None:
-        """The caller must not touch `buffer` again, nor any view into it."""
-        self.spare.give(buffer)
+    def give(self, buffer: bytearray, landing: Landing | None = None) -> None:
+        """See `BufferPool.give`."""
+        self.spare.give(buffer, landing)
         self.spare.shrink(self.limit - self.used)
 
 
@@ -95,7 +95,8 @@ class TorrentMemory:
         self._pieces += 1
         if where is _Where.MEMORY:
             self._charge(size)
-            return OpenPiece(index, size, self._node.spare.take(size))
+            storage, landing = self._node.spare.take_landing(size)
+            return OpenPiece(index, size, storage, landing=landing)
         self._charge(self._batch)
         return OpenPiece(index, size, bytearray(), Spill(self._slots.pop()))
 
@@ -105,7 +106,7 @@ class TorrentMemory:
         spill = piece.spill
         if spill is None:
             self._charge(-piece.size)
-            self._node.give(piece.leave_storage())
+            self._node.give(*piece.leave_storage())
             return
         before = self._cost(spill)
         spill.closed = True

@@ -207,6 +207,11 @@ class Spill:
         self.closed = False
 
 
+Landing = tuple[bytearray, list[memoryview]]
+"""Room for the headers of all blocks of full length; and where these go, one header and one block
+after the other."""
+
+
 class OpenPiece:
     """A piece being assembled, or assembled and waiting for the disk."""
 
@@ -229,10 +234,15 @@ class OpenPiece:
     )
 
     def __init__(
-        self, index: int, size: int, storage: bytearray, spill: Spill | None = None
+        self,
+        index: int,
+        size: int,
+        storage: bytearray,
+        spill: Spill | None = None,
+        landing: Landing | None = None,
     ) -> None:
         """`storage` has at least `size` bytes, of which the piece uses the first; or none, if the
-        piece is to `spill`."""
+        piece is to `spill`. `landing` is that of an earlier piece of this size in there."""
         count = -(-size // BLOCK)
         self.index = index
         self.size = size
@@ -256,7 +266,7 @@ class OpenPiece:
         """The only peer that may send any of it, so that its hash judges that peer alone."""
         self.opened_at = 0.0
         self._requests: list[Block] = []
-        self._landing: tuple[bytearray, list[memoryview]] | None = None
+        self._landing = landing
 
     def requests(self, first: int, count: int) -> list[Block]:
         """How `count` blocks are asked for, or as many as there are from `first` on."""
@@ -267,9 +277,8 @@ class OpenPiece:
         return self._requests[first : first + count]
 
     @property
-    def landing(self) -> tuple[bytearray, list[memoryview]]:
-        """For blocks that are received where they belong: room for the headers of all blocks of
-        full length; and where these go, one header and one block after the other."""
+    def landing(self) -> Landing:
+        """For blocks that are received where they belong."""
         if self._landing is None:
             full = self.size // BLOCK
             headers, buffers = bytearray(full * HEADER), [memoryview(b"")] * (2 * full)
@@ -279,13 +288,14 @@ class OpenPiece:
             self._landing = headers, buffers
         return self._landing
 
-    def leave_storage(self) -> bytearray:
-        """It is another's from now on: a task that still holds the piece must not reach the next
-        one's bytes through it."""
-        storage, self.storage = self.storage, bytearray()
+    def leave_storage(self) -> tuple[bytearray, Landing | None]:
+        """It is another's from now on, with what was made for receiving into it: a task that still
+        holds the piece must not reach the next one's bytes through it."""
+        left = self.storage, self._landing
+        self.storage = bytearray()
         self.buffer = memoryview(self.storage)
         self._landing = None
-        return storage
+        return left
 
     def __repr__(self) -> str:
         return f"<OpenPiece {self.index}: {self.left} of {len(self.blocks)} blocks left>"
@@ -311,7 +321,7 @@ class BufferPool:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
-        self._spare: dict[int, list[bytearray]] = {}
+        self._spare: dict[int, list[tuple[bytearray, Landing | None]]] = {}
         """By size; the size asked for longest ago comes first."""
         self._idle: dict[int, int] = {}
         """Of each size, the fewest that were spare at once since the last `trim`."""
@@ -323,23 +333,29 @@ class BufferPool:
 
     def take(self, size: int) -> bytearray:
         """A buffer of exactly `size` bytes with unspecified content."""
+        return self.take_landing(size)[0]
+
+    def take_landing(self, size: int) -> tuple[bytearray, Landing | None]:
+        """As `take`, with what was given with it."""
         spare = self._spare.pop(size, None)
         if spare is None:
-            return bytearray(size)
-        buffer = spare.pop()
+            return bytearray(size), None
+        taken = spare.pop()
         self._held -= size
         if spare:
             self._spare[size] = spare  # now the size asked for last
         if self._idle.get(size, 0) > len(spare):
             self._idle[size] = len(spare)
-        return buffer
+        return taken
 
-    def give(self, buffer: bytearray) -> None:
-        """The caller must not touch `buffer` again, nor any view into it."""
+    def give(self, buffer: bytearray, landing: Landing | None = None) -> None:
+        """The caller must not touch `buffer` again, nor any view into it. `landing`, of a piece
+        that filled it, serves the next one too: to make it costs some microseconds a piece, and
+        two objects a block for the garbage collector to look at."""
         size = len(buffer)
         if not 0 < size <= self._limit:
             return
-        self._spare.setdefault(size, []).append(buffer)
+        self._spare.setdefault(size, []).append((buffer, landing))
         self._held += size
         self.shrink(self._limit)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import gc
 import hashlib
 import json
 import os
@@ -491,6 +492,7 @@ async def _ours(
     elif encryption == "off":
         config = replace(config, encryption="off")
     async with open_node(config) as node:
+        gc.freeze()  # as `dhtnode` does: what is imported by now stays
         if leech:
             if shared is not None:
                 await node.share(shared, piece_length=piece_length)

@@ -188,3 +188,22 @@ def test_no_piece_is_opened_beyond_the_bound_while_chunks_of_another_are_written
     assert node.used == 0
     for size in (BLOCK, BATCH, 100 * BLOCK):
         assert subject.fits(size)
+
+
+def test_what_was_made_for_receiving_into_a_buffer_serves_the_next_piece_in_it() -> None:
+    _, (subject,) = torrents(1, limit=16 * BLOCK)
+    piece = subject.open(1, 2 * BLOCK + 5)
+    landing, storage = piece.landing, piece.storage
+    subject.close(piece)
+    assert not any(piece.landing[1][1::2])  # it does not reach the next one's
+    other, one_more = subject.open(7, 2 * BLOCK + 5), subject.open(8, 2 * BLOCK + 5)
+    assert other.storage is storage
+    assert other.landing is landing
+    assert one_more.landing is not landing
+    headers, buffers = other.landing
+    assert len(headers) == 2 * 13
+    for place in (1, 3):
+        buffers[place][:] = bytes([place]) * BLOCK
+    assert other.buffer == b"\1" * BLOCK + b"\3" * BLOCK + bytes(5)
+    subject.close(other)
+    assert subject.open(9, 2 * BLOCK).landing is not landing

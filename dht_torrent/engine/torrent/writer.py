@@ -15,12 +15,13 @@ from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.rate_limits import Line
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.peer.messages import KeepAlive, put_piece_headers
-from dht_torrent.torrent.limits import HEADER
+from dht_torrent.torrent.limits import HEADER, MESSAGE
 from dht_torrent.torrent.pieces import BufferPool
 from dht_torrent.torrent.requests import Run
 
-_BUFFER_STEP = 64 * 1024
-"""Sizes of send buffers are multiples of this, so that few sizes serve all batches."""
+_LEAST_BUFFER = 4
+"""Send buffers hold so many full blocks, or twice, four times ... as many: few sizes serve all
+batches, and a used buffer is there for the next one."""
 
 
 class Writer:
@@ -77,7 +78,10 @@ class Writer:
         serve = self.peer.serve
         assert serve is not None
         size = sum([(HEADER + length) * blocks for _, _, length, blocks in runs])
-        buffer = self._buffers.take(-(-size // _BUFFER_STEP) * _BUFFER_STEP)
+        room = _LEAST_BUFFER
+        while room * MESSAGE < size:
+            room *= 2
+        buffer = self._buffers.take(room * MESSAGE)
         view = memoryview(buffer)
         into: list[memoryview] = []
         at = 0
