@@ -41,15 +41,26 @@ class Writer:
 
     async def run(self) -> None:
         """Until cancelled. Raises PeerProtocolError if the peer does not read what it is sent."""
+        outbox = self.peer.outbox
+        while True:
+            with outbox.clock(trio.current_time()):
+                await self._write()
+            if outbox.is_sending:
+                raise PeerProtocolError("does not read what it is sent")
+            if outbox.is_silent(trio.current_time()):
+                outbox.put_later(self.peer.connection.send(KeepAlive()))
+
+    async def _write(self) -> None:
+        """Until the clock ends."""
         peer, outbox = self.peer, self.peer.outbox
         stream, connection = peer.stream, peer.connection
         while True:
             if not outbox and not (peer.asked and peer.serve and not self._in_line):
-                with trio.move_on_after(self._config.keepalive_interval) as pause:
-                    await outbox.news.wait()
-                if pause.cancelled_caught:
-                    outbox.put_later(connection.send(KeepAlive()))
+                outbox.rest()
+                await outbox.news.wait()
                 continue
+            if not outbox.begin_turn():
+                return
             pieces = memoryview(b"")
             runs = self._next_batch()
             if self._in_line and not outbox:
@@ -63,13 +74,13 @@ class Writer:
             messages = outbox.take()
             if messages and self._limit.limited:
                 self._limit.charge(len(messages))
+            now = trio.current_time()
             if pieces:
                 payload = sum([length * blocks for _, _, length, blocks in runs])
-                peer.was_sent(payload, trio.current_time())
-            with outbox.begin_send(trio.current_time()) as patience:
-                await stream.send(messages, pieces)
-            if patience.cancelled_caught:
-                raise PeerProtocolError("does not read what it is sent")
+                peer.was_sent(payload, now)
+            outbox.begin_send(now)
+            await stream.send(messages, pieces)
+            outbox.end_send()
             if runs:
                 self._buffers.give(buffer)
 

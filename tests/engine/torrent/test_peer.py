@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from collections.abc import Sequence
 
 import pytest
 import trio
@@ -15,6 +16,7 @@ from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import Address
 from dht_torrent.peer.messages import Have as HaveMessage
+from dht_torrent.torrent.requests import Run
 from tests.helpers.engine import (
     EXTENDED,
     HAND,
@@ -153,6 +155,59 @@ async def test_an_unchoked_peer_gets_the_blocks_it_asks_for_in_its_order(
             assert got[:8] == struct.pack(">II", piece, begin)
             assert got[8:] == torrent_sample.block(piece, begin, length)
         assert torrent.uploaded == 2 * BLOCK + 100
+
+
+async def test_a_quiet_peer_is_kept_alive_again_and_again(autojump_clock: MockClock) -> None:
+    """Whatever was sent before, a keep-alive follows the last of it after an interval."""
+    world = World()
+    async with world.seed(sample()) as torrent:
+        hand = await greeted(world, torrent)
+        await unchoked(hand)
+        await trio.sleep(CONFIG.send_timeout - 20)
+        await hand.raw(bytes(4))
+        await trio.sleep(15)
+        await hand.send(REQUEST, 0, 0, 100)
+        await hand.expect(PIECE)
+        sent = trio.current_time()
+        for times in range(1, 5):
+            await hand.raw(bytes(4))
+            await hand.expect(-1)
+            due = sent + times * CONFIG.keepalive_interval
+            assert trio.current_time() == pytest.approx(due, abs=0.2)
+
+
+async def test_a_peer_that_waits_in_line_for_long_is_kept_alive(autojump_clock: MockClock) -> None:
+    world = World()
+    async with world.seed(sample(), limit_up=20) as torrent:
+        hand = await greeted(world, torrent)
+        await unchoked(hand)
+        for number in range(4):
+            await hand.send(REQUEST, number, 0, BLOCK)
+        since = trio.current_time()
+        for _ in range(3):
+            await hand.raw(bytes(4))
+            await hand.expect(-1)
+        passed = trio.current_time() - since
+        assert passed <= 3.1 * CONFIG.keepalive_interval
+
+
+async def test_a_block_is_sent_however_long_it_took_to_read(autojump_clock: MockClock) -> None:
+    world, torrent_sample = World(), sample()
+    async with world.seed(torrent_sample) as torrent:
+        hand = await greeted(world, torrent)
+        await unchoked(hand)
+        (peer,) = behind(torrent).core.connections.peers.values()
+        serve = peer.serve
+        assert serve is not None
+
+        async def slowly(runs: Sequence[Run], into: Sequence[memoryview]) -> None:
+            await trio.sleep(CONFIG.send_timeout + 10)
+            await serve(runs, into)
+
+        peer.serve_with(slowly)
+        for piece in range(3):
+            await hand.send(REQUEST, piece, 0, 100)
+            assert (await hand.expect(PIECE))[8:] == torrent_sample.block(piece, 0, 100)
 
 
 async def test_a_peer_that_does_not_read_is_closed(autojump_clock: MockClock) -> None:
