@@ -76,6 +76,48 @@ def meet(torrent: Torrent, address: Address) -> None:
 PATHS = pytest.mark.parametrize("is_bad", [False, True], ids=["plain", "lossy"])
 
 
+# -- among us ---------------------------------------------------------------------------------
+
+
+async def test_over_ipv6_a_download_and_the_dht_share_a_port_and_neither_starves(
+    tmp_path: Path,
+) -> None:
+    """Each node answers pings on the port over which it sends, or receives, all the content."""
+    content = make_file(tmp_path / "seed" / "large.bin", 48_000_001)
+    ping = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe"
+    answered: dict[Address, int] = {}
+
+    async def ask(to: Address) -> None:
+        with trio.socket.socket(trio.socket.AF_INET6, trio.socket.SOCK_DGRAM) as asking:
+            await asking.bind(("::1", 0))
+            while True:
+                await asking.sendto(ping, tuple(to))
+                with trio.fail_after(5):
+                    while b"1:y1:r" not in await asking.recv(1500):
+                        pass  # it asks whether we are one of them
+                answered[to] = answered.get(to, 0) + 1
+                await trio.sleep(0.02)
+
+    with trio.fail_after(60):
+        async with (
+            our_node(tmp_path / "one", listen="[::1]:0") as one,
+            our_node(tmp_path / "two", listen="[::1]:0") as two,
+            trio.open_nursery() as nursery,
+        ):
+            shared = await one.share(content, piece_length=1024 * KIB)
+            await shared.completed()
+            for node in (one, two):
+                nursery.start_soon(ask, node.address)
+            got = await two.get(f"{shared.magnet}&x.pe=[::1]:{one.address.port}")
+            path = await got.completed()
+            (peer,) = got.peers()
+            assert (peer.transport, "::1" in peer.address) == ("utp", True)
+            nursery.cancel_scope.cancel()
+    assert filecmp.cmp(content, path, shallow=False)
+    assert set(answered) == {one.address, two.address}
+    assert min(answered.values()) >= 3
+
+
 # -- libtorrent -------------------------------------------------------------------------------
 
 
