@@ -94,6 +94,24 @@ class Mover:
         carrying = await self._carrying(content.layout, shift, metainfo)
         await self._run(carrying.check)
 
+    async def back(self) -> bool:
+        """Does it show where that is which was being moved? Cheap enough to be asked every few
+        seconds."""
+        place, metainfo = self._core.place, self._core.metainfo
+        shift = place.shift
+        if shift is None or shift.number is None or metainfo is None:
+            return True
+        try:
+            source = place.open(metainfo).layout
+            there = await self._carrying(source, shift, metainfo)
+            if shift.path is None:
+                return await self._run(there.landed, shift.number) is not None
+            below = _below(metainfo, shift.path)[0]
+            ends = [_place_of(one, shift.path, below) for one in (source, there.target)]
+            return shift.number in [await self._run(number_of, end) for end in ends]
+        except StorageError:
+            return False
+
     async def give_up(self) -> None:
         """It stays where it is."""
         core, place = self._core, self._core.place

@@ -195,7 +195,10 @@ class Supervisor:
         """Returns when what is missing has come back."""
         while True:
             await trio.sleep(self.core.node.config.torrent.missing_check_interval)
-            if self.core.content is None or await self.core.content.back():
+            if self.core.place.shift is not None:
+                if await self.mover.back():
+                    return
+            elif self.core.content is None or await self.core.content.back():
                 return
 
     def _on_bug(self, text: str) -> None:

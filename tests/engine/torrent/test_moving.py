@@ -15,8 +15,9 @@ from dht_torrent import Node
 from dht_torrent.engine.resume import Resume
 from dht_torrent.errors import DhtTorrentError, InputError, StorageError
 from dht_torrent.ids import HostPort
-from dht_torrent.storage import moving
+from dht_torrent.storage import FileStorage, moving
 from dht_torrent.storage.moving import Carrying
+from dht_torrent.storage.owners import OWN
 from tests.engine.torrent.test_ownership import PIECE, Place, album, completes, film, host, link
 from tests.helpers.content import read_tree
 from tests.helpers.engine import PORT, dial, entered
@@ -611,3 +612,88 @@ async def test_peers_are_served_from_the_new_place(place: Place) -> None:
         await hand.expect(1)
         await hand.send(6, 1, 0, 16384)
         assert (await hand.expect(7))[8:] == one.block(1, 0)
+
+
+async def cut_off_after_landing(place: Place, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A move of which the process ended when all was at the new place; returns what was moved."""
+    one, there = album(FILES), place.folder / "new"
+    saved: dict[Path, bytes] = {}
+    plain = Carrying.land
+
+    def cut(self: Carrying, number: int) -> None:
+        plain(self, number)
+        saved.update({path: path.read_bytes() for path in place.state.rglob("*") if path.is_file()})
+        raise Killed
+
+    async with place.node(one) as node:
+        await completes(await node.get(link(one)))
+    monkeypatch.setattr(Carrying, "land", cut)
+    with pytest.raises(BaseException):  # noqa: B017, PT012 - a group, or itself
+        async with place.node() as node:
+            torrent = next(iter(node.torrents.values()))
+            await completes(torrent)
+            await torrent.move(there)
+    for file, data in saved.items():
+        file.write_bytes(data)
+    monkeypatch.setattr(Carrying, "land", plain)
+    place.pieces()
+    return one
+
+
+async def test_a_move_whose_disk_is_away_waits_for_it(
+    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await cut_off_after_landing(place, monkeypatch)
+    there, away = place.folder / "new", place.folder / "away"
+    there.rename(away)
+    async with place.node() as node:
+        torrent = next(iter(node.torrents.values()))
+        await entered(torrent, "error")
+        assert "at neither place; goes on when it is back" in str(torrent.error)
+        await trio.sleep(600)
+        assert torrent.state == "error"
+        assert read_tree(place.got / "album") == contents(one)  # what may be all there is
+        away.rename(there)
+        await completes(torrent)
+        assert torrent.path == there / "album"
+        assert torrent.warning is None
+    assert read_tree(there / "album") == contents(one)
+    assert list(place.got.iterdir()) == []
+    assert place.pieces() == []
+
+
+async def test_a_move_whose_disk_never_comes_back_is_replaced_by_another(
+    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await cut_off_after_landing(place, monkeypatch)
+    (place.folder / "new").rename(place.folder / "lost")
+    async with place.node() as node:
+        torrent = next(iter(node.torrents.values()))
+        await entered(torrent, "error")
+        await torrent.move(place.folder / "third")
+        await completes(torrent)
+    assert read_tree(place.folder / "third" / "album") == contents(one)
+    assert list(place.got.iterdir()) == []
+    assert place.pieces() == []
+
+
+async def test_a_download_that_filled_its_disk_goes_on_at_its_new_place(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, there = album(FILES), place.folder / "new"
+    full = True
+    plain = FileStorage.write_many
+
+    def write_many(self: FileStorage, parts: Any) -> Any:
+        if full and self.path.parent == place.got and self.access.count(OWN):
+            return 0, StorageError("the disk is full", disk_full=True)
+        return plain(self, parts)
+
+    monkeypatch.setattr(FileStorage, "write_many", write_many)
+    async with place.node(one, pause=0.1) as node:
+        torrent = await node.get(link(one))
+        await entered(torrent, "error", 120)
+        await torrent.move(there)
+        await completes(torrent)
+    assert read_tree(there / "album") == contents(one)
+    assert read_tree(place.got) == {}

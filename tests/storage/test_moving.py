@@ -1,0 +1,234 @@
+"""Content on its way to another place: what is copied, what is removed, and what is left alone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from dht_torrent.errors import StorageError
+from dht_torrent.storage import moving
+from dht_torrent.storage.moving import Carrying, Layout, number_of, rename
+from tests.helpers.content import make_file, make_tree, read_tree
+
+FILES = {"a": 3000, "cd1/b": 2000, "cd1/c": 0}
+LONG_AGO = 1_000_000_000_123_456_789
+MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    make_tree(tmp_path / "old" / "album", FILES)
+    return tmp_path / "old"
+
+
+def layout(base: Path) -> Layout:
+    return Layout(base, [("album", *name.split("/")) for name in FILES])
+
+
+def carrying(old: Path, new: Path) -> Carrying:
+    new.mkdir(exist_ok=True)
+    return Carrying(layout(old), layout(new), range(len(FILES)), "ab" * 20)
+
+
+def gather(one: Carrying) -> int:
+    for number in one.numbers:
+        at, whole = one.gather(number, 0)
+        while not whole:
+            at, whole = one.gather(number, at)
+    return one.settle()
+
+
+@pytest.fixture
+def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+def test_all_is_at_the_old_place_until_all_is_at_the_new_one(old: Path, tmp_path: Path) -> None:
+    new, before = tmp_path / "new", read_tree(old)
+    one = carrying(old, new)
+    one.check()
+    assert one.size() == 5000
+    number = gather(one)
+    assert read_tree(old) == before
+    assert [path.name for path in new.iterdir()] == [f".{'ab' * 20}.moving"]
+    assert one.landed(number) is False
+    one.land(number)
+    assert one.landed(number) is True
+    assert read_tree(old) == read_tree(new) == before
+    assert one.clear() == []
+    assert list(old.iterdir()) == []
+    assert read_tree(new) == before
+
+
+@pytest.mark.skipif(
+    not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK), reason="there is no other file system"
+)
+def test_it_goes_to_another_file_system(old: Path) -> None:
+    before = read_tree(old)
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        new = Path(folder)
+        if new.stat().st_dev == old.stat().st_dev:
+            pytest.skip("it is the same one")
+        one = carrying(old, new)
+        one.check()
+        assert not one.at_once()
+        assert one.size() == 5000
+        number = gather(one)
+        one.land(number)
+        assert one.clear() == []
+        assert read_tree(new) == before
+        assert list(old.iterdir()) == []
+
+
+def test_a_copy_has_the_holes_the_time_and_the_mode_of_its_source(
+    tmp_path: Path, no_links: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "VISIT", 1 << 20)
+    old, size = tmp_path / "old", (8 << 20) + 5
+    file = old / "album"
+    old.mkdir()
+    with file.open("wb") as sparse:
+        sparse.truncate(size)
+        sparse.seek(3 << 20)
+        sparse.write(b"x" * 100_000)
+    file.chmod(0o640)
+    os.utime(file, ns=(LONG_AGO, LONG_AGO))
+    (tmp_path / "new").mkdir()
+    target = Layout(tmp_path / "new", [("album",)])
+    one = Carrying(Layout(old, [("album",)]), target, [0], "ab")
+    one.land(gather(one))
+    copy = tmp_path / "new" / "album"
+    assert copy.read_bytes() == file.read_bytes()
+    info = copy.stat()
+    assert (info.st_size, info.st_mtime_ns, info.st_mode & 0o777) == (size, LONG_AGO, 0o640)
+    assert info.st_blocks * 512 < 2 << 20
+    assert one.clear() == []
+    assert not file.exists()
+
+
+def test_a_copy_that_was_cut_off_begins_anew_and_a_whole_one_does_not(
+    old: Path, tmp_path: Path, no_links: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "VISIT", 1000)
+    one = carrying(old, tmp_path / "new")
+    assert one.gather(0, 0) == (1000, False)
+    assert one.gather(1, 0) == (1000, False)
+    assert one.gather(1, 1000) == (2000, True)
+    whole = (one.hidden / "cd1" / "b").stat()
+    again = carrying(old, tmp_path / "new")
+    number = gather(again)
+    after = (again.hidden / "cd1" / "b").stat()
+    assert (after.st_ino, after.st_ctime_ns) == (whole.st_ino, whole.st_ctime_ns)
+    again.land(number)
+    assert read_tree(tmp_path / "new") == read_tree(old)
+
+
+def test_what_changed_at_the_old_place_since_it_was_copied_stays(
+    old: Path, tmp_path: Path, no_links: None
+) -> None:
+    one = carrying(old, tmp_path / "new")
+    one.land(gather(one))
+    before = (old / "album" / "a").stat()
+    (old / "album" / "a").write_bytes(b"x" * 3000)  # of the same size
+    os.utime(old / "album" / "a", ns=(before.st_mtime_ns + 1, before.st_mtime_ns + 1))
+    (tmp_path / "new" / "album" / "cd1" / "b").unlink()
+    assert one.clear() == [old / "album" / "a", old / "album" / "cd1" / "b"]
+    assert set(read_tree(old / "album")) == {"a", "cd1/b"}
+
+
+SECOND = LONG_AGO // 10**9 * 10**9
+"""As a file system has it that counts in seconds."""
+
+
+@pytest.mark.parametrize(
+    ("time", "goes"),
+    [
+        (LONG_AGO, True),
+        (SECOND, True),
+        (SECOND - 10**9, True),
+        (SECOND + 10**9, True),
+        (SECOND - 2 * 10**9, False),
+        (SECOND + 3 * 10**9, False),
+        (LONG_AGO + 1, False),
+    ],
+)
+def test_a_file_system_that_counts_in_seconds_will_do(
+    time: int, goes: bool, old: Path, tmp_path: Path, no_links: None
+) -> None:
+    os.utime(old / "album" / "a", ns=(LONG_AGO, LONG_AGO))
+    one = carrying(old, tmp_path / "new")
+    one.land(gather(one))
+    os.utime(tmp_path / "new" / "album" / "a", ns=(time, time))
+    assert one.clear() == ([] if goes else [old / "album" / "a"])
+
+
+def test_a_disk_that_is_away_is_neither_place(old: Path, tmp_path: Path) -> None:
+    one = carrying(old, tmp_path / "new")
+    assert one.landed(None) is False
+    number = gather(one)
+    (tmp_path / "new").rename(tmp_path / "away")
+    assert one.landed(number) is None
+    (tmp_path / "away").rename(tmp_path / "new")
+    assert one.landed(number) is False
+    one.land(number)
+    # What somebody else puts there is not taken for it.
+    (tmp_path / "new" / "album").rename(tmp_path / "mine")
+    make_tree(tmp_path / "new" / "album", FILES)
+    assert one.landed(number) is None
+
+
+def test_only_what_is_all_ours_goes_by_one_rename(old: Path, tmp_path: Path) -> None:
+    one = carrying(old, tmp_path / "new")
+    assert one.at_once()
+    make_file(old / "album" / "cd1" / "x", 1)
+    assert not one.at_once()
+    (old / "album" / "cd1" / "x").unlink()
+    (old / "album" / "empty").mkdir()
+    assert not one.at_once()
+    (old / "album" / "empty").rmdir()
+    (old / "album" / "a").unlink()
+    (old / "album" / "a").symlink_to("/etc/passwd")
+    with pytest.raises(StorageError, match="links inside content are never followed"):
+        gather(one)
+    one.give_up()
+    assert read_tree(tmp_path / "new") == {}
+
+
+def test_giving_up_removes_what_was_gathered_and_nothing_else(old: Path, tmp_path: Path) -> None:
+    one, before = carrying(old, tmp_path / "new"), read_tree(old)
+    gather(one)
+    make_file(one.hidden / "cd1" / "theirs", 5)
+    one.give_up()
+    assert set(read_tree(tmp_path / "new")) == {f"{one.hidden.name}/cd1/theirs"}
+    assert read_tree(old) == before
+    one.give_up()
+
+
+def test_a_name_is_never_taken_from_another(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("mine")
+    (tmp_path / "b").write_text("theirs")
+    with pytest.raises(StorageError, match="something is there already"):
+        rename(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(StorageError, match="missing"):
+        rename(tmp_path / "x", tmp_path / "c")
+    rename(tmp_path / "a", tmp_path / "c")
+    assert (number_of(tmp_path / "a"), (tmp_path / "c").read_text()) == (None, "mine")
+
+
+def test_where_case_does_not_count_it_can_be_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_text("mine")
+    os.link(tmp_path / "a", tmp_path / "A")  # as it looks there
+    rename(tmp_path / "a", tmp_path / "A")
+    assert (tmp_path / "A").read_text() == "mine"
+    (tmp_path / "B").write_text("theirs")
+    with pytest.raises(StorageError):
+        rename(tmp_path / "A", tmp_path / "B")
