@@ -48,6 +48,16 @@ def door(database: Database) -> Iterator[Door]:
         yield Door(database, Path(folder) / "d")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A clock runs only for a test that asks for it itself: asked for by a fixture alone, the test
+    would sleep in real time."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            asked = set(item.fixturenames) - set(item._fixtureinfo.argnames)
+            if clocks := asked & {"autojump_clock", "mock_clock"}:
+                raise pytest.UsageError(f"{item.nodeid} must have {min(clocks)} as a parameter")
+
+
 # A test that makes a Config of its own must not pass over a bug because it forgot to say so.
 defaults = Config.__init__.__kwdefaults__
 assert defaults is not None

@@ -42,7 +42,9 @@ def four_files() -> Sample:
     return Sample(data, 32 * KIB, hashed(data, [64 * KIB] * 4, 32 * KIB).info)
 
 
-async def test_files_are_wanted_skipped_and_given_a_priority(node: Node) -> None:
+async def test_files_are_wanted_skipped_and_given_a_priority(
+    node: Node, autojump_clock: MockClock
+) -> None:
     torrent = await node.get(four_files().metainfo)
     async with client_of(node) as client:
 
@@ -73,7 +75,7 @@ async def test_files_are_wanted_skipped_and_given_a_priority(node: Node) -> None
         assert (answer.status_code, "not known yet" in answer.text) == (400, True)
 
 
-async def test_labels_limits_and_places_are_set(node: Node) -> None:
+async def test_labels_limits_and_places_are_set(node: Node, autojump_clock: MockClock) -> None:
     for one in IDS:
         await node.get(one)
     torrent = node.find(IDS[2])
@@ -111,7 +113,9 @@ async def test_labels_limits_and_places_are_set(node: Node) -> None:
         assert await say("nonsense") == 404
 
 
-async def test_content_is_moved_and_renamed(node: Node, tmp_path: Path) -> None:
+async def test_content_is_moved_and_renamed(
+    node: Node, tmp_path: Path, autojump_clock: MockClock
+) -> None:
     torrent = await node.get(IDS[0], paused=True)
     async with client_of(node) as client:
 
@@ -144,7 +148,9 @@ async def test_content_is_moved_and_renamed(node: Node, tmp_path: Path) -> None:
         assert (status, "not known yet" in text) == (400, True)
 
 
-async def test_the_limits_of_the_node_and_the_alternative_ones_are_set(node: Node) -> None:
+async def test_the_limits_of_the_node_and_the_alternative_ones_are_set(
+    node: Node, autojump_clock: MockClock
+) -> None:
     async with client_of(node) as client:
 
         async def say(**body: Any) -> int:

@@ -52,9 +52,7 @@ def now() -> list[float]:
 
 
 @pytest.fixture
-def watched(
-    tmp_path: Path, added: Added, now: list[float], autojump_clock: MockClock
-) -> WatchFolder:
+def watched(tmp_path: Path, added: Added, now: list[float]) -> WatchFolder:
     disk = Disk(DiskConfig(inline=True))
     return WatchFolder(tmp_path, added, disk, interval=5, clock=lambda: now[0])
 
@@ -69,7 +67,7 @@ async def looks(watched: WatchFolder, times: int = 2) -> None:
 
 
 async def test_torrents_and_magnets_are_added_once_and_renamed(
-    tmp_path: Path, watched: WatchFolder, added: Added
+    tmp_path: Path, watched: WatchFolder, added: Added, autojump_clock: MockClock
 ) -> None:
     (tmp_path / "a.torrent").write_bytes(ONE.metainfo.to_torrent())
     (tmp_path / "b.MAGNET").write_text(f"\n  magnet:?xt=urn:btih:{IDS[0]}  \nmore\n")
@@ -88,7 +86,7 @@ async def test_torrents_and_magnets_are_added_once_and_renamed(
 
 
 async def test_a_file_is_read_when_it_is_whole(
-    tmp_path: Path, watched: WatchFolder, added: Added, now: list[float]
+    tmp_path: Path, watched: WatchFolder, added: Added, now: list[float], autojump_clock: MockClock
 ) -> None:
     whole, path = ONE.metainfo.to_torrent(), tmp_path / "a.torrent"
     for size in (50, 100, 150):
@@ -123,6 +121,7 @@ async def test_what_is_no_torrent_is_refused_with_the_reason_in_the_log(
     watched: WatchFolder,
     added: Added,
     caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock,
 ) -> None:
     name, data = HOSTILE[kind]
     (tmp_path / name).write_bytes(data)
@@ -136,7 +135,7 @@ async def test_what_is_no_torrent_is_refused_with_the_reason_in_the_log(
 
 
 async def test_a_large_file_is_not_read(
-    tmp_path: Path, watched: WatchFolder, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, watched: WatchFolder, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     monkeypatch.setitem(watch_folder._LIMITS, ".torrent", 1000)
     with (tmp_path / "a.torrent").open("wb") as file:
@@ -146,7 +145,7 @@ async def test_a_large_file_is_not_read(
 
 
 async def test_links_pipes_folders_and_hidden_files_are_left_alone(
-    tmp_path: Path, watched: WatchFolder, added: Added
+    tmp_path: Path, watched: WatchFolder, added: Added, autojump_clock: MockClock
 ) -> None:
     secret = tmp_path / "secret"
     secret.write_text(IDS[0])
@@ -160,7 +159,7 @@ async def test_links_pipes_folders_and_hidden_files_are_left_alone(
 
 
 async def test_what_the_node_refuses_is_invalid_and_the_next_one_is_added(
-    tmp_path: Path, watched: WatchFolder, added: Added
+    tmp_path: Path, watched: WatchFolder, added: Added, autojump_clock: MockClock
 ) -> None:
     (tmp_path / "a.magnet").write_text(IDS[0])
     added.refuses = StorageError("no")
@@ -176,6 +175,7 @@ async def test_what_cannot_be_renamed_is_not_added_again(
     watched: WatchFolder,
     added: Added,
     monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
 ) -> None:
     def fails(*_: object) -> None:
         raise PermissionError(1, "not permitted")
@@ -199,7 +199,11 @@ def _taken(*_: object) -> None:
 
 
 async def test_a_folder_of_thousands_is_taken_in_bit_by_bit(
-    tmp_path: Path, watched: WatchFolder, added: Added, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    watched: WatchFolder,
+    added: Added,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
 ) -> None:
     monkeypatch.setattr(watch_folder, "MAX_AT_ONCE", 2)
     for number in range(5):
@@ -229,12 +233,14 @@ async def test_a_folder_that_is_not_there_is_told_of_once_and_looked_for(
 
 
 @pytest.fixture
-async def node(tmp_path: Path, autojump_clock: MockClock) -> AsyncIterator[Node]:
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
     async with World().node(LEECH, watch_folder=tmp_path) as node:
         yield node
 
 
-async def test_a_node_looks_every_few_seconds(tmp_path: Path, node: Node) -> None:
+async def test_a_node_looks_every_few_seconds(
+    tmp_path: Path, node: Node, autojump_clock: MockClock
+) -> None:
     (tmp_path / "a.torrent").write_bytes(ONE.metainfo.to_torrent())
     await trio.sleep(12)
     assert node.find(ONE.metainfo.info_hash.hex()).name == "film.bin"

@@ -61,7 +61,7 @@ def base64_of(one: Sample) -> str:
 
 @pytest.mark.parametrize("what", ["magnet", "hash", "metainfo"])
 async def test_a_torrent_is_added_once_and_the_second_time_is_no_failure(
-    what: str, node: Node, rpc: Rpc
+    what: str, node: Node, rpc: Rpc, autojump_clock: MockClock
 ) -> None:
     one = sample()
     given: dict[str, Any] = {
@@ -78,7 +78,9 @@ async def test_a_torrent_is_added_once_and_the_second_time_is_no_failure(
     assert again == {**added, "name": again["name"]}
 
 
-async def test_a_selection_is_given_with_the_torrent(node: Node, rpc: Rpc) -> None:
+async def test_a_selection_is_given_with_the_torrent(
+    node: Node, rpc: Rpc, autojump_clock: MockClock
+) -> None:
     one = four_files()
     await rpc("torrent-add", metainfo=base64_of(one), **{"files-unwanted": [0, 2]})
     [torrent] = node.torrents.values()
@@ -104,14 +106,14 @@ async def test_a_selection_is_given_with_the_torrent(node: Node, rpc: Rpc) -> No
     ],
 )
 async def test_what_cannot_be_added_is_refused_in_a_line(
-    params: dict[str, Any], error: str, node: Node, rpc: Rpc
+    params: dict[str, Any], error: str, node: Node, rpc: Rpc, autojump_clock: MockClock
 ) -> None:
     assert (await rpc("torrent-add", **params)).startswith(error)
     assert not node.torrents
 
 
 async def test_content_stays_below_the_folders_that_are_allowed(
-    node: Node, rpc: Rpc, tmp_path: Path
+    node: Node, rpc: Rpc, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     (tmp_path / "out").symlink_to("/")
     for outside in (f"{tmp_path}/out/etc", f"{tmp_path}/../x", f"{tmp_path}x"):
@@ -126,7 +128,7 @@ async def test_content_stays_below_the_folders_that_are_allowed(
 
 
 async def test_numbers_are_stable_and_what_was_removed_is_told_for_a_minute(
-    node: Node, rpc: Rpc
+    node: Node, rpc: Rpc, autojump_clock: MockClock
 ) -> None:
     for number in range(3):
         await rpc("torrent-add", filename=f"{number:040x}")
@@ -155,7 +157,7 @@ async def test_numbers_are_stable_and_what_was_removed_is_told_for_a_minute(
     ],
 )
 async def test_torrents_are_named_by_number_or_hash(
-    ids: Any, found: list[int], node: Node, rpc: Rpc
+    ids: Any, found: list[int], node: Node, rpc: Rpc, autojump_clock: MockClock
 ) -> None:
     for number in range(2):
         await rpc("torrent-add", filename=f"{number:040x}")
@@ -167,7 +169,9 @@ async def test_torrents_are_named_by_number_or_hash(
 # -- what is told ---------------------------------------------------------------------------------
 
 
-async def test_every_field_is_told_of_every_kind_of_torrent(world: World, node: Node) -> None:
+async def test_every_field_is_told_of_every_kind_of_torrent(
+    world: World, node: Node, autojump_clock: MockClock
+) -> None:
     one = sample()
     async with world.seed(one), web_client(node) as client:
         complete = await node.get(one.metainfo)
@@ -188,7 +192,9 @@ async def test_every_field_is_told_of_every_kind_of_torrent(world: World, node: 
             assert json.dumps(told)
 
 
-async def test_a_download_is_told_as_it_is(world: World, node: Node, rpc: Rpc) -> None:
+async def test_a_download_is_told_as_it_is(
+    world: World, node: Node, rpc: Rpc, autojump_clock: MockClock
+) -> None:
     one = sample()
     async with world.seed(one):
         torrent = await node.get(one.metainfo)
@@ -223,14 +229,16 @@ async def test_a_download_is_told_as_it_is(world: World, node: Node, rpc: Rpc) -
         assert told["doneDate"] > 0
 
 
-async def test_rows_may_come_as_a_table(node: Node, rpc: Rpc) -> None:
+async def test_rows_may_come_as_a_table(node: Node, rpc: Rpc, autojump_clock: MockClock) -> None:
     await rpc("torrent-add", filename=HASH)
     table = await rpc.torrents("id", "hashString", "none", format="table")
     assert table == [["id", "hashString"], [1, HASH]]
     assert await rpc("torrent-get") == "no fields specified"
 
 
-async def test_the_session_is_told_in_both_dialects(node: Node, rpc: Rpc) -> None:
+async def test_the_session_is_told_in_both_dialects(
+    node: Node, rpc: Rpc, autojump_clock: MockClock
+) -> None:
     told = await rpc("session-get")
     assert told["version"].startswith("4.1.0 (")
     assert told["download-dir"] == str(node.config.download_dir)
@@ -249,7 +257,7 @@ async def test_the_session_is_told_in_both_dialects(node: Node, rpc: Rpc) -> Non
 
 
 async def test_torrents_are_stopped_started_verified_and_announced(
-    world: World, node: Node, rpc: Rpc
+    world: World, node: Node, rpc: Rpc, autojump_clock: MockClock
 ) -> None:
     one = sample()
     async with world.seed(one):
@@ -267,7 +275,9 @@ async def test_torrents_are_stopped_started_verified_and_announced(
         assert await rpc("torrent-reannounce") == {}
 
 
-async def test_limits_have_a_number_and_a_switch(node: Node, rpc: Rpc) -> None:
+async def test_limits_have_a_number_and_a_switch(
+    node: Node, rpc: Rpc, autojump_clock: MockClock
+) -> None:
     torrent = await node.get(HASH)
 
     async def limit() -> tuple[int, bool]:
@@ -288,7 +298,9 @@ async def test_limits_have_a_number_and_a_switch(node: Node, rpc: Rpc) -> None:
     assert torrent.summary().limit_up is None
 
 
-async def test_seeding_limits_are_the_nodes_its_own_or_none(node: Node, rpc: Rpc) -> None:
+async def test_seeding_limits_are_the_nodes_its_own_or_none(
+    node: Node, rpc: Rpc, autojump_clock: MockClock
+) -> None:
     torrent = await node.get(HASH)
     await rpc("torrent-set", ids=1, seedRatioLimit=1.5, seedRatioMode=1, seedIdleLimit=20)
     assert torrent.seeding_limits == SeedingLimits(1.5, "node")
@@ -308,7 +320,9 @@ async def test_seeding_limits_are_the_nodes_its_own_or_none(node: Node, rpc: Rpc
     assert await rpc("torrent-set", ids=1, seedRatioMode=3) == "seed_ratio_mode is 0, 1 or 2"
 
 
-async def test_files_are_wanted_and_important(node: Node, rpc: Rpc) -> None:
+async def test_files_are_wanted_and_important(
+    node: Node, rpc: Rpc, autojump_clock: MockClock
+) -> None:
     await node.get(four_files().metainfo)
 
     async def files() -> tuple[list[int], list[int]]:
@@ -326,7 +340,9 @@ async def test_files_are_wanted_and_important(node: Node, rpc: Rpc) -> None:
     assert (await Rpc(rpc.client, legacy=False).torrents("wanted"))[0]["wanted"] == [True] * 4
 
 
-async def test_the_queue_is_moved_as_transmission_moves_it(node: Node, rpc: Rpc) -> None:
+async def test_the_queue_is_moved_as_transmission_moves_it(
+    node: Node, rpc: Rpc, autojump_clock: MockClock
+) -> None:
     for number in range(5):
         await rpc("torrent-add", filename=f"{number:040x}")
 
@@ -347,7 +363,7 @@ async def test_the_queue_is_moved_as_transmission_moves_it(node: Node, rpc: Rpc)
 
 
 async def test_the_session_is_set_and_what_cannot_be_is_refused_whole(
-    node: Node, rpc: Rpc, tmp_path: Path
+    node: Node, rpc: Rpc, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     await rpc(
         "session-set",
@@ -388,7 +404,9 @@ async def test_the_session_is_set_and_what_cannot_be_is_refused_whole(
     assert node.limits == (30_000, 500_000)
 
 
-async def test_the_alternative_limits_are_set_as_clients_know_them(node: Node, rpc: Rpc) -> None:
+async def test_the_alternative_limits_are_set_as_clients_know_them(
+    node: Node, rpc: Rpc, autojump_clock: MockClock
+) -> None:
     told = await rpc("session-get")
     assert {key: told[key] for key in sorted(told) if key.startswith("alt-")} == {
         "alt-speed-down": 50,
@@ -422,7 +440,7 @@ async def test_the_alternative_limits_are_set_as_clients_know_them(node: Node, r
     assert node.status().limit_up is None
 
 
-async def test_all_methods_are_known(node: Node, rpc: Rpc) -> None:
+async def test_all_methods_are_known(node: Node, rpc: Rpc, autojump_clock: MockClock) -> None:
     stats = await rpc("session-stats")
     assert (stats["torrentCount"], stats["activeTorrentCount"]) == (0, 0)
     assert stats["current-stats"]["uploadedBytes"] == 0
@@ -444,7 +462,9 @@ async def _set_tracker(node: Node, rpc: Rpc) -> Any:
     return await rpc("torrent-set", ids=1, trackerAdd=["udp://x"])
 
 
-async def test_one_failure_does_not_keep_the_others_from_it(node: Node, rpc: Rpc) -> None:
+async def test_one_failure_does_not_keep_the_others_from_it(
+    node: Node, rpc: Rpc, autojump_clock: MockClock
+) -> None:
     await node.get(HASH)
     await node.get(four_files().metainfo)
     error = await rpc("torrent-set", **{"files-unwanted": [0]})
@@ -454,7 +474,7 @@ async def test_one_failure_does_not_keep_the_others_from_it(node: Node, rpc: Rpc
 
 
 async def test_content_is_moved_and_renamed_below_the_folders_that_are_allowed(
-    world: World, tmp_path: Path
+    world: World, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     def in_files(metainfo: Metainfo, path: Path, shared: bool) -> Storage:
         return FileStorage(path, metainfo, DiskConfig(inline=True))
@@ -529,7 +549,7 @@ def make_file_of(root: Path, one: Sample) -> None:
 
 
 async def test_what_went_wrong_with_a_move_is_told_as_a_warning(
-    node: Node, rpc: Rpc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    node: Node, rpc: Rpc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     torrent = await node.get(four_files().metainfo)
     assert "cannot be moved" in await rpc(

@@ -37,7 +37,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path, autojump_clock: MockClock) -> Place:
+def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
@@ -57,7 +57,9 @@ def contents(one: Any, names: dict[str, int] = FILES) -> dict[str, bytes]:
     return found
 
 
-async def test_a_moved_torrent_is_all_there_and_goes_on_with_what_it_had(place: Place) -> None:
+async def test_a_moved_torrent_is_all_there_and_goes_on_with_what_it_had(
+    place: Place, autojump_clock: MockClock
+) -> None:
     one, there = album(FILES), place.folder / "new" / "home"
     async with place.node(one) as node:
         torrent = await node.get(link(one))
@@ -79,7 +81,9 @@ async def test_a_moved_torrent_is_all_there_and_goes_on_with_what_it_had(place: 
     assert read_tree(there) == {}
 
 
-async def test_a_moved_download_fetches_the_rest_and_nothing_twice(place: Place) -> None:
+async def test_a_moved_download_fetches_the_rest_and_nothing_twice(
+    place: Place, autojump_clock: MockClock
+) -> None:
     one, there = album(FILES), place.folder / "new"
     async with place.node(one, pause=0.1) as node:
         torrent = await node.get(link(one))
@@ -96,7 +100,7 @@ async def test_a_moved_download_fetches_the_rest_and_nothing_twice(place: Place)
 
 
 async def test_what_is_moved_across_file_systems_is_copied_and_keeps_its_times(
-    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch
+    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     monkeypatch.setattr(moving, "VISIT", 20_000)
     one, there = album(FILES), place.folder / "new"
@@ -109,8 +113,9 @@ async def test_what_is_moved_across_file_systems_is_copied_and_keeps_its_times(
         seen: list[tuple[str, float]] = []
 
         async def watch() -> None:
-            async for now in torrent.watch(per_second=1e9):
-                seen.append((now.state, now.progress))  # noqa: PERF401 - it never ends
+            while True:
+                seen.append((torrent.state, torrent.progress))
+                await trio.lowlevel.checkpoint()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
@@ -130,7 +135,7 @@ async def test_what_is_moved_across_file_systems_is_copied_and_keeps_its_times(
 
 @pytest.mark.parametrize("copied", [False, True])
 async def test_what_others_put_into_its_folder_stays_there(
-    copied: bool, place: Place, request: pytest.FixtureRequest
+    copied: bool, place: Place, request: pytest.FixtureRequest, autojump_clock: MockClock
 ) -> None:
     if copied:
         request.getfixturevalue("elsewhere")
@@ -148,7 +153,7 @@ async def test_what_others_put_into_its_folder_stays_there(
 @pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
 async def test_nothing_is_replaced_at_the_new_place(
-    kind: str, copied: bool, place: Place, request: pytest.FixtureRequest
+    kind: str, copied: bool, place: Place, request: pytest.FixtureRequest, autojump_clock: MockClock
 ) -> None:
     if copied:
         request.getfixturevalue("elsewhere")
@@ -176,7 +181,7 @@ async def test_nothing_is_replaced_at_the_new_place(
 
 
 async def test_what_appears_at_the_new_place_while_it_is_copied_is_not_replaced(
-    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch
+    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     one, there = album(FILES), place.folder / "new"
     plain = Carrying.settle
@@ -198,7 +203,7 @@ async def test_what_appears_at_the_new_place_while_it_is_copied_is_not_replaced(
 
 
 async def test_a_disk_without_room_is_told_of_before_anything_is_copied(
-    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch
+    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     one, there = album(FILES), place.folder / "new"
     monkeypatch.setattr(moving, "free_space", lambda _: 1000)
@@ -213,7 +218,7 @@ async def test_a_disk_without_room_is_told_of_before_anything_is_copied(
 
 
 async def test_a_file_that_changes_while_it_is_copied_ends_the_move(
-    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch
+    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     one, there = album(FILES), place.folder / "new"
     plain = moving._copy_range
@@ -232,7 +237,9 @@ async def test_a_file_that_changes_while_it_is_copied_ends_the_move(
     assert os.listdir(there) == []  # noqa: PTH208
 
 
-async def test_a_file_of_two_torrents_does_not_move(place: Place) -> None:
+async def test_a_file_of_two_torrents_does_not_move(
+    place: Place, autojump_clock: MockClock
+) -> None:
     one, other = film(name="a.bin"), film(name="a.bin", more=b"other")
     async with place.node(one, other) as node:
         torrent = await node.get(link(one))
@@ -246,7 +253,7 @@ async def test_a_file_of_two_torrents_does_not_move(place: Place) -> None:
 
 
 async def test_a_move_is_given_up_for_another(
-    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch
+    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     one = album(FILES)
     async with place.node(one) as node:
@@ -277,7 +284,7 @@ async def test_a_move_is_given_up_for_another(
 
 
 async def test_a_removed_torrent_leaves_nothing_half_copied(
-    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch
+    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     one, there = album(FILES), place.folder / "new"
     async with place.node(one) as node:
@@ -333,6 +340,7 @@ async def test_a_move_that_was_cut_off_goes_on_after_a_restart(
     place: Place,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
 ) -> None:
     if way == "by copies":
         request.getfixturevalue("elsewhere")
@@ -392,7 +400,9 @@ async def test_a_move_that_was_cut_off_goes_on_after_a_restart(
 # -- names ----------------------------------------------------------------------------------------
 
 
-async def test_files_folders_and_the_root_get_other_names(place: Place) -> None:
+async def test_files_folders_and_the_root_get_other_names(
+    place: Place, autojump_clock: MockClock
+) -> None:
     one = album(FILES)
     async with place.node(one) as node:
         torrent = await node.get(link(one))
@@ -434,7 +444,9 @@ async def test_files_folders_and_the_root_get_other_names(place: Place) -> None:
     assert read_tree(place.got) == {}
 
 
-async def test_what_is_not_on_the_disk_yet_comes_under_its_new_name(place: Place) -> None:
+async def test_what_is_not_on_the_disk_yet_comes_under_its_new_name(
+    place: Place, autojump_clock: MockClock
+) -> None:
     one = album(FILES)
     async with place.node(one) as node:
         torrent = await node.get(one.metainfo, paused=True)
@@ -467,7 +479,7 @@ HOSTILE = [
 ]
 
 
-async def test_hostile_and_taken_names_are_refused(place: Place) -> None:
+async def test_hostile_and_taken_names_are_refused(place: Place, autojump_clock: MockClock) -> None:
     one = album(FILES)
     async with place.node(one) as node:
         torrent = await node.get(link(one))
@@ -504,7 +516,7 @@ async def test_hostile_and_taken_names_are_refused(place: Place) -> None:
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("path", ["album", "album/cd1", "album/cd1/b.bin"])
 async def test_a_rename_that_was_cut_off_is_done_after_a_restart(
-    path: str, after: bool, place: Place, monkeypatch: pytest.MonkeyPatch
+    path: str, after: bool, place: Place, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     one = album(FILES)
     saved: dict[Path, bytes] = {}
@@ -542,7 +554,9 @@ async def test_a_rename_that_was_cut_off_is_done_after_a_restart(
 # -- shared content, and content that was moved by hand -------------------------------------------
 
 
-async def test_what_is_shared_where_it_lies_can_be_moved_and_renamed(place: Place) -> None:
+async def test_what_is_shared_where_it_lies_can_be_moved_and_renamed(
+    place: Place, autojump_clock: MockClock
+) -> None:
     mine = place.folder / "mine" / "holiday"
     (mine / "day 1").mkdir(parents=True)
     (mine / "day 1" / "x.jpg").write_bytes(b"x" * PIECE)
@@ -566,7 +580,9 @@ async def test_what_is_shared_where_it_lies_can_be_moved_and_renamed(place: Plac
     assert list((place.folder / "mine").iterdir()) == []
 
 
-async def test_it_goes_on_with_what_its_user_has_moved_by_hand(place: Place) -> None:
+async def test_it_goes_on_with_what_its_user_has_moved_by_hand(
+    place: Place, autojump_clock: MockClock
+) -> None:
     one, there = album(FILES), place.folder / "new"
     async with place.node(one) as node:
         torrent = await node.get(link(one))
@@ -587,7 +603,9 @@ async def test_it_goes_on_with_what_its_user_has_moved_by_hand(place: Place) -> 
     assert set(read_tree(there / "album")) == {"x.bin", "cd1/b.bin", "cd1/c.txt"}
 
 
-async def test_before_its_name_is_known_only_the_folder_changes(place: Place) -> None:
+async def test_before_its_name_is_known_only_the_folder_changes(
+    place: Place, autojump_clock: MockClock
+) -> None:
     one, there = film(name="a.bin"), place.folder / "new"
     async with place.node(one) as node:
         torrent = await node.get(one.magnet())
@@ -598,7 +616,7 @@ async def test_before_its_name_is_known_only_the_folder_changes(place: Place) ->
     assert read_tree(there) == {"a.bin": one.data}
 
 
-async def test_peers_are_served_from_the_new_place(place: Place) -> None:
+async def test_peers_are_served_from_the_new_place(place: Place, autojump_clock: MockClock) -> None:
     one = film(name="a.bin")
     async with place.node(one) as node:
         torrent = await node.get(link(one))
@@ -641,7 +659,7 @@ async def cut_off_after_landing(place: Place, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_move_whose_disk_is_away_waits_for_it(
-    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch
+    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     one = await cut_off_after_landing(place, monkeypatch)
     there, away = place.folder / "new", place.folder / "away"
@@ -654,7 +672,7 @@ async def test_a_move_whose_disk_is_away_waits_for_it(
         assert torrent.state == "error"
         assert read_tree(place.got / "album") == contents(one)  # what may be all there is
         away.rename(there)
-        await completes(torrent)
+        await entered(torrent, "seeding", 60)
         assert torrent.path == there / "album"
         assert torrent.warning is None
     assert read_tree(there / "album") == contents(one)
@@ -663,7 +681,7 @@ async def test_a_move_whose_disk_is_away_waits_for_it(
 
 
 async def test_a_move_whose_disk_never_comes_back_is_replaced_by_another(
-    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch
+    place: Place, elsewhere: None, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     one = await cut_off_after_landing(place, monkeypatch)
     (place.folder / "new").rename(place.folder / "lost")
@@ -678,7 +696,7 @@ async def test_a_move_whose_disk_never_comes_back_is_replaced_by_another(
 
 
 async def test_a_download_that_filled_its_disk_goes_on_at_its_new_place(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     one, there = album(FILES), place.folder / "new"
     full = True
