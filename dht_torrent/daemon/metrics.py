@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from starlette.requests import Request
 
-    from dht_torrent.daemon.tokens import Tokens
+    from dht_torrent.daemon.tokens import WebTokens
     from dht_torrent.engine.dht.views import DhtStatus
     from dht_torrent.engine.node import Node
     from dht_torrent.engine.search.views import SearchStatus
@@ -50,7 +50,7 @@ Family = TypeVar("Family", GaugeMetricFamily, CounterMetricFamily)
 class Metrics:
     """Of one node, from when it began to be watched."""
 
-    def __init__(self, node: Node, tokens: Tokens) -> None:
+    def __init__(self, node: Node, tokens: WebTokens) -> None:
         self._node = node
         self._tokens = tokens
         self._own = CollectorRegistry()  # what is counted here

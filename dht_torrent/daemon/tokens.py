@@ -26,14 +26,14 @@ TOKEN_LENGTH: Final = 32
 """Hex digits."""
 
 
-class Tokens:
+class WebTokens:
     """Those of one node."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     @classmethod
-    def of(cls, state_dir: Path) -> Tokens:
+    def of(cls, state_dir: Path) -> WebTokens:
         """With the secret in `state_dir`, which is made when there is none. Raises InputError and
         StorageError."""
         path = state_dir / FILE

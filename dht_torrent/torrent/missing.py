@@ -1,15 +1,14 @@
 """Which piece to open next for a peer, of those that are wanted and missing.
 
-A broken one, if the peer has proved itself; else one that a reader waits for; else one of the
-highest priority that the peer has: at random until `random_first_pieces` are here, then the rarest
-(random among equals), or simply the first, if the torrent is sequential; else a broken one it is
-not suspected of.
+A broken one, if the peer has proved itself; else one of the highest priority that the peer has: at
+random until `random_first_pieces` are here, then the rarest (random among equals), or simply the
+first, if the torrent is sequential; else a broken one it is not suspected of.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain, compress, islice
 from operator import and_
@@ -38,8 +37,6 @@ class Missing:
         self._have = have
         self._config = config
         self._rng = rng
-        self.urgent: Sequence[int] = ()
-        """Pieces that come before all others, in this order, if they are missing and wanted."""
         self._ranks: bytes | None = None
         self._ordered = [bytearray(have.size)]  # of each rank, 1 for each that is not broken
         self._cursor = [0]  # none of those is below
@@ -74,6 +71,10 @@ class Missing:
     def _rank(self, index: int) -> int:
         return 0 if self._ranks is None else self._ranks[index]
 
+    def holds(self, index: int) -> bool:
+        """Is it here, and was never broken?"""
+        return self._ordered[self._rank(index)][index] != 0
+
     def add_broken(self, index: int, suspects: frozenset[PeerKey]) -> None:
         self.broken[index] = suspects
 
@@ -91,9 +92,6 @@ class Missing:
             for index in self.broken:
                 if source.can(index, now):
                     return index
-        for index in self.urgent:
-            if self._ordered[self._rank(index)][index] and source.can(index, now):
-                return index
         if not source.exhausted:
             found = self._first(source, now) if sequential else self._rarest(source, now)
             if found is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.pieces import Bitfield, OpenPiece
 
@@ -83,6 +85,11 @@ class PeerPieces:
         for index, pause in self.refused.items():
             self.paused[index] = now + pause
         self.refused.clear()
+
+    def asked_before(self, time: float) -> list[tuple[int, int, int]]:
+        """The blocks it was asked for before then, oldest first. As fast as they are few."""
+        old = takewhile(lambda entry: entry[1] < time, self.outstanding.items())
+        return [block for block, _ in old]
 
     def remember_late(self, block: tuple[int, int, int]) -> None:
         self.late[block] = None

@@ -34,13 +34,14 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable, Sequence
 from itertools import islice
 from operator import and_
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.ids import PeerKey
+from dht_torrent.torrent.endgame import Place, Requests, asked_longest
 from dht_torrent.torrent.holdings import Holdings
 from dht_torrent.torrent.memory import PieceMemory, TorrentMemory
 from dht_torrent.torrent.missing import Missing
@@ -78,6 +79,9 @@ class Picker:
         self.have = have
         self.sequential = False
         """Open pieces in order of index (for watching while it loads) instead of the rarest."""
+        self.urgent: Sequence[int] = ()
+        """Pieces that come before all others, in this order, if they are missing and wanted."""
+        self.hurried: Collection[int] = ()  # of these; they are asked of more peers than one
         self.holdings = Holdings(geometry, have)
         """What the peers have, and what we want of it."""
         self._geometry = geometry
@@ -146,9 +150,7 @@ class Picker:
         """Every wanted piece is here and verified."""
         return self.holdings.wanted_left == 0
 
-    def select(
-        self, wanted: Iterable[int], ranks: bytes | None = None
-    ) -> list[tuple[PeerKey, Block]]:
+    def select(self, wanted: Iterable[int], ranks: bytes | None = None) -> Requests:
         """Only these pieces are asked for from now on, by `ranks` (`Missing.rank`). O(pieces).
 
         Open pieces that are wanted no more are given up; returns their requests, to be cancelled.
@@ -162,6 +164,11 @@ class Picker:
                 self._close(piece)
         self._sort_missing()
         return cancels
+
+    def make_way(self) -> Requests:
+        """Ask for nothing that is not urgent, for the moment. Returns what was, to be cancelled."""
+        others = [piece for piece in self._open.values() if piece.index not in self.urgent]
+        return [request for piece in others for request in self._withdraw(piece)]
 
     @property
     def open_bytes(self) -> int:
@@ -179,7 +186,7 @@ class Picker:
         self._memory.landed(piece.spill, chunk)
         return self._pending.get(piece.index) is piece and not piece.spill.chunks_away
 
-    def not_stored(self, piece: OpenPiece, chunk: Chunk) -> list[tuple[PeerKey, Block]]:
+    def not_stored(self, piece: OpenPiece, chunk: Chunk) -> Requests:
         """The disk could not take these blocks: the piece is missing again. Returns its requests,
         to be cancelled."""
         assert piece.spill is not None
@@ -292,8 +299,11 @@ class Picker:
         if allowed is not None:
             self._allowed_fast(source, room, now, allowed, found)
             return found
+        if self.hurried:
+            self._ask_again(source, room, now, found, self.hurried)
         while len(found) < room:
-            piece = source.current or self._released_for(source, now) or self._new_for(source, now)
+            piece = self._urgent_for(source, now) or source.current
+            piece = piece or self._another_for(source, now)
             if piece is None:
                 self._last_resorts(source, room, now, found)
                 break
@@ -347,7 +357,7 @@ class Picker:
         piece.left -= count
         return None if piece.left else self._settled(piece, answered[-1], False, None)
 
-    def rejected(self, peer: PeerKey, block: tuple[int, int, int]) -> bool:
+    def rejected(self, peer: PeerKey, block: Place) -> bool:
         """BEP 6 reject. For an outstanding request: free again, and this peer is not asked for that
         piece for FIRST_PAUSE, longer each time. For any other, such as one given back by `choked`:
         nothing. Returns whether a request came back."""
@@ -359,7 +369,7 @@ class Picker:
         self._refused(source, block)
         return True
 
-    def _refused(self, source: PeerPieces, block: tuple[int, int, int]) -> None:
+    def _refused(self, source: PeerPieces, block: Place) -> None:
         piece = self._open[block[0]]
         self._put_back(source, piece, block)
         if source.current is piece:
@@ -385,33 +395,26 @@ class Picker:
             self._release_piece(source.current)
         return self._give_back(source, list(islice(source.outstanding, keep, None)))
 
-    def expire(self, before: float) -> list[tuple[PeerKey, Block]]:
+    def expire(self, before: float) -> Requests:
         """Gives back requests made before then; returns them (to be cancelled, say). They are
         welcome if they come after all, and the peer is not asked for these pieces for
         REFUSAL_PAUSE. O(peers) when there is none."""
-        expired: list[tuple[PeerKey, Block]] = []
+        expired: Requests = []
         for source in self._peers.values():
-            old = []
-            for block, asked in source.outstanding.items():
-                if asked >= before:
-                    break
-                old.append(block)
-            for block in old:
+            for block in source.asked_before(before):
                 del source.outstanding[block]
                 source.refused[block[0]] = REFUSAL_PAUSE
                 self._refused(source, block)
                 expired.append((source.key, Block._make(block)))
         return expired
 
-    def take_away(
-        self, idle: Iterable[tuple[PeerKey, bool]], now: float
-    ) -> list[tuple[PeerKey, Block]]:
+    def take_away(self, idle: Iterable[tuple[PeerKey, bool]], now: float) -> Requests:
         """A peer must not hold up the download with a piece that others are not let near. `idle`:
         peers that could be asked and have nothing to do, each with whether it is on parole. A solo
         piece that is not done after SOLO_PATIENCE is given to one that can have it, to be begun
         anew; to one on parole, which may not help out, any piece is. Returns requests, to be
         cancelled."""
-        cancels: list[tuple[PeerKey, Block]] = []
+        cancels: Requests = []
         for key, alone in idle:
             source = self._peers[key]
             if source.lost:
@@ -441,11 +444,21 @@ class Picker:
 
     # -- choosing -------------------------------------------------------------------------------
 
-    def _released_for(self, source: PeerPieces, now: float) -> OpenPiece | None:
+    def _another_for(self, source: PeerPieces, now: float) -> OpenPiece | None:
         for index, piece in self._released.items():
             if piece.solo in (None, source.key) and source.can(index, now):
                 self._own(source, piece)
                 return piece
+        return self._new_for(source, now)
+
+    def _urgent_for(self, source: PeerPieces, now: float) -> OpenPiece | None:
+        """All peers work on what a reader waits for, several on a piece if need be."""
+        for index in self.urgent:
+            piece = self._partial.get(index)
+            if piece is not None and piece.solo in (None, source.key) and source.can(index, now):
+                return piece
+            if self._missing.holds(index) and source.can(index, now) and self._fits(index):
+                return self._open_piece(source, index, now)
         return None
 
     def _new_for(self, source: PeerPieces, now: float) -> OpenPiece | None:
@@ -528,7 +541,7 @@ class Picker:
             if source is not None and source.alone == piece.index:
                 source.alone = None
 
-    def _take_away(self, piece: OpenPiece) -> list[tuple[PeerKey, Block]]:
+    def _take_away(self, piece: OpenPiece) -> Requests:
         holders = {sender for sender in piece.senders if sender != NOBODY}
         withdrawn = self._withdraw(piece)
         slow = {key for key, _ in withdrawn} | (
@@ -570,7 +583,8 @@ class Picker:
             if new is not None:
                 self._take(source, new, room, now, found)
         elif self._all_requested():
-            self._endgame(source, room - len(found), now, found)
+            room = min(room - len(found), ENDGAME_DEPTH - len(source.outstanding))
+            self._ask_again(source, room, now, found, self._open)
 
     def _left_solo(self, source: PeerPieces, now: float) -> OpenPiece | None:
         """A solo piece whose peer stopped, begun anew by this one."""
@@ -610,26 +624,17 @@ class Picker:
             return False
         return self._missing.out_of_reach()
 
-    def _endgame(self, source: PeerPieces, room: int, now: float, found: list[Block]) -> None:
-        room = min(room, ENDGAME_DEPTH - len(source.outstanding))
-        if room <= 0:
-            return
+    def _ask_again(
+        self, source: PeerPieces, room: int, now: float, found: list[Block], among: Container[int]
+    ) -> None:
+        """Blocks of these open pieces that others were asked for."""
         most = min(self._config.endgame_copies, RECEIVED - 1)
-        choices: dict[tuple[int, int, int], float] = {}
-        for other in self._peers.values():
-            if other is source:
-                continue
-            oldest = (
-                (block, asked)
-                for block, asked in other.outstanding.items()
-                if block[0] not in self._solo
-                and self._open[block[0]].blocks[block[1] // BLOCK] < most
-                and block not in source.outstanding
-                and source.can(block[0], now)
-            )
-            for block, asked in islice(oldest, room):
-                choices[block] = min(asked, choices.get(block, asked))
-        for block in sorted(choices, key=lambda block: (choices[block], block))[:room]:
+
+        def fits(index: int, number: int) -> bool:
+            shared = index in among and index not in self._solo
+            return shared and self._open[index].blocks[number] < most and source.can(index, now)
+
+        for block in asked_longest(self._peers.values(), source, room, fits):
             self._open[block[0]].blocks[block[1] // BLOCK] += 1
             source.outstanding[block] = now
             found.append(Block._make(block))
@@ -722,7 +727,7 @@ class Picker:
             self._peers[piece.owner].current = None
             piece.owner = None
 
-    def _give_back(self, source: PeerPieces, blocks: list[tuple[int, int, int]]) -> int:
+    def _give_back(self, source: PeerPieces, blocks: list[Place]) -> int:
         touched: dict[int, OpenPiece] = {}
         for block in blocks:
             del source.outstanding[block]
@@ -732,7 +737,7 @@ class Picker:
             self._close_if_empty(piece)
         return len(blocks)
 
-    def _put_back(self, source: PeerPieces, piece: OpenPiece, block: tuple[int, int, int]) -> None:
+    def _put_back(self, source: PeerPieces, piece: OpenPiece, block: Place) -> None:
         """A request that left `source.outstanding` unanswered: one asker less."""
         source.remember_late(block)
         number = block[1] // BLOCK
@@ -744,7 +749,7 @@ class Picker:
             if piece.free == 1:
                 self._partial[piece.index] = self._released[piece.index] = piece
 
-    def _withdraw(self, piece: OpenPiece) -> list[tuple[PeerKey, Block]]:
+    def _withdraw(self, piece: OpenPiece) -> Requests:
         """Gives back every request for `piece`, of all peers."""
         withdrawn = []
         for source in self._peers.values():

@@ -17,10 +17,10 @@ from trio.testing import MockClock
 
 from dht_torrent import Node
 from dht_torrent.daemon.metrics import PATH, Metrics
-from dht_torrent.daemon.tokens import Tokens
+from dht_torrent.daemon.tokens import WebTokens
 from tests.helpers.engine import LEECH, World, sample
 
-TOKENS = Tokens(b"s" * 32)
+TOKENS = WebTokens(b"s" * 32)
 TOKEN = TOKENS.token("metrics")
 HOSTILE = 'a"} 1\nevil{x="\\'
 
@@ -131,11 +131,11 @@ async def test_who_can_send_no_header_puts_the_token_into_the_query(node: Node) 
 
 
 def test_tokens_stay_the_same_and_differ_by_purpose(tmp_path: Path) -> None:
-    first, second = Tokens.of(tmp_path), Tokens.of(tmp_path)
+    first, second = WebTokens.of(tmp_path), WebTokens.of(tmp_path)
     assert first.token("stream") == second.token("stream")
     assert len({first.token("metrics"), first.token("stream"), first.token("torznab")}) == 3
     assert (tmp_path / "web.key").stat().st_mode & 0o077 == 0
-    assert Tokens.of(tmp_path / ".." / tmp_path.name).token("stream") == first.token("stream")
+    assert WebTokens.of(tmp_path / ".." / tmp_path.name).token("stream") == first.token("stream")
 
 
 async def test_the_dashboard_draws_nothing_that_is_not_told(node: Node) -> None:

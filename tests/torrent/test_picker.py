@@ -1043,6 +1043,20 @@ class AnySwarm(RuleBasedStateMachine):
         self.has[peer].add(index)
         assert made == (not before and self.subject.holdings.interesting(peer))
 
+    @rule(urgent=st.lists(st.integers(0, PIECES - 1), unique=True), hurried=st.integers(0, PIECES))
+    def read(self, urgent: list[int], hurried: int) -> None:
+        self.subject.urgent = urgent
+        self.subject.hurried = urgent[:hurried]
+
+    @rule()
+    def seek(self) -> None:
+        cancels = self.subject.make_way()
+        assert all(block.index not in self.subject.urgent for _, block in cancels)
+        self.note_cancels(tuple(cancels))
+        assert all(
+            block.index in self.subject.urgent for blocks in self.asked.values() for block in blocks
+        )
+
     @precondition(lambda self: self.has)
     @rule(
         number=peer_numbers,

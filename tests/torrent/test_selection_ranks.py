@@ -136,14 +136,6 @@ def test_a_peer_that_has_nothing_important_is_asked_for_the_rest() -> None:
     assert not one.out_of_reach() or rarity.copies(0) == 0
 
 
-def test_what_a_reader_waits_for_comes_before_all_else() -> None:
-    one, _ = missing(bytes([HIGH] * 6 + [LOW] * 6))
-    one.urgent = (9, 3, 10)
-    order = drained(one, seed())
-    assert order[:3] == [9, 3, 10]
-    assert sorted(order) == list(range(COUNT))
-
-
 @given(
     st.lists(st.sampled_from([HIGH, NORMAL, LOW]), min_size=COUNT, max_size=COUNT),
     st.lists(st.tuples(st.sampled_from(["more", "less", "out", "in"]), st.integers(0, COUNT - 1))),

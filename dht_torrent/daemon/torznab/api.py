@@ -11,14 +11,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dht_torrent.daemon.torznab import feed
-from dht_torrent.daemon.torznab.asking import SEARCHES, Asked, WrongParameter, asked
+from dht_torrent.daemon.torznab.asking import SEARCHES, TorznabRequest, WrongParameter, asked
 from dht_torrent.daemon.torznab.categories import chosen
 from dht_torrent.errors import DhtTorrentError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from dht_torrent.daemon.tokens import Tokens
+    from dht_torrent.daemon.tokens import WebTokens
     from dht_torrent.engine.node import Node
     from dht_torrent.engine.search.views import SearchResult
 
@@ -31,7 +31,7 @@ class Torznab:
     """Of one node."""
 
     def __init__(
-        self, node: Node, tokens: Tokens, *, clock: Callable[[], float] = time.time
+        self, node: Node, tokens: WebTokens, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._node = node
         self._tokens = tokens
@@ -75,7 +75,7 @@ class Torznab:
         link = f"{request.url.scheme}://{request.url.netloc}/"
         return _xml(feed.listing(page, offset=wanted.offset, total=len(listed), link=link))
 
-    async def _found(self, wanted: Asked) -> list[SearchResult]:
+    async def _found(self, wanted: TorznabRequest) -> list[SearchResult]:
         """The best first."""
         async with self._node.search(wanted.query) as results:
             found = [result async for result in results]

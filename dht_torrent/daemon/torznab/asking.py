@@ -39,7 +39,7 @@ class WrongParameter(InputError):  # noqa: N818 - Torznab's name for it
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TorznabRequest:
     """What somebody wants to see."""
 
     query: SearchQuery
@@ -48,7 +48,7 @@ class Asked:
     limit: int
 
 
-def asked(params: Mapping[str, str], now: float) -> Asked:
+def asked(params: Mapping[str, str], now: float) -> TorznabRequest:
     """Of `t=search` and the like; `now` in Unix time. Raises WrongParameter."""
     kind = params["t"]
     offset = min(_number(params, "offset", 0), MAX_OFFSET)
@@ -63,7 +63,7 @@ def asked(params: Mapping[str, str], now: float) -> Asked:
         episode, prefix = _episode(params.get("season", "").strip(), params.get("ep", "").strip())
         words += episode
     text = " ".join(words)[:MAX_TEXT]
-    return Asked(
+    return TorznabRequest(
         SearchQuery(
             text=text,
             prefix=prefix,

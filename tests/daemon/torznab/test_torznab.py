@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 from trio.testing import MockClock
 
-from dht_torrent.daemon.tokens import Tokens
+from dht_torrent.daemon.tokens import WebTokens
 from dht_torrent.daemon.torznab.api import MAX_SEARCHES, PATH, Torznab
 from dht_torrent.daemon.torznab.asking import MAX_OFFSET, SEARCHES, WrongParameter, asked
 from dht_torrent.daemon.torznab.categories import chosen, guessed
@@ -21,7 +21,7 @@ from dht_torrent.daemon.torznab.feed import TORZNAB, listing
 from dht_torrent.errors import StorageError
 from tests.helpers.fake_node import FakeNode, result
 
-TOKENS = Tokens(b"t" * 32)
+TOKENS = WebTokens(b"t" * 32)
 NOW = 1_790_000_000.0
 ATTR = f"{{{TORZNAB}}}attr"
 
