@@ -198,6 +198,7 @@ if TYPE_CHECKING:
     from dht_torrent.engine.torrent.context import OpenStorage
     from dht_torrent.engine.torrent.housekeeping import NodeRules
     from dht_torrent.engine.torrent.rate_limits import NewRate
+    from dht_torrent.engine.torrent.readers import Reader
     from dht_torrent.engine.torrent.statistics import Statistics
     from dht_torrent.engine.torrent.torrent import Torrent
     from dht_torrent.engine.torrent.watch import Watch
@@ -357,6 +358,7 @@ __all__ = [
     "ProxyStatus",
     "PublishedView",
     "PublisherView",
+    "Reader",
     "Record",
     "Removal",
     "Reply",
@@ -459,6 +461,7 @@ _HOME = {
     "engine.speed": "SpeedLimits",
     "engine.torrent.statistics": "Statistics",
     "engine.torrent.rate_limits": "NewRate",
+    "engine.torrent.readers": "Reader",
     "engine.torrent.torrent": "Torrent",
     "engine.torrent.watch": "Watch",
     "engine.views": (

@@ -125,6 +125,12 @@ class TorrentConfig:
     save_pause: float = 0.02
     """Seconds from one visit to the next with less than that, unless nothing is in flight any more:
     2 MiB come in 20 ms at 100 MB/s, below which the cost of a visit does not matter."""
+    read_ahead: int = 16 * 1024 * 1024
+    """Bytes before somebody who reads a file while it loads that come before all others: 20 s of a
+    film at 6 Mbit/s."""
+    read_patience: float = 1.5
+    """Seconds somebody waits for a piece until it is asked of a second peer. Players begin to show
+    that they wait at about that."""
     endgame_copies: int = 3
     """Peers one block may be asked from in the endgame."""
     unchoke_interval: float = 10.0

@@ -12,6 +12,9 @@ from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.peer_pieces import PeerPieces
 from dht_torrent.torrent.pieces import Block
 
+ENDGAME_DEPTH = 8
+"""A peer takes part in the endgame with at most this many requests in flight: bounds the waste."""
+
 Place = tuple[int, int, int]
 """A block: piece, offset, length."""
 Requests = list[tuple[PeerKey, Block]]

@@ -9,6 +9,9 @@ from dht_torrent.torrent.pieces import Bitfield, OpenPiece
 
 MAX_LATE = 1024
 """Requests given back that are remembered for each peer, so that a late block is not an offence."""
+SOLO_PATIENCE = 10.0
+"""Seconds a peer may hold a solo piece while another that could have it is idle; doubles each time
+that piece is taken away, so that slow peers have time enough in the end."""
 REFUSAL_PAUSE = 10.0
 """Seconds a peer is not asked for a piece again after it let a request for it expire."""
 FIRST_PAUSE = 0.5

@@ -41,20 +41,14 @@ from operator import and_
 from dht_torrent.config import TorrentConfig
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.ids import PeerKey
-from dht_torrent.torrent.endgame import Place, Requests, asked_longest
+from dht_torrent.torrent.endgame import ENDGAME_DEPTH, Place, Requests, asked_longest
 from dht_torrent.torrent.holdings import Holdings
 from dht_torrent.torrent.memory import PieceMemory, TorrentMemory
 from dht_torrent.torrent.missing import Missing
-from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE, PeerPieces
+from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE, SOLO_PATIENCE, PeerPieces
 from dht_torrent.torrent.piece_states import Received, State
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, Chunk, OpenPiece
 from dht_torrent.torrent.runs import DueRun, expected, places
-
-SOLO_PATIENCE = 10.0
-"""Seconds a peer may hold a solo piece while another that could have it is idle; doubles each time
-that piece is taken away, so that slow peers have time enough in the end."""
-ENDGAME_DEPTH = 8
-"""A peer takes part in the endgame with at most this many requests in flight: bounds the waste."""
 
 _MISSING, _OPEN, _PENDING, _HAVE, _HELD = range(5)
 _IS_MISSING = bytes(number == _MISSING for number in range(256))
@@ -82,6 +76,7 @@ class Picker:
         self.urgent: Sequence[int] = ()
         """Pieces that come before all others, in this order, if they are missing and wanted."""
         self.hurried: Collection[int] = ()  # of these; they are asked of more peers than one
+        self.helpers = 1  # peers that may be asked for urgent pieces, each for its share
         self.holdings = Holdings(geometry, have)
         """What the peers have, and what we want of it."""
         self._geometry = geometry
@@ -166,9 +161,15 @@ class Picker:
         return cancels
 
     def make_way(self) -> Requests:
-        """Ask for nothing that is not urgent, for the moment. Returns what was, to be cancelled."""
+        """Ask for nothing that is not urgent, for the moment, and give up what takes the memory of
+        the first two that are. Returns the requests, to be cancelled."""
         others = [piece for piece in self._open.values() if piece.index not in self.urgent]
-        return [request for piece in others for request in self._withdraw(piece)]
+        cancels = [request for piece in others for request in self._withdraw(piece)]
+        needed = self._geometry.size_of(self.urgent[:2])
+        for piece in sorted(others, key=lambda piece: piece.left, reverse=True):
+            if not self._memory.fits(needed):
+                self._close(piece)
+        return cancels
 
     @property
     def open_bytes(self) -> int:
@@ -299,11 +300,10 @@ class Picker:
         if allowed is not None:
             self._allowed_fast(source, room, now, allowed, found)
             return found
-        if self.hurried:
-            self._ask_again(source, room, now, found, self.hurried)
+        if self.urgent:
+            self._ask_urgent(source, room, now, found)
         while len(found) < room:
-            piece = self._urgent_for(source, now) or source.current
-            piece = piece or self._another_for(source, now)
+            piece = source.current or self._another_for(source, now)
             if piece is None:
                 self._last_resorts(source, room, now, found)
                 break
@@ -383,9 +383,8 @@ class Picker:
         source = self._peers[peer]
         if source.current is not None and source.current.index not in keep:
             self._release_piece(source.current)
-        return self._give_back(
-            source, [block for block in source.outstanding if block[0] not in keep]
-        )
+        given_up = [block for block in source.outstanding if block[0] not in keep]
+        return self._give_back(source, given_up)
 
     def give_back(self, peer: PeerKey, *, keep: int = 0) -> int:
         """For a peer that snubs us: all requests but the `keep` oldest are free for others, and
@@ -451,15 +450,20 @@ class Picker:
                 return piece
         return self._new_for(source, now)
 
-    def _urgent_for(self, source: PeerPieces, now: float) -> OpenPiece | None:
-        """All peers work on what a reader waits for, several on a piece if need be."""
+    def _ask_urgent(self, source: PeerPieces, room: int, now: float, found: list[Block]) -> None:
+        """A share of each piece that a reader waits for, so that all work on the first of them."""
+        self._ask_again(source, room, now, found, self.hurried)
         for index in self.urgent:
             piece = self._partial.get(index)
-            if piece is not None and piece.solo in (None, source.key) and source.can(index, now):
-                return piece
-            if self._missing.holds(index) and source.can(index, now) and self._fits(index):
-                return self._open_piece(source, index, now)
-        return None
+            if not source.can(index, now):
+                continue
+            if piece is None and self._missing.holds(index) and self._fits(index):
+                piece = self._open_piece(source, index, now)
+            if piece and piece.solo in (None, source.key):
+                share = len(found) + -(-len(piece.blocks) // self.helpers)
+                self._take(source, piece, min(room, share), now, found)
+                if len(found) >= room:
+                    return
 
     def _new_for(self, source: PeerPieces, now: float) -> OpenPiece | None:
         index = self._missing.choose(source, now, sequential=self.sequential)
@@ -793,13 +797,12 @@ class Picker:
         block = (index, begin, len(data))
         if block in source.late:
             del source.late[block]
-            piece = self._open.get(index)
-            number = begin // BLOCK
-            if piece is None or piece.blocks[number] == RECEIVED:
-                return _DUPLICATE
-            if piece.solo not in (None, source.key):
+            piece, number = self._open.get(index), begin // BLOCK
+            if piece is None or piece.solo not in (None, source.key):
                 return _DUPLICATE
             copies, chunk = piece.blocks[number], None
+            if copies == RECEIVED:
+                return _DUPLICATE
             if piece.spill is None:
                 piece.buffer[begin : begin + len(data)] = data
             elif not copies and not self._memory.grant(piece.spill, 1):
@@ -827,8 +830,7 @@ class Picker:
     def _settled(
         self, piece: OpenPiece, block: Block, asked_elsewhere: bool, chunk: Chunk | None
     ) -> Received | None:
-        """A block was accepted that others were asked for too, or that completed its piece, or a
-        chunk of it."""
+        """A block was accepted that others were asked for too, or that completed something."""
         cancels = []
         if asked_elsewhere:
             for other in self._peers.values():

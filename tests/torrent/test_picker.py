@@ -17,9 +17,10 @@ from dht_torrent.errors import PeerProtocolError
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.availability import Rarity
+from dht_torrent.torrent.endgame import ENDGAME_DEPTH
 from dht_torrent.torrent.memory import PieceMemory
-from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE
-from dht_torrent.torrent.picker import ENDGAME_DEPTH, SOLO_PATIENCE, Picker
+from dht_torrent.torrent.peer_pieces import REFUSAL_PAUSE, SOLO_PATIENCE
+from dht_torrent.torrent.picker import Picker
 from dht_torrent.torrent.piece_states import Received, State
 from dht_torrent.torrent.pieces import NOBODY, RECEIVED, Bitfield, Block, Chunk, OpenPiece
 from tests.helpers.examples import examples

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dht_torrent.torrent.piece_states import State
 from tests.torrent.test_picker import P1, P2, P3, ask, give, picker, seeds
 
 
-def pieces_of(blocks: list[tuple[int, int, int]]) -> list[int]:
+def pieces_of(blocks: Sequence[tuple[int, int, int]]) -> list[int]:
     """In order, each once."""
     return list(dict.fromkeys(block[0] for block in blocks))
 
@@ -30,9 +32,11 @@ def test_a_peer_leaves_its_piece_for_one_that_is_urgent() -> None:
 
 def test_all_peers_share_the_blocks_of_an_urgent_piece() -> None:
     subject = picker(4, 8)
-    subject.urgent = (2,)
+    subject.urgent = (2, 1)
+    subject.helpers = 3
     seeds(subject, P1, P2, P3)
-    asked = [ask(subject, peer, room=3) for peer in (P1, P2, P3)]
+    asked = [ask(subject, peer, room=6) for peer in (P1, P2, P3)]
+    assert [[block.index for block in blocks] for blocks in asked[:2]] == [[2] * 3 + [1] * 3] * 2
     blocks = [block for blocks in asked for block in blocks if block.index == 2]
     assert len(blocks) == len(set(blocks)) == 8
 

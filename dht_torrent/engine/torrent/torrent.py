@@ -10,15 +10,16 @@ import trio
 from dht_torrent.config.seeding import SeedingLimits
 from dht_torrent.engine.torrent import inventory
 from dht_torrent.engine.torrent.rate_limits import NewRate
+from dht_torrent.engine.torrent.readers import Reader
 from dht_torrent.engine.torrent.stages import Active, Checking, Failed, Moving, state_of, why_stuck
 from dht_torrent.engine.torrent.supervisor import Supervisor
 from dht_torrent.engine.torrent.watch import Watch
 from dht_torrent.engine.user_files import absolute
 from dht_torrent.engine.views import FileInfo, History, PeerInfo, Removal, State, Summary
-from dht_torrent.errors import StorageError
+from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.metainfo import Magnet, Metainfo
-from dht_torrent.torrent.selection import Selection, wanted_size
+from dht_torrent.torrent.selection import Selection, is_selected, wanted_size
 
 
 class Torrent:
@@ -403,6 +404,19 @@ class Torrent:
         also while the files are not known, and StorageError where a file that is wanted now is
         somebody else's; then nothing has changed."""
         await self._commands.set_files(select, priorities)
+
+    async def open(self, file: int) -> Reader:
+        """Read a file, also while it loads: `with await torrent.open(0) as reader`. What it needs
+        is asked for before all else, and at once, wherever it goes. A file that was not wanted is
+        from now on. Raises InputError, also while the files are not known, and as `set_files`."""
+        metainfo = self.metainfo
+        if metainfo is None:
+            raise InputError(f"the files of {self.name} are not known yet")
+        if not 0 <= file < len(metainfo.files) or metainfo.files[file].pad:
+            raise InputError(f"there is no file {file} in {self.name}")
+        if not is_selected(self.select, file):
+            await self.set_files([*(self.select or ()), (file, file)])
+        return self._core.readers.open(file, metainfo.geometry)
 
     def set_sequential(self, on: bool) -> None:
         """Ask for pieces from the first to the last, and not for the rarest."""

@@ -11,7 +11,8 @@ from dht_torrent.engine.torrent.stages import Active, Failed
 from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.geometry import BLOCK
 from dht_torrent.storage import MemoryStorage
-from dht_torrent.torrent.picker import ENDGAME_DEPTH, Picker
+from dht_torrent.torrent.endgame import ENDGAME_DEPTH
+from dht_torrent.torrent.picker import Picker
 from dht_torrent.trace import PeerBanned, PieceFailed
 from tests.helpers.engine import (
     HAND,
