@@ -117,12 +117,12 @@ class Reader:
             await trio.lowlevel.checkpoint()
             return b""
         self._go(offset)
-        patience = self._core.node.config.torrent.read_patience
+        patience = trio.current_time() + self._core.node.config.torrent.read_patience
         while not (ready := self._ready(min(most, MOST, self.size - offset))):
             self._check()
-            with trio.move_on_after(patience) as waited:
+            with trio.move_on_at(float("inf") if self._late else patience) as waited:
                 await self._news.wait()
-            if waited.cancelled_caught and not self._late:
+            if waited.cancelled_caught:
                 self._late = True
                 self._moved(False)
         data = bytearray(ready)
