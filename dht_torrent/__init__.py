@@ -451,10 +451,8 @@ _HOME = {
     "engine.search.results": "SearchResults",
     "engine.search.views": (
         "CatalogueImport CatalogueStatus Compared CrawlStatus Kinship PublisherView ResultSource "
-        "ResultTrust "
-        "SearchOptions "
-        "SearchQuery SearchResult SearchStatus SimilarFound SimilarQuery SimilarResult "
-        "SubscriptionView Verdict"
+        "ResultTrust SearchOptions SearchQuery SearchResult SearchStatus SimilarFound "
+        "SimilarQuery SimilarResult SubscriptionView Verdict"
     ),
     "engine.torrent.context": "OpenStorage",
     "engine.torrent.housekeeping": "NodeRules",

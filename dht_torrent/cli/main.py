@@ -50,6 +50,7 @@ _ELSEWHERE = {
     "reload": ("configuring", "reload"),
     "search": ("search", "search"),
     "similar": ("similar", "similar"),
+    "stream": ("stream", "stream"),
     "subscribe": ("subscribe", "subscribe"),
     "unsubscribe": ("subscribe", "unsubscribe"),
     "web": ("web", "web"),

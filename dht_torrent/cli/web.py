@@ -110,8 +110,11 @@ def web_of(options: Options) -> WebOptions | None:
 
 @click.command()
 @click.option("--open", "opens", is_flag=True, help="Open it in the browser as well.")
+@click.option(
+    "--tokens", is_flag=True, help="Show instead what Prometheus, players and Prowlarr need."
+)
 @state_option
-def web(ctx: click.Context, opens: bool) -> None:
+def web(ctx: click.Context, opens: bool, tokens: bool) -> None:
     """Show the secret link of the running node's page."""
     from dht_torrent.daemon.control import read_page_link
     from dht_torrent.daemon.presence import is_held
@@ -120,6 +123,19 @@ def web(ctx: click.Context, opens: bool) -> None:
     link = read_page_link(state_dir) if is_held(state_dir) else None
     if link is None:
         raise InputError("no node with a page is running there: start it with --web ADDR:PORT")
+    if tokens:
+        _show_tokens(state_dir, link)
+        return
     click.echo(link)
     if opens:
         click.launch(link)
+
+
+def _show_tokens(state_dir: Path, link: str) -> None:
+    """An address and a token for each purpose: a line for each, with tabs between."""
+    from dht_torrent.daemon.tokens import WebTokens
+    from dht_torrent.daemon.web.door import ENTRY
+
+    base, known = link.partition(ENTRY)[0], WebTokens.of(state_dir)
+    for purpose, path in WebTokens.PATHS.items():
+        click.echo(f"{purpose}\t{base}{path}\t{known.token(purpose)}")

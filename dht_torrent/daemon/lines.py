@@ -55,19 +55,34 @@ class Lines:
         return line
 
 
-class LinesResponse(StreamingResponse):
+class HeldResponse(StreamingResponse):
     """A response that goes on. What it needs, it holds from when it begins until it ends, however
     that comes."""
 
     def __init__(
-        self, body: AsyncIterator[bytes], needs: AbstractAsyncContextManager[object]
+        self,
+        body: AsyncIterator[bytes],
+        needs: AbstractAsyncContextManager[object],
+        *,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
     ) -> None:
-        super().__init__(body, media_type=LINES)
+        super().__init__(body, status_code=status_code, headers=headers, media_type=media_type)
         self._needs = needs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._needs:
             await super().__call__(scope, receive, send)
+
+
+class LinesResponse(HeldResponse):
+    """One of lines."""
+
+    def __init__(
+        self, body: AsyncIterator[bytes], needs: AbstractAsyncContextManager[object]
+    ) -> None:
+        super().__init__(body, needs, media_type=LINES)
 
 
 def failure_of(error: DhtTorrentError) -> dict[str, object]:

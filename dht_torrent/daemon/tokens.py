@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -28,6 +29,13 @@ TOKEN_LENGTH: Final = 32
 
 class WebTokens:
     """Those of one node."""
+
+    PATHS: Final[Mapping[Purpose, str]] = {
+        "metrics": "/metrics",
+        "stream": "/stream",
+        "torznab": "/torznab/api",
+    }
+    """Where each of them is shown."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret

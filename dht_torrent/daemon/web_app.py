@@ -25,6 +25,8 @@ from dht_torrent.daemon.guard import BaseGuard, Headers, from_elsewhere, only
 from dht_torrent.daemon.places import Places
 from dht_torrent.daemon.rpc.endpoint import Endpoint
 from dht_torrent.daemon.rpc.settings import Settings
+from dht_torrent.daemon.stream import Streams
+from dht_torrent.daemon.torznab.api import Torznab
 from dht_torrent.daemon.web.door import Door
 from dht_torrent.daemon.web.routes import routes as page_routes
 from dht_torrent.errors import DhtTorrentError, InputError
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Scope
 
+    from dht_torrent.daemon.metrics import Metrics
     from dht_torrent.daemon.reload import Reload
+    from dht_torrent.daemon.tokens import WebTokens
     from dht_torrent.engine.node import Node
 
 RPC_PATH: Final = "/transmission/rpc"
@@ -86,13 +90,17 @@ def make_web_app(
     state_dir: Path,
     stop: Callable[[], None],
     door: Door | None = None,
+    tokens: WebTokens | None = None,
+    metrics: Metrics | None = None,
     stopping: trio.Event | None = None,
     reload: Reload | None = None,
     clock: Callable[[], float] = trio.current_time,
 ) -> Starlette:
     """The application for `node`; `stop` is called when a client asks the node to end, and what
     goes on ends when `stopping` is set. Behind `door` is the page; without one there is none. There
-    a client may also ask the node to `reload` its configuration."""
+    a client may also ask the node to `reload` its configuration. Who has one of the `tokens` may
+    read the `metrics`, play what is here, and search; without them that is not there."""
+    stopping = stopping if stopping is not None else trio.Event()
 
     async def healthz(request: Request) -> Response:
         return reply({"status": "ok"})
@@ -100,10 +108,17 @@ def make_web_app(
     routes = [Route("/healthz", healthz, methods=["GET"])]
     roots = (Path(node.config.download_dir), *options.roots)
     if door is not None:
-        stopping = stopping if stopping is not None else trio.Event()
         routes += page_routes(
             node, door, Places(roots), stopping=stopping, stop=stop, reload=reload
         )
+    if tokens is not None:
+
+        def may_play(request: Request) -> bool:
+            return tokens.admits(request, "stream") or (door is not None and door.admits(request))
+
+        routes += Streams(node, may_play, stopping).routes()
+        routes += Torznab(node, tokens).routes()
+        routes += metrics.routes() if metrics is not None else []
     if options.credentials is not None:
         endpoint = Endpoint(
             Settings(node, roots, state_dir, stop, clock),

@@ -12,7 +12,9 @@ import trio
 
 from dht_torrent.daemon.answering import serve_http
 from dht_torrent.daemon.control import said_in
+from dht_torrent.daemon.metrics import Metrics
 from dht_torrent.daemon.server import BACKLOG, RESTART_PAUSE, bind_tcp
+from dht_torrent.daemon.tokens import WebTokens
 from dht_torrent.daemon.web.door import ENTRY, Door
 from dht_torrent.daemon.web_app import RPC_PATH, WebOptions, make_web_app
 from dht_torrent.errors import InputError
@@ -48,12 +50,16 @@ async def serve_web(
         secure = options.tls is not None
         scheme = "https" if secure else "http"
         door = Door(trio.current_time, port=port, secure=secure, read_only=options.read_only)
+        tokens = WebTokens.of(state_dir)
+        metrics = Metrics(node, tokens)
         app = make_web_app(
             node,
             options,
             state_dir=state_dir,
             stop=stopping.set,
             door=door,
+            tokens=tokens,
+            metrics=metrics,
             stopping=stopping,
             reload=reload,
         )
@@ -66,15 +72,18 @@ async def serve_web(
             options.told(f"Transmission's RPC is at {scheme}://{address}{RPC_PATH}")
         with said_in(state_dir, link):
             task_status.started(address)
-            await serve_http(
-                app,
-                listener,
-                stopping,
-                backlog=BACKLOG,
-                pause=RESTART_PAUSE,
-                tls=options.tls,
-                most=MAX_CONNECTIONS,
-            )
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(metrics.watch)
+                await serve_http(
+                    app,
+                    listener,
+                    stopping,
+                    backlog=BACKLOG,
+                    pause=RESTART_PAUSE,
+                    tls=options.tls,
+                    most=MAX_CONNECTIONS,
+                )
+                nursery.cancel_scope.cancel()
 
 
 def _name(options: WebOptions, address: Address) -> str:

@@ -610,21 +610,15 @@ class Picker:
         index = self._missing.choose(source, now, sequential=self.sequential)
         if index is None or self._fits(index):
             return False
-        idle = [piece for piece in self._released.values() if piece.free == piece.left]
-        if not idle:
+        if not (idle := [one for one in self._released.values() if one.free == one.left]):
             return False
-        self._close(
-            max(idle, key=lambda piece: (not self.holdings.availability(piece.index), piece.left))
-        )
+        copies = self.holdings.availability
+        self._close(max(idle, key=lambda piece: (not copies(piece.index), piece.left)))
         return True
 
     def _all_requested(self) -> bool:
-        if self._held:
-            return False
-        if self._partial and any(
-            piece.solo is None and self.holdings.availability(index)
-            for index, piece in self._partial.items()
-        ):
+        shared = (index for index, piece in self._partial.items() if piece.solo is None)
+        if self._held or any(map(self.holdings.availability, shared)):
             return False
         return self._missing.out_of_reach()
 

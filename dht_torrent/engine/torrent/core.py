@@ -22,9 +22,9 @@ from dht_torrent.engine.torrent.extensions import Extensions
 from dht_torrent.engine.torrent.keeping import Keeping
 from dht_torrent.engine.torrent.metadata import MetadataFetch
 from dht_torrent.engine.torrent.place import ContentPlace
-from dht_torrent.engine.torrent.readers import Readers
 from dht_torrent.engine.torrent.reusing import Reusing
 from dht_torrent.engine.torrent.stages import Active, Checking, Failed, FetchingInfo, Stage
+from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.engine.torrent.totals import Totals
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import MetainfoError, OurFault, StorageError
@@ -81,8 +81,10 @@ class TorrentCore:
         """Files and folders of the user that may hold some of what is missing."""
         self.looked_around = False
         """All of this disk was looked through for what is missing."""
-        self.readers = Readers(self)
-        """Who reads its files while they load."""
+        self.news = AutoResetEvent()
+        """Set when more is here, and at each change of stage, for those who read while it loads."""
+        self.on_swarm: Callable[[Swarm], None] | None = None
+        """Sees each new exchange before it begins."""
         self.look_again = AutoResetEvent()
         """Set when there is more to look for on this disk, or there are more places."""
         self.reusing: Reusing | None = None
@@ -175,7 +177,7 @@ class TorrentCore:
     def tell(self) -> None:
         """Wake those who wait for a change."""
         self.changed.set()
-        self.readers.tell()
+        self.news.set()
 
     def leave_exchange(self) -> None:
         """No pieces are exchanged any more; what that was like is counted."""

@@ -6,20 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import trio
 
+from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.stages import Active, Failed, Paused
-from dht_torrent.engine.wakeup import AutoResetEvent
+from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.errors import StorageError
 from dht_torrent.geometry import Geometry
 from dht_torrent.torrent.reading import ReadingPlace, urgent, window
 from dht_torrent.torrent.requests import Run
-
-if TYPE_CHECKING:
-    from dht_torrent.engine.torrent.core import TorrentCore
-    from dht_torrent.engine.torrent.swarm import Swarm
 
 MOST = 1 << 20
 """Bytes of one read at most."""
@@ -31,20 +28,15 @@ class Readers:
     def __init__(self, core: TorrentCore) -> None:
         self._core = core
         self._open: dict[Reader, None] = {}
-        self._news = AutoResetEvent()
+        core.on_swarm = self._drive
 
     def open(self, file: int, geometry: Geometry) -> Reader:
         """A reader of this file. To be closed."""
-        reader = Reader(self._core, file, geometry, self._news, self._moved, self._open.pop)
+        reader = Reader(self._core, file, geometry, self._moved, self._open.pop)
         self._open[reader] = None
         return reader
 
-    def tell(self) -> None:
-        """More is here, or the torrent is in another stage."""
-        if self._open:
-            self._news.set()
-
-    def drive(self, swarm: Swarm) -> None:
+    def _drive(self, swarm: Swarm) -> None:
         """Let it ask first for what they need."""
         ahead, picker = self._core.node.config.torrent.read_ahead, swarm.picker
         places = [reader.place for reader in self._open]
@@ -62,7 +54,7 @@ class Readers:
         if not isinstance(stage, Active):
             return
         swarm = stage.swarm
-        self.drive(swarm)
+        self._drive(swarm)
         if far:
             swarm.downloads.cancel(swarm.picker.make_way())
         if swarm.picker.urgent:
@@ -77,14 +69,12 @@ class Reader:
         core: TorrentCore,
         file: int,
         geometry: Geometry,
-        news: AutoResetEvent,
         moved: Callable[[bool], None],
         closed: Callable[[Reader, None], None],
     ) -> None:
         self._core = core
         self._geometry = geometry
         self._file = geometry.files[file]
-        self._news = news
         self._moved = moved
         self._closed = closed
         self._at = 0
@@ -121,7 +111,7 @@ class Reader:
         while not (ready := self._ready(min(most, MOST, self.size - offset))):
             self._check()
             with trio.move_on_at(float("inf") if self._late else patience) as waited:
-                await self._news.wait()
+                await self._core.news.wait()
             if waited.cancelled_caught:
                 self._late = True
                 self._moved(False)

@@ -138,7 +138,8 @@ class Session:
         )
         swarm.picker.sequential = core.sequential
         swarm.picker.select(wanted, core.ranks())
-        core.readers.drive(swarm)
+        if core.on_swarm is not None:
+            core.on_swarm(swarm)
         if core.reusing is not None:
             core.reusing.hold(swarm)
         if not swarm.picker.done:
@@ -218,7 +219,7 @@ class Session:
 
     def _on_saved(self) -> None:
         """More pieces are verified and on disk."""
-        self._core.readers.tell()
+        self._core.news.set()
         self._record.changed()
         self._note_completion()
 

@@ -21,6 +21,7 @@ from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.keeping import Keeping
 from dht_torrent.engine.torrent.moving import Mover
 from dht_torrent.engine.torrent.place import ContentPlace, Move
+from dht_torrent.engine.torrent.readers import Readers
 from dht_torrent.engine.torrent.record import ResumeRecord
 from dht_torrent.engine.torrent.session import Session
 from dht_torrent.engine.torrent.sharing import Hashed
@@ -82,6 +83,7 @@ class Supervisor:
         self.record = ResumeRecord(core, resume)
         self.mover = Mover(core, self.record)
         self.commands = Commands(core, self.record, self.mover)
+        self.readers = Readers(core)
         core.add_peers(magnet.peers)
         if resume:
             core.superseded = resume.superseded

@@ -416,7 +416,7 @@ class Torrent:
             raise InputError(f"there is no file {file} in {self.name}")
         if not is_selected(self.select, file):
             await self.set_files([*(self.select or ()), (file, file)])
-        return self._core.readers.open(file, metainfo.geometry)
+        return self._supervisor.readers.open(file, metainfo.geometry)
 
     def set_sequential(self, on: bool) -> None:
         """Ask for pieces from the first to the last, and not for the rarest."""
