@@ -484,12 +484,11 @@ _HOME = {
     "torrent.selection": "Selection",
     "trace": ("LookupDone PeerBanned PeerConnected PeerDropped PieceDone PieceFailed Record Trace"),
 }
-"""The modules that the names come from."""
+"""The modules of the names, loaded on first use: `dhtnode --help` does not pay for Trio."""
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    # Names load on first use, so that `dhtnode --help` does not pay for Trio and the engine.
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"dht_torrent.{_MODULE_OF[name]}"), name)
