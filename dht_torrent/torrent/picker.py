@@ -165,9 +165,8 @@ class Picker:
         the first two that are. Returns the requests, to be cancelled."""
         others = [piece for piece in self._open.values() if piece.index not in self.urgent]
         cancels = [request for piece in others for request in self._withdraw(piece)]
-        needed = self._geometry.size_of(self.urgent[:2])
         for piece in sorted(others, key=lambda piece: piece.left, reverse=True):
-            if not self._memory.fits(needed):
+            if not self._memory.fits(self._geometry.size_of(self.urgent[:2])):
                 self._close(piece)
         return cancels
 
