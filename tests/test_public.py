@@ -19,7 +19,7 @@ import pytest
 import dht_torrent
 from dht_torrent import errors, trace
 
-OPENED_BY_THE_NODE = {"Dht", "DualStack", "Followed", "Node", "SearchResults", "Torrent"}
+OPENED_BY_THE_NODE = {"Reader", "Dht", "DualStack", "Followed", "Node", "SearchResults", "Torrent"}
 """Classes that only the node makes: what their `__init__` takes is the engine's affair."""
 
 

@@ -39,12 +39,12 @@ class Readers:
     def _drive(self, swarm: Swarm) -> None:
         """Let it ask first for what they need."""
         ahead, picker = self._core.node.config.torrent.read_ahead, swarm.picker
-        places = [reader.place for reader in self._open]
+        places = [reader._place for reader in self._open]
         picker.urgent = urgent(places, ahead, swarm.geometry, swarm.have)
         peers = self._core.connections.peers.values()
         picker.helpers = sum(not peer.chokes_us for peer in peers) or 1
         picker.hurried = frozenset(
-            piece for reader in self._open if (piece := reader.late_piece) is not None
+            piece for reader in self._open if (piece := _late_piece(reader)) is not None
         )
 
     def _moved(self, far: bool) -> None:
@@ -87,15 +87,10 @@ class Reader:
         return self._file.length
 
     @property
-    def place(self) -> ReadingPlace:
+    def _place(self) -> ReadingPlace:
         """What it reads next, in the content."""
         start = self._file.offset
         return ReadingPlace(start + self._at, start + self._file.length)
-
-    @property
-    def late_piece(self) -> int | None:
-        """The piece it has waited for too long."""
-        return self.place.at // self._geometry.piece_length if self._late else None
 
     async def read(self, offset: int, most: int = MOST) -> bytes:
         """At least one byte from `offset` of the file, and at most `most`; none at its end. Waits
@@ -139,7 +134,7 @@ class Reader:
     def _go(self, offset: int) -> None:
         before = self._at // self._geometry.piece_length
         self._at, self._late = offset, False
-        ahead = window(self.place, self._core.node.config.torrent.read_ahead, self._geometry)
+        ahead = window(self._place, self._core.node.config.torrent.read_ahead, self._geometry)
         if ahead == self._window:
             return
         far = ahead.start not in self._window and not self._is_here(ahead.start)
@@ -153,7 +148,7 @@ class Reader:
 
     def _ready(self, most: int) -> int:
         """Verified bytes from here on, `most` at most."""
-        start, length = self.place.at, self._geometry.piece_length
+        start, length = self._place.at, self._geometry.piece_length
         at = start
         while at < start + most and self._is_here(at // length):
             at += length - at % length
@@ -162,7 +157,7 @@ class Reader:
     async def _read_into(self, data: bytearray) -> None:
         content = self._core.content
         assert content is not None
-        view, at, length = memoryview(data), self.place.at, self._geometry.piece_length
+        view, at, length = memoryview(data), self._place.at, self._geometry.piece_length
         runs, parts = [], []
         while view:
             index, begin = divmod(at, length)
@@ -185,3 +180,8 @@ class Reader:
             raise StorageError(f"{core.name} was removed")
         if isinstance(core.stage, Paused) and core.paused:
             raise StorageError(f"{core.name} is paused, and this part of it is not here")
+
+
+def _late_piece(reader: Reader) -> int | None:
+    """The piece it has waited for too long."""
+    return reader._place.at // reader._geometry.piece_length if reader._late else None

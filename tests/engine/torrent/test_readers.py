@@ -269,11 +269,14 @@ def zeros(size: int) -> Metainfo:
     )
 
 
-@pytest.mark.parametrize(("seeds", "size"), [(SEEDS[:1], 1024 * MIB), (SEEDS, 256 * MIB)])
+@pytest.mark.parametrize(
+    ("seeds", "size", "most"), [(SEEDS[:1], 1024 * MIB, 2.0), (SEEDS, 256 * MIB, 3.0)]
+)
 async def test_the_middle_of_a_film_plays_at_once(
-    seeds: Sequence[str], size: int, tmp_path: Path, autojump_clock: MockClock
+    seeds: Sequence[str], size: int, most: float, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    """At 50 Mbit/s, with pieces of 4 MiB, of one peer or of five."""
+    """At 50 Mbit/s, with pieces of 4 MiB, of one peer or of five. What each of these had on its way
+    comes first, at a fifth of the speed."""
     world, film = World(latency=0.02), zeros(size)
     world.net.host(LEECH).downlink.rate = FIFTY
     for ip in seeds:
@@ -304,5 +307,5 @@ async def test_the_middle_of_a_film_plays_at_once(
                     began = trio.current_time()
                     data = await reader.read(at)
                     assert data == bytes(len(data))
-                    assert trio.current_time() - began < 2, at
+                    assert trio.current_time() - began < most, at
         nursery.cancel_scope.cancel()
