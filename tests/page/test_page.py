@@ -205,8 +205,22 @@ def test_a_torrent_is_added_watched_until_it_is_complete_and_removed(
     expect(page.get_by_role("button", name="Limited to ↑ 100 KiB/s")).to_be_visible()
     assert running.client.torrent(torrent["id"])["limit_up"] == 102_400
     assert [file["priority"] for file in running.client.files(torrent["id"])] == [0, 1]
+    page.get_by_role("button", name="Label").click()
+    page.get_by_label("Words to find it by").fill("films, free")
+    page.get_by_role("button", name="Set").click()
+    page.get_by_role("button", name="Move", exact=True).click()
+    page.get_by_label("Folder").fill(str(Path(torrent["path"]).parent / "films"))
+    page.get_by_role("button", name="Move", exact=True).last.click()
+    expect(page.get_by_text("Moving")).to_be_visible()
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    for _ in range(100):
+        torrent = running.client.torrent(torrent["id"])
+        if Path(torrent["path"]).parent.name == "films":
+            break
+        page.wait_for_timeout(100)
+    assert Path(torrent["path"]).parent.name == "films"
+    assert torrent["labels"] == ["films", "free"]
     page.get_by_role("link", name="All torrents", exact=True).click()
     expect(item).to_contain_text("Paused")
     item.focus()

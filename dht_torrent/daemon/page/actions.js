@@ -136,6 +136,35 @@ export function limitDialog(ids) {
   });
 }
 
+/** One field of text, and what is done with it. */
+function textDialog(title, label, value, button, done) {
+  if (isReadOnly()) return;
+  dialog(title, (close) => {
+    const input = h('input', {type: 'text', id: 'one-text', value, spellcheck: 'false'});
+    const submit = async (event) => {
+      event.preventDefault();
+      if (await done(input.value.trim())) close();
+    };
+    return h('form.stack', {onsubmit: submit}, h('label', {for: 'one-text'}, label), input,
+      h('div.row.end', h('button.button', {type: 'button', onclick: close}, 'Cancel'), h('button.button.primary', {type: 'submit'}, button)));
+  });
+}
+
+export function moveDialog(id, folder) {
+  textDialog('Move the content', 'Folder on the node’s machine', folder, 'Move', async (to) => {
+    const moving = await api('POST', `torrents/${id}/move`, {folder: to, wait: false}).catch(() => null);
+    if (moving) toast('Moving');
+    return moving;
+  });
+}
+
+export function labelDialog(id) {
+  const labels = rows.get(id)?.labels ?? [];
+  textDialog('Labels', 'Words to find it by, with commas between', labels.join(', '), 'Set', (text) => api(
+    'POST', `torrents/${id}/labels`, {labels: text.split(',').map((word) => word.trim()).filter(Boolean)},
+  ).catch(() => null));
+}
+
 export function helpDialog() {
   const keys = [
     ['a', 'Add torrents'], ['/', 'Find'], ['t, s, d', 'Torrents, search, DHT'], ['↑ ↓', 'From torrent to torrent'],

@@ -2,7 +2,7 @@
 
 import {ago, bytesOf, clean, count, counted, duration, h, icon, percent, put, rate, size, stranger} from './dom.js';
 import {api, history, isReadOnly, look, on, rows} from './live.js';
-import {act, copy, limitDialog, removeDialog} from './actions.js';
+import {act, copy, labelDialog, limitDialog, moveDialog, removeDialog} from './actions.js';
 import {pieceMap, speedChart, swarm} from './draw.js';
 import {STATES} from './torrents.js';
 
@@ -38,6 +38,8 @@ export function show(main, id) {
     h('button.button', {type: 'button', onclick: () => limitDialog([id])}, icon('limit'), limit),
     h('button.button', {type: 'button', onclick: () => act([id], 'announce', {})}, icon('find'), h('span', 'Find peers')),
     h('button.button', {type: 'button', onclick: () => act([id], 'recheck')}, icon('recheck'), h('span', 'Recheck')),
+    h('button.button', {type: 'button', onclick: () => labelDialog(id)}, icon('label'), h('span', 'Label')),
+    h('button.button', {type: 'button', onclick: () => moveDialog(id, (facts.path ?? '').replace(/\/[^/]*$/, ''))}, icon('folder'), h('span', 'Move')),
     h('button.button', {type: 'button', 'data-looks': '', onclick: () => copy(facts.magnet ?? '', 'Magnet link')}, icon('link'), h('span', 'Copy link')),
     h('button.button.danger', {type: 'button', onclick: () => removeDialog([id], () => { location.hash = '#/'; })}, icon('remove'), h('span', 'Remove')));
   const head = h('section.panel.torrent-head', {'aria-label': 'Torrent'},
