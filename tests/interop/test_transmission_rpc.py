@@ -48,7 +48,8 @@ def our_daemon(folder: Path) -> Iterator[int]:
             assert one.stdout is not None
             assert one.stderr is not None
             assert one.stdout.readline().startswith("ready ")
-            found = re.search(r"http://127\.0\.0\.1:(\d+)/transmission/rpc", one.stderr.readline())
+            told = [one.stderr.readline(), one.stderr.readline()]  # of the page, and of the RPC
+            found = re.search(r"http://127\.0\.0\.1:(\d+)/transmission/rpc", "".join(told))
             assert found is not None
             yield int(found[1])
         finally:
