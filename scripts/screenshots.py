@@ -1,7 +1,7 @@
 """Pictures of the web page, for the README: of a node with torrents in all states, in a DHT of real
 nodes on this machine, in light and dark, on a desktop and a phone.
 
-    python scripts/screenshots.py [--out pictures] [--only torrents ...]
+    python scripts/screenshots.py [--out notebooks/figures/page] [--only torrents ...]
 
 Needs Playwright (`pip install '.[browser]'`) and Debian's `chromium`, or another by CHROMIUM.
 """
@@ -245,7 +245,7 @@ async def run(out: Path, only: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("pictures"), metavar="DIR")
+    parser.add_argument("--out", type=Path, default=Path("notebooks/figures/page"), metavar="DIR")
     parser.add_argument("--only", nargs="*", default=[], choices=list(PAGES), metavar="PAGE")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
