@@ -1,8 +1,8 @@
 """Who names peers answers for them: the more of them are there, the more of its others are tried.
 
 Any peer of a swarm may name thousands of addresses (BEP 11). Each is worth a dial only as far as
-the word of its referrer is worth something: a few are tried on credit, and two more for each one
-that was there. Beyond that one is tried now and then, ever more seldom while no peer is there.
+the word of its referrer is worth something: a few are tried on credit, one by one until one of them
+was there, and two more for each that was. Beyond that one is tried now and then, ever more seldom while no peer is there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections import OrderedDict
 
 CREDIT = 5
 """Addresses of one referrer that may be in vain, or under way, before any was not."""
+UNPROVEN = 1
+"""Under way at a time until one has worked: a few liars must not occupy all dials."""
 REWARD = 2
 """As many more for each that worked: of what honest peers name, more than half may have left."""
 LONGEST_REST = 15 * 60.0
@@ -53,7 +55,11 @@ class Referrers:
     def not_before(self, name: str) -> float | None:
         """When one of its addresses may be dialled; None: not until another one is settled."""
         referrer = self._referrers.get(name)
-        if referrer is None or referrer.debt < CREDIT:
+        if referrer is None:
+            return float("-inf")
+        if not referrer.worked and referrer.under_way >= UNPROVEN:
+            return None
+        if referrer.debt < CREDIT:
             return float("-inf")
         return None if referrer.under_way else referrer.rests_until
 

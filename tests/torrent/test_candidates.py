@@ -755,7 +755,7 @@ def test_priority_does_not_outweigh_trust_or_failures() -> None:
     assert subject.take(0.0, OURS) == by_priority[0]
     subject.failed(by_priority[0], 0.0)
     for address in by_priority[1:5]:
-        subject.add(address, "pex 1.2.3.4:5", 0.0)
+        subject.add(address, f"pex {address}", 0.0)
     for address in by_priority[5:]:
         subject.add(address, "dht", 0.0)
     order = [subject.take(60.0, OURS) for _ in range(9)]

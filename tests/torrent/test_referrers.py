@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
-from dht_torrent.torrent.referrers import CREDIT, LONGEST_REST, MAX_REFERRERS, Referrers
+from dht_torrent.torrent.referrers import (
+    CREDIT,
+    LONGEST_REST,
+    MAX_REFERRERS,
+    REWARD,
+    UNPROVEN,
+    Referrers,
+)
 
 ANY_TIME = float("-inf")
 
 
 def test_a_few_are_tried_at_once_on_credit() -> None:
     subject = Referrers()
-    for number in range(CREDIT):
+    subject.dialled("one")
+    subject.settled("one", 0.0, True, 60.0)
+    for number in range(CREDIT + REWARD):
+        assert subject.not_before("one") == ANY_TIME
+        subject.dialled("one")
+        assert subject.under_way == subject.debt("one") + REWARD == number + 1
+    assert subject.not_before("one") is None
+    assert subject.not_before("other") == ANY_TIME
+    subject.settled("one", 0.0, None, 60.0)
+    assert subject.not_before("one") == ANY_TIME
+
+
+def test_one_at_a_time_is_tried_until_one_has_worked() -> None:
+    subject = Referrers()
+    for number in range(UNPROVEN):
         assert subject.not_before("one") == ANY_TIME
         subject.dialled("one")
         assert subject.under_way == subject.debt("one") == number + 1
     assert subject.not_before("one") is None
     assert subject.not_before("other") == ANY_TIME
-    subject.settled("one", 0.0, None, 60.0)
+    subject.settled("one", 0.0, False, 60.0)
     assert subject.not_before("one") == ANY_TIME
+    subject.dialled("one")
+    assert subject.not_before("one") is None
+    subject.settled("one", 0.0, True, 60.0)
+    for _ in range(3):
+        assert subject.not_before("one") == ANY_TIME
+        subject.dialled("one")
 
 
 def test_each_that_worked_makes_up_for_two_in_vain() -> None:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -368,6 +369,38 @@ async def test_a_relay_cannot_have_us_send_to_what_is_not_a_peer_elsewhere(
         await say(hand, CONNECT, host, port)
         await trio.sleep(30)
         assert sent == []
+
+
+async def test_a_relay_cannot_have_us_send_where_the_ip_filter_forbids_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world, rules = World(latency=0.01), tmp_path / "rules"
+    rules.write_text(f"{PUBLIC[1]}/32\n")
+    async with relay(world, ip_filter=rules) as torrent:
+        hand = await speaker(world, torrent, PUBLIC[0])
+        sent = syns(world)
+        await say(hand, CONNECT, PUBLIC[1])
+        await trio.sleep(30)
+        assert sent == []
+
+
+async def test_a_torrent_that_is_paused_sends_to_nobody(autojump_clock: MockClock) -> None:
+    world = World(latency=0.01)
+    async with relay(world) as torrent:
+        hand = await speaker(world, torrent, PUBLIC[0])
+        sent = syns(world)
+        await say(hand, CONNECT, PUBLIC[1])
+        await trio.sleep(0.5)
+        assert len(sent) == 1
+        await torrent.pause()
+        await trio.sleep(30)
+        assert len(sent) == 1
+        await torrent.resume()
+        await trio.sleep(1)
+        again = await speaker(world, torrent, PUBLIC[2])
+        await say(again, CONNECT, PUBLIC[1])
+        await trio.sleep(30)
+        assert sent.count(Address(PUBLIC[1], PORT)) == 4
 
 
 async def at_relay(torrent: Torrent, host: str) -> Address:

@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from dht_torrent.config import EncryptionPolicy
+from dht_torrent.config import EncryptionPolicy, UtpConfig
 from dht_torrent.engine.net.tls import Identity, TlsStream
 from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import InputError, MetainfoError
@@ -79,6 +79,23 @@ async def test_a_bare_magnet_becomes_a_seed_by_tls_alone(
         assert content(world.storages[LEECH], len(one.sample.data)) == one.sample.data
         assert [peer.encryption for peer in seed.peers()] == ["tls"]
         assert [peer.encryption for peer in torrent.peers()] == ["tls"]
+
+
+async def test_its_members_are_not_introduced_to_each_other_over_utp(
+    one: Swarm, autojump_clock: MockClock
+) -> None:
+    """uTP has no TLS here (BEP 55 is for uTP alone)."""
+    utp: dict[str, Any] = {"utp": UtpConfig()}
+    world = World()
+    async with seeding(world, one, **utp) as seed, world.node(LEECH, **utp) as node:
+        torrent = await node.get(magnet(one, SEED), **member(one, "leech"))
+        with trio.fail_after(10):
+            await torrent.completed()
+        for either in (seed, torrent):
+            (peer,) = behind(either).core.connections.peers.values()
+            assert peer.connection.supports("ut_metadata")
+            assert not peer.connection.supports("ut_holepunch")
+            assert not behind(either).core.context.relays
 
 
 # -- strangers ------------------------------------------------------------------------------------
