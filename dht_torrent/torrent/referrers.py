@@ -2,7 +2,8 @@
 
 Any peer of a swarm may name thousands of addresses (BEP 11). Each is worth a dial only as far as
 the word of its referrer is worth something: a few are tried on credit, one by one until one of them
-was there, and two more for each that was. Beyond that one is tried now and then, ever more seldom while no peer is there.
+was there, and two more for each that was. Beyond that one is tried now and then, ever more seldom
+while no peer is there.
 """
 
 from __future__ import annotations
