@@ -189,7 +189,8 @@ async def _talk(
 
 def starvation() -> float:
     """Seconds for which this thread could have run, and others had the processors; 0 where the
-    system does not tell. It is the machine that is late then, and not we."""
+    system does not tell. It is the machine that is late then, and not we. What of it was before
+    the watcher was to wake delayed nobody, so that up to `PAUSE` of lateness may be missed."""
     try:
         _, waited, _ = Path("/proc/thread-self/schedstat").read_text().split()
     except (OSError, ValueError):
