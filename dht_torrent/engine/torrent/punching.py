@@ -73,6 +73,7 @@ class Punching:
         self._relaying = Relaying(self._config)
         self._wishes: dict[tuple[PeerKey, Address], _Wish] = {}
         self._sent: OrderedDict[Address, float] = OrderedDict()
+        self._counted: set[Address] = set()  # of those, the ones that were reached
         self._waiting: deque[Address] = deque()
         self._under_way = 0
         self._changed = AutoResetEvent()
@@ -99,16 +100,20 @@ class Punching:
                 wish.answered.set()
 
     def was_punched(self, new: NewConnection, now: float) -> bool:
-        """Whether this connection came of our sending to its address for a relay's word. Asked
-        once for each connection."""
-        stream = new.stream
-        sent = self._sent.get(stream.remote)
-        if sent is None or stream.transport is not Transport.UTP:
+        """Whether this connection came of our sending to its address for a relay's word. Both sides
+        may dial, so there may be two of them; they count as one."""
+        address = new.stream.remote
+        if new.stream.transport is not Transport.UTP or not self._is_recent(address, now):
             return False
-        if now - sent > self._config.window + self._node.config.peer.handshake_timeout:
-            return False
-        self._node.punches.reached += 1
+        if address not in self._counted:
+            self._counted.add(address)
+            self._node.punches.reached += 1
         return True
+
+    def _is_recent(self, address: Address, now: float) -> bool:
+        """Something was sent there a moment ago."""
+        patience = self._config.window + self._node.config.peer.handshake_timeout
+        return now - self._sent.get(address, float("-inf")) <= patience
 
     # -- as a relay -----------------------------------------------------------------------------
 
@@ -260,11 +265,14 @@ class Punching:
 
     async def _punch(self, address: Address, known: Ways) -> Dialled:
         """The other side does the same now. Raises DialError."""
-        self._node.punches.tried += 1
-        self._sent[address] = trio.current_time()
+        now = trio.current_time()
+        if not self._is_recent(address, now):
+            self._node.punches.tried += 1
+            self._counted.discard(address)
+        self._sent[address] = now
         self._sent.move_to_end(address)
         if len(self._sent) > _SENT:
-            self._sent.popitem(last=False)
+            self._counted.discard(self._sent.popitem(last=False)[0])
         return await dial(self._torrent, address, self._peer_id, known, only=Transport.UTP)
 
 

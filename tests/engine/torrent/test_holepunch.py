@@ -127,6 +127,10 @@ async def test_two_behind_cones_meet_with_the_help_of_a_third(
         assert theirs.punched
         await trio.sleep(60)
         assert them.met() is not None
+        for node in (them.one, them.other):
+            told = node.status().holepunch
+            assert told is not None
+            assert (told.tried, told.reached) == (1, 1)
 
 
 async def test_who_is_behind_a_symmetric_nat_is_told_why_nobody_is_met(
