@@ -51,8 +51,8 @@ class Shown:
 
 TORRENTS = (
     Shown("debian-13.2.0-amd64-netinst.iso", 48 * MIB),
-    Shown("Big Buck Bunny (2008) 2160p", 320 * MIB, 780_000, files=5, seeds=4),
-    Shown("archlinux-2026.11.01-x86_64.iso", 128 * MIB, 420_000, seeds=3),
+    Shown("Big Buck Bunny (2008) 2160p", 320 * MIB, 640_000, files=5, seeds=4),
+    Shown("archlinux-2026.11.01-x86_64.iso", 128 * MIB, 330_000, seeds=3),
     Shown("Sita Sings the Blues (2008) 1080p.mkv", 40 * MIB),
     Shown("Moby Dick, read by volunteers", 24 * MIB, files=12),
     Shown("LibreOffice 26.8 source", 32 * MIB),
@@ -138,7 +138,7 @@ async def fetch(node: Node, seeds: list[Node], folder: Path, rng: random.Random)
             shared = await seed.share(path)
         torrent = await node.get(shared.magnet)
         torrent.add_peers([HostPort(*seed.address) for seed in seeds[: one.seeds]])
-        async for snapshot in torrent.watch():
+        async for snapshot in torrent.watch(per_second=20):
             if snapshot.progress > 0.3:
                 break
         torrent.set_limits(down=one.rate)
