@@ -8,14 +8,11 @@ headers, no cookies and no GET that changes anything.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -26,14 +23,13 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from dht_torrent import given
 from dht_torrent.daemon import following_api, keeping_api, search_api, similar_api, subscription_api
-from dht_torrent.daemon.body import absolute_path, check_types, read_body, read_bytes
+from dht_torrent.daemon.adding import Addition
+from dht_torrent.daemon.body import check_types, read_body, read_bytes
 from dht_torrent.daemon.control import HEADER
 from dht_torrent.daemon.guard import BaseGuard, Headers, from_elsewhere, only
 from dht_torrent.daemon.lines import LINES, Lines, LinesResponse, plain
 from dht_torrent.errors import DhtTorrentError, InputError
-from dht_torrent.metainfo import Magnet, Metainfo, parse_ranges, parse_torrent
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Scope
@@ -91,7 +87,7 @@ def api_routes(
         return reply([torrent.summary() for torrent in node.torrents.values()])
 
     async def add(request: Request) -> Response:
-        order = _Order(await read_body(request))
+        order = Addition(await read_body(request))
         torrent = await order.carry_out(node)
         return reply(torrent.summary(), status=201)
 
@@ -236,8 +232,14 @@ def api_routes(
         stop()
         return reply({"stopping": True})
 
+    async def description(request: Request) -> Response:
+        from dht_torrent.daemon.openapi import document
+
+        return reply(document())
+
     api = "/api/v1"
     return [
+        Route("/api/openapi.json", description, methods=["GET"]),
         Route(f"{api}/status", status, methods=["GET"]),
         Route(f"{api}/torrents", torrents, methods=["GET"]),
         Route(f"{api}/torrents", add, methods=["POST"]),
@@ -322,84 +324,6 @@ _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 # --- what is asked -------------------------------------------------------------------------------
-
-
-class _Order:
-    """The body of `POST torrents`, checked: one of source, torrent and share, and options."""
-
-    def __init__(self, body: dict[str, Any]) -> None:
-        body = check_types(body, self._KEYS)
-        if sum(key in body for key in ("source", "torrent", "share")) != 1:
-            raise InputError("give exactly one of source, torrent and share")
-        for key in ("share", "output", *self._TLS):
-            if key in body:
-                absolute_path(body[key], key)
-        self._body = body
-        self._select = parse_ranges(body["select"]) if "select" in body else None
-        search_api.tags_of(body)
-        for source in body.get("sources", ()):
-            if not isinstance(source, str):
-                raise InputError("sources must be a list of absolute paths")
-            absolute_path(source, "each of sources")
-        if "share" in body and "sources" in body:
-            raise InputError("sources go with source or torrent: what is shared lacks nothing")
-        if "share" not in body and body.keys() & {"publish", "tags"}:
-            raise InputError(
-                "publish and tags go with share only: what was fetched is not published"
-            )
-
-    _TLS = ("tls_ca", "tls_cert", "tls_key")
-    _KEYS: Mapping[str, type] = {
-        "source": str,
-        "torrent": str,
-        "share": str,
-        "output": str,
-        "select": str,
-        "sequential": bool,
-        "paused": bool,
-        "overwrite": bool,
-        "sources": list,
-        "piece_length": int,
-        "private": bool,
-        "super_seed": bool,
-        "publish": bool,
-        "tags": list,
-        **dict.fromkeys(_TLS, str),
-    }
-
-    async def carry_out(self, node: Node) -> Torrent:
-        body = self._body
-        tls = {key: body[key] for key in self._TLS if key in body}
-        if "share" in body:
-            return await node.share(
-                Path(body["share"]),
-                piece_length=body.get("piece_length"),
-                private=body.get("private", False),
-                **{key: body[key] for key in ("super_seed", "publish", "tags") if key in body},
-                **tls,
-            )
-        if "tls_ca" in tls:
-            raise InputError("tls_ca goes with share only: a torrent has its root certificate")
-        return await node.get(
-            await self._source(),
-            output=body.get("output"),
-            select=self._select,
-            sequential=body.get("sequential", False),
-            paused=body.get("paused", False),
-            overwrite=body.get("overwrite", False),
-            sources=body.get("sources", ()),
-            **tls,
-        )
-
-    async def _source(self) -> Magnet | Metainfo:
-        # Never a str: Node.get would also take the path of a file, which is the client's to read.
-        if "source" in self._body:
-            return given.read_link(self._body["source"])
-        try:
-            data = base64.b64decode(self._body["torrent"], validate=True)
-        except (binascii.Error, ValueError):
-            raise InputError("torrent is not base64") from None
-        return await trio.to_thread.run_sync(parse_torrent, data)
 
 
 def _rates(body: dict[str, Any]) -> dict[str, int | None]:

@@ -25,6 +25,7 @@ MAX_VALUES: Final = 50_000
 """Values in a body, and separators inside its strings: a few bytes of JSON make a large object."""
 MAX_PATH: Final = 4096
 """Bytes of a path (Linux's PATH_MAX)."""
+_EXACT: Final = 1 << 53
 RAW_BYTES: Final = frozenset({"share", "output", "value", "path", "folder"})
 """Keys of what may be any bytes: those that are not UTF-8 come as `os.fsdecode` has them."""
 
@@ -72,13 +73,16 @@ def absolute_path(value: str, key: str) -> None:
 
 
 def check_types(values: Mapping[str, object], allowed: Mapping[str, type]) -> dict[str, Any]:
-    """The values that are not null, each of the type `allowed` says. Raises InputError."""
+    """The values that are not null, each of the type `allowed` says; a whole number is a float too,
+    if it is one exactly. Raises InputError."""
     unknown = sorted(values.keys() - allowed.keys())
     if unknown:
         raise InputError(f"unknown option {unknown[0][:40]!r}")
     given = {key: value for key, value in values.items() if value is not None}
     for key, value in given.items():
-        if type(value) is not allowed[key]:
+        if allowed[key] is float and type(value) is int and abs(value) <= _EXACT:
+            given[key] = float(value)
+        elif type(value) is not allowed[key]:
             raise InputError(f"{key} must be of type {allowed[key].__name__}")
     return given
 

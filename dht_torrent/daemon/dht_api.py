@@ -29,7 +29,7 @@ SIZE_LOOKUPS = 12
 async def ask(dht: DualStack, action: str, arguments: Mapping[str, Any]) -> Json:
     """Do `action`. Raises InputError for arguments that cannot be used or an action there is not,
     and NoReply when a node that was named does not answer."""
-    found = _ACTIONS.get(action)
+    found = ACTIONS.get(action)
     if found is None:
         raise InputError(f"no such DHT action: {action[:40]!r}")
     run, allowed = found
@@ -167,7 +167,7 @@ async def _size_of(dht: Dht, quick: bool) -> Json:
 
 
 _Action = Callable[[DualStack, Json], Awaitable[Json]]
-_ACTIONS: Mapping[str, tuple[_Action, Mapping[str, type]]] = {
+ACTIONS: Mapping[str, tuple[_Action, Mapping[str, type]]] = {
     "ping": (_ping, {"address": str}),
     "lookup": (_lookup, {"target": str}),
     "peers": (_peers, {"info_hash": str}),

@@ -23,15 +23,15 @@ REPEAT_AFTER = 10.0
 PROGRESS_EVERY = 1.0
 """... and between two looks at how far a version has come."""
 
-_FOLLOW: Mapping[str, type] = {"link": str, "output": str, "keep": int}
-_UNFOLLOW: Mapping[str, type] = {"link": str, "data": bool}
-_PUBLISH: Mapping[str, type] = {"path": str, "name": str, "key": str}
-_UNPUBLISH: Mapping[str, type] = {"link": str}
+FOLLOW: Mapping[str, type] = {"link": str, "output": str, "keep": int}
+UNFOLLOW: Mapping[str, type] = {"link": str, "data": bool}
+PUBLISH: Mapping[str, type] = {"path": str, "name": str, "key": str}
+UNPUBLISH: Mapping[str, type] = {"link": str}
 
 
 async def follow(node: Node, body: Json) -> FollowView:
     """The answer to `POST followed`. Raises InputError, StorageError."""
-    given = check_types(body, _FOLLOW)
+    given = check_types(body, FOLLOW)
     if "output" in given:
         absolute_path(given["output"], "output")
     followed = await node.follow(
@@ -42,14 +42,14 @@ async def follow(node: Node, body: Json) -> FollowView:
 
 async def unfollow(node: Node, body: Json) -> FollowView:
     """The answer to `POST followed/remove`. Raises InputError, StorageError."""
-    given = check_types(body, _UNFOLLOW)
+    given = check_types(body, UNFOLLOW)
     return await node.unfollow(_needed(given, "link"), delete_data=given.get("data", False))
 
 
 async def publish(node: Node, body: Json) -> PublishedView:
     """The answer to `POST published`, once what is at the path was hashed. Raises InputError,
     StorageError."""
-    given = check_types(body, _PUBLISH)
+    given = check_types(body, PUBLISH)
     path = _needed(given, "path")
     absolute_path(path, "path")
     key = {"key": given["key"]} if "key" in given else {}
@@ -60,7 +60,7 @@ async def publish(node: Node, body: Json) -> PublishedView:
 
 async def unpublish(node: Node, body: Json) -> PublishedView:
     """The answer to `POST published/remove`. Raises InputError, StorageError."""
-    return await node.unpublish_link(_needed(check_types(body, _UNPUBLISH), "link"))
+    return await node.unpublish_link(_needed(check_types(body, UNPUBLISH), "link"))
 
 
 def find(node: Node, link_id: str) -> Followed:

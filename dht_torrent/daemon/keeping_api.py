@@ -3,6 +3,7 @@ the queue, and where its content lies. Each is one call of `Torrent` or `Node`."
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from dht_torrent.engine.torrent.torrent import Torrent
 
 ACTIONS: Final = ("files", "labels", "seeding", "queue", "announce", "move", "rename")
+FILES: Final[Mapping[str, type]] = dict.fromkeys(("want", "skip", "high", "normal", "low"), str)
+LABELS: Final[Mapping[str, type]] = {"labels": list}
+MOVE: Final[Mapping[str, type]] = {"folder": str, "data": bool, "wait": bool}
+RENAME: Final[Mapping[str, type]] = {"path": str, "name": str}
 
 
 async def act(node: Node, torrent: Torrent, action: str, body: dict[str, Any]) -> None:
@@ -37,7 +42,7 @@ async def act(node: Node, torrent: Torrent, action: str, body: dict[str, Any]) -
         case "move":
             await _move(torrent, body)
         case "rename":
-            given = check_types(body, {"path": str, "name": str})
+            given = check_types(body, RENAME)
             if given.keys() != {"path", "name"}:
                 raise InputError("give a path and a name")
             await torrent.rename(given["path"], given["name"])
@@ -46,7 +51,7 @@ async def act(node: Node, torrent: Torrent, action: str, body: dict[str, Any]) -
 async def _move(torrent: Torrent, body: dict[str, Any]) -> None:
     """`folder` is where it is to be; with `data` false its content is there already. Without `wait`
     it is enough that the move has begun."""
-    given = check_types(body, {"folder": str, "data": bool, "wait": bool})
+    given = check_types(body, MOVE)
     if "folder" not in given:
         raise InputError("give a folder")
     absolute_path(given["folder"], "folder")
@@ -91,7 +96,7 @@ def set_node_limits(node: Node, body: dict[str, Any]) -> None:
 async def _files(torrent: Torrent, body: dict[str, Any]) -> None:
     """`want`, `skip`, `high`, `normal` and `low` are ranges of indices as in magnet links; `want`
     and `skip` change what is wanted now."""
-    given = check_types(body, dict.fromkeys(("want", "skip", "high", "normal", "low"), str))
+    given = check_types(body, FILES)
     named = {key: _indices(text) for key, text in given.items()}
     files = torrent.files()
     if not files:
@@ -113,7 +118,7 @@ def _indices(text: str) -> set[int]:
 
 
 def _labels(body: dict[str, Any]) -> list[str]:
-    labels: list[str] | None = check_types(body, {"labels": list}).get("labels")
+    labels: list[str] | None = check_types(body, LABELS).get("labels")
     if labels is None or not all(isinstance(label, str) for label in labels):
         raise InputError("labels must be a list of strings")
     return labels

@@ -39,6 +39,8 @@ MAX_IMPORT = 8 * 1024 * 1024
 MIN_PREFIX = 8
 """Hex digits of a publisher's key."""
 
+JUDGE: Mapping[str, type] = {"key": str, "trust": str}
+
 _NUMBER = re.compile(r"\d{1,16}", re.ASCII)
 _SECONDS = re.compile(r"\d{1,11}(\.\d{1,9})?", re.ASCII)
 _KEY = re.compile(r"[0-9a-f]{1,64}", re.ASCII)
@@ -80,7 +82,7 @@ class Searches:
 
     async def judge(self, given: Json) -> Json:
         """The body of `POST publishers`. Raises InputError."""
-        given = check_types(given, {"key": str, "trust": str})
+        given = check_types(given, JUDGE)
         judge = {"trusted": self._node.trust, "blocked": self._node.block}
         verdict = given.get("trust")
         if verdict not in (*judge, "none"):

@@ -3,6 +3,7 @@ and it is a whole path."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,21 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+SIMILAR: Mapping[str, type] = {
+    "source": str,
+    "path": str,
+    "limit": int,
+    "patience": float,
+    "network": bool,
+}
+"""The body of `POST similar`."""
+
 
 async def ask(node: Node, body: Json) -> SimilarFound:
     """The answer to `POST similar`: to `source`, a magnet link, an infohash or the first digits of
     a torrent's, or to `path`; `limit`, `patience` and `network` are as in `Node.similar`. Raises
     InputError."""
-    given = check_types(
-        body,
-        {"source": str, "path": str, "limit": int, "patience": float, "network": bool},
-    )
+    given = check_types(body, SIMILAR)
     if ("source" in given) == ("path" in given):
         raise InputError("give either source or path")
     options = {name: given[name] for name in ("limit", "patience", "network") if name in given}

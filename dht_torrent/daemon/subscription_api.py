@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-_LINK: Mapping[str, type] = {"link": str}
-_PUBLISH: Mapping[str, type] = {"name": str, "key": str}
+LINK: Mapping[str, type] = {"link": str}
+PUBLISH: Mapping[str, type] = {"name": str, "key": str}
 
 
 async def subscribe(node: Node, body: Json) -> SubscriptionView:
     """The answer to `POST subscriptions`. Raises InputError, StorageError."""
-    return await node.subscriptions.subscribe(_needed(check_types(body, _LINK), "link"))
+    return await node.subscriptions.subscribe(_needed(check_types(body, LINK), "link"))
 
 
 async def unsubscribe(node: Node, body: Json) -> SubscriptionView:
     """The answer to `POST subscriptions/remove`. Raises InputError, StorageError."""
-    return await node.subscriptions.unsubscribe(_needed(check_types(body, _LINK), "link"))
+    return await node.subscriptions.unsubscribe(_needed(check_types(body, LINK), "link"))
 
 
 async def publish_catalogue(node: Node, body: Json) -> Json:
     """The answer to `POST catalogue/publish`. Raises InputError, StorageError."""
-    given = check_types(body, _PUBLISH)
+    given = check_types(body, PUBLISH)
     key = {"key": given["key"]} if "key" in given else {}
     return {"link": str(await node.subscriptions.feeds.publish(_needed(given, "name"), **key))}
 

@@ -6,7 +6,6 @@ nothing of it is carried out: a page of another origin can send a request, but c
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +14,7 @@ import trio
 from starlette.responses import Response
 
 from dht_torrent.daemon.body import MAX_BODY, MAX_VALUES, read_bytes
-from dht_torrent.daemon.rpc.calls import INVALID_REQUEST, Call, RpcError, failure, parse
+from dht_torrent.daemon.rpc.calls import INVALID_REQUEST, Call, RpcError, dump, failure, parse
 from dht_torrent.daemon.rpc.methods import carry_out
 from dht_torrent.daemon.rpc.session_fields import SEMVER
 
@@ -68,7 +67,7 @@ class Endpoint:
         if told is None:
             return Response(status_code=204, headers=headers)
         return Response(
-            _dump(told),
+            dump(told),
             headers=headers,
             media_type="application/json",
         )
@@ -96,7 +95,3 @@ class Endpoint:
 
 async def _in_a_thread_if(large: bool, work: Callable[[Any], Any], value: Any) -> Any:
     return await trio.to_thread.run_sync(work, value) if large else work(value)
-
-
-def _dump(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode("ascii")

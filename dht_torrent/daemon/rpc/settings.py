@@ -96,12 +96,12 @@ class Settings:
 
     def up_limit(self, torrent: Torrent) -> int:
         """kB/s."""
-        rate = torrent.summary().limit_up
+        rate, _ = torrent.limits
         return kilobytes(rate) or int(self.remembered(torrent, "upload_limit", _DEFAULT_RATE))
 
     def down_limit(self, torrent: Torrent) -> int:
         """kB/s."""
-        rate = torrent.summary().limit_down
+        _, rate = torrent.limits
         return kilobytes(rate) or int(self.remembered(torrent, "download_limit", _DEFAULT_RATE))
 
     def ratio_mode(self, torrent: Torrent) -> int:

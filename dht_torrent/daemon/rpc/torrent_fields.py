@@ -19,7 +19,7 @@ from dht_torrent.ids import parse_address
 
 if TYPE_CHECKING:
     from dht_torrent.engine.torrent.torrent import Torrent
-    from dht_torrent.engine.views import FileInfo, History, PeerInfo, Summary
+    from dht_torrent.engine.views import FileInfo, History, PeerInfo
 
 STOPPED, CHECK_WAITS, CHECKING, DOWNLOAD_WAITS, DOWNLOADING, SEED_WAITS, SEEDING = range(7)
 WARNING, LOCAL_ERROR = 1, 3
@@ -44,8 +44,8 @@ class Row:
         self.names = names
 
     @cached_property
-    def summary(self) -> Summary:
-        return self.torrent.summary()
+    def rates(self) -> tuple[float, float]:
+        return self.torrent.rates
 
     @cached_property
     def peers(self) -> list[PeerInfo]:
@@ -184,7 +184,8 @@ def _peers_from(seen: Row) -> object:
 def _eta(seen: Row) -> int:
     if seen.status != DOWNLOADING:
         return NO_ETA
-    return UNKNOWN_ETA if seen.summary.eta is None else int(seen.summary.eta)
+    eta = seen.torrent.summary().eta if seen.rates[1] else None
+    return UNKNOWN_ETA if eta is None else int(eta)
 
 
 def _download_dir(seen: Row) -> str:
@@ -237,7 +238,7 @@ FIELDS: Final[dict[str, Callable[[Row], object]]] = {
     "done_date": lambda seen: _unix(seen.history.completed_at),
     "download_dir": _download_dir,
     "download_limit": lambda seen: seen.settings.down_limit(seen.torrent),
-    "download_limited": lambda seen: seen.summary.limit_down is not None,
+    "download_limited": lambda seen: seen.torrent.limits[1] is not None,
     "downloaded_ever": lambda seen: seen.torrent.downloaded,
     "edit_date": lambda seen: 0,
     "error": _error,
@@ -281,8 +282,8 @@ FIELDS: Final[dict[str, Callable[[Row], object]]] = {
     "primary_mime_type": _mime_type,
     "priorities": lambda seen: [file.priority for file in seen.files],
     "queue_position": lambda seen: seen.settings.position(seen.torrent),
-    "rate_download": lambda seen: int(seen.summary.down_rate),
-    "rate_upload": lambda seen: int(seen.summary.up_rate),
+    "rate_download": lambda seen: int(seen.rates[1]),
+    "rate_upload": lambda seen: int(seen.rates[0]),
     "recheck_progress": lambda seen: (
         seen.torrent.progress if seen.torrent.state in ("checking", "moving") else 0.0
     ),
@@ -304,7 +305,7 @@ FIELDS: Final[dict[str, Callable[[Row], object]]] = {
     "tracker_stats": lambda seen: [],
     "trackers": lambda seen: [],
     "upload_limit": lambda seen: seen.settings.up_limit(seen.torrent),
-    "upload_limited": lambda seen: seen.summary.limit_up is not None,
+    "upload_limited": lambda seen: seen.torrent.limits[0] is not None,
     "upload_ratio": lambda seen: seen.torrent.ratio,
     "uploaded_ever": lambda seen: seen.torrent.uploaded,
     "wanted": _wanted,

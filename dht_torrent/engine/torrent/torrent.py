@@ -155,6 +155,23 @@ class Torrent:
         return self._core.keeping.labels
 
     @property
+    def limits(self) -> tuple[int | None, int | None]:
+        """Up and down, bytes per second; None is no limit. See `set_limits`."""
+        limits = self._core.connections.limits
+        return limits.up.rate, limits.down.rate
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Up and down, bytes per second, now."""
+        peers = self._core.connections.peers.values()
+        if not peers:
+            return 0.0, 0.0
+        now = trio.current_time()
+        return sum(peer.up.value(now) for peer in peers), sum(
+            peer.down.value(now) for peer in peers
+        )
+
+    @property
     def seeding_limits(self) -> SeedingLimits:
         """When it has been shared enough; see `set_seeding_limits`."""
         return self._core.keeping.limits

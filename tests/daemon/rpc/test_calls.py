@@ -16,8 +16,10 @@ from dht_torrent.daemon.rpc.calls import (
     NO_METHOD,
     PARSE_ERROR,
     Call,
+    Encoded,
     RpcError,
     answer,
+    dump,
     failure,
     parse,
 )
@@ -128,3 +130,19 @@ def test_any_json_is_a_call_or_refused(value: Any) -> None:
     except RpcError:
         return
     assert all(isinstance(call, (Call, RpcError)) for call in calls)
+
+
+@given(st.lists(st.lists(st.text() | st.integers() | st.dictionaries(st.text(), st.text()))))
+def test_a_list_that_is_json_already_is_sent_as_if_it_were_not(parts: list[list[Any]]) -> None:
+    told = Encoded()
+    for part in parts:
+        told.extend(part)
+    whole = [item for part in parts for item in part]
+    sent = dump([{"result": {"torrents": told, "removed": [1]}, "tag": 3}, {"a": Encoded()}, told])
+    removed = {"torrents": whole, "removed": [1]}
+    assert json.loads(sent) == [{"result": removed, "tag": 3}, {"a": []}, whole]
+
+
+def test_what_is_no_json_is_a_bug_of_ours() -> None:
+    with pytest.raises(TypeError, match="set has no place in JSON"):
+        dump({"a": {1}})

@@ -18,6 +18,7 @@ from dht_torrent.config.alternative import AlternativeLimits, WeeklyHours
 from dht_torrent.config.seeding import SeedingLimits
 from dht_torrent.daemon.rpc.names import to_legacy
 from dht_torrent.daemon.rpc.torrent_fields import FIELDS
+from dht_torrent.daemon.rpc.torrent_methods import ROWS_AT_ONCE
 from dht_torrent.ids import HostPort
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import FileStorage, Storage
@@ -234,6 +235,29 @@ async def test_rows_may_come_as_a_table(node: Node, rpc: Rpc, autojump_clock: Mo
     table = await rpc.torrents("id", "hashString", "none", format="table")
     assert table == [["id", "hashString"], [1, HASH]]
     assert await rpc("torrent-get") == "no fields specified"
+
+
+async def test_a_long_list_leaves_out_what_is_removed_while_it_is_made(
+    node: Node, rpc: Rpc, autojump_clock: MockClock
+) -> None:
+    hashes = [f"{number:040x}" for number in range(3 * ROWS_AT_ONCE)]
+    for one in hashes:
+        await node.get(one, paused=True)
+    told = await rpc.torrents("hashString")
+    assert [row["hashString"] for row in told] == hashes
+    async with trio.open_nursery() as nursery:
+        found: list[str] = []
+
+        async def look() -> None:
+            found.extend(row["hashString"] for row in await rpc.torrents("id", "hashString"))
+
+        async def remove() -> None:
+            await node.remove(node.find(hashes[-1]))
+            await rpc("torrent-get", fields=["id"], ids=[1])  # its number is forgotten
+
+        nursery.start_soon(look)
+        nursery.start_soon(remove)
+    assert set(hashes) - set(found) <= {hashes[-1]}
 
 
 async def test_the_session_is_told_in_both_dialects(
