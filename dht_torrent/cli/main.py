@@ -55,6 +55,7 @@ _ELSEWHERE = {
     "unsubscribe": ("subscribe", "unsubscribe"),
     "web": ("web", "web"),
     "tls-ca": ("authority", "tls_ca"),
+    "top": ("top", "top"),
     **{name: ("publishing", name) for name in _PUBLISHING},
 }
 """Commands in modules of their own, and their names there, imported when they are meant."""
