@@ -210,8 +210,9 @@ def test_a_torrent_is_added_watched_until_it_is_complete_and_removed(
     page.get_by_role("button", name="Set").click()
     page.get_by_role("button", name="Move", exact=True).click()
     page.get_by_label("Folder").fill(str(Path(torrent["path"]).parent / "films"))
-    page.get_by_role("button", name="Move", exact=True).last.click()
-    expect(page.get_by_text("Moving")).to_be_visible()
+    with page.expect_response("**/move") as moving:
+        page.get_by_role("button", name="Move", exact=True).last.click()
+    assert moving.value.ok, moving.value.text()
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
     for _ in range(100):
