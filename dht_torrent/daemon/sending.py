@@ -107,6 +107,12 @@ class _Connection(TCPServer):
             else:
                 await trio.aclose_forcefully(self.stream)
 
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        # Nobody will ask for more: Hypercorn would hold the connection, and its room, for as long
+        # as it waits for the next request.
+        await self.idle_task.stop()
+
 
 # Hypercorn has no other door for this. Other servers in the process are served as before.
 vars(hypercorn.trio.run)["TCPServer"] = _Connection

@@ -109,6 +109,26 @@ async def test_connections_beyond_what_there_is_room_for_are_closed_and_cost_not
         pytest.fail("no room was made")
 
 
+async def test_who_has_closed_a_connection_takes_no_room_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_server, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(hypercorn.config.Config, "keep_alive_timeout", 60)
+    ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    served = 0
+    async with serving(tmp_path) as (_, where):
+        while served < 8:
+            with contextlib.suppress(trio.BrokenResourceError):  # as it has not seen the end yet
+                async with await trio.open_tcp_stream(*where) as client:
+                    await client.send_all(ask)
+                    came = b""
+                    while not came.endswith(b"}") and (more := await client.receive_some()):
+                        came += more
+                    await trio.sleep(0.01)  # the server is waiting for the next request
+                    served += b" 200 " in came
+            await trio.sleep(0.01)
+
+
 async def test_a_body_that_nobody_may_send_is_not_waited_for(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, where):
         slow = await trio.open_tcp_stream(*where)
