@@ -197,7 +197,7 @@ class Node:
         if identity is not None:
             await self._context.disk.run(check_files, identity, ssl_cert, metainfo.name)
         if sampler is not None:
-            self._search.likes.hashed(metainfo.info_hash, sampler)
+            await self._search.likes.hashed(metainfo.info_hash, sampler)
         await self._registry.refuse_unfinished(content, metainfo.info_hash)
         present = self.torrents.get(metainfo.info_hash)
         if present is not None:

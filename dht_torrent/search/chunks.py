@@ -65,6 +65,9 @@ _FACTORS: Final = (
 """Odd, of 64 bits, from xxHash and wyhash."""
 
 
+NEEDS_NUMPY: Final = "content can be compared only with NumPy: pip install 'dht-torrent[similar]'"
+
+
 def is_available() -> bool:
     """Whether there is a NumPy."""
     try:
@@ -112,9 +115,7 @@ class Chunker:
         try:
             import numpy as np
         except ImportError:
-            raise InputError(
-                "content can be compared only with NumPy: pip install 'dht-torrent[similar]'"
-            ) from None
+            raise InputError(NEEDS_NUMPY) from None
         self._np = np
         size = _BLOCK + WINDOW
         self._view = memoryview(bytearray(size))

@@ -73,14 +73,15 @@ class Likes:
         self._trees = trees
         self._records = records
         self._clock = clock
-        self._hashed: OrderedDict[InfoHash, Sketching] = OrderedDict()
+        self._hashed: OrderedDict[InfoHash, bytes | None] = OrderedDict()
         self._ready: dict[InfoHash, Sketched] = {}
 
     # -- our torrents ---------------------------------------------------------------------------
 
-    def hashed(self, info_hash: InfoHash, sketching: Sketching) -> None:
+    async def hashed(self, info_hash: InfoHash, sketching: Sketching) -> None:
         """A torrent was hashed, and seen by this one."""
-        self._hashed[info_hash] = sketching
+        content = await self._in_thread(lambda cancelled: sketching.content())
+        self._hashed[info_hash] = content
         while len(self._hashed) > MAX_PENDING:
             self._hashed.popitem(last=False)
 
@@ -120,10 +121,10 @@ class Likes:
             for file in core.place.named(metainfo).files
             if not file.pad
         ]
-        seen = self._hashed.pop(core.context.info_hash, None)
-        if seen is None:
+        if core.context.info_hash not in self._hashed:
             return await self._in_thread(lambda cancelled: sketch_files(files, cancelled))
-        return await self._in_thread(lambda cancelled: Sketched(seen.content(), file_ids(files)))
+        seen = self._hashed.pop(core.context.info_hash)
+        return await self._in_thread(lambda cancelled: Sketched(seen, file_ids(files)))
 
     async def _known(self, info_hash: bytes, catalogue: LocalCatalogue) -> Traits | None:
         raw = (await catalogue.sketches([info_hash])).get(info_hash)

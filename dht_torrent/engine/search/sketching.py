@@ -35,8 +35,9 @@ class Sketching:
     """A `storage.hashing.Sampler`. Raises InputError when there is no NumPy."""
 
     def __init__(self) -> None:
-        self._first = Chunker()  # so that it is known at once
-        self._chunkers = [self._first]
+        if not chunks.is_available():
+            raise InputError(chunks.NEEDS_NUMPY)
+        self._chunkers: list[Chunker] = []
 
     def regions(self, first: int, end: int) -> Iterable[tuple[int, int]]:
         """See `Sampler.regions`."""
@@ -49,7 +50,7 @@ class Sketching:
         return chunker.take
 
     def content(self) -> bytes | None:
-        """The sketch of what was seen, when all threads have ended."""
+        """The sketch of what was seen, when all threads have ended. It is small; this is not."""
         return content_sketch(joined([one.minima() for one in self._chunkers]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import stat
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from dht_torrent.engine.state import StateDir
 from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import HostPort
 from dht_torrent.lab.net.network import FakeNetwork
+from dht_torrent.search.chunks import Chunker
 from tests.engine.search.world import clock
 from tests.helpers.engine import World, sample
 
@@ -687,3 +689,15 @@ async def test_why_a_share_is_not_published_is_told_after_a_restart_too(
     async with town.node(9, state=True) as node:
         (later,) = node.torrents.values()
         assert later.not_published is None
+
+
+@pytest.mark.parametrize("publish", [False, True])
+async def test_what_looked_at_content_while_it_was_hashed_goes_with_the_hashing(
+    publish: bool, town: Town, autojump_clock: MockClock
+) -> None:
+    """It is half a megabyte for each torrent."""
+    async with town.nodes(2) as nodes:
+        for number in range(3):
+            await nodes[1].share(town.file(f"Holiday {number}.zip", 50_000), publish=publish)
+        gc.collect()
+        assert not [one for one in gc.get_objects() if isinstance(one, Chunker)]
