@@ -139,7 +139,7 @@ def files_below(folder: Path) -> list[str]:
 
 
 async def test_sonarr_finds_a_version_that_has_labels_and_its_folder(
-    node: Node, program: Program
+    node: Node, program: Program, autojump_clock: MockClock
 ) -> None:
     await program.log_in()
     told = await program.call("session-get")
@@ -151,7 +151,7 @@ async def test_sonarr_finds_a_version_that_has_labels_and_its_folder(
 
 
 async def test_sonarr_adds_watches_limits_and_removes_a_release(
-    world: World, node: Node, program: Program, tmp_path: Path
+    world: World, node: Node, program: Program, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     one = sample()
     info_hash = one.metainfo.info_hash.hex()
@@ -205,7 +205,7 @@ async def test_sonarr_adds_watches_limits_and_removes_a_release(
 
 
 async def test_sonarr_sees_of_a_magnet_link_that_nothing_is_known_yet_and_adds_it_twice(
-    node: Node, program: Program, tmp_path: Path
+    node: Node, program: Program, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     await program.log_in()
     given = {
@@ -227,7 +227,7 @@ async def test_sonarr_sees_of_a_magnet_link_that_nothing_is_known_yet_and_adds_i
 
 
 async def test_sonarr_knows_a_release_that_has_reached_its_ratio(
-    world: World, node: Node, program: Program
+    world: World, node: Node, program: Program, autojump_clock: MockClock
 ) -> None:
     one = sample()
     await program.log_in()
@@ -245,7 +245,9 @@ async def test_sonarr_knows_a_release_that_has_reached_its_ratio(
     assert (row["status"], row["isFinished"], row["leftUntilDone"]) == (0, True, 0)
 
 
-async def test_a_session_that_the_program_kept_too_long_is_renewed(program: Program) -> None:
+async def test_a_session_that_the_program_kept_too_long_is_renewed(
+    program: Program, autojump_clock: MockClock
+) -> None:
     program.session = "of another run"
     answer = await program.post("session-get", None)
     assert answer.status_code == 409
@@ -318,7 +320,7 @@ async def flood_torrent(program: Program, *fields: str, ids: Any = None) -> Any:
     return row
 
 
-async def test_flood_connects_and_polls(program: Program) -> None:
+async def test_flood_connects_and_polls(program: Program, autojump_clock: MockClock) -> None:
     await program.log_in()
     told = await program.call("session-get", {"fields": list(FLOOD_SESSION)})
     assert told.keys() == FLOOD_SESSION.keys()
@@ -331,7 +333,7 @@ async def test_flood_connects_and_polls(program: Program) -> None:
 
 
 async def test_flood_shows_a_torrent_with_its_files_and_peers(
-    world: World, node: Node, program: Program, tmp_path: Path
+    world: World, node: Node, program: Program, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     one = sample()
     await program.log_in()
@@ -372,7 +374,7 @@ async def test_flood_shows_a_torrent_with_its_files_and_peers(
 
 
 async def test_flood_steers_a_torrent(
-    world: World, node: Node, program: Program, tmp_path: Path
+    world: World, node: Node, program: Program, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     one = sample()
     await program.log_in()
@@ -407,7 +409,9 @@ async def test_flood_steers_a_torrent(
     assert not node.torrents
 
 
-async def test_flood_sees_a_magnet_link_without_metadata(program: Program) -> None:
+async def test_flood_sees_a_magnet_link_without_metadata(
+    program: Program, autojump_clock: MockClock
+) -> None:
     await program.log_in()
     await program.call("torrent-add", {"filename": HASH})
     row = await flood_torrent(program, *FLOOD_TORRENT)
@@ -417,7 +421,9 @@ async def test_flood_sees_a_magnet_link_without_metadata(program: Program) -> No
     assert await flood_torrent(program, "files", "fileStats") == {"files": [], "fileStats": []}
 
 
-async def test_flood_sets_the_session(node: Node, program: Program) -> None:
+async def test_flood_sets_the_session(
+    node: Node, program: Program, autojump_clock: MockClock
+) -> None:
     await program.log_in()
     await program.call(
         "session-set",
