@@ -51,11 +51,15 @@ def door(database: Database) -> Iterator[Door]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A clock runs only for a test that asks for it itself: asked for by a fixture alone, the test
     would sleep in real time."""
-    for item in items:
-        if isinstance(item, pytest.Function):
-            asked = set(item.fixturenames) - set(item._fixtureinfo.argnames)
-            if clocks := asked & {"autojump_clock", "mock_clock"}:
-                raise pytest.UsageError(f"{item.nodeid} must have {min(clocks)} as a parameter")
+    clocks = {"autojump_clock", "mock_clock"}
+    wrong = [
+        item.nodeid
+        for item in items
+        if isinstance(item, pytest.Function)
+        and clocks & (set(item.fixturenames) - set(item._fixtureinfo.argnames))
+    ]
+    if wrong:
+        raise pytest.UsageError(f"these must have their clock as a parameter: {' '.join(wrong)}")
 
 
 # A test that makes a Config of its own must not pass over a bug because it forgot to say so.

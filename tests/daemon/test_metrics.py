@@ -58,7 +58,7 @@ def _samples(families: Any) -> Iterator[tuple[str, float]]:
             yield (f"{sample_.name}{{{labels}}}" if labels else sample_.name), sample_.value
 
 
-async def test_the_node_is_told_in_numbers(node: Node) -> None:
+async def test_the_node_is_told_in_numbers(node: Node, autojump_clock: MockClock) -> None:
     one = sample()
     await node.get(one.metainfo)
     paused = await node.get(sample(seed=2).metainfo)
@@ -78,7 +78,7 @@ async def test_the_node_is_told_in_numbers(node: Node) -> None:
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text;version=x;;,*/*"])
 async def test_single_torrents_are_told_of_when_asked_for_and_their_names_are_only_names(
-    node: Node, accept: str
+    node: Node, accept: str, autojump_clock: MockClock
 ) -> None:
     torrent = await node.get(f"magnet:?xt=urn:btih:{'ab' * 20}&dn={HOSTILE}")
     assert not any("torrent_" in name for name in await scraped(node, accept=accept))
@@ -116,7 +116,7 @@ async def test_lateness_is_counted_in_classes(node: Node, autojump_clock: MockCl
     ],
 )
 async def test_without_the_token_nothing_is_told(
-    node: Node, path: str, headers: dict[str, str]
+    node: Node, path: str, headers: dict[str, str], autojump_clock: MockClock
 ) -> None:
     async with scraper(node) as client:
         answer = await client.get(path, headers=headers)
@@ -124,7 +124,9 @@ async def test_without_the_token_nothing_is_told(
     assert "dhtnode_" not in answer.text
 
 
-async def test_who_can_send_no_header_puts_the_token_into_the_query(node: Node) -> None:
+async def test_who_can_send_no_header_puts_the_token_into_the_query(
+    node: Node, autojump_clock: MockClock
+) -> None:
     async with scraper(node) as client:
         answer = await client.get(f"{PATH}?token={TOKEN}", headers={"Authorization": ""})
     assert answer.status_code == 200
@@ -138,7 +140,9 @@ def test_tokens_stay_the_same_and_differ_by_purpose(tmp_path: Path) -> None:
     assert WebTokens.of(tmp_path / ".." / tmp_path.name).token("stream") == first.token("stream")
 
 
-async def test_the_dashboard_draws_nothing_that_is_not_told(node: Node) -> None:
+async def test_the_dashboard_draws_nothing_that_is_not_told(
+    node: Node, autojump_clock: MockClock
+) -> None:
     await trio.sleep(30)
     told = set(await scraped(node))
     dashboard = (Path(__file__).parents[2] / "scripts" / "grafana-dashboard.json").read_text()

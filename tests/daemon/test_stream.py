@@ -51,7 +51,9 @@ async def seed(autojump_clock: MockClock) -> AsyncIterator[tuple[Node, Torrent]]
         yield node, torrent
 
 
-async def test_a_file_is_sent_in_full(seed: tuple[Node, Torrent]) -> None:
+async def test_a_file_is_sent_in_full(
+    seed: tuple[Node, Torrent], autojump_clock: MockClock
+) -> None:
     node, torrent = seed
     async with player(node) as client:
         answer = await client.get(f"/stream/{torrent.id[:8]}/0")
@@ -73,7 +75,7 @@ async def test_a_file_is_sent_in_full(seed: tuple[Node, Torrent]) -> None:
     ],
 )
 async def test_a_part_is_sent_as_asked_for(
-    asked: str, first: int, last: int, seed: tuple[Node, Torrent]
+    asked: str, first: int, last: int, seed: tuple[Node, Torrent], autojump_clock: MockClock
 ) -> None:
     node, torrent = seed
     async with player(node) as client:
@@ -86,7 +88,9 @@ async def test_a_part_is_sent_as_asked_for(
     assert head.content == b""
 
 
-async def test_what_the_file_does_not_have_is_refused(seed: tuple[Node, Torrent]) -> None:
+async def test_what_the_file_does_not_have_is_refused(
+    seed: tuple[Node, Torrent], autojump_clock: MockClock
+) -> None:
     node, torrent = seed
     async with player(node) as client:
         answer = await client.get(f"/stream/{torrent.id}/0", headers={"Range": "bytes=999999-"})
@@ -103,14 +107,18 @@ def test_any_range_is_within_the_file_or_refused(header: str, size: int) -> None
 
 
 @pytest.mark.parametrize("path", ["/stream/ffffffff/0", "/stream/{id}/1", "/stream/ff.m3u8"])
-async def test_what_is_not_here_is_not_found(path: str, seed: tuple[Node, Torrent]) -> None:
+async def test_what_is_not_here_is_not_found(
+    path: str, seed: tuple[Node, Torrent], autojump_clock: MockClock
+) -> None:
     node, torrent = seed
     async with player(node) as client:
         assert (await client.get(path.format(id=torrent.id))).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/stream/{id}/0", "/stream/{id}.m3u8", "/stream/ffffffff/0"])
-async def test_who_may_not_see_it_is_told_nothing(path: str, seed: tuple[Node, Torrent]) -> None:
+async def test_who_may_not_see_it_is_told_nothing(
+    path: str, seed: tuple[Node, Torrent], autojump_clock: MockClock
+) -> None:
     node, torrent = seed
     async with player(node, admits=lambda request: False) as client:
         answer = await client.get(path.format(id=torrent.id))
@@ -184,7 +192,9 @@ async def test_a_playlist_has_what_can_be_played_in_the_order_of_names(
     assert all(line.startswith("#EXTINF:-1,") for line in lines[1::2])
 
 
-async def test_without_anything_to_play_there_is_no_playlist(seed: tuple[Node, Torrent]) -> None:
+async def test_without_anything_to_play_there_is_no_playlist(
+    seed: tuple[Node, Torrent], autojump_clock: MockClock
+) -> None:
     node, torrent = seed
     async with player(node) as client:
         assert (await client.get(f"/stream/{torrent.id}.m3u8")).status_code == 404
