@@ -24,7 +24,6 @@ from dht_torrent.engine.torrent.metadata import MetadataFetch
 from dht_torrent.engine.torrent.place import ContentPlace
 from dht_torrent.engine.torrent.reusing import Reusing
 from dht_torrent.engine.torrent.stages import Active, Checking, Failed, FetchingInfo, Stage
-from dht_torrent.engine.torrent.swarm import Swarm
 from dht_torrent.engine.torrent.totals import Totals
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import MetainfoError, OurFault, StorageError
@@ -83,8 +82,6 @@ class TorrentCore:
         """All of this disk was looked through for what is missing."""
         self.news = AutoResetEvent()
         """Set when more is here, and at each change of stage, for those who read while it loads."""
-        self.on_swarm: Callable[[Swarm], None] | None = None
-        """Sees each new exchange before it begins."""
         self.look_again = AutoResetEvent()
         """Set when there is more to look for on this disk, or there are more places."""
         self.reusing: Reusing | None = None

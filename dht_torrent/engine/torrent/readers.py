@@ -28,7 +28,6 @@ class Readers:
     def __init__(self, core: TorrentCore) -> None:
         self._core = core
         self._open: dict[Reader, None] = {}
-        core.on_swarm = self._drive
 
     def open(self, file: int, geometry: Geometry) -> Reader:
         """A reader of this file. To be closed."""
@@ -36,7 +35,7 @@ class Readers:
         self._open[reader] = None
         return reader
 
-    def _drive(self, swarm: Swarm) -> None:
+    def drive(self, swarm: Swarm) -> None:
         """Let it ask first for what they need."""
         ahead, picker = self._core.node.config.torrent.read_ahead, swarm.picker
         places = [reader._place for reader in self._open]
@@ -54,7 +53,7 @@ class Readers:
         if not isinstance(stage, Active):
             return
         swarm = stage.swarm
-        self._drive(swarm)
+        self.drive(swarm)
         if far:
             swarm.downloads.cancel(swarm.picker.make_way())
         if swarm.picker.urgent:

@@ -15,6 +15,7 @@ from dht_torrent.engine.torrent.connections import their_fault
 from dht_torrent.engine.torrent.content import Content
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.joining import check_identity, join_torrent
+from dht_torrent.engine.torrent.readers import Readers
 from dht_torrent.engine.torrent.record import ResumeRecord
 from dht_torrent.engine.torrent.reusing import Reusing, look_around
 from dht_torrent.engine.torrent.stages import Active, Checking
@@ -29,9 +30,10 @@ logger = logging.getLogger(__name__)
 class Session:
     """An attempt. Made for one `run`."""
 
-    def __init__(self, core: TorrentCore, record: ResumeRecord) -> None:
+    def __init__(self, core: TorrentCore, record: ResumeRecord, readers: Readers) -> None:
         self._core = core
         self._record = record
+        self._readers = readers
         self._node = core.node
 
     async def run(self) -> None:
@@ -138,8 +140,7 @@ class Session:
         )
         swarm.picker.sequential = core.sequential
         swarm.picker.select(wanted, core.ranks())
-        if core.on_swarm is not None:
-            core.on_swarm(swarm)
+        self._readers.drive(swarm)
         if core.reusing is not None:
             core.reusing.hold(swarm)
         if not swarm.picker.done:

@@ -117,7 +117,7 @@ class Supervisor:
                     await self._rest(core.fault)
                 else:
                     with trio.CancelScope() as core.attempt, core.confined(ends=self._on_bug):
-                        await Session(core, self.record).run()
+                        await Session(core, self.record, self.readers).run()
                     core.leave_exchange()
         finally:
             core.leave_exchange()
