@@ -528,7 +528,7 @@ class Soak:
             if "Traceback" in line or " ERROR " in line or " CRITICAL " in line:
                 faults.append(f"the daemon said: {line}")
         state = self._daemon.state
-        known = {"lock", "torrents", "dht", "dht6", "dht.state", "dht6.state"}
+        known = {"lock", "torrents", "times", "dht", "dht6", "dht.state", "dht6.state"}
         for path in sorted([*state.iterdir(), *(state / "torrents").iterdir()]):
             if path.name not in known:
                 faults.append(f"left behind: {path.relative_to(state.parent)}")

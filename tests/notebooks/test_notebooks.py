@@ -135,7 +135,7 @@ def test_what_is_kept_is_small() -> None:
 def test_the_readme_shows_figures_that_exist_and_says_what_they_show() -> None:
     readme = (ROOT / "README.md").read_text()
     images = re.findall(r"!\[(.*?)\]\((notebooks/.*?)\)", readme, re.DOTALL)
-    assert len(images) == 3
+    assert [path.endswith(".svg") for _, path in images].count(True) == 3
     for words, path in images:
         assert len(words) > 30
         assert (ROOT / path).is_file()
