@@ -48,11 +48,20 @@ _TYPES: Final = {".mkv": "video/x-matroska", ".flac": "audio/flac", ".opus": "au
 class Streams:
     """Those of one node."""
 
-    def __init__(self, node: Node, admits: Callable[[Request], bool], stopping: trio.Event) -> None:
-        """`admits` says who may see and hear. All end when `stopping` is set."""
+    def __init__(
+        self,
+        node: Node,
+        admits: Callable[[Request], bool],
+        stopping: trio.Event,
+        *,
+        read_only: bool = False,
+    ) -> None:
+        """`admits` says who may see and hear. All end when `stopping` is set. `read_only`: what is
+        not wanted is not fetched by being played."""
         self._node = node
         self._admits = admits
         self._stopping = stopping
+        self._read_only = read_only
         self._room = MAX_STREAMS
 
     def routes(self) -> list[Route]:
@@ -99,6 +108,8 @@ class Streams:
             return Response(status_code=status, headers=headers)
         if not self._room:
             raise HTTPException(503, f"{counted(MAX_STREAMS, 'file')} are being played already")
+        if self._read_only and not file.selected:
+            raise HTTPException(403, "it is not wanted, and this is for looking only")
         reader = await torrent.open(index)
         parts = _Parts(reader, start, stop, self._stopping)
         return HeldResponse(parts, self._going_on(reader), status_code=status, headers=headers)

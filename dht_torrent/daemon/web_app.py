@@ -116,7 +116,7 @@ def make_web_app(
         def may_play(request: Request) -> bool:
             return tokens.admits(request, "stream") or (door is not None and door.admits(request))
 
-        routes += Streams(node, may_play, stopping).routes()
+        routes += Streams(node, may_play, stopping, read_only=options.read_only).routes()
         routes += Torznab(node, tokens).routes()
         routes += metrics.routes() if metrics is not None else []
     if options.credentials is not None:

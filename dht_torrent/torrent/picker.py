@@ -9,7 +9,7 @@
 pending pieces take of the memory is bounded (`memory`): a slow disk slows the asking. *Held*: no
 peer is asked for it, as it may be on this disk already.
 
-What a peer with room is asked for, in this order:
+What a peer with room is asked for, after its share of what is `urgent`, in this order:
 
 1. the rest of the piece it works on;
 2. released: open pieces whose worker left, choked us or went silent;

@@ -20,8 +20,10 @@ from trio.testing import MockClock
 
 from dht_torrent import Node, Torrent
 from dht_torrent.daemon.stream import MAX_STREAMS, Streams, byte_range, is_played, media_type
+from dht_torrent.ids import HostPort
 from dht_torrent.metainfo import from_info
-from tests.helpers.engine import KIB, LEECH, SEED, World, sample
+from tests.helpers.engine import KIB, LEECH, PORT, SEED, World, sample
+from tests.helpers.storages import hashed
 
 ONE = sample(256 * KIB)
 
@@ -31,9 +33,11 @@ async def player(
     node: Node,
     *,
     admits: Callable[[Any], bool] = lambda request: True,
+    read_only: bool = False,
     stopping: trio.Event | None = None,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    streams = Streams(node, admits, trio.Event() if stopping is None else stopping)
+    stopping = trio.Event() if stopping is None else stopping
+    streams = Streams(node, admits, stopping, read_only=read_only)
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app=Starlette(routes=streams.routes())),
         base_url="http://node",
@@ -162,6 +166,26 @@ async def test_a_stream_that_will_not_go_on_ends(autojump_clock: MockClock) -> N
 
             nursery.start_soon(pause)
             assert (await client.get(f"/stream/{torrent.id}/0")).content == b""
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_who_may_only_look_does_not_make_us_fetch_what_is_not_wanted(
+    read_only: bool, autojump_clock: MockClock
+) -> None:
+    data = bytes(range(256)) * 512
+    metainfo = from_info(hashed(data, [64 * KIB] * 2, 32 * KIB).info)
+    world = World()
+    world.storage(SEED, metainfo).write(0, data)
+    async with world.node(SEED) as seed, world.node(LEECH) as node:
+        await (await seed.get(metainfo)).completed()
+        torrent = await node.get(metainfo, select=[(0, 0)])
+        torrent.add_peers([HostPort(SEED, PORT)])
+        await torrent.completed()
+        async with player(node, read_only=read_only) as client:
+            assert (await client.get(f"/stream/{torrent.id}/0")).content == data[: 64 * KIB]
+            answer = await client.get(f"/stream/{torrent.id}/1")
+        assert answer.status_code == (403 if read_only else 200)
+        assert [file.selected for file in torrent.files()] == [True, not read_only]
 
 
 # -- playlists ------------------------------------------------------------------------------------
