@@ -1077,12 +1077,14 @@ class AnySwarm(RuleBasedStateMachine):
             assert block.index not in self.held
             assert block not in self.asked[peer]
             assert allowed is None or block.index in allowed
-        if elsewhere & set(blocks):
+        copies = elsewhere & set(blocks)
+        if any(block.index not in self.subject.hurried for block in copies):
             self.check_endgame(elsewhere | set(blocks))
         self.asked[peer] += blocks
 
     def check_endgame(self, asked: set[Block]) -> None:
-        """Copies are asked only when all that anybody has is asked, here, or at the disk."""
+        """Copies of what nobody waits for are asked only when all that anybody has is asked, here,
+        or at the disk."""
         got = {index for index in range(PIECES) if self.subject.state(index) is State.HAVE}
         open_pieces = {block.index for block in asked}
         for index in self.wanted - got - set(self.pending) - open_pieces:
