@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,7 @@ def stream(ctx: click.Context, source: str, number: int | None, player: str | No
     from dht_torrent.given import TorrentFile, read
 
     wanted = read(source)
-    command = shlex.split(player) if player is not None else []
+    command = _player(player)
     client = running_node_if_any(ctx)
     state_dir, _ = place_of(ctx)
     if client is not None:
@@ -81,10 +82,23 @@ def stream(ctx: click.Context, source: str, number: int | None, player: str | No
     run_node(Options.of(ctx), job, WebOptions(address=Address("127.0.0.1", 0)))
 
 
+def _player(text: str | None) -> list[str]:
+    """Its command. Raises InputError where it cannot be started: before anything is fetched."""
+    try:
+        command = shlex.split(text) if text is not None else []
+    except ValueError as error:
+        raise InputError(f"--player {text}: {str(error).lower()}") from None
+    if text is not None and not command:
+        raise InputError("--player needs a command")
+    if command and shutil.which(command[0]) is None:
+        raise InputError(f"--player: there is no program {command[0]} here")
+    return command
+
+
 def chosen(files: Files, number: int | None) -> int:
     """The one that is meant, or else the largest that can be played, or the largest. Raises
     InputError."""
-    from dht_torrent.daemon.stream import is_played
+    from dht_torrent.daemon.media import is_played
 
     if number is not None:
         if number not in [file["index"] for file in files]:

@@ -373,7 +373,9 @@ def bugs_of(node: Node) -> Callable[[Request, Exception], Awaitable[Response]]:
 async def http_error(request: Request, error: Exception) -> Response:
     """What Starlette or a handler refused."""
     assert isinstance(error, HTTPException)
-    return _error(error.status_code, error.detail)
+    answer = _error(error.status_code, error.detail)
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 async def known_error(request: Request, error: Exception) -> Response:

@@ -5,10 +5,9 @@ and `/stream/ID.m3u8`, a playlist of what can be played in a torrent.
 from __future__ import annotations
 
 import contextlib
-import mimetypes
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote
 
@@ -18,12 +17,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dht_torrent.daemon.lines import HeldResponse
+from dht_torrent.daemon.media import is_played, media_type, playing_order
 from dht_torrent.engine.views import counted
 from dht_torrent.errors import DhtTorrentError, InputError
 from dht_torrent.filenames import printable
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Message, Receive, Scope, Send
 
     from dht_torrent.engine.node import Node
     from dht_torrent.engine.torrent.readers import Reader
@@ -36,13 +37,7 @@ PATIENCE: Final = 600.0
 """Seconds a player waits at most for something that is missing: most give up before."""
 MAX_STREAMS: Final = 64
 """At a time."""
-PLAYED: Final = ("video/", "audio/")
-"""What a playlist has."""
-SHOWN: Final = (*PLAYED, "image/png", "image/jpeg", "image/gif", "image/webp", "text/plain")
-"""What is called what it is; all else is bytes, to be saved."""
-_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
-_TYPES: Final = {".mkv": "video/x-matroska", ".flac": "audio/flac", ".opus": "audio/ogg"}
-"""Those that some systems do not know."""
+_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 
 
 class Streams:
@@ -66,16 +61,19 @@ class Streams:
 
     def routes(self) -> list[Route]:
         return [
-            Route(f"{PATH}/{{id}}.m3u8", self.playlist, methods=["GET", "HEAD"]),
+            *(
+                Route(f"{PATH}/{{id}}.{suffix}", self.playlist, methods=["GET", "HEAD"])
+                for suffix in ("m3u8", "m3u")  # which many players know alone
+            ),
             Route(f"{PATH}/{{id}}/{{file:int}}", self.play, methods=["GET", "HEAD"]),
         ]
 
     async def playlist(self, request: Request) -> Response:
-        """What can be played, in the order of names."""
+        """What can be played, in the order of names as people count."""
         torrent = self._asked(request)
         token = request.query_params.get("token")
         played = [file for file in torrent.files() if is_played(file.path)]
-        files = sorted(played, key=lambda file: file.path)
+        files = sorted(played, key=lambda file: playing_order(file.path))
         if not files:
             raise HTTPException(404, "nothing in it can be played, as far as is known by now")
         lines = ["#EXTM3U"]
@@ -91,9 +89,13 @@ class Streams:
         file = next((file for file in torrent.files() if file.index == index), None)
         if file is None:
             raise HTTPException(404, "there is no such file, as far as is known by now")
-        start, stop = byte_range(request.headers.get("range"), file.size)
+        # What is sent is verified: it is the same as long as it has this name.
+        tag = f'"{torrent.id}-{index}"'
+        asked = byte_range(_range(request, tag), file.size)
+        start, stop = asked or (0, file.size)
         name = file.path.rpartition("/")[2]
         headers = {
+            "ETag": tag,
             "Accept-Ranges": "bytes",
             "Content-Length": str(stop - start),
             "Content-Type": media_type(file.path),
@@ -101,7 +103,7 @@ class Streams:
             "Content-Security-Policy": "sandbox; default-src 'none'",
         }
         status = 200
-        if (start, stop) != (0, file.size):
+        if asked is not None:  # all of it as well: Safari plays nothing that says 200 to that
             status = 206
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"
         if request.method == "HEAD" or start == stop:
@@ -112,7 +114,7 @@ class Streams:
             raise HTTPException(403, "it is not wanted, and this is for looking only")
         reader = await torrent.open(index)
         parts = _Parts(reader, start, stop, self._stopping)
-        return HeldResponse(parts, self._going_on(reader), status_code=status, headers=headers)
+        return _PartsResponse(parts, self._going_on(reader), status, headers)
 
     def _asked(self, request: Request) -> Torrent:
         if not self._admits(request):
@@ -141,6 +143,11 @@ class _Parts:
         self._at, self._stop = start, stop
         self._stopping = stopping
 
+    @property
+    def complete(self) -> bool:
+        """All of it was sent."""
+        return self._at == self._stop
+
     def __aiter__(self) -> Self:
         return self
 
@@ -158,35 +165,55 @@ class _Parts:
         return data
 
 
+class _PartsResponse(HeldResponse):
+    """One of parts. Of one that ends early no end is said, so that its connection is closed: over
+    HTTP/1.1 nothing else tells a player that some of it is missing."""
+
+    def __init__(
+        self,
+        parts: _Parts,
+        needs: AbstractAsyncContextManager[object],
+        status_code: int,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(parts, needs, status_code=status_code, headers=headers)
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            ends = message["type"] == "http.response.body" and not message.get("more_body", False)
+            # In HTTP/2 the connection has other streams, and the length says that it is cut off.
+            if not ends or self._parts.complete or scope["http_version"] == "2":
+                await send(message)
+
+        await super().__call__(scope, receive, send_on)
+
+
 async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
     await event.wait()
     scope.cancel()
 
 
-def media_type(name: str) -> str:
-    """Of a file, by its name; nothing that a browser would run as a part of the page."""
-    suffix = name.lower().rpartition(".")[2]
-    guessed = _TYPES.get(f".{suffix}") or mimetypes.guess_type(f"x.{suffix}")[0] or ""
-    return guessed if guessed.startswith(SHOWN) else "application/octet-stream"
+def _range(request: Request, tag: str) -> str | None:
+    """The range that is asked for, unless only of another version than what this tag names (RFC
+    9110, 13.1.5)."""
+    condition = request.headers.get("if-range")
+    return request.headers.get("range") if condition is None or condition == tag else None
 
 
-def byte_range(header: str | None, size: int) -> tuple[int, int]:
-    """First byte, and the one after the last, of a `Range` (RFC 9110). One that makes no sense, or
-    of several parts, counts for none. Raises HTTPException(416) for what the file does not have."""
+def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """First byte, and the one after the last, of a `Range` (RFC 9110); None for all. One that makes
+    no sense, or of several parts, counts for none. Raises HTTPException(416) for what the file does
+    not have."""
     match = _RANGE.fullmatch(header.strip()) if header is not None else None
     if match is None or not (match[1] or match[2]):
-        return 0, size
+        return None
     if not match[1]:
         start, stop = max(0, size - int(match[2])), size
     else:
         start, stop = int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
         if match[2] and int(match[2]) < start:
-            return 0, size
+            return None
     if start >= stop:
         raise HTTPException(416, headers={"Content-Range": f"bytes */{size}"})
     return start, stop
-
-
-def is_played(name: str) -> bool:
-    """Whether it is a film or music, by its name."""
-    return media_type(name).startswith(PLAYED)

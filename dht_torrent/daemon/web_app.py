@@ -186,4 +186,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if request.url.path.startswith(("/api/", "/events")):
         return await http_error(request, error)
-    return _plain(error.status_code, error.detail)
+    answer = _plain(error.status_code, error.detail)
+    answer.headers.update(error.headers or {})  # what is allowed, or how long the file is
+    return answer

@@ -11,6 +11,7 @@ import httpx
 import trio
 
 from dht_torrent import Node
+from dht_torrent.daemon.tokens import WebTokens
 from dht_torrent.daemon.web.door import Door
 from dht_torrent.daemon.web_app import WebOptions, make_web_app
 from dht_torrent.ids import Address
@@ -27,7 +28,13 @@ async def browser(
     door = door or Door(trio.current_time, port=PORT)
     options = WebOptions(**{"address": Address("127.0.0.1", PORT), **changes})
     app = make_web_app(
-        node, options, state_dir=Path("/state"), stop=lambda: None, door=door, stopping=trio.Event()
+        node,
+        options,
+        state_dir=Path("/state"),
+        stop=lambda: None,
+        door=door,
+        tokens=WebTokens(b"t" * 32),
+        stopping=trio.Event(),
     )
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app, raise_app_exceptions=False),
