@@ -2,7 +2,8 @@
 theirs in files.
 
 The rule: a line that cannot be understood is counted and left out, and the rest holds; but a file
-in which no line can be understood is refused as a whole, for it is another file than was meant.
+in which only remarks can be understood is refused as a whole, for it is another file than was
+meant.
 
 A line is one of these, and a file may mix them. `#`, `;` and `//` begin what is for people.
 
@@ -37,6 +38,17 @@ MAX_LINE: Final = 1000
 ALLOWED_ABOVE: Final = 127
 """The access level of a DAT line that forbids at most (eMule, libtorrent, qBittorrent)."""
 _SHOWN: Final = 60  # characters of a bad line
+_OTHERS: Final = {
+    b"PK\x03\x04": "a zip archive: unpack it first",
+    b"BZh": "packed with bzip2: unpack it first",
+    b"\xfd7zXZ\x00": "packed with xz: unpack it first",
+    b"(\xb5/\xfd": "packed with zstd: unpack it first",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it first",
+    b"\xff\xff\xff\xffP2B": "a P2B file: take the list as text (P2P, DAT or CIDR)",
+    b"\xff\xfe": "text in UTF-16: save it as UTF-8",
+    b"\xfe\xff": "text in UTF-16: save it as UTF-8",
+}
+"""What lists come as, too, by how they begin."""
 
 _DOTTED: Final = r"\d{1,3}(?:\.\d{1,3}){3}"
 _REMARK: Final = r"\s*(?:(?:[#;]|//).*)?"
@@ -105,7 +117,7 @@ def parse_ip_filter(data: bytes) -> ParsedFilter:
     """Raises InputError when it cannot be a filter."""
     ipv4: list[tuple[int, int]] = []
     ipv6: list[tuple[int, int]] = []
-    bad, first_bad, said = 0, None, False
+    bad, first_bad, said, remarks = 0, None, False, False
     # Names are of any encoding. None of what matters is beyond ASCII.
     lines = io.TextIOWrapper(io.BytesIO(_unpacked(data)), "latin-1")
     for number, whole in enumerate(lines, 1):
@@ -121,7 +133,7 @@ def parse_ip_filter(data: bytes) -> ParsedFilter:
                         raise InputError(f"it has more than {MAX_RANGES:,} ranges")
                 continue
         elif not line or _remark.fullmatch(line):
-            said = said or bool(line)
+            remarks = remarks or bool(line)
             continue
         elif len(line) <= MAX_LINE and (rule := _other(line)) is not None:
             said = True
@@ -137,7 +149,7 @@ def parse_ip_filter(data: bytes) -> ParsedFilter:
         bad += 1
         if first_bad is None:
             first_bad = f"line {number:,}: {line[:_SHOWN]!r}"
-    if not said:
+    if not said and (bad or not remarks):
         why = f"; {first_bad}" if first_bad is not None else ""
         raise InputError(f"it has no range of addresses in it{why}")
     return ParsedFilter(IpFilter(ipv4, ipv6), bad, first_bad)
@@ -152,6 +164,9 @@ def _unpacked(data: bytes) -> bytes:
             raise InputError(f"it cannot be unpacked: {error}") from None
     if len(data) > MAX_BYTES:
         raise InputError(f"it has more than {MAX_BYTES >> 20} MiB")
+    for begin, what in _OTHERS.items():
+        if data.startswith(begin):
+            raise InputError(f"it is {what}")
     return data.removeprefix(b"\xef\xbb\xbf")
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import ipaddress
+import lzma
+import zipfile
 
 import pytest
 from hypothesis import example, given
@@ -163,13 +167,26 @@ def test_a_file_packed_in_two_parts_is_read_whole() -> None:
     assert len(parse_ip_filter(packed).filter) == 2
 
 
+def _zipped(data: bytes) -> bytes:
+    with io.BytesIO() as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("list.p2p", data)
+        return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
         (b"", "no range"),
         (b"\n\n", "no range"),
         (b"<html>404</html>", "line 1: '<html>404</html>'"),
-        ("1.2.3.4\n".encode("utf-16"), "no range"),
+        (b"# not a list\nhello", "line 2: 'hello'"),
+        ("1.2.3.4\n".encode("utf-16"), "UTF-16"),
+        (_zipped(b"1.2.3.4\n"), "zip archive: unpack"),
+        (bz2.compress(b"1.2.3.4\n"), "bzip2: unpack"),
+        (lzma.compress(b"1.2.3.4\n"), "xz: unpack"),
+        (gzip.compress(bz2.compress(b"1.2.3.4\n")), "bzip2: unpack"),
+        (b"\xff\xff\xff\xffP2B\x02name\0\1\2\3\4\1\2\3\5", "P2B"),
         (gzip.compress(b"1.2.3.4\n" * 100, mtime=0)[:-9], "cannot be unpacked"),
         (b"\x1f\x8bnonsense", "cannot be unpacked"),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -88,12 +89,14 @@ class WatchedFile(Generic[_T]):
 
     def _read(self, path: Path, before: _Stamp | None) -> tuple[_Stamp, _T | None]:
         try:
-            with path.open("rb") as file:
-                stamp = _stamp(file.fileno())
+            # A pipe nobody writes to would keep the thread for ever, and cannot be read again.
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+                stamp = _stamp(descriptor, path)
                 if stamp == before:
                     return stamp, None
                 data = file.read(self._most + 1)
-                if _stamp(file.fileno()) != stamp:
+                if _stamp(descriptor, path) != stamp:
                     raise InputError(f"{path}: it is being written")
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from None
@@ -103,6 +106,8 @@ class WatchedFile(Generic[_T]):
             raise InputError(f"{path}: {error}") from None
 
 
-def _stamp(descriptor: int) -> _Stamp:
+def _stamp(descriptor: int, path: Path) -> _Stamp:
     facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        raise InputError(f"{path}: it is not a file")
     return facts.st_mtime_ns, facts.st_size, facts.st_ino

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from dht_torrent.config import DiskConfig
 from dht_torrent.engine.torrent.disk import Disk
 from dht_torrent.engine.watched_file import WatchedFile
+from dht_torrent.errors import InputError
 
 
 class SlowDisk:
@@ -49,3 +53,22 @@ async def test_what_was_being_read_when_another_file_took_its_place_is_dropped(
         await trio.sleep(11)
         assert taken == [b"new", b"newer"]
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "pipe in its place"])
+async def test_what_is_not_a_file_is_refused_and_holds_nobody_up(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    disk = Disk(DiskConfig(inline=True))  # a read that waits would never end here
+    file = WatchedFile(path, disk, 10.0, what="it", parse=bytes, most=100)
+    if kind == "pipe in its place":
+        path.write_bytes(b"before")
+        assert await file.load() == b"before"
+        path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path)
+    with pytest.raises(InputError, match=r"not a file|Is a directory"):
+        await file.load()
