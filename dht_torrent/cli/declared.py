@@ -319,6 +319,7 @@ _NODE: Final = (
         metavar="URL",
         mask=mask_url,
         check=_check_proxy,
+        guards=True,
         help="Everything through this SOCKS5 proxy or not at all,"
         " socks5://[USER:PASSWORD@]HOST[:PORT]; nobody can connect to the node then. A password is"
         " best in DHTNODE_PROXY.",
@@ -327,6 +328,7 @@ _NODE: Final = (
         "--ip-filter",
         metavar="FILE",
         type=FILE,
+        guards=True,
         help="IP addresses this node has nothing to do with: P2P, DAT, CIDR or plain ranges, a"
         " line each. Read again when it changes.",
     ),
@@ -353,6 +355,7 @@ _NODE: Final = (
         "--interface",
         metavar="NAME|ADDR",
         check=_check_interface,
+        guards=True,
         help="Reach other nodes through this network interface only; wait while it is away.",
     ),
     option(

@@ -60,18 +60,22 @@ class NodeOption(click.Option):
         mask: Callable[[str], str] | None = None,
         anchor: Callable[[str, Path], str] | None = None,
         in_file: bool = True,
+        guards: bool = False,
         **attributes: Any,
     ) -> None:
         """`standard`: the default as one would write it, or what gives it; None if there is none.
         `check` raises InputError for a value of no use. `mask` hides what is secret in a value.
         `anchor` makes a value of a file independent of the working directory, given its folder.
-        `in_file`: whether the file may have it."""
+        `in_file`: whether the file may have it. `guards`: an empty value does not mean that there
+        is none: it is refused, since a variable that is not set must not leave a node without its
+        interface or proxy."""
         super().__init__(*names, expose_value=False, callback=remember, **attributes)
         self.standard = standard
         self.check = check
         self.mask = mask
         self.anchor = anchor
         self.in_file = in_file
+        self.guards = guards
         self.envvar = ENVIRONMENT + str(self.name).upper()
 
     @property

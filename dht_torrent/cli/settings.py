@@ -7,6 +7,7 @@ in a line that names it, the line and the key.
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from dht_torrent.errors import InputError
 MAX_FILE: Final = 256 * 1024
 """Bytes of a configuration file."""
 NAME: Final = "config.toml"
+_EMPTY: Final = "is empty, which would leave the node without it: name one, or leave it out"
 _AT: Final = r" ?\(at (?:line (\d+), column (\d+)|end of document)\)"
 
 Source = Literal["command line", "environment", "file", "default"]
@@ -139,8 +141,12 @@ def setting_of(given: Given, option: NodeOption, file: ConfigFile | None) -> Set
     if file is not None and option.in_file and option.key in file.values:
         setting = Setting(file.value(option), "file", file.where(option.key))
     name = str(option.name)
+    if option.guards and name not in given.values and os.environ.get(str(option.envvar)) == "":
+        raise InputError(f"{option.envvar}: {_EMPTY}")
     if name in given.values:
         value = _without_empty(given.values[name])
+        if value is None and option.guards:
+            raise InputError(f"{option.opts[0]}: {_EMPTY}")
         if name in given.by_environment:
             setting = Setting(value, "environment", str(option.envvar))
         else:
@@ -232,6 +238,8 @@ def _single(option: NodeOption, raw: Any, folder: Path) -> Any:
     if not isinstance(raw, str):
         raise InputError(f"must be a string, not {_type(raw)}")
     if raw == "":
+        if option.guards:
+            raise InputError(_EMPTY)
         return None
     if isinstance(option.type, click.Choice) and raw not in option.type.choices:
         raise InputError(f"must be one of {', '.join(option.type.choices)}, not {raw[:40]!r}")

@@ -34,8 +34,12 @@ def reachability(
     mapping: PortMappingStatus | None,
     *,
     is_behind_proxy: bool = False,
+    is_away: bool = False,
 ) -> tuple[bool | None, str]:
-    """The answer, None for not known, and why in plain words. `heard`: somebody has connected."""
+    """The answer, None for not known, and why in plain words. `heard`: somebody has connected;
+    `is_away`: the only interface that may be used is not here."""
+    if is_away:
+        return False, "the interface is not here"
     if is_behind_proxy:
         return False, "nobody can connect to us through a proxy"
     if heard:

@@ -43,6 +43,7 @@ def node_status(
         addresses,
         mapping,
         is_behind_proxy=context.config.is_behind_proxy,
+        is_away=context.inside is not None and context.inside.binding is None,
     )
     return NodeStatus(
         id=context.dht.node_id.hex(),

@@ -91,6 +91,21 @@ def test_a_switch_of_the_file_can_be_turned_back(tmp_path: Path) -> None:
     assert rows("--config", path, "--no-pex", env={"DHTNODE_PEX": "1"})["pex"]["value"] is False
 
 
+@pytest.mark.parametrize("key", ["interface", "proxy", "ip-filter"])
+@pytest.mark.parametrize("source", ["command line", "environment", "file"])
+def test_what_keeps_a_node_inside_is_not_turned_off_by_an_empty_value(
+    key: str, source: str, tmp_path: Path
+) -> None:
+    text = f'{key} = ""' if source == "file" else ""
+    given = [f"--{key}", ""] if source == "command line" else []
+    variable = "DHTNODE_" + key.replace("-", "_").upper()
+    env: dict[str, str | None] = {variable: ""} if source == "environment" else {}
+    result = run("--config", written(tmp_path, text), *given, "config", env=env)
+    assert result.exit_code == 2
+    assert "is empty" in result.stderr
+    assert key in result.stderr.lower().replace("_", "-")
+
+
 @pytest.mark.parametrize("option", OPTIONS.values(), ids=lambda option: option.key)
 def test_each_option_is_heard_by_the_environment(option: NodeOption, tmp_path: Path) -> None:
     good = {

@@ -161,7 +161,9 @@ async def test_an_interface_that_went_down_stops_all_until_it_is_up(
             await until(lambda: first.progress > 0.05, "it comes")
             ours.ip("link", "set", INNER, "down")
             await until(lambda: "not here" in str(node.status().interface), "it is noticed", 3)
-            assert "nothing is sent" in node.status().warnings[0]
+            status = node.status()
+            assert "nothing is sent" in status.warnings[0]
+            assert (status.reachable, status.reachable_why) == (False, "the interface is not here")
             second = await node.get(magnets[1])
             await until(lambda: not first.peers(), "the connection is closed", 3)
             await trio.sleep(2)
