@@ -63,7 +63,7 @@ To change something
 | how items are stored and kept alive | `dht.items`, `dht.lifetimes`, `engine.dht.items` |
 | a message between peers | `peer.messages`, `peer.connection` |
 | an extension of BEP 10 | `peer.extensions` for its codec; `engine.torrent.extensions` runs it |
-| which block is asked for next, and of whom | `torrent.picker`, `torrent.pipeline` |
+| which block is asked for next, and of whom | `torrent.picker`, `.solo`, `torrent.pipeline` |
 | when a peer is asked for more, or for less | `engine.torrent.downloads` |
 | which peer has what, and is of interest | `torrent.holdings`, `torrent.availability` |
 | a packet of uTP, its window, who may connect by it | `utp`: its docstring lists the modules |

@@ -8,12 +8,6 @@ from statistics import median
 ROOT = Path(__file__).parent.parent / "dht_torrent"
 MEDIAN = 200
 LONGEST = 500
-ONE_THING = {
-    # Which of its four states each piece is in, and what a peer is asked for in which order: each
-    # choice is a transition, and all of them keep the same six indexes true.
-    "torrent/picker.py": 850,
-}
-"""Modules that are one thing, and the lines each may have at most."""
 
 
 def lines() -> dict[str, int]:
@@ -27,12 +21,7 @@ def test_half_of_the_modules_have_less_than_two_hundred_lines() -> None:
     assert median(lines().values()) < MEDIAN
 
 
-def test_no_module_is_longer_than_five_hundred_lines_unless_it_is_one_thing() -> None:
+def test_no_module_is_longer_than_five_hundred_lines() -> None:
     sizes = lines()
     assert len(sizes) > 200  # they were found
-    assert {name: size for name, size in sizes.items() if size > ONE_THING.get(name, LONGEST)} == {}
-
-
-def test_each_exception_is_still_needed() -> None:
-    sizes = lines()
-    assert [name for name in ONE_THING if sizes[name] <= LONGEST] == []
+    assert {name: size for name, size in sizes.items() if size > LONGEST} == {}

@@ -4,24 +4,51 @@ when somebody waits for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from itertools import islice
 
 from dht_torrent.geometry import BLOCK
-from dht_torrent.ids import PeerKey
+from dht_torrent.torrent.assembly import Assembly
 from dht_torrent.torrent.peer_pieces import PeerPieces
-from dht_torrent.torrent.pieces import Block
+from dht_torrent.torrent.pieces import RECEIVED, Block, Place
 
 ENDGAME_DEPTH = 8
 """A peer takes part in the endgame with at most this many requests in flight: bounds the waste."""
 
-Place = tuple[int, int, int]
-"""A block: piece, offset, length."""
-Requests = list[tuple[PeerKey, Block]]
-"""Blocks, and who was asked for each."""
+
+def all_requested(assembly: Assembly) -> bool:
+    """Is no block left that a connected peer has, and nobody was asked for?"""
+    shared = (index for index, piece in assembly.partial.items() if piece.solo is None)
+    if any(map(assembly.holdings.availability, shared)):
+        return False
+    return assembly.missing.out_of_reach()
 
 
-def asked_longest(
+def ask_again(
+    assembly: Assembly,
+    source: PeerPieces,
+    room: int,
+    now: float,
+    copies: int,
+    among: Container[int] | None = None,
+) -> list[Block]:
+    """At most `room` blocks of open pieces, `among` these or any, that others were asked for, and
+    this peer is asked for from now on; each in at most so many copies."""
+    most = min(copies, RECEIVED - 1)
+    pieces = assembly.open
+
+    def fits(index: int, number: int) -> bool:
+        shared = (among is None or index in among) and index not in assembly.solo
+        return shared and pieces[index].blocks[number] < most and source.can(index, now)
+
+    again = _asked_longest(assembly.peers.values(), source, room, fits)
+    for block in again:
+        pieces[block[0]].blocks[block[1] // BLOCK] += 1
+        source.outstanding[block] = now
+    return list(map(Block._make, again))
+
+
+def _asked_longest(
     peers: Iterable[PeerPieces],
     source: PeerPieces,
     room: int,

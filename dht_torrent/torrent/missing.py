@@ -33,6 +33,8 @@ class Missing:
         """`rarity` is kept up to date as the order of what is here; its counts are the caller's."""
         self.broken: dict[int, frozenset[PeerKey]] = {}
         """Pieces whose last attempt failed its hash -> who is suspected. They are in no order."""
+        self.sequential = False
+        """The first piece, instead of the rarest."""
         self._rarity = rarity
         self._have = have
         self._config = config
@@ -86,14 +88,14 @@ class Missing:
         self._rarity.remove(index)
         return None
 
-    def choose(self, source: PeerPieces, now: float, *, sequential: bool) -> int | None:
+    def choose(self, source: PeerPieces, now: float) -> int | None:
         """The piece for this peer; it stays here until it is removed."""
         if self.broken and source.proved:
             for index in self.broken:
                 if source.can(index, now):
                     return index
         if not source.exhausted:
-            found = self._first(source, now) if sequential else self._rarest(source, now)
+            found = self._first(source, now) if self.sequential else self._rarest(source, now)
             if found is not None:
                 return found
             source.exhausted = not source.paused

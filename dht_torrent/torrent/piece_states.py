@@ -8,15 +8,17 @@ from typing import Literal, NamedTuple
 from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.pieces import Block, Chunk, OpenPiece
 
+MISSING, OPEN, PENDING, HAVE, HELD = range(5)
+
 
 class State(Enum):
-    """Where a piece is."""
+    """Where a piece is. The numbers are for tables of many pieces."""
 
-    MISSING = 0
-    OPEN = 1
-    PENDING = 2
-    HAVE = 3
-    HELD = 4
+    MISSING = MISSING
+    OPEN = OPEN
+    PENDING = PENDING
+    HAVE = HAVE
+    HELD = HELD
 
 
 class Received(NamedTuple):

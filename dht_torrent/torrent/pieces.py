@@ -33,6 +33,12 @@ class Block(NamedTuple):
     length: int
 
 
+Place = tuple[int, int, int]
+"""A block as a plain tuple: piece, offset, length."""
+Requests = list[tuple[PeerKey, Block]]
+"""Blocks, and who was asked for each."""
+
+
 class Bitfield:
     """A set of piece indices below `size`.
 

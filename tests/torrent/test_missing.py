@@ -33,7 +33,8 @@ def source(key: PeerKey, *pieces: int) -> PeerPieces:
 
 
 def choose(missing: Missing, one: PeerPieces, *, sequential: bool = False) -> int | None:
-    return missing.choose(one, 0.0, sequential=sequential)
+    missing.sequential = sequential
+    return missing.choose(one, 0.0)
 
 
 def test_until_a_few_are_here_any_piece_may_be_the_next() -> None:

@@ -166,13 +166,13 @@ def test_the_buffer_of_a_piece_is_used_again_when_the_piece_is_done_with() -> No
         settle(piece.index)
         assert not piece.buffer
         assert piece.storage is not buffers[-1]
-        assert subject._memory._node.spare.held == 2 * BLOCK
+        assert subject._assembly.memory._node.spare.held == 2 * BLOCK
     assert buffers[0] is buffers[1] is buffers[2]
     first, _ = ask(subject, P1, 2)
-    open_piece = subject._open[first.index]
+    open_piece = subject._assembly.open[first.index]
     subject.choked(P1)  # given up with nothing in it
     assert not open_piece.buffer
-    assert subject._memory._node.spare.held == 2 * BLOCK
+    assert subject._assembly.memory._node.spare.held == 2 * BLOCK
 
 
 def test_a_peer_that_rejects_a_block_is_not_asked_for_that_piece_and_others_are_first() -> None:
@@ -763,7 +763,7 @@ def test_a_broken_piece_comes_from_one_peer_alone_and_of_another_from_its_beginn
     subject.give_back(P3)
     assert ask(subject, P4) == [Block(index, begin * BLOCK, BLOCK) for begin in range(4)]
     assert give(subject, P3, part[1]) == Received("duplicate")  # late, and not wanted in there
-    assert subject._open[index].senders == [NOBODY] * 4
+    assert subject._assembly.open[index].senders == [NOBODY] * 4
 
 
 def test_a_solo_piece_does_not_hold_up_the_endgame_of_others() -> None:
@@ -793,7 +793,7 @@ def test_a_disk_that_fails_takes_no_suspicion_away() -> None:
     (piece,) = deliver(subject, P3, [b for b in ask(subject, P3, 2) if b.index == index])
     subject.failed(index)
     ask(subject, P3, 1)
-    assert subject._open[piece.index].solo == 3
+    assert subject._assembly.open[piece.index].solo == 3
 
 
 def test_a_solo_piece_is_taken_away_for_an_idle_peer_and_each_time_later() -> None:
@@ -811,7 +811,7 @@ def test_a_solo_piece_is_taken_away_for_an_idle_peer_and_each_time_later() -> No
         now += patience
         assert alone(subject, holder, now=now) == []
         assert subject.outstanding(holder) == 0
-        assert subject._open[0].solo == idle  # nobody else gets it first
+        assert subject._assembly.open[0].solo == idle  # nobody else gets it first
 
 
 def test_a_peer_that_held_up_a_piece_takes_none_from_others_before_it_proves_itself() -> None:
@@ -836,8 +836,8 @@ def test_a_peer_whose_piece_was_taken_away_gets_it_last() -> None:
     subject.give_back(P3)
     subject.give_back(P1)
     assert subject.take_away([(P1, True)], SOLO_PATIENCE) == []
-    assert subject._open[index].avoid == frozenset({1, 2, 3})
-    assert subject._open[index].solo == 1
+    assert subject._assembly.open[index].avoid == frozenset({1, 2, 3})
+    assert subject._assembly.open[index].solo == 1
     assert index not in pieces_of(ask(subject, P3, now=SOLO_PATIENCE))
 
 
@@ -868,7 +868,7 @@ def test_what_a_peer_on_parole_left_is_missing_again() -> None:
     give(subject, P1, first)
     subject.peer_left(P1)
     assert subject.state(0) is State.MISSING
-    assert (subject.open_bytes, subject._solo) == (0, {})
+    assert (subject.open_bytes, subject._assembly.solo) == (0, {})
 
 
 def orphan(subject: Picker, peer: PeerKey, piece: int, came: int) -> None:
@@ -886,7 +886,7 @@ def test_of_released_pieces_that_make_way_the_one_with_the_least_in_it_goes() ->
         orphan(subject, P2, 1, came=3 if most == 1 else 1)
         partial(subject, P3, 2)
         assert pieces_of(ask(subject, P3)) == [2]
-        assert sorted(subject._open) == [most, 2]
+        assert sorted(subject._assembly.open) == [most, 2]
 
 
 def test_a_released_piece_that_no_peer_has_makes_way_before_one_that_can_be_finished() -> None:
@@ -896,7 +896,7 @@ def test_a_released_piece_that_no_peer_has_makes_way_before_one_that_can_be_fini
     partial(subject, P4, 0)
     partial(subject, P3, 2)
     assert pieces_of(ask(subject, P3)) == [2]
-    assert sorted(subject._open) == [0, 2]
+    assert sorted(subject._assembly.open) == [0, 2]
 
 
 def test_no_released_piece_makes_way_while_the_disk_is_about_to_make_room() -> None:
@@ -1090,7 +1090,11 @@ class AnySwarm(RuleBasedStateMachine):
         for index in self.wanted - got - set(self.pending) - open_pieces:
             is_open = self.subject.state(index) is State.OPEN
             assert not any(index in has for has in self.has.values()) or (
-                is_open and (not self.subject._open[index].free or index in self.subject._solo)
+                is_open
+                and (
+                    not self.subject._assembly.open[index].free
+                    or index in self.subject._assembly.solo
+                )
             )
 
     @precondition(lambda self: any(self.asked.values()))
@@ -1209,7 +1213,7 @@ class AnySwarm(RuleBasedStateMachine):
             index
             for index in pieces & self.wanted
             if self.subject.state(index) is State.MISSING
-            and index not in self.subject._missing.broken
+            and index not in self.subject._assembly.missing.broken
         }
         assert set(self.subject.hold(pieces)) == able
         self.held |= able
@@ -1239,18 +1243,18 @@ class AnySwarm(RuleBasedStateMachine):
 
     @invariant()
     def the_states_agree_with_the_books(self) -> None:
-        subject = self.subject
+        subject, books = self.subject, self.subject._assembly
         states = [subject.state(index) for index in range(PIECES)]
         for index, state in enumerate(states):
             assert (state is State.HAVE) == (index in subject.have)
-            assert (state is State.OPEN) == (index in subject._open)
+            assert (state is State.OPEN) == (index in books.open)
             assert (state is State.HELD) == (index in self.held)
             assert (
                 (state is State.PENDING)
-                == (index in subject._pending)
+                == (index in books.pending)
                 == (index in self.pending or index in self.storing)
             )
-        sizes = [subject._geometry.piece_size(index) for index in range(PIECES)]
+        sizes = [books.geometry.piece_size(index) for index in range(PIECES)]
         left = [i for i in self.wanted if states[i] is not State.HAVE]
         assert subject.holdings.wanted_left == len(left)
         assert subject.holdings.bytes_left == sum(sizes[i] for i in left)
@@ -1258,10 +1262,10 @@ class AnySwarm(RuleBasedStateMachine):
 
     @invariant()
     def memory_is_what_is_held_and_bounded(self) -> None:
-        subject = self.subject
+        subject, books = self.subject, self.subject._assembly
         batch = self.bounds.get("spill_batch", TorrentConfig().spill_batch)
         held, spilled = 0, 0
-        live = [*subject._open.values(), *subject._pending.values()]
+        live = [*books.open.values(), *books.pending.values()]
         for piece in live:
             if piece.spill is None:
                 held += piece.size
@@ -1270,7 +1274,7 @@ class AnySwarm(RuleBasedStateMachine):
             held += max(batch, busy * BLOCK)
             spilled += 1
         held += sum(chunk.blocks * BLOCK for piece, chunk in self.chunks if piece not in live)
-        assert subject.open_bytes == subject._memory._node.used == held
+        assert subject.open_bytes == books.memory._node.used == held
         if self.memory is None:
             assert held <= self.bounds["max_open_bytes"] + spilled * batch
         else:
@@ -1279,39 +1283,37 @@ class AnySwarm(RuleBasedStateMachine):
         gone = {piece.spill.slot for piece, _ in self.chunks if piece not in live and piece.spill}
         assert len(slots) == len(set(slots))
         assert not gone & set(slots)
-        assert live or gone or subject._memory.fits(BLOCKS * BLOCK)
+        assert live or gone or books.memory.fits(BLOCKS * BLOCK)
 
     @invariant()
     def requests_agree_with_the_blocks_of_open_pieces(self) -> None:
-        subject = self.subject
+        subject, books = self.subject, self.subject._assembly
         copies = Counter(block for blocks in self.asked.values() for block in blocks)
         for peer, blocks in self.asked.items():
             assert subject.outstanding(peer) == len(blocks)
-        for piece in subject._open.values():
+        for piece in books.open.values():
             for number, state in enumerate(piece.blocks):
                 begin = number * BLOCK
                 block = Block(piece.index, begin, min(BLOCK, piece.size - begin))
                 assert copies.pop(block, 0) == (0 if state == RECEIVED else state)
             assert piece.free == piece.blocks.count(0)
             assert piece.left == len(piece.blocks) - piece.blocks.count(RECEIVED)
-            assert (piece.index in subject._partial) == (piece.free > 0)
-            assert (piece.index in subject._released) == (piece.free > 0 and piece.owner is None)
+            assert (piece.index in books.partial) == (piece.free > 0)
+            assert (piece.index in books.released) == (piece.free > 0 and piece.owner is None)
         assert not copies
 
     @invariant()
     def a_solo_piece_is_of_one_peer(self) -> None:
-        subject = self.subject
-        assert {i for i, piece in subject._open.items() if piece.solo is not None} == set(
-            subject._solo
-        )
-        for index, piece in subject._solo.items():
+        books = self.subject._assembly
+        assert {i for i, piece in books.open.items() if piece.solo is not None} == set(books.solo)
+        for index, piece in books.solo.items():
             assert set(piece.senders) <= {NOBODY, piece.solo}
             asked = {peer for peer, blocks in self.asked.items() for b in blocks if b[0] == index}
             assert asked <= {piece.solo}
 
     @invariant()
     def availability_is_what_counting_gives(self) -> None:
-        subject = self.subject
+        subject, books = self.subject, self.subject._assembly
         counted = [sum(index in has for has in self.has.values()) for index in range(PIECES)]
         assert [subject.holdings.availability(index) for index in range(PIECES)] == counted
         for peer, has in self.has.items():
@@ -1326,7 +1328,7 @@ class AnySwarm(RuleBasedStateMachine):
             assert sorted(order) == [
                 index
                 for index in sorted(self.wanted)
-                if subject.state(index) is State.MISSING and index not in subject._missing.broken
+                if subject.state(index) is State.MISSING and index not in books.missing.broken
             ]
             levels = [rarity.available[index] for index in order]
             assert levels == sorted(levels)

@@ -187,9 +187,9 @@ class Side:
 
     def state(self) -> Iterator[Any]:
         """All that both ways must agree on."""
-        picker = self.picker
-        yield bytes(picker._state), list(picker._released), list(picker._partial)
-        for pieces in (picker._open, picker._pending):
+        picker, books = self.picker, self.picker._assembly
+        yield bytes(books.state), list(books.released), list(books.partial)
+        for pieces in (books.open, books.pending):
             for piece in pieces.values():
                 yield piece.index, bytes(piece.blocks), list(piece.senders)
                 yield piece.left, piece.free, piece.owner, piece.solo, piece.avoid
@@ -608,7 +608,7 @@ def test_a_run_that_is_not_as_asked_for_is_taken_block_by_block(odd: str) -> Non
 def test_a_run_goes_where_its_blocks_belong() -> None:
     side = seeded(1, 4)
     side.picker.next_requests(PeerKey(0), 4, 0.0)
-    piece = side.picker._open[0]
+    piece = side.picker._assembly.open[0]
     places = side.picker.places(PeerKey(0), 0, BLOCK, 2)
     assert places is not None
     for number, place in enumerate(places, start=1):
@@ -684,7 +684,7 @@ def test_a_block_that_has_begun_is_not_lost_with_the_buffer_of_its_piece() -> No
 def test_a_piece_that_is_given_up_can_be_reached_no_more() -> None:
     side = seeded(1, 2)
     assert side.picker.next_requests(PeerKey(0), 2, 0.0)
-    piece = side.picker._open[0]
+    piece = side.picker._assembly.open[0]
     (run,) = side.picker.expected(PeerKey(0), 2)
     assert run.buffers[1].obj is piece.storage
     side.picker.give_back(PeerKey(0))

@@ -103,7 +103,8 @@ def seed() -> PeerPieces:
 
 def drained(one: Missing, source: PeerPieces, *, sequential: bool = False) -> list[int]:
     order = []
-    while (index := one.choose(source, 0.0, sequential=sequential)) is not None:
+    one.sequential = sequential
+    while (index := one.choose(source, 0.0)) is not None:
         one.remove(index)
         order.append(index)
     return order

@@ -140,7 +140,7 @@ class Poisoning:
             self.peers[key].asked.remove(block)
 
     def in_company(self, other: Other, block: Block) -> bool:
-        piece = self.picker._open.get(block.index)
+        piece = self.picker._assembly.open.get(block.index)
         return piece is not None and bool(set(piece.senders) - {NOBODY, other.key})
 
     def turn(self, other: Other) -> None:
@@ -257,16 +257,16 @@ class AnyPoisoning(RuleBasedStateMachine):
     def a_solo_piece_has_one_sender_and_nobody_else_is_asked(self) -> None:
         if not hasattr(self, "poisoning"):
             return
-        picker = self.poisoning.picker
-        for index, piece in picker._open.items():
-            assert (piece.solo is not None) == (index in picker._solo)
+        books = self.poisoning.picker._assembly
+        for index, piece in books.open.items():
+            assert (piece.solo is not None) == (index in books.solo)
             if piece.solo is not None:
                 assert set(piece.senders) <= {NOBODY, piece.solo}
                 asked = {
                     o.key for o in self.poisoning.peers.values() for b in o.asked if b[0] == index
                 }
                 assert asked <= {piece.solo}
-        assert set(picker._solo) <= set(picker._open)
+        assert set(books.solo) <= set(books.open)
 
     def teardown(self) -> None:
         if not hasattr(self, "poisoning"):

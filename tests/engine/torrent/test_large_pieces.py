@@ -68,8 +68,10 @@ async def test_large_pieces_are_fetched_from_many_and_are_never_in_memory(
     def watched(self: Picker, *args: object) -> object:
         nonlocal most
         outcome = received(self, *args)  # type: ignore[arg-type]
-        most = max(most, self._memory._node.used)
-        assert not any(len(piece.buffer) for piece in self._open.values() if piece.index < 4)
+        most = max(most, self._assembly.memory._node.used)
+        assert not any(
+            len(piece.buffer) for piece in self._assembly.open.values() if piece.index < 4
+        )
         return outcome
 
     monkeypatch.setattr(Picker, "received", watched)

@@ -156,7 +156,7 @@ async def test_a_piece_that_is_late_is_asked_of_another(autojump_clock: MockCloc
             torrent = await node.get(one.metainfo)
             torrent.add_peers([HostPort(slow, PORT)])
             await trio.sleep(2)
-            stuck = next(iter(picker_of(torrent)._open))
+            stuck = next(iter(picker_of(torrent)._assembly.open))
             torrent.add_peers([HostPort(quick, PORT)])
             await trio.sleep(1)
             began = trio.current_time()
