@@ -8,7 +8,7 @@ assembled in (`OpenPiece`, `Spill`, `BufferPool`). Which of the two a piece is `
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import compress, repeat
+from itertools import compress, count, repeat
 from typing import NamedTuple
 
 from dht_torrent.geometry import BLOCK, check_bitfield
@@ -18,6 +18,9 @@ from dht_torrent.torrent.limits import HEADER
 _BIT_TO_FLAG = bytes.maketrans(b"01", b"\x00\x01")
 _FLAG_TO_BIT = bytes.maketrans(b"\x00\x01", b"01")
 _INVERT = bytes.maketrans(b"\x00\x01", b"\x01\x00")
+
+_ROOM_FOR_CHANGES = 1 << 48
+_versions = count(0, _ROOM_FOR_CHANGES)
 
 NOBODY = PeerKey(-1)
 """In `OpenPiece.senders`: no block came yet. Peer keys are never negative."""
@@ -47,12 +50,14 @@ class Bitfield:
     the reader of the network checks.
     """
 
-    __slots__ = ("count", "flags")
+    __slots__ = ("count", "flags", "version")
 
     def __init__(self, size: int, indices: Iterable[int] = ()) -> None:
         self.flags = bytearray(size)
         """1 for each member: for tight loops that only read."""
         self.count = 0
+        self.version = next(_versions)
+        """Another one after each change; no two bitfields ever have the same."""
         for index in indices:
             self.add(index)
 
@@ -81,6 +86,7 @@ class Bitfield:
         new = cls.__new__(cls)
         new.flags = flags
         new.count = flags.count(1)
+        new.version = next(_versions)
         return new
 
     def to_wire(self) -> bytes:
@@ -101,6 +107,7 @@ class Bitfield:
             return False
         self.flags[index] = 1
         self.count += 1
+        self.version += 1
         return True
 
     def discard(self, index: int) -> bool:
@@ -109,6 +116,7 @@ class Bitfield:
             return False
         self.flags[index] = 0
         self.count -= 1
+        self.version += 1
         return True
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -130,9 +130,8 @@ class Encoded:
     def __init__(self) -> None:
         self._items: list[str] = []
 
-    def extend(self, items: Sequence[Json]) -> None:
-        if items:
-            self._items.append(_to_json(items)[1:-1])
+    def add(self, item: str) -> None:
+        self._items.append(item)
 
     def __str__(self) -> str:
         return f"[{','.join(self._items)}]"

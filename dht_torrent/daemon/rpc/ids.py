@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from dht_torrent.daemon.rpc.calls import INVALID_PARAMS, RpcError
+from dht_torrent.daemon.rpc.rows import RECENT
 from dht_torrent.ids import InfoHash
 
 if TYPE_CHECKING:
     from dht_torrent.engine.torrent.torrent import Torrent
 
-RECENT: Final = 60.0
-"""Seconds for which a torrent that changed, or was removed, is recently active (Transmission)."""
 MAX_REMOVED: Final = 10_000
 """Numbers of removed torrents that are remembered meanwhile."""
 MAX_IDS: Final = 100_000

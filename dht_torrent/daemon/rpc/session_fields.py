@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from dht_torrent import __version__
-from dht_torrent.daemon.rpc.settings import Settings, kilobytes
+from dht_torrent.daemon.rpc.limits import kilobytes
+from dht_torrent.daemon.rpc.settings import Settings
 
 if TYPE_CHECKING:
     from dht_torrent.daemon.rpc.names import Names

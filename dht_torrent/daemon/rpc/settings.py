@@ -7,28 +7,22 @@ node knows only the limit in force, so the numbers are remembered here, until it
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from dht_torrent.config.seeding import SeedingLimit
 from dht_torrent.daemon.rpc.calls import INVALID_PARAMS, PATH_NOT_ABSOLUTE, SYSTEM_ERROR, RpcError
-from dht_torrent.daemon.rpc.ids import RECENT, Ids
+from dht_torrent.daemon.rpc.ids import Ids
+from dht_torrent.daemon.rpc.rows import Plan, Rows
 
 if TYPE_CHECKING:
     from dht_torrent.engine.node import Node
     from dht_torrent.engine.torrent.torrent import Torrent
     from dht_torrent.ids import InfoHash
 
-NODE, OWN, NONE = range(3)
-"""Modes of a limit: the node's, one of its own, none."""
-_DEFAULT_RATE: Final = 100
-"""kB/s, of a limit that was never set (Transmission)."""
-_DEFAULT_RATIO: Final = 2.0
-_DEFAULT_IDLE: Final = 30
-"""Minutes."""
+_NOTHING: Final[Mapping[str, float]] = {}
 
 
 class Settings:
@@ -53,9 +47,8 @@ class Settings:
         self.numbers: dict[str, float] = {}
         """Of the node, by the names of the limits."""
         self._roots = [Path(os.path.realpath(root)) for root in roots]
-        self._clock = clock
-        self._own: dict[InfoHash, dict[str, float]] = {}
-        self._told: dict[InfoHash, tuple[object, float]] = {}
+        self.rows: Rows = Rows(node.torrents, clock, node.config.max_connections)
+        self._own: dict[InfoHash, Mapping[str, float]] = {}
         self._positions: dict[InfoHash, int] = {}
 
     def begin(self) -> None:
@@ -64,8 +57,7 @@ class Settings:
         self._positions = self.node.queue_positions()
         if len(self._own) > 2 * len(self.node.torrents) + 100:
             self._own = {one: own for one, own in self._own.items() if one in self.node.torrents}
-        if len(self._told) > 2 * len(self.node.torrents) + 100:
-            self._told = {one: was for one, was in self._told.items() if one in self.node.torrents}
+        self.rows.begin()
 
     # -- places ---------------------------------------------------------------------------------
 
@@ -86,60 +78,20 @@ class Settings:
     # -- numbers and switches -------------------------------------------------------------------
 
     def remember(self, torrent: Torrent, name: str, number: float) -> None:
-        self._own.setdefault(torrent.info_hash, {})[name] = number
+        """Of a limit of the torrent, whether it is in force or not."""
+        self._own[torrent.info_hash] = {**self.own(torrent), name: number}
 
-    def remembered(self, torrent: Torrent, name: str, default: float) -> float:
-        return self._own.get(torrent.info_hash, {}).get(name, default)
+    def own(self, torrent: Torrent) -> Mapping[str, float]:
+        """The numbers that were remembered of it; another object after each change."""
+        return self._own.get(torrent.info_hash, _NOTHING)
 
-    def position(self, torrent: Torrent) -> int:
-        return self._positions.get(torrent.info_hash, len(self._positions))
+    # -- rows -----------------------------------------------------------------------------------
 
-    def up_limit(self, torrent: Torrent) -> int:
-        """kB/s."""
-        rate, _ = torrent.limits
-        return kilobytes(rate) or int(self.remembered(torrent, "upload_limit", _DEFAULT_RATE))
-
-    def down_limit(self, torrent: Torrent) -> int:
-        """kB/s."""
-        _, rate = torrent.limits
-        return kilobytes(rate) or int(self.remembered(torrent, "download_limit", _DEFAULT_RATE))
-
-    def ratio_mode(self, torrent: Torrent) -> int:
-        return mode_of(torrent.seeding_limits.ratio)
-
-    def ratio_limit(self, torrent: Torrent) -> float:
-        own = torrent.seeding_limits.ratio
-        if isinstance(own, str):
-            return self.remembered(torrent, "seed_ratio_limit", _DEFAULT_RATIO)
-        return own
-
-    def idle_mode(self, torrent: Torrent) -> int:
-        return mode_of(torrent.seeding_limits.idle)
-
-    def idle_limit(self, torrent: Torrent) -> int:
-        """Minutes."""
-        own = torrent.seeding_limits.idle
-        if isinstance(own, str):
-            return int(self.remembered(torrent, "seed_idle_limit", _DEFAULT_IDLE))
-        return max(1, round(own / 60))
-
-    # -- over time ------------------------------------------------------------------------------
+    def row(self, plan: Plan, torrent: Torrent) -> tuple[str, bool]:
+        """See `Rows.row`."""
+        position = self._positions.get(torrent.info_hash, len(self._positions))
+        return self.rows.row(plan, torrent, self.own(torrent), self.ids.of(torrent), position)
 
     def is_recent(self, torrent: Torrent) -> bool:
-        """Did anything of it change in the last minute, for all that clients were told?"""
-        told = torrent.state, torrent.left, torrent.uploaded, torrent.downloaded, torrent.error
-        now = self._clock()
-        seen = self._told.get(torrent.info_hash)
-        if seen is None or seen[0] != told:
-            self._told[torrent.info_hash] = (told, now)
-            return True
-        return now - seen[1] < RECENT
-
-
-def kilobytes(rate: int | None) -> int:
-    """Of a limit in bytes per second; never 0 for what is one."""
-    return 0 if rate is None else max(1, rate // 1000)
-
-
-def mode_of(limit: SeedingLimit) -> int:
-    return {"node": NODE, "none": NONE}.get(limit, OWN) if isinstance(limit, str) else OWN
+        """See `Rows.is_recent`."""
+        return self.rows.is_recent(torrent, self.own(torrent), self.ids.of(torrent))

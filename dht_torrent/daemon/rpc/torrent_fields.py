@@ -9,15 +9,16 @@ from __future__ import annotations
 import base64
 import mimetypes
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from dht_torrent.daemon.rpc.limits import down_limit, idle_limit, mode_of, ratio_limit, up_limit
 from dht_torrent.daemon.rpc.names import Names
-from dht_torrent.daemon.rpc.settings import Settings
 from dht_torrent.ids import parse_address
 
 if TYPE_CHECKING:
+    from dht_torrent.engine.torrent.facts import Facts
     from dht_torrent.engine.torrent.torrent import Torrent
     from dht_torrent.engine.views import FileInfo, History, PeerInfo
 
@@ -32,16 +33,72 @@ _SOURCES: Final = {
     "resume": "from_cache",
     "magnet": "from_ltep",
 }
+Still = Callable[["StillRow"], object]
+Live = Callable[["Row"], object]
 _FROM: Final = tuple(sorted({*_SOURCES.values(), "from_tracker"}))
 
 
-class Row:
-    """A torrent while one answer about it is made: what several fields need is found out once."""
+class StillRow:
+    """A torrent while one answer about it is made, but for what its connections and the clock
+    change: what was told of equal facts and of the same `own` may be told again."""
 
-    def __init__(self, torrent: Torrent, settings: Settings, names: Names) -> None:
-        self.torrent = torrent
-        self.settings = settings
+    def __init__(
+        self,
+        facts: Facts,
+        own: Mapping[str, float],
+        number: int,
+        max_connections: int,
+        names: Names,
+    ) -> None:
+        """`own` are the numbers of its limits, in force or not."""
+        self.facts = facts
+        self.own = own
+        self.number = number
+        self.max_connections = max_connections
         self.names = names
+
+    @cached_property
+    def files(self) -> list[FileInfo]:
+        return self.facts.files()
+
+    @cached_property
+    def size(self) -> int:
+        return self.facts.size
+
+    @cached_property
+    def left(self) -> int:
+        return self.facts.left
+
+    @cached_property
+    def status(self) -> int:
+        facts = self.facts
+        if facts.paused:
+            return STOPPED
+        match facts.state:
+            case "checking" | "moving":
+                return CHECKING
+            case "metadata" | "downloading":
+                return DOWNLOADING
+            case "seeding":
+                return SEEDING
+            case "queued":
+                return DOWNLOAD_WAITS if self.left or not self.size else SEED_WAITS
+            case _:
+                return STOPPED
+
+    def row(self, **values: object) -> dict[str, object]:
+        """An object with these names, as the dialect has them."""
+        names = self.names
+        return {names[name]: value for name, value in values.items()}
+
+
+class Row(StillRow):
+    """All of it: what several fields need is found out once."""
+
+    def __init__(self, torrent: Torrent, seen: StillRow, position: int) -> None:
+        super().__init__(seen.facts, seen.own, seen.number, seen.max_connections, seen.names)
+        self.torrent = torrent
+        self.position = position
 
     @cached_property
     def rates(self) -> tuple[float, float]:
@@ -52,56 +109,27 @@ class Row:
         return self.torrent.peers()
 
     @cached_property
-    def files(self) -> list[FileInfo]:
-        return self.torrent.files()
-
-    @cached_property
     def history(self) -> History:
         return self.torrent.history
 
-    @cached_property
-    def left(self) -> int:
-        return self.torrent.left
 
-    @property
-    def status(self) -> int:
-        if self.torrent.paused:
-            return STOPPED
-        match self.torrent.state:
-            case "checking" | "moving":
-                return CHECKING
-            case "metadata" | "downloading":
-                return DOWNLOADING
-            case "seeding":
-                return SEEDING
-            case "queued":
-                return DOWNLOAD_WAITS if self.left or not self.torrent.size else SEED_WAITS
-            case _:
-                return STOPPED
-
-    def row(self, **values: object) -> dict[str, object]:
-        """An object with these names, as the dialect has them."""
-        names = self.names
-        return {names[name]: value for name, value in values.items()}
-
-
-def _error(seen: Row) -> object:
-    if seen.torrent.error is not None:
+def _error(seen: StillRow) -> object:
+    if seen.facts.error is not None:
         return LOCAL_ERROR
-    return WARNING if seen.torrent.warning is not None else 0
+    return WARNING if seen.facts.warning is not None else 0
 
 
 def _unix(time: float | None) -> int:
     return int(time) if time is not None else 0
 
 
-def _file_name(seen: Row, file: FileInfo) -> str:
-    metainfo = seen.torrent.metainfo
+def _file_name(seen: StillRow, file: FileInfo) -> str:
+    metainfo = seen.facts.metainfo
     assert metainfo is not None
-    return file.path if metainfo.single else f"{seen.torrent.name}/{file.path}"
+    return file.path if metainfo.single else f"{seen.facts.name}/{file.path}"
 
 
-def _files(seen: Row) -> object:
+def _files(seen: StillRow) -> object:
     return [
         seen.row(
             bytes_completed=file.here,
@@ -114,14 +142,14 @@ def _files(seen: Row) -> object:
     ]
 
 
-def _file_stats(seen: Row) -> object:
+def _file_stats(seen: StillRow) -> object:
     return [
         seen.row(bytes_completed=file.here, wanted=file.selected, priority=file.priority)
         for file in seen.files
     ]
 
 
-def _wanted(seen: Row) -> object:
+def _wanted(seen: StillRow) -> object:
     if seen.names.legacy:
         return [int(file.selected) for file in seen.files]
     return [file.selected for file in seen.files]
@@ -146,12 +174,12 @@ def _flags(peer: PeerInfo) -> str:
     return flags
 
 
-def _peers(seen: Row) -> object:
+def _peers(row: Row) -> object:
     rows = []
-    for peer in seen.peers:
+    for peer in row.peers:
         host, port = parse_address(peer.address)
         rows.append(
-            seen.row(
+            row.row(
                 address=host,
                 bytes_to_client=peer.downloaded,
                 bytes_to_peer=peer.uploaded,
@@ -176,23 +204,19 @@ def _peers(seen: Row) -> object:
     return rows
 
 
-def _peers_from(seen: Row) -> object:
-    counts = Counter(_SOURCES.get(peer.source, "from_ltep") for peer in seen.peers)
-    return seen.row(**{name: counts[name] for name in _FROM})
+def _peers_from(row: Row) -> object:
+    counts = Counter(_SOURCES.get(peer.source, "from_ltep") for peer in row.peers)
+    return row.row(**{name: counts[name] for name in _FROM})
 
 
-def _eta(seen: Row) -> int:
-    if seen.status != DOWNLOADING:
+def _eta(row: Row) -> int:
+    if row.status != DOWNLOADING:
         return NO_ETA
-    eta = seen.torrent.summary().eta if seen.rates[1] else None
+    eta = row.torrent.summary().eta if row.rates[1] else None
     return UNKNOWN_ETA if eta is None else int(eta)
 
 
-def _download_dir(seen: Row) -> str:
-    return str(seen.torrent.folder)
-
-
-def _mime_type(seen: Row) -> str:
+def _mime_type(seen: StillRow) -> str:
     """Of the kind of file with the most bytes."""
     sizes: Counter[str] = Counter()
     for file in seen.files:
@@ -205,117 +229,132 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _total(seen: Row) -> int:
-    metainfo = seen.torrent.metainfo
+def _total(seen: StillRow) -> int:
+    metainfo = seen.facts.metainfo
     return metainfo.geometry.total if metainfo is not None else 0
 
 
-def _percent_done(seen: Row) -> float:
-    size = seen.torrent.size
-    return 1 - seen.left / size if size else 0.0
+def _percent_done(seen: StillRow) -> float:
+    return 1 - seen.left / seen.size if seen.size else 0.0
 
 
-def _of_metainfo(read: Callable[[Any], object], otherwise: object) -> Callable[[Row], object]:
-    def field(seen: Row) -> object:
-        metainfo = seen.torrent.metainfo
+def _of_metainfo(read: Callable[[Any], object], otherwise: object) -> Still:
+    def field(seen: StillRow) -> object:
+        metainfo = seen.facts.metainfo
         value = read(metainfo) if metainfo is not None else None
         return otherwise if value is None else value
 
     return field
 
 
-FIELDS: Final[dict[str, Callable[[Row], object]]] = {
-    "activity_date": lambda seen: _unix(seen.history.active_at),
-    "added_date": lambda seen: _unix(seen.history.added_at),
-    "availability": lambda seen: seen.torrent.availability(),
+def _pieces(seen: StillRow) -> str:
+    have = seen.facts.have
+    return base64.b64encode(have.to_wire()).decode() if have is not None else ""
+
+
+STILL: Final[dict[str, Still]] = {
+    "activity_date": lambda seen: _unix(seen.facts.active_at),
+    "added_date": lambda seen: _unix(seen.facts.added_at),
     "bandwidth_priority": lambda seen: 0,
     "bytes_completed": lambda seen: [file.here for file in seen.files],
     "comment": _of_metainfo(lambda metainfo: metainfo.comment, ""),
-    "corrupt_ever": lambda seen: seen.torrent.wasted,
+    "corrupt_ever": lambda seen: seen.facts.wasted,
     "creator": _of_metainfo(lambda metainfo: metainfo.created_by, ""),
     "date_created": _of_metainfo(lambda metainfo: metainfo.creation_date, 0),
-    "desired_available": lambda seen: seen.torrent.obtainable,
-    "done_date": lambda seen: _unix(seen.history.completed_at),
-    "download_dir": _download_dir,
-    "download_limit": lambda seen: seen.settings.down_limit(seen.torrent),
-    "download_limited": lambda seen: seen.torrent.limits[1] is not None,
-    "downloaded_ever": lambda seen: seen.torrent.downloaded,
+    "done_date": lambda seen: _unix(seen.facts.completed_at),
+    "download_dir": lambda seen: str(seen.facts.folder),
+    "download_limit": lambda seen: down_limit(seen.facts.limit_down, seen.own),
+    "download_limited": lambda seen: seen.facts.limit_down is not None,
+    "downloaded_ever": lambda seen: seen.facts.downloaded,
     "edit_date": lambda seen: 0,
     "error": _error,
-    "error_string": lambda seen: seen.torrent.error or seen.torrent.warning or "",
-    "eta": _eta,
+    "error_string": lambda seen: seen.facts.error or seen.facts.warning or "",
     "eta_idle": lambda seen: NO_ETA,
     "file_count": lambda seen: len(seen.files),
     "file_stats": _file_stats,
     "files": _files,
     "group": lambda seen: "",
-    "hash_string": lambda seen: seen.torrent.id,
-    "have_unchecked": lambda seen: seen.torrent.unchecked,
-    "have_valid": lambda seen: seen.torrent.verified,
+    "hash_string": lambda seen: seen.facts.info_hash.hex(),
+    "have_valid": lambda seen: seen.facts.verified,
     "honors_session_limits": lambda seen: True,
-    "id": lambda seen: seen.settings.ids.of(seen.torrent),
-    "is_finished": lambda seen: seen.history.shared_enough is not None,
+    "id": lambda seen: seen.number,
+    "is_finished": lambda seen: seen.facts.shared_enough is not None,
     "is_private": _of_metainfo(lambda metainfo: metainfo.private, False),
-    "is_stalled": lambda seen: seen.torrent.stalled,
-    "labels": lambda seen: list(seen.torrent.labels),
+    "labels": lambda seen: list(seen.facts.labels),
     "left_until_done": lambda seen: seen.left,
-    "magnet_link": lambda seen: str(seen.torrent.magnet),
+    "magnet_link": lambda seen: str(seen.facts.magnet),
     "manual_announce_time": lambda seen: NO_ETA,
-    "max_connected_peers": lambda seen: seen.settings.node.config.max_connections,
-    "metadata_percent_complete": lambda seen: float(seen.torrent.metainfo is not None),
-    "name": lambda seen: seen.torrent.name,
-    "peer_limit": lambda seen: seen.settings.node.config.max_connections,
-    "peers": _peers,
-    "peers_connected": lambda seen: len(seen.peers),
-    "peers_from": _peers_from,
-    "peers_getting_from_us": lambda seen: sum(
-        peer.wants and not peer.choked for peer in seen.peers
-    ),
-    "peers_sending_to_us": lambda seen: sum(
-        peer.wanted and not peer.chokes_us for peer in seen.peers
-    ),
-    "percent_complete": lambda seen: _share(seen.torrent.verified, _total(seen)),
+    "max_connected_peers": lambda seen: seen.max_connections,
+    "metadata_percent_complete": lambda seen: float(seen.facts.metainfo is not None),
+    "name": lambda seen: seen.facts.name,
+    "peer_limit": lambda seen: seen.max_connections,
+    "percent_complete": lambda seen: _share(seen.facts.verified, _total(seen)),
     "percent_done": _percent_done,
     "piece_count": _of_metainfo(lambda metainfo: metainfo.geometry.piece_count, 0),
     "piece_size": _of_metainfo(lambda metainfo: metainfo.geometry.piece_length, 0),
-    "pieces": lambda seen: base64.b64encode(seen.torrent.pieces()).decode(),
+    "pieces": _pieces,
     "primary_mime_type": _mime_type,
     "priorities": lambda seen: [file.priority for file in seen.files],
-    "queue_position": lambda seen: seen.settings.position(seen.torrent),
-    "rate_download": lambda seen: int(seen.rates[1]),
-    "rate_upload": lambda seen: int(seen.rates[0]),
-    "recheck_progress": lambda seen: (
-        seen.torrent.progress if seen.torrent.state in ("checking", "moving") else 0.0
-    ),
-    "seconds_downloading": lambda seen: int(seen.history.seconds_downloading),
-    "seconds_seeding": lambda seen: int(seen.history.seconds_seeding),
-    "seed_idle_limit": lambda seen: seen.settings.idle_limit(seen.torrent),
-    "seed_idle_mode": lambda seen: seen.settings.idle_mode(seen.torrent),
-    "seed_ratio_limit": lambda seen: seen.settings.ratio_limit(seen.torrent),
-    "seed_ratio_mode": lambda seen: seen.settings.ratio_mode(seen.torrent),
-    "sequential_download": lambda seen: seen.torrent.sequential,
+    "seed_idle_limit": lambda seen: idle_limit(seen.facts.seeding_limits.idle, seen.own),
+    "seed_idle_mode": lambda seen: mode_of(seen.facts.seeding_limits.idle),
+    "seed_ratio_limit": lambda seen: ratio_limit(seen.facts.seeding_limits.ratio, seen.own),
+    "seed_ratio_mode": lambda seen: mode_of(seen.facts.seeding_limits.ratio),
+    "sequential_download": lambda seen: seen.facts.sequential,
     "sequential_download_from_piece": lambda seen: 0,
-    "size_when_done": lambda seen: seen.torrent.size,
+    "size_when_done": lambda seen: seen.size,
     "source": lambda seen: "",
-    "start_date": lambda seen: _unix(seen.history.started_at),
+    "start_date": lambda seen: _unix(seen.facts.started_at),
     "status": lambda seen: seen.status,
     "torrent_file": lambda seen: "",
     "total_size": _total,
     "tracker_list": lambda seen: "",
     "tracker_stats": lambda seen: [],
     "trackers": lambda seen: [],
-    "upload_limit": lambda seen: seen.settings.up_limit(seen.torrent),
-    "upload_limited": lambda seen: seen.torrent.limits[0] is not None,
-    "upload_ratio": lambda seen: seen.torrent.ratio,
-    "uploaded_ever": lambda seen: seen.torrent.uploaded,
+    "upload_limit": lambda seen: up_limit(seen.facts.limit_up, seen.own),
+    "upload_limited": lambda seen: seen.facts.limit_up is not None,
+    "upload_ratio": lambda seen: seen.facts.ratio,
+    "uploaded_ever": lambda seen: seen.facts.uploaded,
     "wanted": _wanted,
     "webseeds": lambda seen: [],
     "webseeds_ex": lambda seen: [],
     "webseeds_sending_to_us": lambda seen: 0,
 }
-"""By their names in snake_case."""
+"""What changes with the facts only. By their names in snake_case, as those that follow."""
+
+OF_PEERS: Final[dict[str, Live]] = {
+    "availability": lambda row: row.torrent.availability(),
+    "desired_available": lambda row: row.torrent.obtainable,
+    "eta": _eta,
+    "peers": _peers,
+    "peers_connected": lambda row: len(row.peers),
+    "peers_from": _peers_from,
+    "peers_getting_from_us": lambda row: sum(peer.wants and not peer.choked for peer in row.peers),
+    "peers_sending_to_us": lambda row: sum(
+        peer.wanted and not peer.chokes_us for peer in row.peers
+    ),
+    "rate_download": lambda row: int(row.rates[1]),
+    "rate_upload": lambda row: int(row.rates[0]),
+}
+"""What changes all the time while anybody is connected, and then only."""
+
+OF_TIME: Final[dict[str, Live]] = {
+    "have_unchecked": lambda row: row.torrent.unchecked,
+    "is_stalled": lambda row: row.torrent.stalled,
+    "queue_position": lambda row: row.position,
+    "recheck_progress": lambda row: (
+        row.torrent.progress if row.facts.state in ("checking", "moving") else 0.0
+    ),
+    "seconds_downloading": lambda row: int(row.history.seconds_downloading),
+    "seconds_seeding": lambda row: int(row.history.seconds_seeding),
+}
+"""What changes with time, or with other torrents."""
+
+FIELDS: Final = tuple(sorted([*STILL, *OF_PEERS, *OF_TIME]))
+
+
+_KNOWN: Final = frozenset(FIELDS)
 
 
 def known(fields: Iterable[str]) -> list[str]:
     """Those there are, each once; others are passed over in silence, as Transmission does."""
-    return [name for name in dict.fromkeys(fields) if name in FIELDS]
+    return [name for name in dict.fromkeys(fields) if name in _KNOWN]

@@ -23,9 +23,19 @@ from dht_torrent.daemon.rpc.calls import (
     Encoded,
     RpcError,
 )
+from dht_torrent.daemon.rpc.limits import (
+    NODE,
+    NONE,
+    OWN,
+    down_limit,
+    idle_limit,
+    ratio_limit,
+    up_limit,
+)
 from dht_torrent.daemon.rpc.names import IN_TORRENTS, Names, to_snake
-from dht_torrent.daemon.rpc.settings import NODE, NONE, OWN, Settings
-from dht_torrent.daemon.rpc.torrent_fields import FIELDS, Row, known
+from dht_torrent.daemon.rpc.rows import encode
+from dht_torrent.daemon.rpc.settings import Settings
+from dht_torrent.daemon.rpc.torrent_fields import known
 from dht_torrent.errors import DhtTorrentError, InputError, MetainfoError
 from dht_torrent.metainfo import Magnet, Metainfo, parse_torrent
 
@@ -39,7 +49,11 @@ Method = Callable[[Settings, Params, Names], Awaitable[Result]]
 
 RECENTLY_ACTIVE: Final = ("recently-active", "recently_active")
 ROWS_AT_ONCE: Final = 20
-"""Torrents told of before others have a turn: a list of thousands takes a tenth of a second."""
+"""Rows made before others have a turn: a list of thousands takes a tenth of a second ..."""
+KEPT_AT_ONCE: Final = 10
+"""... but so many that were there already count as one."""
+LOOKED_AT_ONCE: Final = 400
+"""Torrents looked at before others have a turn, for what is different."""
 _LEGACY: Final = Names(legacy=True, odd=dict(IN_TORRENTS))
 _SNAKE: Final = Names(legacy=False)
 
@@ -61,30 +75,38 @@ async def torrent_get(settings: Settings, params: Params, names: Names) -> Resul
     ids = params.get("ids")
     result: dict[str, Any] = {}
     if ids in RECENTLY_ACTIVE:
-        torrents = [one for one in settings.ids.find(None) if settings.is_recent(one)]
+        torrents = await _recent(settings)
         result["removed"] = settings.ids.removed()
     else:
         torrents = settings.ids.find(ids)
-    names = of_torrents(names)
-    keys = [names[name] for name in wanted]
-    makers = [FIELDS[name] for name in wanted]
-    as_objects = params.get("format") != "table"
+    plan = settings.rows.plan(
+        wanted, of_torrents(names), as_objects=params.get("format") != "table"
+    )
     told = Encoded()
-    if not as_objects:
-        told.extend([keys])
-    for start in range(0, len(torrents), ROWS_AT_ONCE):
-        if start:
+    if params.get("format") == "table":
+        told.add(encode([plan.names[name] for name in wanted]))
+    work = 0
+    for torrent in torrents:
+        if work >= ROWS_AT_ONCE * KEPT_AT_ONCE:
+            work = 0
             await trio.lowlevel.checkpoint()
-        rows: list[Any] = []
-        for torrent in torrents[start : start + ROWS_AT_ONCE]:
-            if settings.node.torrents.get(torrent.info_hash) is not torrent:
-                continue  # it was removed meanwhile
-            seen = Row(torrent, settings, names)
-            values = [make(seen) for make in makers]
-            rows.append(dict(zip(keys, values, strict=True)) if as_objects else values)
-        told.extend(rows)
+        if settings.node.torrents.get(torrent.info_hash) is not torrent:
+            continue  # it was removed meanwhile
+        row, was_there = settings.row(plan, torrent)
+        work += 1 if was_there else KEPT_AT_ONCE
+        told.add(row)
     result["torrents"] = told
     return result
+
+
+async def _recent(settings: Settings) -> list[Torrent]:
+    found = []
+    for number, torrent in enumerate(settings.ids.find(None), 1):
+        if number % LOOKED_AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
+        if settings.node.torrents.get(torrent.info_hash) is torrent and settings.is_recent(torrent):
+            found.append(torrent)
+    return found
 
 
 # --- adding and removing -------------------------------------------------------------------------
@@ -305,24 +327,28 @@ class _Change:
         for way, (rate, on) in self._rates.items():
             name = "upload_limit" if way == "up" else "download_limit"
             now = torrent.limits[("up", "down").index(way)]
+            limit_of = up_limit if way == "up" else down_limit
             if rate is not None:
                 settings.remember(torrent, name, rate)
+            elif now is not None:  # also if it was set elsewhere: it comes back with the switch
+                settings.remember(torrent, name, limit_of(now, {}))
             if on is False:
                 limits[way] = None
             elif on or (rate is not None and now is not None):
-                kilo = getattr(settings, f"{way}_limit")(torrent) if rate is None else rate
+                kilo = limit_of(now, settings.own(torrent)) if rate is None else rate
                 limits[way] = max(1, kilo) * 1000
         if limits:
             torrent.set_limits(**limits)
             await torrent.save()
+        limits_now = torrent.seeding_limits
         ratio = self._limit(
             settings,
             torrent,
             "seed_ratio_limit",
             self._ratio,
             self._ratio_mode,
-            torrent.seeding_limits.ratio,
-            settings.ratio_limit(torrent),
+            limits_now.ratio,
+            ratio_limit(limits_now.ratio, settings.own(torrent)),
         )
         idle = self._limit(
             settings,
@@ -330,11 +356,11 @@ class _Change:
             "seed_idle_limit",
             self._idle * 60.0 if self._idle is not None else None,
             self._idle_mode,
-            torrent.seeding_limits.idle,
-            settings.idle_limit(torrent) * 60.0,
+            limits_now.idle,
+            idle_limit(limits_now.idle, settings.own(torrent)) * 60.0,
         )
         wanted = SeedingLimits(ratio, idle)
-        if wanted != torrent.seeding_limits:
+        if wanted != limits_now:
             await torrent.set_seeding_limits(wanted)
 
     def _limit(

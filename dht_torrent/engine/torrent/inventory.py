@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.stages import Active, Checking
 from dht_torrent.engine.views import FileInfo, PieceState
 from dht_torrent.geometry import Geometry
+from dht_torrent.metainfo import Metainfo
 from dht_torrent.torrent.piece_states import State
 from dht_torrent.torrent.pieces import Bitfield
-from dht_torrent.torrent.selection import is_selected, wanted_pieces
+from dht_torrent.torrent.selection import Selection, is_selected, wanted_pieces
 
 _SHOWN = bytes.maketrans(
     bytes(state.value for state in State),
@@ -27,12 +30,11 @@ def have_of(core: TorrentCore) -> Bitfield | None:
     return core.content.have if core.content is not None else None
 
 
-def verified_bytes(core: TorrentCore) -> int:
+def verified_bytes(metainfo: Metainfo | None, have: Bitfield | None) -> int:
     """Bytes of the verified pieces, wanted or not."""
-    have = have_of(core)
-    if have is None or core.metainfo is None or not have.count:
+    if have is None or metainfo is None or not have.count:
         return 0
-    return _bytes_between(core.metainfo.geometry, have, 0, core.metainfo.geometry.total)
+    return _bytes_between(metainfo.geometry, have, 0, metainfo.geometry.total)
 
 
 def unchecked_bytes(core: TorrentCore) -> int:
@@ -50,18 +52,43 @@ def unchecked_bytes(core: TorrentCore) -> int:
 
 def bytes_left(core: TorrentCore, size: int) -> int:
     """Wanted bytes that are not verified, of `size`."""
+    known, believed = counted_left(core), believed_here(core)
+    return bytes_missing(core.metainfo, have_of(core), core.select, size, known, believed)
+
+
+def counted_left(core: TorrentCore) -> int | None:
+    """`bytes_left`, while they are counted as they come."""
+    stage = core.stage
+    if isinstance(stage, Active) and not core.superseded and have_of(core) is not None:
+        return stage.swarm.picker.holdings.bytes_left
+    return None
+
+
+def believed_here(core: TorrentCore) -> float:
+    """The share that was here when it was last seen, while that was not looked at yet."""
     content = core.content
-    if core.metainfo is None or content is None:
+    return content.remembered if content is not None and content.have is None else 0.0
+
+
+def bytes_missing(
+    metainfo: Metainfo | None,
+    have: Bitfield | None,
+    select: Selection | None,
+    size: int,
+    counted: int | None,
+    believed: float,
+) -> int:
+    """`bytes_left`, of what is known of a torrent. O(pieces) unless they are counted."""
+    if metainfo is None:
         return size
-    if content.have is None:  # not looked at yet: what it was when it was last seen
-        return round(size * (1 - content.remembered))
-    if isinstance(core.stage, Active) and not core.superseded:
-        return core.stage.swarm.picker.holdings.bytes_left
-    geometry, have = core.metainfo.geometry, content.have
+    if have is None:
+        return round(size * (1 - believed))
+    if counted is not None:
+        return counted
     if have.count == have.size:
         return 0
-    wanted = wanted_pieces(core.select, geometry)
-    return sum(geometry.piece_size(index) for index in wanted if index not in have)
+    wanted, geometry = wanted_pieces(select, metainfo.geometry), metainfo.geometry
+    return geometry.size_of({index for index in wanted if index not in have})
 
 
 def piece_states(core: TorrentCore) -> bytes:
@@ -111,11 +138,16 @@ def obtainable_bytes(core: TorrentCore, left: int) -> int:
     )
 
 
-def files(core: TorrentCore) -> list[FileInfo]:
-    """The files, pad files left out; empty while the metadata is not known."""
-    if core.metainfo is None:
+def files(
+    named: Metainfo | None,
+    have: Bitfield | None,
+    select: Selection | None,
+    priorities: Mapping[int, int],
+) -> list[FileInfo]:
+    """The files by their names here, pad files left out; empty while the metadata is not known."""
+    if named is None:
         return []
-    geometry, have = core.place.named(core.metainfo).geometry, have_of(core)
+    geometry = named.geometry
     shown = []
     for number, file in enumerate(geometry.files):
         if file.pad:
@@ -129,10 +161,10 @@ def files(core: TorrentCore) -> list[FileInfo]:
                 path="/".join(file.path),
                 size=file.length,
                 progress=got / len(pieces) if len(pieces) else 1.0,
-                selected=is_selected(core.select, number),
+                selected=is_selected(select, number),
                 here=_bytes_between(geometry, have, file.offset, end) if have is not None else 0,
                 pieces=(pieces.start, pieces.stop),
-                priority=core.priorities.get(number, 0),
+                priority=priorities.get(number, 0),
             )
         )
     return shown

@@ -9,6 +9,7 @@ import trio
 
 from dht_torrent.config.seeding import SeedingLimits
 from dht_torrent.engine.torrent import inventory
+from dht_torrent.engine.torrent.facts import Facts, facts_of, warning_of
 from dht_torrent.engine.torrent.rate_limits import NewRate
 from dht_torrent.engine.torrent.readers import Reader
 from dht_torrent.engine.torrent.stages import Active, Checking, Failed, Moving, state_of, why_stuck
@@ -56,8 +57,7 @@ class Torrent:
     @property
     def warning(self) -> str | None:
         """What is wrong although the torrent works: its record cannot be written, say."""
-        core = self._core
-        return self._record.warning or core.place.trouble or core.no_room or core.reuse_trouble
+        return warning_of(self._core, self._record)
 
     @property
     def superseded(self) -> bool:
@@ -285,7 +285,14 @@ class Torrent:
 
     def files(self) -> list[FileInfo]:
         """The files of this torrent, pad files left out; empty while the metadata is not known."""
-        return inventory.files(self._core)
+        core, metainfo = self._core, self.metainfo
+        named = core.place.named(metainfo) if metainfo is not None else None
+        return inventory.files(named, inventory.have_of(core), core.select, core.priorities)
+
+    def facts(self) -> Facts:
+        """All of it but for what its connections and the clock change all the time: what was made
+        of equal ones is the same. Cheap: thousands may be compared for each question."""
+        return facts_of(self._core, self._record)
 
     def pieces(self) -> bytes:
         """A bit for each piece, 1 where it is verified, the first one the highest (BEP 3); empty
@@ -321,7 +328,7 @@ class Torrent:
     @property
     def verified(self) -> int:
         """Verified bytes, wanted or not."""
-        return inventory.verified_bytes(self._core)
+        return inventory.verified_bytes(self.metainfo, inventory.have_of(self._core))
 
     @property
     def left(self) -> int:
