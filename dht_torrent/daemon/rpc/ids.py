@@ -45,11 +45,11 @@ class Ids:
                 del self._named[number]
                 self._removed.append((now, number))
 
-    def of(self, torrent: Torrent) -> int:
-        """Its number."""
-        if torrent.info_hash not in self._number:
+    def of(self, info_hash: InfoHash) -> int:
+        """The number of a torrent that is here."""
+        if info_hash not in self._number:
             self.look()
-        return self._number[torrent.info_hash]
+        return self._number[info_hash]
 
     def removed(self) -> list[int]:
         """Numbers of torrents that were removed in the last `RECENT` seconds."""

@@ -42,4 +42,8 @@ async def torrent_rename_path(settings: Settings, params: Params, names: Names) 
     (torrent,) = torrents
     settings.folder(str(torrent.folder))
     await torrent.rename(path, name)
-    return {names["path"]: path, names["name"]: name, names["id"]: settings.ids.of(torrent)}
+    return {
+        names["path"]: path,
+        names["name"]: name,
+        names["id"]: settings.ids.of(torrent.info_hash),
+    }

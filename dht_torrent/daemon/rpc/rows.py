@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from dht_torrent.daemon.rpc.names import Names
-from dht_torrent.daemon.rpc.torrent_fields import OF_PEERS, OF_TIME, STILL, Live, Row, StillRow
+from dht_torrent.daemon.rpc.torrent_fields import OF_PEERS, OF_TIME, STILL, Live, Row
 
 if TYPE_CHECKING:
-    from dht_torrent.engine.torrent.facts import Facts
+    from dht_torrent.engine.torrent.facts import Clock, Facts
     from dht_torrent.engine.torrent.torrent import Torrent
     from dht_torrent.ids import InfoHash
 
 RECENT: Final = 60.0
 """Seconds for which a torrent that changed, or was removed, is recently active (Transmission)."""
+BUSY: Final = ("checking", "moving")
+"""States in which something changes although no facts do."""
 MAX_PLANS: Final = 4
 """Questions for whose rows there is room; at one more all are forgotten."""
 MAX_KEPT: Final = 16 << 20
@@ -27,60 +29,91 @@ MAX_KEPT: Final = 16 << 20
 MAX_ROW: Final = MAX_KEPT // 64
 """... and a longer row is not kept."""
 
+_QUICK: Final[dict[type, Callable[[Any], str]]] = {
+    int: int.__repr__,
+    float: float.__repr__,  # none of them is infinite or not a number
+    bool: lambda value: "true" if value else "false",
+}
+"""How `encode` writes what is a single number."""
 encode: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
 class Plan:
     """How the rows for one question are made: runs of fields that are kept together, and single
-    ones that are made each time."""
+    ones that are made again when it is time."""
 
     def __init__(self, fields: Sequence[str], names: Names, *, as_objects: bool) -> None:
         self.names = names
+        self.needs_position = "queue_position" in fields
         self._fields = fields
         self._as_objects = as_objects
-        self.quiet = self._runs(OF_TIME)
-        """While nobody is connected: the fields of each kept run, and those made each time with
-        where they belong."""
-        self.busy = self._runs({**OF_TIME, **OF_PEERS})
+        self._quiet = self._runs(OF_TIME)
+        self._busy = self._runs({**OF_TIME, **OF_PEERS})
 
-    def _runs(self, live: Mapping[str, Live]) -> tuple[list[list[str]], list[tuple[int, str]]]:
-        kept: list[list[str]] = []
-        fresh: list[tuple[int, str]] = []
+    def _runs(self, live: Mapping[str, Live]) -> list[list[str] | str]:
+        """A list is a run, a single one is live."""
+        runs: list[list[str] | str] = []
         for field in self._fields:
             if field in live:
-                fresh.append((len(kept), field))
-                kept.append([])
-            elif kept and kept[-1]:
-                kept[-1].append(field)
+                runs.append(field)
+            elif runs and isinstance(runs[-1], list):
+                runs[-1].append(field)
             else:
-                kept.append([field])
-        return kept, fresh
+                runs.append([field])
+        return runs
 
-    def text(self, fields: Iterable[str], row: Row) -> str:
-        """These fields, without what is around a whole row."""
-        values = [(field, _MAKERS[field](row)) for field in fields]
+    def make(self, row: Row) -> list[str]:
+        """The parts of a row."""
+        return [
+            self._one(part, row) if isinstance(part, str) else self._run(part, row)
+            for part in self._parts(row)
+        ]
+
+    def renew(self, parts: list[str], row: Row) -> None:
+        """Those parts of it that are not of the facts only."""
+        for at, part in enumerate(self._parts(row)):
+            if isinstance(part, str):
+                parts[at] = self._one(part, row)
+
+    def _parts(self, row: Row) -> list[list[str] | str]:
+        return self._busy if row.facts.connected else self._quiet
+
+    def _run(self, fields: list[str], row: Row) -> str:
+        made = {field: _MADE[field](row) for field in fields}
         if self._as_objects:
-            return encode({self.names[field]: value for field, value in values})[1:-1]
-        return encode([value for _, value in values])[1:-1]
+            return encode({self.names[field]: value for field, value in made.items()})[1:-1]
+        return encode(list(made.values()))[1:-1]
 
-    def one(self, field: str, row: Row) -> str:
-        """The same for one field that is made each time."""
-        value: Any = _MAKERS[field](row)
-        told = str(value) if type(value) is int else encode(value)
+    def _one(self, field: str, row: Row) -> str:
+        value: Any = _MADE[field](row)
+        told = _QUICK.get(type(value), encode)(value)
         return f'"{self.names[field]}":{told}' if self._as_objects else told
 
     def around(self, parts: Iterable[str]) -> str:
+        """A row of its parts."""
         inside = ",".join(parts)
         return f"{{{inside}}}" if self._as_objects else f"[{inside}]"
 
 
-_MAKERS: Final[dict[str, Live]] = {**STILL, **OF_PEERS, **OF_TIME}
+_MADE: Final[dict[str, Live]] = {**STILL, **OF_PEERS, **OF_TIME}
 
 
-class _Kept:
+class _Told:
+    """A row, in parts, and when it was made."""
+
+    __slots__ = ("clock", "parts", "position", "size")
+
+    def __init__(self, parts: list[str], clock: Clock, position: int) -> None:
+        self.parts = parts
+        self.clock = clock
+        self.position = position
+        self.size = sum(map(len, parts))
+
+
+class Kept:
     """What was told of one torrent."""
 
-    __slots__ = ("at", "facts", "number", "own", "texts", "torrent")
+    __slots__ = ("at", "facts", "number", "own", "rows", "torrent")
 
     def __init__(
         self, torrent: Torrent, facts: Facts, own: Mapping[str, float], number: int, at: float
@@ -91,7 +124,11 @@ class _Kept:
         self.number = number
         self.at = at
         """Since when it is so, as far as was looked."""
-        self.texts: dict[Plan, list[str]] = {}
+        self.rows: dict[Plan, _Told] = {}
+
+    def is_recent(self, now: float) -> bool:
+        """Did anything change in the last minute, for all that was looked at?"""
+        return now - self.at < RECENT or self.facts.state in BUSY
 
 
 class Rows:
@@ -104,9 +141,10 @@ class Rows:
         self._torrents = torrents
         self._clock = clock
         self._max_connections = max_connections
-        self._kept: dict[InfoHash, _Kept] = {}
+        self._kept: dict[InfoHash, Kept] = {}
         self._plans: dict[tuple[object, ...], Plan] = {}
-        self._size = 0
+        self.size = 0
+        """Characters of rows that are kept."""
 
     def begin(self) -> None:
         """An answer is about to be made. Those of torrents that have gone are forgotten in time."""
@@ -117,8 +155,8 @@ class Rows:
     def forget(self) -> None:
         """Nothing is kept but what has changed when."""
         for kept in self._kept.values():
-            kept.texts.clear()
-        self._size = 0
+            kept.rows.clear()
+        self.size = 0
 
     def plan(self, fields: Sequence[str], names: Names, *, as_objects: bool) -> Plan:
         """For a question."""
@@ -130,10 +168,11 @@ class Rows:
             self._plans[key] = Plan(fields, names, as_objects=as_objects)
         return self._plans[key]
 
-    def look(self, torrent: Torrent, own: Mapping[str, float], number: int) -> _Kept:
-        """What is kept of it, if that still holds, or room for what will be."""
+    def look(self, torrent: Torrent, own: Mapping[str, float], number: int) -> Kept:
+        """What is kept of it, if that still holds, or room for what will be. `own` is another
+        object when anything in it is different."""
         facts = torrent.facts()
-        kept = self._kept.get(torrent.info_hash)
+        kept = self._kept.get(facts.info_hash)
         if kept is not None:
             if (
                 kept.facts == facts
@@ -142,46 +181,31 @@ class Rows:
                 and kept.torrent is torrent
             ):
                 return kept
-            self._size -= sum(map(_length, kept.texts.values()))
-        new = _Kept(torrent, facts, own, number, self._clock())
-        self._kept[torrent.info_hash] = new
+            self.size -= sum(told.size for told in kept.rows.values())
+        new = Kept(torrent, facts, own, number, self._clock())
+        self._kept[facts.info_hash] = new
         return new
 
-    def is_recent(self, torrent: Torrent, own: Mapping[str, float], number: int) -> bool:
-        """Did anything of it change in the last minute, for all that was looked at?"""
-        kept = self.look(torrent, own, number)
-        at_work = kept.facts.state in ("checking", "moving")
-        return at_work or self._clock() - kept.at < RECENT
+    def row(self, plan: Plan, kept: Kept, position: int) -> tuple[str, bool]:
+        """The row of what was looked at just now, and whether it was there, but for what
+        connections and time change. `position` is that in the queue."""
+        facts, told, clock = kept.facts, kept.rows.get(plan), kept.torrent.clock()
+        is_true = told is not None and told.clock == clock and told.position == position
+        if told is not None and is_true and not facts.connected:
+            return plan.around(told.parts), True
+        row = Row(kept, self._max_connections, plan.names, clock, position)
+        if told is None:
+            told = _Told(plan.make(row), clock, position)
+            self._keep(kept, plan, told)
+            return plan.around(told.parts), False
+        plan.renew(told.parts, row)
+        told.clock, told.position = clock, position
+        return plan.around(told.parts), True
 
-    def row(
-        self, plan: Plan, torrent: Torrent, own: Mapping[str, float], number: int, position: int
-    ) -> tuple[str, bool]:
-        """One row, and whether it was there but for what time changes. `own` is another object when
-        anything in it is different; `position` is that in the queue."""
-        kept = self.look(torrent, own, number)
-        seen = StillRow(kept.facts, own, number, self._max_connections, plan.names)
-        row = Row(torrent, seen, position)
-        runs, fresh = plan.busy if kept.facts.connected else plan.quiet
-        texts = kept.texts.get(plan)
-        was_there = texts is not None
-        if texts is None:
-            texts = [plan.text(run, row) if run else "" for run in runs]
-            self._keep(kept, plan, texts)
-        if fresh:
-            texts = texts.copy()
-            for at, field in fresh:
-                texts[at] = plan.one(field, row)
-        return plan.around(texts), was_there
-
-    def _keep(self, kept: _Kept, plan: Plan, texts: list[str]) -> None:
-        size = _length(texts)
-        if size > MAX_ROW:
+    def _keep(self, kept: Kept, plan: Plan, told: _Told) -> None:
+        if told.size > MAX_ROW:
             return
-        if self._size + size > MAX_KEPT:
+        if self.size + told.size > MAX_KEPT:
             self.forget()
-        kept.texts[plan] = texts
-        self._size += size
-
-
-def _length(texts: list[str]) -> int:
-    return sum(map(len, texts))
+        kept.rows[plan] = told
+        self.size += told.size

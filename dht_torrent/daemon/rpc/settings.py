@@ -15,7 +15,7 @@ import trio
 
 from dht_torrent.daemon.rpc.calls import INVALID_PARAMS, PATH_NOT_ABSOLUTE, SYSTEM_ERROR, RpcError
 from dht_torrent.daemon.rpc.ids import Ids
-from dht_torrent.daemon.rpc.rows import Plan, Rows
+from dht_torrent.daemon.rpc.rows import Kept, Plan, Rows
 
 if TYPE_CHECKING:
     from dht_torrent.engine.node import Node
@@ -49,12 +49,13 @@ class Settings:
         self._roots = [Path(os.path.realpath(root)) for root in roots]
         self.rows: Rows = Rows(node.torrents, clock, node.config.max_connections)
         self._own: dict[InfoHash, Mapping[str, float]] = {}
-        self._positions: dict[InfoHash, int] = {}
+        self._positions: dict[InfoHash, int] | None = None
+        """In the queue, once somebody wants to know."""
 
     def begin(self) -> None:
         """An answer is about to be made."""
         self.ids.look()
-        self._positions = self.node.queue_positions()
+        self._positions = None
         if len(self._own) > 2 * len(self.node.torrents) + 100:
             self._own = {one: own for one, own in self._own.items() if one in self.node.torrents}
         self.rows.begin()
@@ -79,7 +80,9 @@ class Settings:
 
     def remember(self, torrent: Torrent, name: str, number: float) -> None:
         """Of a limit of the torrent, whether it is in force or not."""
-        self._own[torrent.info_hash] = {**self.own(torrent), name: number}
+        own = self.own(torrent)
+        if own.get(name) != number:
+            self._own[torrent.info_hash] = {**own, name: number}
 
     def own(self, torrent: Torrent) -> Mapping[str, float]:
         """The numbers that were remembered of it; another object after each change."""
@@ -87,11 +90,15 @@ class Settings:
 
     # -- rows -----------------------------------------------------------------------------------
 
-    def row(self, plan: Plan, torrent: Torrent) -> tuple[str, bool]:
-        """See `Rows.row`."""
-        position = self._positions.get(torrent.info_hash, len(self._positions))
-        return self.rows.row(plan, torrent, self.own(torrent), self.ids.of(torrent), position)
+    def look(self, info_hash: InfoHash, torrent: Torrent) -> Kept:
+        """What is kept of its rows."""
+        return self.rows.look(torrent, self._own.get(info_hash, _NOTHING), self.ids.of(info_hash))
 
-    def is_recent(self, torrent: Torrent) -> bool:
-        """See `Rows.is_recent`."""
-        return self.rows.is_recent(torrent, self.own(torrent), self.ids.of(torrent))
+    def row(self, plan: Plan, kept: Kept) -> tuple[str, bool]:
+        """See `Rows.row`."""
+        position = 0
+        if plan.needs_position:
+            if self._positions is None:
+                self._positions = self.node.queue_positions()
+            position = self._positions.get(kept.facts.info_hash, len(self._positions))
+        return self.rows.row(plan, kept, position)

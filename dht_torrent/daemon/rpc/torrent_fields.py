@@ -18,9 +18,10 @@ from dht_torrent.daemon.rpc.names import Names
 from dht_torrent.ids import parse_address
 
 if TYPE_CHECKING:
-    from dht_torrent.engine.torrent.facts import Facts
+    from dht_torrent.daemon.rpc.rows import Kept
+    from dht_torrent.engine.torrent.facts import Clock, Facts
     from dht_torrent.engine.torrent.torrent import Torrent
-    from dht_torrent.engine.views import FileInfo, History, PeerInfo
+    from dht_torrent.engine.views import FileInfo, PeerInfo
 
 STOPPED, CHECK_WAITS, CHECKING, DOWNLOAD_WAITS, DOWNLOADING, SEED_WAITS, SEEDING = range(7)
 WARNING, LOCAL_ERROR = 1, 3
@@ -95,10 +96,14 @@ class StillRow:
 class Row(StillRow):
     """All of it: what several fields need is found out once."""
 
-    def __init__(self, torrent: Torrent, seen: StillRow, position: int) -> None:
-        super().__init__(seen.facts, seen.own, seen.number, seen.max_connections, seen.names)
-        self.torrent = torrent
-        self.position = position
+    def __init__(
+        self, kept: Kept, max_connections: int, names: Names, clock: Clock, position: int
+    ) -> None:
+        super().__init__(kept.facts, kept.own, kept.number, max_connections, names)
+        self.torrent: Torrent = kept.torrent
+        self.clock: Clock = clock
+        self.position: int = position
+        """In the queue."""
 
     @cached_property
     def rates(self) -> tuple[float, float]:
@@ -107,10 +112,6 @@ class Row(StillRow):
     @cached_property
     def peers(self) -> list[PeerInfo]:
         return self.torrent.peers()
-
-    @cached_property
-    def history(self) -> History:
-        return self.torrent.history
 
 
 def _error(seen: StillRow) -> object:
@@ -338,16 +339,14 @@ OF_PEERS: Final[dict[str, Live]] = {
 """What changes all the time while anybody is connected, and then only."""
 
 OF_TIME: Final[dict[str, Live]] = {
-    "have_unchecked": lambda row: row.torrent.unchecked,
-    "is_stalled": lambda row: row.torrent.stalled,
+    "have_unchecked": lambda row: row.clock.unchecked,
+    "is_stalled": lambda row: row.clock.stalled,
     "queue_position": lambda row: row.position,
-    "recheck_progress": lambda row: (
-        row.torrent.progress if row.facts.state in ("checking", "moving") else 0.0
-    ),
-    "seconds_downloading": lambda row: int(row.history.seconds_downloading),
-    "seconds_seeding": lambda row: int(row.history.seconds_seeding),
+    "recheck_progress": lambda row: row.clock.looked_at,
+    "seconds_downloading": lambda row: row.clock.seconds_downloading,
+    "seconds_seeding": lambda row: row.clock.seconds_seeding,
 }
-"""What changes with time, or with other torrents."""
+"""What changes with the clock and the position only."""
 
 FIELDS: Final = tuple(sorted([*STILL, *OF_PEERS, *OF_TIME]))
 

@@ -51,9 +51,7 @@ RECENTLY_ACTIVE: Final = ("recently-active", "recently_active")
 ROWS_AT_ONCE: Final = 20
 """Rows made before others have a turn: a list of thousands takes a tenth of a second ..."""
 KEPT_AT_ONCE: Final = 10
-"""... but so many that were there already count as one."""
-LOOKED_AT_ONCE: Final = 400
-"""Torrents looked at before others have a turn, for what is different."""
+"""... but so many that were there already, or only looked at, count as one."""
 _LEGACY: Final = Names(legacy=True, odd=dict(IN_TORRENTS))
 _SNAKE: Final = Names(legacy=False)
 
@@ -74,39 +72,33 @@ async def torrent_get(settings: Settings, params: Params, names: Names) -> Resul
     settings.begin()
     ids = params.get("ids")
     result: dict[str, Any] = {}
-    if ids in RECENTLY_ACTIVE:
-        torrents = await _recent(settings)
+    only_recent = ids in RECENTLY_ACTIVE
+    torrents = settings.ids.find(None if only_recent else ids)
+    if only_recent:
         result["removed"] = settings.ids.removed()
-    else:
-        torrents = settings.ids.find(ids)
     plan = settings.rows.plan(
         wanted, of_torrents(names), as_objects=params.get("format") != "table"
     )
     told = Encoded()
     if params.get("format") == "table":
         told.add(encode([plan.names[name] for name in wanted]))
-    work = 0
+    work, now = 0, trio.current_time()
     for torrent in torrents:
         if work >= ROWS_AT_ONCE * KEPT_AT_ONCE:
-            work = 0
             await trio.lowlevel.checkpoint()
-        if settings.node.torrents.get(torrent.info_hash) is not torrent:
+            work, now = 0, trio.current_time()
+        work += 1
+        info_hash = torrent.info_hash
+        if settings.node.torrents.get(info_hash) is not torrent:
             continue  # it was removed meanwhile
-        row, was_there = settings.row(plan, torrent)
-        work += 1 if was_there else KEPT_AT_ONCE
+        kept = settings.look(info_hash, torrent)
+        if only_recent and not kept.is_recent(now):
+            continue
+        row, was_there = settings.row(plan, kept)
+        work += 0 if was_there else KEPT_AT_ONCE
         told.add(row)
     result["torrents"] = told
     return result
-
-
-async def _recent(settings: Settings) -> list[Torrent]:
-    found = []
-    for number, torrent in enumerate(settings.ids.find(None), 1):
-        if number % LOOKED_AT_ONCE == 0:
-            await trio.lowlevel.checkpoint()
-        if settings.node.torrents.get(torrent.info_hash) is torrent and settings.is_recent(torrent):
-            found.append(torrent)
-    return found
 
 
 # --- adding and removing -------------------------------------------------------------------------
@@ -136,7 +128,7 @@ async def torrent_add(settings: Settings, params: Params, names: Names) -> Resul
     settings.ids.look()
     inside = of_torrents(names)
     told = {
-        inside["id"]: settings.ids.of(torrent),
+        inside["id"]: settings.ids.of(torrent.info_hash),
         inside["name"]: torrent.name,
         inside["hash_string"]: torrent.id,
     }

@@ -29,6 +29,7 @@ from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import MetainfoError, OurFault, StorageError
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.metainfo import Metainfo
+from dht_torrent.torrent.pieces import Bitfield
 from dht_torrent.torrent.selection import Selection, piece_ranks
 
 logger = logging.getLogger(__name__)
@@ -139,12 +140,7 @@ class TorrentCore:
     def ratio(self) -> float:
         """Bytes sent for each that was received; for each that is here, if none was."""
         have = self.content.have if self.content is not None else None
-        here = 0
-        if have is not None and self.metainfo is not None and not self.totals.downloaded:
-            here = min(
-                have.count * self.metainfo.geometry.piece_length, self.metainfo.geometry.total
-            )
-        return self.totals.uploaded / (self.totals.downloaded or here or 1)
+        return ratio_of(self.totals.uploaded, self.totals.downloaded, have, self.metainfo)
 
     @property
     def wasted(self) -> int:
@@ -266,3 +262,13 @@ class TorrentCore:
         for its user to see and to resume, and the others go on."""
         name = f"torrent {self.context.info_hash.hex()[:8]} {self.name!r}"
         return self.node.faults.confined(name, ends=ends)
+
+
+def ratio_of(
+    uploaded: int, downloaded: int, have: Bitfield | None, metainfo: Metainfo | None
+) -> float:
+    """See `TorrentCore.ratio`."""
+    here = 0
+    if have is not None and metainfo is not None and not downloaded:
+        here = min(have.count * metainfo.geometry.piece_length, metainfo.geometry.total)
+    return uploaded / (downloaded or here or 1)

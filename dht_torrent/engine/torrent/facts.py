@@ -1,24 +1,26 @@
-"""What is known of a torrent but for what its connections and the clock change all the time.
+"""What is known of a torrent but for what its connections and time change, and what time changes.
 
-The rule: all here is immutable, or has a version that says when it is not the same any more. So
-what was made of equal facts, and of nothing else, is the same too, and may be kept.
+The rule: all in `Facts` is immutable, or has a version that says when it is not the same any more.
+So what was made of equal facts, and of nothing else, is the same too, and may be kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dht_torrent.config.seeding import SeedingLimits, SharedEnough
 from dht_torrent.engine.torrent import inventory
-from dht_torrent.engine.torrent.core import TorrentCore
+from dht_torrent.engine.torrent.core import TorrentCore, ratio_of
 from dht_torrent.engine.torrent.record import ResumeRecord
-from dht_torrent.engine.torrent.stages import Failed, state_of
+from dht_torrent.engine.torrent.stages import Checking, Failed, Moving, state_of
 from dht_torrent.engine.views import FileInfo, State
 from dht_torrent.ids import InfoHash
 from dht_torrent.magnet import Magnet
 from dht_torrent.metainfo import Metainfo
+from dht_torrent.torrent.naming import Names
 from dht_torrent.torrent.pieces import Bitfield
 from dht_torrent.torrent.selection import Selection, wanted_size
 
@@ -36,7 +38,6 @@ class Facts(NamedTuple):
     downloaded: int
     uploaded: int
     wasted: int
-    ratio: float
     have_version: int | None
     """Of `have`: before it, as two bitfields that are equal now may not have been."""
     have: Bitfield | None
@@ -48,7 +49,8 @@ class Facts(NamedTuple):
     metainfo: Metainfo | None
     named: Metainfo | None
     """The same with the names that things have here."""
-    name: str
+    names: Names
+    """What things are called here, where that is not what the torrent calls them."""
     root: Path
     shared: bool
     magnet: Magnet
@@ -64,6 +66,13 @@ class Facts(NamedTuple):
     started_at: float
     completed_at: float | None
     active_at: float | None
+
+    @property
+    def name(self) -> str:
+        """See `Torrent.name`."""
+        if self.metainfo is not None:
+            return self.names.get((), self.metainfo.name)
+        return self.names.get((), self.magnet.name or self.info_hash.hex())
 
     @property
     def folder(self) -> Path:
@@ -84,6 +93,11 @@ class Facts(NamedTuple):
         )
 
     @property
+    def ratio(self) -> float:
+        """See `Torrent.ratio`."""
+        return ratio_of(self.uploaded, self.downloaded, self.have, self.metainfo)
+
+    @property
     def verified(self) -> int:
         """Verified bytes, wanted or not."""
         return inventory.verified_bytes(self.metainfo, self.have)
@@ -93,43 +107,75 @@ class Facts(NamedTuple):
         return inventory.files(self.named, self.have, self.select, self.priorities)
 
 
+_FACTS: Final[Callable[[Sequence[object]], Facts]] = partial(tuple.__new__, Facts)
+"""As `Facts._make`, which counts how many there are each time."""
+
+
+class Clock(NamedTuple):
+    """What time changes of a torrent, whatever its connections do."""
+
+    seconds_downloading: int
+    seconds_seeding: int
+    stalled: bool
+    unchecked: int
+    """Bytes; see `Torrent.unchecked`."""
+    looked_at: float
+    """The share of it, while it is checked or moved; else 0."""
+
+
+def clock_of(core: TorrentCore) -> Clock:
+    """Now."""
+    keeping, stage = core.keeping, core.stage
+    times, looks = keeping.times, isinstance(stage, Checking | Moving)
+    return Clock(
+        int(times.downloading),
+        int(times.seeding),
+        keeping.still >= core.node.config.stalled_after,
+        inventory.unchecked_bytes(core) if looks else 0,
+        inventory.looked_at(core) if looks else 0.0,
+    )
+
+
 def facts_of(core: TorrentCore, record: ResumeRecord) -> Facts:
     """Those of now."""
-    place, keeping, stage, metainfo = core.place, core.keeping, core.stage, core.metainfo
-    have, limits = inventory.have_of(core), core.connections.limits
-    return Facts(
-        core.context.info_hash,
-        state_of(stage),
-        core.paused,
-        str(stage.error) if isinstance(stage, Failed) else None,
-        warning_of(core, record),
-        len(core.connections.peers),
-        core.totals.downloaded,
-        core.totals.uploaded,
-        core.wasted,
-        core.ratio,
-        have.version if have is not None else None,
-        have,
-        inventory.counted_left(core),
-        inventory.believed_here(core),
-        metainfo,
-        place.named(metainfo) if metainfo is not None else None,
-        core.name,
-        place.root,
-        place.shared,
-        core.context.magnet,
-        core.select,
-        core.priorities,
-        core.sequential,
-        limits.up.rate,
-        limits.down.rate,
-        keeping.labels,
-        keeping.limits,
-        keeping.retired,
-        keeping.added_at,
-        keeping.started_at,
-        keeping.completed_at,
-        keeping.times.active_at,
+    context, place, keeping = core.context, core.place, core.keeping
+    connections, totals, stage = core.connections, core.totals, core.stage
+    metainfo, limits, content = context.metainfo, connections.limits, place.content
+    have = content.have if content is not None else None
+    return _FACTS(
+        (
+            context.magnet.info_hash,
+            state_of(stage),
+            core.paused,
+            str(stage.error) if isinstance(stage, Failed) else None,
+            warning_of(core, record),
+            len(connections.peers),
+            totals.downloaded,
+            totals.uploaded,
+            core.wasted,
+            have.version if have is not None else None,
+            have,
+            inventory.counted_left(core),
+            inventory.believed_here(core) if have is None else 0.0,
+            metainfo,
+            place.named(metainfo) if metainfo is not None else None,
+            place.names,
+            place.root,
+            place.shared,
+            context.magnet,
+            core.select,
+            core.priorities,
+            core.sequential,
+            limits.up.rate,
+            limits.down.rate,
+            keeping.labels,
+            keeping.limits,
+            keeping.retired,
+            keeping.added_at,
+            keeping.started_at,
+            keeping.completed_at,
+            keeping.times.active_at,
+        )
     )
 
 

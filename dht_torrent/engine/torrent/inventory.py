@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dht_torrent.engine.torrent.core import TorrentCore
-from dht_torrent.engine.torrent.stages import Active, Checking
+from dht_torrent.engine.torrent.stages import Active, Checking, Moving
 from dht_torrent.engine.views import FileInfo, PieceState
 from dht_torrent.geometry import Geometry
 from dht_torrent.metainfo import Metainfo
@@ -48,6 +48,14 @@ def unchecked_bytes(core: TorrentCore) -> int:
         if (core.metainfo is not None)
         else 0
     )
+
+
+def looked_at(core: TorrentCore) -> float:
+    """While it is checked or moved: the share (0..1) of it that this is done for."""
+    stage = core.stage
+    if not isinstance(stage, Checking | Moving):
+        return 0.0
+    return stage.done / stage.total if stage.total else 1.0
 
 
 def bytes_left(core: TorrentCore, size: int) -> int:

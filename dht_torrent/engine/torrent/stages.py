@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from dht_torrent.engine.dht.dual_stack import DualStack
 from dht_torrent.engine.torrent.connections import Connections
@@ -158,21 +159,19 @@ Stage = FetchingInfo | Checking | Active | Moving | Failed | Paused | Queued
 
 def state_of(stage: Stage) -> State:
     """The stage in a word."""
-    match stage:
-        case FetchingInfo():
-            return "metadata"
-        case Checking():
-            return "checking"
-        case Active():
-            return "seeding" if stage.complete else "downloading"
-        case Moving():
-            return "moving"
-        case Failed():
-            return "error"
-        case Paused():
-            return "paused"
-        case Queued():
-            return "queued"
+    if type(stage) is Active:
+        return "seeding" if stage.complete else "downloading"
+    return _STATES[type(stage)]
+
+
+_STATES: Final[dict[type[Stage], State]] = {
+    FetchingInfo: "metadata",
+    Checking: "checking",
+    Moving: "moving",
+    Failed: "error",
+    Paused: "paused",
+    Queued: "queued",
+}
 
 
 def why_stuck(

@@ -9,7 +9,7 @@ import trio
 
 from dht_torrent.config.seeding import SeedingLimits
 from dht_torrent.engine.torrent import inventory
-from dht_torrent.engine.torrent.facts import Facts, facts_of, warning_of
+from dht_torrent.engine.torrent.facts import Clock, Facts, clock_of, facts_of, warning_of
 from dht_torrent.engine.torrent.rate_limits import NewRate
 from dht_torrent.engine.torrent.readers import Reader
 from dht_torrent.engine.torrent.stages import Active, Checking, Failed, Moving, state_of, why_stuck
@@ -110,9 +110,9 @@ class Torrent:
     def progress(self) -> float:
         """Verified share (0..1) of the wanted bytes; while checking, the share looked at, and while
         moving, the share that is there."""
-        stage, size = self._core.stage, self.size
-        if isinstance(stage, Checking | Moving):
-            return stage.done / stage.total if stage.total else 1.0
+        size = self.size
+        if isinstance(self._core.stage, Checking | Moving):
+            return inventory.looked_at(self._core)
         if not size:
             return 0.0
         return 1 - inventory.bytes_left(self._core, size) / size
@@ -290,9 +290,13 @@ class Torrent:
         return inventory.files(named, inventory.have_of(core), core.select, core.priorities)
 
     def facts(self) -> Facts:
-        """All of it but for what its connections and the clock change all the time: what was made
-        of equal ones is the same. Cheap: thousands may be compared for each question."""
+        """All of it but for what its connections and time change: what was made of equal ones is
+        the same. Cheap, as `clock` is: thousands may be compared for each question."""
         return facts_of(self._core, self._record)
+
+    def clock(self) -> Clock:
+        """What time changes of it."""
+        return clock_of(self._core)
 
     def pieces(self) -> bytes:
         """A bit for each piece, 1 where it is verified, the first one the highest (BEP 3); empty

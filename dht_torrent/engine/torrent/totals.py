@@ -27,10 +27,16 @@ class Totals:
 
     @property
     def downloaded(self) -> int:
-        live = sum(peer.downloaded for peer in self._connections.peers.values())
-        return self._downloaded_before + self._connections.downloaded + live
+        connections = self._connections
+        before = self._downloaded_before + connections.downloaded
+        if not connections.peers:  # of thousands of torrents at rest this is asked often
+            return before
+        return before + sum(peer.downloaded for peer in connections.peers.values())
 
     @property
     def uploaded(self) -> int:
-        live = sum(peer.uploaded for peer in self._connections.peers.values())
-        return self._uploaded_before + self._connections.uploaded + live
+        connections = self._connections
+        before = self._uploaded_before + connections.uploaded
+        if not connections.peers:
+            return before
+        return before + sum(peer.uploaded for peer in connections.peers.values())
