@@ -1,7 +1,7 @@
 """The rows of `torrent-get`, as JSON. What was told of a torrent is kept, and told again while its
 facts are the same: of thousands of torrents at rest nothing is worked out but what time changes.
 
-The rule: what is kept was made of nothing but what it is kept by (`StillRow`).
+The rule: what is kept was made of nothing but what it is kept by (`Sight`, but for its torrent).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from dht_torrent.daemon.rpc.names import Names
-from dht_torrent.daemon.rpc.torrent_fields import OF_PEERS, OF_TIME, STILL, Live, Row
+from dht_torrent.daemon.rpc.torrent_fields import OF_PEERS, OF_TIME, STILL, Live, Row, Sight
 
 if TYPE_CHECKING:
-    from dht_torrent.engine.torrent.facts import Clock, Facts
+    from dht_torrent.engine.torrent.facts import Clock
     from dht_torrent.engine.torrent.torrent import Torrent
     from dht_torrent.ids import InfoHash
 
@@ -113,22 +113,17 @@ class _Told:
 class Kept:
     """What was told of one torrent."""
 
-    __slots__ = ("at", "facts", "number", "own", "rows", "torrent")
+    __slots__ = ("at", "look", "rows")
 
-    def __init__(
-        self, torrent: Torrent, facts: Facts, own: Mapping[str, float], number: int, at: float
-    ) -> None:
-        self.torrent = torrent
-        self.facts = facts
-        self.own = own
-        self.number = number
+    def __init__(self, look: Sight, at: float) -> None:
+        self.look = look
         self.at = at
         """Since when it is so, as far as was looked."""
         self.rows: dict[Plan, _Told] = {}
 
     def is_recent(self, now: float) -> bool:
         """Did anything change in the last minute, for all that was looked at?"""
-        return now - self.at < RECENT or self.facts.state in BUSY
+        return now - self.at < RECENT or self.look.facts.state in BUSY
 
 
 class Rows:
@@ -169,31 +164,25 @@ class Rows:
         return self._plans[key]
 
     def look(self, torrent: Torrent, own: Mapping[str, float], number: int) -> Kept:
-        """What is kept of it, if that still holds, or room for what will be. `own` is another
-        object when anything in it is different."""
-        facts = torrent.facts()
-        kept = self._kept.get(facts.info_hash)
+        """What is kept of it, if that still holds, or room for what will be. `own` never changes:
+        it is another object when anything in it is different."""
+        look = Sight(torrent, torrent.facts(), own, number)
+        kept = self._kept.get(look.facts.info_hash)
         if kept is not None:
-            if (
-                kept.facts == facts
-                and kept.own is own
-                and kept.number == number
-                and kept.torrent is torrent
-            ):
+            if kept.look == look:
                 return kept
             self.size -= sum(told.size for told in kept.rows.values())
-        new = Kept(torrent, facts, own, number, self._clock())
-        self._kept[facts.info_hash] = new
+        self._kept[look.facts.info_hash] = new = Kept(look, self._clock())
         return new
 
     def row(self, plan: Plan, kept: Kept, position: int) -> tuple[str, bool]:
         """The row of what was looked at just now, and whether it was there, but for what
         connections and time change. `position` is that in the queue."""
-        facts, told, clock = kept.facts, kept.rows.get(plan), kept.torrent.clock()
+        look, told, clock = kept.look, kept.rows.get(plan), kept.look.torrent.clock()
         is_true = told is not None and told.clock == clock and told.position == position
-        if told is not None and is_true and not facts.connected:
+        if told is not None and is_true and not look.facts.connected:
             return plan.around(told.parts), True
-        row = Row(kept, self._max_connections, plan.names, clock, position)
+        row = Row(look, self._max_connections, plan.names, clock, position)
         if told is None:
             told = _Told(plan.make(row), clock, position)
             self._keep(kept, plan, told)

@@ -100,5 +100,5 @@ class Settings:
         if plan.needs_position:
             if self._positions is None:
                 self._positions = self.node.queue_positions()
-            position = self._positions.get(kept.facts.info_hash, len(self._positions))
+            position = self._positions.get(kept.look.facts.info_hash, len(self._positions))
         return self.rows.row(plan, kept, position)

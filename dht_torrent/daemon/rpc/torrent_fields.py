@@ -11,14 +11,13 @@ import mimetypes
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dht_torrent.daemon.rpc.limits import down_limit, idle_limit, mode_of, ratio_limit, up_limit
 from dht_torrent.daemon.rpc.names import Names
 from dht_torrent.ids import parse_address
 
 if TYPE_CHECKING:
-    from dht_torrent.daemon.rpc.rows import Kept
     from dht_torrent.engine.torrent.facts import Clock, Facts
     from dht_torrent.engine.torrent.torrent import Torrent
     from dht_torrent.engine.views import FileInfo, PeerInfo
@@ -39,22 +38,25 @@ Live = Callable[["Row"], object]
 _FROM: Final = tuple(sorted({*_SOURCES.values(), "from_tracker"}))
 
 
+class Sight(NamedTuple):
+    """At one torrent."""
+
+    torrent: Torrent
+    facts: Facts
+    own: Mapping[str, float]
+    """The numbers of its limits, in force or not."""
+    number: int
+    """What clients know it by."""
+
+
 class StillRow:
     """A torrent while one answer about it is made, but for what its connections and the clock
     change: what was told of equal facts and of the same `own` may be told again."""
 
-    def __init__(
-        self,
-        facts: Facts,
-        own: Mapping[str, float],
-        number: int,
-        max_connections: int,
-        names: Names,
-    ) -> None:
-        """`own` are the numbers of its limits, in force or not."""
-        self.facts = facts
-        self.own = own
-        self.number = number
+    def __init__(self, look: Sight, max_connections: int, names: Names) -> None:
+        self.facts = look.facts
+        self.own = look.own
+        self.number = look.number
         self.max_connections = max_connections
         self.names = names
 
@@ -97,12 +99,12 @@ class Row(StillRow):
     """All of it: what several fields need is found out once."""
 
     def __init__(
-        self, kept: Kept, max_connections: int, names: Names, clock: Clock, position: int
+        self, look: Sight, max_connections: int, names: Names, clock: Clock, position: int
     ) -> None:
-        super().__init__(kept.facts, kept.own, kept.number, max_connections, names)
-        self.torrent: Torrent = kept.torrent
-        self.clock: Clock = clock
-        self.position: int = position
+        super().__init__(look, max_connections, names)
+        self.torrent = look.torrent
+        self.clock = clock
+        self.position = position
         """In the queue."""
 
     @cached_property

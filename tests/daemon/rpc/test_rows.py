@@ -83,7 +83,7 @@ class Scene:
             for info_hash, torrent in torrents.items():
                 kept = self.settings.look(info_hash, torrent)
                 told, _ = self.settings.row(plan, kept)
-                new = fresh.look(torrent, kept.own, self.settings.ids.of(info_hash))
+                new = fresh.look(torrent, kept.look.own, self.settings.ids.of(info_hash))
                 made = fresh.row(plan, new, positions[info_hash] if plan.needs_position else 0)
                 assert told == made[0]
                 assert not made[1]
