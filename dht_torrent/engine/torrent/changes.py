@@ -91,8 +91,13 @@ class FileChanges:
             now = await self.stamps()
             ours |= self.ours()  # a write that fell between the two is ours, whichever saw it
             numbers = range(len(now))
-            # Our own writes do not excuse the absence of what must be there.
+            # Our own writes do not excuse the absence of what must be there. One that was made
+            # while we looked is there at the second look.
             gone = [n for n in numbers if now[n] is None and must_be_there(n)]
+            if gone:
+                now = await self.stamps()
+                gone = [n for n in gone if now[n] is None]
+                ours |= self.ours()
             changed = [n for n in numbers if before[n] != now[n] and n not in ours and now[n]]
             changed += [n for n in numbers if before[n] and not now[n] and n not in {*gone, *ours}]
             # What is missing is remembered as it was: it may come back so.

@@ -28,6 +28,7 @@ class Watched(MemoryStorage):
     def __init__(self, metainfo: Metainfo) -> None:
         super().__init__(metainfo.geometry)
         self.before_stamps: Callable[[], None] | None = None
+        self.after_stamps: Callable[[], None] | None = None
         self.reads = 0
         self.unplugged = False
         """As if the disk it lies on were taken out."""
@@ -38,9 +39,11 @@ class Watched(MemoryStorage):
             act()
         if self.unplugged:
             return (None,) * len(self.access)
-        return tuple(
-            stamp and FileStamp(stamp.size, LONG_AGO + stamp.mtime_ns) for stamp in super().stamps()
-        )
+        found = super().stamps()
+        if self.after_stamps is not None:
+            act, self.after_stamps = self.after_stamps, None
+            act()
+        return tuple(stamp and FileStamp(stamp.size, LONG_AGO + stamp.mtime_ns) for stamp in found)
 
     def scribble(self, offset: int, data: bytes) -> None:
         """Somebody else writes there."""
@@ -177,6 +180,23 @@ async def test_a_write_that_is_under_way_during_a_look_is_not_a_surprise(
     assert await content.look() is None
     place.storage.scribble(0, b"?")
     assert str(await content.look()) == "changed on disk: film.bin; recheck to go on"
+
+
+async def test_a_file_that_is_made_during_a_look_is_not_missed(autojump_clock: MockClock) -> None:
+    place = Place(sample(), filled=False)
+    content = place.content()
+    await content.establish(nothing)
+    await content.claim(range(place.one.count))
+    piece = place.one.block(2, 0, place.one.piece_length)
+    with content.writing([2]):
+        place.storage.after_stamps = lambda: place.storage.write(2 * len(piece), piece)
+        assert await content.look() is None
+    assert place.storage.access[0] == OWN
+    assert await content.look() is None
+    place.storage.unplugged = True
+    error = await content.look()
+    assert error is not None
+    assert error.missing
 
 
 async def test_another_torrents_write_is_noticed_once_and_by_name(
