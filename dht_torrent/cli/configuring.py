@@ -14,6 +14,7 @@ from dht_torrent.cli import view
 from dht_torrent.cli.declared import node_options, which_node
 from dht_torrent.cli.node import Options, json_option, running_node
 from dht_torrent.cli.options import ENVIRONMENT, Given, NodeOption, declared
+from dht_torrent.cli.remembered import set_by_clients
 from dht_torrent.cli.settings import Setting, default_path, file_of, settings
 from dht_torrent.cli.web import web_options
 from dht_torrent.errors import InputError
@@ -34,15 +35,18 @@ _HEAD = """\
 @node_options
 def config(ctx: click.Context, init: bool, as_json: bool) -> None:
     """Show each option's value and where it comes from: the command line, the environment
-    (DHTNODE_LIMIT_UP, say), the configuration file or the default. Passwords are not shown."""
+    (DHTNODE_LIMIT_UP, say), what a client of the RPC has set, the configuration file or the
+    default. Passwords are not shown."""
     if init:
         path = _init(ctx)
         view.show({"file": str(path)}, as_json, lambda: str(path))
         return
     found = settings(ctx)
-    Options.from_settings(found).config()  # what does not go together is told
+    node = Options.from_settings(found)
+    by_clients, record = set_by_clients(node, node.config())  # what does not go together is told
     file = file_of(ctx.ensure_object(Given))
     options = declared(ctx)
+    found |= {one: Setting(value, "client", str(record)) for one, value in by_clients.items()}
     rows = [_row(options[name], setting) for name, setting in found.items()]
     name = str(file.path) if file is not None else None
     view.show({"file": name, "options": rows}, as_json, lambda: _text(name, rows))

@@ -13,6 +13,7 @@ import click
 
 from dht_torrent.cli.declared import default_download_dir, default_state_dir, seed_idle, seed_ratio
 from dht_torrent.cli.options import Given, declared, parse_command, parse_count
+from dht_torrent.cli.remembered import fixed
 from dht_torrent.cli.settings import Setting, file_of, setting_of, settings
 from dht_torrent.errors import ControlError, InputError
 
@@ -80,6 +81,8 @@ class Options:
     ip_filter: str | None = None
     log_level: str = "warning"
     log_format: str = "text"
+    fixed: frozenset[str] = frozenset()
+    """Fields of the configuration that the command line or the environment has said."""
 
     @classmethod
     def of(cls, ctx: click.Context) -> Options:
@@ -92,13 +95,13 @@ class Options:
         rate = found.get("crawl_rate")
         if rate is not None and rate.source == "command line" and not found["crawl"].value:
             raise InputError("--crawl-rate is for --crawl")
-        known = {one.name for one in fields(cls)} - {"state_dir"}
+        known = {one.name for one in fields(cls)} - {"state_dir", "fixed"}
         values = {
             name: setting.value
             for name, setting in found.items()
             if name in known and setting.value is not None
         }
-        return cls(state_dir=_state_dir(found["state_dir"]), **values)
+        return cls(state_dir=_state_dir(found["state_dir"]), fixed=fixed(found), **values)
 
     def config(self) -> Config:
         """Raises InputError naming the option that is wrong."""

@@ -33,7 +33,7 @@ NAME: Final = "config.toml"
 _EMPTY: Final = "is empty, which would leave the node without it: name one, or leave it out"
 _AT: Final = r" ?\(at (?:line (\d+), column (\d+)|end of document)\)"
 
-Source = Literal["command line", "environment", "file", "default"]
+Source = Literal["command line", "environment", "client", "file", "default"]
 
 
 class Setting(NamedTuple):

@@ -104,6 +104,7 @@ def web_of(options: Options) -> WebOptions | None:
         tls=(Path(options.web_tls[0]), Path(options.web_tls[1])) if options.web_tls else None,
         read_only=options.web_read_only,
         insecure=options.web_insecure,
+        fixed=options.fixed,
         told=lambda line: click.echo(f"dhtnode: {line}", err=True),
     )
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from dht_torrent.daemon.metrics import Metrics
     from dht_torrent.daemon.reload import Reload
+    from dht_torrent.daemon.rpc.remembered import Remembered
     from dht_torrent.daemon.tokens import WebTokens
     from dht_torrent.engine.node import Node
 
@@ -63,6 +64,9 @@ class WebOptions:
     """The page and its API only show."""
     insecure: bool = False
     """Listen on an address of the network without them all the same."""
+    fixed: frozenset[str] = frozenset()
+    """Fields of the configuration that the command line or the environment has said: what clients
+    of the RPC set holds until the node ends."""
     told: Callable[[str], None] = lambda where: None
     """Hears where the page and the RPC are, or why one is off, a line each."""
 
@@ -95,11 +99,13 @@ def make_web_app(
     stopping: trio.Event | None = None,
     reload: Reload | None = None,
     clock: Callable[[], float] = trio.current_time,
+    remembered: Remembered | None = None,
 ) -> Starlette:
     """The application for `node`; `stop` is called when a client asks the node to end, and what
     goes on ends when `stopping` is set. Behind `door` is the page; without one there is none. There
     a client may also ask the node to `reload` its configuration. Who has one of the `tokens` may
-    read the `metrics`, play what is here, and search; without them that is not there."""
+    read the `metrics`, play what is here, and search; without them that is not there. `remembered`
+    is what clients of the RPC have set in earlier runs."""
     stopping = stopping if stopping is not None else trio.Event()
 
     async def healthz(request: Request) -> Response:
@@ -121,7 +127,7 @@ def make_web_app(
         routes += metrics.routes() if metrics is not None else []
     if options.credentials is not None:
         endpoint = Endpoint(
-            Settings(node, roots, state_dir, stop, clock),
+            Settings(node, roots, state_dir, stop, clock, remembered, options.fixed),
             LogIn(options.credentials, clock),
             node.faults.report,
         )

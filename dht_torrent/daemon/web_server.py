@@ -4,6 +4,7 @@ socket is.
 
 from __future__ import annotations
 
+import logging
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import trio
 from dht_torrent.daemon.answering import serve_http
 from dht_torrent.daemon.control import said_in
 from dht_torrent.daemon.metrics import Metrics
+from dht_torrent.daemon.rpc.remembered import FOLDER, NAME, SUFFIX, decode
 from dht_torrent.daemon.server import BACKLOG, RESTART_PAUSE, bind_tcp
 from dht_torrent.daemon.tokens import WebTokens
 from dht_torrent.daemon.web.door import ENTRY, Door
@@ -23,7 +25,7 @@ from dht_torrent.ids import Address
 if TYPE_CHECKING:
     from dht_torrent.daemon.reload import Reload
     from dht_torrent.engine.node import Node
-
+logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 512
 """Of browsers and programs; what comes besides is closed at once."""
@@ -44,6 +46,11 @@ async def serve_web(
     if options.tls is not None:
         check_tls(*options.tls)
     stopping = trio.Event()
+    remembered = None
+    if options.credentials is not None:
+        remembered, warnings = await node.records.load(FOLDER, NAME, SUFFIX, decode)
+        for warning in warnings:
+            logger.warning("%s", warning)
     with bind_tcp(options.address, "web address") as listener:
         host, port = listener.getsockname()[:2]
         address = Address(host, port)
@@ -62,6 +69,7 @@ async def serve_web(
             metrics=metrics,
             stopping=stopping,
             reload=reload,
+            remembered=remembered,
         )
         link = f"{scheme}://{_name(options, address)}{ENTRY}?key={door.secret}"
         listener.listen(BACKLOG)

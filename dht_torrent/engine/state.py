@@ -221,6 +221,11 @@ class StateDir:
                 ) from exc
 
 
+def read_record(path: Path, decode: Callable[[bytes], _T]) -> _T:
+    """A record in a state folder that may be another node's. Raises StorageError, OSError."""
+    return decode(_unseal(_read(path)))
+
+
 def _seal(payload: bytes) -> bytes:
     data = _MAGIC + payload
     return data + hashlib.sha256(data).digest()

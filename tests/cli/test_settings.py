@@ -21,6 +21,8 @@ from dht_torrent.cli.options import Given, NodeOption, declared, mask_url
 from dht_torrent.cli.settings import MAX_FILE, ConfigFile, settle
 from dht_torrent.config import Config
 from dht_torrent.config.alternative import AlternativeLimits, WeeklyHours
+from dht_torrent.daemon.rpc.remembered import FOLDER, NAME, SUFFIX, Remembered, plain
+from dht_torrent.engine.state import StateDir
 from dht_torrent.errors import InputError
 
 ROOT = click.Context(cli)
@@ -320,7 +322,7 @@ def test_each_switch_can_be_turned_both_ways(option: NodeOption) -> None:
 
 def test_each_option_has_a_place_in_the_node() -> None:
     names = {name for name, option in OPTIONS.items() if option.in_file}
-    assert names == set(Options.__dataclass_fields__)
+    assert names == set(Options.__dataclass_fields__) - {"fixed"}
 
 
 def test_the_folder_of_the_node_is_the_platforms(tmp_path: Path) -> None:
@@ -428,3 +430,44 @@ def test_the_table_names_the_option_the_value_and_its_origin(tmp_path: Path) -> 
 def test_an_input_error_of_the_check_is_the_users(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="limit-up"):
         options_of('limit-up = "x"', tmp_path)
+
+
+# --- what clients have set -----------------------------------------------------------------------
+
+
+def test_what_clients_have_set_is_shown_where_it_would_hold(tmp_path: Path) -> None:
+    auth = tmp_path / "auth"
+    auth.write_text("a:b\n")
+    auth.chmod(0o600)
+    state = tmp_path / "state"
+    file = written(tmp_path, "limit-up = 1000\n")
+    limits = plain(AlternativeLimits(5_000, by_clock=True, hours=WeeklyHours(60, 120)))
+    remembered = Remembered(
+        {
+            "limit_up": (1_000, 7_000),  # the file says what it said then
+            "limit_down": (2_000, 7_000),  # it said something else
+            "active_seeds": (None, 3),
+            "seed_idle": (None, 600.0),
+            "seed_ratio": (None, 1.5),
+            "alternative_limits": (plain(Config().alternative_limits), limits),
+        }
+    )
+    with StateDir(state) as held:
+        held.save_in(FOLDER, f"{NAME}{SUFFIX}", remembered.encode())
+    node = ("--config", file, "--state-dir", state)
+    rpc = (*node, "--web", "127.0.0.1:9091", "--rpc-auth-file", auth)
+    shown = rows(*rpc, "--active-seeds", 9)
+    assert {one: row["value"] for one, row in shown.items() if row["from"] == "client"} == {
+        "limit-up": "7000",
+        "seed-idle": "10",
+        "seed-ratio": "1.5",
+        "alt-limit-up": "5000",
+        "alt-limit-down": "50000",
+        "alt-hours": "01:00-02:00",
+    }
+    assert shown["limit-up"]["where"] == str(state / FOLDER / f"{NAME}{SUFFIX}")
+    assert shown["active-seeds"] == {**shown["active-seeds"], "value": "9", "from": "command line"}
+    assert shown["limit-down"]["from"] == "default"
+    assert rows(*node)["limit-up"]["value"] in ("1000", 1000)  # without the RPC
+    (state / FOLDER / f"{NAME}{SUFFIX}").write_bytes(b"nonsense")
+    assert rows(*rpc)["limit-up"]["from"] == "file"

@@ -85,18 +85,19 @@ async def session_set(settings: Settings, params: Params, names: Names) -> Resul
     alternative = _alternative(settings, params)
     starts = read.boolean(params, "start_added_torrents")
     # All of it could be read: from here on it holds.
-    if ratio is not ...:
-        rules.seed_ratio = ratio
-    if idle is not ...:
-        rules.seed_idle = idle * 60 if idle is not None else None
-    if downloads is not ...:
-        rules.active_downloads = int(downloads) if downloads is not None else None
-    if seeds is not ...:
-        rules.active_seeds = int(seeds) if seeds is not None else None
-    settings.node.speed.set_alternative(alternative)
-    settings.node.set_limits(up=_rate(rate_up), down=_rate(rate_down))
-    settings.starts_added = settings.starts_added if starts is None else starts
-    settings.download_dir = folder or settings.download_dir
+    async with settings.changing():
+        if ratio is not ...:
+            rules.seed_ratio = ratio
+        if idle is not ...:
+            rules.seed_idle = idle * 60 if idle is not None else None
+        if downloads is not ...:
+            rules.active_downloads = int(downloads) if downloads is not None else None
+        if seeds is not ...:
+            rules.active_seeds = int(seeds) if seeds is not None else None
+        settings.node.speed.set_alternative(alternative)
+        settings.node.set_limits(up=_rate(rate_up), down=_rate(rate_down))
+        settings.start_added(settings.starts_added if starts is None else starts)
+        settings.download_dir = folder or settings.download_dir
     return {}
 
 

@@ -282,7 +282,10 @@ async def torrent_set(settings: Settings, params: Params, names: Names) -> Resul
         if positions is not None:
             await settings.node.move_in_queue(torrent, positions)
 
-    return await each(settings, params, apply)
+    try:
+        return await each(settings, params, apply)
+    finally:
+        await settings.save()
 
 
 class _Change:

@@ -12,6 +12,7 @@ import httpx
 from dht_torrent import Node
 from dht_torrent.daemon.credentials import Credentials
 from dht_torrent.daemon.rpc.endpoint import SESSION_ID
+from dht_torrent.daemon.rpc.remembered import Remembered
 from dht_torrent.daemon.web_app import RPC_PATH, WebOptions, make_web_app
 from dht_torrent.ids import Address
 
@@ -27,9 +28,15 @@ def web_options(**changes: Any) -> WebOptions:
 
 
 @contextlib.asynccontextmanager
-async def web_client(node: Node, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def web_client(
+    node: Node, *, remembered: Remembered | None = None, **changes: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     app = make_web_app(
-        node, web_options(**changes), state_dir=Path("/state"), stop=node_stops(node)
+        node,
+        web_options(**changes),
+        state_dir=Path("/state"),
+        stop=node_stops(node),
+        remembered=remembered,
     )
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(
