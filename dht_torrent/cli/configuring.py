@@ -43,16 +43,18 @@ def config(ctx: click.Context, init: bool, as_json: bool) -> None:
         return
     found = settings(ctx)
     node = Options.from_settings(found)
-    by_clients, record = set_by_clients(node, node.config())  # what does not go together is told
+    wanted = node.config()  # what does not go together is told
     file = file_of(ctx.ensure_object(Given))
     options = declared(ctx)
-    found |= {one: Setting(value, "client", str(record)) for one, value in by_clients.items()}
+    if node.has_rpc:
+        known, record = set_by_clients(node.state_dir, wanted, node.fixed)
+        found |= {one: Setting(value, "client", str(record)) for one, value in known.items()}
     rows = [_row(options[name], setting) for name, setting in found.items()]
     name = str(file.path) if file is not None else None
     view.show({"file": name, "options": rows}, as_json, lambda: _text(name, rows))
-    known = {one.envvar for one in options.values()}
+    variables = {one.envvar for one in options.values()}
     for variable in sorted(one for one in os.environ if one.startswith(ENVIRONMENT)):
-        if variable not in known:
+        if variable not in variables:
             click.echo(f"dhtnode: {view.clean(variable)} is not an option's", err=True)
 
 

@@ -13,7 +13,7 @@ import click
 
 from dht_torrent.cli.declared import default_download_dir, default_state_dir, seed_idle, seed_ratio
 from dht_torrent.cli.options import Given, declared, parse_command, parse_count
-from dht_torrent.cli.remembered import fixed
+from dht_torrent.cli.remembered import said_first
 from dht_torrent.cli.settings import Setting, file_of, setting_of, settings
 from dht_torrent.errors import ControlError, InputError
 
@@ -101,7 +101,12 @@ class Options:
             for name, setting in found.items()
             if name in known and setting.value is not None
         }
-        return cls(state_dir=_state_dir(found["state_dir"]), fixed=fixed(found), **values)
+        return cls(state_dir=_state_dir(found["state_dir"]), fixed=said_first(found), **values)
+
+    @property
+    def has_rpc(self) -> bool:
+        """It answers Transmission's RPC."""
+        return self.web is not None and bool(self.rpc_auth or self.rpc_auth_file)
 
     def config(self) -> Config:
         """Raises InputError naming the option that is wrong."""

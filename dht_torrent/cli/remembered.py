@@ -3,14 +3,13 @@ command line and the environment (`daemon.rpc.remembered`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dht_torrent.errors import StorageError
 
 if TYPE_CHECKING:
-    from dht_torrent.cli.node import Options
     from dht_torrent.cli.settings import Setting
     from dht_torrent.config import Config
 
@@ -27,7 +26,7 @@ OPTIONS: Final[dict[str, tuple[str, ...]]] = {
 """By the fields of the configuration."""
 
 
-def fixed(found: Mapping[str, Setting]) -> frozenset[str]:
+def said_first(found: Mapping[str, Setting]) -> frozenset[str]:
     """The fields that the command line or the environment has said."""
     return frozenset(
         name
@@ -36,22 +35,22 @@ def fixed(found: Mapping[str, Setting]) -> frozenset[str]:
     )
 
 
-def set_by_clients(options: Options, config: Config) -> tuple[dict[str, Any], Path]:
-    """What a node with these options would take of what clients have set, by the names of the
-    options and as one would write it; and the file it is in. Nothing, where the RPC is off."""
+def set_by_clients(
+    state_dir: Path, config: Config, fixed: Collection[str]
+) -> tuple[dict[str, Any], Path]:
+    """What a node that has the RPC would take of what clients have set, by the names of the options
+    and as one would write it; and the file it is in. `fixed` as `said_first` gives them."""
     from dht_torrent.daemon.rpc import remembered as rpc
     from dht_torrent.engine.state import read_record
 
-    path = options.state_dir / rpc.FOLDER / f"{rpc.NAME}{rpc.SUFFIX}"
-    if options.web is None or (options.rpc_auth is None and options.rpc_auth_file is None):
-        return {}, path
+    path = state_dir / rpc.FOLDER / f"{rpc.NAME}{rpc.SUFFIX}"
     try:
         found = read_record(path, rpc.decode)
     except (OSError, StorageError):  # the node says so when it sets it aside
         return {}, path
     told: dict[str, Any] = {}
     for name, (_, value) in found.fields.items():
-        if name not in options.fixed and found.holds(name, config):
+        if name not in fixed and found.holds(name, config):
             told |= _WRITTEN.get(name, lambda value, name=name: {name: _text(value)})(value)
     return told, path
 

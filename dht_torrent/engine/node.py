@@ -23,7 +23,7 @@ from dht_torrent.engine.following.views import FollowView, PublishedView
 from dht_torrent.engine.incoming import Incoming
 from dht_torrent.engine.keys import DEFAULT
 from dht_torrent.engine.net.tls import check_files, read_root
-from dht_torrent.engine.records import Records
+from dht_torrent.engine.records import StateRecords
 from dht_torrent.engine.registry import Registry
 from dht_torrent.engine.reloading import Reloading
 from dht_torrent.engine.search.own import check_tags
@@ -89,7 +89,7 @@ class Node:
         here holds from the next look on, and until a restart."""
         self.speed = housekeeping.speed
         """The limits of all torrents together, and those that hold instead at times."""
-        self.records = Records(context.state, context.disk)
+        self.records = StateRecords(context.state, context.disk)
         self._housekeeping = housekeeping
         self._reloading = reloading
         self._context = context

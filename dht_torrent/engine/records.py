@@ -12,7 +12,7 @@ from dht_torrent.engine.torrent.disk import Disk
 _T = TypeVar("_T")
 
 
-class Records:
+class StateRecords:
     """Of one node; one that keeps nothing on disk has none."""
 
     def __init__(self, state: StateDir | None, disk: Disk) -> None:

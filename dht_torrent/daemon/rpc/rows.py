@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dht_torrent.daemon.rpc.names import Names
 from dht_torrent.daemon.rpc.torrent_fields import OF_PEERS, OF_TIME, STILL, Live, Row, Sight
+from dht_torrent.engine.torrent.torrent import clock, facts
 
 if TYPE_CHECKING:
     from dht_torrent.engine.torrent.facts import Clock
@@ -166,7 +167,7 @@ class Rows:
     def look(self, torrent: Torrent, own: Mapping[str, float], number: int) -> Kept:
         """What is kept of it, if that still holds, or room for what will be. `own` never changes:
         it is another object when anything in it is different."""
-        look = Sight(torrent, torrent.facts(), own, number)
+        look = Sight(torrent, facts(torrent), own, number)
         kept = self._kept.get(look.facts.info_hash)
         if kept is not None:
             if kept.look == look:
@@ -178,17 +179,18 @@ class Rows:
     def row(self, plan: Plan, kept: Kept, position: int) -> tuple[str, bool]:
         """The row of what was looked at just now, and whether it was there, but for what
         connections and time change. `position` is that in the queue."""
-        look, told, clock = kept.look, kept.rows.get(plan), kept.look.torrent.clock()
-        is_true = told is not None and told.clock == clock and told.position == position
+        look, told = kept.look, kept.rows.get(plan)
+        now = clock(look.torrent)
+        is_true = told is not None and told.clock == now and told.position == position
         if told is not None and is_true and not look.facts.connected:
             return plan.around(told.parts), True
-        row = Row(look, self._max_connections, plan.names, clock, position)
+        row = Row(look, self._max_connections, plan.names, now, position)
         if told is None:
-            told = _Told(plan.make(row), clock, position)
+            told = _Told(plan.make(row), now, position)
             self._keep(kept, plan, told)
             return plan.around(told.parts), False
         plan.renew(told.parts, row)
-        told.clock, told.position = clock, position
+        told.clock, told.position = now, position
         return plan.around(told.parts), True
 
     def _keep(self, kept: Kept, plan: Plan, told: _Told) -> None:

@@ -289,15 +289,6 @@ class Torrent:
         named = core.place.named(metainfo) if metainfo is not None else None
         return inventory.files(named, inventory.have_of(core), core.select, core.priorities)
 
-    def facts(self) -> Facts:
-        """All of it but for what its connections and time change: what was made of equal ones is
-        the same. Cheap, as `clock` is: thousands may be compared for each question."""
-        return facts_of(self._core, self._record)
-
-    def clock(self) -> Clock:
-        """What time changes of it."""
-        return clock_of(self._core)
-
     def pieces(self) -> bytes:
         """A bit for each piece, 1 where it is verified, the first one the highest (BEP 3); empty
         while that is not known."""
@@ -463,3 +454,15 @@ class Torrent:
 def behind(torrent: Torrent) -> Supervisor:
     """What runs it. For the node, the lab and tests; no part of the interface."""
     return torrent._supervisor
+
+
+def facts(torrent: Torrent) -> Facts:
+    """All of it but for what its connections and time change: what was made of equal ones is the
+    same. Cheap, as `clock` is: thousands may be compared for each question. For those who tell of
+    all torrents of a node; no part of the interface."""
+    return facts_of(torrent._core, torrent._record)
+
+
+def clock(torrent: Torrent) -> Clock:
+    """What time changes of it."""
+    return clock_of(torrent._core)
