@@ -332,7 +332,9 @@ class Commands:
     ) -> None:
         """Want these files and no others. Raises StorageError."""
         core, content = self._core, self._core.content
-        if isinstance(core.stage, Active) and core.metainfo is not None and content is not None:
+        # While it is about to be looked at anew, nothing is claimed: what comes next does that.
+        is_known = content is not None and content.have is not None
+        if isinstance(core.stage, Active) and core.metainfo and content is not None and is_known:
             geometry = core.metainfo.geometry
             pieces = wanted_pieces(wanted, geometry)
             if wanted != core.select:

@@ -162,3 +162,19 @@ async def test_of_each_piece_is_told_how_far_it_is(autojump_clock: MockClock) ->
         assert set(torrent.piece_states()) == {PieceState.UNWANTED, PieceState.HERE}
         bare = await node.get("ab" * 20)
         assert bare.piece_states() == b""
+
+
+async def test_files_may_be_chosen_while_it_is_about_to_be_checked(
+    autojump_clock: MockClock,
+) -> None:
+    world, one = World(), four_files()
+    async with world.seed(one), world.node(LEECH) as node:
+        torrent = await node.get(one.metainfo)
+        await torrent.set_files([(0, 1)])
+        torrent.add_peers([HostPort(SEED, PORT)])
+        await completes(torrent)
+        for select in ([(1, 2)], None):
+            await torrent.recheck()
+            await torrent.set_files(select)
+            await completes(torrent)
+        assert [file.progress for file in torrent.files()] == [1.0] * 4
