@@ -96,7 +96,8 @@ class _Candidate:
 
 class Lookup:
     """Finds the `k` nodes closest to `target` that answer. With `stores`, those among them on
-    whom something may be stored: whose id fits their IP (BEP 42)."""
+    whom something is best stored: whose id fits their IP (BEP 42). Only where fewer than `k` of
+    those answer, as in a small network of clients that do not know BEP 42, others fill up."""
 
     def __init__(
         self,
@@ -217,11 +218,17 @@ class Lookup:
         return not self.points and all(now >= at + patience for at in self._around.values())
 
     def _has_closest(self, now: float) -> bool:
+        counting, others_wait = 0, False
         for candidate in self._window(now, self._patience):  # mostly the first one shows it
-            if candidate.counts and not candidate.answered:
-                break
+            if candidate.counts:
+                if not candidate.answered:
+                    break
+                counting += 1
+            elif not candidate.answered:
+                others_wait = True
         else:
-            return True
+            if counting >= self._config.k or not others_wait:
+                return True
         spent = self.asked >= self._config.lookup_queries
         return spent and all(
             c.answered or c.asked_at is None for c in self._window(now, self._patience)
@@ -283,6 +290,10 @@ class Lookup:
         """All that answered and count, nearest first."""
         return [c.info for c in self._sorted if c.answered and c.counts]
 
+    def others_answered(self) -> list[NodeInfo]:
+        """All that answered and do not count, nearest first."""
+        return [c.info for c in self._sorted if c.answered and not c.counts]
+
     def steps(self) -> list[Step]:
         """Whom it has queried, in that order."""
         asked = [
@@ -301,11 +312,16 @@ class Lookup:
 
     def _best(self) -> list[_Candidate]:
         answered = [c for c in self._sorted if c.answered and c.counts]
-        return [
+        best = [
             candidate
             for place, candidate in enumerate(answered)
             if self._reach.holds(place, candidate.distance)
         ]
+        if len(best) < self._config.k and self._strict:
+            others = (c for c in self._sorted if c.answered and not c.counts)
+            best += islice(others, self._config.k - len(best))
+            best.sort(key=lambda candidate: candidate.distance)
+        return best
 
     def _window(self, now: float, wait: float) -> Iterator[_Candidate]:
         """The k closest candidates that are believed and not silent for `wait` seconds already, and

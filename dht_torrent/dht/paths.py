@@ -175,12 +175,19 @@ class Paths:
         return min((path.until for path in self._paths if not path.is_done), default=now)
 
     def closest(self) -> list[NodeInfo]:
-        """The closest of all paths, nearest first."""
-        return [
+        """The closest of all paths, nearest first; filled up as `Lookup` does it."""
+        closest = [
             info
             for place, info in enumerate(self.all_answered())
             if self._reach.holds(place, distance(info.id, self.target))
         ]
+        if len(closest) < self._reach.k:
+            taken = {facts(info.address).neighbourhood for info in closest}
+            others = self._merged(path.lookup.others_answered() for path in self._paths)
+            free = [o for o in others if facts(o.address).neighbourhood not in taken]
+            closest += free[: self._reach.k - len(closest)]
+            closest.sort(key=lambda info: distance(info.id, self.target))
+        return closest
 
     def steps(self) -> list[Step]:
         """As `Lookup.steps`, of all paths. A node that another path has queried is not twice."""
@@ -194,11 +201,14 @@ class Paths:
 
     def all_answered(self) -> list[NodeInfo]:
         """As `Lookup.all_answered`, of all paths."""
+        return self._merged(path.lookup.all_answered() for path in self._paths)
+
+    def _merged(self, answered: Iterable[Iterable[NodeInfo]]) -> list[NodeInfo]:
+        """What the paths found, nearest first; one for each /24, as within each path."""
         responders = sorted(
-            (info for path in self._paths for info in path.lookup.all_answered()),
+            (info for part in answered for info in part),
             key=lambda info: distance(info.id, self.target),
         )
-        # One for each /24, as within each path.
         places: dict[Home, NodeInfo] = {}
         for info in responders:
             places.setdefault(facts(info.address).neighbourhood, info)

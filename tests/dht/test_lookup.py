@@ -10,6 +10,7 @@ from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import make_id
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.lookup import POINTS, Lookup
+from dht_torrent.dht.paths import Paths, search
 from dht_torrent.ids import Address, NodeId, distance
 from tests.helpers.dht_world import CONFIG, OWN, World, address, finish, run_lookup
 
@@ -392,6 +393,31 @@ def test_a_node_that_may_not_be_stored_on_is_asked_and_does_not_count() -> None:
         finish(lookup, answer, config)
         best = sorted(honest, key=lambda node: distance(node.id, target))[:8]
         assert lookup.closest() == (best if stores else fakes[:8])
+
+
+@pytest.mark.parametrize("paths", [1, 4])
+@pytest.mark.parametrize("fitting", [0, 1, 5, 8, 12])
+def test_where_few_ids_fit_others_fill_up(fitting: int, paths: int) -> None:
+    """Else nothing could be announced among clients that do not know BEP 42."""
+    config, rng = DhtConfig(k=8), random.Random(fitting)
+    target = rng.randbytes(20)
+    others = [NodeInfo(NodeId(rng.randbytes(20)), Address(f"66.{n}.1.9", 6881)) for n in range(16)]
+    honest = [
+        NodeInfo(make_id(f"11.{n}.1.1", rng), Address(f"11.{n}.1.1", 6881)) for n in range(fitting)
+    ]
+
+    def near(nodes: list[NodeInfo], count: int) -> list[NodeInfo]:
+        return sorted(nodes, key=lambda node: distance(node.id, target))[: max(count, 0)]
+
+    lookup = search(target, OWN, config, 0, others, paths=paths, stores=True)
+    assert isinstance(lookup, Paths) is (paths > 1)
+    finish(lookup, lambda node, target: (0.1, near(honest, 8) + near(others, 8)), config)
+    found = lookup.closest()
+    assert [node for node in found if node in honest] == near(honest, 8)
+    assert len(found) == 8
+    assert found == near(found, 8)
+    if paths == 1:
+        assert [node for node in found if node in others] == near(others, 8 - fitting)
 
 
 @pytest.mark.parametrize("count", [20, 40])

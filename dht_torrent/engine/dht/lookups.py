@@ -232,7 +232,8 @@ class _Running:
         when it is not."""
         if not self._widened:
             self._widened = True
-            self._is_dense = self._looks_dense(self.lookup.closest())
+            k = self._lookups.config.k
+            self._is_dense = self._looks_dense(self.lookup.all_answered()[:k])
             self.lookup.widen(*self._bounds(self._is_dense))
             return True
         if self._is_dense:

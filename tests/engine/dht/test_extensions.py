@@ -13,6 +13,7 @@ from dht_torrent.bencode import Value
 from dht_torrent.dht import krpc
 from dht_torrent.dht.density import SMALL, TOO_DENSE
 from dht_torrent.dht.identity import is_compliant
+from dht_torrent.dht.items import ImmutableItem
 from dht_torrent.dht.krpc import NodeInfo, Query, Reply
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.engine.net.protocols import DatagramSocket
@@ -73,6 +74,22 @@ async def test_an_id_that_fits_lives_through_a_restart(lab: Lab, autojump_clock:
 async def test_with_the_rule_off_ids_stay_as_they_are(lab: Lab, autojump_clock: MockClock) -> None:
     nodes = await lab.nodes(9, public=True, config=replace(CONFIG, secure_ids=False))
     assert not any(is_compliant(dht.node_id, dht.address) for dht in nodes)
+
+
+async def test_announces_and_items_reach_a_network_that_does_not_know_the_rule(
+    lab: Lab, autojump_clock: MockClock
+) -> None:
+    """Transmission, rTorrent and WebTorrent have ids of their own choice."""
+    lax = replace(CONFIG, secure_ids=False)
+    nodes = await lab.nodes(6, public=True, config=lax)
+    ours = await lab.node("13.0.0.1", *nodes[:1])
+    await ours.bootstrapped()
+    assert not any(is_compliant(dht.node_id, dht.address) for dht in nodes)
+    assert (await find(ours, 5000)).announced_to >= 5
+    assert (await find(nodes[3])).peers == (Address("13.0.0.1", 5000),)
+    stored = await ours.items.put(ImmutableItem(b"1:v"))
+    assert len(stored.stored) >= 5
+    assert await nodes[4].items.get(stored.target) == ImmutableItem(b"1:v")
 
 
 # --- read-only nodes (BEP 43) --------------------------------------------------------------------
