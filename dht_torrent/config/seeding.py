@@ -4,7 +4,6 @@ received), or by how long nothing has moved; each torrent follows its node or ha
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -39,7 +38,7 @@ def _check(name: str, choice: SeedingLimit, most: float) -> None:
     if isinstance(choice, str):
         if choice not in ("node", "none"):
             raise InputError(f"{name} must be a number, 'node' or 'none', not {choice!r}")
-    elif not (math.isfinite(choice) and 0 <= choice <= most):
+    elif not 0 <= choice <= most:  # NaN is not, either
         raise InputError(f"{name} must be from 0 to {most:.0f}, not {choice!r}")
 
 

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from dht_torrent.daemon.rpc.names import to_snake
@@ -41,6 +42,22 @@ class RpcError(Exception):
         self.message = message
 
 
+MESSAGES: Final = {
+    PARSE_ERROR: "Parse error",
+    INVALID_REQUEST: "Invalid Request",
+    NO_METHOD: "Method not found",
+    INVALID_PARAMS: "Invalid params",
+    INTERNAL: "Internal error",
+    PATH_NOT_ABSOLUTE: "path is not absolute",
+    UNRECOGNIZED_INFO: "unrecognized info",
+    SYSTEM_ERROR: "system error",
+    NO_SUCH_FILE: "file index out of range",
+    HTTP_ERROR: "HTTP error from backend service",
+    CORRUPT_TORRENT: "invalid or corrupt torrent file",
+}
+"""What Transmission calls them in JSON-RPC; `error_string` says more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call. Its method and the names of its parameters are in snake_case."""
@@ -54,11 +71,19 @@ class Call:
     """False: a notification, to which nothing is said."""
 
 
+class RefusedCallError(RpcError):
+    """One of which so much could be read that its dialect and its tag are known."""
+
+    def __init__(self, code: int, message: str, call: Call) -> None:
+        super().__init__(code, message)
+        self.call = call
+
+
 def parse(body: bytes | bytearray) -> tuple[list[Call | RpcError], bool]:
     """The calls in a request, those that are none as errors; and whether there were many at once.
     Raises RpcError for what is no request at all."""
     try:
-        value = json.loads(body)
+        value = json.loads(body, parse_constant=_not_json)
     except (ValueError, RecursionError):
         raise RpcError(PARSE_ERROR, "not JSON") from None
     if isinstance(value, list):
@@ -68,34 +93,46 @@ def parse(body: bytes | bytearray) -> tuple[list[Call | RpcError], bool]:
     return [_call(value, batch=False)], False
 
 
+def _not_json(constant: str) -> None:
+    """NaN and its kind, which Python's own reader takes."""
+    raise ValueError(constant)
+
+
 def _call(value: Json, *, batch: bool) -> Call | RpcError:
     if not isinstance(value, dict):
         return RpcError(INVALID_REQUEST, "a call is an object")
     legacy = "jsonrpc" not in value
+    tag = value.get("tag" if legacy else "id")
+    is_tag = type(tag) is int if legacy else tag is None or _is_id(tag)
+    call = Call("", {}, legacy, tag if is_tag else None)
+
+    def refused(code: int, why: str) -> RefusedCallError:
+        return RefusedCallError(code, why, call)
+
     if not legacy and value["jsonrpc"] != "2.0":
-        return RpcError(INVALID_REQUEST, "jsonrpc must be '2.0'")
+        return refused(INVALID_REQUEST, "jsonrpc must be '2.0'")
     if legacy and batch:
         return RpcError(INVALID_REQUEST, "a batch has calls of JSON-RPC 2.0 only")
     method = value.get("method")
     params = value.get("arguments" if legacy else "params")
     if not isinstance(method, str):
-        return RpcError(INVALID_REQUEST, "no method name")
-    if params is None:
+        return refused(INVALID_REQUEST, "no method name")
+    if params is None or (legacy and params == []):  # so PHP writes an object without members
         params = {}
     if not isinstance(params, dict):
-        return RpcError(INVALID_PARAMS, "parameters are given by their names")
-    tag = value.get("tag" if legacy else "id")
-    if legacy and type(tag) is not int:
-        tag = None
-    if not legacy and not (tag is None or type(tag) in (int, float, str)):
-        return RpcError(INVALID_REQUEST, "an id is a number or a string")
-    return Call(
+        return refused(INVALID_PARAMS, "parameters are given by their names")
+    if not legacy and not is_tag:
+        return refused(INVALID_REQUEST, "an id is a number or a string")
+    return replace(
+        call,
         method=to_snake(method),
         params={to_snake(key): item for key, item in params.items()},
-        legacy=legacy,
-        tag=tag,
         answered=legacy or "id" in value,
     )
+
+
+def _is_id(tag: Json) -> bool:
+    return type(tag) in (int, str) or (type(tag) is float and math.isfinite(tag))
 
 
 def answer(call: Call, result: Mapping[str, Json]) -> dict[str, Json]:
@@ -110,7 +147,8 @@ def failure(call: Call | None, error: RpcError) -> dict[str, Json]:
     if call is not None and call.legacy:
         text = "no method name" if error.code == NO_METHOD else error.message
         return _tagged({"result": text, "arguments": {}}, call)
-    told = {"code": error.code, "message": error.message, "data": {"error_string": error.message}}
+    message = MESSAGES.get(error.code, error.message)
+    told = {"code": error.code, "message": message, "data": {"error_string": error.message}}
     return {"jsonrpc": "2.0", "error": told, "id": call.tag if call is not None else None}
 
 

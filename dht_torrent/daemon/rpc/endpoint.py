@@ -14,7 +14,15 @@ import trio
 from starlette.responses import Response
 
 from dht_torrent.daemon.body import MAX_BODY, MAX_VALUES, read_bytes
-from dht_torrent.daemon.rpc.calls import INVALID_REQUEST, Call, RpcError, dump, failure, parse
+from dht_torrent.daemon.rpc.calls import (
+    INVALID_REQUEST,
+    Call,
+    RefusedCallError,
+    RpcError,
+    dump,
+    failure,
+    parse,
+)
 from dht_torrent.daemon.rpc.methods import carry_out
 from dht_torrent.daemon.rpc.session_fields import SEMVER
 
@@ -85,7 +93,7 @@ class Endpoint:
             if isinstance(call, Call):
                 told = await carry_out(self._settings, call, self._on_bug)
             else:
-                told = failure(None, call)
+                told = failure(call.call if isinstance(call, RefusedCallError) else None, call)
             if told is not None:
                 answers.append(told)
         if many:

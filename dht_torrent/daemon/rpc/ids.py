@@ -57,12 +57,17 @@ class Ids:
         oldest = self._clock() - RECENT
         return [number for at, number in self._removed if at >= oldest]
 
-    def find(self, ids: Any) -> list[Torrent]:
-        """Those that `ids` names: a number, a hash, or a list of these; None or none of them means
-        all. Unknown ones are passed over. Raises RpcError for what can be no name."""
+    def find(self, params: Mapping[str, Any]) -> list[Torrent]:
+        """Those that `ids` names: a number, a hash, or a list of these. All of them only if there
+        is no `ids` at all: an empty list, or null, is none (getTorrents in rpcimpl.cc), as of a
+        client with nothing selected that asks to remove. Unknown ones are passed over. Raises
+        RpcError for what can be no name."""
         self.look()
-        if ids is None or ids == []:
+        if "ids" not in params:
             return list(self._torrents.values())
+        ids = params["ids"]
+        if ids is None:
+            return []
         wanted = ids if isinstance(ids, list) else [ids]
         if len(wanted) > MAX_IDS:
             raise RpcError(INVALID_PARAMS, f"at most {MAX_IDS} ids")
@@ -74,8 +79,8 @@ class Ids:
         return list(found.values())
 
     def _info_hash(self, one: Any) -> InfoHash | None:
-        if type(one) is int:
-            return self._named.get(one)
+        if type(one) is int or (isinstance(one, float) and one.is_integer()):
+            return self._named.get(int(one))
         if isinstance(one, str):
             try:
                 return InfoHash(bytes.fromhex(one))

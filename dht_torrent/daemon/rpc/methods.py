@@ -70,7 +70,7 @@ async def session_set(settings: Settings, params: Params, names: Names) -> Resul
         raise RpcError(INVALID_PARAMS, f"{refused[0]} cannot be set")
     folder = None
     if params.get("download_dir") is not None:
-        folder = settings.folder(params["download_dir"])
+        folder = settings.folder(params["download_dir"], "download directory path")
     rules, (up, down) = settings.node.rules, settings.node.limits
     ratio = _switch(settings, params, "seed_ratio_limit", "seed_ratio_limited", rules.seed_ratio)
     idle = _switch(
@@ -181,7 +181,9 @@ async def session_close(settings: Settings, params: Params, names: Names) -> Res
 
 
 async def free_space(settings: Settings, params: Params, names: Names) -> Result:
-    folder = settings.folder(params.get("path"))
+    if params.get("path") is None:
+        raise RpcError(INVALID_PARAMS, "directory path argument is missing")
+    folder = settings.folder(params["path"], "directory path")
     try:
         usage = await trio.to_thread.run_sync(shutil.disk_usage, folder)
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 from dht_torrent.daemon.rpc.calls import INVALID_PARAMS, RpcError
@@ -30,7 +29,7 @@ def number(params: dict[str, Any], name: str) -> float | None:
     value = params.get(name)
     if value is None:
         return None
-    if type(value) not in (int, float) or not (math.isfinite(value) and 0 <= value <= _MAX_NUMBER):
+    if type(value) not in (int, float) or not 0 <= value <= _MAX_NUMBER:
         raise RpcError(INVALID_PARAMS, f"{name} must be a number, and not negative")
     return float(value)
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 async def torrent_set_location(settings: Settings, params: Params, names: Names) -> Result:
     """It is moved in the background, as by Transmission; what goes wrong then is the torrent's
     error. Without `move` its content is there already."""
-    folder = settings.folder(params.get("location"))
+    if params.get("location") is None:
+        raise RpcError(INVALID_PARAMS, "no location")
+    folder = settings.folder(params["location"], "new location path")
     moves = read.boolean(params, "move") or False
 
     async def place(torrent: Torrent) -> None:

@@ -11,7 +11,6 @@ queue) is in their own records.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -113,7 +112,7 @@ def _whole(value: Value) -> int:
 
 
 def _number(value: Value) -> float:
-    if type(value) not in (int, float) or not (math.isfinite(value) and 0 <= value <= _MAX_NUMBER):
+    if type(value) not in (int, float) or not 0 <= value <= _MAX_NUMBER:
         raise ValueError("not a number")
     return float(value)
 

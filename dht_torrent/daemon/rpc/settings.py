@@ -77,10 +77,11 @@ class Settings:
 
     # -- places ---------------------------------------------------------------------------------
 
-    def folder(self, text: object) -> Path:
-        """A folder below one of the roots, not necessarily there. Raises RpcError."""
+    def folder(self, text: object, what: str = "path") -> Path:
+        """A folder below one of the roots, not necessarily there; `what` it is for. Raises
+        RpcError."""
         if not isinstance(text, str) or not text.startswith("/") or "\0" in text:
-            raise RpcError(PATH_NOT_ABSOLUTE, "path is not absolute")
+            raise RpcError(PATH_NOT_ABSOLUTE, f"{what} is not absolute")
         try:
             real = Path(os.path.realpath(text))
         except (OSError, ValueError, UnicodeError):

@@ -47,7 +47,10 @@ Params = dict[str, Any]
 Result = Mapping[str, Any]
 Method = Callable[[Settings, Params, Names], Awaitable[Result]]
 
-RECENTLY_ACTIVE: Final = ("recently-active", "recently_active")
+RECENTLY_ACTIVE: Final[tuple[object, ...]] = (
+    *("recently-active", "recently_active"),
+    *(["recently-active"], ["recently_active"]),
+)
 ROWS_AT_ONCE: Final = 20
 """Rows made before others have a turn: a list of thousands takes a tenth of a second ..."""
 KEPT_AT_ONCE: Final = 10
@@ -70,10 +73,9 @@ async def torrent_get(settings: Settings, params: Params, names: Names) -> Resul
         raise RpcError(INVALID_PARAMS, "no fields specified")
     wanted = known(map(to_snake, fields))
     settings.begin()
-    ids = params.get("ids")
     result: dict[str, Any] = {}
-    only_recent = ids in RECENTLY_ACTIVE
-    torrents = settings.ids.find(None if only_recent else ids)
+    only_recent = params.get("ids") in RECENTLY_ACTIVE
+    torrents = settings.ids.find({} if only_recent else params)
     if only_recent:
         result["removed"] = settings.ids.removed()
     plan = settings.rows.plan(
@@ -107,7 +109,7 @@ async def torrent_get(settings: Settings, params: Params, names: Names) -> Resul
 async def torrent_add(settings: Settings, params: Params, names: Names) -> Result:
     folder = settings.download_dir
     if params.get("download_dir"):
-        folder = settings.folder(params["download_dir"])
+        folder = settings.folder(params["download_dir"], "download directory path")
     labels = read.texts(params, "labels") or []
     paused = read.boolean(params, "paused")
     source = await _source(settings.node, params)
@@ -184,7 +186,7 @@ async def torrent_remove(settings: Settings, params: Params, names: Names) -> Re
 
 
 def chosen(settings: Settings, params: Params) -> list[Torrent]:
-    return settings.ids.find(params.get("ids"))
+    return settings.ids.find(params)
 
 
 async def each(

@@ -7,7 +7,6 @@ and a name counts as its publisher's only where `trust` says so.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
@@ -21,6 +20,8 @@ MAX_TEXT = 1000
 """Characters of a query."""
 MAX_RESULTS = 1000
 """Results one search may ask for."""
+_FAR = 1e15
+"""Seconds that no calendar holds."""
 MAX_PATIENCE = 600.0
 """Seconds a search may take."""
 
@@ -72,7 +73,7 @@ class SearchQuery:
             and self.min_size > self.max_size
         ):
             raise InputError("the least size is above the largest")
-        if self.since is not None and not math.isfinite(self.since):
+        if self.since is not None and not abs(self.since) < _FAR:  # NaN is not, either
             raise InputError("`since` is a Unix time")
         if not 1 <= self.limit <= MAX_RESULTS:
             raise InputError(f"a search has from 1 to {MAX_RESULTS} results")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,13 @@ class Rpc:
         self._session = ""
 
     async def post(self, body: Any) -> httpx.Response:
+        return await self.raw(json.dumps(body).encode())
+
+    async def raw(self, body: bytes) -> httpx.Response:
+        """With this body."""
         for _ in range(2):
-            answer = await self.client.post(
-                RPC_PATH, json=body, headers={SESSION_ID: self._session}
-            )
+            headers = {SESSION_ID: self._session, "Content-Type": "application/json"}
+            answer = await self.client.post(RPC_PATH, content=body, headers=headers)
             if answer.status_code != 409:
                 break
             self._session = answer.headers[SESSION_ID]
@@ -81,7 +85,7 @@ class Rpc:
         body = {"jsonrpc": "2.0", "method": method.replace("-", "_"), "params": params, "id": 3}
         told = (await self.post(body)).json()
         assert told["id"] == 3
-        return told["result"] if "result" in told else told["error"]["message"]
+        return told["result"] if "result" in told else told["error"]["data"]["error_string"]
 
     async def torrents(self, *fields: str, **params: Any) -> list[dict[str, Any]]:
         told = await self("torrent-get", fields=list(fields), **params)

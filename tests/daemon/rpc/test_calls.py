@@ -17,6 +17,7 @@ from dht_torrent.daemon.rpc.calls import (
     PARSE_ERROR,
     Call,
     Encoded,
+    RefusedCallError,
     RpcError,
     answer,
     dump,
@@ -55,7 +56,7 @@ def test_answers_are_as_the_dialect_has_them() -> None:
     assert failure(old, wrong) == {"result": "no room", "arguments": {}, "tag": 7}
     assert failure(new, wrong) == {
         "jsonrpc": "2.0",
-        "error": {"code": 5, "message": "no room", "data": {"error_string": "no room"}},
+        "error": {"code": 5, "message": "system error", "data": {"error_string": "no room"}},
         "id": "x",
     }
     unknown = RpcError(NO_METHOD, "Method not found")
@@ -101,6 +102,7 @@ def test_a_batch_has_a_bound(value: Any, code: int) -> None:
         ({"jsonrpc": "2.0", "method": "a", "params": [1]}, INVALID_PARAMS),
         ({"jsonrpc": "2.0", "method": "a", "id": [1]}, INVALID_REQUEST),
         ({"jsonrpc": "2.0", "method": "a", "id": True}, INVALID_REQUEST),
+        ({"jsonrpc": "2.0", "method": "a", "id": {}}, INVALID_REQUEST),
         ({"method": "a", "arguments": "b"}, INVALID_PARAMS),
     ],
 )
@@ -110,11 +112,40 @@ def test_what_is_no_call_is_refused(value: Any, code: int) -> None:
     assert found.code == code
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b'{"a": NaN'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff", b"[" * 100_000, b'{"a": NaN}', b"[-Infinity]"]
+)
 def test_what_is_no_json_is_refused(body: bytes) -> None:
     with pytest.raises(RpcError) as caught:
         parse(body)
     assert caught.value.code == PARSE_ERROR
+
+
+def test_an_id_that_no_answer_can_hold_is_refused() -> None:
+    [call], _ = parse(b'{"jsonrpc": "2.0", "method": "session_get", "id": 1e999}')
+    assert isinstance(call, RefusedCallError)
+    assert json.loads(dump(failure(call.call, call)))["id"] is None
+
+
+@pytest.mark.parametrize("wrong", [{}, {"method": 3}, {"method": "a", "arguments": "b"}])
+def test_who_speaks_the_old_dialect_is_refused_in_it(wrong: dict[str, Any]) -> None:
+    call = one({**wrong, "tag": 4})
+    assert isinstance(call, RefusedCallError)
+    told = failure(call.call, call)
+    assert (told["arguments"], told["tag"]) == ({}, 4)
+    assert told["result"] in ("no method name", "parameters are given by their names")
+
+
+def test_what_is_refused_in_the_new_dialect_has_its_id() -> None:
+    call = one({"jsonrpc": "2.0", "method": 3, "id": "x"})
+    assert isinstance(call, RefusedCallError)
+    assert failure(call.call, call)["id"] == "x"
+
+
+def test_php_writes_no_arguments_as_an_empty_list() -> None:
+    call = one({"method": "session-get", "arguments": []})
+    assert isinstance(call, Call)
+    assert call.params == {}
 
 
 values = st.recursive(

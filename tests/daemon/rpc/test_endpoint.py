@@ -136,7 +136,7 @@ async def test_a_request_has_bounds(autojump_clock: MockClock) -> None:
         await rpc("session-get")
         headers = {SESSION_ID: (await client.get(RPC_PATH)).headers[SESSION_ID]}
         many = await client.post(RPC_PATH, content=b"[" * 60_000, headers=headers)
-        assert many.json()["error"]["message"].startswith("a request has at most")
+        assert many.json()["error"]["data"]["error_string"].startswith("a request has at most")
         none = await client.post(RPC_PATH, content=b"\xff\xfe", headers=headers)
         assert none.json()["error"]["code"] == -32700
         notify = {"jsonrpc": "2.0", "method": "session_get"}

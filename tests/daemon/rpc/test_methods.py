@@ -100,7 +100,7 @@ async def test_a_selection_is_given_with_the_torrent(
         ({"filename": 3}, "filename must be a string"),
         ({"metainfo": "!"}, "metainfo is not base64"),
         ({"metainfo": base64.b64encode(b"d4:infodee").decode()}, "invalid or corrupt torrent"),
-        ({"filename": HASH, "download-dir": "relative"}, "path is not absolute"),
+        ({"filename": HASH, "download-dir": "relative"}, "download directory path is not abs"),
         ({"filename": HASH, "download-dir": "/etc"}, "not below a folder that clients may use"),
         ({"filename": HASH, "labels": "a"}, "labels must be a list of strings"),
         ({"filename": HASH, "paused": "yes"}, "paused must be true or false"),
@@ -148,9 +148,11 @@ async def test_numbers_are_stable_and_what_was_removed_is_told_for_a_minute(
 @pytest.mark.parametrize(
     ("ids", "found"),
     [
-        (None, [1, 2]),
-        ([], [1, 2]),
+        (..., [1, 2]),
+        (None, []),
+        ([], []),
         (1, [1]),
+        (1.0, [1]),
         ([2, 1, 2], [1, 2]),
         (f"{1:040X}", [2]),
         ([f"{1:040x}", 1, 77, "ab"], [1, 2]),
@@ -162,9 +164,21 @@ async def test_torrents_are_named_by_number_or_hash(
 ) -> None:
     for number in range(2):
         await rpc("torrent-add", filename=f"{number:040x}")
-    params = {} if ids is None else {"ids": ids}
+    params = {} if ids is ... else {"ids": ids}
     assert sorted(one["id"] for one in await rpc.torrents("id", **params)) == found
     assert await rpc("torrent-get", fields=["id"], ids=[1.5]) == "ids are numbers and hashes"
+
+
+async def test_nothing_is_removed_by_who_names_nothing(
+    node: Node, rpc: Rpc, autojump_clock: MockClock
+) -> None:
+    await rpc("torrent-add", filename=HASH)
+    for ids in ([], None, "", ["nope"]):
+        assert await rpc("torrent-remove", ids=ids, **{"delete-local-data": True}) == {}
+    odd: list[Any] = [{}, True, [[1]], [None]]
+    for wrong in odd:
+        assert await rpc("torrent-remove", ids=wrong) == "ids are numbers and hashes"
+    assert list(node.torrents) == [node.find(HASH).info_hash]
 
 
 # -- what is told ---------------------------------------------------------------------------------
@@ -546,7 +560,7 @@ async def test_content_is_moved_and_renamed_below_the_folders_that_are_allowed(
             error = await rpc("torrent-set-location", ids=1, location=str(other), move=move)
             assert error.startswith("not below a folder that clients may use")
             error = await rpc("torrent-set-location", ids=1, location="new", move=move)
-            assert error == "path is not absolute"
+            assert error == "new location path is not absolute"
         error = await rpc("torrent-set-location", ids=1, location=str(got), move=True)
         assert error.endswith("something is there already")
 

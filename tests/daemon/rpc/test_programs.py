@@ -347,8 +347,11 @@ async def test_flood_shows_a_torrent_with_its_files_and_peers(
         torrent = node.find(info_hash)
         torrent.set_limits(down=len(one.data) // 8)
         torrent.add_peers([HostPort(SEED, PORT)])
-        await trio.sleep(4)
         row = await flood_torrent(program, *FLOOD_TORRENT)
+        with trio.fail_after(60):  # the peer chooses whom it sends to
+            while not (row["peersSendingToUs"] and row["haveValid"]):
+                await trio.sleep(0.2)
+                row = await flood_torrent(program, *FLOOD_TORRENT)
         assert row.keys() == FLOOD_TORRENT.keys()
         check(row, FLOOD_TORRENT)
         assert (row["trackers"], row["labels"]) == ([], ["film", "4k"])
