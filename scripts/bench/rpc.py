@@ -88,8 +88,9 @@ class Run:
 class Rpc:
     """One connection to a daemon."""
 
-    def __init__(self, port: int, pid: int) -> None:
+    def __init__(self, port: int, pid: int, log: Path) -> None:
         self.pid = pid
+        self._log = log
         self._connection = http.client.HTTPConnection(HOST, port, timeout=DEADLINE)
         password = base64.b64encode(LOG_IN.encode()).decode()
         self._headers = {
@@ -100,6 +101,15 @@ class Rpc:
 
     def post(self, method: str, arguments: dict[str, Any]) -> tuple[bytes, float]:
         """The body of the answer, and the seconds it took. Raises SystemExit when there is none."""
+        try:
+            return self._post(method, arguments)
+        except (OSError, http.client.HTTPException) as error:
+            raise SystemExit(
+                f"{method} was not answered: {error!r}; process {self.pid} {_state(self.pid)}, and"
+                f" said last: {_end(self._log)}"
+            ) from None
+
+    def _post(self, method: str, arguments: dict[str, Any]) -> tuple[bytes, float]:
         body = json.dumps({"method": method, "arguments": arguments})
         for _ in range(2):
             self._connection.close()  # an idle one may have been closed by the other side
@@ -196,9 +206,22 @@ def _ready(port: int, pid: int, log: Path) -> Rpc:
     deadline = time.monotonic() + DEADLINE
     while not listens(port):
         if time.monotonic() > deadline:
-            raise SystemExit(f"it does not listen: {log.read_text(errors='replace')[-500:]}")
+            raise SystemExit(f"it does not listen: process {_state(pid)}, and said: {_end(log)}")
         time.sleep(0.1)
-    return Rpc(port, pid)
+    return Rpc(port, pid, log)
+
+
+def _state(pid: int) -> str:
+    """Whether the process is there; one that has ended waits for us to look (Z)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "has gone"
+    return "has ended" if state in "ZX" else "is there"
+
+
+def _end(log: Path) -> str:
+    return log.read_text(errors="replace")[-500:].strip() or "nothing"
 
 
 DAEMONS: Final = {"ours": ours, "transmission": transmission}
