@@ -173,6 +173,9 @@ class TorrentConfig:
     reconnect_delay: float = 60.0
     """Before dialling the same public address again (libtorrent); doubles with each attempt that
     led to nothing."""
+    missed_reconnect_delay: float = 5.0
+    """The same for one that was giving us what we still lack, and left: a client that is started
+    anew, or was paused (Transmission)."""
     local_reconnect_delay: float = 2.0
     """The same for loopback and private addresses."""
     max_candidates: int = 1000

@@ -230,6 +230,14 @@ class Candidates:
         if candidate is not None and not candidate.connected and not candidate.fails:
             candidate.not_before = min(candidate.not_before, now)
 
+    def missed(self, address: Address, now: float) -> None:
+        """The peer that listens there, or says so, was giving us what we still lack, and left:
+        after a short pause it is dialled again."""
+        candidate = self._known.get(address)
+        if candidate is not None and not candidate.connected and not candidate.fails:
+            soon = now + min(self._base(address), self._config.missed_reconnect_delay)
+            candidate.not_before = min(candidate.not_before, soon)
+
     def parted(self, address: Address, now: float) -> None:
         """That connection ended since both sides have everything, or it was the least useful one:
         no use to dial it soon."""

@@ -412,6 +412,10 @@ class Connections:
             self.candidates.released(peer.claims, then, parted=parted, useful=useful)
             if was_lost:
                 self.candidates.lost(peer.claims, now)
+        if peer.gave_at > NEVER and not parted and not self.complete:
+            for address in (peer.listens_at, peer.claims):
+                if address is not None:
+                    self.candidates.missed(address, now)
         if not self.peers:
             self.lonely.set()
         self.wake()

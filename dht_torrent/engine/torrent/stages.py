@@ -200,8 +200,12 @@ def why_stuck(
     if isinstance(stage, FetchingInfo):
         if trouble := stage.fetch.trouble():
             return _with_mismatches(trouble, connections)
-        which = "it has not" if len(peers) == 1 else "none has"
-        return _with_mismatches(f"{count} connected; {which} sent the metadata yet", connections)
+        if any(peer.offers_info for peer in peers):
+            lack = f"{'it has not' if len(peers) == 1 else 'none has'} sent the metadata yet"
+        else:  # libtorrent keeps that of private torrents to itself
+            who = "it does not offer" if len(peers) == 1 else "none offers"
+            lack = f"{who} the metadata; if the torrent is private, add its .torrent"
+        return _with_mismatches(f"{count} connected; {lack}", connections)
     able = [peer for peer in peers if peer.am_interested]
     if not able:
         which = "it has no" if len(peers) == 1 else "none has a"

@@ -113,15 +113,20 @@ async def test_a_peer_that_leaves_first_is_let_go(autojump_clock: MockClock) -> 
         assert 2 <= len(dials) <= 5
 
 
-async def test_a_peer_that_was_of_use_is_dialled_again_soon(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(("host", "pause"), [(HAND, 2.0), (PUBLIC, 5.0)])
+async def test_a_peer_that_was_of_use_is_dialled_again_soon(
+    host: str, pause: float, autojump_clock: MockClock
+) -> None:
+    """It was started anew, or was paused for a moment."""
     world, one = World(), sample()
     seed = HandSeed(one, pause=0.5)
-    async with listening(world, HAND, seed) as dials, world.node(LEECH) as node:
-        torrent = await node.get(one.magnet(HAND))
+    ours = LEECH if host == HAND else "5.5.5.1"
+    async with listening(world, host, seed) as dials, world.node(ours) as node:
+        torrent = await node.get(one.magnet(host))
         await entered(torrent, "downloading")
         for count in range(1, 6):
             await trio.sleep(1.5)
             assert len(dials) == count
-            world.net.host(HAND).go_down()
-            world.net.host(HAND).come_up()
-            await trio.sleep(2.5)
+            world.net.host(host).go_down()
+            world.net.host(host).come_up()
+            await trio.sleep(pause + 0.5)

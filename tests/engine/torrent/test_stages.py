@@ -14,6 +14,7 @@ from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import StorageError
 from dht_torrent.ids import Address
 from tests.helpers.engine import (
+    EXTENDED,
     HAND,
     HAVE_ALL,
     HAVE_NONE,
@@ -188,14 +189,28 @@ async def stalling(hand: Hand) -> None:
     await some_seed(hand, unchokes=True)
 
 
+async def keeps_it(hand: Hand) -> None:
+    await hand.hello(sample().metainfo.info_hash, hand.stream.local.host.encode(), extended=True)
+    await hand.send(HAVE_NONE)
+    await hand.send(EXTENDED, data=b"\0d1:md11:ut_metadatai3ee13:metadata_sizei100ee")
+    await hand.closed()
+
+
 Behaviour = Callable[[Hand], Awaitable[None]]
+PRIVATE = "if the torrent is private, add its .torrent"
 
 
 @pytest.mark.parametrize(
     ("metainfo", "kinds", "expected"),
     [
-        (False, [silent], "1 peer connected; it has not sent the metadata yet"),
-        (False, [silent, some_seed], "2 peers connected; none has sent the metadata yet"),
+        (False, [silent], f"1 peer connected; it does not offer the metadata; {PRIVATE}"),
+        (
+            False,
+            [silent, some_seed],
+            f"2 peers connected; none offers the metadata; {PRIVATE}",
+        ),
+        (False, [keeps_it], "1 peer connected; it has not sent the metadata yet"),
+        (False, [silent, keeps_it], "2 peers connected; none has sent the metadata yet"),
         (True, [silent], "1 peer connected; it has no piece that is missing"),
         (True, [silent, silent], "2 peers connected; none has a piece that is missing"),
         (True, [some_seed], "1 peer connected; it is choking us: waiting for a turn"),
@@ -239,7 +254,7 @@ async def test_metadata_that_does_not_match_is_said_beside_those_connected(
     async with stuck(World(), (HAND, liar), ("10.0.1.1", silent)) as torrent:
         await trio.sleep(1)
         assert why(torrent) == (
-            "1 peer connected; it has not sent the metadata yet; "
+            f"1 peer connected; it does not offer the metadata; {PRIVATE}; "
             "1 peer sent metadata that does not match"
         )
 
