@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from peers import Usage, say, wait_for_go
 
 from dht_torrent.config import UtpConfig
-from dht_torrent.engine.net.mmsg import Batches
+from dht_torrent.engine.net.mmsg import BATCH, Batches
 from dht_torrent.ids import Address
 from dht_torrent.utp.connection import UtpConnection
 from dht_torrent.utp.table import UtpTable
@@ -48,6 +48,7 @@ class End:
         self.socket.bind((host, 0))
         self.socket.setblocking(False)
         self.batches = Batches(socket.AF_INET, 4096)
+        self.joins = self.batches.join(self.socket)
         self.table = UtpTable(UtpConfig(), os.urandom(16), random.Random())
         self.connection: UtpConnection | None = None
 
@@ -63,13 +64,17 @@ class End:
         select.select([self.socket], [], [], wait)
         for _ in range(4):
             try:
-                got = self.batches.receive(self.socket)
+                if self.joins:
+                    got, more = self.batches.receive_joined(self.socket)
+                else:
+                    got = self.batches.receive(self.socket)
+                    more = len(got) == BATCH
             except OSError:
                 break
             _, new = self.table.receive(got, time.monotonic())
             if new and self.connection is None:
                 self.connection = new[0]
-            if len(got) < 64:
+            if not more:
                 break
 
     def send(self) -> None:

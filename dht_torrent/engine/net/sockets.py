@@ -23,7 +23,7 @@ from dht_torrent.engine.net.fragments import unfragmented
 from dht_torrent.engine.net.gateways import Gateway, gateways
 from dht_torrent.engine.net.groups import join4, join6
 from dht_torrent.engine.net.interfaces import Interface, interfaces
-from dht_torrent.engine.net.mmsg import ARE_POSSIBLE, BATCH, Batches
+from dht_torrent.engine.net.mmsg import ARE_POSSIBLE, BATCH, JOINS, Batches
 from dht_torrent.engine.net.protocols import Encryption, OnDatagrams
 from dht_torrent.engine.net.surroundings import Surroundings, surroundings
 from dht_torrent.ids import Address, HostPort, Transport
@@ -180,6 +180,8 @@ class RealDatagramSocket:
         self._address = _address(sock.getsockname())
         self._is_drained = False
         self._is_busy = False
+        self._joins: bool | None = None  # the kernel joins what comes of one sender; None: unasked
+        self._kept: list[tuple[bytes, Address]] = []  # what was too much for one `receive`
         self.errors = 0
 
     @property
@@ -205,9 +207,12 @@ class RealDatagramSocket:
 
     def _drain(self) -> list[tuple[bytes, Address]]:
         """All that is there, `MAX_DRAIN` datagrams and errors at most."""
-        got: list[tuple[bytes, Address]] = []
+        got, self._kept = self._kept, []
         self._is_drained = False
-        batches = self._many() if self._is_busy else None
+        batches = self._many() if self._is_busy or self._joins else None
+        if self._joins and batches is None:
+            self._joins = False
+            _try_to_set(self._socket, *JOINS, 0)
         receive = self._socket.recvfrom
         # IPv4's socket names are a host and a port already. That is worth a quarter of this loop.
         address = _address if self._is_ipv6 else _address4
@@ -218,7 +223,13 @@ class RealDatagramSocket:
                     data, source = receive(MAX_DATAGRAM)
                     got.append((data, address(source)))
                     continue
-                batch = batches.receive(self._socket)
+                if self._joins:
+                    batch, more = batches.receive_joined(self._socket)
+                else:
+                    batch = batches.receive(self._socket)
+                    more = len(batch) == BATCH
+                    if self._joins is None and more and batch[0][1] is batch[-1][1]:
+                        self._joins = batches.join(self._socket)
             except BlockingIOError:
                 self._is_drained = True
                 break
@@ -232,10 +243,12 @@ class RealDatagramSocket:
                 errors += 1
             else:
                 got += batch
-                if len(batch) < BATCH:
+                if not more:
                     self._is_drained = True
                     break
-        return got
+        self._kept = got[MAX_DRAIN:]
+        self._is_drained &= not self._kept
+        return got[:MAX_DRAIN]
 
     def _many(self) -> Batches | None:
         """The faster way, where there is much to do."""

@@ -167,6 +167,71 @@ async def test_nothing_is_kept_of_a_closed_socket() -> None:
     assert open_descriptors() <= before
 
 
+# -- many of one sender ------------------------------------------------------------------------
+
+
+@FAMILIES
+def test_what_the_kernel_has_joined_comes_as_it_was_sent(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    one, two = sockets
+    batches = Batches(one.family, MOST)
+    if not batches.join(two):
+        pytest.skip("this kernel does not join datagrams")
+    assert batches.send(one, [(b"first", address(two))]) == 0  # the call itself is allowed
+    sizes = [500] * 100 + [499, 1, 0, 0, 500, 7, 7, 7, 6, 500]
+    datagrams = [(bytes([n]) * size, address(two)) for n, size in enumerate(sizes)]
+    assert batches.send(one, datagrams) == 0
+    one.sendto(b"x" * 9000, two.getsockname())
+    got: list[tuple[bytes, Address]] = []
+    calls, more = 0, True
+    with contextlib.suppress(BlockingIOError):
+        while more:
+            some, more = batches.receive_joined(two)
+            got += some
+            calls += 1
+    wanted = [b"first", *(data for data, _ in datagrams), b"x" * MOST]
+    assert got == [(data, address(one)) for data in wanted]
+    assert calls <= 2
+
+
+@FAMILIES
+@pytest.mark.parametrize("knows", [True, False])
+async def test_a_socket_hears_one_who_does_not_pause_and_then_others(
+    host: str, knows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not knows:
+        monkeypatch.setattr(batches_module, "JOINS", (socket.SOL_UDP, 0x7FFF))
+    net = RealNetwork()
+    one, two, three = [await net.open_udp(Address(host, 0)) for _ in range(3)]
+    assert isinstance(two, RealDatagramSocket)
+    try:
+        for _ in range(3):
+            sent = [(bytes([n % 256]) * 1400, two.address) for n in range(500)]
+            sent.append((b"last", two.address))
+            assert one.send_all(sent) == three.send_all(sent[:3]) == 0
+            got: list[tuple[bytes, Address]] = []
+            with trio.fail_after(5):
+                while len(got) < 504:
+                    some = await two.receive()
+                    assert len(some) <= MAX_DRAIN
+                    got += some
+            for sender, count in ((one, 501), (three, 3)):
+                heard = [data for data, source in got if source == sender.address]
+                assert heard == [data for data, _ in sent[:count]]
+        assert two._joins is not None
+        assert knows or not two._joins
+        # Should the system refuse us later on, what comes is still whole.
+        net_module._do_without(OSError(errno.ENOSYS, "no"))
+        assert one.send_all([(b"y", two.address)] * 3) == 0
+        assert one.send_all([(b"y", two.address)] * 3) == 0
+        with trio.fail_after(5):
+            assert await two.receive() == [(b"y", one.address)] * 6
+    finally:
+        for socket_ in (one, two, three):
+            socket_.close()
+
+
 # -- many to one address -------------------------------------------------------------------------
 
 
