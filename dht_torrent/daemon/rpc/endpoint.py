@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 SESSION_ID: Final = "X-Transmission-Session-Id"
 VERSION: Final = "X-Transmission-Rpc-Version"
+MAX_ANSWERS: Final = 64 << 20
+"""Bytes of answers after which what else is in a batch is not done: a small request could ask for
+a hundred long lists."""
+TOO_LONG: Final = "not done: the answers to the calls before it in the batch are too long already"
 LARGE: Final = 256 * 1024
 """Bytes of a request from which it is read in a thread."""
 
@@ -74,31 +78,34 @@ class Endpoint:
         told = await self._answer(bytes(body))
         if told is None:
             return Response(status_code=204, headers=headers)
-        return Response(
-            dump(told),
-            headers=headers,
-            media_type="application/json",
-        )
+        return Response(told, headers=headers, media_type="application/json")
 
-    async def _answer(self, body: bytes) -> Any:
+    async def _answer(self, body: bytes) -> bytes | None:
         if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
             too_many = f"a request has at most {MAX_VALUES} values"
-            return failure(None, RpcError(INVALID_REQUEST, too_many))
+            return dump(failure(None, RpcError(INVALID_REQUEST, too_many)))
         try:
             calls, many = await _in_a_thread_if(len(body) > LARGE, parse, body)
         except RpcError as error:
-            return failure(None, error)
-        answers = []
+            return dump(failure(None, error))
+        answers: list[bytes] = []
         for call in calls:
-            if isinstance(call, Call):
-                told = await carry_out(self._settings, call, self._on_bug)
-            else:
-                told = failure(call.call if isinstance(call, RefusedCallError) else None, call)
+            told = await self._answer_one(call, sum(map(len, answers)))
             if told is not None:
-                answers.append(told)
-        if many:
-            return answers or None
+                answers.append(dump(told))
+        if many and answers:
+            return b"[%b]" % b",".join(answers)
         return answers[0] if answers else None
+
+    async def _answer_one(self, call: Call | RpcError, before: int) -> dict[str, Any] | None:
+        """After answers of so many bytes in all."""
+        if isinstance(call, RefusedCallError):
+            return failure(call.call, call)
+        if isinstance(call, RpcError):
+            return failure(None, call)
+        if before > MAX_ANSWERS and call.answered:
+            return failure(call, RpcError(INVALID_REQUEST, TOO_LONG))
+        return await carry_out(self._settings, call, self._on_bug)
 
 
 async def _in_a_thread_if(large: bool, work: Callable[[Any], Any], value: Any) -> Any:

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from dht_torrent.daemon.body import MAX_BODY
 from dht_torrent.daemon.credentials import FREE_TRIES, MAX_HOSTS, Credentials, Throttle
+from dht_torrent.daemon.rpc import endpoint
 from dht_torrent.daemon.rpc.endpoint import SESSION_ID, VERSION
 from dht_torrent.daemon.web_app import RPC_PATH, parse_web
 from dht_torrent.errors import InputError
@@ -217,3 +218,15 @@ def test_an_address_of_the_network_needs_encryption_or_insistence() -> None:
     assert parse_web("[::1]:0") == Address("::1", 0)
     with pytest.raises(InputError, match=r"^--web: "):
         parse_web("9091")
+
+
+async def test_the_answers_to_a_batch_have_a_bound(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(endpoint, "MAX_ANSWERS", 2_000)
+    async with World().node(LEECH) as node, web_client(node) as client:
+        call = {"jsonrpc": "2.0", "method": "session_get"}
+        told = (await Rpc(client).post([{**call, "id": number} for number in range(5)])).json()
+        assert [one["id"] for one in told] == list(range(5))
+        assert [("error" in one) for one in told] == [False, *[index > 1 for index in range(1, 5)]]
+        assert told[-1]["error"]["data"]["error_string"] == endpoint.TOO_LONG
