@@ -47,9 +47,11 @@ class Ids:
 
     def of(self, info_hash: InfoHash) -> int:
         """The number of a torrent that is here."""
-        if info_hash not in self._number:
+        number = self._number.get(info_hash)
+        if number is None:
             self.look()
-        return self._number[info_hash]
+            number = self._number[info_hash]
+        return number
 
     def removed(self) -> list[int]:
         """Numbers of torrents that were removed in the last `RECENT` seconds."""
@@ -57,17 +59,17 @@ class Ids:
         oldest = self._clock() - RECENT
         return [number for at, number in self._removed if at >= oldest]
 
-    def find(self, params: Mapping[str, Any]) -> list[Torrent]:
+    def find(self, params: Mapping[str, Any]) -> dict[InfoHash, Torrent]:
         """Those that `ids` names: a number, a hash, or a list of these. All of them only if there
         is no `ids` at all: an empty list, or null, is none (getTorrents in rpcimpl.cc), as of a
         client with nothing selected that asks to remove. Unknown ones are passed over. Raises
         RpcError for what can be no name."""
         self.look()
         if "ids" not in params:
-            return list(self._torrents.values())
+            return dict(self._torrents)
         ids = params["ids"]
         if ids is None:
-            return []
+            return {}
         wanted = ids if isinstance(ids, list) else [ids]
         if len(wanted) > MAX_IDS:
             raise RpcError(INVALID_PARAMS, f"at most {MAX_IDS} ids")
@@ -76,7 +78,7 @@ class Ids:
             info_hash = self._info_hash(one)
             if info_hash is not None and info_hash in self._torrents:
                 found[info_hash] = self._torrents[info_hash]
-        return list(found.values())
+        return found
 
     def _info_hash(self, one: Any) -> InfoHash | None:
         if type(one) is int or (isinstance(one, float) and one.is_integer()):

@@ -85,13 +85,13 @@ async def torrent_get(settings: Settings, params: Params, names: Names) -> Resul
     if params.get("format") == "table":
         told.add(encode([plan.names[name] for name in wanted]))
     work, now = 0, trio.current_time()
-    for torrent in torrents:
+    here = settings.node.torrents
+    for info_hash, torrent in torrents.items():
         if work >= ROWS_AT_ONCE * KEPT_AT_ONCE:
             await trio.lowlevel.checkpoint()
             work, now = 0, trio.current_time()
         work += 1
-        info_hash = torrent.info_hash
-        if settings.node.torrents.get(info_hash) is not torrent:
+        if here.get(info_hash) is not torrent:
             continue  # it was removed meanwhile
         kept = settings.look(info_hash, torrent)
         if only_recent and not kept.is_recent(now):
@@ -186,7 +186,7 @@ async def torrent_remove(settings: Settings, params: Params, names: Names) -> Re
 
 
 def chosen(settings: Settings, params: Params) -> list[Torrent]:
-    return settings.ids.find(params)
+    return list(settings.ids.find(params).values())
 
 
 async def each(

@@ -140,7 +140,7 @@ def facts_of(core: TorrentCore, record: ResumeRecord) -> Facts:
     """Those of now."""
     context, place, keeping = core.context, core.place, core.keeping
     connections, totals, stage = core.connections, core.totals, core.stage
-    metainfo, limits, content = context.metainfo, connections.limits, place.content
+    metainfo, content, (up, down) = context.metainfo, place.content, connections.limits.rates
     have = content.have if content is not None else None
     return _FACTS(
         (
@@ -166,8 +166,8 @@ def facts_of(core: TorrentCore, record: ResumeRecord) -> Facts:
             core.select,
             core.priorities,
             core.sequential,
-            limits.up.rate,
-            limits.down.rate,
+            up,
+            down,
             keeping.labels,
             keeping.limits,
             keeping.retired,

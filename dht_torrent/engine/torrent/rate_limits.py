@@ -156,20 +156,24 @@ class Line:
 class TorrentLimits:
     """Both directions of one torrent."""
 
-    __slots__ = ("down", "up")
+    __slots__ = ("down", "rates", "up")
 
     def __init__(self, up: Direction, down: Direction) -> None:
         self.up = Line(up)
         self.down = Line(down)
+        self.rates: tuple[Rate, Rate] = (None, None)
+        """Up and down, as these two have them: changed here only."""
 
     def set(self, up: NewRate = ..., down: NewRate = ...) -> None:
         """The torrent's own limits. Raises InputError."""
         _set(self.up, up, self.down, down)
+        self.rates = self.up.rate, self.down.rate
 
     def restore(self, up: Rate, down: Rate) -> None:
         """Limits as they were remembered: nothing is raised for strange ones."""
         self.up.set_rate(min(up, MAX_RATE) if up else None)
         self.down.set_rate(min(down, MAX_RATE) if down else None)
+        self.rates = self.up.rate, self.down.rate
 
     def leave(self, key: PeerKey) -> None:
         """Connection `key` has ended."""

@@ -157,8 +157,7 @@ class Torrent:
     @property
     def limits(self) -> tuple[int | None, int | None]:
         """Up and down, bytes per second; None is no limit. See `set_limits`."""
-        limits = self._core.connections.limits
-        return limits.up.rate, limits.down.rate
+        return self._core.connections.limits.rates
 
     @property
     def rates(self) -> tuple[float, float]:
