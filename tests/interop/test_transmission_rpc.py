@@ -32,7 +32,7 @@ PATIENCE = 30.0
 
 
 @contextlib.contextmanager
-def our_daemon(folder: Path) -> Iterator[int]:
+def our_daemon(folder: Path, *, ends_by: signal.Signals = signal.SIGTERM) -> Iterator[int]:
     """Running, without a network; the port of its RPC."""
     (folder / "auth").write_text(f"{USER}:{PASSWORD}\n")
     (folder / "auth").chmod(0o600)
@@ -53,7 +53,7 @@ def our_daemon(folder: Path) -> Iterator[int]:
             assert found is not None
             yield int(found[1])
         finally:
-            one.send_signal(signal.SIGTERM)
+            one.send_signal(ends_by)
             one.communicate(timeout=PATIENCE)
 
 
@@ -109,23 +109,47 @@ def prepared(folder: Path) -> Path:
 
 @pytest.fixture
 def remote(tmp_path: Path) -> Iterator[Any]:
-    command = program("transmission-remote")
     with our_daemon(tmp_path) as port:
+        yield caller(port)
 
-        def call(*arguments: str) -> str:
-            done = subprocess.run(
-                [command, f"127.0.0.1:{port}", "-n", f"{USER}:{PASSWORD}", *arguments],
-                check=False,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                env={**os.environ, "TZ": "UTC", "LC_ALL": "C.UTF-8"},
-            )
-            said = done.stdout + done.stderr
-            assert done.returncode == 0, said
-            return said
 
-        yield call
+def caller(port: int) -> Any:
+    """Runs transmission-remote."""
+    command = program("transmission-remote")
+
+    def call(*arguments: str) -> str:
+        done = subprocess.run(
+            [command, f"127.0.0.1:{port}", "-n", f"{USER}:{PASSWORD}", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env={**os.environ, "TZ": "UTC", "LC_ALL": "C.UTF-8"},
+        )
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said
+        return said
+
+    return call
+
+
+def test_what_transmission_remote_has_set_is_there_after_a_crash(tmp_path: Path) -> None:
+    torrent = prepared(tmp_path)
+    with our_daemon(tmp_path, ends_by=signal.SIGKILL) as port:
+        remote = caller(port)
+        remote("-a", str(torrent))
+        remote("-d", "500", "-u", "400", "-as", "-asd", "33", "-gsr", "2.5")
+        remote("-t", "1", "-d", "77", "-L", "one,two", "-sr", "1.5")
+        session, info = remote("-si"), remote("-t", "1", "-i")
+    with our_daemon(tmp_path) as port:
+        remote = caller(port)
+        until(lambda: "100%" in remote("-l"))
+        limits = session.index("LIMITS")
+        assert remote("-si")[limits:] == session[limits:]
+        assert "Enabled limit: 500 kB/s; Enabled turtle limit: 33 kB/s" in session
+        for line in ("Download Limit: 77 kB/s", "Labels: one, two", "Ratio Limit: 1.5"):
+            assert line in info
+            assert line in remote("-t", "1", "-i")
 
 
 def test_transmission_remote_steers_it(tmp_path: Path, remote: Any) -> None:
