@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dht_torrent.cli.options import PLACE
+
 if TYPE_CHECKING:
     from dht_torrent.engine.authority import Written
 
@@ -19,7 +21,7 @@ def tls_ca() -> None:
 
 
 @tls_ca.command()
-@click.argument("folder", metavar="DIR")
+@click.argument("folder", metavar="DIR", type=PLACE)
 @click.option("--days", type=int, metavar="N", help="Valid for so long; ten years by default.")
 def new(folder: str, days: int | None) -> None:
     """Make DIR/ca.pem, the root certificate of torrents, and its private key DIR/ca.key.
@@ -31,7 +33,7 @@ def new(folder: str, days: int | None) -> None:
 
 
 @tls_ca.command()
-@click.argument("folder", metavar="DIR")
+@click.argument("folder", metavar="DIR", type=PLACE)
 @click.argument("member")
 @click.option("--torrent", metavar="NAME", help="Good for the torrent of this name only.")
 @click.option("--days", type=int, metavar="N", help="Valid for so long; two years by default.")

@@ -15,7 +15,9 @@ import click
 from dht_torrent.cli import bars, streams, view
 from dht_torrent.cli.declared import node_options
 from dht_torrent.cli.node import ask, json_option, run_alone, running_node_if_any
+from dht_torrent.cli.options import PLACE
 from dht_torrent.cli.sources import writing
+from dht_torrent.errors import InputError
 
 Json = dict[str, Any]
 
@@ -54,7 +56,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
 
 
 @catalogue.command("export")
-@click.argument("target", metavar="FILE|-")
+@click.argument("target", metavar="FILE|-", type=PLACE)
 @node_options
 def export_lines(ctx: click.Context, target: str) -> None:
     """Write all of it as JSON lines; `-` is standard output.
@@ -95,7 +97,7 @@ def export_lines(ctx: click.Context, target: str) -> None:
 
 
 @catalogue.command("import")
-@click.argument("source", metavar="FILE|-")
+@click.argument("source", metavar="FILE|-", type=PLACE)
 @json_option
 @node_options
 def import_lines(ctx: click.Context, source: str, as_json: bool) -> None:
@@ -147,6 +149,9 @@ def import_lines(ctx: click.Context, source: str, as_json: bool) -> None:
                     add(part, dataclasses.asdict(await node.import_catalogue(part)))
 
             run_alone(ctx, job)
+    if total["skipped"] and not (total["added"] or total["known"] or total["refused"]):
+        name = "standard input" if source == "-" else source
+        raise InputError(f"{name}: nothing in it is of use: {', '.join(_skipped(total))}")
     view.show(total, as_json, lambda: import_text(total))
 
 
@@ -198,8 +203,12 @@ def import_text(total: Json) -> str:
     told = [f"{total['added']:,} added", f"{total['known']:,} known already"]
     if total["refused"]:
         told.append(f"{total['refused']:,} of blocked publishers left out")
-    told += [
+    told += _skipped(total)
+    return view.clean(f"{view.counted(total['lines'], 'line')}: {', '.join(told)}")
+
+
+def _skipped(total: Json) -> list[str]:
+    return [
         f"{count:,} skipped: {why} (first in line {total['first_skipped'][why]:,})"
         for why, count in total["skipped"].items()
     ]
-    return view.clean(f"{view.counted(total['lines'], 'line')}: {', '.join(told)}")

@@ -15,6 +15,7 @@ import click
 from dht_torrent.cli import view as view
 from dht_torrent.cli.declared import node_options
 from dht_torrent.cli.node import Options, json_option, running_node_if_any
+from dht_torrent.cli.options import PLACE
 from dht_torrent.errors import ControlError, InputError
 
 PATIENCE = 30.0
@@ -197,6 +198,7 @@ def get_item(
 @click.option("--bencoded", is_flag=True, help="TEXT is bencode already, not a string.")
 @click.option(
     "--key",
+    type=PLACE,
     metavar="FILE",
     help="Make it mutable, signed with the seed in FILE (64 hex digits); made if not there.",
 )

@@ -16,6 +16,7 @@ import click
 from dht_torrent.cli import bars, view
 from dht_torrent.cli.declared import node_options
 from dht_torrent.cli.node import Options, ask, json_option, run_node, running_node_if_any
+from dht_torrent.cli.options import PLACE
 from dht_torrent.errors import ControlError, InputError
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _warn(published: Json) -> None:
 
 @click.command()
 @click.argument("link", metavar="[LINK]", required=False)
-@click.option("--output", metavar="DIR", help="The folder for its versions.")
+@click.option("--output", type=PLACE, metavar="DIR", help="The folder for its versions.")
 @click.option("--keep", type=int, metavar="N", help="So many old versions stay; 1 by default.")
 @click.option("--no-wait", is_flag=True, help="Leave it to the running node.")
 @click.option("--list", "list_them", is_flag=True, help="List the links that are followed.")

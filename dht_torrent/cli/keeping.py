@@ -11,6 +11,7 @@ import click
 from dht_torrent.cli import view
 from dht_torrent.cli.declared import which_node
 from dht_torrent.cli.node import json_option, running_node
+from dht_torrent.cli.options import PLACE
 from dht_torrent.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def announce(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("torrent_id", metavar="ID")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=PLACE)
 @click.option(
     "--there-already", is_flag=True, help="The content is there; what is at the old place stays."
 )
@@ -66,7 +67,7 @@ def announce(ctx: click.Context, torrent_id: str, as_json: bool) -> None:
 def move(
     ctx: click.Context,
     torrent_id: str,
-    folder: Path,
+    folder: str,
     there_already: bool,
     no_wait: bool,
     as_json: bool,
@@ -78,7 +79,7 @@ def move(
     """
     with running_node(ctx) as client:
         torrent = client.move(
-            torrent_id, folder.absolute(), data=not there_already, wait=not no_wait
+            torrent_id, Path(folder).absolute(), data=not there_already, wait=not no_wait
         )
     view.show(torrent, as_json)
 

@@ -13,6 +13,7 @@ import click
 from dht_torrent.cli import view
 from dht_torrent.cli.declared import state_option
 from dht_torrent.cli.node import json_option, place_of
+from dht_torrent.cli.options import PLACE
 from dht_torrent.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def list_keys(ctx: click.Context, as_json: bool) -> None:
 
 @key.command("export")
 @click.argument("name")
-@click.argument("target", metavar="FILE|-")
+@click.argument("target", metavar="FILE|-", type=PLACE)
 @state_option
 def export_key(ctx: click.Context, name: str, target: str) -> None:
     """Write the private half of a key to a new file of mode 0600, or to stdout with "-".
@@ -89,7 +90,7 @@ def export_key(ctx: click.Context, name: str, target: str) -> None:
 
 @key.command("import")
 @click.argument("name")
-@click.argument("source", metavar="FILE|-")
+@click.argument("source", metavar="FILE|-", type=PLACE)
 @json_option
 @state_option
 def import_key(ctx: click.Context, name: str, source: str, as_json: bool) -> None:

@@ -24,6 +24,7 @@ from dht_torrent.cli import streams as cli_streams
 from dht_torrent.cli.declared import node_options
 from dht_torrent.cli.failures import explain
 from dht_torrent.cli.node import Options, json_option, run_node, running_node_if_any, tls_options
+from dht_torrent.cli.options import PLACE
 from dht_torrent.cli.sources import facts_of, write_file
 from dht_torrent.cli.web import web_of, web_options
 from dht_torrent.errors import ControlError, DhtTorrentError, InputError
@@ -117,8 +118,8 @@ def cli(ctx: click.Context) -> None:
 
 
 @cli.command()
-@click.argument("path")
-@click.option("--torrent-out", metavar="FILE", help="Write the .torrent here as well.")
+@click.argument("path", type=PLACE)
+@click.option("--torrent-out", type=PLACE, metavar="FILE", help="Write the .torrent here as well.")
 @click.option("--piece-length", type=int, metavar="N", help="Bytes in a piece, a power of two.")
 @click.option(
     "--private", is_flag=True, help="Make it private: peers from the DHT are not used (BEP 27)."
@@ -209,12 +210,13 @@ def share(
 
 @cli.command()
 @click.argument("source", metavar="MAGNET|INFOHASH|FILE.torrent")
-@click.option("--output", metavar="DIR", help="Put the content into this directory.")
+@click.option("--output", type=PLACE, metavar="DIR", help="Put the content into this directory.")
 @click.option("--select", metavar="0,2-3", help="Only these files, by index.")
 @click.option("--sequential", is_flag=True, help="From the first piece to the last.")
 @click.option(
     "--from",
     "sources",
+    type=PLACE,
     metavar="PATH",
     multiple=True,
     help="Copy what is the same in this file or folder, an older version say (repeatable).",
@@ -353,14 +355,16 @@ def _wait(client: Client, torrent_id: str) -> Mapping[str, Any]:
 
 
 @cli.command()
-@click.argument("path")
-@click.option("-o", "--output", required=True, metavar="FILE.torrent")
+@click.argument("path", type=PLACE)
+@click.option("-o", "--output", required=True, type=PLACE, metavar="FILE.torrent")
 @click.option("--piece-length", type=int, metavar="N", help="Bytes in a piece, a power of two.")
 @click.option(
     "--private", is_flag=True, help="Make it private: peers from the DHT are not used (BEP 27)."
 )
 @click.option("--comment", metavar="TEXT")
-@click.option("--tls-ca", metavar="FILE.pem", help="Make it an SSL torrent with this root.")
+@click.option(
+    "--tls-ca", type=PLACE, metavar="FILE.pem", help="Make it an SSL torrent with this root."
+)
 @click.option(
     "--similar",
     metavar="MAGNET|INFOHASH|FILE.torrent",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from dht_torrent.cli.declared import default_download_dir, default_state_dir, seed_idle, seed_ratio
-from dht_torrent.cli.options import Given, declared, parse_command, parse_count
+from dht_torrent.cli.options import PLACE, Given, declared, parse_command, parse_count
 from dht_torrent.cli.remembered import said_first
 from dht_torrent.cli.settings import Setting, file_of, setting_of, settings
 from dht_torrent.errors import ControlError, InputError
@@ -236,7 +236,9 @@ def tls_options(*, ca: bool) -> Callable[[Command], Command]:
 
     def wrapped(command: Command) -> Command:
         for name, text in whose.items():
-            command = click.option(name, metavar="FILE.pem", help=text, callback=absolute)(command)
+            command = click.option(
+                name, type=PLACE, metavar="FILE.pem", help=text, callback=absolute
+            )(command)
         return command
 
     return wrapped

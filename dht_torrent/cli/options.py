@@ -31,6 +31,21 @@ class Location(click.Path):
         return str(value)
 
 
+class Place(Location):
+    """A file or a folder that a command is about. The empty path would be the working directory,
+    which whoever wrote `share "$FILE"` did not mean to share."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value == "":
+            name = _called(param) if param is not None else "PATH"
+            raise InputError(f"{name} is empty; the working directory is '.'")
+        return str(value)
+
+
+def _called(param: click.Parameter) -> str:
+    return param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
+
+
 class Rate(click.types.StringParamType):
     """Bytes per second, as `dht_torrent.rates` reads them. In a file, a number too."""
 
@@ -45,6 +60,7 @@ class Number(click.types.StringParamType):
 
 FILE: Final = Location(dir_okay=False)
 FOLDER: Final = Location(file_okay=False)
+PLACE: Final = Place()
 RATE: Final = Rate()
 NUMBER: Final = Number()
 

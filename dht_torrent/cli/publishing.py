@@ -12,6 +12,7 @@ import click
 from dht_torrent.cli import view
 from dht_torrent.cli.declared import node_options
 from dht_torrent.cli.node import ask, json_option, running_node
+from dht_torrent.cli.options import PLACE
 from dht_torrent.errors import DhtTorrentError, InputError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _say_why_not(error: DhtTorrentError) -> None:
 
 
 @click.command()
-@click.argument("what", metavar="PATH|ID", required=False)
+@click.argument("what", metavar="PATH|ID", type=PLACE, required=False)
 @click.option("--as", "name", metavar="NAME", help="Give PATH a link that stays.")
 @click.option("--key", metavar="KEY", help="Sign the link with this key of `dhtnode key`.")
 @click.option("--list", "list_them", is_flag=True, help="List the links that are published.")

@@ -13,6 +13,7 @@ import click
 from dht_torrent.cli import results, streams, view
 from dht_torrent.cli.declared import node_options
 from dht_torrent.cli.node import Options, run_node, running_node_if_any
+from dht_torrent.cli.options import PLACE
 from dht_torrent.cli.search import JOINING, why_nobody
 from dht_torrent.errors import InputError
 
@@ -27,7 +28,7 @@ WAIT = 10.0
 
 
 @click.command()
-@click.argument("what", metavar="PATH|MAGNET|ID")
+@click.argument("what", metavar="PATH|MAGNET|ID", type=PLACE)
 @click.option("--limit", type=int, default=LIMIT, metavar="N", help=f"Results; {LIMIT} by default.")
 @click.option(
     "--wait",

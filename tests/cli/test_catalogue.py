@@ -95,6 +95,20 @@ async def test_a_file_that_cannot_be_read_is_told(node: FakeNode, tmp_path: Path
         assert why in line
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+async def test_a_file_of_something_else_is_refused(
+    node: FakeNode, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    source = tmp_path / "film.mkv"
+    source.write_bytes(b"x\nx\n")
+    done = await run(node, tmp_path, "catalogue", "import", source, *more)
+    (line,) = done.stderr.splitlines()
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert line == (
+        f"dhtnode: {source}: nothing in it is of use: 2 skipped: not JSON (first in line 1)"
+    )
+
+
 def test_a_long_line_is_cut_and_stays_too_long() -> None:
     long = b"a" * (5 * MAX_LINE)
     (part,) = parts(io.BytesIO(b"1\n" + long + b"\n2\n" + long))
