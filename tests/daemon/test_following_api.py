@@ -17,6 +17,7 @@ from dht_torrent import MutableLink, Node, open_node
 from dht_torrent.daemon.app import make_app
 from dht_torrent.daemon.client import Client, connect
 from dht_torrent.daemon.following_api import REPEAT_AFTER
+from dht_torrent.engine.keys import KeyStore
 from dht_torrent.errors import InputError
 from tests.daemon.test_server import serving
 from tests.daemon.test_watch import Watching
@@ -59,6 +60,9 @@ async def test_what_is_asked_is_done_and_told(tmp_path: Path) -> None:
         await through(state, lambda client: client.links.unfollow(told["id"][:8]))
         assert node.followed == []
 
+        with pytest.raises(InputError, match="no key other; `dhtnode key new other`"):
+            await through(state, lambda client: client.links.publish(film, "film", key="other"))
+        KeyStore(state).make("other", bytes(32))
         published = await through(
             state, lambda client: client.links.publish(film, "film", key="other")
         )

@@ -13,6 +13,7 @@ from dht_torrent import MutableLink, open_node
 from dht_torrent.config import SubscribeConfig
 from dht_torrent.daemon.client import Client
 from dht_torrent.daemon.link_calls import LinkCalls
+from dht_torrent.engine.keys import KeyStore
 from dht_torrent.errors import InputError
 from tests.daemon.test_following_api import LINK, through
 from tests.daemon.test_server import serving
@@ -46,6 +47,7 @@ async def test_what_is_asked_is_done_and_told(tmp_path: Path) -> None:
             await through(state, lambda client: client.links.subscribe(str(LINK)))
 
         films = await through(state, lambda client: client.links.publish_catalogue("films"))
+        KeyStore(state).make("other", bytes(32))
         other = await through(
             state, lambda client: client.links.publish_catalogue("films", key="other")
         )

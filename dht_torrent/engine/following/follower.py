@@ -234,8 +234,10 @@ class Follower:
                 await self._completed(torrent)
             if self._attempt.cancelled_caught:
                 return  # there is something newer
-            if not self._version(info_hash).ours and torrent.path is not None:
-                await disk.run(place.adopt, info_hash, torrent.path)
+            path = torrent.path
+            if path is not None and path.parent != place.folder(info_hash):
+                # The user's, or of another link that began with it at the same moment.
+                await disk.run(place.adopt, info_hash, path)
             await disk.run(place.switch, info_hash)
             self._note(info_hash, complete=True)
             self._record = replace(self._record, current=info_hash)
@@ -320,9 +322,6 @@ class Follower:
                 await self._host.remove(torrent, delete_data=True)
         await self._context.disk.run(self._place.clear, info_hash)
         return True
-
-    def _version(self, info_hash: InfoHash) -> SeenVersion:
-        return next(one for one in self._record.versions if one.info_hash == info_hash)
 
     def _note(
         self,

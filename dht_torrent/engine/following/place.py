@@ -61,10 +61,11 @@ class LinkPlace:
         StorageError."""
         link = self.prepare(info_hash) / content.name
         try:
-            link.symlink_to(content)
-        except FileExistsError:
-            if not link.is_symlink():
-                raise StorageError(f"{link} is in the way") from None
+            if link.is_symlink() or not link.exists():
+                link.unlink(missing_ok=True)  # it may be of a torrent that was moved
+                link.symlink_to(content)
+            elif not content.exists() or not link.samefile(content):
+                raise StorageError(f"{link} is in the way")
         except OSError as error:
             raise _trouble(link, error) from error
 

@@ -217,9 +217,12 @@ class LinkService:
         return await self._context.disk.run(KeyStore(state.path).read, name)
 
     async def _make_key(self, name: str, seed: bytes) -> SigningKey:
+        """A name that is mistyped must not give another link than the one that is followed."""
         state = self._node.state
         if state is None:
             return self._keys.setdefault(name, SigningKey(seed))
+        if name != DEFAULT:
+            raise InputError(f"there is no key {name}; `dhtnode key new {name}` makes one")
         return await self._context.disk.run(KeyStore(state.path).read_or_make, name, seed)
 
     # -- within ---------------------------------------------------------------------------------

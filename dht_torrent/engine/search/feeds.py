@@ -2,7 +2,8 @@
 stays (BEP 46), made of segments (`catalogue.segments`).
 
 The rule: a list has what its user has published, and nothing else. It is written anew when that
-changes, and the DHT holds one item for all of it.
+changes, and the DHT holds one item for all of it. There is one list, whatever links name it: it is
+one torrent, which lies in one place.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import trio
 
 from dht_torrent.catalogue import Entry, Source
 from dht_torrent.catalogue.segments import is_segment, pack
+from dht_torrent.engine.following.publication import Publication
 from dht_torrent.engine.following.service import LinkService, salt_of
 from dht_torrent.engine.keys import DEFAULT
 from dht_torrent.engine.search.denying import Denied
@@ -29,9 +31,9 @@ from dht_torrent.magnet import MutableLink
 logger = logging.getLogger(__name__)
 
 FOLDER: Final = "catalogues"
-"""In the state directory; in it a folder for each link, named by its salt in hex."""
+"""In the state directory; in it a folder, named by the salt of the first link in hex ..."""
 CONTENT: Final = "catalogue"
-"""In each of these: the name of the torrent."""
+"""... and in that the list: the name of the torrent."""
 
 
 class CatalogueFeeds:
@@ -51,6 +53,9 @@ class CatalogueFeeds:
         self._denied = denied
         self._torrents = torrents
         self._writing = trio.Lock()
+        self._named: set[str] = set()
+        """Links that name what is written; none yet when a node starts: the one before may have
+        ended in between."""
 
     async def publish(self, name: str, *, key: str = DEFAULT) -> MutableLink:
         """Give the list of all that this node has published a link that stays; from then on the
@@ -59,10 +64,13 @@ class CatalogueFeeds:
         state = self._context.state
         if state is None:
             raise InputError("a catalogue can be published by a node with a state directory only")
-        folder = state.path / FOLDER / salt_of(name).hex() / CONTENT
+        new = state.path / FOLDER / salt_of(name).hex() / CONTENT
         async with self._writing:
+            folder = self._place(state.path / FOLDER) or new
             await self._write(folder)
-            return await self._links.publish(folder, name, key)
+            link = await self._links.publish(folder, name, key)
+            self._named.update(one.id for one in self._links.published if one.link == link)
+            return link
 
     async def run(self) -> None:
         """A service: brings the lists in line with what is published."""
@@ -78,17 +86,31 @@ class CatalogueFeeds:
         state = self._context.state
         if state is None:
             return
-        for one in self._links.published:
-            path = Path(one.view().path)
-            if path.parent.parent != state.path / FOLDER or path.name != CONTENT:
-                continue
-            async with self._writing:
-                if await self._write(path):
-                    await one.renew(path)
+        async with self._writing:
+            lists = self._lists(state.path / FOLDER)
+            folder = self._place(state.path / FOLDER)
+            if not lists or folder is None:
+                return
+            await self._write(folder)
+            for one in lists:
+                if one.id not in self._named:
+                    await one.renew(folder)
+                    self._named.add(one.id)
 
-    async def _write(self, folder: Path) -> bool:
-        """Write the list. False: it was like that. Raises StorageError."""
-        return await self._context.disk.run(_replace, folder, pack(await self._own()))
+    def _lists(self, within: Path) -> list[Publication]:
+        """The links to it."""
+        return [one for one in self._links.published if _is_list(Path(one.view().path), within)]
+
+    def _place(self, within: Path) -> Path | None:
+        """Where it is, which stays also when no link names it any more; None: nowhere yet."""
+        paths = [Path(one.view().path) for one in self._lists(within)]
+        paths += [one.path for one in self._torrents.values() if one.path is not None]
+        return next((path for path in paths if _is_list(path, within)), None)
+
+    async def _write(self, folder: Path) -> None:
+        """Write the list. Raises StorageError."""
+        if await self._context.disk.run(_replace, folder, pack(await self._own())):
+            self._named.clear()
 
     async def _own(self) -> list[Entry]:
         """What this node has published. Raises StorageError."""
@@ -102,6 +124,10 @@ class CatalogueFeeds:
                 torrent = self._torrents.get(InfoHash(entry.infohash))
                 if torrent is not None and torrent.published and not self._denied.entry(entry):
                     own.append(entry)
+
+
+def _is_list(path: Path, within: Path) -> bool:
+    return path.name == CONTENT and path.parent.parent == within
 
 
 def _replace(folder: Path, segments: Mapping[str, bytes]) -> bool:

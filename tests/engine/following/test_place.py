@@ -124,6 +124,10 @@ def test_what_lies_elsewhere_is_linked_to_and_stays_there(tmp_path: Path) -> Non
     place.adopt(ONE, content)
     place.switch(ONE)
     assert (place.current / "film.bin").read_text() == "mine"
+    (tmp_path / "moved").mkdir()
+    content = content.rename(tmp_path / "moved" / "film.bin")
+    place.adopt(ONE, content)
+    assert (place.current / "film.bin").read_text() == "mine"
     place.clear(ONE)
     place.leave()
     assert content.read_text() == "mine"
@@ -131,6 +135,9 @@ def test_what_lies_elsewhere_is_linked_to_and_stays_there(tmp_path: Path) -> Non
     version(place, TWO, "page")
     with pytest.raises(StorageError, match="in the way"):
         place.adopt(TWO, tmp_path / "page")
+    (lies,) = place.folder(TWO).iterdir()
+    place.adopt(TWO, lies)  # it is where it is to be
+    assert not lies.is_symlink()
 
 
 def test_trouble_of_the_disk_is_a_storage_error(tmp_path: Path) -> None:

@@ -506,6 +506,32 @@ async def test_a_link_that_cannot_be_followed_leaves_no_subscription(
         assert reader.subscriptions.listed() == []
 
 
+async def test_all_links_to_the_list_name_what_is_published_now(
+    town: Town, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """One list, one torrent, one place: whatever links there are, were or will be."""
+    async with town.node(1, **FAST) as publisher, town.node(2, **FAST) as reader:
+        feeds = publisher.subscriptions.feeds
+        await publisher.share(file(tmp_path, "Red film.mkv"), publish=True)
+        links = [await feeds.publish(name) for name in ("films", "more", "a/b", "films")]
+        assert len(set(links)) == 3
+        await publisher.share(file(tmp_path, "Blue film.mkv"), publish=True)
+        await trio.sleep(2 * SubscribeConfig().publish_interval)
+        assert len({one.torrent for one in publisher.published_links()}) == 1
+        for link in set(links):
+            await reader.subscriptions.subscribe(link)
+        with trio.fail_after(40 * MINUTE):
+            while [one.torrents for one in reader.subscriptions.listed()] != [2, 2, 2]:
+                await trio.sleep(5)
+        for name in ("films", "more", "a/b"):
+            await publisher.unpublish_link(name)
+        await publisher.share(file(tmp_path, "Green film.mkv"), publish=True)
+        again = await feeds.publish("another")
+        assert again not in links
+        await publisher.unpublish_link("another")
+        await feeds.publish("last")  # nothing was published in between: it is the same torrent
+
+
 async def test_without_a_state_directory_no_catalogue_is_published(
     town: Town, autojump_clock: MockClock
 ) -> None:
