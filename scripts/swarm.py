@@ -135,6 +135,7 @@ def note(study: Study, swarm: LabSwarm) -> None:
         "wasted_share": sum(member.counts[2] for member in honest) / max(received, 1),
         "seed_copies": sum(m.counts[1] for m in swarm.of(Kind.SEED)) / swarm.cast.size,
         "bans": swarm.bans,
+        "unjust_bans": swarm.unjust_bans,
     }
     riders = swarm.of(Kind.FREE_RIDER)
     study.figures["free_riders"] = len(riders)

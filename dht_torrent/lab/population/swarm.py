@@ -24,9 +24,9 @@ from dht_torrent.engine.node import Node
 from dht_torrent.engine.opening import open_node
 from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.errors import DhtTorrentError, InputError
-from dht_torrent.ids import HostPort
+from dht_torrent.ids import Address, HostPort, PeerId
 from dht_torrent.lab.population.roles import free_rider, poisoned
-from dht_torrent.trace import PeerBanned, PieceDone, Record
+from dht_torrent.trace import PeerBanned, PeerConnected, PieceDone, Record
 
 MAX_NODES: Final = 2000
 LOOK_AGAIN: Final = 5.0
@@ -168,7 +168,11 @@ class LabSwarm:
         ]
         self.history: list[Second] = []
         self.bans = 0
-        """Times a leech banned a peer for bad data."""
+        """Times a leech banned a peer for bad data: a liar that comes back from another port before
+        the download is complete is banned again ..."""
+        self.unjust_bans = 0
+        """... and how many of them hit a member that sends good data."""
+        self._known: dict[tuple[int, Address], PeerId] = {}
         self._rng = rng
         self._content = folder / "content" / "content.bin"
         self._connections = _connections_for(cast.nodes)
@@ -288,8 +292,16 @@ class LabSwarm:
 
     def _on_record(self, member: Member, record: Record) -> None:
         match record:
-            case PeerBanned():
+            case PeerConnected(address=address):
+                self._known[member.number, address] = _id_at(member, address)
+            case PeerBanned(address=address):
                 self.bans += 1
+                liars = {
+                    behind(liar.torrent).core.connections.peer_id
+                    for liar in self.of(Kind.POISONER)
+                    if liar.torrent is not None
+                }
+                self.unjust_bans += self._known[member.number, address] not in liars
             case PieceDone() if not member.vanished:  # several may be done at the same moment
                 member.pieces += 1
                 self._maybe_vanish(member)
@@ -334,6 +346,17 @@ class LabSwarm:
             received=received,
             rate=(received - (before.received if before else 0)) / max(since, 0.001),
         )
+
+
+def _id_at(member: Member, address: Address) -> PeerId:
+    """What the peer calls itself that the member has just connected to."""
+    assert member.node is not None
+    return next(
+        peer.peer_id
+        for torrent in member.node.torrents.values()
+        for peer in behind(torrent).core.connections.peers.values()
+        if peer.address == address
+    )
 
 
 def _is_announced(member: Member) -> bool:
