@@ -31,7 +31,7 @@ class Location(click.Path):
         return str(value)
 
 
-class Place(Location):
+class GivenPath(Location):
     """A file or a folder that a command is about. The empty path would be the working directory,
     which whoever wrote `share "$FILE"` did not mean to share."""
 
@@ -60,7 +60,7 @@ class Number(click.types.StringParamType):
 
 FILE: Final = Location(dir_okay=False)
 FOLDER: Final = Location(file_okay=False)
-PLACE: Final = Place()
+PLACE: Final = GivenPath()
 RATE: Final = Rate()
 NUMBER: Final = Number()
 
