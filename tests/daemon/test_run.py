@@ -34,7 +34,7 @@ async def test_a_node_ends_with_its_job(tmp_path: Path) -> None:
         assert control.path is not None
         assert control.path.is_socket()
 
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         assert await run(config(tmp_path), None, job) is None
     assert seen == [f"unix:{tmp_path}/state/control.sock"]
     assert not (tmp_path / "state" / "control").exists()
@@ -51,7 +51,7 @@ async def test_a_client_may_end_the_job(tmp_path: Path) -> None:
             nursery.start_soon(partial(trio.to_thread.run_sync, ask, abandon_on_cancel=True))
             await trio.sleep_forever()
 
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         assert await run(config(tmp_path), None, job) is None
 
 
@@ -67,7 +67,7 @@ async def test_a_signal_closes_the_node_in_order_and_is_told(tmp_path: Path) -> 
 
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     try:
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             assert await run(config(tmp_path), None, job) is signal.SIGTERM
     finally:
         signal.signal(signal.SIGINT, before[0])
@@ -91,7 +91,7 @@ async def test_a_bug_in_a_command_is_a_refusal_and_the_next_one_is_answered(
     async def job(node: Node, control: Control) -> None:
         await trio.to_thread.run_sync(ask)
 
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         await run(replace(config(tmp_path), fail_fast=False), None, job)
 
 
@@ -108,7 +108,7 @@ async def test_with_fail_fast_a_bug_in_a_command_ends_the_run(
         await trio.to_thread.run_sync(ask)
         await trio.sleep_forever()
 
-    with trio.fail_after(10), pytest.raises(ExceptionGroup) as raised:
+    with trio.fail_after(20), pytest.raises(ExceptionGroup) as raised:
         await run(replace(config(tmp_path), fail_fast=True), None, job)
     assert raised.value.split(ZeroDivisionError)[0] is not None
 

@@ -479,7 +479,7 @@ async def test_a_search_that_is_left_ends_in_the_node(node: Any, tmp_path: Path)
 
     async with serving(node, None, tmp_path):
         await trio.to_thread.run_sync(leave)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await node.searches[0][1].closed.wait()
 
 
@@ -499,7 +499,7 @@ async def test_a_client_that_does_not_read_is_given_up(
 ) -> None:
     monkeypatch.setattr(sending, "READING_TIME", 0.1)
     async with serving(node, None, tmp_path) as where, stuck(node, where) as stream:
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await node.searches[0][1].closed.wait()
             while await stream.receive_some(2**20):
                 pass

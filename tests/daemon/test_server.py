@@ -259,7 +259,7 @@ async def test_what_answers_is_loaded_for_the_first_client_once_there_are_descri
 
 
 async def test_stop_is_answered_and_then_the_server_returns(node: Any, tmp_path: Path) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(serve, node, None, tmp_path))
             await ask("stop", tmp_path)

@@ -171,7 +171,7 @@ async def test_a_fault_a_library_would_swallow_ends_a_run_that_fails_fast() -> N
     calm.report(ValueError(), "a request")
     assert calm.count == 1
     strict.report(ValueError("what"), "a request")
-    with trio.fail_after(1), pytest.raises(ValueError, match="what"):
+    with trio.fail_after(20), pytest.raises(ValueError, match="what"):
         await strict.watch()
     with trio.move_on_after(0.01) as waited:
         await calm.watch()

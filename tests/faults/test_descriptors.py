@@ -182,7 +182,7 @@ async def test_a_connection_is_worth_more_than_a_file_not_in_use(tmp_path: Path)
     idle = Idle(tmp_path / "idle", 5)
     network = RealNetwork(idle.pool.relieve)
     listener = await network.listen(Address("127.0.0.1", 0))
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         with few_left(0):
             ours = await network.connect(listener.address)
             theirs = await listener.accept()
@@ -199,7 +199,7 @@ async def test_a_dial_without_a_descriptor_waits_for_one(tmp_path: Path) -> None
     async def dial() -> None:
         dialled.append(await network.connect(listener.address))
 
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             with few_left(0):
                 nursery.start_soon(dial)
@@ -221,7 +221,7 @@ async def test_state_is_saved_and_folders_are_shared_when_descriptors_run_out(
         other = await node.share(tmp_path / "other")
         # Its files are open and idle from now on, and all that there is to be closed.
         await fetch(str(other.magnet), node.address.port, tmp_path / "got")
-        with few_left(0), trio.fail_after(10):
+        with few_left(0), trio.fail_after(20):
             shared = await node.share(tmp_path / "share")
             await until(lambda: shared.state == "seeding", "it seeds")
             record = tmp_path / "state" / "torrents" / f"{shared.id}.resume"

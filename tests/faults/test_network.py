@@ -25,7 +25,7 @@ async def test_a_taken_port_is_one_clear_error(tmp_path: Path, kind: socket.Sock
             other.listen()
         host, port = other.getsockname()
         config = local_config(tmp_path, listen=f"{host}:{port}")
-        with trio.fail_after(5), pytest.raises(InputError, match=str(port)):
+        with trio.fail_after(20), pytest.raises(InputError, match=str(port)):
             async with open_node(config):
                 raise AssertionError("a node runs on a port that is somebody else's")
 

@@ -89,11 +89,11 @@ async def test_the_loss_is_told_tried_again_and_over(
         assert torrent.name in warning
         assert os.strerror(number) in warning
         failed = trouble.failed
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while trouble.failed < failed + 2:
                 await trio.sleep(0.02)
         trouble.number = None
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while torrent.warning is not None:
                 await trio.sleep(0.02)
         assert node.status().warnings == ()
@@ -173,7 +173,7 @@ async def test_a_record_that_cannot_be_removed_keeps_its_torrent(
         await torrent.pause()  # it lives
         assert torrent.warning is not None
         trouble.number = None
-        with trio.fail_after(5):  # and is remembered again
+        with trio.fail_after(20):  # and is remembered again
             while torrent.warning is not None:
                 await trio.sleep(0.02)
         await node.remove(torrent)

@@ -254,7 +254,7 @@ async def test_what_is_sent_to_the_group_goes_through_one_interface_alone(
     run("address", "add", "fd99::1/64", "dev", "other", "nodad")
     network, group = RealNetwork(), GROUPS[ipv6]
     here = {one.name: one for one in network.interfaces() if one.ipv6 == ipv6}
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         first = await network.open_multicast(group, here[CABLE])
         second = await network.open_multicast(group, here[CABLE])  # another program
         elsewhere = await network.open_multicast(group, here["other"])

@@ -110,7 +110,7 @@ async def test_libtorrent_tells_us_of_the_peers_it_reached(tmp_path: Path, priva
                 assert str(hub.address) in [peer.address for peer in got.peers()]
                 return
             # Whoever of the two is told first dials.
-            with trio.fail_after(15):
+            with trio.fail_after(20):
                 while not any(
                     met.source.startswith("pex ") for met in got.peers() + shared.peers()
                 ):

@@ -98,7 +98,7 @@ async def test_a_mixed_swarm_completes_from_one_seed(tmp_path: Path, seed_is_our
 async def test_libtorrents_announce_is_found_by_us(tmp_path: Path) -> None:
     content = make_file(tmp_path / "seed" / "a.bin", 100_000)
     torrent = create(content)
-    with trio.fail_after(15):
+    with trio.fail_after(20):
         async with (
             local_nodes(3, tmp_path / "nodes") as nodes,
             open_libtorrent([nodes[0].address]) as theirs,
@@ -114,7 +114,7 @@ async def test_libtorrents_announce_is_found_by_us(tmp_path: Path) -> None:
 
 async def test_our_announce_is_found_by_libtorrent(tmp_path: Path) -> None:
     content = make_file(tmp_path / "seed" / "a.bin", 100_000)
-    with trio.fail_after(15):
+    with trio.fail_after(20):
         async with local_nodes(3, tmp_path / "nodes") as nodes:
             shared = await nodes[1].share(content)
             await announced(nodes)

@@ -93,9 +93,9 @@ def test_a_day_passes_in_no_time() -> None:
         await trio.sleep(86_400)
         return trio.current_time() - start
 
-    start = time.perf_counter()
+    start = time.process_time()
     assert run(sleep) == pytest.approx(86_400)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_trio_gets_its_own_dice_back_even_after_an_error() -> None:

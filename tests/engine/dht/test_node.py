@@ -676,7 +676,7 @@ async def test_two_nodes_on_loopback_sockets_find_each_other_in_a_moment() -> No
         socket = await network.open_udp(bind)
         two = Dht(network, socket, CONFIG, rng=random.Random(2), bootstrap=[HostPort(*first)])
         await nursery.start(two.run)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await two.bootstrapped()
             found = await two.announces.find_peers(HASH, announce_port=5001, on_peers=Found())
             assert Address("127.0.0.1", 5000) in found.peers
@@ -695,7 +695,7 @@ async def test_twenty_nodes_on_loopback_sockets_look_up_in_milliseconds() -> Non
             dht = Dht(network, address, CONFIG, rng=rng, bootstrap=points)
             await nursery.start(dht.run)
             nodes.append(dht)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             for dht in nodes:
                 await dht.bootstrapped()
             await find(nodes[7], 5000)

@@ -254,7 +254,7 @@ async def test_nothing_leaves_while_it_is_away_and_sockets_go_on_when_it_is_back
         got.extend(data for data, _ in datagrams)
         received.set()
 
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(udp.serve, take)
             assert udp.send(b"one", to)
@@ -304,7 +304,7 @@ async def test_connections_end_with_their_interface(then: list[Interface]) -> No
         ended.append("read")
 
     assert isinstance(theirs, RealStream)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reads, ours)
             nursery.start_soon(reads, theirs)
@@ -327,7 +327,7 @@ async def test_a_listener_waits_for_its_interface_and_keeps_its_port() -> None:
         with closing(await listener.accept()) as stream:
             accepted.append(stream.local)
 
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(accepts)
             await trio.testing.wait_all_tasks_blocked()
@@ -382,7 +382,7 @@ async def test_a_closed_socket_stays_closed_when_the_interface_is_back() -> None
             await listener.accept()
         failed.append("accept")
 
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(receives)
             nursery.start_soon(accepts)

@@ -104,7 +104,7 @@ async def test_results_may_be_dropped_in_another_thread() -> None:
 
         thread = threading.Thread(target=drop)
         thread.start()
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             while node.nursery.child_tasks:
                 await trio.sleep(0.001)
         thread.join()

@@ -239,7 +239,7 @@ async def test_a_save_that_began_is_not_abandoned_by_cancelling() -> None:
             super().write(offset, data)
 
     disk = in_memory(Slow(META.geometry))
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
 
             async def cancel_in_the_middle() -> None:
@@ -382,7 +382,7 @@ async def test_the_threads_of_a_node_are_shared_and_bounded() -> None:
     disks = [
         TorrentDisk(node, Counted(META.geometry), META.geometry, META.pieces) for _ in range(6)
     ]
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             for disk in disks:
                 nursery.start_soon(disk.save, [(0, piece(0))])
@@ -403,7 +403,7 @@ async def test_one_torrent_has_one_writer_at_a_time() -> None:
     disk = TorrentDisk(
         Disk(DiskConfig(threads=4)), Counted(META.geometry), META.geometry, META.pieces
     )
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             for index in range(META.geometry.piece_count):
                 nursery.start_soon(disk.save, [(index, piece(index))])

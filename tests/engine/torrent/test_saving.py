@@ -59,7 +59,7 @@ async def test_jobs_that_wait_together_are_all_done_and_the_scratch_space_goes_a
 
     for piece in spilled:
         saving.add(piece, chunk_of(piece.index))
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(saving.run, settle)
             while sum(len(saved.saved) for saved in told) < 4:

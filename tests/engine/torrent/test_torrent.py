@@ -490,7 +490,7 @@ async def test_a_look_at_the_files_in_the_middle_of_our_own_write_raises_no_alar
         storages.append(HalfWritten(metainfo))
         return storages[-1]
 
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         async with (
             listening(world, HAND, HandSeed(one)),
             world.node(
@@ -534,13 +534,13 @@ async def test_a_file_that_vanishes_right_after_the_last_write_is_missed(
         shared = await seed.share(tmp_path / "shared" / "film.bin", piece_length=32 * KIB)
         magnet = f"{shared.magnet}&x.pe={seed.address}"
         torrent = await node.get(magnet, output=tmp_path)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             path = await torrent.completed()
             path.unlink()
             await entered(torrent, "error")
         assert "film.bin" in (torrent.error or "")
         await torrent.recheck()
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await torrent.completed()
         assert path.read_bytes() == one.data
 
@@ -553,7 +553,7 @@ async def test_get_of_what_is_here_looks_at_the_disk_first(tmp_path: Path) -> No
         await torrent.completed()
         (tmp_path / "film.bin").unlink()
         assert await node.get(torrent.magnet) is torrent
-        with trio.fail_after(10), pytest.raises(StorageError, match="missing"):
+        with trio.fail_after(20), pytest.raises(StorageError, match="missing"):
             await torrent.completed()
 
 
@@ -578,13 +578,13 @@ async def test_a_torrent_paused_before_a_restart_shows_what_it_has_and_get_resum
     config = Config(bootstrap=[], listen="127.0.0.1:0", state_dir=tmp_path / "state")
     async with open_node(config) as node:
         torrent = await node.get(one.metainfo, output=tmp_path)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await torrent.completed()
             await torrent.pause()
             await entered(torrent, "paused")
     async with open_node(config) as node:
         torrent = node.find(torrent.id)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await entered(torrent, "paused")
             assert torrent.progress == 1
             assert await node.get(one.metainfo) is torrent
