@@ -4,9 +4,10 @@ state directory is asked; else one of our own, for the length of the command.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from dht_torrent.engine.node import Node
 
 Json = dict[str, Any]
+
+_ID: Final = re.compile("[0-9a-fA-F]+|[A-Za-z2-7]{32}")
 
 LIMIT = 20
 WAIT = 10.0
@@ -92,9 +95,13 @@ def _path(what: str) -> Path | None:
         return None
     try:
         path = Path(what).expanduser()
-        return path.absolute() if path.exists() else None
+        if path.exists():
+            return path.absolute()
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"cannot read {what[:200]!r}: {error}") from None
+    if not _ID.fullmatch(what):
+        raise InputError(f"{what[:200]!r}: no such file or folder, and not the ID of a torrent")
+    return None
 
 
 def _alone(ctx: click.Context, query: Any) -> tuple[Json, str | None]:

@@ -98,9 +98,11 @@ async def test_what_nothing_is_known_of_is_one_clear_line(node: FakeNode, tmp_pa
 @pytest.mark.parametrize(
     ("args", "why"),
     [
-        (("no such file",), "no such"),
-        (("x", "--limit", "0"), "results"),
-        (("x", "--wait", "0"), "network gets"),
+        (("no such file",), "no such file or folder"),
+        (("/nowhere/at/all",), "no such file or folder"),
+        (("x",), "not the ID of a torrent"),
+        ((ID, "--limit", "0"), "results"),
+        ((ID, "--wait", "0"), "network gets"),
         ((), "Missing argument"),
     ],
 )
