@@ -122,297 +122,185 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from dht_torrent.bencode import Value
-    from dht_torrent.config.alternative import AlternativeLimits, WeeklyHours
-    from dht_torrent.config.dht import DhtConfig
-    from dht_torrent.config.holepunch import HolepunchConfig
+    from dht_torrent.bencode import Value as Value
+    from dht_torrent.config.alternative import (
+        AlternativeLimits as AlternativeLimits,
+        WeeklyHours as WeeklyHours,
+    )
+    from dht_torrent.config.dht import DhtConfig as DhtConfig
+    from dht_torrent.config.holepunch import HolepunchConfig as HolepunchConfig
     from dht_torrent.config.index import (
-        CatalogueConfig,
-        CrawlConfig,
-        FollowConfig,
-        SearchConfig,
-        SubscribeConfig,
+        CatalogueConfig as CatalogueConfig,
+        CrawlConfig as CrawlConfig,
+        FollowConfig as FollowConfig,
+        SearchConfig as SearchConfig,
+        SubscribeConfig as SubscribeConfig,
     )
-    from dht_torrent.config.net import WatchConfig
-    from dht_torrent.config.node import AfterSeeding, Config, EncryptionPolicy
-    from dht_torrent.config.portmap import PortMapConfig
-    from dht_torrent.config.proxy import ProxyConfig, ProxyServer
-    from dht_torrent.config.seeding import SeedingLimit, SeedingLimits, SharedEnough
-    from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, TorrentConfig
-    from dht_torrent.config.utp import UtpConfig
-    from dht_torrent.daemon.client import Client, Json, connect
-    from dht_torrent.daemon.control import Control
-    from dht_torrent.daemon.link_calls import LinkCalls
-    from dht_torrent.daemon.presence import NoNode, NotRunning
-    from dht_torrent.dht.items import ImmutableItem, Item, MutableItem, SigningKey
-    from dht_torrent.dht.krpc import NodeInfo, Reply
-    from dht_torrent.engine.dht.announces import OnPeers, PeerLookup, Scrape
-    from dht_torrent.engine.dht.dual_stack import DualStack
-    from dht_torrent.engine.dht.node import Dht
-    from dht_torrent.engine.dht.samples import Sample
-    from dht_torrent.engine.dht.surveys import Holder, ItemSurvey, Stored
-    from dht_torrent.engine.dht.views import ContactView, DhtStatus, LookupStep, LookupView
-    from dht_torrent.engine.following.followed import Followed
-    from dht_torrent.engine.following.records import SeenVersion
+    from dht_torrent.config.net import WatchConfig as WatchConfig
+    from dht_torrent.config.node import (
+        AfterSeeding as AfterSeeding,
+        Config as Config,
+        EncryptionPolicy as EncryptionPolicy,
+    )
+    from dht_torrent.config.portmap import PortMapConfig as PortMapConfig
+    from dht_torrent.config.proxy import ProxyConfig as ProxyConfig, ProxyServer as ProxyServer
+    from dht_torrent.config.seeding import (
+        SeedingLimit as SeedingLimit,
+        SeedingLimits as SeedingLimits,
+        SharedEnough as SharedEnough,
+    )
+    from dht_torrent.config.torrent import (
+        DiskConfig as DiskConfig,
+        LsdConfig as LsdConfig,
+        PeerConfig as PeerConfig,
+        TorrentConfig as TorrentConfig,
+    )
+    from dht_torrent.config.utp import UtpConfig as UtpConfig
+    from dht_torrent.daemon.client import Client as Client, Json as Json, connect as connect
+    from dht_torrent.daemon.control import Control as Control
+    from dht_torrent.daemon.link_calls import LinkCalls as LinkCalls
+    from dht_torrent.daemon.presence import NoNode as NoNode, NotRunning as NotRunning
+    from dht_torrent.dht.items import (
+        ImmutableItem as ImmutableItem,
+        Item as Item,
+        MutableItem as MutableItem,
+        SigningKey as SigningKey,
+    )
+    from dht_torrent.dht.krpc import NodeInfo as NodeInfo, Reply as Reply
+    from dht_torrent.engine.dht.announces import (
+        OnPeers as OnPeers,
+        PeerLookup as PeerLookup,
+        Scrape as Scrape,
+    )
+    from dht_torrent.engine.dht.dual_stack import DualStack as DualStack
+    from dht_torrent.engine.dht.node import Dht as Dht
+    from dht_torrent.engine.dht.samples import Sample as Sample
+    from dht_torrent.engine.dht.surveys import (
+        Holder as Holder,
+        ItemSurvey as ItemSurvey,
+        Stored as Stored,
+    )
+    from dht_torrent.engine.dht.views import (
+        ContactView as ContactView,
+        DhtStatus as DhtStatus,
+        LookupStep as LookupStep,
+        LookupView as LookupView,
+    )
+    from dht_torrent.engine.following.followed import Followed as Followed
+    from dht_torrent.engine.following.records import SeenVersion as SeenVersion
     from dht_torrent.engine.following.views import (
-        FollowState,
-        FollowView,
-        PublishedView,
-        VersionView,
+        FollowState as FollowState,
+        FollowView as FollowView,
+        PublishedView as PublishedView,
+        VersionView as VersionView,
     )
-    from dht_torrent.engine.net.gateways import Gateway
-    from dht_torrent.engine.net.interfaces import Interface
+    from dht_torrent.engine.net.gateways import Gateway as Gateway
+    from dht_torrent.engine.net.interfaces import Interface as Interface
     from dht_torrent.engine.net.protocols import (
-        DatagramSocket,
-        Encryption,
-        Listener,
-        Network,
-        OnDatagrams,
-        Scattered,
-        Stream,
+        DatagramSocket as DatagramSocket,
+        Encryption as Encryption,
+        Listener as Listener,
+        Network as Network,
+        OnDatagrams as OnDatagrams,
+        Scattered as Scattered,
+        Stream as Stream,
     )
-    from dht_torrent.engine.net.surroundings import Surroundings
-    from dht_torrent.engine.node import Node
-    from dht_torrent.engine.opening import open_node
-    from dht_torrent.engine.search.results import SearchResults
+    from dht_torrent.engine.net.surroundings import Surroundings as Surroundings
+    from dht_torrent.engine.node import Node as Node
+    from dht_torrent.engine.opening import open_node as open_node
+    from dht_torrent.engine.search.results import SearchResults as SearchResults
     from dht_torrent.engine.search.views import (
-        CatalogueImport,
-        CatalogueStatus,
-        Compared,
-        CrawlStatus,
-        Kinship,
-        PublisherView,
-        ResultSource,
-        ResultTrust,
-        SearchOptions,
-        SearchQuery,
-        SearchResult,
-        SearchStatus,
-        SimilarFound,
-        SimilarQuery,
-        SimilarResult,
-        SubscriptionView,
-        Verdict,
+        CatalogueImport as CatalogueImport,
+        CatalogueStatus as CatalogueStatus,
+        Compared as Compared,
+        CrawlStatus as CrawlStatus,
+        Kinship as Kinship,
+        PublisherView as PublisherView,
+        ResultSource as ResultSource,
+        ResultTrust as ResultTrust,
+        SearchOptions as SearchOptions,
+        SearchQuery as SearchQuery,
+        SearchResult as SearchResult,
+        SearchStatus as SearchStatus,
+        SimilarFound as SimilarFound,
+        SimilarQuery as SimilarQuery,
+        SimilarResult as SimilarResult,
+        SubscriptionView as SubscriptionView,
+        Verdict as Verdict,
     )
-    from dht_torrent.engine.speed import SpeedLimits
-    from dht_torrent.engine.torrent.context import OpenStorage
-    from dht_torrent.engine.torrent.housekeeping import NodeRules
-    from dht_torrent.engine.torrent.rate_limits import NewRate
-    from dht_torrent.engine.torrent.readers import Reader
-    from dht_torrent.engine.torrent.statistics import Statistics
-    from dht_torrent.engine.torrent.torrent import Torrent
-    from dht_torrent.engine.torrent.watch import Watch
+    from dht_torrent.engine.speed import SpeedLimits as SpeedLimits
+    from dht_torrent.engine.torrent.context import OpenStorage as OpenStorage
+    from dht_torrent.engine.torrent.housekeeping import NodeRules as NodeRules
+    from dht_torrent.engine.torrent.rate_limits import NewRate as NewRate
+    from dht_torrent.engine.torrent.readers import Reader as Reader
+    from dht_torrent.engine.torrent.statistics import Statistics as Statistics
+    from dht_torrent.engine.torrent.torrent import Torrent as Torrent
+    from dht_torrent.engine.torrent.watch import Watch as Watch
     from dht_torrent.engine.views import (
-        FileInfo,
-        FilterStatus,
-        History,
-        HolepunchStatus,
-        Left,
-        MappedPort,
-        NodeStatus,
-        PeerInfo,
-        PieceState,
-        PortMappingStatus,
-        ProxyStatus,
-        Removal,
-        State,
-        Summary,
+        FileInfo as FileInfo,
+        FilterStatus as FilterStatus,
+        History as History,
+        HolepunchStatus as HolepunchStatus,
+        Left as Left,
+        MappedPort as MappedPort,
+        NodeStatus as NodeStatus,
+        PeerInfo as PeerInfo,
+        PieceState as PieceState,
+        PortMappingStatus as PortMappingStatus,
+        ProxyStatus as ProxyStatus,
+        Removal as Removal,
+        State as State,
+        Summary as Summary,
     )
     from dht_torrent.errors import (
-        BencodeError,
-        ControlError,
-        DhtTorrentError,
-        HandshakeError,
-        InputError,
-        KrpcError,
-        MagnetError,
-        MetainfoError,
-        NoReply,
-        OurFault,
-        PeerProtocolError,
-        PortMapError,
-        ProtocolError,
-        SearchFormatError,
-        SocksError,
-        StorageError,
-        UtpError,
+        BencodeError as BencodeError,
+        ControlError as ControlError,
+        DhtTorrentError as DhtTorrentError,
+        HandshakeError as HandshakeError,
+        InputError as InputError,
+        KrpcError as KrpcError,
+        MagnetError as MagnetError,
+        MetainfoError as MetainfoError,
+        NoReply as NoReply,
+        OurFault as OurFault,
+        PeerProtocolError as PeerProtocolError,
+        PortMapError as PortMapError,
+        ProtocolError as ProtocolError,
+        SearchFormatError as SearchFormatError,
+        SocksError as SocksError,
+        StorageError as StorageError,
+        UtpError as UtpError,
     )
-    from dht_torrent.geometry import File, Geometry, Span
-    from dht_torrent.ids import Address, HostPort, InfoHash, NodeId, Transport
-    from dht_torrent.magnet import Magnet, MutableLink
-    from dht_torrent.metainfo import LocalHints, Metainfo
-    from dht_torrent.relief import raise_descriptor_limit
-    from dht_torrent.storage.moving import Layout
-    from dht_torrent.storage.owners import Place
-    from dht_torrent.storage.protocol import ContentSurvey, FileStamp, Scratch, Storage
-    from dht_torrent.torrent.selection import Selection
+    from dht_torrent.geometry import File as File, Geometry as Geometry, Span as Span
+    from dht_torrent.ids import (
+        Address as Address,
+        HostPort as HostPort,
+        InfoHash as InfoHash,
+        NodeId as NodeId,
+        Transport as Transport,
+    )
+    from dht_torrent.magnet import Magnet as Magnet, MutableLink as MutableLink
+    from dht_torrent.metainfo import LocalHints as LocalHints, Metainfo as Metainfo
+    from dht_torrent.relief import raise_descriptor_limit as raise_descriptor_limit
+    from dht_torrent.storage.moving import Layout as Layout
+    from dht_torrent.storage.owners import Place as Place
+    from dht_torrent.storage.protocol import (
+        ContentSurvey as ContentSurvey,
+        FileStamp as FileStamp,
+        Scratch as Scratch,
+        Storage as Storage,
+    )
+    from dht_torrent.torrent.selection import Selection as Selection
     from dht_torrent.trace import (
-        LookupDone,
-        PeerBanned,
-        PeerConnected,
-        PeerDropped,
-        PieceDone,
-        PieceFailed,
-        Record,
-        Trace,
+        LookupDone as LookupDone,
+        PeerBanned as PeerBanned,
+        PeerConnected as PeerConnected,
+        PeerDropped as PeerDropped,
+        PieceDone as PieceDone,
+        PieceFailed as PieceFailed,
+        Record as Record,
+        Trace as Trace,
     )
-
-__all__ = [
-    "Address",
-    "AfterSeeding",
-    "AlternativeLimits",
-    "BencodeError",
-    "CatalogueConfig",
-    "CatalogueImport",
-    "CatalogueStatus",
-    "Client",
-    "Compared",
-    "Config",
-    "ContactView",
-    "ContentSurvey",
-    "Control",
-    "ControlError",
-    "CrawlConfig",
-    "CrawlStatus",
-    "DatagramSocket",
-    "Dht",
-    "DhtConfig",
-    "DhtStatus",
-    "DhtTorrentError",
-    "DiskConfig",
-    "DualStack",
-    "Encryption",
-    "EncryptionPolicy",
-    "File",
-    "FileInfo",
-    "FileStamp",
-    "FilterStatus",
-    "FollowConfig",
-    "FollowState",
-    "FollowView",
-    "Followed",
-    "Gateway",
-    "Geometry",
-    "HandshakeError",
-    "History",
-    "Holder",
-    "HolepunchConfig",
-    "HolepunchStatus",
-    "HostPort",
-    "ImmutableItem",
-    "InfoHash",
-    "InputError",
-    "Interface",
-    "Item",
-    "ItemSurvey",
-    "Json",
-    "Kinship",
-    "KrpcError",
-    "Layout",
-    "Left",
-    "LinkCalls",
-    "Listener",
-    "LocalHints",
-    "LookupDone",
-    "LookupStep",
-    "LookupView",
-    "LsdConfig",
-    "Magnet",
-    "MagnetError",
-    "MappedPort",
-    "Metainfo",
-    "MetainfoError",
-    "MutableItem",
-    "MutableLink",
-    "Network",
-    "NewRate",
-    "NoNode",
-    "NoReply",
-    "Node",
-    "NodeId",
-    "NodeInfo",
-    "NodeRules",
-    "NodeStatus",
-    "NotRunning",
-    "OnDatagrams",
-    "OnPeers",
-    "OpenStorage",
-    "OurFault",
-    "PeerBanned",
-    "PeerConfig",
-    "PeerConnected",
-    "PeerDropped",
-    "PeerInfo",
-    "PeerLookup",
-    "PeerProtocolError",
-    "PieceDone",
-    "PieceFailed",
-    "PieceState",
-    "Place",
-    "PortMapConfig",
-    "PortMapError",
-    "PortMappingStatus",
-    "ProtocolError",
-    "ProxyConfig",
-    "ProxyServer",
-    "ProxyStatus",
-    "PublishedView",
-    "PublisherView",
-    "Reader",
-    "Record",
-    "Removal",
-    "Reply",
-    "ResultSource",
-    "ResultTrust",
-    "Sample",
-    "Scattered",
-    "Scrape",
-    "Scratch",
-    "SearchConfig",
-    "SearchFormatError",
-    "SearchOptions",
-    "SearchQuery",
-    "SearchResult",
-    "SearchResults",
-    "SearchStatus",
-    "SeedingLimit",
-    "SeedingLimits",
-    "SeenVersion",
-    "Selection",
-    "SharedEnough",
-    "SigningKey",
-    "SimilarFound",
-    "SimilarQuery",
-    "SimilarResult",
-    "SocksError",
-    "Span",
-    "SpeedLimits",
-    "State",
-    "Statistics",
-    "Storage",
-    "StorageError",
-    "Stored",
-    "Stream",
-    "SubscribeConfig",
-    "SubscriptionView",
-    "Summary",
-    "Surroundings",
-    "Torrent",
-    "TorrentConfig",
-    "Trace",
-    "Transport",
-    "UtpConfig",
-    "UtpError",
-    "Value",
-    "Verdict",
-    "VersionView",
-    "Watch",
-    "WatchConfig",
-    "WeeklyHours",
-    "connect",
-    "open_node",
-    "raise_descriptor_limit",
-]
 
 _HOME = {
     "bencode": "Value",
@@ -486,14 +374,18 @@ _HOME = {
 }
 """The modules of the names, loaded on first use: `dhtnode --help` does not pay for Trio."""
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
+__all__ = sorted(_MODULE_OF)
+"""To type checkers the imports say it: `X as X`."""
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"dht_torrent.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # to whom it would say that there is any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"dht_torrent.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -156,4 +156,4 @@ def test_importing_the_package_imports_neither_trio_nor_a_dependency() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Tracker'"):
-        dht_torrent.Tracker  # noqa: B018
+        dht_torrent.Tracker  # type: ignore[attr-defined]  # noqa: B018
