@@ -248,6 +248,17 @@ class Follower:
 
     async def _torrent(self, info_hash: InfoHash, seq: int) -> Torrent:
         """That of a version; it is fetched from now on, and no other one is."""
+        async with self._context.adding:  # or another link begins with it as well, elsewhere
+            torrent = await self._begun(info_hash, seq)
+        for other in self._record.versions:
+            left = self._host.torrents.get(other.info_hash)
+            if left is None or other.complete or not other.ours or left is torrent:
+                continue
+            if left.state != "paused":
+                await left.pause()
+        return torrent
+
+    async def _begun(self, info_hash: InfoHash, seq: int) -> Torrent:
         listed = [one for one in self._record.versions if one.info_hash == info_hash]
         again = bool(listed) and listed[0] is not self._record.versions[-1]
         torrent = self._host.torrents.get(info_hash)
@@ -268,12 +279,6 @@ class Follower:
             await self._host.get(Magnet(info_hash))  # all of it
         elif again and torrent.state == "paused":
             await torrent.resume()
-        for other in self._record.versions:
-            left = self._host.torrents.get(other.info_hash)
-            if left is None or other.complete or not other.ours or left is torrent:
-                continue
-            if left.state != "paused":
-                await left.pause()
         return torrent
 
     async def _older(self, info_hash: InfoHash) -> list[Path]:

@@ -51,6 +51,8 @@ class LinkContext:
     """Unix time."""
     turns: trio.Semaphore
     """Lookups at a time."""
+    adding: trio.Lock
+    """One begins with a torrent at a time."""
     wanted_elsewhere: Callable[[InfoHash, object], bool]
     """Whether a torrent is a version of another link than this one, too."""
 

@@ -81,6 +81,7 @@ class LinkService:
             rng=context.rng,
             clock=clock,
             turns=trio.Semaphore(self._config.at_once),
+            adding=trio.Lock(),
             wanted_elsewhere=self._wanted_elsewhere,
         )
         self._followed: dict[str, Follower] = {}

@@ -523,6 +523,12 @@ async def test_all_links_to_the_list_name_what_is_published_now(
         with trio.fail_after(40 * MINUTE):
             while [one.torrents for one in reader.subscriptions.listed()] != [2, 2, 2]:
                 await trio.sleep(5)
+        for number in range(3):
+            await publisher.share(file(tmp_path, f"Film {number}.mkv"), publish=True)
+            with trio.fail_after(40 * MINUTE):
+                while {one.torrents for one in reader.subscriptions.listed()} != {3 + number}:
+                    await trio.sleep(5)
+            assert [one.error for one in reader.subscriptions.listed()] == [None] * 3
         for name in ("films", "more", "a/b"):
             await publisher.unpublish_link(name)
         await publisher.share(file(tmp_path, "Green film.mkv"), publish=True)
