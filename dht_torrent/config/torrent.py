@@ -173,6 +173,9 @@ class TorrentConfig:
     reconnect_delay: float = 60.0
     """Before dialling the same public address again (libtorrent); doubles with each attempt that
     led to nothing."""
+    first_reconnect_delay: float = 10.0
+    """The same after a first failure, where a client closed at once: it may be starting
+    (Transmission)."""
     missed_reconnect_delay: float = 5.0
     """The same for one that was giving us what we still lack, and left: a client that is started
     anew, or was paused (Transmission)."""

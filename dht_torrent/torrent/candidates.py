@@ -314,7 +314,10 @@ class Candidates:
             if over is not None:
                 candidate.ways = candidate.ways.disappointed(over)
             most = USELESS_PAUSE if trouble.was_reached else self._base(address) * MAX_BACK_OFF
-            candidate.not_before = now + self._pause(candidate, most)
+            pause = self._pause(candidate, most)
+            if trouble.may_pass and candidate.fails == candidate.useless == 1:
+                pause = min(pause, self._config.first_reconnect_delay)
+            candidate.not_before = now + pause
             if not address.is_local:
                 self._quiet.pop(address.place, None)
                 self._quiet[address.place] = candidate.not_before

@@ -37,6 +37,12 @@ class Trouble(Enum):
             Trouble.FORBIDDEN,
         )
 
+    @property
+    def may_pass(self) -> bool:
+        """A client is there and closed at once: as it does while it starts, or checks what it has.
+        Not one that refused: so do routers, and a host whose client has ended."""
+        return self in (Trouble.CLOSED, Trouble.MAY_INSIST)
+
 
 @dataclass(frozen=True, slots=True)
 class Outlook:

@@ -404,11 +404,27 @@ def test_redialling_backs_off_whatever_the_reason(
         assert due is not None
         pauses.append(due - now)
         now = due
-    assert pauses == [min(base * 2.0**n, USELESS_PAUSE) for n in range(12)]
+    first = min(base, CONFIG.first_reconnect_delay) if trouble is Trouble.CLOSED else base
+    assert pauses == [first] + [min(base * 2.0**n, USELESS_PAUSE) for n in range(1, 12)]
     subject.take(now)
     subject.connected(address, now)
     subject.disconnected(address, now, useful=True)
     assert subject.next_time(now) == now + base
+
+
+@pytest.mark.parametrize("trouble", list(Trouble))
+def test_a_client_that_may_be_starting_is_tried_again_soon_but_once(trouble: Trouble) -> None:
+    """qBittorrent closes what comes while it checks what it has."""
+    subject = candidates()
+    subject.add(FAR, "magnet", 0.0)
+    assert subject.take(0.0) == FAR
+    subject.failed(FAR, 0.0, trouble)
+    soon = trouble in (Trouble.CLOSED, Trouble.MAY_INSIST)
+    due = CONFIG.first_reconnect_delay if soon else CONFIG.reconnect_delay
+    assert subject.next_time(0.0) == due
+    assert subject.take(due) == FAR
+    subject.failed(FAR, due, trouble)
+    assert subject.next_time(due) == due + 2 * CONFIG.reconnect_delay
 
 
 def test_what_we_interrupt_is_dialled_at_once_on_going_on() -> None:
@@ -649,7 +665,7 @@ def test_a_liar_frees_those_turned_away_at_its_own_host_that_did_not_fail() -> N
     for address in (parted, failed, far(1)):
         subject.add(address, "magnet", 0.0)
         assert subject.take(0.0) == address
-    subject.failed(failed, 0.0, Trouble.CLOSED)
+    subject.failed(failed, 0.0, Trouble.NO_HANDSHAKE)
     for address in (parted, far(1)):
         subject.parted(address, 0.0)
     subject.ban(liar, 1.0)
