@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent import Node, PeerInfo, bencode
-from dht_torrent.config import HolepunchConfig, UtpConfig
+from dht_torrent.config import DhtConfig, HolepunchConfig, UtpConfig
 from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.nat import Nat
@@ -178,7 +178,8 @@ async def test_a_symmetric_nat_is_known_by_the_ports_that_the_dht_sees(
 async def test_without_a_relay_that_speaks_it_nobody_behind_a_router_is_met(
     autojump_clock: MockClock,
 ) -> None:
-    off = {"holepunch": HolepunchConfig(enabled=False)}
+    """Nor told by the DHT when the other dials, or two datagrams may meet by chance."""
+    off = {"holepunch": HolepunchConfig(enabled=False), "dht": DhtConfig(read_only=True)}
     async with meeting(CONE, CONE, relay_options=off) as them:
         await trio.sleep(300)
         assert them.met() is None
