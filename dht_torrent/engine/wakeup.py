@@ -13,19 +13,18 @@ import trio
 class AutoResetEvent:
     """Wakes all tasks that wait; set while none does, it lets the next one pass at once."""
 
-    __slots__ = ("_event", "_is_set", "_waiting")
+    __slots__ = ("_event", "_is_set")
 
     def __init__(self) -> None:
-        self._event = trio.Event()
+        self._event: trio.Event | None = None  # as long as somebody waits: there are many of us
         self._is_set = False
-        self._waiting = 0
 
     def set(self) -> None:
         """Wake those who wait, or the next one that comes. Several calls before that are one."""
         self._is_set = True
-        if self._waiting:
+        if self._event is not None:
             self._event.set()
-            self._event = trio.Event()
+            self._event = None
 
     def clear(self) -> None:
         """Forget that it was set. Those who wait already are not affected."""
@@ -36,9 +35,7 @@ class AutoResetEvent:
         if self._is_set:
             await trio.lowlevel.checkpoint()
         else:
-            self._waiting += 1
-            try:
-                await self._event.wait()
-            finally:
-                self._waiting -= 1
+            if self._event is None:
+                self._event = trio.Event()
+            await self._event.wait()
         self._is_set = False

@@ -39,6 +39,7 @@ from dht_torrent.engine.torrent.admission import Admission
 from dht_torrent.engine.torrent.choking import Choking
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
+from dht_torrent.engine.torrent.core import TorrentCore
 from dht_torrent.engine.torrent.discovery import Discovery
 from dht_torrent.engine.torrent.downloads import Downloads
 from dht_torrent.engine.torrent.extensions import Extensions
@@ -451,20 +452,20 @@ async def test_the_blocks_of_a_peer_that_met_a_bug_are_asked_of_others(
 
 
 TORRENT: dict[str, tuple[Any, str, dict[str, Any]]] = {
-    "beginning": (Session, "_begin", {}),
+    "beginning": (Session, "_open", {}),
     "checking": (Content, "establish", {}),
     "preparing": (Content, "prepare", {"after": True}),
     "the metadata": (MetadataFetch, "run", {}),
     "the session": (Session, "run", {}),
     "saving pieces": (Swarm, "_announce", {}),
-    "choosing whom to unchoke": (Choking, "run_rounds", {}),
+    "choosing whom to unchoke": (Choking, "_run_rounds", {}),
     "the clock": (Downloads, "_watch_the_clock", {}),
-    "sending haves": (Swarm, "_send_haves", {}),
+    "telling what is here": (Swarm, "_tell", {}),
     "finding peers": (Discovery, "run", {}),
     "its connections": (Connections, "run", {}),
     "dialling": (Connections, "_dial_all", {}),
-    "its record": (ResumeRecord, "keep", {}),
-    "its files": (Session, "_watch_files", {}),
+    "what is due": (Session, "_by_the_clock", {}),
+    "its files": (TorrentCore, "look", {}),
     "completion": (Session, "_on_saved", {}),
 }
 
@@ -473,7 +474,7 @@ def is_film(*args: Any) -> bool:
     """Is the first of them of FILM?"""
     mine = FILM.metainfo.info_hash
     owner = args[0]._banning if isinstance(args[0], Downloads) else args[0]
-    core = getattr(owner, "_core", None)
+    core = owner if isinstance(owner, TorrentCore) else getattr(owner, "_core", None)
     owner = core.context if core is not None else getattr(owner, "_torrent", owner)
     found = getattr(owner, "info_hash", None) or getattr(owner, "_info_hash", None)
     metainfo = getattr(owner, "_metainfo", None)

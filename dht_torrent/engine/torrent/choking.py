@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import trio
 
 from dht_torrent.config import TorrentConfig
+from dht_torrent.engine.chores import Chores
 from dht_torrent.engine.torrent.peer import Peer
-from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.ids import PeerKey
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.torrent.choker import Choker, PeerView
@@ -29,6 +29,7 @@ class Choking:
         metainfo: Metainfo,
         config: TorrentConfig,
         rng: random.Random,
+        chores: Chores,
     ) -> None:
         """Whether we seed is the picker's to say."""
         self._choker = Choker(config)
@@ -37,34 +38,36 @@ class Choking:
         self._interval = config.unchoke_interval
         self._rng = rng
         self._metainfo = metainfo
-        self._slots_wait = AutoResetEvent()
-        self._wanted = AutoResetEvent()
+        self._chores = chores
+        self._round_at = trio.current_time()
+        """When the last round was."""
+
+    def begin(self) -> None:
+        """Choose among those who want something already, and go on with that."""
+        self.rechoke(trio.current_time())
+        self._chores.call(self._run_rounds)
 
     def wanted(self) -> None:
         """A peer wants something now that did not before."""
-        self._wanted.set()
-        self._slots_wait.set()
+        self._chores.call(self._run_rounds)
+        self._chores.call(self._fill_slots)
 
     def slot_freed(self) -> None:
         """A slot may have come free."""
-        self._slots_wait.set()
+        self._chores.call(self._fill_slots)
 
-    async def run_rounds(self) -> None:
-        """A round each `unchoke_interval`, until cancelled."""
-        while True:
-            await trio.sleep(self._interval)
-            while not any(peer.interested or not peer.am_choking for peer in self._peers.values()):
-                # Hundreds of idle torrents must cost nothing: sleep until a peer wants something.
-                await self._wanted.wait()
-            self.rechoke(trio.current_time())
+    async def _run_rounds(self) -> None:
+        """A round each `unchoke_interval`, while anybody wants something."""
+        while any(peer.interested or not peer.am_choking for peer in self._peers.values()):
+            await trio.sleep_until(self._round_at + self._interval)
+            self._round_at = trio.current_time()
+            self.rechoke(self._round_at)
 
-    async def fill_slots(self) -> None:
+    async def _fill_slots(self) -> None:
         """A newcomer need not wait for the next round; but peers that change their mind all the
         time cost no more than a look now and then."""
-        while True:
-            await self._slots_wait.wait()
-            self.rechoke(trio.current_time(), only_free_slots=True)
-            await trio.sleep(FILL_PAUSE)
+        self.rechoke(trio.current_time(), only_free_slots=True)
+        await trio.sleep(FILL_PAUSE)
 
     def rechoke(self, now: float, *, only_free_slots: bool = False) -> None:
         """Choose whom to unchoke. `only_free_slots` keeps the optimistic peer and takes no slot

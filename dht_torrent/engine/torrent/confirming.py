@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
+from dht_torrent.engine.chores import Chores
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.dialling import DialError, dial
 from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.peer import Peer
-from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.ids import PeerId, PeerKey, Transport
 from dht_torrent.torrent.candidates import Candidates
 from dht_torrent.torrent.duplicates import CROSSING
@@ -45,6 +45,7 @@ class Confirming:
         peer_id: PeerId,
         peers: Mapping[PeerKey, Peer],
         candidates: Candidates,
+        chores: Chores,
         adopt: Callable[[NewConnection], Awaitable[None]],
     ) -> None:
         """`peer_id` is ours. `adopt` goes on with a connection in place of one that has ended."""
@@ -52,10 +53,10 @@ class Confirming:
         self._peer_id = peer_id
         self._peers = peers
         self._candidates = candidates
+        self._chores = chores
         self._adopt = adopt
         self._waiting: deque[Peer] = deque()
         self._under_way = 0
-        self._changed = AutoResetEvent()
 
     def ask(self, peer: Peer) -> None:
         """Find out where this peer listens, once: `Peer.listens_at` will say."""
@@ -70,7 +71,7 @@ class Confirming:
             return
         peer.begin_confirming()
         self._waiting.append(peer)
-        self._changed.set()
+        self._chores.call(self._confirm_all)
 
     def answered(self, new: NewConnection) -> None:
         """A peer answered where we dialled: it is known to listen there if it is one of those who
@@ -81,26 +82,23 @@ class Confirming:
                 peer.confirm(new.stream.transport)
                 self._candidates.confirmed(address, now)
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        try:
-            async with trio.open_nursery() as nursery:
-                while True:
-                    while self._waiting and self._under_way < AT_ONCE:
-                        self._under_way += 1
-                        nursery.start_soon(self._confirm, self._waiting.popleft())
-                        await self._torrent.node.pace_dial()
-                    await self._changed.wait()
-        finally:
-            self._waiting.clear()
-            self._under_way = 0
+    def clear(self) -> None:
+        """Nobody is asked any more: call when the chores have ended."""
+        self._waiting.clear()
+        self._under_way = 0
+
+    async def _confirm_all(self) -> None:
+        while self._waiting and self._under_way < AT_ONCE:
+            if self._chores.begin(self._confirm, self._waiting.popleft()):
+                self._under_way += 1
+            await self._torrent.node.pace_dial()
 
     async def _confirm(self, peer: Peer) -> None:
         try:
             heir = await self._dial(peer)
         finally:
             self._under_way -= 1
-            self._changed.set()
+            self._chores.call(self._confirm_all)
         if heir is not None:
             await self._adopt(heir)
 

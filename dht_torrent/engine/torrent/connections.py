@@ -13,6 +13,7 @@ from typing import Protocol
 
 import trio
 
+from dht_torrent.engine.chores import Chores
 from dht_torrent.engine.filtering import CLOSED
 from dht_torrent.engine.net.changes import Change
 from dht_torrent.engine.time_limit import TimeLimit
@@ -82,6 +83,8 @@ class Connections:
         self.peers: dict[PeerKey, Peer] = {}
         self.candidates = Candidates(node.config.torrent, node.rng)
         self.limits = node.limits.torrent()
+        self.chores = Chores()
+        """What there is to do with the connections; it ends with them."""
         self.downloaded = 0
         """Payload bytes of connections that have ended."""
         self.uploaded = 0
@@ -105,20 +108,26 @@ class Connections:
             admits=weakly(self._may_admit),
         )
         self.confirming = Confirming(
-            torrent, self.peer_id, self.peers, self.candidates, adopt=weakly(self._adopt)
+            torrent,
+            self.peer_id,
+            self.peers,
+            self.candidates,
+            self.chores,
+            adopt=weakly(self._adopt),
         )
         self.punching = Punching(
             torrent,
             self.peer_id,
             self.peers,
+            self.chores,
             admits=weakly(self._may_admit),
             adopt=weakly(self._adopt_punched),
         )
         self._referring = Referring(torrent, self.peers)
         self._woken = AutoResetEvent()
         self._renewed_at = NEVER
-        self._arrivals: trio.MemorySendChannel[NewConnection] | None = None
-        """Where incoming connections go while `run` is there to take them in."""
+        self._arrivals: list[NewConnection] = []
+        """Incoming connections that have not been taken in yet."""
 
     def found(self, addresses: Sequence[Address], source: str) -> None:
         """New addresses to dial. Of forbidden ones only those that the user named are kept: it is
@@ -160,6 +169,7 @@ class Connections:
     def wake(self) -> None:
         """Something changed that may allow another connection."""
         self._woken.set()
+        self.chores.call(self._dial_all)
 
     @property
     def admits(self) -> bool:
@@ -173,34 +183,24 @@ class Connections:
 
     def welcome(self, new: NewConnection) -> bool:
         """An incoming connection for this torrent. False when it cannot be taken in."""
-        if self._arrivals is None or not self.admits:
+        if not self.admits or len(self._arrivals) >= INCOMING_QUEUE:
             return False
-        try:
-            self._arrivals.send_nowait(new)
-        except trio.WouldBlock:
+        if not self.chores.begin(self._answer_next):
             return False
+        self._arrivals.append(new)
         return True
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Dial and take in until cancelled; then every connection is closed, and there is no
         handler any more."""
-        self._arrivals, incoming = trio.open_memory_channel[NewConnection](INCOMING_QUEUE)
         number = self._node.peer_key()
         self._node.room.torrents[number] = self._room
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._dial_all, nursery)
-                nursery.start_soon(self.confirming.run)
-                nursery.start_soon(self.punching.run)
-                async for new in incoming:
-                    nursery.start_soon(self._answer, new)
-                    del new  # or this frame would hold it until the next comes
+            await self.chores.run(task_status=task_status)
         finally:
             del self._node.room.torrents[number]
             self.handler = None
-            self._arrivals.close()
-            self._arrivals = None
-            _turn_away(incoming)
+            self.confirming.clear()
 
     def mismatch(self, peer: Peer) -> None:
         """What it sent as metadata is not that of this torrent."""
@@ -216,7 +216,8 @@ class Connections:
 
     # -- outgoing -------------------------------------------------------------------------------
 
-    async def _dial_all(self, nursery: trio.Nursery) -> None:
+    async def _dial_all(self) -> None:
+        """All who are due, and those who will be, while there are any."""
         node, limits = self._node, self._node.config.torrent
         while True:
             now = trio.current_time()
@@ -228,6 +229,8 @@ class Connections:
             )
             address = self.candidates.take(now, node.dht.seen_at) if room else None
             if address is None:
+                if due is None and room:
+                    return
                 # Neither room that another torrent leaves nor that somebody has become useless is
                 # announced to this one: look again.
                 due = due if room else now + LOOK_FOR_ROOM
@@ -237,7 +240,7 @@ class Connections:
                 self.candidates.is_ourselves(address)
             else:
                 self._dialing += 1
-                nursery.start_soon(self._dial, address)
+                self.chores.begin(self._dial, address)
                 await node.pace_dial()
 
     async def _dial(self, address: Address) -> None:
@@ -286,6 +289,9 @@ class Connections:
         await self._exchange(new, source, incoming=False)
 
     # -- incoming -------------------------------------------------------------------------------
+
+    async def _answer_next(self) -> None:
+        await self._answer(self._arrivals.pop(0))
 
     async def _answer(self, new: NewConnection) -> None:
         node, answered = self._node, False
@@ -421,15 +427,6 @@ class Connections:
         self.wake()
         self._node.trace(PeerDropped(self._info_hash, peer.address, peer.why))
         logger.debug("%s: %s left: %s", self._torrent.name, peer.address, peer.why)
-
-
-def _turn_away(incoming: trio.MemoryReceiveChannel[NewConnection]) -> None:
-    with incoming:
-        while True:
-            try:
-                incoming.receive_nowait().stream.close()
-            except (trio.WouldBlock, trio.EndOfChannel):
-                return
 
 
 @contextmanager

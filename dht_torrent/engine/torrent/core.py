@@ -83,8 +83,10 @@ class TorrentCore:
         """All of this disk was looked through for what is missing."""
         self.news = AutoResetEvent()
         """Set when more is here, and at each change of stage, for those who read while it loads."""
-        self.look_again = AutoResetEvent()
-        """Set when there is more to look for on this disk, or there are more places."""
+        self.look_again = False
+        """There is more to look for on this disk, or there are more places."""
+        self.on_look_again: Callable[[], None] | None = None
+        """Hears of that, in a session."""
         self.reusing: Reusing | None = None
         """What is being looked for there."""
         self.reuse_trouble: str | None = None
@@ -229,7 +231,9 @@ class TorrentCore:
     def look_around_again(self) -> None:
         """More may be found on this disk than there was, or more is missing."""
         self.looked_around = False
-        self.look_again.set()
+        self.look_again = True
+        if self.on_look_again is not None:
+            self.on_look_again()
 
     def add_peers(self, peers: Sequence[HostPort]) -> None:
         """Peers named by the user. Names are not resolved: a link must not make us ask somebody's

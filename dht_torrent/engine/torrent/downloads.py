@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 import trio
 
 from dht_torrent.config import Config
+from dht_torrent.engine.chores import Chores
 from dht_torrent.engine.torrent.banning import Banning
 from dht_torrent.engine.torrent.choking import FILL_PAUSE
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.rate_limits import Line
-from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import PeerKey
 from dht_torrent.peer.messages import AllowedFast, Cancel, Choke, Reject, Unchoke
@@ -36,6 +36,7 @@ class Downloads:
         banning: Banning,
         limit: Line,
         config: Config,
+        chores: Chores,
     ) -> None:
         """`limit` is that of what comes in."""
         self._peers = peers
@@ -43,28 +44,18 @@ class Downloads:
         self._banning = banning
         self._limit = limit
         self._config = config.peer
-        self._in_flight = AutoResetEvent()
-        self._rejected = AutoResetEvent()
-        self._freed = AutoResetEvent()
+        self._chores = chores
         self._came_back = False
         self._share = self._most = max(
             config.peer.near_window, config.torrent.max_open_bytes * 2 // 3
         )
         """Bytes one peer may have in flight: the memory for open pieces is shared by all."""
 
-    # -- services -------------------------------------------------------------------------------
-
-    async def run(self) -> None:
-        """Ask again what was not answered, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_the_clock)
-            nursery.start_soon(self._ask_again)
-            nursery.start_soon(self._ask_others)
+    # -- chores ---------------------------------------------------------------------------------
 
     async def _watch_the_clock(self) -> None:
-        while True:
-            while self._picker.done or not self._peers:
-                await self._in_flight.wait()
+        """Ask again what was not answered, while anybody may be asked."""
+        while self._peers and not self._picker.done:
             await trio.sleep(TICK)
             if not self._picker.done:
                 self._give_back_late_requests(trio.current_time())
@@ -72,18 +63,14 @@ class Downloads:
     async def _ask_again(self) -> None:
         """Who alone has a piece is soon asked again for a block of it that it rejected; later, if
         it goes on rejecting it, with the ticks of the clock."""
-        while True:
-            await self._rejected.wait()
-            await trio.sleep(FIRST_PAUSE)
-            self.refill_idle(trio.current_time())
+        await trio.sleep(FIRST_PAUSE)
+        self.refill_idle(trio.current_time())
 
     async def _ask_others(self) -> None:
         """What a peer that chokes us was asked for, others are asked for at once; but one that does
         so all the time costs no more than a look at all of them now and then."""
-        while True:
-            await self._freed.wait()
-            self.refill_idle(trio.current_time())
-            await trio.sleep(FILL_PAUSE)
+        self.refill_idle(trio.current_time())
+        await trio.sleep(FILL_PAUSE)
 
     def _give_back_late_requests(self, now: float) -> None:
         config = self._config
@@ -138,7 +125,7 @@ class Downloads:
         if blocks:
             peer.request(blocks)
             peer.pipeline.asked(outstanding + len(blocks), now)
-            self._in_flight.set()
+            self._chores.call(self._watch_the_clock)
         elif not outstanding and not peer.chokes_us:
             self.review_interest(peer)
 
@@ -162,7 +149,7 @@ class Downloads:
 
     def ask_others(self) -> None:
         """What a peer was asked for came free."""
-        self._freed.set()
+        self._chores.call(self._ask_others)
 
     def review_interest(self, peer: Peer) -> None:
         """Tell it if it has become of interest, or has ceased to be."""
@@ -198,7 +185,7 @@ class Downloads:
         # each; by then neither makes a difference but that the block is welcome.
         keep = peer.allowed_to_us if peer.connection.fast else ()
         if self._picker.choked(peer.key, keep=keep):
-            self._freed.set()
+            self._chores.call(self._ask_others)
             peer.note_rejects(now)
 
     def _on_unchoke(self, peer: Peer, event: object, now: float) -> None:
@@ -208,7 +195,7 @@ class Downloads:
         assert isinstance(event, Reject)
         if self._picker.rejected(peer.key, (event.index, event.begin, event.length)):
             self._came_back = True
-            self._rejected.set()
+            self._chores.call(self._ask_again)
         if peer.chokes_us:
             peer.refused_fast(event.index)
 

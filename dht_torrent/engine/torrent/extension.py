@@ -29,8 +29,8 @@ class Extension:
     """Not spoken in private torrents (BEP 27), nor to those who are not verified yet."""
     plain_only: ClassVar[bool] = False
     """Not spoken in SSL torrents."""
-    interval: ClassVar[float | None] = None
-    """Seconds between two calls of `tick`; None is never."""
+    ticks: ClassVar[bool] = False
+    """Whether `tick` is called."""
 
     def __init__(self, torrent: TorrentContext, connections: Connections) -> None:
         self.torrent = torrent
@@ -57,4 +57,4 @@ class Extension:
         """All that is wanted is here."""
 
     def tick(self, now: float) -> None:
-        """Called every `interval` while there are connections."""
+        """Called every `extensions.TICK` seconds while there are connections."""

@@ -33,6 +33,8 @@ EXTENSIONS: Sequence[type[Extension]] = (
 )
 """Those we speak."""
 
+TICK = 10.0
+"""Seconds between two ticks of those who want them."""
 MAX_PORTS = 3
 """Times a peer is heard on where its DHT node listens: BEP 5 has it told once."""
 
@@ -56,6 +58,7 @@ class Extensions:
 
     def opened(self, peer: Peer) -> None:
         """Say who we are, and where our DHT node listens. Call after what we have was told."""
+        self._connections.chores.call(self._tick)
         self._introduce(peer)
         hidden = self._torrent.is_private or self._torrent.node.config.is_behind_proxy
         if peer.connection.dht and not hidden:
@@ -87,18 +90,13 @@ class Extensions:
             if self._speaks(extension):
                 extension.on_complete(now)
 
-    async def run(self) -> None:
-        """Call `tick` of those who want it, until cancelled."""
-        async with trio.open_nursery() as nursery:
+    async def _tick(self) -> None:
+        """Call `tick` of those who want it, while anybody is connected."""
+        while self._connections.peers:
+            await trio.sleep(TICK)
             for extension in self._by_name.values():
-                if extension.interval is not None:
-                    nursery.start_soon(self._tick, extension, extension.interval)
-
-    async def _tick(self, extension: Extension, interval: float) -> None:
-        while True:
-            await trio.sleep(interval)
-            if self._connections.peers and self._speaks(extension):
-                extension.tick(trio.current_time())
+                if extension.ticks and self._connections.peers and self._speaks(extension):
+                    extension.tick(trio.current_time())
 
     def _speaks(self, extension: Extension) -> bool:
         torrent = self._torrent

@@ -42,7 +42,7 @@ class PeerExchange(Extension):
 
     name = UT_PEX
     public_only = True
-    interval = 10.0
+    ticks = True
 
     def __init__(self, torrent: TorrentContext, connections: Connections) -> None:
         super().__init__(torrent, connections)

@@ -8,19 +8,19 @@ with nothing but a SYN until there is an answer.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
 import trio
 
+from dht_torrent.engine.chores import Chores
 from dht_torrent.engine.torrent.context import TorrentContext
 from dht_torrent.engine.torrent.dialling import DialError, Dialled, dial
 from dht_torrent.engine.torrent.handshake import NewConnection
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.racing import first_of
-from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.ids import Address, PeerId, PeerKey, Transport
 from dht_torrent.peer.holepunch import UT_HOLEPUNCH, Holepunch, HolepunchFailure, HolepunchKind
 from dht_torrent.peer.rendezvous import Introducers, Party, Relaying, refusal
@@ -56,6 +56,7 @@ class Punching:
         torrent: TorrentContext,
         peer_id: PeerId,
         peers: Mapping[PeerKey, Peer],
+        chores: Chores,
         *,
         admits: Callable[[], bool],
         adopt: Callable[[NewConnection], Awaitable[None]],
@@ -67,6 +68,7 @@ class Punching:
         self._config = torrent.node.config.holepunch
         self._peer_id = peer_id
         self._peers = peers
+        self._chores = chores
         self._admits = admits
         self._adopt = adopt
         self.introducers = Introducers(self._config)
@@ -74,9 +76,7 @@ class Punching:
         self._wishes: dict[tuple[PeerKey, Address], _Wish] = {}
         self._sent: OrderedDict[Address, float] = OrderedDict()
         self._counted: set[Address] = set()  # of those, the ones that were reached
-        self._waiting: deque[Address] = deque()
         self._under_way = 0
-        self._changed = AutoResetEvent()
 
     # -- what peers say -------------------------------------------------------------------------
 
@@ -170,12 +170,12 @@ class Punching:
             or self._is_connected(address)
             or self._is_ours(address)
             or self._node.filtering.forbids(address)
-            or self._under_way + len(self._waiting) >= self._config.max_at_once
+            or self._under_way >= self._config.max_at_once
             or not self._may_send(relay, address, now)
         ):
             return
-        self._waiting.append(address)
-        self._changed.set()
+        if self._chores.begin(self._answer, address):
+            self._under_way += 1
 
     def _is_connected(self, address: Address) -> bool:
         return any(
@@ -187,20 +187,8 @@ class Punching:
     def _may_send(self, relay: Peer, address: Address, now: float) -> bool:
         return self._node.trust_in_relays.allows(relay.key, relay.address, address, now)
 
-    async def run(self) -> None:
-        """Until cancelled: connect where relays say that others try to reach us."""
-        try:
-            async with trio.open_nursery() as nursery:
-                while True:
-                    while self._waiting:
-                        self._under_way += 1
-                        nursery.start_soon(self._answer, self._waiting.popleft())
-                    await self._changed.wait()
-        finally:
-            self._waiting.clear()
-            self._under_way = 0
-
     async def _answer(self, address: Address) -> None:
+        """Connect where a relay says that somebody tries to reach us."""
         dialled: Dialled | None = None
         with self._node.faults.confined(f"connecting to {address} for a relay"):
             try:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import trio
 
 from dht_torrent.config import TorrentConfig
+from dht_torrent.engine.chores import Chores
 from dht_torrent.engine.torrent.disk import TorrentDisk
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import StorageError
@@ -77,13 +78,18 @@ class Saving:
         writing: Writing,
         uses_scratch: Callable[[], bool],
         more_to_come: Callable[[], bool],
+        settle: Callable[[Saved], None],
         config: TorrentConfig,
+        chores: Chores,
     ) -> None:
-        """`uses_scratch`: is any piece spilled? `more_to_come`: may a piece be complete soon?"""
+        """`uses_scratch`: is any piece spilled? `more_to_come`: may a piece be complete soon?
+        `settle` is told what became of what was added."""
         self._disk = disk
         self._writing = writing
         self._uses_scratch = uses_scratch
         self._more_to_come = more_to_come
+        self._settle = settle
+        self._chores = chores
         self._enough = min(config.save_batch, config.max_open_bytes // 4)
         self._pause = config.save_pause
         self._ready: deque[_Job] = deque()  # bounded by the memory for open pieces
@@ -94,6 +100,7 @@ class Saving:
         self._news = AutoResetEvent()
         """Something is ready and was not before, or enough is."""
         self._gathering = trio.Lock()
+        self._savers = 0
 
     def add(self, piece: OpenPiece, chunk: Chunk | None = None, *, doubted: bool = False) -> None:
         """Store these blocks of the piece; or else it is complete: verify and save it. If it is
@@ -104,37 +111,44 @@ class Saving:
         self._size += job.size
         if first or self._is_due():
             self._news.set()
+        if self._savers < SAVERS and self._chores.begin(self._save):
+            self._savers += 1
 
-    async def run(self, settle: Callable[[Saved], None]) -> None:
-        """Do what is added, and tell `settle`, until cancelled."""
+    async def close(self) -> None:
+        """Nothing is saved any more: call when the chores have ended."""
+        self._ready.clear()
+        self._size = 0
+        with trio.CancelScope(shield=True):  # a thread's work, and it is never abandoned
+            await self._disk.drop_scratch()
+
+    async def _save(self) -> None:
+        """Do what is added, while there may be more."""
         try:
-            async with trio.open_nursery() as nursery:
-                for _ in range(SAVERS):
-                    nursery.start_soon(self._work, settle)
+            while True:
+                async with self._gathering:  # one waits for company, while another is at the disk
+                    if not await self._gather():
+                        break
+                    batch = self._batch()
+                self._settle(await self._do(batch))
+                if batch[0].piece.spill is not None and not self._uses_scratch():
+                    await self._disk.drop_scratch()
         finally:
-            self._ready.clear()
-            self._size = 0
-            with trio.CancelScope(shield=True):  # a thread's work, and it is never abandoned
-                await self._disk.drop_scratch()
+            self._savers -= 1
+            self._news.set()  # the other one may go as well
 
-    async def _work(self, settle: Callable[[Saved], None]) -> None:
-        while True:
-            async with self._gathering:  # one waits for company, while another is at the disk
-                await self._gather()
-                batch = self._batch()
-            settle(await self._do(batch))
-            if batch[0].piece.spill is not None and not self._uses_scratch():
-                await self._disk.drop_scratch()
-
-    async def _gather(self) -> None:
-        """Return when there is something worth a visit to the disk."""
+    async def _gather(self) -> bool:
+        """Return when there is something worth a visit to the disk; or with False, when there will
+        not be soon."""
         while not self._ready:
+            if not self._more_to_come():
+                return False
             await self._news.wait()
         if not self._is_due() and trio.current_time() < self._waits_until:
             with trio.move_on_at(self._waits_until):
                 while not self._is_due():
                     await self._news.wait()
         self._waits_until = trio.current_time() + self._pause
+        return True
 
     def _is_due(self) -> bool:
         """Is there no reason to wait for more?"""

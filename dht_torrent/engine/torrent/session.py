@@ -20,6 +20,7 @@ from dht_torrent.engine.torrent.record import ResumeRecord
 from dht_torrent.engine.torrent.reusing import Reusing, look_around
 from dht_torrent.engine.torrent.stages import Active, Checking
 from dht_torrent.engine.torrent.swarm import Swarm
+from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import InputError, MetainfoError, StorageError
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.torrent.selection import check_selection, wanted_empty, wanted_pieces
@@ -35,11 +36,13 @@ class Session:
         self._record = record
         self._readers = readers
         self._node = core.node
+        self._swarm: Swarm | None = None
+        self._reuse_news = AutoResetEvent()
+        """There is more to look for, or a plan has been carried out."""
 
     async def run(self) -> None:
         """Until cancelled, or until it cannot go on; then the core has a fault."""
         core = self._core
-        swarm: Swarm | None = None
         try:
             await self._join()
         except (StorageError, MetainfoError) as error:
@@ -48,22 +51,39 @@ class Session:
         try:
             async with trio.open_nursery() as nursery:
                 # Peers first: who is connected while the info is fetched stays for the exchange.
-                nursery.start_soon(core.connections.run)
-                nursery.start_soon(core.extensions.run)
+                await nursery.start(core.connections.run)
                 nursery.start_soon(core.discovery.run)
-                nursery.start_soon(self._record.keep)
-                try:
-                    swarm = await self._begin(await self._metadata())
-                except (StorageError, MetainfoError) as error:
-                    core.fail(error)
-                    return
-                nursery.start_soon(swarm.run)
-                nursery.start_soon(self._watch_files)
-                nursery.start_soon(self._reuse, swarm)
+                nursery.start_soon(self._begin)
+                await self._by_the_clock()
         finally:
             core.extensions.exchange(None)
-            if swarm is not None:
-                swarm.release()
+            core.on_look_again = None
+            if self._swarm is not None:
+                await self._swarm.close()
+
+    async def _begin(self) -> None:
+        """Until pieces can be exchanged."""
+        core = self._core
+        try:
+            self._swarm = await self._open(await self._metadata())
+        except (StorageError, MetainfoError) as error:
+            core.fail(error)
+            return
+        core.on_look_again = self._look_again
+        self._look_again()
+
+    async def _by_the_clock(self) -> None:
+        """What is due every now and then, all by one task: a node may have a thousand torrents."""
+        config = self._core.node.config.torrent
+        look_at = trio.current_time() + config.file_check_interval
+        while True:
+            await self._record.write()  # at once, too: what was just added must survive a crash
+            write_at = trio.current_time() + config.resume_interval
+            while look_at <= write_at:
+                await trio.sleep_until(look_at)
+                await self._core.look()
+                look_at = trio.current_time() + config.file_check_interval
+            await trio.sleep_until(write_at)
 
     async def _join(self) -> None:
         """In an SSL torrent, make ready what proves that we are a member. Raises StorageError
@@ -98,7 +118,7 @@ class Session:
             await self._record.write()
         return core.metainfo
 
-    async def _begin(self, metainfo: Metainfo) -> Swarm:
+    async def _open(self, metainfo: Metainfo) -> Swarm:
         """Open the content, find out what is there, and let all connected peers take part."""
         core, stage = self._core, Checking(self._core.extensions)
         core.enter(stage)
@@ -109,7 +129,7 @@ class Session:
             stage.done, stage.total = done, total
 
         check_selection(core.select, metainfo)
-        core.look_again.clear()
+        core.look_again = False
         content = core.place.open(metainfo)
         have = await content.establish(note, superseded=core.superseded)
         while True:
@@ -162,30 +182,44 @@ class Session:
         self._note_reused(0, trouble)
         return found
 
-    async def _reuse(self, swarm: Swarm) -> None:
-        """Copy what this disk has of it already, instead of fetching it."""
-        core, content = self._core, self._core.content
+    async def _reuse(self) -> None:
+        """Copy what this disk has of it already, instead of fetching it; and look again when there
+        is more to be had."""
+        core, content, swarm = self._core, self._core.content, self._swarm
         assert content is not None
-        while True:
+        assert swarm is not None
+        if core.reusing is None and not core.look_again:
+            self._note_looked_around()
+        while core.reusing is not None or core.look_again:
+            found: Reusing | None = None
+            looks = False
             async with trio.open_nursery() as nursery:
                 if core.reusing is not None:
                     nursery.start_soon(self._reuse_all, swarm, core.reusing)
-                else:
-                    self._note_looked_around()
-                await core.look_again.wait()
-                core.looked_around = False
-                missing = [i for i in swarm.picker.holdings.wanted if i not in swarm.have]
-                found = await self._look_around(content, swarm.metainfo, missing)
-                nursery.cancel_scope.cancel()  # the new plan has all that the old one has left
+                while core.reusing is not None and not core.look_again:
+                    await self._reuse_news.wait()
+                if core.look_again:
+                    core.look_again, looks = False, True
+                    core.looked_around = False
+                    missing = [i for i in swarm.picker.holdings.wanted if i not in swarm.have]
+                    found = await self._look_around(content, swarm.metainfo, missing)
+                    nursery.cancel_scope.cancel()  # the new plan has all that the old one has left
             core.reusing = found
             if found is not None:
                 found.hold(swarm)
+            elif looks:
+                self._note_looked_around()
 
     async def _reuse_all(self, swarm: Swarm, reusing: Reusing) -> None:
         try:
             await reusing.run(swarm, self._note_reused, self._note_looked_around)
         finally:
             self._core.reusing = None
+            self._reuse_news.set()
+
+    def _look_again(self) -> None:
+        self._reuse_news.set()
+        self._core.connections.chores.call(self._reuse)
 
     def _note_looked_around(self) -> None:
         """All was looked for once."""
@@ -212,7 +246,7 @@ class Session:
             ):
                 swarm.join_late(peer, now)
                 core.extensions.introduce_again(peer)
-        swarm.choking.rechoke(now)
+        swarm.begin()
         if not swarm.picker.done:
             core.connections.candidates.need_seeds(now)
         self._note_completion()
@@ -222,12 +256,14 @@ class Session:
         """More pieces are verified and on disk."""
         self._core.news.set()
         self._record.changed()
-        self._note_completion()
+        if self._note_completion():  # a look right after the last write of ours
+            self._core.connections.chores.call(self._core.look)
 
-    def _note_completion(self) -> None:
+    def _note_completion(self) -> bool:
+        """Whether it has just become complete."""
         core = self._core
         if not core.is_complete or core.finished.is_set():
-            return
+            return False
         core.finished.set()
         if core.keeping.completed():
             logger.info("%s: complete", core.name)
@@ -241,6 +277,7 @@ class Session:
             if peer.is_seed:
                 peer.part_for_good(now)
         core.tell()
+        return True
 
     def _on_revealed(self) -> None:
         """Super seeding has done its work, or is wanted no more."""
@@ -250,15 +287,3 @@ class Session:
         core.extensions.completed(trio.current_time())
         logger.info("%s: super seeding has ended", core.name)
         core.tell()
-
-    async def _watch_files(self) -> None:
-        """Find out when files change or vanish behind our back: nothing of them is served then."""
-        core = self._core
-        while True:
-            complete = core.finished.is_set()
-            with trio.move_on_after(self._node.config.torrent.file_check_interval):
-                if not complete:
-                    await core.finished.wait()  # a look right after the last write of ours
-                else:
-                    await trio.sleep_forever()
-            await core.look()

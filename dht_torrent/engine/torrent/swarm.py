@@ -21,7 +21,7 @@ from dht_torrent.engine.torrent.hiding import Hiding
 from dht_torrent.engine.torrent.peer import Peer
 from dht_torrent.engine.torrent.saving import Saved, Saving
 from dht_torrent.engine.torrent.uploads import Uploads
-from dht_torrent.engine.wakeup import AutoResetEvent
+from dht_torrent.engine.weak import weakly
 from dht_torrent.errors import PeerProtocolError, StorageError
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import InfoHash, PeerKey
@@ -86,6 +86,7 @@ class Swarm:
             metainfo,
             node.config.torrent,
             node.rng,
+            connections.chores,
         )
         self.on_fetched: Callable[[int], None] | None = None
         """Hears of each piece that came from peers, once it is on the disk."""
@@ -93,6 +94,7 @@ class Swarm:
         """Payload bytes that came twice, unasked, or in a piece that failed."""
 
         self._peers = connections.peers
+        self._chores = connections.chores
         self._config = node.config
         self._rng = node.rng
         self._trace = node.trace
@@ -103,14 +105,21 @@ class Swarm:
         self._on_revealed = on_revealed
         self._banning = Banning(metainfo, connections, self.picker, node.trace)
         self.downloads = Downloads(
-            connections.peers, self.picker, self._banning, connections.limits.down, node.config
+            connections.peers,
+            self.picker,
+            self._banning,
+            connections.limits.down,
+            node.config,
+            connections.chores,
         )
         self._saving = Saving(
             content.disk,
             content.writing,
             self.picker.spills,
             self.picker.holdings.any_asked,
+            weakly(self._settle),
             node.config.torrent,
+            connections.chores,
         )
         self._uploads = Uploads(metainfo, node.config.peer, content.disk, have, on_fault)
         self.hiding: Hiding | None = None
@@ -128,7 +137,6 @@ class Swarm:
             metainfo.geometry.piece_size(metainfo.geometry.piece_count - 1),
         )
         """A range below this lies in any piece."""
-        self._haves_wait = AutoResetEvent()
         self._handlers: dict[type, Callable[[Peer, object, float], None]] = {
             **self.downloads.handlers(),
             Interested: self._on_interested,
@@ -148,34 +156,27 @@ class Swarm:
         if self.picker.done:
             self._on_saved()
 
-    # -- services -------------------------------------------------------------------------------
+    # -- begin and end --------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Save pieces, choke and watch the clock until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._saving.run, self._settle)
-            nursery.start_soon(self._send_haves)
-            nursery.start_soon(self.choking.run_rounds)
-            nursery.start_soon(self.choking.fill_slots)
-            nursery.start_soon(self.downloads.run)
-            if self.hiding is not None:
-                nursery.start_soon(self.hiding.run)
+    def begin(self) -> None:
+        """All who are connected have been let in."""
+        self.choking.begin()
+        if self.hiding is not None:
+            self._chores.call(self.hiding.run)
 
-    def release(self) -> None:
+    async def close(self) -> None:
         """The exchange is over, and all its tasks and connections have ended: nothing large waits
         for the garbage collector."""
+        await self._saving.close()
         self._handlers.clear()  # bound methods: a cycle through this object
         self.hiding = None
         self.picker.release()
 
     async def _send_haves(self) -> None:
         """In a busy swarm a write for each Have to each peer would cost more than the blocks."""
-        while True:
-            await self._haves_wait.wait()
-            await trio.sleep(HAVE_PAUSE)
-            self._haves_wait.clear()  # what came meanwhile goes along
-            for peer in list(self._peers.values()):
-                peer.flush()
+        await trio.sleep(HAVE_PAUSE)
+        for peer in list(self._peers.values()):
+            peer.flush()
 
     # -- peers come and go ----------------------------------------------------------------------
 
@@ -479,7 +480,7 @@ class Swarm:
             peer.tell(news)
         else:  # it knows already why it wants us
             peer.tell_soon(news)
-            self._haves_wait.set()
+            self._chores.call(self._send_haves)
 
 
 def _note_cancel(peer: Peer, event: object, now: float) -> None:

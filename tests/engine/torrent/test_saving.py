@@ -12,6 +12,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from dht_torrent.config import DiskConfig, TorrentConfig
+from dht_torrent.engine.chores import Chores
 from dht_torrent.engine.torrent.disk import Disk, TorrentDisk
 from dht_torrent.engine.torrent.saving import Saved, Saving
 from dht_torrent.geometry import BLOCK
@@ -44,7 +45,6 @@ async def test_jobs_that_wait_together_are_all_done_and_the_scratch_space_goes_a
         written.append(list(indices))
         yield
 
-    saving = Saving(disk, writing, lambda: True, lambda: False, TorrentConfig())
     spilled = [OpenPiece(index, 2 * BLOCK, bytearray(), Spill(index)) for index in (0, 1)]
     small = [OpenPiece(index, 2 * BLOCK, bytearray(data_of(index))) for index in (2, 3)]
     told: list[Saved] = []
@@ -57,14 +57,17 @@ async def test_jobs_that_wait_together_are_all_done_and_the_scratch_space_goes_a
             for piece in small:
                 saving.add(piece)
 
-    for piece in spilled:
-        saving.add(piece, chunk_of(piece.index))
+    chores = Chores()
+    saving = Saving(disk, writing, lambda: True, lambda: False, settle, TorrentConfig(), chores)
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(saving.run, settle)
+            await nursery.start(chores.run)
+            for piece in spilled:
+                saving.add(piece, chunk_of(piece.index))
             while sum(len(saved.saved) for saved in told) < 4:
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
+        await saving.close()
     assert [piece for piece, _ in told[0].stored] == spilled
     assert written == [[0], [1], [2, 3]]
     assert {index for saved in told for index in saved.digests} == {1}
@@ -85,7 +88,10 @@ class Visits:
         self.made: list[tuple[float, list[int]]] = []
         storage = MemoryStorage(META.geometry)
         disk = TorrentDisk(Disk(DiskConfig(inline=True)), storage, META.geometry, META.pieces)
-        self.saving = Saving(disk, self._writing, lambda: False, more, config)
+        self.chores = Chores()
+        self.saving = Saving(
+            disk, self._writing, lambda: False, more, lambda saved: None, config, self.chores
+        )
 
     @contextlib.contextmanager
     def _writing(self, indices: Sequence[int]) -> Iterator[None]:
@@ -103,8 +109,7 @@ async def visits(
 ) -> AsyncIterator[Visits]:
     made = Visits(config, more)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(made.saving.run, lambda saved: None)
-        await trio.testing.wait_all_tasks_blocked()
+        await nursery.start(made.chores.run)
         yield made
         nursery.cancel_scope.cancel()
 
@@ -166,10 +171,19 @@ async def test_blocks_of_spilled_pieces_do_not_wait(autojump_clock: MockClock) -
     told: list[Saved] = []
     storage = MemoryStorage(META.geometry)
     disk = TorrentDisk(Disk(DiskConfig(inline=True)), storage, META.geometry, META.pieces)
-    saving = Saving(disk, lambda _: contextlib.nullcontext(), lambda: True, lambda: True, CONFIG)
+    chores = Chores()
+    saving = Saving(
+        disk,
+        lambda _: contextlib.nullcontext(),
+        lambda: True,
+        lambda: True,
+        told.append,
+        CONFIG,
+        chores,
+    )
     piece = OpenPiece(0, SIZE, bytearray(), Spill(0))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(saving.run, told.append)
+        await nursery.start(chores.run)
         saving.add(piece, chunk_of(0))
         await trio.sleep(0.1)
         saving.add(piece)
