@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dht_torrent.engine.dht.views import DhtStatus
     from dht_torrent.engine.node import Node
     from dht_torrent.engine.search.views import SearchStatus
+    from dht_torrent.engine.torrent.statistics import Statistics
 
 PATH: Final = "/metrics"
 PREFIX: Final = "dhtnode_"
@@ -80,6 +81,7 @@ class Metrics:
                 await trio.lowlevel.checkpoint()
         metrics = [
             *_of_node(self._node.status()),
+            *_of_statistics(*self._node.statistics()),
             *_of_torrents(torrents),
             *_of_disk(Path(self._node.config.download_dir)),
             *(_of_each(torrents) if "torrents" in request.query_params else ()),
@@ -120,6 +122,18 @@ def _of_node(status: NodeStatus) -> Iterator[Metric]:
         yield from _of_search(status.search)
     if status.ip_filter is not None:
         yield _total("filtered", "What the IP filter blocked.", status.ip_filter.blocked, "what")
+
+
+def _of_statistics(now: Statistics, ever: Statistics) -> Iterator[Metric]:
+    """Those of this run are counters. Those of all runs are not: what was counted last is lost
+    when a process is killed, and a counter that falls is taken for one that began anew."""
+    yield _total("downloaded_bytes", "Payload that came, in this run.", now.downloaded)
+    yield _total("uploaded_bytes", "Payload that went, in this run.", now.uploaded)
+    yield _total("torrents_added", "In this run.", now.torrents_added)
+    yield _gauge("lifetime_downloaded_bytes", "Payload that came, in all runs.", ever.downloaded)
+    yield _gauge("lifetime_uploaded_bytes", "Payload that went, in all runs.", ever.uploaded)
+    yield _gauge("lifetime_seconds", "In which the node ran, in all runs.", ever.seconds)
+    yield _gauge("lifetime_runs", "Of the node, this one too.", ever.runs)
 
 
 def _of_dht(dhts: Mapping[str, DhtStatus]) -> Iterator[Metric]:

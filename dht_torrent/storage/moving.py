@@ -7,7 +7,9 @@ gives to what is renamed (`Carrying.landed`), and goes on.
 
 Across file systems, or out of a folder that holds other things as well, the files are gathered
 first in a hidden place beside the target, as copies, or as second names of the same files; they go
-from the old place when all of them are at the new one. Blocking.
+from the old place when all of them are at the new one. A copy that was cut off goes on where it
+was: as far as it is the same as its source by now, byte for byte, whatever a power cut has made of
+it. Blocking.
 """
 
 from __future__ import annotations
@@ -96,6 +98,7 @@ class Carrying:
         self._to = Folder(target.base)
         self._parts = [(hidden, *parts[1:]) for parts in target.parts]
         self._seen: dict[int, tuple[int, int]] = {}  # size and time when its copying began
+        self._had: dict[int, int] = {}  # bytes of an earlier copy, to be compared
 
     # -- before ---------------------------------------------------------------------------------
 
@@ -164,8 +167,9 @@ class Carrying:
     # -- gathering ------------------------------------------------------------------------------
 
     def gather(self, number: int, at: int) -> tuple[int, bool]:
-        """Have this file at the hidden place, too, or `VISIT` bytes of it from `at` on. Returns how
-        far it is, and whether that is all. Raises StorageError."""
+        """Have this file at the hidden place, too, or `VISIT` bytes of it from `at` on; 0 begins, or
+        goes on with a copy that was cut off. Returns how far it is, and whether that is all. Raises
+        StorageError."""
         try:
             if at == 0 and self._is_gathered(number):
                 return self._seen[number][0], True
@@ -186,7 +190,10 @@ class Carrying:
         if there is not None:
             if _alike(info, there) and info.st_mtime_ns == there.st_mtime_ns:
                 return True
-            self._to.remove(parts, folder=False)  # a copy that was not finished
+            if stat.S_ISREG(there.st_mode) and there.st_nlink == 1:
+                self._had[number] = min(there.st_size, info.st_size)
+                return False
+            self._to.remove(parts, folder=False)  # no copy of ours
         above = self._from.open_folder(self.source.parts[number][:-1], create=False)
         try:
             below = self._to.open_folder(parts[:-1], create=True)
@@ -213,9 +220,17 @@ class Carrying:
         source = self._from.open_file(self.source.parts[number], write=False)
         try:
             parts = self._parts[number]
-            target = self._to.open_file(parts, write=True) if at else self._to.make_file(parts)
+            had = self._had.get(number)
+            began = at > 0 or had is not None
+            target = self._to.open_file(parts, write=True) if began else self._to.make_file(parts)
             try:
                 end = min(size, at + VISIT)
+                if had is not None:
+                    same = _same_until(source, target, at, min(end, had))
+                    if same < end:  # from there on it is copied
+                        del self._had[number]
+                        os.ftruncate(target, same)
+                    at = same
                 _copy_range(source, target, at, end)
                 if end < size:
                     return end, False
@@ -328,16 +343,40 @@ def _holds_nothing_but(base: Path, ours: set[Parts], device: int) -> bool:
     return bool(ours)
 
 
+def _same_until(source: int, target: int, at: int, end: int) -> int:
+    """Up to where the two are the same; holes are zeros. Raises OSError."""
+    length = min(_SLICE, max(1, end - at))
+    mine, theirs = memoryview(bytearray(length)), memoryview(bytearray(length))
+    while at < end:
+        at = min(end, max(at, min(_next_data(source, at, end), _next_data(target, at, end))))
+        most = min(length, end - at)
+        if not most:
+            break
+        # What is cut off in the middle of a block reads as zeros behind that.
+        count = min(read_at(source, mine[:most], at), read_at(target, theirs[:most], at))
+        if count <= 0:
+            break
+        if bytes(mine[:count]) != bytes(theirs[:count]):  # views are compared byte by byte
+            return at + next(i for i in range(count) if mine[i] != theirs[i])
+        at += count
+    return at
+
+
+def _next_data(file: int, at: int, end: int) -> int:
+    """Where the next bytes are that are no hole, or `end`."""
+    if _SEEK_DATA is None:
+        return at
+    try:
+        return os.lseek(file, at, _SEEK_DATA)
+    except OSError as exc:
+        return end if exc.errno == errno.ENXIO else at  # no data up to the end of the file
+
+
 def _copy_range(source: int, target: int, at: int, end: int) -> None:
     """Holes are stepped over. Raises OSError."""
     buffer = memoryview(bytearray(min(_SLICE, max(1, end - at))))
     while at < end:
-        if _SEEK_DATA is not None:
-            try:
-                at = max(at, os.lseek(source, at, _SEEK_DATA))
-            except OSError as exc:
-                if exc.errno == errno.ENXIO:  # no data from here to the end of the file
-                    return
+        at = max(at, _next_data(source, at, end))
         count = read_at(source, buffer[: max(0, min(len(buffer), end - at))], at)
         if count <= 0:
             return

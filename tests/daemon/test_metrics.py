@@ -18,7 +18,8 @@ from trio.testing import MockClock
 from dht_torrent import Node
 from dht_torrent.daemon.metrics import PATH, Metrics
 from dht_torrent.daemon.tokens import WebTokens
-from tests.helpers.engine import LEECH, World, sample
+from dht_torrent.ids import HostPort
+from tests.helpers.engine import LEECH, PORT, SEED, World, sample
 
 TOKENS = WebTokens(b"s" * 32)
 TOKEN = TOKENS.token("metrics")
@@ -87,6 +88,56 @@ async def test_single_torrents_are_told_of_when_asked_for_and_their_names_are_on
     assert told[f"dhtnode_torrent_progress_ratio{{id={torrent.id},name={name}}}"] == 0
     assert told[f"dhtnode_torrent_downloaded_bytes_total{{id={torrent.id},name={name}}}"] == 0
     assert not any(key.startswith("evil") for key in told)
+
+
+async def test_bytes_are_counted_in_this_run_and_told_of_all_runs(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    one = sample()
+    world = World()
+    where = {"state_dir": tmp_path / "state", "download_dir": tmp_path / "files"}
+    async with world.seed(one):
+        for run in (1, 2):
+            async with world.node(LEECH, **where) as node:
+                torrent = await node.get(one.metainfo)
+                torrent.add_peers([HostPort(SEED, PORT)])
+                with trio.fail_after(60):
+                    await torrent.completed()
+                told = await scraped(node)
+            came = one.metainfo.geometry.total if run == 1 else 0
+            assert told["dhtnode_downloaded_bytes_total"] == came
+            assert told["dhtnode_uploaded_bytes_total"] == 0
+            assert told["dhtnode_torrents_added_total"] == (1 if run == 1 else 0)
+            assert told["dhtnode_lifetime_downloaded_bytes"] == one.metainfo.geometry.total
+            assert told["dhtnode_lifetime_runs"] == run
+
+
+UNITS = re.compile(  # what Prometheus has a base unit in place of, as promtool's linter knows them
+    r"(milli|micro|nano|kilo|mega|giga|kibi|mebi|gibi)|"
+    r"_(minutes|hours|days|weeks|bits|percent|celsius|ms|us|kb|mb|gb)(_|$)"
+)
+
+
+async def test_what_is_told_keeps_the_rules_of_prometheus(
+    node: Node, autojump_clock: MockClock
+) -> None:
+    await node.get(sample().metainfo)
+    await trio.sleep(30)
+    async with scraper(node) as client:
+        text = (await client.get(PATH + "?torrents")).text
+    families = list(parse_plain(text))
+    assert len({family.name for family in families}) == len(families) > 40
+    for family in families:
+        name = family.name
+        assert family.documentation, name
+        assert re.fullmatch(r"(dhtnode|process)_[a-z]+(_[a-z]+)*", name)
+        assert not UNITS.search(name), name
+        assert not re.search(r"_(gauge|counter|histogram|bucket|sum|count|total)(_|$)", name)
+        for one in family.samples:
+            assert (family.type == "counter") == one.name.endswith("_total"), one.name
+            assert set(one.labels).isdisjoint({"instance", "job", "quantile"})
+            assert "le" not in one.labels or family.type == "histogram"
+            assert family.type != "counter" or one.value >= 0
 
 
 async def test_lateness_is_counted_in_classes(node: Node, autojump_clock: MockClock) -> None:

@@ -113,7 +113,7 @@ def test_a_copy_has_the_holes_the_time_and_the_mode_of_its_source(
     assert not file.exists()
 
 
-def test_a_copy_that_was_cut_off_begins_anew_and_a_whole_one_does_not(
+def test_a_copy_that_was_cut_off_goes_on_and_a_whole_one_is_left(
     old: Path, tmp_path: Path, no_links: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(moving, "VISIT", 1000)
@@ -121,13 +121,45 @@ def test_a_copy_that_was_cut_off_begins_anew_and_a_whole_one_does_not(
     assert one.gather(0, 0) == (1000, False)
     assert one.gather(1, 0) == (1000, False)
     assert one.gather(1, 1000) == (2000, True)
+    begun = (one.hidden / "a").stat()
     whole = (one.hidden / "cd1" / "b").stat()
     again = carrying(old, tmp_path / "new")
+    written = Written(monkeypatch)
     number = gather(again)
+    assert written.spans == [(1000, 1000), (2000, 1000)]
+    assert (again.hidden / "a").stat().st_ino == begun.st_ino
     after = (again.hidden / "cd1" / "b").stat()
     assert (after.st_ino, after.st_ctime_ns) == (whole.st_ino, whole.st_ctime_ns)
     again.land(number)
     assert read_tree(tmp_path / "new") == read_tree(old)
+
+
+class Written:
+    """Where copies are written to, and how much."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.spans: list[tuple[int, int]] = []
+        real = os.pwrite
+
+        def pwrite(fd: int, data: bytes, at: int) -> int:
+            count = real(fd, data, at)
+            self.spans.append((at, count))
+            return count
+
+        monkeypatch.setattr(os, "pwrite", pwrite)
+
+
+def test_a_second_name_of_another_file_is_not_written_to(
+    old: Path, tmp_path: Path, no_links: None
+) -> None:
+    one = carrying(old, tmp_path / "new")
+    other = make_file(tmp_path / "other", 1000)
+    before = other.read_bytes()
+    one.hidden.mkdir()
+    (one.hidden / "a").hardlink_to(other) if False else os.rename(other, one.hidden / "a")
+    one.land(gather(one))
+    assert read_tree(tmp_path / "new") == read_tree(old)
+    assert before
 
 
 def test_what_changed_at_the_old_place_since_it_was_copied_stays(

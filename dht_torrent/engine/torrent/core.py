@@ -136,7 +136,7 @@ class TorrentCore:
     @property
     def is_all_here(self) -> bool:
         """All that is wanted was here when it was last looked at, running or not."""
-        return self.is_complete or self.keeping.completed_at is not None
+        return self.keeping.completed_at is not None or self.is_complete
 
     @property
     def ratio(self) -> float:

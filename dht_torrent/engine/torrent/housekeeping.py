@@ -99,19 +99,22 @@ class Housekeeping:
 
     async def look(self, seconds: float) -> None:
         """Count these seconds, and do what is due."""
-        for supervisor in list(self._supervisors.values()):
+        totals = self._totals()
+        for info_hash, supervisor in self._supervisors.items():
             core = supervisor.core
-            moved = core.totals.downloaded + core.totals.uploaded
-            core.keeping.looked(state_of(core.stage), moved, seconds)
+            core.keeping.looked(state_of(core.stage), sum(totals[info_hash]), seconds)
         self.speed.look()
-        self.count()
+        self._count(totals)
         await self._guard.look(self.rules.min_free)
         await self._retire()
         await self._give_turns()
 
     def count(self) -> None:
         """Have the statistics up to date."""
-        self.counting.look(self._totals(), trio.current_time() - self._started_at)
+        self._count(self._totals())
+
+    def _count(self, totals: Mapping[InfoHash, tuple[int, int]]) -> None:
+        self.counting.look(totals, trio.current_time() - self._started_at)
 
     def _totals(self) -> dict[InfoHash, tuple[int, int]]:
         return {
@@ -164,6 +167,8 @@ class Housekeeping:
         rules = self.rules
         for info_hash, supervisor in list(self._supervisors.items()):
             core = supervisor.core
+            if not core.keeping.has_limits(rules.seed_ratio, rules.seed_idle):
+                continue
             if core.gone or state_of(core.stage) != "seeding":
                 continue
             reached = core.keeping.enough(core.ratio, rules.seed_ratio, rules.seed_idle)
@@ -181,6 +186,9 @@ class Housekeeping:
 
     async def _give_turns(self) -> None:
         rules = self.rules
+        unlimited = rules.active_downloads is None and rules.active_seeds is None
+        if unlimited and not any(one.core.queued for one in self._supervisors.values()):
+            return
         patience = self._context.config.stalled_after
         waiting = [
             Waiting(

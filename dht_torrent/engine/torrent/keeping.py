@@ -16,7 +16,7 @@ from dht_torrent.engine.resume import MAX_LABELS, MAX_RECORD, Resume
 from dht_torrent.engine.views import State
 from dht_torrent.errors import BencodeError, InputError, StorageError
 from dht_torrent.ids import InfoHash
-from dht_torrent.torrent.seeding_limits import enough
+from dht_torrent.torrent.seeding_limits import enough, in_force
 
 MAX_LABEL: Final = 200
 """Characters of a label."""
@@ -122,6 +122,11 @@ class Keeping:
             self.times.seeding += seconds
         at_work = state == "seeding" or state in AT_WORK
         self.still = self.still + seconds if at_work and not has_moved else 0.0
+
+    def has_limits(self, node_ratio: float | None, node_idle: float | None) -> bool:
+        """Is there anything that `enough` could find?"""
+        ratio, idle = self.limits.ratio, self.limits.idle
+        return in_force(ratio, node_ratio) is not None or in_force(idle, node_idle) is not None
 
     def enough(
         self, ratio: float, node_ratio: float | None, node_idle: float | None

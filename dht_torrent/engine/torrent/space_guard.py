@@ -57,8 +57,9 @@ def _is_download(core: TorrentCore) -> bool:
     """Does it write, or would it if it could?"""
     if core.no_room is not None:
         return True
-    writes = core.content is not None and core.content.in_files and not core.place.shared
-    return writes and not core.is_all_here and not core.paused
+    if core.is_all_here or core.paused or core.place.shared:
+        return False
+    return core.content is not None and core.content.in_files
 
 
 def _free_in(folders: Iterable[Path]) -> dict[Path, int | None]:
