@@ -48,10 +48,14 @@ class Chores:
         self._nursery.start_soon(work, *args)
         return True
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """A service: does what is called for; all of it ends with it."""
+    async def run(
+        self, *first: Chore, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """A service: does what is due at `first`, and what is called for; all ends with it."""
         async with trio.open_nursery() as self._nursery:
             try:
+                for chore in first:
+                    self.call(chore)
                 task_status.started()
                 await trio.sleep_forever()
             finally:

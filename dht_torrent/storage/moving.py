@@ -167,9 +167,9 @@ class Carrying:
     # -- gathering ------------------------------------------------------------------------------
 
     def gather(self, number: int, at: int) -> tuple[int, bool]:
-        """Have this file at the hidden place, too, or `VISIT` bytes of it from `at` on; 0 begins, or
-        goes on with a copy that was cut off. Returns how far it is, and whether that is all. Raises
-        StorageError."""
+        """Have this file at the hidden place, too, or `VISIT` bytes of it from `at` on; 0 begins,
+        or goes on with a copy that was cut off. Returns how far it is, and whether that is all.
+        Raises StorageError."""
         try:
             if at == 0 and self._is_gathered(number):
                 return self._seen[number][0], True
@@ -282,6 +282,8 @@ class Carrying:
                 self._from.stat_all([parts]),
                 self._to.stat_all([self.target.parts[number]]),
             )
+            # Also of those that went before a process was killed.
+            folders.update(parts[:depth] for depth in range(1, len(parts)))
             if old is None:
                 continue
             if new is None or not _alike(old, new):
@@ -291,7 +293,6 @@ class Carrying:
                 self._from.remove(parts, folder=False)
             except (StorageError, OSError):
                 left.append(self._from.path(parts))
-            folders.update(parts[:depth] for depth in range(1, len(parts)))
         for parts in sorted(folders, key=len, reverse=True):
             with contextlib.suppress(StorageError, OSError):
                 self._from.remove(parts, folder=True)

@@ -95,7 +95,7 @@ async def test_bytes_are_counted_in_this_run_and_told_of_all_runs(
 ) -> None:
     one = sample()
     world = World()
-    where = {"state_dir": tmp_path / "state", "download_dir": tmp_path / "files"}
+    where: dict[str, Any] = {"state_dir": tmp_path / "state", "download_dir": tmp_path / "files"}
     async with world.seed(one):
         for run in (1, 2):
             async with world.node(LEECH, **where) as node:

@@ -460,7 +460,6 @@ TORRENT: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "saving pieces": (Swarm, "_announce", {}),
     "choosing whom to unchoke": (Choking, "_run_rounds", {}),
     "the clock": (Downloads, "_watch_the_clock", {}),
-    "telling what is here": (Swarm, "_tell", {}),
     "finding peers": (Discovery, "run", {}),
     "its connections": (Connections, "run", {}),
     "dialling": (Connections, "_dial_all", {}),

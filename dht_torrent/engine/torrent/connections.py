@@ -196,7 +196,7 @@ class Connections:
         number = self._node.peer_key()
         self._node.room.torrents[number] = self._room
         try:
-            await self.chores.run(task_status=task_status)
+            await self.chores.run(self._dial_all, task_status=task_status)
         finally:
             del self._node.room.torrents[number]
             self.handler = None

@@ -58,8 +58,9 @@ class Session:
         finally:
             core.extensions.exchange(None)
             core.on_look_again = None
-            if self._swarm is not None:
-                await self._swarm.close()
+            swarm, self._swarm = self._swarm, None  # which has methods of ours: a cycle
+            if swarm is not None:
+                await swarm.close()
 
     async def _begin(self) -> None:
         """Until pieces can be exchanged."""
