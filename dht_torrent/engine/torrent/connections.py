@@ -239,8 +239,10 @@ class Connections:
             elif address in node.own_addresses:
                 self.candidates.is_ourselves(address)
             else:
+                if not self.chores.begin(self._dial, address):
+                    self.candidates.interrupted(address)  # or nobody would dial it again
+                    return
                 self._dialing += 1
-                self.chores.begin(self._dial, address)
                 await node.pace_dial()
 
     async def _dial(self, address: Address) -> None:

@@ -48,6 +48,8 @@ class Session:
         except (StorageError, MetainfoError) as error:
             core.fail(error)
             return
+        known = core.metainfo is not None
+        core.enter(Checking(core.extensions) if known else core.fetching())
         try:
             async with trio.open_nursery() as nursery:
                 # Peers first: who is connected while the info is fetched stays for the exchange.
