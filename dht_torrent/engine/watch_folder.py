@@ -30,7 +30,7 @@ from dht_torrent.syscalls import rename_new
 logger = logging.getLogger(__name__)
 
 MAX_ENTRIES: Final = 10_000
-"""Entries of the folder that one look takes in."""
+"""Files to be added that one look takes in, however many others lie there."""
 MAX_AT_ONCE: Final = 50
 """Files that it reads."""
 SETTLED: Final = 10.0
@@ -95,8 +95,8 @@ class WatchFolder:
         """The files that have not changed since the last look. Blocking. Raises OSError."""
         found: dict[str, _Stamp] = {}
         with os.scandir(self._folder) as entries:
-            for count, entry in enumerate(entries):
-                if count == MAX_ENTRIES:
+            for entry in entries:
+                if len(found) >= MAX_ENTRIES:
                     break
                 if entry.name.startswith(".") or _kind(entry.name) is None:
                     continue

@@ -245,3 +245,16 @@ async def test_a_node_looks_every_few_seconds(
     await trio.sleep(12)
     assert node.find(ONE.metainfo.info_hash.hex()).name == "film.bin"
     assert names(tmp_path) == ["a.torrent.added"]
+
+
+async def test_what_was_added_before_keeps_nothing_new_from_being_seen(
+    watched: WatchFolder, added: Added, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_folder, "MAX_ENTRIES", 3)
+    for number in range(20):  # of years
+        (tmp_path / f"{number}.torrent.added").touch()
+        (tmp_path / f"{number}.torrent.invalid").touch()
+        (tmp_path / f"{number}.nfo").touch()
+    (tmp_path / "x.magnet").write_text(IDS[0])
+    await looks(watched)
+    assert added.ids == [IDS[0]]
