@@ -69,7 +69,7 @@ async def test_what_is_called_for_when_nobody_is_there_is_not_done(
     autojump_clock: MockClock,
 ) -> None:
     chores = Chores()
-    owner = Owner(chores)
+    owner, late = Owner(chores), Owner(chores)
     owner.add()
     assert not chores.begin(owner.do)
 
@@ -77,7 +77,7 @@ async def test_what_is_called_for_when_nobody_is_there_is_not_done(
         try:
             await trio.sleep_forever()
         finally:
-            chores.call(owner.do)  # as a connection that ends
+            late.add()  # as a connection that ends
 
     async with trio.open_nursery() as nursery:
         await nursery.start(chores.run)
@@ -90,6 +90,7 @@ async def test_what_is_called_for_when_nobody_is_there_is_not_done(
         await nursery.start(chores.run)
         await trio.sleep(5)
         assert not owner.turns
+        assert not late.turns
         owner.add()
         await trio.sleep(5)
         assert [taken for _, taken in owner.turns] == [3]
