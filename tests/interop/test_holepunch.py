@@ -78,7 +78,7 @@ async def test_two_behind_port_restricted_cones_meet_and_exchange(tmp_path: Path
             await until(lambda: len(seeding.peers()) == 1, "we know the relay")
             async with elsewhere(homes.theirs, tmp_path / "got", torrent, 0, RELAY) as log:
                 await until(lambda: met(seeding), "the two are connected")
-                (info,) = met(seeding)
+                info, *_ = met(seeding)  # both dial, so there may be two for a moment
                 assert info.transport == "utp"
                 assert info.punched
                 await until(lambda: "fetched" in log.read_text(), "they have the file")

@@ -19,8 +19,9 @@ from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.nat import Nat
 from dht_torrent.peer.holepunch import Holepunch, HolepunchFailure, HolepunchKind, decode_holepunch
+from dht_torrent.peer.pex import PexFlags
 from dht_torrent.utp.packets import SYN, is_utp
-from tests.helpers.engine import EXTENDED, HAVE_NONE, PORT, Hand, World, greeted, sample
+from tests.helpers.engine import EXTENDED, HAVE_NONE, PORT, Hand, World, greeted, listening, sample
 
 RELAY, HOME, OTHER = "20.0.0.1", "20.1.0.1", "20.2.0.1"
 FILM = sample()
@@ -578,6 +579,39 @@ async def test_only_who_speaks_it_is_told_of_those_who_can_be_introduced(
         assert [*named(await hears.heard(1))] == [(Address(PUBLIC[0], PORT), 0x08)]
         assert [*named(await deaf.heard(70))] == []
         assert dict(named(await hidden.heard(1))) == {Address(PUBLIC[2], PORT): 0x08}
+
+
+@pytest.mark.parametrize("speaks", [False, True])
+async def test_who_was_met_with_a_relay_s_help_is_named_to_those_alone_who_speak_it(
+    speaks: bool, autojump_clock: MockClock
+) -> None:
+    """Both sides of the connection: who dialled across the routers, and who was dialled."""
+    names = {b"ut_pex": 8, **({b"ut_holepunch": THEIRS} if speaks else {})}
+    told_by: dict[str, dict[Address, int]] = {}
+
+    async def listens(hand: Hand) -> None:
+        await hand.hello(FILM.metainfo.info_hash, b"-HW0004-" + bytes(12), extended=True)
+        await hand.send(HAVE_NONE)
+        said = {b"m": dict[bytes, bencode.Value](names)}
+        await hand.send(EXTENDED, data=b"\0" + bencode.encode(dict[bytes, bencode.Value](said)))
+        host = hand.stream.remote.host
+        told_by.setdefault(host, {}).update(named(await hand.heard(150)))
+
+    async with meeting(CONE, CONE) as them, listening(them.world, PUBLIC[0], listens):
+        await them.meets()
+        await trio.sleep(70)  # what may be found out of the other is found out
+        for torrent in (them.here, them.there):
+            torrent.add_peers([HostPort(PUBLIC[0], PORT)])
+        await trio.sleep(160)
+        for teller, other in ((HOME, OTHER), (OTHER, HOME)):
+            flags = {one.host: flag for one, flag in told_by[teller].items()}
+            assert flags[RELAY] & PexFlags.REACHABLE, "it hears of the one that anybody can dial"
+            if speaks:
+                assert flags[other] & PexFlags.HOLEPUNCH
+                assert flags[other] & PexFlags.UTP
+                assert not flags[other] & PexFlags.REACHABLE
+            else:
+                assert other not in flags
 
 
 def named(heard: list[tuple[int, bytes]]) -> Iterator[tuple[Address, int]]:
