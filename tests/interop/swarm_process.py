@@ -1,5 +1,6 @@
-"""A node somewhere else: `swarm_process.py FOLDER TORRENT LIMIT [PEER]`. It fetches the torrent, at
-LIMIT bytes a second if that is not 0, from PEER and whom it hears of, and says so."""
+"""A node somewhere else: `swarm_process.py FOLDER TORRENT LIMIT TCP [PEER]`. It fetches the
+torrent, at LIMIT bytes a second if that is not 0, from PEER and whom it hears of, and says so;
+without TCP if that says "no"."""
 
 from __future__ import annotations
 
@@ -16,12 +17,14 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def main(folder: Path, torrent_file: Path, limit: int, *peers: str) -> None:
+async def main(folder: Path, torrent_file: Path, limit: int, *more: str) -> None:
+    tcp, *peers = more
     config = Config(
         bootstrap=(),
         listen="0.0.0.0:6881",
         download_dir=folder,
         limit_down=limit or None,
+        tcp=tcp != "no",
         fail_fast=True,
     )
     async with open_node(config) as node:

@@ -22,6 +22,7 @@ from tests.interop.namespaces import Space
 from tests.interop.two_homes import CONE, RELAY, SYMMETRIC, THEIRS, two_homes
 
 SWARM = Path(__file__).with_name("swarm_process.py")
+LIBTORRENT = Path(__file__).with_name("libtorrent_process.py")
 SIZE = 600_001
 NOTHING = 1000
 """Bytes a second: so little that nothing is passed on."""
@@ -40,11 +41,12 @@ def make_torrent(folder: Path) -> tuple[Path, Path]:
 
 @contextlib.asynccontextmanager
 async def elsewhere(
-    where: Space, folder: Path, torrent: Path, limit: int, *peers: str
+    where: Space, folder: Path, torrent: Path, limit: int, *peers: str, tcp: bool = True
 ) -> AsyncIterator[Path]:
     """A node of the swarm in another namespace. Yields the file in which it says what it does."""
     await trio.Path(folder).mkdir()
-    command = [sys.executable, str(SWARM), str(folder), str(torrent), str(limit), *peers]
+    command = [sys.executable, str(SWARM), str(folder), str(torrent), str(limit)]
+    command += ["yes" if tcp else "no", *peers]
     log = folder.with_suffix(".log")
     async with running(where.command(command), log):
         await until(lambda: "ready" in log.read_text(), "it runs")
@@ -52,9 +54,26 @@ async def elsewhere(
 
 
 @contextlib.asynccontextmanager
-async def our_seed(torrent: Path, content: Path) -> AsyncIterator[tuple[Node, Torrent]]:
+async def a_libtorrent(where: Space, folder: Path, torrent: Path) -> AsyncIterator[None]:
+    """One that passes nothing on, in another namespace."""
+    await trio.Path(folder).mkdir()
+    command = [sys.executable, str(LIBTORRENT), str(folder), str(torrent), str(NOTHING)]
+    log = folder.with_suffix(".log")
+    async with running(where.command(command), log):
+        await until(lambda: "ready" in log.read_text(), "it runs")
+        yield
+
+
+@contextlib.asynccontextmanager
+async def our_seed(
+    torrent: Path, content: Path, *, tcp: bool = True
+) -> AsyncIterator[tuple[Node, Torrent]]:
     config = Config(
-        bootstrap=(), listen="0.0.0.0:6881", download_dir=content.parent, fail_fast=True
+        bootstrap=(),
+        listen="0.0.0.0:6881",
+        download_dir=content.parent,
+        tcp=tcp,
+        fail_fast=True,
     )
     async with open_node(config) as node:
         seeding = await node.get(torrent)
@@ -86,6 +105,29 @@ async def test_two_behind_port_restricted_cones_meet_and_exchange(tmp_path: Path
                 assert told is not None
                 assert (told.reached, told.trouble) == (1, None)
             assert "fetched" not in relay.read_text()
+    assert (tmp_path / "got" / "film.bin").read_bytes() == content.read_bytes()
+
+
+async def test_a_libtorrent_introduces_two_who_came_to_it_by_utp(tmp_path: Path) -> None:
+    """It looks for who is asked for, and tells of who asks, by where their connections come from:
+    of those that came by TCP that is a port where nobody answers a SYN of uTP."""
+    torrent, content = make_torrent(tmp_path)
+    with two_homes() as homes, trio.fail_after(60):
+        async with (
+            a_libtorrent(homes.relay, tmp_path / "relay", torrent),
+            our_seed(torrent, content, tcp=False) as (node, seeding),
+        ):
+            # It listens on each interface by itself, and is met at the one that leads to a home.
+            seeding.add_peers([HostPort("11.1.0.2", 6881)])
+            await until(lambda: len(seeding.peers()) == 1, "we know the relay")
+            async with elsewhere(
+                homes.theirs, tmp_path / "got", torrent, 0, "11.2.0.2", tcp=False
+            ) as log:
+                await until(lambda: met(seeding), "the two are connected", 45)
+                await until(lambda: "fetched" in log.read_text(), "they have the file")
+                told = node.status().holepunch
+                assert told is not None
+                assert told.reached == 1
     assert (tmp_path / "got" / "film.bin").read_bytes() == content.read_bytes()
 
 
