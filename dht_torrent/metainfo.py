@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Final
 
 from dht_torrent import bencode
 from dht_torrent import filenames as names
@@ -32,6 +32,7 @@ from dht_torrent.errors import BencodeError, MetainfoError
 from dht_torrent.geometry import BLOCK, File, Geometry, Span
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.magnet import Magnet, format_ranges, parse_ranges
+from dht_torrent.values import dataclass
 
 __all__ = [
     "BLOCK",
@@ -62,6 +63,9 @@ class LocalHints:
 
     def __bool__(self) -> bool:
         return bool(self.similar or self.collections)
+
+
+_NO_HINTS: Final = LocalHints()
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +238,7 @@ def from_info_dict(
     created_by: str | None = None,
     creation_date: int | None = None,
     as_written: bool = False,
-    more_hints: LocalHints = LocalHints(),
+    more_hints: LocalHints = _NO_HINTS,
 ) -> Metainfo:
     """The one validator of info dicts. `raw` is `info` as it was written."""
     if not isinstance(info, dict):

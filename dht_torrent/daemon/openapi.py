@@ -12,7 +12,6 @@ import dataclasses
 import re
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -36,6 +35,7 @@ from dht_torrent.engine.search.views import (
 )
 from dht_torrent.engine.views import FileInfo, NodeStatus, PeerInfo, Summary
 from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
+from dht_torrent.values import dataclass
 
 Json = dict[str, Any]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+
+from dht_torrent.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ caller knows nothing that a node could not know.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -17,6 +16,7 @@ from dht_torrent.ids import distance
 from dht_torrent.lab.population.adversaries import Colluding, coalition
 from dht_torrent.lab.studies.hostile import Look, World, share
 from dht_torrent.lab.studies.study import Cell, quantile
+from dht_torrent.values import dataclass
 
 Progress = Callable[[int], None]
 
