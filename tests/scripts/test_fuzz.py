@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ from dht_torrent.lab.studies import (
 )
 from dht_torrent.peer import lsd, mse, pex
 from dht_torrent.peer.holepunch import Holepunch, HolepunchKind, decode_holepunch
-from dht_torrent.peer.mse import Method, MseInitiator, MseResponder, Secured
+from dht_torrent.peer.mse import MseInitiator, MseResponder, Secured
 from dht_torrent.peer.pex import PexHearing
 from dht_torrent.peer.rendezvous import TrustInRelays
 from dht_torrent.portmap import natpmp, pcp
@@ -207,8 +208,8 @@ def test_payload_that_is_decrypted_wrongly_is_noticed(
     codec = fuzz.MseCodec(7)
     whole = mse._Side._secured
 
-    def wrong(self: mse._Side, method: Method, ciphers: mse.Ciphers, initial: bytes) -> Secured:
-        secured = whole(self, method, ciphers, initial)
+    def wrong(*given: Any) -> Secured:
+        secured = whole(*given)
         return Secured(secured.ciphers, bytes(byte ^ 1 for byte in secured.received))
 
     monkeypatch.setattr(mse._Side, "_secured", wrong)
