@@ -311,6 +311,7 @@ _NODE: Final = (
         "--deny",
         metavar="FILE",
         type=FILE,
+        guards=True,
         help="Words and infohashes, a line each, of torrents that are neither stored, published"
         " nor shown. Read again when it changes.",
     ),
@@ -371,6 +372,7 @@ _NODE: Final = (
         multiple=True,
         standard=("0.0.0.0:6881", "[::]:6881"),
         check=check_addresses,
+        guards=True,
         help="For peers, TCP and UDP; port 0 means any. Twice: IPv4 and IPv6, the default.",
     ),
     option(
@@ -386,6 +388,7 @@ _NODE: Final = (
         multiple=True,
         standard=default_bootstrap,
         check=none_or(check_points),
+        guards=True,
         help="An entry point to the DHT (repeatable); 'none' for a network's first node.",
     ),
 )

@@ -2,7 +2,8 @@
 (`DHTNODE_<OPTION>`), the configuration file and `dhtnode config` need to know of it.
 
 The rule: what is nearer to the user wins. The command line goes before the environment, that before
-the file, and the file before the default. An empty value means the default.
+the file, and the file before the default. An empty value means the default, or is refused where
+that would let in what the option shuts out.
 """
 
 from __future__ import annotations
@@ -82,9 +83,9 @@ class NodeOption(click.Option):
         """`standard`: the default as one would write it, or what gives it; None if there is none.
         `check` raises InputError for a value of no use. `mask` hides what is secret in a value.
         `anchor` makes a value of a file independent of the working directory, given its folder.
-        `in_file`: whether the file may have it. `guards`: an empty value does not mean that there
-        is none: it is refused, since a variable that is not set must not leave a node without its
-        interface or proxy."""
+        `in_file`: whether the file may have it. `guards`: an empty value does not mean the
+        default: it is refused, since a variable that is not set must not leave a node without its
+        interface or proxy, or open it to everybody."""
         super().__init__(*names, expose_value=False, callback=remember, **attributes)
         self.standard = standard
         self.check = check

@@ -30,7 +30,7 @@ from dht_torrent.errors import InputError
 MAX_FILE: Final = 256 * 1024
 """Bytes of a configuration file."""
 NAME: Final = "config.toml"
-_EMPTY: Final = "is empty, which would leave the node without it: name one, or leave it out"
+_EMPTY: Final = "is empty, which says less than it seems to: name one, or leave it out"
 _AT: Final = r" ?\(at (?:line (\d+), column (\d+)|end of document)\)"
 
 Source = Literal["command line", "environment", "client", "file", "default"]
@@ -222,6 +222,8 @@ def _as_given(option: NodeOption, raw: Any, folder: Path) -> Any:
         return raw
     else:
         value = _single(option, raw, folder)
+    if value is None and option.guards:
+        raise InputError(_EMPTY)
     if value is not None and option.check is not None:
         option.check(value)
     return value
@@ -238,8 +240,6 @@ def _single(option: NodeOption, raw: Any, folder: Path) -> Any:
     if not isinstance(raw, str):
         raise InputError(f"must be a string, not {_type(raw)}")
     if raw == "":
-        if option.guards:
-            raise InputError(_EMPTY)
         return None
     if isinstance(option.type, click.Choice) and raw not in option.type.choices:
         raise InputError(f"must be one of {', '.join(option.type.choices)}, not {raw[:40]!r}")

@@ -93,9 +93,9 @@ def test_a_switch_of_the_file_can_be_turned_back(tmp_path: Path) -> None:
     assert rows("--config", path, "--no-pex", env={"DHTNODE_PEX": "1"})["pex"]["value"] is False
 
 
-@pytest.mark.parametrize("key", ["interface", "proxy", "ip-filter"])
+@pytest.mark.parametrize("key", ["interface", "proxy", "ip-filter", "deny", "listen", "bootstrap"])
 @pytest.mark.parametrize("source", ["command line", "environment", "file"])
-def test_what_keeps_a_node_inside_is_not_turned_off_by_an_empty_value(
+def test_what_shuts_something_out_is_not_turned_off_by_an_empty_value(
     key: str, source: str, tmp_path: Path
 ) -> None:
     text = f'{key} = ""' if source == "file" else ""
@@ -171,7 +171,8 @@ def test_values_have_the_types_of_toml(tmp_path: Path) -> None:
         'crawl = true\ncrawl-rate = 5\nweb-tls = ["c", "k"]\nafter-seeding = "remove"\n'
         'alt-limit-up = 5\nalt-limit-down = "none"\nalt-hours = "sun 1:00-2:00"\n'
         'min-free = 7\nwatch = "in"\non-complete = "sh -c \'a b\' $X"\n'
-        'deny = ""\ndownload-dir = "~/x"\nip-filter = "filter.p2p"\ncontrol = "unix:sock"\n',
+        'deny = "words"\ncatalogue = ""\ndownload-dir = "~/x"\nip-filter = "filter.p2p"\n'
+        'control = "unix:sock"\n',
         tmp_path,
     )
     config = found.config()
@@ -184,7 +185,8 @@ def test_values_have_the_types_of_toml(tmp_path: Path) -> None:
     assert config.alternative_limits == AlternativeLimits(5, None, by_clock=True, hours=hours)
     assert (config.min_free, config.watch_folder) == (7, tmp_path / "in")
     assert config.on_complete == ["sh", "-c", "a b", "$X"]
-    assert config.deny_list is None
+    assert config.deny_list == tmp_path / "words"
+    assert config.catalogue.url is None
     assert config.download_dir == Path.home() / "x"
     assert config.ip_filter == tmp_path / "filter.p2p"
     assert found.web_tls == (str(tmp_path / "c"), str(tmp_path / "k"))
