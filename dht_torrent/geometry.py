@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dht_torrent.errors import PeerProtocolError
-from dht_torrent.values import dataclass
 
 BLOCK = 16 * 1024
 """Bytes asked for in one request; only a piece's last block may be shorter (BEP 3)."""

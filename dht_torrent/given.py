@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import dataclass
 from pathlib import Path
 
 from dht_torrent.bounds import MAX_TORRENT
 from dht_torrent.errors import InputError
 from dht_torrent.magnet import Magnet
 from dht_torrent.metainfo import Metainfo, parse_torrent
-from dht_torrent.values import dataclass
 
 _BLANKS = "\ufeff\u200b\u2060"
 """What pasted text may begin with, and str.strip leaves."""

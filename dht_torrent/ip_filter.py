@@ -24,10 +24,10 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from dht_torrent.errors import InputError
-from dht_torrent.values import dataclass
 
 MAX_BYTES: Final = 128 * 1024 * 1024
 """Of a file, when it is unpacked. The largest public lists have some 20 MB."""

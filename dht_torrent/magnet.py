@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
@@ -19,7 +19,6 @@ from dht_torrent.bounds import MAX_FILES, MAX_HINTS, MAX_MAGNET, MAX_RANGES
 from dht_torrent.errors import InputError, MagnetError
 from dht_torrent.filenames import printable
 from dht_torrent.ids import HostPort, InfoHash, parse_host_port
-from dht_torrent.values import dataclass
 
 _Hint = TypeVar("_Hint")
 _PREFIX = "magnet:?"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from dht_torrent import bencode
@@ -32,7 +33,6 @@ from dht_torrent.errors import BencodeError, MetainfoError
 from dht_torrent.geometry import BLOCK, File, Geometry, Span
 from dht_torrent.ids import HostPort, InfoHash
 from dht_torrent.magnet import Magnet, format_ranges, parse_ranges
-from dht_torrent.values import dataclass
 
 __all__ = [
     "BLOCK",

@@ -7,9 +7,9 @@ results wants to count; logging says what an operator would act on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from dht_torrent.ids import Address, InfoHash
-from dht_torrent.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
 from dht_torrent.bounds import MAX_FILES, MAX_TOTAL, in_calendar
 from dht_torrent.filenames import printable
-from dht_torrent.values import dataclass
 
 MAX_TITLE: Final = 160
 """UTF-8 bytes of a title, as in a publisher's record."""

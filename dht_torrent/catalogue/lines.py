@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, NoReturn
 
 from dht_torrent.catalogue.entries import (
@@ -34,7 +34,6 @@ from dht_torrent.catalogue.entries import (
     shown,
 )
 from dht_torrent.catalogue.protocol import Catalogue
-from dht_torrent.values import dataclass
 
 MAX_LINE: Final = 64 * 1024
 """Bytes of a line: what is exported is shorter, as everything in it is bounded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -16,7 +16,6 @@ from dht_torrent.cli.options import PLACE, Given, declared, parse_command, parse
 from dht_torrent.cli.remembered import said_first
 from dht_torrent.cli.settings import Setting, file_of, setting_of, settings
 from dht_torrent.errors import ControlError, InputError
-from dht_torrent.values import dataclass
 
 if TYPE_CHECKING:
     import signal

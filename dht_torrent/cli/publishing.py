@@ -4,6 +4,7 @@ rule is that of `search`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,6 @@ from dht_torrent.cli.declared import node_options
 from dht_torrent.cli.node import ask, json_option, running_node
 from dht_torrent.cli.options import PLACE
 from dht_torrent.errors import DhtTorrentError, InputError
-from dht_torrent.values import dataclass
 
 if TYPE_CHECKING:
     from dht_torrent.daemon.client import Client

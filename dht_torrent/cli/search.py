@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +18,6 @@ from dht_torrent.cli.declared import node_options
 from dht_torrent.cli.node import Options, run_node, running_node_if_any
 from dht_torrent.cli.ranges import parse_since, parse_sizes
 from dht_torrent.errors import ControlError, InputError
-from dht_torrent.values import dataclass
 
 if TYPE_CHECKING:
     from dht_torrent.daemon.control import Control

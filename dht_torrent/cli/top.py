@@ -14,7 +14,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -23,7 +23,6 @@ from dht_torrent.cli import view
 from dht_torrent.cli.declared import which_node
 from dht_torrent.cli.node import running_node
 from dht_torrent.errors import InputError
-from dht_torrent.values import dataclass
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
 from dht_torrent.errors import InputError
-from dht_torrent.values import dataclass
 
 DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 EVERY_DAY: Final = 127

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from dht_torrent.ids import HostPort
-from dht_torrent.values import dataclass
 
 PUBLIC_BOOTSTRAP: tuple[HostPort, ...] = (
     HostPort("dht.libtorrent.org", 25401),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -26,7 +26,6 @@ from dht_torrent.config.torrent import DiskConfig, LsdConfig, PeerConfig, Torren
 from dht_torrent.config.utp import UtpConfig
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort, parse_address, parse_host_port
-from dht_torrent.values import dataclass
 
 AfterSeeding = Literal["pause", "remove"]
 EncryptionPolicy = Literal["prefer", "require", "allow", "off"]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote
 
 from dht_torrent.errors import InputError
 from dht_torrent.ids import HostPort, parse_host_port
-from dht_torrent.values import dataclass
 
 SOCKS_PORT: Final = 1080
 """Where none is given (IANA)."""

@@ -4,10 +4,10 @@ received), or by how long nothing has moved; each torrent follows its node or ha
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from dht_torrent.errors import InputError
-from dht_torrent.values import dataclass
 
 SeedingLimit = float | Literal["node", "none"]
 """A limit of its own, the node's, or none."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from dht_torrent.bounds import MAX_INFO
-from dht_torrent.values import dataclass
 
 CLIENT = b"DT"
 """Two letters for peer ids (BEP 20, `-DT0100-`) and the DHT's `v` key."""

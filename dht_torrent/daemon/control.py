@@ -16,12 +16,12 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, parse_host_port
 from dht_torrent.syscalls import UNSUPPORTED
-from dht_torrent.values import dataclass
 
 MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 """Bytes in `sun_path`, less the NUL (unix(7): 108 on Linux, 104 on BSD and macOS)."""

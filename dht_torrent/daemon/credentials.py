@@ -11,13 +11,13 @@ import secrets
 import stat
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
 from dht_torrent.errors import InputError
-from dht_torrent.values import dataclass
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -12,12 +12,12 @@ import select
 import socket
 import time
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from dht_torrent.daemon.control import HEADER, Control
 from dht_torrent.daemon.presence import NoNode, open_socket
 from dht_torrent.errors import ControlError
-from dht_torrent.values import dataclass
 
 TIMEOUT: Final = 30.0
 """Seconds a node may take to accept a connection, to read of a request and to go on with an answer.

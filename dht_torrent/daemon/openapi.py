@@ -12,6 +12,7 @@ import dataclasses
 import re
 import types
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -35,7 +36,6 @@ from dht_torrent.engine.search.views import (
 )
 from dht_torrent.engine.views import FileInfo, NodeStatus, PeerInfo, Summary
 from dht_torrent.ids import Address, HostPort, InfoHash, NodeId
-from dht_torrent.values import dataclass
 
 Json = dict[str, Any]
 

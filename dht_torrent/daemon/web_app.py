@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,7 +31,6 @@ from dht_torrent.daemon.web.door import Door
 from dht_torrent.daemon.web.routes import routes as page_routes
 from dht_torrent.errors import DhtTorrentError, InputError
 from dht_torrent.ids import Address, parse_address
-from dht_torrent.values import dataclass
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from dht_torrent import bencode
@@ -20,7 +21,6 @@ from dht_torrent.dht.origins import Home, home
 from dht_torrent.dht.rate_limits import RateLimit
 from dht_torrent.errors import BencodeError, InputError, KrpcError
 from dht_torrent.ids import Address, NodeId
-from dht_torrent.values import dataclass
 
 MAX_VALUE = 1000
 """Bytes of a bencoded value (BEP 44)."""

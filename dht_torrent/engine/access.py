@@ -6,6 +6,7 @@ leak past the interface, the proxy or the IP filter.
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dht_torrent.config import Config
@@ -16,7 +17,6 @@ from dht_torrent.engine.net.sockets import RealNetwork
 from dht_torrent.engine.torrent.disk import Disk
 from dht_torrent.engine.user_files import absolute
 from dht_torrent.relief import Relief, no_relief
-from dht_torrent.values import dataclass
 
 if TYPE_CHECKING:
     from dht_torrent.engine.net.proxy import ProxiedNetwork

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,6 @@ from dht_torrent.peer.certificates import (
     root_of,
     sign_member,
 )
-from dht_torrent.values import dataclass
 
 CA: Final = "ca"
 CA_DAYS: Final = 3650

@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import trio
@@ -23,7 +23,6 @@ from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address, InfoHash
 from dht_torrent.peer.lsd import GROUPS, MAX_COOKIE, Announce, Hearing, Schedule, encode
-from dht_torrent.values import dataclass
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import ipaddress
 import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,7 +33,6 @@ from dht_torrent.ids import (
 )
 from dht_torrent.storage import FileStamp
 from dht_torrent.torrent.naming import Names
-from dht_torrent.values import dataclass
 
 _T = TypeVar("_T")
 

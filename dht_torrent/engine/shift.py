@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dht_torrent.bencode import Value
 from dht_torrent.filenames import MAX_DEPTH
 from dht_torrent.torrent.naming import MAX_NAMES, Names, Parts
-from dht_torrent.values import dataclass
 
 _MAX_PATH = 4096
 

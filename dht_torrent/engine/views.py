@@ -5,14 +5,13 @@ Rates are bytes per second, sizes bytes, progress 0..1, times seconds.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
 from dht_torrent.config.seeding import SharedEnough
 from dht_torrent.engine.dht.views import DhtStatus
 from dht_torrent.engine.search.views import SearchStatus
-from dht_torrent.values import dataclass
 
 State = Literal[
     "metadata", "checking", "downloading", "seeding", "moving", "queued", "paused", "error"

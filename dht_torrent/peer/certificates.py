@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
@@ -18,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dht_torrent.errors import InputError
-from dht_torrent.values import dataclass
 
 ANY: Final = "*"
 """The name in a certificate that is good for every torrent of its authority."""

@@ -16,6 +16,7 @@ A payload is not copied when its message lies whole in the bytes given to `recei
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final
 
@@ -56,7 +57,6 @@ from dht_torrent.peer.messages import (
 )
 from dht_torrent.peer.runs import count_pieces, take_haves, take_requests
 from dht_torrent.peer.unchecked import AboutPieces, Unchecked, has_meaning
-from dht_torrent.values import dataclass
 
 HANDSHAKE_LENGTH = 68
 BITFIELD_SHARE = 64

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from dht_torrent import bencode
@@ -20,7 +20,6 @@ from dht_torrent.geometry import BLOCK
 from dht_torrent.peer.extension import Codec, ExtensionMessage
 from dht_torrent.peer.holepunch import UT_HOLEPUNCH, decode_holepunch
 from dht_torrent.peer.pex import UT_PEX, decode_pex
-from dht_torrent.values import dataclass
 
 HANDSHAKE_ID = 0
 UT_METADATA = "ut_metadata"

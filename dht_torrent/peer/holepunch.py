@@ -9,13 +9,13 @@ address, and only so often (`rendezvous`).
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final
 
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address
 from dht_torrent.peer.extension import ExtensionMessage
-from dht_torrent.values import dataclass
 
 UT_HOLEPUNCH: Final = "ut_holepunch"
 

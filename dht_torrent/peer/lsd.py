@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from dht_torrent.config import LsdConfig
 from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address, InfoHash, parse_info_hash
-from dht_torrent.values import dataclass
 
 GROUPS: Final = (Address("239.192.152.143", 6771), Address("ff15::efc0:988f", 6771))
 """Where announces of IPv4 and of IPv6 go."""

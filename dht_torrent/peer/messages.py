@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from itertools import starmap
 from struct import Struct
@@ -21,7 +22,6 @@ from typing import NamedTuple
 
 from dht_torrent.errors import LocalProtocolError, PeerProtocolError
 from dht_torrent.geometry import BLOCK, bitfield_size
-from dht_torrent.values import dataclass
 
 MAX_PIECE_LENGTH = 9 + BLOCK
 """The length field of the longest Piece: no block we ask for is longer than BLOCK."""

@@ -18,6 +18,7 @@ import hashlib
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from enum import IntFlag
 from functools import cache
 from struct import Struct
@@ -25,7 +26,6 @@ from typing import TYPE_CHECKING, Final
 
 from dht_torrent.errors import HandshakeError, LocalProtocolError
 from dht_torrent.peer.connection import HANDSHAKE_LENGTH, PROTOCOL
-from dht_torrent.values import dataclass
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import CipherContext

@@ -10,7 +10,7 @@ that were added. An empty message is never sent: uTorrent takes it for a fault.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import IntFlag
 from itertools import islice
 from typing import ClassVar
@@ -19,7 +19,6 @@ from dht_torrent import bencode
 from dht_torrent.errors import BencodeError, PeerProtocolError
 from dht_torrent.ids import Address, address_from_compact
 from dht_torrent.peer.extension import ExtensionMessage
-from dht_torrent.values import dataclass
 
 UT_PEX = "ut_pex"
 

@@ -14,7 +14,7 @@ import hashlib
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from dht_torrent.config.portmap import PortMapConfig
@@ -25,7 +25,6 @@ from dht_torrent.portmap.epoch import Epoch
 from dht_torrent.portmap.natpmp import NatPmpAnswer, NatPmpResult
 from dht_torrent.portmap.pcp import PcpAnswer, PcpMapping, PcpResult
 from dht_torrent.portmap.ports import LocalPort, MappingBy, PortMap
-from dht_torrent.values import dataclass
 
 _JITTER: Final = 0.1
 """RFC 6887 section 8.1.1: RAND."""

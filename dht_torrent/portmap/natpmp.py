@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Final
 
 from dht_torrent.errors import PortMapError
 from dht_torrent.portmap.ports import IpProtocol, LocalPort
-from dht_torrent.values import dataclass
 
 VERSION: Final = 0
 PORT: Final = 5351

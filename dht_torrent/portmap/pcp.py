@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Final
@@ -13,7 +14,6 @@ from typing import Final
 from dht_torrent.errors import PortMapError
 from dht_torrent.ids import Address
 from dht_torrent.portmap.ports import LocalPort
-from dht_torrent.values import dataclass
 
 VERSION: Final = 2
 PORT: Final = 5351

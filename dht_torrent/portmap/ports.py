@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 from dht_torrent.ids import Address
-from dht_torrent.values import dataclass
 
 
 class IpProtocol(IntEnum):

@@ -19,12 +19,12 @@ from __future__ import annotations
 import random
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from dht_torrent.config import CrawlConfig
 from dht_torrent.ids import Address, InfoHash, address_from_compact
 from dht_torrent.search.seen import RestingNodes, SeenHashes
-from dht_torrent.values import dataclass
 
 _SLOT: Final = 60.0
 """Seconds: nodes whose interval ends within one come up together."""

@@ -13,10 +13,9 @@ The bytes that are hashed here are part of the protocol, and held by vectors in 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
-
-from dht_torrent.values import dataclass
 
 EPOCH: Final = 86_400
 """Seconds for which a label keeps its slot."""

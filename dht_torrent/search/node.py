@@ -27,7 +27,7 @@ import hashlib
 import re
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
@@ -38,7 +38,6 @@ from dht_torrent.search.label import Index, Label
 from dht_torrent.search.sketch import KEY_SIZE
 from dht_torrent.search.titles import MAX_PREVIEW
 from dht_torrent.search.words import MAX_WORD
-from dht_torrent.values import dataclass
 
 MAX_ITEM: Final = 1000
 """Bytes of a node, bencoded (BEP 44)."""

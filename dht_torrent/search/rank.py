@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from dht_torrent.search.record import TitleTrust
 from dht_torrent.search.words import query_words, title_runs
-from dht_torrent.values import dataclass
 
 POINTS: Final = 10.0
 """Of a publisher's key; its entries seen in `WINDOW` share them (eMule's Kad)."""

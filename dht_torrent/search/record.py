@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from typing import Final, TypedDict
@@ -25,7 +25,6 @@ from dht_torrent.search.similar import FILE_ID, MAX_FILE_IDS, Traits
 from dht_torrent.search.sketch import CONTENT_SIZE, NAME_SIZE
 from dht_torrent.search.titles import clean_title, cut, may_be_cut
 from dht_torrent.search.words import title_words
-from dht_torrent.values import dataclass
 
 MAX_RECORD: Final = 1000
 """Bytes, bencoded (BEP 44)."""

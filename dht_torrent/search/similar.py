@@ -16,12 +16,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
 from dht_torrent.search.sketch import files_sketch, similarity, title_sketch
 from dht_torrent.search.titles import clean_title
-from dht_torrent.values import dataclass
 
 NEAR: Final = 0.8
 """The similarity of contents from which on they are near duplicates ..."""

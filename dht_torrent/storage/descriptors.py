@@ -12,9 +12,9 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from dht_torrent.relief import relieved
-from dht_torrent.values import dataclass
 
 
 @dataclass(slots=True, eq=False)

@@ -12,6 +12,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,6 @@ from dht_torrent.errors import InputError
 from dht_torrent.geometry import Geometry
 from dht_torrent.relief import Relief, no_relief, relieved
 from dht_torrent.syscalls import cores, read_at
-from dht_torrent.values import dataclass
 
 Progress = Callable[[int, int], None]
 """Called with bytes hashed and bytes in all, from worker threads but never twice at once."""

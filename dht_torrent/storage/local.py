@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +17,6 @@ from dht_torrent.geometry import PAD, Span
 from dht_torrent.relief import Relief, no_relief, relieved
 from dht_torrent.storage.descriptors import Descriptors
 from dht_torrent.syscalls import read_at
-from dht_torrent.values import dataclass
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 

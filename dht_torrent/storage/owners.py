@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from dht_torrent.errors import StorageError
-from dht_torrent.values import dataclass
 
 NEW: Final = 0
 """Absent: made by the first write to it, which fails if something has appeared there meanwhile."""

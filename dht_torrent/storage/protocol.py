@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from dht_torrent.errors import StorageError
 from dht_torrent.storage.moving import Layout
 from dht_torrent.storage.owners import Place
-from dht_torrent.values import dataclass
 
 Data = bytes | bytearray | memoryview
 

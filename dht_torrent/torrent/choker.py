@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import PeerKey
-from dht_torrent.values import dataclass
 
 MIN_TURN = 60.0
 """Seconds a seed serves a peer before its quota counts (libtorrent) ..."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 
 from dht_torrent.config import TorrentConfig
 from dht_torrent.ids import PeerKey
-from dht_torrent.values import dataclass
 
 NEVER = float("-inf")
 

@@ -8,11 +8,11 @@ others out.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from dht_torrent.config import PeerConfig
 from dht_torrent.ids import Address, PeerId
-from dht_torrent.values import dataclass
 
 CROSSING = 3.0
 """Seconds after which two connections, one dialled by each side, were not dialled across each

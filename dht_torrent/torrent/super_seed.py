@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Protocol
 
@@ -22,7 +22,6 @@ from dht_torrent.config import TorrentConfig
 from dht_torrent.geometry import BLOCK, Geometry
 from dht_torrent.ids import PeerKey
 from dht_torrent.torrent.pieces import Bitfield
-from dht_torrent.values import dataclass
 
 AT_ONCE = 2
 """Pieces a peer is offered at a time (libtorrent): it has one from us while another peer has the

@@ -6,11 +6,11 @@ On the hot path callers unpack `HEADER` themselves and come here only if there a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
 from dht_torrent.errors import UtpError
-from dht_torrent.values import dataclass
 
 DATA: Final = 0
 FIN: Final = 1

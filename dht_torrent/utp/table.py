@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import count
 from typing import Final
@@ -31,7 +31,6 @@ from dht_torrent.utp.packets import (
     VERSION,
     is_utp,
 )
-from dht_torrent.values import dataclass
 
 TRIES: Final = 64
 """Ids looked at for a new connection."""

@@ -10,11 +10,10 @@ import json
 import math
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from dht_torrent.daemon.rpc.names import to_snake
-from dht_torrent.values import dataclass
 
 MAX_BATCH: Final = 100
 """Calls in one request."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,6 @@ from dht_torrent.config import Config
 from dht_torrent.config.alternative import AlternativeLimits, WeeklyHours
 from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import InfoHash
-from dht_torrent.values import dataclass
 
 FOLDER, NAME, SUFFIX = "rpc", "session", ".settings"
 MAX_OWN: Final = 50_000

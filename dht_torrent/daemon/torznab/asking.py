@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from dht_torrent.engine.search.views import MAX_RESULTS, MAX_TEXT, SearchQuery
 from dht_torrent.errors import InputError
-from dht_torrent.values import dataclass
 
 MAX_LISTED: Final = 100
 """Results in one answer."""

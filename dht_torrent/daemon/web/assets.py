@@ -5,12 +5,11 @@ for is ever looked for on the disk.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
-
-from dht_torrent.values import dataclass
 
 if TYPE_CHECKING:
     from starlette.requests import Request

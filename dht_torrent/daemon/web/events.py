@@ -12,7 +12,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
 import trio
@@ -23,7 +23,6 @@ from dht_torrent.daemon.body import check_types, read_body
 from dht_torrent.daemon.lines import LinesResponse, plain
 from dht_torrent.daemon.web import sights
 from dht_torrent.daemon.web.board import Board
-from dht_torrent.values import dataclass
 
 if TYPE_CHECKING:
     from starlette.requests import Request

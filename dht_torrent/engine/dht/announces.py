@@ -5,6 +5,7 @@ the k closest nodes we could reach, also when the network grows after that.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -20,7 +21,6 @@ from dht_torrent.engine.dht.core import Core
 from dht_torrent.engine.dht.transactions import Answer
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.ids import Address, InfoHash
-from dht_torrent.values import dataclass
 
 REANNOUNCE_PAUSE: Final = 2.0
 """Seconds between two rounds of announcing to newly met contacts."""

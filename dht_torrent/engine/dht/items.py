@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import trio
 
@@ -32,7 +33,6 @@ from dht_torrent.engine.dht.transactions import Answer
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import InputError, KrpcError
 from dht_torrent.ids import Address, NodeId
-from dht_torrent.values import dataclass
 
 __all__ = [
     "ImmutableItem",

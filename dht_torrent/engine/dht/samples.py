@@ -5,6 +5,7 @@ named has passed.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import trio
 
@@ -13,7 +14,6 @@ from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.engine.dht.core import Core
 from dht_torrent.errors import NoReply
 from dht_torrent.ids import Address, InfoHash
-from dht_torrent.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from dht_torrent.dht import krpc
 from dht_torrent.dht.items import (
@@ -11,7 +11,6 @@ from dht_torrent.dht.items import (
     MutableItem,
 )
 from dht_torrent.dht.krpc import NodeInfo
-from dht_torrent.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

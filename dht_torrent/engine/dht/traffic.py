@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-
-from dht_torrent.values import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -22,7 +23,6 @@ from dht_torrent.dht.table import Table
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import NoReply
 from dht_torrent.ids import Address, HostPort, NodeId
-from dht_torrent.values import dataclass
 
 Answer = Reply | ErrorReply | None
 """What came back for a query; None is a timeout."""

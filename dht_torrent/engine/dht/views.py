@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from dht_torrent.ids import (
     Address,
     NodeId,
 )
-from dht_torrent.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

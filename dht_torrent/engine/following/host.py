@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,6 @@ from dht_torrent.engine.torrent.torrent import Torrent
 from dht_torrent.engine.views import Removal
 from dht_torrent.ids import InfoHash
 from dht_torrent.magnet import Magnet
-from dht_torrent.values import dataclass
 
 FOLDER = "links"
 """Of the records, in the state directory."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -16,7 +17,6 @@ from dht_torrent.dht.items import MAX_SALT, MAX_SEQ, MAX_VALUE, MutableItem, mut
 from dht_torrent.errors import BencodeError, InputError, StorageError
 from dht_torrent.ids import InfoHash, parse_info_hash
 from dht_torrent.magnet import MutableLink
-from dht_torrent.values import dataclass
 
 _T = TypeVar("_T")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -35,7 +36,6 @@ from dht_torrent.errors import InputError
 from dht_torrent.filenames import printable, sanitise
 from dht_torrent.ids import InfoHash
 from dht_torrent.magnet import MutableLink
-from dht_torrent.values import dataclass
 
 logger = logging.getLogger(__name__)
 

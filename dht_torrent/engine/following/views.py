@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
-
-from dht_torrent.values import dataclass
 
 FollowState = Literal["looking", "fetching", "current", "error"]
 """No version is known yet; one is on its way; the newest one is what users find; it cannot be

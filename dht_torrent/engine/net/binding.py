@@ -13,11 +13,11 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from dht_torrent.engine.net.interfaces import Interface
 from dht_torrent.ids import Address
-from dht_torrent.values import dataclass
 
 WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 - values to compare with
 _IP_BOUND_IF: Final = 25  # macOS: netinet/in.h

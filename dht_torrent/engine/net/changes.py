@@ -8,9 +8,10 @@ hears little as well, so after a while without a response it asks some nodes, to
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from dht_torrent.config import WatchConfig
 from dht_torrent.engine.net.surroundings import Surroundings
-from dht_torrent.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,8 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
-
-from dht_torrent.values import dataclass
 
 _UP: Final = 0x1
 _LOOPBACK: Final = 0x8

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
-
-from dht_torrent.values import dataclass
 
 PATIENCE: Final = 10.0
 """Seconds the other end has to close it. Clients do so when they read the end."""

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 
 from dht_torrent.engine.net.interfaces import outward_addresses
-from dht_torrent.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

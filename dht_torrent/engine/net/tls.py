@@ -15,6 +15,7 @@ import datetime
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,6 @@ from dht_torrent.engine.net.protocols import Encryption, Stream
 from dht_torrent.errors import HandshakeError, InputError
 from dht_torrent.ids import Address, InfoHash, Transport
 from dht_torrent.peer.tls import torrent_named
-from dht_torrent.values import dataclass
 
 _CHUNK: Final = 128 * 1024
 """Bytes encrypted at once: eight records, and as much is copied for it."""

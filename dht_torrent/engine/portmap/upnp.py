@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import trio
@@ -17,7 +18,6 @@ import trio
 from dht_torrent.config import PortMapConfig
 from dht_torrent.ids import Address
 from dht_torrent.portmap.ports import LocalPort, MappingBy, PortMap
-from dht_torrent.values import dataclass
 
 _CONFLICT: Final = "ConflictInMappingEntry"
 """miniupnpc's text for error 718: another machine has that port."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import trio
@@ -57,7 +57,6 @@ from dht_torrent.search.similar import Traits
 from dht_torrent.search.sketch import tree_keys
 from dht_torrent.search.titles import clean_title, may_be_cut
 from dht_torrent.search.words import title_runs, title_words
-from dht_torrent.values import dataclass
 
 ELLIPSIS: Final = "\u2026"
 _TITLE_TRUST: Final[dict[ResultTrust, TitleTrust]] = {

@@ -8,6 +8,7 @@ it is what the infohash is the hash of.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -32,7 +33,6 @@ from dht_torrent.peer.identity import make_peer_id
 from dht_torrent.peer.messages import HaveNone
 from dht_torrent.torrent.metadata import MetadataAssembly, MetadataMemory
 from dht_torrent.torrent.ways import Ways
-from dht_torrent.values import dataclass
 
 TICK: Final = 1.0
 """Seconds between two looks what else may be asked for."""

@@ -8,7 +8,7 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,6 @@ from dht_torrent.engine.search.catalogue import KEY_BYTES, LocalCatalogue, open_
 from dht_torrent.engine.search.denying import Denied
 from dht_torrent.engine.torrent.context import NodeContext
 from dht_torrent.errors import StorageError
-from dht_torrent.values import dataclass
 
 logger = logging.getLogger(__name__)
 

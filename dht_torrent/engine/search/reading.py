@@ -11,6 +11,7 @@ trees of the days or of the size are read. See `search.choice` for the words.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
 
@@ -33,7 +34,6 @@ from dht_torrent.search.choice import (
 from dht_torrent.search.codes import size_digits, word_digits
 from dht_torrent.search.label import Index, Label, day_root
 from dht_torrent.search.node import EPOCH_2026, Entry, Posting, TrieNode, WordEntry
-from dht_torrent.values import dataclass
 
 DAY: Final = 86_400
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -41,7 +42,6 @@ from dht_torrent.search.record import (
 from dht_torrent.search.similar import Likeness, Traits, likeness, ranked
 from dht_torrent.search.sketch import tree_keys
 from dht_torrent.search.words import title_words
-from dht_torrent.values import dataclass
 
 MAX_POSTINGS: Final = 4000
 """Entries of trees that are remembered; all that `similar_gets` slots of 18 trees hold."""

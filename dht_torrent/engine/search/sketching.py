@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,6 @@ from dht_torrent.search.similar import Traits, file_id, samples, with_id
 from dht_torrent.search.sketch import content_sketch
 from dht_torrent.storage.hashing import list_sources
 from dht_torrent.syscalls import read_at
-from dht_torrent.values import dataclass
 
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 

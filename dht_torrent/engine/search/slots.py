@@ -20,6 +20,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Final, Protocol
 
@@ -45,7 +46,6 @@ from dht_torrent.search.node import (
     minutes_at,
     storable,
 )
-from dht_torrent.values import dataclass
 
 MAX_KNOWN_KEYS: Final = 2000
 """Slots whose key pair is remembered (65 us each), and those whose last sequence number of ours

@@ -15,7 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
 from pathlib import Path
@@ -49,7 +49,6 @@ from dht_torrent.errors import (
 from dht_torrent.ids import InfoHash, parse_info_hash
 from dht_torrent.magnet import MutableLink
 from dht_torrent.search.words import title_words
-from dht_torrent.values import dataclass
 
 _T = TypeVar("_T")
 logger = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeVar
 
@@ -39,7 +40,6 @@ from dht_torrent.search.node import (
     unpack,
 )
 from dht_torrent.search.trie import Hints, Locate, Walk
-from dht_torrent.values import dataclass
 
 _DEFAULT: Final = SearchConfig()
 _T = TypeVar("_T")

@@ -7,6 +7,7 @@ and a name counts as its publisher's only where `trust` says so.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -14,7 +15,6 @@ from dht_torrent.errors import InputError
 from dht_torrent.ids import InfoHash, parse_info_hash
 from dht_torrent.magnet import Magnet
 from dht_torrent.metainfo import Metainfo
-from dht_torrent.values import dataclass
 
 MAX_TEXT = 1000
 """Characters of a query."""

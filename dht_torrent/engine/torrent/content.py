@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dht_torrent.engine.resume import Resume
@@ -28,7 +28,6 @@ from dht_torrent.storage.owners import FILL, KEEP, OWN, Owners
 from dht_torrent.storage.protocol import ContentSurvey
 from dht_torrent.torrent.memory import SLOTS
 from dht_torrent.torrent.pieces import Bitfield
-from dht_torrent.values import dataclass
 
 _SHOWN = 3
 """Files named in an error; how many more there are is said."""

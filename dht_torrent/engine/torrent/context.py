@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,7 +41,6 @@ from dht_torrent.torrent.memory import PieceMemory
 from dht_torrent.torrent.metadata import MetadataMemory
 from dht_torrent.torrent.pieces import Bitfield, BufferPool
 from dht_torrent.trace import Trace
-from dht_torrent.values import dataclass
 
 if TYPE_CHECKING:
     from dht_torrent.engine.net.proxy import ProxiedNetwork

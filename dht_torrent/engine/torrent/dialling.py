@@ -5,6 +5,8 @@ the rest.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import trio
 
 from dht_torrent.engine.filtering import ForbiddenError
@@ -19,7 +21,6 @@ from dht_torrent.errors import PeerProtocolError
 from dht_torrent.ids import Address, PeerId, Transport
 from dht_torrent.torrent.outlook import Trouble
 from dht_torrent.torrent.ways import Ways, race
-from dht_torrent.values import dataclass
 
 
 class DialError(Exception):

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from typing import ParamSpec, TypeVar
@@ -28,7 +28,6 @@ from dht_torrent.storage.protocol import Data, Scratch
 from dht_torrent.syscalls import cores
 from dht_torrent.torrent.requests import Run, side_by_side
 from dht_torrent.torrent.smart_ban import digests_of
-from dht_torrent.values import dataclass
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

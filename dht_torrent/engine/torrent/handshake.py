@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from dht_torrent.config import PeerConfig
 from dht_torrent.engine.net.encrypted import ClosedEarlyError, Mse
@@ -10,7 +11,6 @@ from dht_torrent.engine.net.protocols import Stream
 from dht_torrent.errors import HandshakeError
 from dht_torrent.ids import InfoHash, PeerId
 from dht_torrent.peer.connection import PROTOCOL, Connection, HandshakeReceived
-from dht_torrent.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import trio
 
@@ -26,7 +27,6 @@ from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import InputError, StorageError
 from dht_torrent.ids import InfoHash
 from dht_torrent.torrent.queueing import Waiting, turns
-from dht_torrent.values import dataclass
 
 logger = logging.getLogger(__name__)
 

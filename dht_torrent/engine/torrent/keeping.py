@@ -7,7 +7,7 @@ Times of the calendar are Unix seconds; None is never.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from dht_torrent import bencode
@@ -17,7 +17,6 @@ from dht_torrent.engine.views import State
 from dht_torrent.errors import BencodeError, InputError, StorageError
 from dht_torrent.ids import InfoHash
 from dht_torrent.torrent.seeding_limits import enough, in_force
-from dht_torrent.values import dataclass
 
 MAX_LABEL: Final = 200
 """Characters of a label."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
@@ -25,7 +25,6 @@ from dht_torrent.errors import OurFault, StorageError
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage.moving import Carrying, Layout, number_of, rename
 from dht_torrent.torrent.naming import Parts, renamed
-from dht_torrent.values import dataclass
 
 logger = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ nobody is told anything before the torrent is known not to be private.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from dht_torrent.config import Config
 from dht_torrent.engine.torrent.confirming import CONFIRM_AFTER
@@ -22,7 +23,6 @@ from dht_torrent.peer.extension import ExtensionMessage
 from dht_torrent.peer.holepunch import UT_HOLEPUNCH
 from dht_torrent.peer.pex import UT_PEX, PexFlags, PexHearing, PexMessage, PexTelling
 from dht_torrent.torrent.candidate import PEX
-from dht_torrent.values import dataclass
 
 Reached = Mapping[Address, PexFlags]
 

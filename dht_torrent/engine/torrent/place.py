@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
@@ -16,7 +16,6 @@ from dht_torrent.engine.torrent.sharing import Hashed
 from dht_torrent.errors import StorageError
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.torrent.naming import Names, renamed
-from dht_torrent.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

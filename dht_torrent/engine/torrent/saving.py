@@ -13,7 +13,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import trio
@@ -24,7 +24,6 @@ from dht_torrent.engine.torrent.disk import TorrentDisk
 from dht_torrent.engine.wakeup import AutoResetEvent
 from dht_torrent.errors import StorageError
 from dht_torrent.torrent.pieces import Chunk, OpenPiece
-from dht_torrent.values import dataclass
 
 SAVERS = 2
 """Disk jobs in flight: one hashes while the other writes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -17,7 +18,6 @@ from dht_torrent.metainfo import Metainfo
 from dht_torrent.relief import Relief, no_relief
 from dht_torrent.storage.hashing import Sampler
 from dht_torrent.storage.making import make
-from dht_torrent.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

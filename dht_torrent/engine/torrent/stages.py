@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,6 @@ from dht_torrent.peer.connection import Event
 from dht_torrent.peer.extensions import ExtensionHandshake, MetadataData, MetadataReject
 from dht_torrent.peer.messages import Choke, HaveNone, Interested, NotInterested, Unchoke
 from dht_torrent.torrent.outlook import Outlook, Trouble
-from dht_torrent.values import dataclass
 
 
 class _BeforePieces:

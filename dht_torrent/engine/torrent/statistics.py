@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from typing import Final
 
 from dht_torrent import bencode
 from dht_torrent.errors import BencodeError, StorageError
 from dht_torrent.ids import InfoHash
-from dht_torrent.values import dataclass
 
 _LONG: Final = 1 << 62
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-
-from dht_torrent.values import dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

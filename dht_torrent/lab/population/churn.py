@@ -15,13 +15,13 @@ import heapq
 import math
 import random
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import trio
 
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.lab.population.dhtnet import DhtNet
-from dht_torrent.values import dataclass
 
 Law = Literal["exponential", "weibull"]
 LAWS: Final[tuple[Law, ...]] = ("exponential", "weibull")

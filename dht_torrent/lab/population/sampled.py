@@ -12,7 +12,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal, get_args
 
@@ -33,7 +33,6 @@ from dht_torrent.lab.population.virtual import VirtualNetwork
 from dht_torrent.peer.connection import Connection, HandshakeReceived
 from dht_torrent.peer.extensions import ExtensionHandshake, MetadataData, MetadataRequest
 from dht_torrent.peer.messages import HaveNone
-from dht_torrent.values import dataclass
 
 COPIES: Final = 8
 """Nodes that know of a torrent."""

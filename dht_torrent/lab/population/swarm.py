@@ -12,7 +12,7 @@ import random
 import resource
 import shutil
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,6 @@ from dht_torrent.errors import DhtTorrentError, InputError
 from dht_torrent.ids import Address, HostPort, PeerId
 from dht_torrent.lab.population.roles import free_rider, poisoned
 from dht_torrent.trace import PeerBanned, PeerConnected, PieceDone, Record
-from dht_torrent.values import dataclass
 
 MAX_NODES: Final = 2000
 LOOK_AGAIN: Final = 5.0

@@ -15,6 +15,7 @@ import random
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, islice, repeat
 from math import log
 from operator import mul
@@ -26,7 +27,6 @@ from dht_torrent.dht.lookup import Lookup
 from dht_torrent.dht.paths import Paths, search
 from dht_torrent.ids import NodeId
 from dht_torrent.lab.population.dhtnet import host_address
-from dht_torrent.values import dataclass
 
 SIZES: Final = tuple(10**power for power in range(3, 8))
 """From a thousand to ten million."""

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
 
 from dht_torrent.config import PeerConfig, TorrentConfig
 from dht_torrent.lab.studies.spread import Spread, SpreadPlan
-from dht_torrent.values import dataclass
 
 FREE_RIDERS: Final = 0.25
 """Share of the leeches in the *choking* group that give nothing."""

@@ -5,6 +5,7 @@ caller knows nothing that a node could not know.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -16,7 +17,6 @@ from dht_torrent.ids import distance
 from dht_torrent.lab.population.adversaries import Colluding, coalition
 from dht_torrent.lab.studies.hostile import Look, World, share
 from dht_torrent.lab.studies.study import Cell, quantile
-from dht_torrent.values import dataclass
 
 Progress = Callable[[int], None]
 

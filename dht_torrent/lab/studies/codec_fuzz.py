@@ -10,10 +10,8 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
-
-from dht_torrent.values import dataclass
 
 LIMIT: Final = 0.01
 """Seconds of processor time one input may take."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -20,7 +20,6 @@ from dht_torrent.engine.search.views import CrawlStatus
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.lab.population.sampled import CRAWLER, HOSTILE, Hostile, SampledNetwork
-from dht_torrent.values import dataclass
 
 ENTRY_POINTS: Final = 5
 LATENCY: Final = 0.05

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,6 @@ from dht_torrent.lab.net.streams import FakeStream
 from dht_torrent.lab.studies.spread import metainfo_of
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import MemoryStorage, Storage
-from dht_torrent.values import dataclass
 
 PORT: Final = 6881
 _WINDOW: Final = 128 * 1024

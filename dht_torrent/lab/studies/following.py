@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -28,7 +28,6 @@ from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.lab.population.churn import Churn, Sessions
 from dht_torrent.lab.population.dhtnet import DhtNet
 from dht_torrent.magnet import MutableLink
-from dht_torrent.values import dataclass
 
 LATENCY: Final = (0.02, 0.12)
 """Seconds one way: from one city to across an ocean."""

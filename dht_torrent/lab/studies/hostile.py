@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import trio
@@ -34,7 +35,6 @@ from dht_torrent.lab.population.adversaries import (
 )
 from dht_torrent.lab.population.dhtnet import PORT, DhtNet
 from dht_torrent.trace import LookupDone, Record
-from dht_torrent.values import dataclass
 
 Thing = TypeVar("Thing")
 

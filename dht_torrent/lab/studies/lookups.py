@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import trio
 
@@ -16,7 +17,6 @@ from dht_torrent.ids import Address, InfoHash
 from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.lab.population.dhtnet import PORT, DhtNet
 from dht_torrent.trace import LookupDone, Record
-from dht_torrent.values import dataclass
 
 KINDS = ("peers", "item")
 """What is put: an announce (BEP 5) or an immutable item (BEP 44)."""

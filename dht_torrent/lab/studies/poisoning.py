@@ -13,7 +13,7 @@ import hashlib
 import random
 import struct
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -31,7 +31,6 @@ from dht_torrent.lab.net.network import FakeHost, FakeNetwork
 from dht_torrent.metainfo import Metainfo, from_info
 from dht_torrent.storage import MemoryStorage, Storage
 from dht_torrent.trace import PeerBanned, PieceFailed, Record
-from dht_torrent.values import dataclass
 
 _LOOPBACK: Final = "127.0.0.1"
 _PORT: Final = 6881

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -50,7 +50,6 @@ from dht_torrent.search.node import (
 )
 from dht_torrent.search.node import Entry as IndexEntry
 from dht_torrent.search.record import record_target
-from dht_torrent.values import dataclass
 
 LIMIT: Final = 50
 """Results that a search wants."""

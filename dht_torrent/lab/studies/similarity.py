@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from dht_torrent.config import DhtConfig, SearchConfig
@@ -27,7 +28,6 @@ from dht_torrent.search.sketch import (
     content_sketch,
     minima_of,
 )
-from dht_torrent.values import dataclass
 
 ELEMENTS: Final = 500
 """Of both contents of a pair together: those of half a MiB that is looked at."""

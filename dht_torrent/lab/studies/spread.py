@@ -13,7 +13,7 @@ import hashlib
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -28,7 +28,6 @@ from dht_torrent.lab.population.dhtnet import host_address
 from dht_torrent.lab.population.roles import free_rider
 from dht_torrent.metainfo import Metainfo, from_info
 from dht_torrent.storage import MemoryStorage, Storage
-from dht_torrent.values import dataclass
 
 _WINDOW = 128 * 1024
 """Bytes one direction of a connection holds in flight."""

@@ -9,6 +9,7 @@ import hashlib
 import random
 import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,6 @@ from dht_torrent.ids import InfoHash
 from dht_torrent.search.record import MAX_TITLE
 from dht_torrent.search.titles import clean_title, cut
 from dht_torrent.search.words import query_words, title_words
-from dht_torrent.values import dataclass
 
 MOST: Final = 1_000_000
 """Titles that a study takes."""

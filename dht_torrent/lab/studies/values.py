@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import trio
@@ -18,7 +18,6 @@ from dht_torrent.engine.dht.node import Dht
 from dht_torrent.ids import Address, InfoHash
 from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.lab.population.dhtnet import PORT, DhtNet, host_address
-from dht_torrent.values import dataclass
 
 Kind = Literal["immutable", "mutable", "announce"]
 KINDS: Final[tuple[Kind, ...]] = ("immutable", "mutable", "announce")

@@ -13,6 +13,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from struct import pack
 from typing import Final
@@ -32,7 +33,6 @@ from dht_torrent.ids import Address
 from dht_torrent.lab.net.network import FakeNetwork
 from dht_torrent.metainfo import Metainfo, from_info
 from dht_torrent.storage import MemoryStorage, Storage
-from dht_torrent.values import dataclass
 
 PIECES: Final = 512
 MANY: Final = 16_384

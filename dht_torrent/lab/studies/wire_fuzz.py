@@ -12,7 +12,7 @@ import hashlib
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from struct import pack
 from typing import Final, NamedTuple
@@ -28,7 +28,6 @@ from dht_torrent.errors import HandshakeError
 from dht_torrent.ids import Address
 from dht_torrent.metainfo import from_info
 from dht_torrent.peer.mse import Method, MseInitiator
-from dht_torrent.values import dataclass
 
 PIECE: Final = 32 * 1024
 AT_ONCE: Final = 20
