@@ -138,11 +138,10 @@ class _Side(ABC):
             raise HandshakeError("a public key out of range")
         return pow(theirs, self._private, PRIME).to_bytes(KEY_LENGTH, "big")
 
-    def _secured(self, method: Method, incoming: _Rc4, outgoing: _Rc4, initial: bytes) -> Secured:
+    def _secured(self, method: Method, ciphers: Ciphers, initial: bytes) -> Secured:
         rest = bytes(self._buffer)
         self._buffer.clear()
         if method is Method.RC4:
-            ciphers = Ciphers(incoming.cipher(), outgoing.cipher())
             return Secured(ciphers, initial + ciphers.incoming.update(rest))
         return Secured(None, initial + rest)
 
@@ -160,7 +159,7 @@ class MseInitiator(_Side):
         self._offered = offered
 
     def begin(self) -> bytes:
-        """What goes first. Takes 0.2 ms; `receive` takes 1.2 ms once."""
+        """What goes first. Takes 0.2 ms; `receive` takes 0.7 ms once."""
         self._send_key()
         return self._go_on()
 
@@ -189,7 +188,7 @@ class MseInitiator(_Side):
         if pad > MAX_PAD:
             raise HandshakeError(f"padding of {pad} bytes")
         incoming.update((yield from self._exactly(pad)))
-        return self._secured(Method(selected), incoming, outgoing, b"")
+        return self._secured(Method(selected), Ciphers(incoming, outgoing), b"")
 
 
 class MseResponder(_Side):
@@ -208,7 +207,7 @@ class MseResponder(_Side):
         self._failed: str | None = None
 
     def receive(self, data: bytes | memoryview) -> bytes:
-        """Take what came, cut anywhere. Takes 1.4 ms once.
+        """Take what came, cut anywhere. Takes 0.9 ms once.
 
         Raises HandshakeError, whatever went wrong, after `LONGEST` bytes. Who sends fewer waits
         for nothing: the caller has a time limit."""
@@ -248,7 +247,7 @@ class MseResponder(_Side):
         pad = self._pad()
         self._out += outgoing.update(_VC + _offer.pack(method, pad) + bytes(pad))
         self.skey = skey
-        return self._secured(method, incoming, outgoing, initial)
+        return self._secured(method, Ciphers(incoming, outgoing), initial)
 
 
 def request_hash(skey: bytes) -> bytes:
@@ -272,53 +271,14 @@ def _xor(one: bytes, other: bytes) -> bytes:
     return bytes(a ^ b for a, b in zip(one, other, strict=True))
 
 
-class _Rc4:
-    """RC4 for the few hundred bytes of a handshake. For a payload: `cipher`."""
+def _rc4(name: bytes, secret: bytes, skey: bytes) -> CipherContext:
+    # Imported when a peer speaks MSE: it is a tenth of the memory of a node that has met none.
+    from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4
+    from cryptography.hazmat.primitives.ciphers import Cipher
 
-    # What could do it all is a twelfth of the memory of a node, and most payloads go as they are.
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-        self._used = 0
-        self._state = state = bytearray(range(256))
-        self._i = self._j = j = 0
-        for i, byte in enumerate((key * 13)[:256]):  # a SHA-1 has 20
-            j = j + state[i] + byte & 0xFF
-            state[i], state[j] = state[j], state[i]
-        self._stream(_DISCARDED)
-
-    def update(self, data: bytes) -> bytes:
-        """Encrypt what follows, or decrypt it."""
-        size = len(data)
-        mask = int.from_bytes(self._stream(size), "big")
-        return (int.from_bytes(data, "big") ^ mask).to_bytes(size, "big")
-
-    def cipher(self) -> CipherContext:
-        """For all that follows."""
-        from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4
-        from cryptography.hazmat.primitives.ciphers import Cipher
-
-        cipher: CipherContext = Cipher(ARC4(self._key), mode=None).encryptor()
-        cipher.update(bytes(self._used))
-        return cipher
-
-    def _stream(self, size: int) -> bytes:
-        """The next bytes of its key stream."""
-        self._used += size
-        state, i, j = self._state, self._i, self._j
-        out = bytearray(size)
-        for at in range(size):
-            i = i + 1 & 0xFF
-            one = state[i]
-            j = j + one & 0xFF
-            other = state[j]
-            state[i], state[j] = other, one
-            out[at] = state[one + other & 0xFF]
-        self._i, self._j = i, j
-        return bytes(out)
-
-
-def _rc4(name: bytes, secret: bytes, skey: bytes) -> _Rc4:
-    return _Rc4(_sha1(name, secret, skey))
+    cipher: CipherContext = Cipher(ARC4(_sha1(name, secret, skey)), mode=None).encryptor()
+    cipher.update(bytes(_DISCARDED))
+    return cipher
 
 
 def _power_of_two(exponent: int) -> int:

@@ -1,7 +1,7 @@
 """MSE around a stream: its handshake, then a `Stream` like any other.
 
-The handshakes of all connections take turns at their exponentiations and RC4 (1.2 ms each): a crowd
-that comes at once must not stop the node for longer than that.
+The handshakes of all connections take turns at their exponentiations (0.7 ms each): a crowd that
+comes at once must not stop the node for longer than that.
 """
 
 from __future__ import annotations
