@@ -211,7 +211,7 @@ async def test_a_socket_hears_one_who_does_not_pause_and_then_others(
             sent.append((b"last", two.address))
             assert one.send_all(sent) == three.send_all(sent[:3]) == 0
             got: list[tuple[bytes, Address]] = []
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 while len(got) < 504:
                     some = await two.receive()
                     assert len(some) <= MAX_DRAIN
@@ -225,7 +225,7 @@ async def test_a_socket_hears_one_who_does_not_pause_and_then_others(
         net_module._do_without(OSError(errno.ENOSYS, "no"))
         assert one.send_all([(b"y", two.address)] * 3) == 0
         assert one.send_all([(b"y", two.address)] * 3) == 0
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             assert await two.receive() == [(b"y", one.address)] * 6
     finally:
         for socket_ in (one, two, three):
