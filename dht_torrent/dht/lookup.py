@@ -360,7 +360,7 @@ class Lookup:
 
     def _hear(self, referrer: _Candidate, nodes: Iterable[NodeInfo]) -> None:
         # No node out there knows a local address of ours; it would make us call inside.
-        inside = referrer.info.address.is_local
+        inside = facts(referrer.info.address).is_local
         known_ones, hops = self._known, referrer.hops + 1
         # BEP 5's answer has k; a datagram could hold 77 inventions.
         for info in islice(nodes, 2 * self._config.k):

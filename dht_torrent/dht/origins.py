@@ -39,7 +39,7 @@ def facts(address: Address) -> Origin:
         address.is_usable,
         is_local,
         compact,
-        home(address),
+        _home(address),
         compact[:-2],
         place,
         2 * len(compact) + is_local,
@@ -49,6 +49,10 @@ def facts(address: Address) -> Origin:
 
 def home(address: Address) -> Home:
     """Where a node lives, for rules of the kind "one per IP"."""
+    return facts(address).home
+
+
+def _home(address: Address) -> Home:
     if address.is_local:
         return address
     return _subnet6(address.host) if address.is_ipv6 else address.host

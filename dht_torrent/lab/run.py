@@ -31,7 +31,7 @@ def collecting_rarely() -> Iterator[None]:
     their objects again and again, though nearly none is garbage."""
     before = gc.get_threshold()
     gc.freeze()
-    gc.set_threshold(500_000, 50, 100)
+    gc.set_threshold(2_000_000, 50, 100)
     try:
         yield
     finally:

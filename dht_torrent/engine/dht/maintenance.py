@@ -57,6 +57,8 @@ class Maintenance:
 
     def verify(self, now: float) -> None:
         """Ping the addresses in the queue whose time has come."""
+        if not self._ping_queue:
+            return
         for address in self._ping_queue.take(now, self._config.verify_at_once - self._verifying):
             if self._transactions.is_querying(address):
                 continue  # that response will do

@@ -51,6 +51,9 @@ MIN_DATAGRAM: Final = 20
 """Shorter datagrams are not KRPC messages (libtorrent)."""
 
 
+_QUERIES: Final = (Query, BadQuery)
+
+
 def _nobody(address: Address) -> bool:
     """There is no IP filter."""
     return False
@@ -363,7 +366,7 @@ class Dht:
         except KrpcError:
             core.traffic.drop("malformed")
             return
-        if isinstance(message, Query | BadQuery):
+        if isinstance(message, _QUERIES):
             self._responder.respond(message, source, now)
         else:
             self._reply(message, source, now)

@@ -6,7 +6,6 @@ many there are, and on how fast they go to one place.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -78,7 +77,7 @@ class Transactions:
         self._named: dict[bytes, HostPort] = {}
         self._pace = QueryPace(config)
         # In order of sending; all live equally long, so the first is always the first to expire.
-        self._pending: OrderedDict[tuple[Address | HostPort, bytes], Transaction] = OrderedDict()
+        self._pending: dict[tuple[Address | HostPort, bytes], Transaction] = {}
         self._unproven: dict[Home, int] = {}  # how many of them went to an unproven address
         self._first = AutoResetEvent()
         self._room = AutoResetEvent()

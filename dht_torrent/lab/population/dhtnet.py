@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -19,11 +19,14 @@ from dht_torrent.dht.identity import make_id
 from dht_torrent.engine.dht.node import Dht
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.lab.net.network import FakeNetwork
+from dht_torrent.lab.pages import use_large_pages
 from dht_torrent.trace import Trace, nothing
 
 PORT: Final = 6881
 BOOTSTRAPS: Final = 3
 """Living nodes a newcomer is told of."""
+MANY: Final = 500
+"""Nodes after which what has been allocated is worth large pages, each time."""
 
 
 class DhtNet:
@@ -70,6 +73,8 @@ class DhtNet:
             trace=self.trace,
         )
         await self._nursery.start(self._live, number, dht)
+        if self._added % MANY == 0:
+            use_large_pages()
         return number
 
     async def grow(
@@ -102,10 +107,11 @@ class DhtNet:
 
     def closest(self, target: bytes, count: int = 8) -> list[Dht]:
         """The living nodes that really are closest to `target`, nearest first."""
-        by_id = {int.from_bytes(dht.node_id, "big"): dht for dht in self.nodes.values()}
-        number = int.from_bytes(target, "big")
-        nearest = heapq.nsmallest(count, map(number.__xor__, by_id))
-        return [by_id[distance ^ number] for distance in nearest]
+        return nearest(self.by_id(), target, count)
+
+    def by_id(self) -> dict[int, Dht]:
+        """The living nodes by the ids they have now, as numbers."""
+        return {int.from_bytes(dht.node_id, "big"): dht for dht in self.nodes.values()}
 
     async def _live(self, number: int, dht: Dht, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
@@ -113,6 +119,13 @@ class DhtNet:
             await nursery.start(dht.run)
             self.nodes[number] = dht
             task_status.started()
+
+
+def nearest(by_id: Mapping[int, Dht], target: bytes, count: int) -> list[Dht]:
+    """Those closest to `target`, nearest first."""
+    number = int.from_bytes(target, "big")
+    distances = heapq.nsmallest(count, map(number.__xor__, by_id))
+    return [by_id[distance ^ number] for distance in distances]
 
 
 def host_address(number: int) -> Address:
