@@ -10,20 +10,28 @@ const PATHS = {
   limit: 'M4 16a8 8 0 1 1 16 0M12 16l4-5',
   link: 'M10 14a4 4 0 0 0 6 0l3-3a4 4 0 0 0-6-6l-1.5 1.5M14 10a4 4 0 0 0-6 0l-3 3a4 4 0 0 0 6 6l1.5-1.5',
   back: 'M14 5l-7 7 7 7',
-  check: 'M5 12.500l4.5 4.500L19 7',
-  recheck: 'M19 12a7 7 0 1 1-2-5M19 3v4.500h-4.5',
-  find: 'M12 3v3M12 18v3M3 12h3M18 12h3M12 8.500a3.5 3.5 0 1 0 0 7 3.5 3.5 0 0 0 0-7Z',
+  check: 'M5 12.5l4.5 4.5L19 7',
+  recheck: 'M19 12a7 7 0 1 1-2-5M19 3v4.5h-4.5',
+  find: 'M12 3v3M12 18v3M3 12h3M18 12h3M12 8.5a3.5 3.5 0 1 0 0 7 3.5 3.5 0 0 0 0-7Z',
   search: 'M11 4.5a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13ZM16 16l5 5',
   star: 'M12 4l2.5 5.2 5.5.7-4 3.9 1 5.7-5-2.8-5 2.8 1-5.7-4-3.9 5.5-.7Z',
   block: 'M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16ZM6.5 6.5l11 11',
-  down: 'M12 4v14M6 12.500l6 6 6-6',
-  up: 'M12 20V6M6 11.500l6-6 6 6',
+  down: 'M12 4v14M6 12.5l6 6 6-6',
+  up: 'M12 20V6M6 11.5l6-6 6 6',
   label: 'M4 12V5h7l9 9-7 7-9-9ZM8 8.5v.01',
   folder: 'M3.5 6.5h6l2 2.5h9v10h-17Z',
   close: 'M6 6l12 12M18 6L6 18',
+  more: 'M5 12v.01M12 12v.01M19 12v.01',
+  rename: 'M4 20l1-4.5L16 4.5l3.5 3.5L8.5 19ZM13.5 7l3.5 3.5',
+  top: 'M5 4.5h14M12 20V9M6.5 14l5.5-5.5 5.5 5.5',
+  bottom: 'M5 19.5h14M12 4v11M6.5 10l5.5 5.5 5.5-5.5',
+  seed: 'M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16ZM12 7.5V12l3 2',
+  save: 'M12 4v10M7.5 10l4.5 4.5 4.5-4.5M5 19.5h14',
+  file: 'M6 3.5h8l4 4v13H6ZM14 3.5v4h4',
+  world: 'M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16ZM4 12h16M12 4c-5 5-5 11 0 16 5-5 5-11 0-16Z',
 };
 
-const ATTRIBUTES = /^(class|id|type|for|role|tabindex|placeholder|value|min|max|step|rows|name|colspan|scope|title|autocomplete|spellcheck|inputmode|accept|multiple|width|height|hidden|disabled|checked|selected|dir|href|open|viewBox|d|cx|cy|r|x|y|x1|x2|y1|y2|fill|points|transform|text-anchor|aria-[a-z]+|data-[a-z]+)$/;
+const ATTRIBUTES = /^(class|id|type|for|role|tabindex|placeholder|value|min|max|step|rows|name|colspan|scope|title|autocomplete|spellcheck|inputmode|accept|multiple|width|height|hidden|disabled|checked|selected|dir|href|open|popover|download|target|viewBox|d|cx|cy|r|x|y|x1|x2|y1|y2|fill|points|transform|text-anchor|aria-[a-z]+|data-[a-z]+)$/;
 
 function make(element, properties, children) {
   for (const [name, value] of Object.entries(properties ?? {})) {
@@ -82,6 +90,52 @@ export function put(element, text) {
   if (element.firstChild === null || element.textContent !== text) element.textContent = text;
 }
 
+/** A menu beside `at` (an element, or {x, y}). Items are [icon, text, what is done or a link, danger];
+ * a list of [icon, text, what is done] after a title makes a row of buttons; null is a line between. */
+export function menu(at, label, items) {
+  const back = document.activeElement;
+  const box = h('div.menu', {role: 'menu', 'aria-label': label, popover: 'auto'});
+  const shut = () => { if (box.matches(':popover-open')) box.hidePopover(); };
+  const chosen = (done) => () => { shut(); done(); };
+  for (const item of items) {
+    if (item === null) box.append(h('hr', {role: 'separator'}));
+    else if (Array.isArray(item[1])) {
+      const [title, buttons] = item;
+      box.append(h('div.menu-row', {role: 'group', 'aria-label': title}, h('span.faint', title),
+        buttons.map(([name, text, done]) => h('button.icon-button', {type: 'button', role: 'menuitem', tabindex: -1, 'aria-label': text, title: text, onclick: done}, icon(name)))));
+    } else {
+      const [name, text, done, kind] = item;
+      const inside = [icon(name), h('span', text)];
+      box.append(typeof done === 'string'
+        ? h('a.menu-item', {role: 'menuitem', tabindex: -1, href: done, onclick: shut, download: kind}, inside)
+        : h('button.menu-item', {type: 'button', role: 'menuitem', tabindex: -1, 'data-kind': kind, onclick: chosen(done)}, inside));
+    }
+  }
+  const all = [...box.querySelectorAll('[role="menuitem"]')];
+  box.addEventListener('keydown', (event) => {
+    const now = all.indexOf(document.activeElement);
+    const to = {ArrowDown: now + 1, ArrowRight: now + 1, ArrowUp: now - 1, ArrowLeft: now - 1, Home: 0, End: -1}[event.key];
+    if (event.key === 'Tab') shut();
+    if (to === undefined) return;
+    event.preventDefault();
+    event.stopPropagation();
+    all.at(to % all.length).focus();
+  });
+  box.addEventListener('toggle', ({newState}) => {
+    if (newState === 'open') return;
+    if (box.contains(document.activeElement) || document.activeElement === document.body) back?.focus?.({preventScroll: true});
+    box.remove();
+  });
+  document.body.append(box);
+  box.showPopover();
+  const edge = at.getBoundingClientRect?.() ?? {left: at.x, right: at.x, top: at.y, bottom: at.y};
+  const {offsetWidth: width, offsetHeight: height} = box;
+  const below = edge.bottom + 6 + height < innerHeight - 8;
+  box.style.left = `${Math.max(8, Math.min(edge.left, innerWidth - width - 8))}px`;
+  box.style.top = `${Math.max(8, below ? edge.bottom + 6 : Math.min(edge.top - height - 6, innerHeight - height - 8))}px`;
+  all[0]?.focus();
+}
+
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
 
 export function size(bytes) {
@@ -93,6 +147,13 @@ export function size(bytes) {
 }
 
 export const rate = (bytes) => `${size(bytes)}/s`;
+
+/** `141 of 213 MiB`: the unit once where both have the same. */
+export function sizeOf(part, whole) {
+  const [some, all] = [size(part), size(whole)];
+  const [number, unit] = some.split(' ');
+  return `${all.endsWith(` ${unit}`) ? number : some} of ${all}`;
+}
 
 export function percent(share) {
   if (share >= 1) return '100 %';

@@ -57,14 +57,13 @@ export class Canvas {
   }
 }
 
-/** A round number not below `value`, of 1, 2 or 5 of some power of 1024 and ten. */
+/** A round number not below `value`: 1, 2 or 5, with zeros, of a unit; 8 KiB at least. */
 function ceiling(value) {
-  const floor = 8 * 1024;
+  const least = Math.max(value, 8 * 1024);
   let unit = 1;
-  while (unit * 1000 < value) unit *= 1024;
-  for (let step = unit; ; step *= 10) {
-    for (const times of [1, 2, 5]) if (step * times >= Math.max(value, floor)) return step * times;
-  }
+  while (unit * 1000 < least) unit *= 1024;
+  for (const step of [1, 10, 100]) for (const times of [1, 2, 5]) if (step * times * unit >= least) return step * times * unit;
+  return unit * 1024;
 }
 
 const LEAST = 60;
@@ -76,8 +75,9 @@ export function speedChart(get, className) {
     const {down, up} = get() ?? {down: [], up: []};
     const goal = ceiling(Math.max(1, ...down, ...up));
     top = top && Math.abs(goal - top) > goal * 0.01 ? top + (goal - top) * 0.25 : goal;
-    const [left, bottom] = [0, height - 4];
     c.font = '11px system-ui, sans-serif';
+    // The numbers have a margin of their own, where no curve runs through them.
+    const [left, right, bottom] = [0, width - Math.ceil(c.measureText('0.00 MiB/s').width) - 10, height - 4];
     c.strokeStyle = colour('line');
     c.lineWidth = 1;
     c.fillStyle = colour('faint');
@@ -85,28 +85,28 @@ export function speedChart(get, className) {
       const y = Math.round(bottom - part * (bottom - 18)) + 0.5;
       c.beginPath();
       c.moveTo(left, y);
-      c.lineTo(width, y);
+      c.lineTo(right, y);
       c.stroke();
       c.textAlign = 'right';
-      c.fillText(rate(goal * part), width - 2, y - 4);
+      c.fillText(rate(goal * part), width, y + 4);
     }
     const curve = (values) => {
-      const step = (width - left) / (Math.max(LEAST, down.length, up.length) - 1);
+      const step = (right - left) / (Math.max(LEAST, down.length, up.length) - 1);
       c.beginPath();
       let [px, py] = [0, 0];
       values.forEach((value, place) => {
-        const x = width - (values.length - 1 - place) * step;
+        const x = right - (values.length - 1 - place) * step;
         const y = bottom - Math.min(1.05, value / top) * (bottom - 18);
         if (place === 0) c.moveTo(x, y);
         else c.bezierCurveTo((px + x) / 2, py, (px + x) / 2, y, x, y);
         [px, py] = [x, y];
       });
-      return width - (values.length - 1) * step;
+      return right - (values.length - 1) * step;
     };
     for (const [values, name] of [[up, 'up'], [down, 'down']]) {
       if (values.length < 2) continue;
       const first = curve(values);
-      c.lineTo(width, bottom);
+      c.lineTo(right, bottom);
       c.lineTo(first, bottom);
       const fade = c.createLinearGradient(0, 0, 0, height);
       fade.addColorStop(0, colour(`${name}-soft`));

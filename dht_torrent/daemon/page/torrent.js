@@ -1,10 +1,10 @@
 // One torrent closely: how it is getting on, its pieces, its swarm, its files and its peers.
 
-import {ago, bytesOf, clean, count, counted, duration, h, icon, percent, put, rate, size, stranger} from './dom.js';
+import {ago, bytesOf, clean, count, counted, duration, h, icon, iconButton, percent, put, rate, size, stranger} from './dom.js';
 import {api, history, isReadOnly, look, on, rows} from './live.js';
-import {act, copy, labelDialog, limitDialog, moveDialog, removeDialog} from './actions.js';
+import {act, copy, isStopped, labelDialog, limitDialog, limitText, moveDialog, removeDialog, renameDialog, seedingText, torrentMenu} from './actions.js';
 import {pieceMap, speedChart, swarm} from './draw.js';
-import {STATES} from './torrents.js';
+import {STATES, isStuck} from './torrents.js';
 
 const FLAGS = {
   D: 'we receive from it', d: 'we want to, and it does not let us', U: 'it receives from us', u: 'it wants to, and we do not let it',
@@ -26,26 +26,27 @@ export function show(main, id) {
   const title = h('h1.torrent-name');
   const state = h('span.state');
   const why = h('span.facts');
+  const help = h('button.link', {type: 'button', hidden: true, onclick: () => act([id], 'announce', {})}, 'Find peers now');
   const share = h('strong.share-big');
   const bar = h('div.fill');
   const progress = h('div.track.thick', {role: 'progressbar', 'aria-label': 'Progress', 'aria-valuemin': 0, 'aria-valuemax': 100}, bar);
   const pause = h('button.button.primary', {type: 'button', onclick: () => act([id], stopped() ? 'resume' : 'pause')});
-  const stopped = () => ['paused', 'queued', 'error'].includes(row()?.state);
+  const stopped = () => isStopped(row());
+  const gone = () => { location.hash = '#/'; };
   const limit = h('span', 'Limit');
   const tiles = {};
   const tile = (key, name) => h('div.tile', h('dt', name), tiles[key] = h('dd'));
   const actions = h('div.row.wrap.actions', pause,
     h('button.button', {type: 'button', onclick: () => limitDialog([id])}, icon('limit'), limit),
-    h('button.button', {type: 'button', onclick: () => act([id], 'announce', {})}, icon('find'), h('span', 'Find peers')),
-    h('button.button', {type: 'button', onclick: () => act([id], 'recheck')}, icon('recheck'), h('span', 'Recheck')),
-    h('button.button', {type: 'button', onclick: () => labelDialog(id)}, icon('label'), h('span', 'Label')),
-    h('button.button', {type: 'button', onclick: () => moveDialog(id, (facts.path ?? '').replace(/\/[^/]*$/, ''))}, icon('folder'), h('span', 'Move')),
+    h('button.button', {type: 'button', onclick: () => labelDialog([id])}, icon('label'), h('span', 'Label')),
+    h('button.button', {type: 'button', onclick: () => moveDialog([id], row()?.folder)}, icon('folder'), h('span', 'Move')),
     h('button.button', {type: 'button', 'data-looks': '', onclick: () => copy(facts.magnet ?? '', 'Magnet link')}, icon('link'), h('span', 'Copy link')),
-    h('button.button.danger', {type: 'button', onclick: () => removeDialog([id], () => { location.hash = '#/'; })}, icon('remove'), h('span', 'Remove')));
+    h('button.button', {type: 'button', 'data-looks': '', 'aria-haspopup': 'menu', onclick: ({currentTarget}) => torrentMenu(currentTarget, [id], gone, known.some((file) => file[8]))}, icon('more'), h('span', 'More')),
+    h('button.button.danger', {type: 'button', onclick: () => removeDialog([id], gone)}, icon('remove'), h('span', 'Remove')));
   const head = h('section.panel.torrent-head', {'aria-label': 'Torrent'},
     h('a.back', {href: '#/'}, icon('back'), 'All torrents'), title,
-    h('div.row.wrap.item-sub', state, why), h('div.row', progress, share),
-    h('dl.tiles', tile('down', 'Receiving'), tile('up', 'Sending'), tile('eta', 'Left'), tile('size', 'Size'), tile('ratio', 'Ratio'), tile('peers', 'Peers'), tile('added', 'Added')),
+    h('div.row.wrap.item-sub', state, why, help), h('div.row', progress, share),
+    h('dl.tiles', tile('down', 'Receiving'), tile('up', 'Sending'), tile('eta', 'Left'), tile('size', 'Size'), tile('ratio', 'Ratio'), tile('peers', 'Peers'), tile('queue', 'In the queue')),
     actions);
 
   // --- pictures ------------------------------------------------------------------------------
@@ -70,39 +71,85 @@ export function show(main, id) {
   const fileBody = h('tbody');
   const fileFacts = h('span.faint');
   const more = h('button.button', {type: 'button', hidden: true, onclick: () => { room += 2000; tellFiles(); }}, 'Show more');
-  const files = h('section.panel', {'aria-labelledby': 'files-title'}, h('div.panel-head', h('h2', {id: 'files-title'}, 'Files'), fileFacts),
-    h('div.scrolls', {role: 'region', 'aria-label': 'Table of files', tabindex: 0}, h('table', h('thead', h('tr', ['Name', 'Size', 'Progress', 'Priority'].map((name) => h('th', {scope: 'col'}, name)))), fileBody)), more);
+  const picked = new Set();
+  const every = h('input', {type: 'checkbox', 'aria-label': 'Select all files', onchange: () => {
+    picked.clear();
+    if (every.checked) for (const [index] of known) picked.add(index);
+    tellFiles();
+  }});
+  const about = h('span.faint.small');
+  const several = PRIORITIES.map(([value, text]) => h('button.button.slim', {type: 'button', onclick: () => prioritise([...picked], value)}, text));
+  const toolbar = h('div.row.wrap.file-tools', {role: 'toolbar', 'aria-label': 'Priority of the selected files'}, about, several);
+  const files = h('section.panel.files', {'aria-labelledby': 'files-title'}, h('div.panel-head', h('h2', {id: 'files-title'}, 'Files'), fileFacts), toolbar,
+    h('div.scrolls', {role: 'region', 'aria-label': 'Table of files', tabindex: 0}, h('table', h('thead', h('tr', h('td.narrow', every), ['Name', 'Size', 'Progress', 'Priority'].map((name) => h('th', {scope: 'col'}, name)), h('td'))), fileBody)), more);
   let known = [];
   let room = ROOM;
+  let last = null;
 
-  async function prioritise(index, choice) {
-    const name = PRIORITIES.find(([value]) => value === choice)[0];
-    const body = name === 'skip' ? {skip: String(index)} : {want: String(index), [name]: String(index)};
-    await api('POST', `torrents/${id}/files`, body).catch(() => {});
+  async function prioritise(indices, choice) {
+    if (!indices.length) return;
+    const ranges = [];
+    for (const index of indices.toSorted((a, b) => a - b)) {
+      if (index === ranges.at(-1)?.[1] + 1) ranges.at(-1)[1] = index;
+      else ranges.push([index, index]);
+    }
+    const text = ranges.map(([from, to]) => from === to ? from : `${from}-${to}`).join(',');
+    await api('POST', `torrents/${id}/files`, choice === 'skip' ? {skip: text} : {want: text, [choice]: text}).catch(() => {});
+  }
+
+  /** With `range` also those between it and the one before. */
+  function pick(index, on, range) {
+    const shown = known.map(([one]) => one);
+    const [from, to] = [shown.indexOf(last), shown.indexOf(index)].toSorted((a, b) => a - b);
+    for (const one of range && from >= 0 ? shown.slice(from, to + 1) : [index]) {
+      if (on) picked.add(one);
+      else picked.delete(one);
+    }
+    last = index;
+    tellFiles();
+  }
+
+  function makeFile(index, path, bytes, played) {
+    const parts = path.split('/');
+    const select = h('select', {'aria-label': `Priority of ${clean(path)}`, onchange: () => prioritise([index], select.value)},
+      PRIORITIES.map(([value, text]) => h('option', {value}, text)));
+    select.disabled = isReadOnly();
+    const box = h('input', {type: 'checkbox', 'aria-label': `Select ${clean(path)}`, onclick: ({shiftKey}) => pick(index, box.checked, shiftKey)});
+    const one = {select, box, path, fill: h('div.fill'), share: h('span.small')};
+    const inside = [parts.length > 1 && h('span.faint.folder', stranger(`${parts.slice(0, -1).join('/')}/`)), stranger(parts.at(-1))];
+    const link = `/stream/${id}/${index}`;
+    one.element = h('tr', h('td.narrow', box), h('td.file', inside), h('td.number', size(bytes)), h('td.progress', h('div.track', one.fill), one.share), h('td', select),
+      h('td.file-actions', h('div.row',
+        played && h('a.icon-button', {href: link, target: '_blank', 'aria-label': `Play ${clean(path)}`, title: 'Play'}, icon('play')),
+        h('a.icon-button', {href: link, download: clean(parts.at(-1)), 'aria-label': `Save ${clean(path)}`, title: 'Save on this device'}, icon('save')),
+        !isReadOnly() && iconButton('rename', `Rename ${clean(path)}`, () => renameDialog(id, facts.single ? path : `${row().name}/${path}`)))));
+    return one;
   }
 
   function tellFiles() {
     put(fileFacts, facts.files ? counted(facts.files, 'file') : '');
-    for (const [index, path, bytes, done, wanted, priority] of known.slice(0, room)) {
+    files.hidden = !known.length;
+    for (const [index, path, bytes, done, wanted, priority, , , played] of known.slice(0, room)) {
       let one = fileRows.get(index);
-      if (!one) {
-        const parts = path.split('/');
-        const select = h('select', {'aria-label': `Priority of ${clean(path)}`, onchange: () => prioritise(index, select.value)},
-          PRIORITIES.map(([value, text]) => h('option', {value}, text)));
-        select.disabled = isReadOnly();
-        one = {select, fill: h('div.fill'), share: h('span.small')};
-        one.element = h('tr', h('td.file', parts.length > 1 && h('span.faint.folder', stranger(`${parts.slice(0, -1).join('/')}/`)), stranger(parts.at(-1))),
-          h('td.number', size(bytes)), h('td.progress', h('div.track', one.fill), one.share), h('td', select));
-        fileRows.set(index, one);
-        fileBody.append(one.element);
+      if (one?.path !== path) {
+        const before = one;
+        fileRows.set(index, one = makeFile(index, path, bytes, played));
+        if (before) before.element.replaceWith(one.element);
+        else fileBody.append(one.element);
       }
       one.element.classList.toggle('unwanted', !wanted);
+      one.box.checked = picked.has(index);
       one.fill.style.transform = `scaleX(${done})`;
       put(one.share, percent(done));
       const value = wanted ? PRIORITIES.find(([, , number]) => number === priority)[0] : 'skip';
       if (document.activeElement !== one.select) one.select.value = value;
     }
     more.hidden = known.length <= room;
+    toolbar.hidden = isReadOnly() || known.length < 2;
+    every.checked = picked.size > 0 && picked.size === known.length;
+    every.indeterminate = picked.size > 0 && !every.checked;
+    put(about, picked.size ? `${counted(picked.size, 'file')} selected` : 'Select files to set their priority together');
+    for (const button of several) button.disabled = !picked.size;
   }
 
   // --- peers ---------------------------------------------------------------------------------
@@ -115,6 +162,8 @@ export function show(main, id) {
 
   function tellPeers() {
     put(peerFacts, counted(peers.length, 'connection'));
+    empty.hidden = peers.length > 0;
+    peerTable.querySelector('.scrolls').hidden = !peers.length;
     const there = new Set();
     for (const peer of peers) {
       const key = peer.address;
@@ -142,7 +191,33 @@ export function show(main, id) {
     }
   }
 
-  main.append(head, pictures, files, peerTable);
+  // --- all the rest --------------------------------------------------------------------------
+
+  const lines = {};
+  const line = (key, name) => [h('dt', name), lines[key] = h('dd')];
+  const facet = h('section.panel', {'aria-labelledby': 'about-title'}, h('div.panel-head', h('h2', {id: 'about-title'}, 'About')),
+    h('dl.facts-list', line('moved', 'Received, sent'), line('wasted', 'Wasted'), line('reused', 'Was on this disk'), line('shared', 'Shared'), line('labels', 'Labels'),
+      line('added', 'Added'), line('completed', 'Complete'), line('time', 'At work'), line('path', 'Content'), line('hash', 'Infohash'), line('published', 'In search')));
+
+  function tellAbout() {
+    const one = row();
+    if (!one) return;
+    put(lines.moved, `${size(one.downloaded)}, ${size(one.uploaded)}`);
+    put(lines.wasted, size(facts.wasted ?? 0));
+    put(lines.reused, size(facts.reused ?? 0));
+    put(lines.shared, facts.shared_enough ? `enough, by its ${facts.shared_enough === 'ratio' ? 'ratio' : 'time without anybody'}: it is paused` : seedingText(one.seeding));
+    put(lines.labels, clean(one.labels.join(', ')) || 'none');
+    put(lines.added, ago(one.added_at));
+    put(lines.completed, facts.completed_at ? ago(facts.completed_at) : 'not yet');
+    put(lines.time, `downloading ${duration(facts.seconds_downloading ?? 0)}, seeding ${duration(facts.seconds_seeding ?? 0)}`);
+    put(lines.path, clean(facts.path ?? 'not known yet'));
+    put(lines.hash, id);
+    put(lines.published, clean(one.published ? 'everybody can find it' : facts.not_published ?? 'not published'));
+  }
+
+  const empty = h('p.faint.nobody', 'Nobody is connected.');
+  peerTable.append(empty);
+  main.append(head, pictures, files, peerTable, facet);
 
   // --- what changes --------------------------------------------------------------------------
 
@@ -162,7 +237,9 @@ export function show(main, id) {
       title.replaceChildren(stranger(name));
       document.title = `${clean(name)} · dhtnode`;
     }
-    head.dataset.state = one.error ? 'error' : one.why && one.state !== 'seeding' ? 'stuck' : one.state;
+    const stuck = isStuck(one);
+    head.dataset.state = one.error ? 'error' : stuck ? 'stuck' : one.state;
+    help.hidden = !stuck || stopped() || isReadOnly();
     put(state, STATES[one.state] ?? one.state);
     put(why, clean(one.error ?? one.warning ?? one.why ?? ''));
     put(share, one.state === 'metadata' ? '' : percent(one.progress));
@@ -171,13 +248,14 @@ export function show(main, id) {
     pause.replaceChildren(icon(stopped() ? 'play' : 'pause'), h('span', stopped() ? 'Resume' : 'Pause'));
     put(tiles.down, rate(one.down));
     put(tiles.up, rate(one.up));
-    const limits = [one.limit_down && `↓ ${rate(one.limit_down)}`, one.limit_up && `↑ ${rate(one.limit_up)}`].filter(Boolean);
-    put(limit, limits.length ? `Limited to ${limits.join(', ')}` : 'Limit');
+    const limits = limitText(one.limit_down, one.limit_up);
+    put(limit, limits ? `Limited to ${limits}` : 'Limit');
     put(tiles.eta, one.progress >= 1 ? 'complete' : duration(one.eta));
     put(tiles.size, one.size ? size(one.size) : 'not known yet');
     put(tiles.ratio, one.ratio.toFixed(2));
     put(tiles.peers, String(one.peers));
-    put(tiles.added, ago(one.added_at));
+    put(tiles.queue, `${one.queue + 1} of ${rows.size}`);
+    tellAbout();
   }
 
   const offs = [
@@ -185,7 +263,7 @@ export function show(main, id) {
     on('second', () => chart.draw()),
     on('torrent', (told) => {
       if (told.id !== id) return;
-      if (told.facts) facts = told.facts;
+      if (told.facts) { facts = told.facts; tellAbout(); }
       if (told.files) { known = told.files; tellFiles(); }
       if (told.peers) {
         peers = told.peers;
@@ -203,6 +281,8 @@ export function show(main, id) {
       }
     }),
   ];
+  tellFiles();
+  tellPeers();
   tellRow();
   look({torrent: id});
   return {

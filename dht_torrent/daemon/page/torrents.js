@@ -1,21 +1,26 @@
 // All torrents. The rule: as many rows exist as fit on the screen, and they are used again: two
 // thousand torrents cost no more than thirty.
 
-import {counted, duration, h, icon, iconButton, percent, put, rate, size, stranger, clean} from './dom.js';
+import {counted, duration, h, icon, iconButton, percent, put, rate, size, sizeOf, stranger, clean} from './dom.js';
 import {history, isReadOnly, node, on, rows} from './live.js';
-import {act, addDialog, limitDialog, removeDialog} from './actions.js';
+import {act, addDialog, isStopped, limitDialog, limitText, moveInQueue, removeDialog, switchLimits, torrentMenu} from './actions.js';
 import {speedChart} from './draw.js';
+
+/** Something is wrong: it is no choice of its user, and not only its turn, that it waits for. */
+export const isStuck = (row) => row.error !== null || (row.why !== null && !['seeding', 'queued', 'moving'].includes(row.state));
 
 const FILTERS = {
   all: () => true,
-  downloading: (row) => ['downloading', 'metadata', 'checking'].includes(row.state),
+  downloading: (row) => ['downloading', 'metadata', 'checking', 'moving'].includes(row.state),
   seeding: (row) => row.state === 'seeding',
   paused: (row) => row.state === 'paused' || row.state === 'queued',
-  stuck: (row) => row.error !== null || row.why !== null,
+  stuck: isStuck,
 };
+const byName = new Intl.Collator(undefined, {numeric: true}).compare;
 const SORTS = {
   added: ['Latest first', (a, b) => b.added_at - a.added_at],
-  name: ['Name', (a, b) => a.name.localeCompare(b.name)],
+  name: ['Name', (a, b) => byName(a.name, b.name)],
+  queue: ['Queue', (a, b) => a.queue - b.queue],
   progress: ['Progress', (a, b) => a.progress - b.progress],
   speed: ['Speed', (a, b) => (b.down + b.up) - (a.down + a.up)],
   size: ['Size', (a, b) => b.size - a.size],
@@ -23,10 +28,10 @@ const SORTS = {
 };
 export const STATES = {
   metadata: 'Fetching metadata', checking: 'Checking', downloading: 'Downloading', seeding: 'Seeding',
-  queued: 'Queued', paused: 'Paused', error: 'Error',
+  queued: 'Queued', paused: 'Paused', error: 'Error', moving: 'Moving',
 };
 
-const kept = {filter: 'all', sort: 'added', find: '', scroll: 0};
+const kept = {filter: 'all', sort: 'added', find: '', label: '', scroll: 0};
 
 export function show(main) {
   const selected = new Set();
@@ -37,21 +42,24 @@ export function show(main) {
 
   const chart = speedChart(() => history, 'hero-chart');
   const numbers = {down: h('strong'), up: h('strong')};
+  const totals = {down: h('span.faint.small'), up: h('span.faint.small')};
+  const slow = h('button.chip', {type: 'button', 'aria-pressed': 'false', onclick: () => { if (!isReadOnly()) switchLimits(); }}, 'Slow mode');
   const limits = h('button.chip', {type: 'button', onclick: () => limitDialog([])});
   const network = h('a.chip', {href: '#/dht'});
   const reach = h('span.chip');
   const hero = h('section.panel.hero', {'aria-label': 'Speed'},
     h('div.hero-numbers',
-      h('div.big.down', icon('down'), numbers.down), h('div.big.up', icon('up'), numbers.up),
-      h('div.row.wrap.chips', limits, network, reach)),
+      h('div.big.down', icon('down'), h('div', numbers.down, totals.down)), h('div.big.up', icon('up'), h('div', numbers.up, totals.up)),
+      h('div.row.wrap.chips', limits, slow, network, reach)),
     chart.element);
 
   const chips = Object.keys(FILTERS).map((name) => h('button.chip', {type: 'button', 'data-filter': name, onclick: () => { kept.filter = name; arrange(); scrollTo(0, 0); }},
     name[0].toUpperCase() + name.slice(1), h('span.count')));
   const find = h('input', {type: 'search', placeholder: 'Filter by name or label', 'aria-label': 'Filter by name or label', 'data-find': '', value: kept.find, oninput: () => { kept.find = find.value; arrange(); }});
+  const label = h('select', {'aria-label': 'Label', hidden: true, onchange: () => { kept.label = label.value; arrange(); }});
   const sort = h('select', {'aria-label': 'Order', onchange: () => { kept.sort = sort.value; arrange(); }},
     Object.entries(SORTS).map(([name, [title]]) => h('option', {value: name, selected: name === kept.sort}, title)));
-  const tools = h('div.tools', h('div.row.chips', {role: 'group', 'aria-label': 'Which torrents'}, chips), h('div.row.tools-end', find, sort));
+  const tools = h('div.tools', h('div.row.chips', {role: 'group', 'aria-label': 'Which torrents'}, chips), h('div.row.tools-end', find, label, sort));
 
   // --- the list ------------------------------------------------------------------------------
 
@@ -62,9 +70,9 @@ export function show(main) {
     h('div.row',
       h('button.button', {type: 'button', onclick: () => act([...selected], 'pause')}, icon('pause'), h('span', 'Pause')),
       h('button.button', {type: 'button', onclick: () => act([...selected], 'resume')}, icon('play'), h('span', 'Resume')),
-      h('button.button', {type: 'button', onclick: () => limitDialog([...selected])}, icon('limit'), h('span', 'Limit')),
+      h('button.button', {type: 'button', 'aria-haspopup': 'menu', onclick: ({currentTarget}) => torrentMenu(currentTarget, [...selected], clear)}, icon('more'), h('span', 'More')),
       h('button.button.danger', {type: 'button', onclick: () => removeDialog([...selected], clear)}, icon('remove'), h('span', 'Remove')),
-      iconButton('close', 'Select none', () => clear())));
+      iconButton('check', 'Select all that are shown', selectAll), iconButton('close', 'Select none', () => clear())));
   main.append(h('h1.hidden', 'Torrents'), hero, tools, list, empty, picked);
   const pool = [];
   let height = 76;
@@ -74,9 +82,14 @@ export function show(main) {
     place();
   }
 
+  function selectAll() {
+    for (const id of order) selected.add(id);
+    place();
+  }
+
   function makeRow() {
     const parts = {
-      box: h('input', {type: 'checkbox', tabindex: -1, onchange: () => { toggle(parts.id); }}),
+      box: h('input', {type: 'checkbox', tabindex: -1, onclick: ({shiftKey}) => { toggle(parts.id, shiftKey); }}),
       link: h('a.name', {href: '#/'}),
       state: h('span.state'),
       facts: h('span.facts'),
@@ -85,6 +98,7 @@ export function show(main) {
       side: h('span.share'),
       bar: h('div.fill'),
       button: h('button.icon-button', {type: 'button', tabindex: -1, onclick: () => pauseOrResume(parts.id)}),
+      more: h('button.icon-button.row-more', {type: 'button', tabindex: -1, 'aria-haspopup': 'menu', onclick: () => offer(parts.more, parts.id)}, icon('more')),
       icon: null,
       id: null,
     };
@@ -92,26 +106,54 @@ export function show(main) {
       h('label.pick', parts.box),
       h('div.item-main', h('div.item-top', parts.link), h('div.item-sub', parts.state, parts.facts)),
       h('div.item-side', h('div.item-speeds', parts.down, parts.up), parts.side),
-      parts.button,
+      parts.button, parts.more,
       h('div.track', parts.bar));
     parts.element.addEventListener('focus', () => { current = parts.id; });
+    parts.element.addEventListener('contextmenu', (event) => {
+      if (event.target.closest('a')) return; // the browser's own has "open in another tab"
+      event.preventDefault();
+      offer({x: event.clientX, y: event.clientY}, parts.id);
+    });
     return parts;
   }
 
-  function toggle(id) {
-    if (selected.has(id)) selected.delete(id);
+  let toggled = null;
+
+  /** With `range` also those between it and the one before. */
+  function toggle(id, range = false) {
+    const [from, to] = [order.indexOf(toggled), order.indexOf(id)].toSorted((a, b) => a - b);
+    if (range && from >= 0) for (const one of order.slice(from, to + 1)) selected.add(one);
+    else if (selected.has(id)) selected.delete(id);
     else selected.add(id);
+    toggled = id;
     place();
+  }
+
+  /** The menu of a row: of all that are selected if it is one of them. */
+  function offer(at, id) {
+    torrentMenu(at, selected.has(id) ? [...selected] : [id], () => { selected.delete(id); place(); });
   }
 
   function pauseOrResume(id) {
     const row = rows.get(id);
-    if (row && !isReadOnly()) act([id], ['paused', 'queued', 'error'].includes(row.state) ? 'resume' : 'pause');
+    if (row && !isReadOnly()) act([id], isStopped(row) ? 'resume' : 'pause');
+  }
+
+  function tellLabels() {
+    const labels = new Set();
+    for (const row of rows.values()) for (const one of row.labels) labels.add(one);
+    const sorted = [...labels].sort(byName);
+    if (rows.size && !labels.has(kept.label)) kept.label = '';
+    label.hidden = !sorted.length;
+    if (label.dataset.labels === sorted.join()) return;
+    label.dataset.labels = sorted.join();
+    label.replaceChildren(h('option', {value: ''}, 'All labels'), ...sorted.map((one) => h('option', {value: one, selected: one === kept.label}, clean(one))));
   }
 
   function arrange() {
     const words = kept.find.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = [...rows.values()].filter((row) => words.every((word) => row.name.toLowerCase().includes(word) || row.labels.some((label) => label.toLowerCase().includes(word))));
+    tellLabels();
+    const found = [...rows.values()].filter((row) => (!kept.label || row.labels.includes(kept.label)) && words.every((word) => row.name.toLowerCase().includes(word) || row.labels.some((label) => label.toLowerCase().includes(word))));
     for (const chip of chips) {
       const name = chip.dataset.filter;
       const number = found.filter(FILTERS[name]).length;
@@ -184,24 +226,27 @@ export function show(main) {
       parts.link.title = clean(row.name);
       parts.box.setAttribute('aria-label', `Select ${clean(row.name)}`);
     }
-    element.dataset.state = row.error ? 'error' : row.why && row.state !== 'seeding' ? 'stuck' : row.state;
+    element.dataset.state = row.error ? 'error' : isStuck(row) ? 'stuck' : row.state;
     put(parts.state, STATES[row.state] ?? row.state);
     const facts = row.error ?? (row.why && row.state !== 'seeding' ? row.why : null) ?? [
-      row.state === 'seeding' || row.progress >= 1 ? size(row.size) : row.size ? `${size(row.size * row.progress)} of ${size(row.size)}` : '',
-      counted(row.peers, 'peer'),
       row.state === 'downloading' && row.eta !== null ? `${duration(row.eta)} left` : '',
-      ...row.labels.map(clean),
+      row.state === 'seeding' || row.progress >= 1 ? size(row.size) : row.size ? sizeOf(row.size * row.progress, row.size) : '',
+      counted(row.peers, 'peer'),
+      ...row.labels,
     ].filter(Boolean).join(' · ');
     put(parts.facts, clean(facts));
+    const hint = clean(row.error ?? row.why ?? '');
+    if (parts.facts.title !== hint) parts.facts.title = hint;
     put(parts.down, row.down ? `↓ ${rate(row.down)}` : '');
     put(parts.up, row.up ? `↑ ${rate(row.up)}` : '');
     put(parts.side, row.progress >= 1 && row.state !== 'checking' ? `ratio ${row.ratio.toFixed(2)}` : row.state === 'metadata' ? '' : percent(row.progress));
     parts.bar.style.transform = `scaleX(${row.progress})`;
-    const shown = ['paused', 'queued', 'error'].includes(row.state) ? 'play' : 'pause';
+    const shown = isStopped(row) ? 'play' : 'pause';
     if (parts.icon !== shown) {
       parts.icon = shown;
       parts.button.replaceChildren(icon(shown));
     }
+    parts.more.setAttribute('aria-label', `More for ${clean(row.name)}`);
     parts.button.setAttribute('aria-label', `${shown === 'play' ? 'Resume' : 'Pause'} ${clean(row.name)}`);
   }
 
@@ -219,7 +264,13 @@ export function show(main) {
 
   const pageful = () => Math.max(1, Math.floor((innerHeight - 200) / height));
   list.addEventListener('keydown', (event) => {
-    if (event.target.matches('button') || event.ctrlKey || event.metaKey) return;
+    if (event.target.matches('button')) return;
+    if (event.ctrlKey || event.metaKey) {
+      if (event.key !== 'a') return;
+      event.preventDefault();
+      selectAll();
+      return;
+    }
     const ids = selected.size ? [...selected] : [current];
     const keys = {
       ArrowDown: () => step(1),
@@ -233,6 +284,9 @@ export function show(main) {
       Delete: () => removeDialog(ids, clear),
       p: () => pauseOrResume(current),
       l: () => limitDialog(ids),
+      '+': () => moveInQueue(ids, 'up'),
+      '-': () => moveInQueue(ids, 'down'),
+      m: () => offer(event.target, current),
       Escape: clear,
     };
     if (current && keys[event.key] && !(event.key === 'Enter' && event.target.matches('a'))) {
@@ -247,8 +301,13 @@ export function show(main) {
   function tellNode() {
     put(numbers.down, rate(node.down ?? 0));
     put(numbers.up, rate(node.up ?? 0));
-    const limit = [node.limit_down && `↓ ${rate(node.limit_down)}`, node.limit_up && `↑ ${rate(node.limit_up)}`].filter(Boolean);
-    put(limits, limit.length ? `Limited to ${limit.join(', ')}` : 'No limit');
+    for (const way of ['down', 'up']) put(totals[way], `${size(node[`run_${way}`] ?? 0)} this run · ${size(node[`ever_${way}`] ?? 0)} in all`);
+    const limit = limitText(node.limit_down, node.limit_up);
+    put(limits, limit ? `Limited to ${limit}` : 'No limit');
+    const other = limitText(node.alternative_down, node.alternative_up) || 'none';
+    slow.setAttribute('aria-pressed', Boolean(node.alternative));
+    slow.disabled = isReadOnly();
+    slow.title = `The alternative limits (${other}) ${node.alternative ? 'hold' : 'do not hold'}${node.hours ? `; by the clock: ${node.hours}` : ''}`;
     put(network, node.contacts ? `${counted(node.contacts, 'DHT contact')}` : 'No DHT contacts');
     network.classList.toggle('alert', !node.contacts);
     put(reach, node.reachable === true ? 'Reachable' : node.reachable === false ? 'Not reachable' : 'Reachable?');

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from dht_torrent.engine.node import Node
     from dht_torrent.engine.torrent.torrent import Torrent
+    from dht_torrent.ids import InfoHash
 
 MAX_PAGES: Final = 32
 """Pages that are open at a time."""
@@ -55,6 +56,7 @@ class Pages:
         self._read_only = read_only
         self._board = Board()
         self._looked_at = float("-inf")
+        self._positions: dict[InfoHash, int] = {}
         self._pages: dict[str, _Page] = {}
 
     async def respond(self, request: Request) -> Response:
@@ -120,6 +122,15 @@ class Pages:
             elif (place + board.number) % CALM == 0 or self._is_lively(name, torrent):
                 board.note(name, sights.torrent_facts(torrent))
         board.keep(ids)
+        self._look_at_queue()
+
+    def _look_at_queue(self) -> None:
+        """A move of one changes the places of many that are calm otherwise."""
+        positions = self._node.queue_positions()
+        if positions != self._positions:
+            self._positions = positions
+            for info_hash, place in positions.items():
+                self._board.note(info_hash.hex(), {"queue": place})
 
     def _is_lively(self, name: str, torrent: Torrent) -> bool:
         """Whether it may have changed since it was noted."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any, Final
 
+from dht_torrent.daemon.media import is_played
 from dht_torrent.daemon.web.board import Facts
 from dht_torrent.engine.views import PieceState
 
@@ -49,6 +50,8 @@ def torrent_facts(torrent: Torrent) -> Facts:
         "labels": summary.labels,
         "ratio": round(summary.ratio, 2),
         "published": summary.published,
+        "seeding": [torrent.seeding_limits.ratio, torrent.seeding_limits.idle],
+        "folder": str(torrent.folder),
     }
 
 
@@ -65,6 +68,8 @@ def node_facts(node: Node) -> Facts:
     status = node.status()
     dhts = [dht for dht in (status.dht, status.dht6) if dht is not None]
     sizes = [dht.network_size for dht in dhts if dht.network_size is not None]
+    run, ever = node.statistics()
+    other = node.speed.alternative
     return {
         "version": status.version,
         "down": round(status.down_rate),
@@ -80,6 +85,19 @@ def node_facts(node: Node) -> Facts:
         "network_size": round(max(sizes), -1) if sizes else None,
         "listen": status.listen,
         "download_dir": str(node.config.download_dir),
+        "run_down": run.downloaded,
+        "run_up": run.uploaded,
+        "ever_down": ever.downloaded,
+        "ever_up": ever.uploaded,
+        "usual_down": node.limits[1],
+        "usual_up": node.limits[0],
+        "alternative": other.on,
+        "alternative_down": other.down,
+        "alternative_up": other.up,
+        "hours": str(other.hours) if other.by_clock else None,
+        "seed_ratio": node.rules.seed_ratio,
+        "seed_idle": node.rules.seed_idle,
+        "after_seeding": node.rules.after_seeding,
     }
 
 
@@ -89,7 +107,7 @@ def node_facts(node: Node) -> Facts:
 def torrent_closely(torrent: Torrent) -> Json:
     """Its parts, each of which is told again when it has changed."""
     files = torrent.files()
-    summary = torrent.summary()
+    summary, history, metainfo = torrent.summary(), torrent.history, torrent.metainfo
     return {
         "facts": {
             "magnet": summary.magnet,
@@ -97,13 +115,17 @@ def torrent_closely(torrent: Torrent) -> Json:
             "wasted": summary.wasted,
             "reused": summary.reused,
             "sequential": torrent.sequential,
-            "added_at": torrent.history.added_at,
-            "completed_at": torrent.history.completed_at,
+            "completed_at": history.completed_at,
+            "seconds_downloading": round(history.seconds_downloading, -1),
+            "seconds_seeding": round(history.seconds_seeding, -1),
+            "shared_enough": history.shared_enough,
+            "not_published": summary.not_published,
             "files": len(files),
+            "single": metainfo is not None and metainfo.single,
         },
         "files": [
             [file.index, file.path, file.size, round(file.progress, 4), file.selected,
-             file.priority, *file.pieces]
+             file.priority, *file.pieces, is_played(file.path)]
             for file in files[:MAX_FILES]
         ],
         "peers": [

@@ -120,9 +120,15 @@ async def test_a_page_is_told_all_and_then_what_changes(autojump_clock: MockCloc
             assert told["news"]["rows"][torrent.id]["state"] == "paused"
             assert "name" not in told["news"]["rows"][torrent.id]
             assert "name" in told["news"]["rows"][second.id]
+            assert [told["news"]["rows"][second.id]["queue"], rows[torrent.id]["queue"]] == [1, 0]
+            await node.move_in_queue(second, 0)
+            told = dict(await page.read())
+            moved = {name: facts.get("queue") for name, facts in told["news"]["rows"].items()}
+            assert moved.items() >= {torrent.id: 1, second.id: 0}.items()
             await node.remove(second)
             told = dict(await page.read())
             assert told["news"]["gone"] == [second.id]
+            assert told["news"]["rows"][torrent.id]["queue"] == 0
 
 
 async def test_a_calm_node_says_little_and_is_hardly_looked_at(
@@ -204,7 +210,7 @@ async def test_a_torrent_that_is_looked_at_closely_is_told_part_for_part(
             told = dict(await page.read())["torrent"]
             assert told["id"] == torrent.id
             assert told["facts"]["magnet"] == str(torrent.magnet)
-            assert told["files"] == [[0, "film.bin", len(content.data), 1.0, True, 0, 0, 8]]
+            assert told["files"] == [[0, "film.bin", len(content.data), 1.0, True, 0, 0, 8, False]]
             assert told["peers"][0]["address"].startswith(SEED)
             assert base64.b64decode(told["pieces"]["states"]) == bytes([PieceState.HERE] * 8)
             assert told["pieces"]["count"] == 8
