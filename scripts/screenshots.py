@@ -1,7 +1,7 @@
 """Pictures of the web page, for the README: of a node with torrents in all states, in a DHT of real
 nodes on this machine, in light and dark, on a desktop and a phone.
 
-    python scripts/screenshots.py [--out notebooks/figures/page] [--only torrents ...]
+    python scripts/screenshots.py [--out notebooks/figures/page] [--only torrents ...] [--quick]
 
 Needs Playwright (`pip install '.[browser]'`) and Debian's `chromium`, or another by CHROMIUM.
 """
@@ -49,7 +49,7 @@ class Shown:
     seeds: int = 1
 
 
-TORRENTS = (
+ALL = (
     Shown("debian-13.2.0-amd64-netinst.iso", 48 * MIB),
     Shown("Big Buck Bunny (2008) 2160p", 320 * MIB, 640_000, files=5, seeds=4),
     Shown("archlinux-2026.11.01-x86_64.iso", 128 * MIB, 330_000, seeds=3),
@@ -61,6 +61,31 @@ TORRENTS = (
     Shown("Le Voyage dans la Lune (1902), restauré", 16 * MIB),
     Shown("Elephants Dream (2006)", 20 * MIB),
 )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much there is to see, and how long it is waited for."""
+
+    torrents: tuple[Shown, ...] = ALL
+    dht_nodes: int = 160
+    settles: float = 12.0
+    """Seconds until the rates are those of the limits ..."""
+    charted: float = 30.0
+    """... and until the chart shows some time."""
+    calm: float = 6.0
+    """Seconds before the first of the other pictures."""
+
+
+QUICK = Scale(
+    tuple(replace(one, size=one.size // 40, rate=one.rate and one.rate // 10) for one in ALL[:4]),
+    dht_nodes=24,
+    settles=0.5,
+    charted=2.5,
+    calm=0.5,
+)
+"""Whether it works, not how it looks."""
+
 PUBLISHED = (
     "Night of the Living Dead (1968) restored",
     "The General (1926) Buster Keaton, restored",
@@ -104,14 +129,14 @@ def fill(path: Path, one: Shown, rng: random.Random) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def world(folder: Path) -> AsyncIterator[str]:
+async def world(folder: Path, scale: Scale) -> AsyncIterator[str]:
     """A node with its torrents. Yields its secret link."""
     rng = random.Random(7)
     links: list[str] = []
     options = WebOptions(address=Address("127.0.0.1", 0), told=links.append)
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        testnet = await enter(open_testnet(160, rng=rng, spread=True))
+        testnet = await enter(open_testnet(scale.dht_nodes, rng=rng, spread=True))
         entry = testnet[0].address
         seeds = [
             await enter(open_node(config(folder / f"seed{n}", entry, listen=f"127.0.{n + 1}.1:0")))
@@ -120,16 +145,18 @@ async def world(folder: Path) -> AsyncIterator[str]:
         node = await enter(open_node(config(folder / "ours", entry, state_dir=folder / "state")))
         nursery = await enter(trio.open_nursery())
         await nursery.start(partial(serve_web, node, options, folder / "state"))
-        await fetch(node, seeds, folder, rng)
+        await fetch(node, seeds, folder, rng, scale)
         yield next(line.split()[-1] for line in links if "page is at" in line)
         nursery.cancel_scope.cancel()
 
 
-async def fetch(node: Node, seeds: list[Node], folder: Path, rng: random.Random) -> None:
+async def fetch(
+    node: Node, seeds: list[Node], folder: Path, rng: random.Random, scale: Scale
+) -> None:
     """Give it something to show."""
     content = folder / "content"
     content.mkdir()
-    for one in TORRENTS:
+    for one in scale.torrents:
         path = fill(content, one, rng)
         if one.rate is None:
             await node.share(path, publish=True)
@@ -151,14 +178,14 @@ async def fetch(node: Node, seeds: list[Node], folder: Path, rng: random.Random)
     for torrent in list(node.torrents.values())[7:8]:
         await torrent.pause()
     leech = seeds[-1]
-    await trio.sleep(12)  # until the rates are those of the limits
+    await trio.sleep(scale.settles)
     for torrent in (first, *list(node.torrents.values())[3:4]):
         taken = await leech.get(torrent.magnet)
         taken.add_peers([HostPort(*node.address)])
         taken.set_limits(down=420_000)
 
 
-def take(link: str, out: Path, only: list[str]) -> None:
+def take(link: str, out: Path, only: list[str], scale: Scale) -> None:
     """All pictures, by a browser of its own."""
     from playwright.sync_api import sync_playwright
 
@@ -181,7 +208,7 @@ def take(link: str, out: Path, only: list[str]) -> None:
             page.on("pageerror", lambda error: print(error, file=sys.stderr))
             page.goto(link)
             page.wait_for_selector(".item")
-            page.wait_for_timeout(30_000 if kind == "" else 6000)
+            page.wait_for_timeout(1000 * (scale.charted if kind == "" else scale.calm))
             for name, go in PAGES.items():
                 if name in (only or (PAGES if kind != "-phone" else ON_PHONE)):
                     go(page)
@@ -237,19 +264,20 @@ PAGES = {"torrents": torrents, "torrent": torrent, "search": search, "dht": dht}
 ON_PHONE = ("torrents", "dht")
 
 
-async def run(out: Path, only: list[str]) -> None:
+async def run(out: Path, only: list[str], scale: Scale) -> None:
     with tempfile.TemporaryDirectory(prefix="dhtnode-pictures-") as folder:
-        async with world(Path(folder)) as link:
-            await trio.to_thread.run_sync(take, link, out, only)
+        async with world(Path(folder), scale) as link:
+            await trio.to_thread.run_sync(take, link, out, only, scale)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("notebooks/figures/page"), metavar="DIR")
     parser.add_argument("--only", nargs="*", default=[], choices=list(PAGES), metavar="PAGE")
+    parser.add_argument("--quick", action="store_true", help="little to see: does it work?")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    trio.run(run, args.out, args.only)
+    trio.run(run, args.out, args.only, QUICK if args.quick else Scale())
 
 
 if __name__ == "__main__":

@@ -35,6 +35,12 @@ CHUNK: Final = 256 * 1024
 """Bytes sent at a time."""
 PATIENCE: Final = 600.0
 """Seconds a player waits at most for something that is missing: most give up before."""
+POLICY: Final = (
+    "sandbox allow-same-origin; default-src 'none'; media-src 'self'; img-src 'self';"
+    " style-src 'unsafe-inline'"
+)
+"""No script runs in it, whatever it is. A browser that shows it in a page of its own loads it once
+more from there: from this origin, with its cookie."""
 MAX_STREAMS: Final = 64
 """At a time."""
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
@@ -100,7 +106,7 @@ class Streams:
             "Content-Length": str(stop - start),
             "Content-Type": media_type(file.path),
             "Content-Disposition": f"inline; filename*=UTF-8''{quote(name)}",
-            "Content-Security-Policy": "sandbox; default-src 'none'",
+            "Content-Security-Policy": POLICY,
         }
         status = 200
         if asked is not None:  # all of it as well: Safari plays nothing that says 200 to that

@@ -79,6 +79,7 @@ live.on('change', () => {
 });
 live.on('state', (state) => {
   lost = state === 'lost';
+  if (!lost) document.body.classList.remove('lost');
   setTimeout(tellNotice, lost ? 1500 : 0);
 });
 
@@ -86,6 +87,7 @@ function tellNotice() {
   const warnings = live.node.warnings ?? [];
   const text = lost ? 'The node does not answer. Trying again …'
     : warnings.length === 1 ? warnings[0] : warnings.length ? `${counted(warnings.length, 'warning')}: ${warnings[0]}` : '';
+  document.body.classList.toggle('lost', lost);
   notice.hidden = !text;
   notice.dataset.kind = lost ? 'lost' : 'warning';
   put(notice, text);

@@ -126,7 +126,7 @@ export function menu(at, label, items) {
     if (box.contains(document.activeElement) || document.activeElement === document.body) back?.focus?.({preventScroll: true});
     box.remove();
   });
-  document.body.append(box);
+  document.getElementById('main').append(box);
   box.showPopover();
   const edge = at.getBoundingClientRect?.() ?? {left: at.x, right: at.x, top: at.y, bottom: at.y};
   const {offsetWidth: width, offsetHeight: height} = box;

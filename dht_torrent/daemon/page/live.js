@@ -7,6 +7,8 @@ export const rows = new Map();
 export const node = {};
 export const history = {down: [], up: [], of: new Map()};
 const KEPT = 300;
+/** Milliseconds without a word, after which the connection is dead: the node says something each 15 s. */
+const DEAD = 40000;
 
 const bus = new EventTarget();
 let source = null;
@@ -14,6 +16,7 @@ let page = null;
 let focus = {};
 let readOnly = false;
 let closing = 0;
+let heard = 0;
 
 export const isReadOnly = () => readOnly;
 export const on = (kind, heard) => {
@@ -42,7 +45,7 @@ function note(told, all) {
 }
 
 function sampleRates() {
-  if (!('down' in node)) return;
+  if (!('down' in node) || page === null) return; // nothing is known of how fast it is now
   const keep = (list, value) => { list.push(value); if (list.length > KEPT) list.shift(); };
   keep(history.down, node.down);
   keep(history.up, node.up);
@@ -59,7 +62,15 @@ function sampleRates() {
 
 export function start() {
   open();
-  setInterval(sampleRates, 1000);
+  setInterval(() => {
+    sampleRates();
+    // After a sleep of the computer, say, nothing else tells that nobody is at the other end.
+    if (source?.readyState === EventSource.OPEN && Date.now() - heard > DEAD) {
+      close();
+      lost();
+      open();
+    }
+  }, 1000);
   document.addEventListener('visibilitychange', () => {
     clearTimeout(closing);
     if (document.hidden) closing = setTimeout(close, 60000);
@@ -72,8 +83,15 @@ function close() {
   source = null;
 }
 
+function lost() {
+  page = null;
+  tell('state', 'lost');
+}
+
 function open() {
   source = new EventSource('/events');
+  heard = Date.now();
+  for (const kind of ['open', 'hello', 'all', 'news', 'torrent', 'dht', 'silence']) source.addEventListener(kind, () => { heard = Date.now(); });
   source.addEventListener('hello', ({data}) => {
     const told = JSON.parse(data);
     page = told.page;
@@ -91,8 +109,7 @@ function open() {
     source.addEventListener(kind, ({data}) => tell(kind, JSON.parse(data)));
   }
   source.addEventListener('error', () => {
-    page = null;
-    tell('state', 'lost');
+    lost();
     if (source?.readyState === EventSource.CLOSED) {
       source = null;
       setTimeout(reenter, 3000);

@@ -57,10 +57,11 @@ export function show(main, id) {
     if (text) put(hover, text);
   });
   const pieceFacts = h('span.faint');
+  const unknown = h('p.faint', 'What it consists of is not known yet: that comes from the first peer that is found.');
   const legend = h('p.legend', ...[['down', 'here'], ['busy', 'on its way'], ['cell', 'missing'], ['line', 'nobody has it']].map(([name, text]) => h('span', h('i', {class: `dot ${name}`}), text)));
   const swarmFacts = h('span.faint');
   const pictures = h('div.columns',
-    h('section.panel', {'aria-labelledby': 'pieces-title'}, h('div.panel-head', h('h2', {id: 'pieces-title'}, 'Pieces'), pieceFacts), map.element, legend, hover),
+    h('section.panel', {'aria-labelledby': 'pieces-title'}, h('div.panel-head', h('h2', {id: 'pieces-title'}, 'Pieces'), pieceFacts), unknown, map.element, legend, hover),
     h('section.panel', {'aria-labelledby': 'swarm-title'}, h('div.panel-head', h('h2', {id: 'swarm-title'}, 'Swarm'), swarmFacts), picture.element,
       h('p.legend', h('span', h('i.dot.busy'), 'us'), h('span', h('i.dot.down'), 'received'), h('span', h('i.dot.up'), 'sent'), h('span.faint', 'the nearer, the more they have'))),
     h('section.panel.wide', {'aria-labelledby': 'speed-title'}, h('div.panel-head', h('h2', {id: 'speed-title'}, 'Speed'), h('span.faint', 'five minutes')), chart.element));
@@ -129,6 +130,8 @@ export function show(main, id) {
   function tellFiles() {
     put(fileFacts, facts.files ? counted(facts.files, 'file') : '');
     files.hidden = !known.length;
+    unknown.hidden = known.length > 0;
+    for (const one of [map.element, legend, hover]) one.hidden = !known.length;
     for (const [index, path, bytes, done, wanted, priority, , , played] of known.slice(0, room)) {
       let one = fileRows.get(index);
       if (one?.path !== path) {

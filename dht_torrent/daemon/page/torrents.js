@@ -42,7 +42,8 @@ export function show(main) {
 
   const chart = speedChart(() => history, 'hero-chart');
   const numbers = {down: h('strong'), up: h('strong')};
-  const totals = {down: h('span.faint.small'), up: h('span.faint.small')};
+  const total = () => h('span.faint.small', h('span.total-run'), h('span'));
+  const totals = {down: total(), up: total()};
   const slow = h('button.chip', {type: 'button', 'aria-pressed': 'false', onclick: () => { if (!isReadOnly()) switchLimits(); }}, 'Slow mode');
   const limits = h('button.chip', {type: 'button', onclick: () => limitDialog([])});
   const network = h('a.chip', {href: '#/dht'});
@@ -301,7 +302,10 @@ export function show(main) {
   function tellNode() {
     put(numbers.down, rate(node.down ?? 0));
     put(numbers.up, rate(node.up ?? 0));
-    for (const way of ['down', 'up']) put(totals[way], `${size(node[`run_${way}`] ?? 0)} this run · ${size(node[`ever_${way}`] ?? 0)} in all`);
+    for (const way of ['down', 'up']) {
+      put(totals[way].firstChild, `${size(node[`run_${way}`] ?? 0)} this run · `);
+      put(totals[way].lastChild, `${size(node[`ever_${way}`] ?? 0)} in all`);
+    }
     const limit = limitText(node.limit_down, node.limit_up);
     put(limits, limit ? `Limited to ${limit}` : 'No limit');
     const other = limitText(node.alternative_down, node.alternative_up) || 'none';

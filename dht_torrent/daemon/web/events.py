@@ -3,7 +3,8 @@ at the node is taken when a page is there to see it, once for all pages, and not
 page that reads slowly, or sleeps, is told later how things are then.
 
 A stream is told `hello` (by which the page can say what it looks at closely), `all` or `news` (the
-node, and its torrents, in lines), and of what is looked at closely `torrent` and `dht`.
+node, and its torrents, in lines), and of what is looked at closely `torrent` and `dht`. `silence`
+says that there is no news: a page cannot see otherwise that its connection is dead.
 """
 
 from __future__ import annotations
@@ -219,7 +220,7 @@ class _Stream:
             if events := self._pages.news(page, now):
                 return b"".join(events)
             if now >= silent_until:
-                return b":\n\n"
+                return _event("silence", None)
 
     async def _wait(self) -> None:
         """Until it is time to look, the page looks at something else, or the node stops."""

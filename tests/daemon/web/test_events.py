@@ -73,9 +73,6 @@ class Reader:
         text = (await self._chunks.receive()).decode("ascii")
         told: Told = []
         for event in text.removesuffix("\n\n").split("\n\n"):
-            if event == ":":
-                told.append(("silence", None))
-                continue
             kind, data = event.split("\n")
             told.append((kind.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
         for kind, value in told:
