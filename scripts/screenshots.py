@@ -75,6 +75,8 @@ class Scale:
     """... and until the chart shows some time."""
     calm: float = 6.0
     """Seconds before the first of the other pictures."""
+    pace: float = 1.0
+    """How long what moves is given, of the usual."""
 
 
 QUICK = Scale(
@@ -83,6 +85,7 @@ QUICK = Scale(
     settles=0.5,
     charted=2.5,
     calm=0.5,
+    pace=0.1,
 )
 """Whether it works, not how it looks."""
 
@@ -211,7 +214,7 @@ def take(link: str, out: Path, only: list[str], scale: Scale) -> None:
             page.wait_for_timeout(1000 * (scale.charted if kind == "" else scale.calm))
             for name, go in PAGES.items():
                 if name in (only or (PAGES if kind != "-phone" else ON_PHONE)):
-                    go(page)
+                    go(page, scale.pace)
                     save(page.screenshot(), out / f"{name}{kind}.webp")
             context.close()
         browser.close()
@@ -228,34 +231,34 @@ def go_to(page: Page, where: str) -> None:
     page.evaluate("where => { location.hash = where; }", where)
 
 
-def torrents(page: Page) -> None:
+def torrents(page: Page, pace: float) -> None:
     go_to(page, "#/")
     page.get_by_label("Order").select_option("speed")
-    page.wait_for_timeout(1500)
+    page.wait_for_timeout(1500 * pace)
 
 
-def torrent(page: Page) -> None:
-    torrents(page)
+def torrent(page: Page, pace: float) -> None:
+    torrents(page, pace)
     page.locator(".item", has_text="Big Buck Bunny").locator(".name").click(timeout=5000)
     page.wait_for_selector("td.file")
-    page.wait_for_timeout(3500)
+    page.wait_for_timeout(3500 * pace)
 
 
-def search(page: Page) -> None:
+def search(page: Page, pace: float) -> None:
     go_to(page, "#/search")
     page.fill("#q", "restored")
     page.press("#q", "Enter")
     page.wait_for_selector(".result")
-    page.wait_for_timeout(1500)
+    page.wait_for_timeout(1500 * pace)
 
 
-def dht(page: Page) -> None:
+def dht(page: Page, pace: float) -> None:
     go_to(page, "#/dht")
     page.wait_for_selector(".tree svg")
     page.get_by_role("button", name="Look up").click()
     page.evaluate("scrollTo(0, 0)")
     page.mouse.move(0, 0)
-    page.wait_for_timeout(4500)
+    page.wait_for_timeout(4500 * pace)
 
 
 PAGES = {"torrents": torrents, "torrent": torrent, "search": search, "dht": dht}
