@@ -38,7 +38,7 @@ LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the node; to a page that shows the DHT, in which much happens within
 one, half as many."""
 CALM: Final = 5
-"""Looks, of which a torrent that nothing is expected of is in one."""
+"""Looks, of which a torrent that nothing is expected of is in one, as are the totals."""
 CLOSELY: Final = 1.0
 """Seconds between two close looks at one torrent; each takes time for all its pieces ..."""
 MOST_OF_TIME: Final = 0.02
@@ -113,6 +113,8 @@ class Pages:
         board, torrents = self._board, self._node.torrents
         board.look()
         board.note("", sights.node_facts(self._node))
+        if board.number % CALM == 1:
+            board.note("", sights.node_totals(self._node))
         ids: dict[str, None] = {"": None}
         for place, (info_hash, torrent) in enumerate(list(torrents.items())):
             name = info_hash.hex()

@@ -68,7 +68,6 @@ def node_facts(node: Node) -> Facts:
     status = node.status()
     dhts = [dht for dht in (status.dht, status.dht6) if dht is not None]
     sizes = [dht.network_size for dht in dhts if dht.network_size is not None]
-    run, ever = node.statistics()
     other = node.speed.alternative
     return {
         "version": status.version,
@@ -85,10 +84,6 @@ def node_facts(node: Node) -> Facts:
         "network_size": round(max(sizes), -1) if sizes else None,
         "listen": status.listen,
         "download_dir": str(node.config.download_dir),
-        "run_down": run.downloaded,
-        "run_up": run.uploaded,
-        "ever_down": ever.downloaded,
-        "ever_up": ever.uploaded,
         "usual_down": node.limits[1],
         "usual_up": node.limits[0],
         "alternative": other.on,
@@ -98,6 +93,17 @@ def node_facts(node: Node) -> Facts:
         "seed_ratio": node.rules.seed_ratio,
         "seed_idle": node.rules.seed_idle,
         "after_seeding": node.rules.after_seeding,
+    }
+
+
+def node_totals(node: Node) -> Facts:
+    """Bytes that the node has received and sent, in this run and in all. Counts all torrents."""
+    run, ever = node.statistics()
+    return {
+        "run_down": run.downloaded,
+        "run_up": run.uploaded,
+        "ever_down": ever.downloaded,
+        "ever_up": ever.uploaded,
     }
 
 

@@ -109,6 +109,7 @@ async def test_a_page_is_told_all_and_then_what_changes(autojump_clock: MockCloc
             assert greeting["read_only"] is False
             rows = everything["rows"]
             assert rows[""]["torrents"] == 1
+            assert (rows[""]["run_down"], rows[""]["ever_up"]) == (0, 0)
             assert rows[torrent.id]["state"] == "metadata"
             assert rows[torrent.id]["added_at"] == torrent.history.added_at
             await torrent.pause()
