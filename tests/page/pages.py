@@ -35,8 +35,23 @@ Opens = Callable[..., "Page"]
 
 
 def go(page: Page, where: str) -> None:
+    """Waits for it: what was shown before has the same parts."""
     page.evaluate("where => { location.hash = where; }", where)
-    page.wait_for_selector("main > section, main > .list, main > form")
+    page.wait_for_selector(f'main[data-shown="{where}"]')
+
+
+def becomes(page: Page, read: str | Callable[[], object], value: object) -> None:
+    """What the page, or somebody else, says is that, sooner or later. (Playwright's own
+    `wait_for_function` asks a second time by `eval`, which our policy forbids.)"""
+
+    def now() -> object:
+        return page.evaluate(read) if isinstance(read, str) else read()
+
+    for _ in range(PATIENCE // 100):
+        if now() == value:
+            return
+        page.wait_for_timeout(100)
+    assert now() == value
 
 
 def tells(page: Page, rows: dict[str, Any], *, read_only: bool = False) -> None:

@@ -10,13 +10,13 @@ import struct
 import wave
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dht_torrent.daemon.client import connect
 from tests.cli.test_main import daemon
-from tests.page.pages import DESKTOP, NODE, PATIENCE, Opens, Running, row, streams
+from tests.page.pages import DESKTOP, NODE, Opens, Running, becomes, go, row, streams
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -57,15 +57,6 @@ def offers(page: Page, name: str) -> None:
 def is_shown(page: Page, *names: str) -> None:
     """In this order, sooner or later."""
     expect(page.locator(".item .name")).to_have_text([re.compile(name) for name in names])
-
-
-def becomes(page: Page, read: Any, value: object) -> None:
-    """What the node says is that, sooner or later."""
-    for _ in range(PATIENCE // 100):
-        if read() == value:
-            return
-        page.wait_for_timeout(100)
-    assert read() == value
 
 
 def test_torrents_are_moved_in_the_queue_alone_and_together(
@@ -215,8 +206,7 @@ def test_a_file_is_played_and_saved_in_the_browser(running: Running, opens: Open
     with page.context.expect_page() as opened:
         page.get_by_label("Play tone.wav").click()
     player = opened.value
-    # It lies behind another page, which draws no frames: no waiting for one.
-    becomes(player, lambda: player.evaluate("document.querySelector('video')?.readyState"), 4)
+    becomes(player, "document.querySelector('video, audio')?.readyState", 4)
     assert player.evaluate("document.querySelector('video, audio').duration") == 10
     player.close()
     running.client.remove(torrent, data=True)
@@ -286,10 +276,16 @@ def test_a_page_whose_node_goes_away_says_so_and_what_to_do_when_it_is_back(
             client.share(tmp_path / "film.mkv")
         page.goto(link)
         expect(page.get_by_role("listitem")).to_have_count(1)
+        loaded = "performance.getEntriesByType('resource').some(one => /dht.js$/.test(one.name))"
+        becomes(page, loaded, True)
         process.end(how)
         notice = page.get_by_role("status").filter(has_text="The node does not answer")
         expect(notice).to_be_visible()
         expect(page.get_by_role("listitem")).to_have_count(1)  # as it was
+        go(page, "#/search/%")
+        go(page, "#/dht")
+        expect(notice).to_be_visible()
+        go(page, "#/")
     address = link.partition("//")[2].partition("/")[0]
     with daemon(state, *web, address, patience=120) as (process, _):
         expect(page.get_by_text("dhtnode web")).to_be_visible()  # its secret is another one

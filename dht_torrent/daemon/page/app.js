@@ -15,13 +15,26 @@ const PAGES = {
   dht: () => import('./dht.js'),
 };
 
+/** Of a part of the address, which people may have written. */
+function plain(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 async function route() {
   const [, name = '', rest = ''] = location.hash.split('/');
   const kind = name === 'torrent' ? 'torrent' : name.split('?')[0] || 'torrents';
   const load = PAGES[kind] ?? PAGES.torrents;
   const at = location.hash;
-  const module = await load();
+  const module = await load().catch(() => null);
   if (location.hash !== at) return;
+  if (module === null) {
+    toast('The node does not answer', 'error');
+    return;
+  }
   shown?.leave?.();
   main.replaceChildren();
   live.look({});
@@ -30,7 +43,8 @@ async function route() {
     if (current) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
-  shown = module.show(main, decodeURIComponent(rest));
+  shown = module.show(main, plain(rest));
+  main.dataset.shown = at;
   document.title = `${shown.title ?? 'dhtnode'} · dhtnode`;
   window.scrollTo(0, shown.scroll?.() ?? 0);
 }
@@ -142,3 +156,5 @@ window.addEventListener('error', (event) => toast(event.message, 'error'));
 paint();
 live.start();
 route();
+// The others as well, while there is a node to get them from.
+addEventListener('load', () => setTimeout(() => Promise.allSettled(Object.values(PAGES).map((load) => load())), 500));
