@@ -104,6 +104,10 @@ def test_a_torrent_is_added_watched_until_it_is_complete_and_removed(
     page.get_by_role("button", name="Remove", exact=True).last.click()
     expect(page.get_by_text("Nothing here yet")).to_be_visible()
     assert running.client.torrents() == []
+    for _ in range(200):  # its files go after it
+        if not Path(torrent["path"]).exists():
+            break
+        page.wait_for_timeout(100)
     assert not Path(torrent["path"]).exists()
 
 
