@@ -185,7 +185,7 @@ def _zipped(data: bytes) -> bytes:
         (_zipped(b"1.2.3.4\n"), "zip archive: unpack"),
         (bz2.compress(b"1.2.3.4\n"), "bzip2: unpack"),
         (lzma.compress(b"1.2.3.4\n"), "xz: unpack"),
-        (gzip.compress(bz2.compress(b"1.2.3.4\n")), "bzip2: unpack"),
+        (gzip.compress(bz2.compress(b"1.2.3.4\n"), mtime=0), "bzip2: unpack"),
         (b"\xff\xff\xff\xffP2B\x02name\0\1\2\3\4\1\2\3\5", "P2B"),
         (gzip.compress(b"1.2.3.4\n" * 100, mtime=0)[:-9], "cannot be unpacked"),
         (b"\x1f\x8bnonsense", "cannot be unpacked"),
