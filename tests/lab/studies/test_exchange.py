@@ -27,12 +27,16 @@ def test_a_peer_that_knows_one_other_soon_knows_all_of_them() -> None:
 
 
 def test_liars_that_invent_a_thousand_peers_a_minute_change_little() -> None:
-    quiet = exchange_of(replace(PLAN, liars=4, invented=0))
-    liars = exchange_of(replace(PLAN, liars=4))
-    assert liars.told >= 4 * PLAN.nodes
-    assert min(liars.known) == PLAN.nodes - 1
-    assert median(liars.seconds) <= 1.1 * median(quiet.seconds)
-    assert liars.seconds[-1] <= 1.1 * quiet.seconds[-1]
+    slower, last = [], []  # over the same swarm without: who is unchoked when is a matter of luck
+    for seed in (1, 2, 3):
+        quiet = exchange_of(replace(PLAN, liars=4, invented=0), seed)
+        liars = exchange_of(replace(PLAN, liars=4), seed)
+        assert liars.told >= 4 * PLAN.nodes
+        assert min(liars.known) == PLAN.nodes - 1
+        slower.append(median(liars.seconds) / median(quiet.seconds))
+        last.append(liars.seconds[-1] / quiet.seconds[-1])
+    assert median(slower) <= 1.1
+    assert median(last) <= 1.1
 
 
 def test_the_same_seed_gives_the_same_exchange() -> None:
