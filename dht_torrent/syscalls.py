@@ -21,7 +21,6 @@ UNSUPPORTED: Final = frozenset(
 """What a call that is not there fails with: ENOSYS from an old kernel, EPERM from a sandbox, the
 others from a file system."""
 
-_SYNC_FILE_RANGE_WRITE: Final = 2  # linux/fs.h
 _RENAME_NOREPLACE: Final = 1  # linux/fs.h
 _HERE: Final = -100  # AT_FDCWD of fcntl.h
 
@@ -79,29 +78,6 @@ def flush(fd: int) -> None:
                 raise
         else:
             return
-
-
-def begin_flush(fd: int) -> None:
-    """What was written to the file is on its way to the disk, and `flush` takes less time. A hint:
-    it does not wait, may do nothing, and tells of no error, which `flush` will."""
-    call = _sync_file_range()
-    if call is not None:
-        call(fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
-
-
-@cache
-def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
-    """Linux has it, and Python does not."""
-    if sys.platform != "linux":
-        return None
-    import ctypes
-
-    try:
-        call = ctypes.CDLL(None).sync_file_range
-    except (AttributeError, OSError):
-        return None
-    call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-    return cast("Callable[[int, int, int, int], int]", call)
 
 
 def flush_folder(path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,6 @@ import pytest
 from dht_torrent import syscalls
 from dht_torrent.syscalls import (
     UNSUPPORTED,
-    begin_flush,
     cores,
     flush,
     flush_folder,
@@ -97,30 +95,6 @@ def test_a_file_is_synced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with opened(tmp_path / "a", b"x") as fd:
         flush(fd)
         assert synced == [fd]
-
-
-def test_flushing_may_begin_early_wherever_and_tells_of_no_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with opened(tmp_path / "a", b"x" * 100_000) as fd:
-        begin_flush(fd)
-        assert os.pread(fd, 100_001, 0) == b"x" * 100_000
-        reader, writer = os.pipe()
-        begin_flush(reader)  # ESPIPE
-        os.close(reader)
-        os.close(writer)
-        begin_flush(reader)  # EBADF
-        monkeypatch.setattr(syscalls, "_sync_file_range", lambda: None)
-        begin_flush(fd)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the call is Linux's")
-def test_linux_is_asked_to_begin_with_the_whole_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert syscalls._sync_file_range() is not None
-    asked: list[tuple[int, ...]] = []
-    monkeypatch.setattr(syscalls, "_sync_file_range", lambda: lambda *told: asked.append(told))
-    begin_flush(7)
-    assert asked == [(7, 0, 0, 2)]  # without SYNC_FILE_RANGE_WAIT_BEFORE and _AFTER
 
 
 @FAULTS

@@ -271,9 +271,5 @@ class DiskConfig:
     Opening one takes 20 us, so it matters little: libtorrent has 40 (file_pool_size)."""
     idle_file_time: float = 60.0
     """A file that nobody used for this long is closed, within twice that time."""
-    begin_flush: int = 32 << 20
-    """Bytes written to a file until the system is asked to begin putting them on the disk; 0: not
-    before all of it must be there, as when a record is saved. Linux begins by itself when data is
-    30 s old, or a tenth of the memory. PostgreSQL asks after 256 KiB (checkpoint_flush_after)."""
     inline: bool = False
     """Do the work in the calling task instead of a thread: for virtual time, where threads lie."""

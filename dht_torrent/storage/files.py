@@ -11,7 +11,7 @@ import itertools
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -89,7 +89,7 @@ class FileStorage:
         # Without this object, which would own itself.
         self._open = partial(_open, self._folder, self._parts, self.access, self._lock)
         self._descriptors = self._pool.files(self._open)
-        self._unflushed = Unflushed(config.begin_flush)
+        self._unflushed = Unflushed()
         self._nowait = _NOWAIT
         self._in_memory: set[int] = set()
         """Files whose file system knows no flag for that, and needs none."""
@@ -243,8 +243,7 @@ class FileStorage:
                     error = failure(self._name(index), exc)
                 if wrote:  # what came before an error is good if the file is
                     self._check_written(fd, index, writes[:done])
-                    length = sum(one.span.length for one in writes[:done])
-                    self._unflushed.note(fd, index, length)
+                    self._unflushed.note(index)
         except StorageError as exc:
             return 0, exc
         return done, error
@@ -264,8 +263,8 @@ class FileStorage:
         ):
             os.ftruncate(fd, length)
 
-    def sync(self) -> None:
-        self._unflushed.sync(self._flush)
+    def sync(self, files: Collection[int] | None = None) -> None:
+        self._unflushed.sync(self._flush, files)
 
     def _flush(self, index: int) -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from dht_torrent.errors import StorageError
@@ -96,7 +96,7 @@ class MemoryStorage:
             if fits < span.length:
                 raise StorageError("no space left in memory", disk_full=True)
 
-    def sync(self) -> None:
+    def sync(self, files: Collection[int] | None = None) -> None:
         self.step("sync")
 
     def stamps(self) -> tuple[FileStamp | None, ...]:

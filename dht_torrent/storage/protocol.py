@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -100,8 +100,9 @@ class Storage(Protocol):
         least where parts follow each other: what is done once a file is then done once a batch."""
         ...
 
-    def sync(self) -> None:
-        """Push to the disk what writes that have returned put there. Raises StorageError."""
+    def sync(self, files: Collection[int] | None = None) -> None:
+        """Push to the disk what writes that have returned put into these files; None is all. Raises
+        StorageError."""
         ...
 
     def stamps(self) -> tuple[FileStamp | None, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,10 @@ async def test_a_disk_that_loses_what_it_took_stops_the_torrent_until_it_keeps_i
     broken = True
     sync = FileStorage.sync
 
-    def sync_or_not(storage: FileStorage) -> None:
+    def sync_or_not(storage: FileStorage, files: Collection[int] | None = None) -> None:
         if broken and storage._writable:
             raise StorageError("film.bin: Input/output error", passing=True)
-        sync(storage)
+        sync(storage, files)
 
     monkeypatch.setattr(FileStorage, "sync", sync_or_not)
     async with open_node(local_config(tmp_path / "one")) as seed, open_node(config) as node:

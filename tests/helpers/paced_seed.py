@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
 from pathlib import Path
@@ -68,7 +68,7 @@ class Nothing:
     def write_many(self, parts: Sequence[tuple[int, Data]]) -> tuple[int, StorageError | None]:
         return len(parts), None
 
-    def sync(self) -> None:
+    def sync(self, files: Collection[int] | None = None) -> None:
         """Nothing to do."""
 
     def stamps(self) -> tuple[FileStamp | None, ...]:

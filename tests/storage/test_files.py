@@ -11,12 +11,12 @@ import pytest
 
 from dht_torrent.config import DiskConfig
 from dht_torrent.errors import StorageError
-from dht_torrent.storage import FileStorage, files, unflushed
+from dht_torrent.storage import FileStorage, files
 from dht_torrent.storage.descriptors import Descriptors, Files, OpenFile
 from dht_torrent.storage.owners import KEEP, NEW, OWN
 from dht_torrent.syscalls import UNSUPPORTED
 from tests.helpers.content import read_tree
-from tests.helpers.storages import ALBUM, CONTENT, opened, quickly, single, torrent
+from tests.helpers.storages import ALBUM, CONTENT, opened, quickly, single
 
 
 def test_files_hold_exactly_their_part(tmp_path: Path) -> None:
@@ -168,6 +168,24 @@ def test_a_failed_sync_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monkey
     storage.sync()
     storage.sync()
     assert len(synced) == 2
+    storage.close()
+
+
+def test_what_was_not_to_be_synced_is_when_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = opened(tmp_path, ALBUM)
+    storage.write(0, CONTENT)
+    synced: list[int] = []
+    monkeypatch.setattr(
+        "dht_torrent.syscalls._fdatasync", lambda fd: synced.append(os.fstat(fd).st_ino)
+    )
+    stamps = storage.stamps()
+    numbers = [n for n, stamp in enumerate(stamps) if stamp and stamp.size]
+    assert len(numbers) > 1
+    for wanted, count in [((), 0), (numbers[1:2], 1), (numbers[1:2], 1), (None, len(numbers))]:
+        storage.sync(wanted)
+        assert len(set(synced)) == len(synced) == count
     storage.close()
 
 
@@ -477,28 +495,4 @@ def test_a_file_that_is_kept_is_not_opened_to_be_written(tmp_path: Path) -> None
     storage.access[0] = KEEP
     assert storage.write_many([(0, b"x" * 50), (50, b"x" * 50)]) == (2, None)
     assert asked == [True, False]
-    storage.close()
-
-
-@pytest.mark.parametrize(
-    ("after", "begun"),
-    [(100, ["0:100", "0:200", "1:100"]), (120, ["0:150"]), (1000, []), (0, [])],
-)
-def test_what_is_written_is_soon_on_its_way_to_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, begun: list[str]
-) -> None:
-    meta, asked = torrent(("a", 200), ("b", 120)), list[str]()
-
-    def note(fd: int) -> None:
-        number = 0 if os.path.samestat(os.fstat(fd), (storage.path / "a").stat()) else 1
-        asked.append(f"{number}:{os.fstat(fd).st_size}")
-
-    monkeypatch.setattr(unflushed, "begin_flush", note)
-    storage = FileStorage(tmp_path, meta, DiskConfig(begin_flush=after))
-    for offset, length in [(0, 60), (60, 40), (100, 50), (150, 50), (200, 100)]:
-        storage.write(offset, bytes(length))
-    assert asked == begun
-    storage.sync()
-    storage.write(300, bytes(20))  # after a sync it is counted anew
-    assert asked == begun
     storage.close()

@@ -351,8 +351,8 @@ class Content:
         return any(index in have for index in self._geometry.file_pieces(number))
 
     async def vouch(self) -> Vouched:
-        """What a resume record may claim. The data is on the disk before anybody says so. Raises
-        StorageError."""
+        """What a resume record may claim. What anybody will believe without a look is on the
+        disk before. Raises StorageError."""
         ownership = Vouched(
             made=self._ownership.made_bits(),
             begun=self._ownership.begun_bits(),
@@ -372,8 +372,11 @@ class Content:
                 made=None if old.made is None else ownership.made,
             )
         have = self.have.to_wire()
-        await self._pool.run(self._storage.sync)
         stamps, at_ns, final = await self._changes.vouch(self._must_be_there)
+        # A file whose stamp proves nothing is hashed again, whatever a power cut leaves of it. What
+        # is written from here on changes the stamps.
+        believed = [n for n, stamp in enumerate(stamps) if stamp and stamp.mtime_ns != UNSETTLED]
+        await self._pool.run(self._storage.sync, believed)
         return replace(ownership, have=have, stamps=stamps, stamped_at=at_ns, final=final)
 
     async def delete(self) -> Removal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -159,6 +160,26 @@ async def test_our_own_writes_are_vouched_for(autojump_clock: MockClock) -> None
     vouched = await content.vouch()
     assert (vouched.have, vouched.final) == (b"\x80", True)
     assert vouched.stamps == place.storage.stamps()
+
+
+async def test_what_a_record_relies_on_is_on_the_disk_and_nothing_else_waits_for_it(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, synced = Place(sample()), list[list[int]]()
+    content = place.content()
+    await content.establish(nothing)
+    stamp, now = place.storage.stamps()[0], time.time_ns()
+    assert stamp is not None
+    monkeypatch.setattr(place.storage, "sync", lambda files: synced.append([*files]))
+    for age, believed in [(0, []), (1_900_000_000, []), (60_000_000_000, [0])]:
+        with content.writing([0]):  # so that nobody else's change is seen in it
+            stamps = (stamp._replace(mtime_ns=now - age),)
+            monkeypatch.setattr(place.storage, "stamps", lambda stamps=stamps: stamps)
+        vouched = await content.vouch()
+        assert synced.pop() == believed
+        assert not synced
+        assert vouched.final is bool(believed)
+        assert (vouched.stamps == stamps) is bool(believed)
 
 
 async def test_a_write_that_is_under_way_during_a_look_is_not_a_surprise(
