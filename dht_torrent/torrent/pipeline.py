@@ -2,7 +2,7 @@
 
 Too few leave the link idle between answers; too many make a choke or a lost peer expensive. The
 rate is not known at first, so the window grows with every block until more brings no more. Beyond
-`near_window` it grows only as far as `reach` finds that it pays.
+`near_window` it grows only as far as `reach` finds that it pays, or the peer sends in a moment.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ BATCH = 32
 """Requests worth a write of their own, however large the window is."""
 GROWTH = 1.1
 """Slow start goes on while the rate is this many times what it was."""
+
+
+OUT_OF_TURN = 0.02
+"""Seconds that either end may wait for a processor, or for its disk, while the other goes on: what
+comes in them is worth asking for, however near a peer is. From 100 MB/s on it is more than what the
+default `near_window` holds."""
 
 
 class SpeedMeter:
@@ -114,7 +120,8 @@ class Pipeline:
         config, reach = self._config, self._reach
         was_enough = reach.blocks
         reach.came(size, now, self._limit)
-        most = max(min(reach.blocks, self._limit), 1)
+        fluent = max(rate, reach.rate) * OUT_OF_TURN / BLOCK
+        most = max(min(max(reach.blocks, fluent), self._limit), 1)
         if self._slow_start:
             grown = most if self._window >= was_enough else self._window + size / BLOCK
             self._window = min(grown, most)

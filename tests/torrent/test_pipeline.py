@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dht_torrent.config import PeerConfig
 from dht_torrent.geometry import BLOCK
-from dht_torrent.torrent.pipeline import LOOK_INTERVAL, Pipeline, SpeedMeter
+from dht_torrent.torrent.pipeline import LOOK_INTERVAL, OUT_OF_TURN, Pipeline, SpeedMeter
 
 CONFIG = PeerConfig(
     min_outstanding=8, max_outstanding=500, queue_seconds=3.0, near_window=128 * BLOCK
@@ -103,9 +103,19 @@ def test_a_gigabit_at_a_hundred_milliseconds_is_filled_by_the_defaults() -> None
     assert pipeline.target * BLOCK >= 125e6 * 0.1
 
 
+@pytest.mark.parametrize("rate", [50e6, 200e6, 700e6])
+def test_what_comes_in_a_moment_is_in_flight_however_near_the_peer_is(rate: float) -> None:
+    """Either end may not run for some milliseconds, and the other is to have work meanwhile."""
+    pipeline = Pipeline(PeerConfig())
+    run(pipeline, rate, round_trip=0.0005, seconds=1.5)
+    windows = run(pipeline, rate, round_trip=0.0005, seconds=1.0, start=1.5)
+    least = max(PeerConfig().near_window, rate * OUT_OF_TURN)
+    assert 0.9 * least < min(windows) * BLOCK <= max(windows) * BLOCK < 1.1 * least
+
+
 def test_a_fast_peer_next_door_needs_little_in_flight() -> None:
     pipeline = Pipeline(CONFIG)
-    run(pipeline, 600e6, round_trip=0.0005, seconds=3)
+    run(pipeline, 60e6, round_trip=0.0005, seconds=3)
     assert pipeline.target == 128
 
 
