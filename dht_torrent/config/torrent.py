@@ -83,15 +83,15 @@ class PeerConfig:
     """Pieces a choked newcomer may have (BEP 6's k) ..."""
     allowed_fast_bytes: int = 32 << 20
     """... as long as they are not more than this together: of pieces of 1 GiB it would draw ten."""
-    receive_buffer: int = 1 << 20
+    receive_buffer: int = 2 << 20
     """The one buffer all connections of a node receive into."""
     turn_least: int = 4096
     """Bytes received in one turn from a peer that sends small messages: at 5 us for each, a turn
     takes 4 ms, and everybody else gets theirs ..."""
     turn_most: int = 256 * 1024
     """... from one that sends mostly blocks ..."""
-    turn_in_place: int = 1 << 20
-    """... and of blocks that are received where they belong: the memory is copied in 0.2 ms."""
+    turn_in_place: int = 2 << 20
+    """... and of blocks that are received where they belong: the memory is copied in 0.4 ms."""
     message_rate: float = 1000.0
     """Messages a second a peer may send that go with no block, either way ..."""
     message_burst: int = 5000

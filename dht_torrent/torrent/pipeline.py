@@ -25,6 +25,13 @@ comes in them is worth asking for, however near a peer is. From 100 MB/s on it i
 default `near_window` holds."""
 
 
+GATHER = 0.002
+"""Seconds in which answers may gather before they are taken: a few thousand turns a second would
+take the processor that the bytes need."""
+GATHER_LEAST = 128 * 1024
+"""Bytes, below which turns are few enough."""
+
+
 class SpeedMeter:
     """Bytes per second, averaged over the last five seconds at most.
 
@@ -78,6 +85,7 @@ class Pipeline:
         "_config",
         "_limit",
         "_look_at",
+        "_rate",
         "_reach",
         "_slow_start",
         "_snubbed",
@@ -96,6 +104,7 @@ class Pipeline:
         self._slow_start = True
         self._snubbed = False
         self._before = 0.0
+        self._rate = 0.0
         self._look_at: float | None = None
         self._reach.pause()
 
@@ -115,6 +124,7 @@ class Pipeline:
         round trip, as TCP's does. It ends when a second brought less than a tenth more rate.
         """
         self._snubbed = False
+        self._rate = rate
         if self._look_at is None:
             self._look_at = now + LOOK_INTERVAL
         config, reach = self._config, self._reach
@@ -145,6 +155,13 @@ class Pipeline:
     def target(self) -> int:
         """Requests wanted in flight."""
         return 1 if self._snubbed else int(self._window)
+
+    def gather(self, outstanding: int) -> int:
+        """Bytes that may come before the next of them are taken, while so many requests are in
+        flight; 0: take what there is. A power of two, so that it seldom changes."""
+        most = min(self._config.turn_in_place // 2, outstanding * BLOCK // 4)
+        size = min(int(self._rate * GATHER), most)
+        return 1 << size.bit_length() - 1 if size >= GATHER_LEAST else 0
 
     def room(self, outstanding: int, ceiling: int | None = None) -> int:
         """How many more requests to send now. 0 until a quarter of the window, or BATCH, is

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+LEAST_BATCH: Final = 32 * 1024
+"""Bytes read and sent at once to a peer that takes little."""
+OFTEN: Final = 200
+"""A peer that takes so many batches a second gets them twice as large."""
 
 Asked = tuple[int, int, int]
 """A request: index, begin and length."""
@@ -30,6 +35,13 @@ def single_requests(runs: Iterable[Run]) -> Iterator[Asked]:
     for index, begin, length, blocks in runs:
         for at in range(begin, begin + length * blocks, length):
             yield index, at, length
+
+
+def batch_size(rate: float, most: int) -> int:
+    """Bytes of blocks to read and send at once to a peer that takes `rate` a second, where `most`
+    is usual: about a second's worth, so that a slow peer neither holds much memory nor is late."""
+    size = min(most, max(LEAST_BATCH, int(rate)))
+    return 2 * size if rate > OFTEN * most else size
 
 
 def side_by_side(

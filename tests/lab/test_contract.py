@@ -357,6 +357,33 @@ async def test_who_scatters_is_told_when_there_is_nothing_and_when_it_is_over(tw
             scattered.receive_now(buffers)
 
 
+async def test_who_waits_for_more_than_comes_gets_what_there_is(two: Two) -> None:
+    ours, theirs = await two.stream_pair()
+    scattered = theirs.scattered
+    room = memoryview(bytearray(1000))
+    if scattered is not None:
+        with trio.fail_after(20):
+            for size in (1, 400, 1000):
+                await ours.send(bytes(size))
+                left = size
+                while left:
+                    await scattered.readable(100_000)
+                    left -= scattered.receive_now([room]) or 0
+            # Nor does what is received otherwise wait for more.
+            await ours.send(b"xx")
+            await scattered.readable()
+            assert scattered.receive_now([room[:1]]) == 1
+            await scattered.readable(100_000)
+            assert await theirs.receive_into(room) == 1
+            await ours.send(b"x")
+            assert await theirs.receive_into(room) == 1
+            ours.close()
+            await scattered.readable(100_000)
+            assert scattered.receive_now([room]) == 0
+    ours.close()
+    theirs.close()
+
+
 async def test_closing_wakes_who_waits_to_scatter(two: Two) -> None:
     ours, theirs = await two.stream_pair()
     scattered = theirs.scattered

@@ -113,6 +113,30 @@ def test_what_comes_in_a_moment_is_in_flight_however_near_the_peer_is(rate: floa
     assert 0.9 * least < min(windows) * BLOCK <= max(windows) * BLOCK < 1.1 * least
 
 
+@pytest.mark.parametrize(
+    ("rate", "outstanding", "bytes_"),
+    [
+        (60e6, 500, 0),  # turns are few enough
+        (150e6, 500, 256 * 1024),
+        (400e6, 500, 512 * 1024),
+        (900e6, 500, 1 << 20),
+        (9e9, 500, 1 << 20),
+        (900e6, 100, 256 * 1024),  # or its requests would run out meanwhile
+        (900e6, 31, 0),
+        (900e6, 0, 0),
+    ],
+)
+def test_what_comes_fast_may_gather_for_a_moment(
+    rate: float, outstanding: int, bytes_: int
+) -> None:
+    pipeline = Pipeline(PeerConfig())
+    assert pipeline.gather(outstanding) == 0  # nothing came yet
+    pipeline.update(rate, 1.0, BLOCK)
+    assert pipeline.gather(outstanding) == bytes_
+    pipeline.restart()
+    assert pipeline.gather(outstanding) == 0
+
+
 def test_a_fast_peer_next_door_needs_little_in_flight() -> None:
     pipeline = Pipeline(CONFIG)
     run(pipeline, 60e6, round_trip=0.0005, seconds=3)

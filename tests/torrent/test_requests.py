@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dht_torrent.geometry import BLOCK
-from dht_torrent.torrent.requests import Asked, RequestQueue, Run, single_requests
+from dht_torrent.torrent.requests import Asked, RequestQueue, Run, batch_size, single_requests
 from tests.helpers.examples import examples
 
 BLOCKS = [(0, 0, BLOCK), (0, BLOCK, BLOCK), (0, 2 * BLOCK, BLOCK), (0, BLOCK, 100), (1, 0, BLOCK)]
@@ -190,3 +190,23 @@ def test_a_cancel_does_not_take_a_request_made_after_it() -> None:
     run = queue_of([block, other])
     assert run.take_back([(other, 1)]) == []
     assert run.take_back([(other, 2)]) == [other]
+
+
+KIB = 1024
+
+
+@pytest.mark.parametrize(
+    ("rate", "size"),
+    [
+        (0.0, 32 * KIB),
+        (100e3, 100_000),
+        (1e6, 512 * KIB),
+        (200 * 512 * KIB, 512 * KIB),
+        (110e6, KIB * KIB),
+        (9e9, KIB * KIB),
+    ],
+)
+def test_a_batch_is_a_second_of_what_a_peer_takes_and_large_only_where_there_are_many(
+    rate: float, size: int
+) -> None:
+    assert batch_size(rate, 512 * KIB) == size

@@ -95,8 +95,8 @@ class Rc4Stream(MseStream):
     def scattered(self) -> Scattered | None:
         return None if super().scattered is None else self
 
-    async def readable(self) -> None:
-        await self._plain().readable()
+    async def readable(self, gather: int = 0) -> None:
+        await self._plain().readable(gather)
 
     def receive_now(self, buffers: Sequence[memoryview]) -> int | None:
         size = self._plain().receive_now(buffers)

@@ -28,8 +28,9 @@ from dht_torrent.engine.net.lasting import LastingDatagrams, LastingListener
 from dht_torrent.engine.net.notices import Notices
 from dht_torrent.engine.net.protocols import DatagramSocket, Listener
 from dht_torrent.engine.net.rests import Rests
-from dht_torrent.engine.net.sockets import RealDatagramSocket, RealListener, RealNetwork, RealStream
+from dht_torrent.engine.net.sockets import RealDatagramSocket, RealNetwork
 from dht_torrent.engine.net.surroundings import Surroundings, slept
+from dht_torrent.engine.net.tcp import RealListener, RealStream
 from dht_torrent.ids import Address, HostPort
 from dht_torrent.relief import Relief, no_relief
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
+from dht_torrent.engine.net.bare import reason_of
 from dht_torrent.engine.net.protocols import DatagramSocket, Listener, Network
-from dht_torrent.engine.net.sockets import _reason
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address
 
@@ -57,7 +57,7 @@ async def listen_tcp(
         except OSError as error:
             if listeners and bind.host == "::" and error.errno in _NO_IPV6:
                 continue
-            raise InputError(f"cannot listen on {bind}: {_reason(error)}") from error
+            raise InputError(f"cannot listen on {bind}: {reason_of(error)}") from error
         opened.callback(listener.close)
         listeners.append(listener)
     return listeners
@@ -84,7 +84,7 @@ async def _bind_udp(network: Network, bind: Address) -> tuple[None, DatagramSock
     try:
         return None, await network.open_udp(bind)
     except OSError as error:
-        raise InputError(f"cannot listen on {bind}: {_reason(error)}") from error
+        raise InputError(f"cannot listen on {bind}: {reason_of(error)}") from error
 
 
 async def bind_pair(network: Network, bind: Address) -> tuple[Listener, DatagramSocket]:
@@ -104,7 +104,7 @@ async def bind_pair(network: Network, bind: Address) -> tuple[Listener, Datagram
                 raise
         except OSError as error:
             if error.errno != errno.EADDRINUSE or tries == 0:
-                raise InputError(f"cannot listen on {bind}: {_reason(error)}") from error
+                raise InputError(f"cannot listen on {bind}: {reason_of(error)}") from error
 
 
 _PORT_TRIES: Final = 100

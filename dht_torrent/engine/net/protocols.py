@@ -64,9 +64,9 @@ class DatagramSocket(Protocol):
 class Scattered(Protocol):
     """A stream as seen by who knows where what comes belongs."""
 
-    async def readable(self) -> None:
-        """Wait until there is something to receive, or the end; it is a checkpoint. Raises as
-        `Stream.receive_into`."""
+    async def readable(self, gather: int = 0) -> None:
+        """Wait until there is something to receive, or the end; it is a checkpoint. The stream may
+        wait for `gather` bytes, but not for long. Raises as `Stream.receive_into`."""
 
     def receive_now(self, buffers: Sequence[memoryview]) -> int | None:
         """Bytes received into `buffers`, one after the other; 0 at the end of the stream, None if

@@ -18,15 +18,22 @@ from typing import Final
 
 import trio
 
-from dht_torrent.engine.net.exhaustion import LOST_BEFORE_ACCEPT, OUT_OF_RESOURCES, say_exhausted
+from dht_torrent.engine.net.bare import (
+    address_of,
+    close_socket,
+    new_socket,
+    raise_if_closed,
+    try_to_set,
+)
 from dht_torrent.engine.net.fragments import unfragmented
 from dht_torrent.engine.net.gateways import Gateway, gateways
 from dht_torrent.engine.net.groups import join4, join6
 from dht_torrent.engine.net.interfaces import Interface, interfaces
 from dht_torrent.engine.net.mmsg import ARE_POSSIBLE, BATCH, JOINS, Batches
-from dht_torrent.engine.net.protocols import Encryption, OnDatagrams
+from dht_torrent.engine.net.protocols import OnDatagrams
 from dht_torrent.engine.net.surroundings import Surroundings, surroundings
-from dht_torrent.ids import Address, HostPort, Transport
+from dht_torrent.engine.net.tcp import RealListener, RealStream, established
+from dht_torrent.ids import Address, HostPort
 from dht_torrent.relief import NO_DESCRIPTORS, Relief, no_relief, relieved
 
 logger = logging.getLogger(__name__)
@@ -39,7 +46,6 @@ refuses lengths above its own, smaller bound refuses these too."""
 
 _BUSY: Final = 8  # datagrams at once from which a batch costs less
 _BACKLOG: Final = 256
-_MAX_BUFFERS: Final = 1024  # IOV_MAX on Linux and macOS; sendmsg refuses more at once
 _UDP_BUFFERS: Final = (4 << 20, 2 << 20, 1 << 20)  # macOS refuses what Linux silently clamps
 _PAUSE: Final = 0.1  # seconds to let others close something when descriptors or memory ran out
 
@@ -79,7 +85,7 @@ class RealNetwork:
 
     async def open_udp(self, bind: Address) -> RealDatagramSocket:
         await trio.lowlevel.checkpoint()
-        sock = _new_socket(bind, socket.SOCK_DGRAM)
+        sock = new_socket(bind, socket.SOCK_DGRAM)
         try:
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 _enlarge(sock, option)
@@ -91,10 +97,10 @@ class RealNetwork:
 
     async def listen(self, bind: Address) -> RealListener:
         await trio.lowlevel.checkpoint()
-        sock = _new_socket(bind, socket.SOCK_STREAM)
+        sock = new_socket(bind, socket.SOCK_STREAM)
         try:
             # Or a restart would wait a minute for old connections to leave TIME_WAIT.
-            _try_to_set(sock, socket.SOL_SOCKET, socket.SO_REUSEADDR)
+            try_to_set(sock, socket.SOL_SOCKET, socket.SO_REUSEADDR)
             self._bind(sock, bind)
             sock.listen(_BACKLOG)
             return RealListener(sock, self._relief)
@@ -106,7 +112,7 @@ class RealNetwork:
         await trio.lowlevel.checkpoint()
         while True:
             try:
-                sock = relieved(self._relief, _new_socket, to, socket.SOCK_STREAM)
+                sock = relieved(self._relief, new_socket, to, socket.SOCK_STREAM)
                 break
             except OSError as error:
                 if error.errno not in NO_DESCRIPTORS:
@@ -114,9 +120,9 @@ class RealNetwork:
                 await trio.sleep(_PAUSE)  # it is not the remote's fault
         try:
             if local is not None and local.port:
-                _try_to_set(sock, socket.SOL_SOCKET, socket.SO_REUSEADDR)
+                try_to_set(sock, socket.SOL_SOCKET, socket.SO_REUSEADDR)
             self._bind(sock, local)
-            return await _established(sock, to)
+            return await established(sock, to)
         except BaseException:
             if self._keep is not None:
                 self._keep(sock)
@@ -134,7 +140,7 @@ class RealNetwork:
         except (OSError, UnicodeError):  # UnicodeError: no IDNA form, such as a label of 64
             return []
         families = (socket.AF_INET, socket.AF_INET6)
-        addresses = [_address(row[4]) for row in found if row[0] in families]
+        addresses = [address_of(row[4]) for row in found if row[0] in families]
         return list(dict.fromkeys(addresses))
 
     def surroundings(self) -> Surroundings:
@@ -148,12 +154,12 @@ class RealNetwork:
 
     async def open_multicast(self, group: Address, on: Interface) -> RealDatagramSocket:
         await trio.lowlevel.checkpoint()
-        sock = _new_socket(group, socket.SOCK_DGRAM)
+        sock = new_socket(group, socket.SOCK_DGRAM)
         try:
             # Other programs listen there too. On Linux either will do; others differ.
             for option in ("SO_REUSEADDR", "SO_REUSEPORT"):
                 if (number := getattr(socket, option, None)) is not None:
-                    _try_to_set(sock, socket.SOL_SOCKET, number)
+                    try_to_set(sock, socket.SOL_SOCKET, number)
             if self._pin is not None:
                 self._pin(sock, None)
             # Or Linux's IPv6 hands over what came through any interface that is in the group.
@@ -177,7 +183,7 @@ class RealDatagramSocket:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._is_ipv6 = sock.family == socket.AF_INET6
-        self._address = _address(sock.getsockname())
+        self._address = address_of(sock.getsockname())
         self._is_drained = False
         self._is_busy = False
         self._joins: bool | None = None  # the kernel joins what comes of one sender; None: unasked
@@ -212,10 +218,10 @@ class RealDatagramSocket:
         batches = self._many() if self._is_busy or self._joins else None
         if self._joins and batches is None:
             self._joins = False
-            _try_to_set(self._socket, *JOINS, 0)
+            try_to_set(self._socket, *JOINS, 0)
         receive = self._socket.recvfrom
         # IPv4's socket names are a host and a port already. That is worth a quarter of this loop.
-        address = _address if self._is_ipv6 else _address4
+        address = address_of if self._is_ipv6 else _address4
         errors = 0
         while len(got) + errors < MAX_DRAIN:
             try:
@@ -234,7 +240,7 @@ class RealDatagramSocket:
                 self._is_drained = True
                 break
             except OSError as error:
-                _raise_if_closed(self._socket, error)
+                raise_if_closed(self._socket, error)
                 if batches is not None and batches.refused is not None:
                     _do_without(batches.refused)
                     batches = None
@@ -296,161 +302,11 @@ class RealDatagramSocket:
         return failed
 
     def close(self) -> None:
-        _close(self._socket)
-
-
-class RealStream:
-    """A `Stream` of this machine."""
-
-    transport = Transport.TCP
-    encryption: Encryption | None = None
-    keep_rest: Callable[[socket.socket], None] | None = None
-    """Takes what is left of it once it is closed."""
-
-    def __init__(self, sock: socket.socket, remote: Address) -> None:
-        self._socket = sock
-        self._remote = remote
-        self._local = _address(sock.getsockname())
-        # Messages are gathered here already; Nagle would only hold the last request back.
-        _try_to_set(sock, socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-    @property
-    def local(self) -> Address:
-        return self._local
-
-    @property
-    def remote(self) -> Address:
-        return self._remote
-
-    @property
-    def scattered(self) -> RealStream:
-        return self
-
-    async def readable(self) -> None:
-        if self._socket.fileno() < 0:
-            await trio.lowlevel.checkpoint()
-            raise trio.ClosedResourceError("closed here")
-        await trio.lowlevel.wait_readable(self._socket)
-
-    def receive_now(self, buffers: Sequence[memoryview]) -> int | None:
-        try:
-            return self._socket.recvmsg_into(buffers[:_MAX_BUFFERS])[0]
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            _raise_if_closed(self._socket, error)
-            raise
-
-    async def receive_into(self, buffer: memoryview) -> int:
-        if not buffer:
-            raise ValueError("an empty buffer would look like the end of the stream")
-        await trio.lowlevel.checkpoint()
-        while True:
-            try:
-                return self._socket.recv_into(buffer)
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                _raise_if_closed(self._socket, error)
-                raise
-            await trio.lowlevel.wait_readable(self._socket)
-
-    async def send(self, *buffers: bytes | memoryview) -> None:
-        await trio.lowlevel.checkpoint()
-        left: Sequence[bytes | memoryview] = buffers
-        while left:
-            try:
-                sent = self._socket.sendmsg(left[:_MAX_BUFFERS])
-            except BlockingIOError:
-                await trio.lowlevel.wait_writable(self._socket)
-            except OSError as error:
-                _raise_if_closed(self._socket, error)
-                raise
-            else:
-                left = _unsent(left, sent)
-
-    def close(self) -> None:
-        if self.keep_rest is not None and self._socket.fileno() >= 0:
-            with suppress(OSError):
-                self.keep_rest(self._socket.dup())
-        _close(self._socket)
-
-
-class RealListener:
-    """A `Listener` of this machine."""
-
-    def __init__(self, sock: socket.socket, relief: Relief = no_relief) -> None:
-        self._socket = sock
-        self._relief = relief
-        self._address = _address(sock.getsockname())
-
-    @property
-    def address(self) -> Address:
-        return self._address
-
-    async def accept(self) -> RealStream:
-        while True:
-            await trio.lowlevel.checkpoint()
-            try:
-                sock, source = relieved(self._relief, self._socket.accept)
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(self._socket)
-            except OSError as error:
-                _raise_if_closed(self._socket, error)
-                if error.errno in OUT_OF_RESOURCES:
-                    say_exhausted(error)
-                    await trio.sleep(_PAUSE)
-                elif error.errno not in LOST_BEFORE_ACCEPT:
-                    raise
-            else:
-                try:
-                    sock.setblocking(False)
-                    return RealStream(sock, _address(source))
-                except OSError:  # macOS: EINVAL for a connection that was reset meanwhile
-                    sock.close()
-
-    def close(self) -> None:
-        _close(self._socket)
-
-
-def _new_socket(address: Address, kind: socket.SocketKind) -> socket.socket:
-    """A non-blocking socket of the address's family."""
-    sock = socket.socket(socket.AF_INET6 if address.is_ipv6 else socket.AF_INET, kind)
-    try:
-        if address.is_ipv6:
-            # One family per socket: no ::ffff:1.2.3.4 ever shows up as a source.
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-async def _established(sock: socket.socket, to: Address) -> RealStream:
-    code = sock.connect_ex(to)
-    if code in (errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK):
-        await trio.lowlevel.wait_writable(sock)
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if code:
-        raise OSError(code, f"cannot connect to {to}: {os.strerror(code)}")
-    stream = RealStream(sock, _address(sock.getpeername()))
-    if stream.local == stream.remote:
-        # TCP's simultaneous open: an ephemeral port that dialled itself. Nobody is there.
-        raise ConnectionRefusedError(errno.ECONNREFUSED, f"cannot connect to {to}: itself")
-    return stream
-
-
-def _address(name: tuple[object, ...]) -> Address:
-    """A socket name without IPv6's flow label and scope."""
-    host, port = name[:2]
-    assert isinstance(host, str)
-    assert isinstance(port, int)
-    return Address(host.partition("%")[0], port)
+        close_socket(self._socket)
 
 
 _address4 = Address._make
-"""`_address` of an IPv4 socket."""
+"""`address_of` of an IPv4 socket."""
 
 
 def _do_without(why: OSError) -> None:
@@ -468,33 +324,3 @@ def _enlarge(sock: socket.socket, option: int) -> None:
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, option, size)
             return
-
-
-def _try_to_set(sock: socket.socket, level: int, option: int, value: int = 1) -> None:
-    """What is better so, and does without: no option is a reason to have no connection."""
-    with suppress(OSError):
-        sock.setsockopt(level, option, value)
-
-
-def _unsent(buffers: Sequence[bytes | memoryview], sent: int) -> Sequence[bytes | memoryview]:
-    """What is left of `buffers` after their first `sent` bytes. Copies no payload."""
-    for index, buffer in enumerate(buffers):
-        if sent < len(buffer):
-            return (memoryview(buffer)[sent:], *buffers[index + 1 :])
-        sent -= len(buffer)
-    return ()
-
-
-def _raise_if_closed(sock: socket.socket, error: OSError) -> None:
-    if sock.fileno() < 0:
-        raise trio.ClosedResourceError("closed here") from error
-
-
-def _close(sock: socket.socket) -> None:
-    if sock.fileno() >= 0:
-        trio.lowlevel.notify_closing(sock)
-        sock.close()
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

@@ -93,7 +93,7 @@ class UtpStream:
             await self._room.wait()
             self._check()
 
-    async def readable(self) -> None:
+    async def readable(self, gather: int = 0) -> None:
         await trio.lowlevel.checkpoint()
         while not self._has_news():
             await self._news.wait()

@@ -137,6 +137,8 @@ class Peer:
         """Times it told where its DHT node listens."""
         self.serve: Serve | None = None
         self.expect: Expect | None = None
+        self.gather = 0
+        """Bytes of its answers that are worth waiting for."""
         self.why = "closed by the peer"
 
         self.outbox = Outbox(config, now)

@@ -88,8 +88,9 @@ async def _receive(
     if scattered is None or expect is None:
         size = await peer.stream.receive_into(buffer[:room])
         return size, peer.connection.receive(buffer[:size])
+    gather = min(peer.gather, in_place)
     while True:
-        await scattered.readable()
+        await scattered.readable(gather)
         # From here on nothing else runs until all is in its place and accounted for.
         came = scattered.receive_now(answers.plan(expect, room, in_place))
         if came is not None:

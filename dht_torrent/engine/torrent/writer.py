@@ -17,7 +17,7 @@ from dht_torrent.errors import PeerProtocolError
 from dht_torrent.peer.messages import KeepAlive, put_piece_headers
 from dht_torrent.torrent.limits import HEADER, MESSAGE
 from dht_torrent.torrent.pieces import BufferPool
-from dht_torrent.torrent.requests import Run
+from dht_torrent.torrent.requests import Run, batch_size
 
 _LEAST_BUFFER = 4
 """Send buffers hold so many full blocks, or twice, four times ... as many: few sizes serve all
@@ -107,13 +107,12 @@ class Writer:
         return buffer, view[:size]
 
     def _next_batch(self) -> list[Run]:
-        """The blocks to send now: about a second of this peer's rate, so that a slow peer neither
-        holds much memory nor runs into the send timeout."""
+        """The blocks to send now."""
         peer = self.peer
         asked = peer.asked
         if not asked or peer.serve is None:
             return []
-        room = min(self._config.send_batch, max(32 * 1024, int(peer.up.value(trio.current_time()))))
+        room = batch_size(peer.up.value(trio.current_time()), self._config.send_batch)
         return self._limited_batch(room) if self._limit.limited else asked.take(room)
 
     def _limited_batch(self, room: int) -> list[Run]:

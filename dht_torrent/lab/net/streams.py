@@ -96,7 +96,7 @@ class FakeStream:
     def scattered(self) -> FakeStream:
         return self
 
-    async def readable(self) -> None:
+    async def readable(self, gather: int = 0) -> None:
         await trio.lowlevel.checkpoint()
         while True:
             self._check_open()

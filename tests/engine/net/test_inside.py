@@ -22,7 +22,7 @@ from dht_torrent.engine.net import names
 from dht_torrent.engine.net.binding import Binding, bind_address, find
 from dht_torrent.engine.net.inside import InsideNetwork
 from dht_torrent.engine.net.interfaces import Interface, all_interfaces
-from dht_torrent.engine.net.sockets import RealStream
+from dht_torrent.engine.net.tcp import RealStream
 from dht_torrent.ids import Address, HostPort
 
 ANY = Address("0.0.0.0", 0)

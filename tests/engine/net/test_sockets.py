@@ -16,16 +16,12 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from dht_torrent.engine.net.exhaustion import AcceptFilter
 from dht_torrent.engine.net.ports import bind_pair
-from dht_torrent.engine.net.sockets import (
-    MAX_DRAIN,
-    RealDatagramSocket,
-    RealListener,
-    RealNetwork,
-    RealStream,
-)
+from dht_torrent.engine.net.sockets import MAX_DRAIN, RealDatagramSocket, RealNetwork
+from dht_torrent.engine.net.tcp import RealListener, RealStream
 from dht_torrent.errors import InputError
 from dht_torrent.ids import Address, HostPort
 
@@ -93,6 +89,42 @@ async def test_nagle_is_off() -> None:
     for stream in (ours, theirs):
         assert stream._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         stream.close()
+
+
+async def test_a_receiver_is_woken_when_enough_has_gathered_or_no_more_comes(
+    mock_clock: MockClock,
+) -> None:
+    ours, theirs = await stream_pair()
+    room = memoryview(bytearray(1 << 20))
+    woken = trio.Event()
+
+    async def wait(gather: int) -> None:
+        await theirs.readable(gather)
+        woken.set()
+
+    async with trio.open_nursery() as nursery:
+        await ours.send(bytes(40_000))
+        nursery.start_soon(wait, 60_000)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert not woken.is_set()
+        await ours.send(bytes(40_000))
+        await woken.wait()
+        assert theirs.receive_now([room]) in range(60_000, 80_001)
+        while theirs.receive_now([room]):
+            pass
+        woken = trio.Event()
+        await ours.send(bytes(10))
+        nursery.start_soon(wait, 60_000)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert not woken.is_set()
+        mock_clock.jump(0.01)
+        await woken.wait()
+        assert theirs.receive_now([room]) == 10
+        # From here on whatever comes is told at once.
+        await ours.send(b"x")
+        assert await theirs.receive_into(room) == 1
+    ours.close()
+    theirs.close()
 
 
 async def test_a_sender_survives_any_partial_writes() -> None:

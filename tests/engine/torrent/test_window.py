@@ -19,6 +19,7 @@ from dht_torrent.engine.torrent.torrent import Torrent, behind
 from dht_torrent.geometry import BLOCK
 from dht_torrent.ids import HostPort
 from dht_torrent.lab.net.link import Link
+from dht_torrent.lab.net.streams import FakeStream
 from tests.helpers.engine import HAND, LEECH, PORT, World, listening
 from tests.helpers.paced_seed import (
     Nothing,
@@ -159,6 +160,27 @@ async def test_a_peer_that_stalls_loses_its_window(autojump_clock: MockClock) ->
         world.net.partition([LEECH], [HAND])
         await trio.sleep(PeerConfig().snub_timeout + 3)
         assert peer.pipeline.target == 1
+
+
+@pytest.mark.parametrize(("rate", "gathers"), [(10 * MB, 0), (800 * MB, 1 << 20)])
+async def test_answers_gather_where_they_come_fast(
+    rate: float, gathers: int, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(window=64 << 20)
+    world.net.set_link(LEECH, HAND, Link(latency=NEAR / 10, rate=rate))
+    asked, readable = set[int](), FakeStream.readable
+
+    async def noted(stream: FakeStream, gather: int = 0) -> None:
+        asked.add(gather)
+        await readable(stream, gather)
+
+    monkeypatch.setattr(FakeStream, "readable", noted)
+    async with downloading(world, PacedSeed(ones(2 << 30), at_once)) as torrent:
+        await trio.sleep(1)
+        (peer,) = behind(torrent).core.connections.peers.values()
+        assert peer.gather == gathers
+        assert bool(max(asked)) is bool(gathers)  # as much of it as a turn may take
+    assert max(asked) <= gathers
 
 
 async def test_large_windows_leave_memory_for_other_peers(autojump_clock: MockClock) -> None:
