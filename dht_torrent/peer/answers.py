@@ -23,7 +23,7 @@ from dht_torrent.peer.messages import FULL_PIECE as MESSAGE
 from dht_torrent.peer.messages import MAX_PIECE_LENGTH, PIECE, BlocksInPlace
 from dht_torrent.peer.messages import PIECE_HEADER as HEADER
 
-FEW: Final = 64
+FEW: Final = 128
 """Blocks that may be taken in one turn even though others parsed them: their data is copied, twice,
 and not looked at."""
 
