@@ -114,7 +114,11 @@ class Address(NamedTuple):
         return socket.inet_pton(family, self.host) + self.port.to_bytes(2, "big")
 
 
-@functools.lru_cache(maxsize=4096)
+_HOSTS = 16_384
+"""What is remembered of so many: all of a large lab's; of hostile ones, 4 MB at most."""
+
+
+@functools.lru_cache(maxsize=_HOSTS)
 def place_of(host: str) -> str:
     """What counts as one host: an IPv4 address, or the /64 of an IPv6 one, of which its owner has
     all addresses. An IP literal again, and its own place; what is not one is left as it is."""
@@ -184,7 +188,7 @@ def _packed4(host: str) -> bytes | None:
         return None
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=_HOSTS)
 def _is_local(host: str) -> bool:
     packed = _packed4(host)
     if packed is not None:
@@ -211,7 +215,7 @@ def _embedded4(ip: ipaddress.IPv6Address) -> str | None:
     return str(found) if found is not None else None
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=_HOSTS)
 def _is_unicast(host: str) -> bool:
     packed = _packed4(host)
     if packed is not None:

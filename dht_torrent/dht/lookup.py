@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from dht_torrent.config import DhtConfig
@@ -52,6 +53,10 @@ class Step(NamedTuple):
     """Who named it first; None: our table."""
 
 
+_by_distance = attrgetter("distance")
+_by_credit = attrgetter("credit")
+
+
 class _Candidate:
     __slots__ = (
         "answered",
@@ -90,7 +95,7 @@ class _Candidate:
     def ask(self, now: float) -> None:
         self.asked_at = now
         if self.referrers:
-            self.sponsor = max(self.referrers, key=lambda referrer: referrer.credit)
+            self.sponsor = max(self.referrers, key=_by_credit)
             self.sponsor.credit -= 1
 
 
@@ -320,7 +325,7 @@ class Lookup:
         if len(best) < self._config.k and self._strict:
             others = (c for c in self._sorted if c.answered and not c.counts)
             best += islice(others, self._config.k - len(best))
-            best.sort(key=lambda candidate: candidate.distance)
+            best.sort(key=_by_distance)
         return best
 
     def _window(self, now: float, wait: float) -> Iterator[_Candidate]:
@@ -395,7 +400,7 @@ class Lookup:
             return
         self._known[info] = candidate
         self._places.add(place)
-        bisect.insort(self._sorted, candidate, key=lambda c: c.distance)
+        bisect.insort(self._sorted, candidate, key=_by_distance)
 
     def _drop_farthest(self, newcomer: _Candidate) -> bool:
         """Make room, at the cost of the farthest we can do without: one not queried yet, or a

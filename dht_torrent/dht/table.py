@@ -105,20 +105,33 @@ class Table:
         """As `closest`, but only contacts fit to be recommended to others."""
         number = int.from_bytes(target, "big")
         distance = number.__xor__
-        nearest = self._bucket(number)
-        fit = nearest.fit()
-        found = [fit[one] for one in sorted(fit, key=distance)]
-        if len(found) < count:
-            # Seen from the target, buckets are disjoint intervals of distance, so the nearest
-            # bucket holds the nearest contacts, and we may stop at the one that makes the number
-            # full.
-            for bucket in sorted(self.buckets, key=lambda bucket: bucket.range[0] ^ number):
-                if bucket is not nearest:
-                    fit = bucket.fit()
-                    found += [fit[one] for one in sorted(fit, key=distance)]
-                    if len(found) >= count:
-                        break
+        found: list[Contact] = []
+        # Seen from the target, buckets are disjoint intervals of distance, so the nearest bucket
+        # holds the nearest contacts, and we may stop at the one that makes the number full.
+        for bucket in self._outwards(number):
+            fit = bucket.fit()
+            found += [fit[one] for one in sorted(fit, key=distance)]
+            if len(found) >= count:
+                break
         return found[:count]
+
+    def _outwards(self, number: int) -> Iterator[Bucket]:
+        """All buckets, the nearest to `number` first."""
+        buckets, differs = self._by_prefix, number ^ self._own
+        last = len(buckets) - 1
+        shared = min(160 - differs.bit_length(), last)
+        yield buckets[shared]
+        if shared < last:
+            # All of these are as near by their first bits. The next one decides on which side.
+            farther = []
+            for depth in range(shared + 1, last):
+                if differs >> 159 - depth & 1:
+                    yield buckets[depth]
+                else:
+                    farther.append(buckets[depth])
+            yield buckets[last]
+            yield from reversed(farther)
+        yield from reversed(buckets[:shared])
 
     def told(
         self, target: bytes, asker: Address, count: int, origin: Origin | None = None

@@ -280,8 +280,9 @@ def test_closest_is_what_sorting_everyone_gives() -> None:
         table.replied(NodeId(rng.randbytes(20)), public(number), 0)
     everyone = list(table)
     assert len(everyone) > 50
-    for _ in range(100):
-        target = rng.randbytes(20)
+    own = int.from_bytes(table.own_id, "big")
+    for shared in range(100):  # bits with our own id, at least
+        target = (own ^ rng.getrandbits(160 - shared // 3)).to_bytes(20, "big")
         by_distance = sorted(everyone, key=lambda contact: distance(contact.id, target))
         assert table.closest(target, 8) == by_distance[:8]
         assert table.closest(target, 30) == by_distance[:30]
