@@ -146,7 +146,7 @@ class Downloads:
             self.refill_idle(now)
         elif not peer.chokes_us or peer.allowed_to_us:
             self.refill(peer, now)
-        peer.gather = peer.pipeline.gather(self._picker.outstanding(peer.key))
+        peer.owes(self._picker.outstanding(peer.key))
 
     def ask_others(self) -> None:
         """What a peer was asked for came free."""

@@ -289,6 +289,10 @@ class Peer:
         self.snubs_us = False
         self.rejects_in_row = 0
 
+    def owes(self, requests: int) -> None:
+        """It has not answered so many yet."""
+        self.gather = self.pipeline.gather(requests)
+
     def was_sent(self, size: int, now: float) -> None:
         """So many bytes of blocks are on their way to it."""
         self.took_at = now
