@@ -175,8 +175,8 @@ async def test_answers_gather_where_they_come_fast(
         await readable(stream, gather)
 
     monkeypatch.setattr(FakeStream, "readable", noted)
-    async with downloading(world, PacedSeed(ones(2 << 30), at_once)) as torrent:
-        await trio.sleep(1)
+    async with downloading(world, PacedSeed(ones(1 << 30), at_once)) as torrent:
+        await trio.sleep(0.3)
         (peer,) = behind(torrent).core.connections.peers.values()
         assert peer.gather == gathers
         assert bool(max(asked)) is bool(gathers)  # as much of it as a turn may take
