@@ -241,7 +241,7 @@ def get(
     tls_cert: Path | None,
     tls_key: Path | None,
 ) -> None:
-    """Download a torrent; ends when everything is verified on disk.
+    """Download a torrent; ends when everything is verified and written.
 
     With "search:WORDS" instead of a link it shows what is found, and asks which one."""
     from dht_torrent.given import TorrentFile, read

@@ -55,8 +55,9 @@ class PeerConfig:
     queue_seconds: float = 3.0
     """Requests in flight cover this many seconds of a slow peer's rate (libtorrent)."""
     near_window: int = 2 << 20
-    """Bytes in flight that are enough for any peer but a fast one that is distant, or serves in
-    pulses. More are tried, and kept while they bring more."""
+    """Bytes in flight that are enough for any peer but a fast one, which has `OUT_OF_TURN` seconds
+    of its rate (`torrent.pipeline`). With one that is distant too, or serves in pulses, more are
+    tried, and kept while they bring more."""
     max_asked: int = 2000
     """Requests a peer may queue with us, advertised as `reqq` (libtorrent); more are rejected.
     Transmission asks for as much as that once a second, so it bounds what it gets."""
@@ -100,7 +101,8 @@ class PeerConfig:
     """Bitfields, HaveAlls and HaveNones that tell nothing new; more close the connection. aria2
     sends a bitfield in place of twenty Haves, WebTorrent a second one after the metadata."""
     send_batch: int = 512 * 1024
-    """Payload bytes read and sent to a peer in one go (libtorrent's send_buffer_watermark)."""
+    """Payload bytes read and sent to a peer in one go (libtorrent's send_buffer_watermark); twice
+    as many to one that takes `OFTEN` of these a second (`torrent.requests`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
