@@ -97,15 +97,14 @@ class Answers:
         skip = len(begun)
         most = (skip + min(max(room, room_in_place), len(self._buffer))) // MESSAGE
         runs = expect(most) if most else ()
+        if skip and runs and begun[:HEADER] != _headers(runs[0].index, runs[0].first, 1):
+            runs = ()  # another message, or one that shows too little of itself
         buffers: list[memoryview] = []
         for run in runs:
             buffers += run.buffers
         if skip and runs:
-            if skip >= HEADER:  # if it is another message, its header will show it
-                buffers[0][:] = begun[:HEADER]
-                buffers[:2] = [buffers[1][skip - HEADER :]]
-            else:
-                runs, buffers = (), []
+            buffers[0][:] = begun[:HEADER]
+            buffers[:2] = [buffers[1][skip - HEADER :]]
         self._runs = runs
         self._tail = len(buffers)
         placed = sum([run.blocks for run in runs]) * MESSAGE - skip if runs else 0
