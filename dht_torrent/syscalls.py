@@ -7,6 +7,7 @@ else. A refusal that a plainer call meets too is a true error, and is raised.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -29,6 +30,7 @@ _NO_FOLDER_SYNC: Final = UNSUPPORTED | {errno.EBADF, errno.EACCES, errno.EISDIR}
 
 _preadv = getattr(os, "preadv", None)  # macOS has it since version 11
 _fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS does not have it
+_advise = getattr(os, "posix_fadvise", None)  # nor this
 
 
 def read_at(fd: int, buffer: memoryview, offset: int) -> int:
@@ -69,12 +71,16 @@ def is_in_memory(device: int) -> bool:
 
 
 def flush(fd: int) -> None:
-    """What was written to the file survives a power cut, where the file system can promise it."""
+    """What was written to the file survives a power cut, where the file system can promise it. If
+    it fails, the file is read from the disk from then on: what is held in memory is not there."""
     for sync in (_fdatasync, os.fsync):
         try:
             sync(fd)
         except OSError as exc:
             if exc.errno not in UNSUPPORTED:
+                if _advise is not None:
+                    with contextlib.suppress(OSError):
+                        _advise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
                 raise
         else:
             return

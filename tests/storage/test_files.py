@@ -171,6 +171,24 @@ def test_a_failed_sync_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monkey
     storage.close()
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system cannot be asked to")
+def test_what_could_not_be_synced_is_read_from_the_disk_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = opened(tmp_path, single(100))
+    storage.write(0, b"x" * 100)
+    advised: list[tuple[int, int, int]] = []
+    monkeypatch.setattr("dht_torrent.syscalls._fdatasync", refusing(errno.EIO, []))
+    monkeypatch.setattr("dht_torrent.syscalls._advise", lambda fd, *rest: advised.append(rest))
+    with pytest.raises(StorageError):
+        storage.sync()
+    assert advised == [(0, 0, os.POSIX_FADV_DONTNEED)]
+    monkeypatch.setattr("dht_torrent.syscalls._advise", refusing(errno.EINVAL, []))
+    with pytest.raises(StorageError, match="Input/output"):
+        storage.sync()
+    storage.close()
+
+
 def test_what_was_not_to_be_synced_is_when_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -376,7 +376,12 @@ class Content:
         # A file whose stamp proves nothing is hashed again, whatever a power cut leaves of it. What
         # is written from here on changes the stamps.
         believed = [n for n, stamp in enumerate(stamps) if stamp and stamp.mtime_ns != UNSETTLED]
-        await self._pool.run(self._storage.sync, believed)
+        try:
+            await self._pool.run(self._storage.sync, believed)
+        except StorageError:
+            # The system says so once. What it could not keep it may give up, or take for kept.
+            self._changes.spoilt.update(believed)
+            raise
         return replace(ownership, have=have, stamps=stamps, stamped_at=at_ns, final=final)
 
     async def delete(self) -> Removal:

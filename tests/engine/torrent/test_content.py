@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -180,6 +180,31 @@ async def test_what_a_record_relies_on_is_on_the_disk_and_nothing_else_waits_for
         assert not synced
         assert vouched.final is bool(believed)
         assert (vouched.stamps == stamps) is bool(believed)
+
+
+async def test_what_the_disk_could_not_keep_is_not_believed_without_a_look(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system says so once: the next flush succeeds, whatever became of the bytes."""
+    one = sample()
+    place = Place(one)
+    content = place.content()
+    await content.establish(nothing)
+    with monkeypatch.context() as patch:
+        patch.setattr(place.storage, "sync", failing_sync)
+        with pytest.raises(StorageError, match="I/O"):
+            await content.vouch()
+    place.storage._data[0] ^= 1  # it is as if it had not been written, and no stamp shows that
+    later = place.content(resume=record(one, await content.vouch()))
+    assert 0 not in await later.establish(nothing)
+    assert 0 not in await content.establish(nothing)
+    vouched = await content.vouch()
+    assert vouched.have[0] & 0x80 == 0
+    assert vouched.final
+
+
+def failing_sync(files: Collection[int]) -> None:
+    raise StorageError("I/O")
 
 
 async def test_a_write_that_is_under_way_during_a_look_is_not_a_surprise(
