@@ -60,6 +60,14 @@ class Belief(NamedTuple):
     stamped_at: int | None
     """Unix nanoseconds; None where it is not known, and no time was in the future then."""
 
+    def unflushed(self) -> set[int]:
+        """The files of which, if this is a record, a power cut may have left anything: they were
+        being written, and nobody waited for the disk."""
+        if self.stamps is None or self.stamped_at is None:
+            return set()
+        stamps = enumerate(self.stamps)
+        return {number for number, stamp in stamps if stamp and stamp.mtime_ns == UNSETTLED}
+
 
 def remembered(resume: Resume, geometry: Geometry) -> Belief:
     """What a record says; nothing if it does not fit the torrent."""

@@ -263,6 +263,9 @@ class FileStorage:
         ):
             os.ftruncate(fd, length)
 
+    def note_unflushed(self, files: Collection[int]) -> None:
+        self._unflushed.note(*files)
+
     def sync(self, files: Collection[int] | None = None) -> None:
         self._unflushed.sync(self._flush, files)
 

@@ -96,6 +96,9 @@ class MemoryStorage:
             if fits < span.length:
                 raise StorageError("no space left in memory", disk_full=True)
 
+    def note_unflushed(self, files: Collection[int]) -> None:
+        """Nothing here is ever on a disk."""
+
     def sync(self, files: Collection[int] | None = None) -> None:
         self.step("sync")
 

@@ -46,7 +46,7 @@ class FoundFile:
     filled: bool = False
     """The record says that it was there before, incomplete, and that the torrent wrote to it."""
     known: bool = False
-    """Pieces of it were verified before."""
+    """Pieces of it were verified before, and on the disk."""
     changed: bool = False
     """It is not as the record left it."""
     pieces: int = 0
@@ -74,7 +74,7 @@ def decide(found: FoundFile, blank: Callable[[bool], bool]) -> int | str:
     if found.made and (found.verified or not found.changed or not size):
         return OWN
     if found.made and not found.known:
-        return FILL  # at most a piece that was being written when the node was killed
+        return FILL  # a piece that was being written, or what a power cut has left of it
     if found.made:
         return OWN if blank(True) else f"was replaced by something else; {ELSEWHERE}"
     if found.begun:

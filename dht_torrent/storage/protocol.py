@@ -100,6 +100,11 @@ class Storage(Protocol):
         least where parts follow each other: what is done once a file is then done once a batch."""
         ...
 
+    def note_unflushed(self, files: Collection[int]) -> None:
+        """What is in these files may not be on the disk yet, though we did not write it: `sync` is
+        to put it there."""
+        ...
+
     def sync(self, files: Collection[int] | None = None) -> None:
         """Push to the disk what writes that have returned put into these files; None is all. Raises
         StorageError."""

@@ -1,5 +1,5 @@
 """What was written and need not be on the disk yet. The rule: a file that was written since it was
-flushed is flushed again before anybody relies on it.
+flushed, by us or by whoever was before us, is flushed again before anybody relies on it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ class Unflushed:
         self._lock = threading.Lock()
         self._files: set[int] = set()
 
-    def note(self, number: int) -> None:
-        """After a write: a sync that begins now includes it."""
+    def note(self, *numbers: int) -> None:
+        """After a write: a sync that begins now includes them."""
         with self._lock:
-            self._files.add(number)
+            self._files.update(numbers)
 
     def sync(self, flush: Callable[[int], None], wanted: Collection[int] | None = None) -> None:
         """`flush` each of those wanted; None is all. What it raises ends that; the files that were

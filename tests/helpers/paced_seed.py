@@ -68,6 +68,9 @@ class Nothing:
     def write_many(self, parts: Sequence[tuple[int, Data]]) -> tuple[int, StorageError | None]:
         return len(parts), None
 
+    def note_unflushed(self, files: Collection[int]) -> None:
+        """Nothing to note."""
+
     def sync(self, files: Collection[int] | None = None) -> None:
         """Nothing to do."""
 

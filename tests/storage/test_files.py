@@ -204,6 +204,10 @@ def test_what_was_not_to_be_synced_is_when_it_is_asked_for(
     for wanted, count in [((), 0), (numbers[1:2], 1), (numbers[1:2], 1), (None, len(numbers))]:
         storage.sync(wanted)
         assert len(set(synced)) == len(synced) == count
+    storage.note_unflushed(numbers[1:2])  # by another process, say
+    storage.sync()
+    assert len(synced) == count + 1
+    assert synced.count(synced[0]) == 2
     storage.close()
 
 

@@ -160,7 +160,10 @@ class Content:
                 f"{self.path}: {missing} of {self._geometry.piece_count} pieces no longer match; "
                 "share it again to share it as it is now"
             )
-        known = files_with(belief.have, self._geometry)
+        if not self._shared:
+            # Who wrote it may have been killed before it was flushed, and only the system knows it.
+            self._storage.note_unflushed(trust.changed)
+        known = files_with(belief.have, self._geometry).difference(belief.unflushed())
         self._ownership.found(survey, known, trust.changed)
         self._changes.begin(survey.stamps)
         self._mount = survey.mount
@@ -173,6 +176,8 @@ class Content:
     def take_over(self, other: Content) -> None:
         """It is the same content, which lay elsewhere: what was believed of it is."""
         self._carried = other._belief()
+        if not self._shared:
+            self._storage.note_unflushed(range(len(self._geometry.files)))
         self._before_doubt = other._before_doubt
         self._insists = other._insists
 

@@ -204,6 +204,9 @@ class Ownership:
             raise self._refusal(refused)
         for number in replaced:
             access[number] = OWN
+        for number in numbers:
+            if before[number] == OWN and access[number] == FILL:
+                self._begun[number] = 1  # once all of it verifies it is ours again
         self._granted.update(numbers)
         if linked:
             for number in linked:
