@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from collections.abc import Sequence
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from dht_torrent.config import EncryptionPolicy
-from dht_torrent.engine.net.encrypted import ClosedEarlyError, Mse, MseError
+from dht_torrent.engine.net.encrypted import ClosedEarlyError, Mse, MseError, Rc4Stream
 from dht_torrent.engine.net.protocols import Encryption, Stream
 from dht_torrent.errors import HandshakeError
 from dht_torrent.ids import Address
@@ -34,6 +35,24 @@ async def pair(**network: object) -> tuple[Stream, Stream]:
     listener = await net.host("10.0.0.2").listen(Address("10.0.0.2", 1))
     ours = await net.host("10.0.0.1").connect(listener.address)
     return ours, await listener.accept()
+
+
+async def test_what_is_encrypted_gathers_as_well(autojump_clock: MockClock) -> None:
+    stream, _ = await encrypted()
+    asked: list[int] = []
+
+    class Noting:
+        async def readable(self, gather: int = 0) -> None:
+            asked.append(gather)
+
+        def receive_now(self, buffers: Sequence[memoryview]) -> int | None:
+            return None
+
+    assert isinstance(stream, Rc4Stream)
+    stream._plain = Noting  # type: ignore[method-assign]
+    assert stream.scattered is stream
+    await stream.readable(1 << 18)
+    assert asked == [1 << 18]
 
 
 async def encrypted(policy: EncryptionPolicy = "require", initial: bytes = b"") -> list[Stream]:

@@ -127,6 +127,33 @@ async def test_a_receiver_is_woken_when_enough_has_gathered_or_no_more_comes(
     theirs.close()
 
 
+@pytest.mark.parametrize("waits", ["readable", "receive_into"])
+async def test_a_little_is_told_at_once_after_much_has_gathered(waits: str) -> None:
+    ours, theirs = await stream_pair()
+    room = memoryview(bytearray(1 << 20))
+    told = trio.Event()
+
+    async def wait() -> None:
+        if waits == "readable":
+            await theirs.readable()
+        else:
+            assert await theirs.receive_into(room) == 1
+        told.set()
+
+    with trio.fail_after(20):
+        await ours.send(bytes(80_000))
+        await theirs.readable(60_000)
+        while theirs.receive_now([room]):
+            pass
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            await ours.send(b"x")
+            await told.wait()
+    ours.close()
+    theirs.close()
+
+
 async def test_a_sender_survives_any_partial_writes() -> None:
     """The smallest buffers the system grants make every write a partial one."""
     ours, theirs = await stream_pair()

@@ -22,6 +22,7 @@ from dht_torrent.lab.run import run
 from dht_torrent.metainfo import Metainfo
 from dht_torrent.storage import MemoryStorage, Storage
 from dht_torrent.torrent.picker import Picker
+from dht_torrent.torrent.pipeline import Pipeline
 from dht_torrent.trace import PieceDone
 from tests.helpers.engine import (
     BITFIELD,
@@ -115,6 +116,25 @@ async def test_a_peer_that_chokes_in_the_middle_gives_its_blocks_back(
         torrent = await node.get(one.magnet(HAND, SEED))
         with trio.fail_after(10):
             await torrent.completed()
+
+
+async def test_nothing_gathers_of_a_peer_that_has_choked_us(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pipeline, "gather", lambda _, outstanding: outstanding)
+    world, one = World(), sample()
+    async with world.node(LEECH) as node:
+        torrent = await node.get(one.metainfo)
+        await entered(torrent, "downloading")
+        hand = await greeted(world, torrent, SEED, to=LEECH, fast=False)
+        await hand.send(BITFIELD, data=b"\xff")
+        await hand.send(UNCHOKE)
+        await hand.expect(REQUEST)
+        (peer,) = behind(torrent).core.connections.peers.values()
+        assert peer.gather > 0
+        await hand.send(CHOKE)
+        await trio.sleep(1)
+        assert peer.gather == 0
 
 
 # -- turns ----------------------------------------------------------------------------------------

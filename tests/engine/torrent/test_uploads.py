@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from dht_torrent.config import PeerConfig
 from dht_torrent.engine.torrent import uploads
 from dht_torrent.engine.torrent.torrent import behind
 from dht_torrent.geometry import BLOCK
+from dht_torrent.torrent.requests import Run
 from tests.helpers.engine import (
     ALLOWED_FAST,
     BITFIELD,
@@ -126,6 +128,32 @@ async def test_a_choke_comes_before_the_rejects_of_what_was_asked(
         rejected = [payload for kind, payload in await hand.heard(20) if kind == REJECT]
         assert asked
         assert len(rejected) == len(asked) - len(kept)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+async def test_without_bep_6_a_choke_takes_back_what_is_being_read(
+    fast: bool, autojump_clock: MockClock
+) -> None:
+    """With it the block still comes, behind the choke."""
+    world = World()
+    async with world.seed(sample()) as torrent:
+        hand = await greeted(world, torrent, fast=fast)
+        if fast:
+            await hand.send(HAVE_NONE)
+        await hand.send(INTERESTED)
+        await hand.expect(UNCHOKE)
+        (peer,) = behind(torrent).core.connections.peers.values()
+        serve = peer.serve
+        assert serve is not None
+
+        async def slowly(runs: Sequence[Run], into: Sequence[memoryview]) -> None:
+            await serve(runs, into)
+            peer.choke(trio.current_time())
+
+        peer.serve_with(slowly)
+        await hand.send(REQUEST, 0, 0, BLOCK)
+        kinds = [kind for kind, _ in await hand.heard(20)]
+        assert [kind for kind in kinds if kind in (CHOKE, PIECE)] == [CHOKE, PIECE][: 1 + fast]
 
 
 async def test_a_cancelled_request_is_not_served(autojump_clock: MockClock) -> None:
