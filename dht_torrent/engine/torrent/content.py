@@ -176,8 +176,6 @@ class Content:
     def take_over(self, other: Content) -> None:
         """It is the same content, which lay elsewhere: what was believed of it is."""
         self._carried = other._belief()
-        if not self._shared:
-            self._storage.note_unflushed(range(len(self._geometry.files)))
         self._before_doubt = other._before_doubt
         self._insists = other._insists
 
@@ -381,13 +379,18 @@ class Content:
         # A file whose stamp proves nothing is hashed again, whatever a power cut leaves of it. What
         # is written from here on changes the stamps.
         believed = [n for n, stamp in enumerate(stamps) if stamp and stamp.mtime_ns != UNSETTLED]
+        await self.flush(believed)
+        return replace(ownership, have=have, stamps=stamps, stamped_at=at_ns, final=final)
+
+    async def flush(self, files: Collection[int] | None = None) -> None:
+        """Push to the disk what was written to these files; None is all. Raises StorageError."""
         try:
-            await self._pool.run(self._storage.sync, believed)
+            await self._pool.run(self._storage.sync, files)
         except StorageError:
             # The system says so once. What it could not keep it may give up, or take for kept.
-            self._changes.spoilt.update(believed)
+            every = range(len(self._geometry.files))
+            self._changes.spoilt.update(every if files is None else files)
             raise
-        return replace(ownership, have=have, stamps=stamps, stamped_at=at_ns, final=final)
 
     async def delete(self) -> Removal:
         """Remove the files this torrent made, and the folders that leaves empty. What is not its

@@ -252,6 +252,7 @@ class Mover:
         """From here on it is not to be stopped. Raises StorageError, and then it did not happen."""
         with trio.CancelScope(shield=True):
             async with self._record.writing:  # a record is of one place
+                await content.flush()  # in the other place nobody knows what was written
                 resume: Resume = self._record.now(await content.vouch())
                 await self._run(settle)
                 await self._core.place.land(metainfo, shift, resume)

@@ -182,8 +182,9 @@ async def test_what_a_record_relies_on_is_on_the_disk_and_nothing_else_waits_for
         assert (vouched.stamps == stamps) is bool(believed)
 
 
+@pytest.mark.parametrize("moves", [False, True])
 async def test_what_the_disk_could_not_keep_is_not_believed_without_a_look(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    moves: bool, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The system says so once: the next flush succeeds, whatever became of the bytes."""
     one = sample()
@@ -193,7 +194,7 @@ async def test_what_the_disk_could_not_keep_is_not_believed_without_a_look(
     with monkeypatch.context() as patch:
         patch.setattr(place.storage, "sync", failing_sync)
         with pytest.raises(StorageError, match="I/O"):
-            await content.vouch()
+            await (content.flush() if moves else content.vouch())
     place.storage._data[0] ^= 1  # it is as if it had not been written, and no stamp shows that
     later = place.content(resume=record(one, await content.vouch()))
     assert 0 not in await later.establish(nothing)
@@ -203,7 +204,7 @@ async def test_what_the_disk_could_not_keep_is_not_believed_without_a_look(
     assert vouched.final
 
 
-def failing_sync(files: Collection[int]) -> None:
+def failing_sync(files: Collection[int] | None) -> None:
     raise StorageError("I/O")
 
 

@@ -81,6 +81,23 @@ async def test_a_moved_torrent_is_all_there_and_goes_on_with_what_it_had(
     assert read_tree(there) == {}
 
 
+async def test_what_is_moved_is_on_the_disk_before(
+    place: Place, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """In the other place nobody knows what was written, and all of it is believed."""
+    one, there = album(FILES), place.folder / "new"
+    flushed: set[int] = set()
+    async with place.node(one) as node:
+        torrent = await node.get(link(one))
+        await completes(torrent)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "dht_torrent.syscalls._fdatasync", lambda fd: flushed.add(os.fstat(fd).st_ino)
+            )
+            await torrent.move(there)
+        assert flushed >= {path.stat().st_ino for path in there.rglob("*.*")} != set()
+
+
 async def test_a_moved_download_fetches_the_rest_and_nothing_twice(
     place: Place, autojump_clock: MockClock
 ) -> None:

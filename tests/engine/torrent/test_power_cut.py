@@ -106,21 +106,6 @@ async def test_what_was_written_before_a_crash_is_on_the_disk_before_it_is_belie
     assert set(await cut.again(vouched).establish(nothing)) == cut.right() != set()
 
 
-async def test_what_was_moved_is_on_the_disk_before_it_is_believed(
-    autojump_clock: MockClock,
-) -> None:
-    """A file that has another name now is as much on its way as before."""
-    cut = Cut()
-    content, moved = await cut.begun(), cut.content()
-    await content.rest()
-    cut.disk.unflushed = False  # what was written elsewhere
-    moved.take_over(content)
-    await moved.establish(nothing)
-    vouched = await moved.vouch()
-    cut.lose_power()
-    assert set(await cut.again(vouched).establish(nothing)) == cut.right() != set()
-
-
 @pytest.mark.parametrize("settled", [False, True])
 async def test_a_file_that_was_lost_halfway_is_continued_and_one_that_was_replaced_is_not(
     settled: bool, autojump_clock: MockClock
