@@ -122,6 +122,8 @@ class StorageError(DhtTorrentError):
         tries again by itself."""
         self.missing = missing
         """True when what was verified is not there: the torrent waits until it is back."""
+        self.unflushed: int | None = None
+        """The number of the file that the disk could not keep, if that is what it is."""
 
     @property
     def lacks_descriptors(self) -> bool:

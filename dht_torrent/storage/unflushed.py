@@ -7,6 +7,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 
+from dht_torrent.errors import StorageError
+
 
 class Unflushed:
     """The files of one content that were, by number. For threads."""
@@ -31,7 +33,9 @@ class Unflushed:
             for number in sorted(due):
                 flush(number)
                 left.discard(number)
-        except BaseException:
+        except BaseException as error:
             with self._lock:
                 self._files |= left
+            if isinstance(error, StorageError) and not error.lacks_descriptors:
+                error.unflushed = number
             raise

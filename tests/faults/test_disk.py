@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Collection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,3 +93,43 @@ async def test_a_disk_that_loses_what_it_took_stops_the_torrent_until_it_keeps_i
         await until(lambda: torrent.state == "seeding", "it goes on by itself")
         assert torrent.path is not None
         assert differences(content, torrent.path) == []
+
+
+async def test_what_the_disk_could_not_keep_is_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so once, and nothing else tells: neither the next flush nor the file's time."""
+    content = make_file(tmp_path / "seed" / "film.bin", MIB)
+    config = local_config(
+        tmp_path / "got",
+        state_dir=tmp_path / "state",
+        torrent=TorrentConfig(disk_retry=0.1, resume_interval=0.05, local_reconnect_delay=0.1),
+    )
+    # As if the file had been written long ago, or it would not be flushed yet.
+    later = SimpleNamespace(time_ns=lambda: time.time_ns() + 60 * 10**9)
+    monkeypatch.setattr("dht_torrent.engine.torrent.changes.time", later)
+    lost: list[int] = []
+    flush = os.fsync
+
+    def lose(fd: int) -> None:
+        info = os.fstat(fd)
+        if lost or info.st_size != MIB:
+            flush(fd)
+            return
+        path = tmp_path / "got" / "film.bin"
+        with path.open("r+b") as file:
+            file.write(bytes(1000))
+        os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+        lost.append(fd)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("dht_torrent.syscalls._fdatasync", lose)
+    with trio.fail_after(20):
+        async with open_node(local_config(tmp_path / "one")) as seed, open_node(config) as node:
+            shared = await seed.share(content)
+            torrent = await node.get(f"{shared.magnet}&x.pe=127.0.0.1:{seed.address.port}")
+            await until(lambda: torrent.state == "error", "it stops")
+            assert lost
+            await until(lambda: torrent.state == "seeding", "it goes on by itself")
+            assert torrent.path is not None
+            assert differences(content, torrent.path) == []

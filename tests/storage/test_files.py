@@ -180,12 +180,25 @@ def test_what_could_not_be_synced_is_read_from_the_disk_again(
     advised: list[tuple[int, int, int]] = []
     monkeypatch.setattr("dht_torrent.syscalls._fdatasync", refusing(errno.EIO, []))
     monkeypatch.setattr("dht_torrent.syscalls._advise", lambda fd, *rest: advised.append(rest))
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError) as failed:
         storage.sync()
+    assert failed.value.unflushed == 0
     assert advised == [(0, 0, os.POSIX_FADV_DONTNEED)]
     monkeypatch.setattr("dht_torrent.syscalls._advise", refusing(errno.EINVAL, []))
     with pytest.raises(StorageError, match="Input/output"):
         storage.sync()
+    storage.close()
+
+
+def test_a_file_that_cannot_be_opened_to_be_synced_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = opened(tmp_path, single(100))
+    storage.write(0, b"x" * 100)
+    monkeypatch.setattr("dht_torrent.syscalls._fdatasync", refusing(errno.EMFILE, []))
+    with pytest.raises(StorageError) as failed:
+        storage.sync()
+    assert failed.value.unflushed is None
     storage.close()
 
 

@@ -386,10 +386,10 @@ class Content:
         """Push to the disk what was written to these files; None is all. Raises StorageError."""
         try:
             await self._pool.run(self._storage.sync, files)
-        except StorageError:
-            # The system says so once. What it could not keep it may give up, or take for kept.
-            every = range(len(self._geometry.files))
-            self._changes.spoilt.update(every if files is None else files)
+        except StorageError as error:
+            if error.unflushed is not None:
+                # The system says so once. What it could not keep it may give up, or take for kept.
+                self._changes.spoilt.add(error.unflushed)
             raise
 
     async def delete(self) -> Removal:

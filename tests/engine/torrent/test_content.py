@@ -205,7 +205,9 @@ async def test_what_the_disk_could_not_keep_is_not_believed_without_a_look(
 
 
 def failing_sync(files: Collection[int] | None) -> None:
-    raise StorageError("I/O")
+    error = StorageError("I/O")
+    error.unflushed = 0
+    raise error
 
 
 async def test_a_write_that_is_under_way_during_a_look_is_not_a_surprise(
