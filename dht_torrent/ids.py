@@ -3,13 +3,13 @@ so code that holds one never checks it again."""
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import socket
 from enum import StrEnum
 from typing import NamedTuple, NewType
 
 from dht_torrent.errors import InputError
+from dht_torrent.remembering import remembering
 
 NodeId = NewType("NodeId", bytes)
 """A DHT node's 160-bit id (BEP 5)."""
@@ -118,7 +118,7 @@ _HOSTS = 16_384
 """What is remembered of so many: all of a large lab's; of hostile ones, 4 MB at most."""
 
 
-@functools.lru_cache(maxsize=_HOSTS)
+@remembering(_HOSTS)
 def place_of(host: str) -> str:
     """What counts as one host: an IPv4 address, or the /64 of an IPv6 one, of which its owner has
     all addresses. An IP literal again, and its own place; what is not one is left as it is."""
@@ -188,7 +188,7 @@ def _packed4(host: str) -> bytes | None:
         return None
 
 
-@functools.lru_cache(maxsize=_HOSTS)
+@remembering(_HOSTS)
 def _is_local(host: str) -> bool:
     packed = _packed4(host)
     if packed is not None:
@@ -215,7 +215,7 @@ def _embedded4(ip: ipaddress.IPv6Address) -> str | None:
     return str(found) if found is not None else None
 
 
-@functools.lru_cache(maxsize=_HOSTS)
+@remembering(_HOSTS)
 def _is_unicast(host: str) -> bool:
     packed = _packed4(host)
     if packed is not None:

@@ -6,7 +6,6 @@ Unknown keys stay reachable (`Query.args`, `Reply.body`), so that later BEPs nee
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, cast
@@ -16,6 +15,7 @@ from dht_torrent.bencode import Value
 from dht_torrent.config import CLIENT
 from dht_torrent.errors import BencodeError, KrpcError
 from dht_torrent.ids import Address, InfoHash, NodeId, address_from_compact
+from dht_torrent.remembering import remembering
 
 PING = b"ping"
 FIND_NODE = b"find_node"
@@ -171,7 +171,7 @@ class Reply(NamedTuple):
         ]
 
 
-@functools.lru_cache(maxsize=16_384)  # all nodes of a large lab; of hostile ones, 8 MB at most
+@remembering(16_384)  # all nodes of a large lab; of hostile ones, 8 MB at most
 def _node_info(compact: bytes) -> NodeInfo:
     """The node that 26 or 38 bytes name. A lookup meets the same ones again and again."""
     return NodeInfo(NodeId(compact[:20]), address_from_compact(compact[20:]))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import socket
 from typing import NamedTuple
 
 from dht_torrent.ids import Address
+from dht_torrent.remembering import remembering
 
 Home = str | Address
 """What counts as one place: a public IP (v6: its /64), or a local address *with* its port."""
@@ -30,7 +30,7 @@ class Origin(NamedTuple):
     """See the function of this name."""
 
 
-@functools.lru_cache(maxsize=16_384)  # as many as `krpc` remembers nodes; 8 MB at most
+@remembering(16_384)  # as many as `krpc` remembers nodes; 8 MB at most
 def facts(address: Address) -> Origin:
     """All of it in one go."""
     compact, is_local = address.compact(), address.is_local
