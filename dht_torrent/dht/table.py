@@ -158,14 +158,17 @@ class Table:
         ]
         return b"".join([contact.compact for contact in contacts[:count]])
 
-    def replied(self, node_id: NodeId, address: Address, now: float) -> list[Contact]:
+    def replied(
+        self, node_id: NodeId, address: Address, now: float, origin: Origin | None = None
+    ) -> list[Contact]:
         """Note that `node_id` answered our query from `address`. Call for no other reason.
+        `origin`: the `facts` about the address, where they are known.
 
         Returns contacts it would be good to ping now: a questionable one in whose place the
         answerer could come, or those a suspicious answer puts in doubt.
         """
         self.last_reply = now
-        usable, _, compact, place, _, _, _, _ = facts(address)
+        usable, _, compact, place, _, _, _, _ = origin or facts(address)
         if node_id == self.own_id or not usable or (len(compact) == 18) != self.ipv6:
             return []
         suspects: list[Contact] = []

@@ -21,7 +21,7 @@ from dht_torrent.dht import krpc
 from dht_torrent.dht.answer import Answerer
 from dht_torrent.dht.identity import SeenPorts, Votes, is_compliant, make_id
 from dht_torrent.dht.krpc import BadQuery, ErrorReply, NodeInfo, Query, Reply
-from dht_torrent.dht.origins import facts
+from dht_torrent.dht.origins import Origin, facts
 from dht_torrent.dht.saved import SavedState, decode_state, encode_state
 from dht_torrent.engine.dht.announces import Announces
 from dht_torrent.engine.dht.bootstrap import Bootstrap
@@ -358,7 +358,8 @@ class Dht:
         if not MIN_DATAGRAM <= len(data) <= core.config.max_datagram or data[:1] != b"d":
             core.traffic.drop("size")
             return
-        if not facts(source).is_usable:
+        origin = facts(source)
+        if not origin.is_usable:
             core.traffic.drop("source")
             return
         try:
@@ -369,30 +370,33 @@ class Dht:
         if isinstance(message, _QUERIES):
             self._responder.respond(message, source, now)
         else:
-            self._reply(message, source, now)
+            self._reply(message, source, now, origin)
 
-    def _reply(self, message: Reply | ErrorReply, source: Address, now: float) -> None:
+    def _reply(
+        self, message: Reply | ErrorReply, source: Address, now: float, origin: Origin
+    ) -> None:
         core = self._core
         transaction = core.transactions.match(message, source)
         if transaction is None:
             core.traffic.drop("unasked")
             return
-        if message.ip is not None:
+        if message.ip is not None and not origin.is_local:  # who is inside sees us inside
             self._seen_at(message.ip, source, now)
         if isinstance(message, ErrorReply):
             transaction.done(message)
             return
-        if message.id == self.node_id:
+        responder = message.id
+        if responder == self.node_id:
             core.traffic.drop("own id")
             transaction.done(None)
             return
         core.traffic.reply(now)
         if self._other is not None:
             self._other.referred(message.nodes(ipv6=not core.ipv6), source, now)
-        for contact in core.table.replied(message.id, source, now):
+        for contact in core.table.replied(responder, source, now, origin):
             self._maintenance.probe(contact, now)
         # A responder with another id than the one it was named with is another node.
-        is_other = transaction.expected is not None and transaction.expected != message.id
+        is_other = transaction.expected is not None and transaction.expected != responder
         transaction.done(None if is_other else message)
 
     def referred(self, nodes: Sequence[NodeInfo], referrer: Address, now: float) -> None:
