@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(argv)
     study = Study(args)
     if args.scale is None:
-        run(measure, study, args, seed=args.seed)
+        run(measure, study, args, seed=args.seed, is_last=True)
     else:
         with collecting_rarely():
             scale(study, args)

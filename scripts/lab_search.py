@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, texts = arguments(argv)
     study = Study(args)
     what = measure_first if args.first else measure_both if args.compare else measure
-    run(what, study, args, texts, seed=args.seed)
+    run(what, study, args, texts, seed=args.seed, is_last=True)
     study.report()
 
 

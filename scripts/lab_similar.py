@@ -40,7 +40,7 @@ NEAR = 0.8
 def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(argv)
     study = Study(args)
-    run(measure, study, args, seed=args.seed)
+    run(measure, study, args, seed=args.seed, is_last=True)
     study.report()
 
 

@@ -26,32 +26,38 @@ _DICE: Final = "_r"
 
 
 @contextmanager
-def collecting_rarely() -> Iterator[None]:
+def collecting_rarely(*, is_last: bool = False) -> Iterator[None]:
     """For blocks that hold thousands of nodes: Python's garbage collector would look at all of
-    their objects again and again, though nearly none is garbage."""
+    their objects again and again, though nearly none is garbage. What the block leaves is looked
+    through after it; unless `is_last`, for the process ends soon and its memory with it: then only
+    after the next such block, should there be one."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(2_000_000, 50, 100)
     try:
         yield
     finally:
+        if is_last:
+            gc.freeze()
+        else:
+            gc.unfreeze()
         gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def run(
     main: Callable[[random.Random, *Args], Awaitable[Result]],
     *args: *Args,
     seed: int = 0,
+    is_last: bool = False,
 ) -> Result:
     """Run `main(rng, *args)` to its end and return its result. Restores Trio's own dice after, and
-    the garbage collector's ways."""
+    the garbage collector's ways (`is_last`: see `collecting_rarely`)."""
     core: Any = trio._core._run
     sorts, dice = getattr(core, _SHUFFLES_SORTED), getattr(core, _DICE)
     setattr(core, _SHUFFLES_SORTED, True)
     setattr(core, _DICE, random.Random(f"scheduler {seed}"))
     try:
-        with collecting_rarely():
+        with collecting_rarely(is_last=is_last):
             return trio.run(main, random.Random(seed), *args, clock=VirtualClock())
     except BaseExceptionGroup as group:
         if group.split(KeyboardInterrupt)[1] is None:

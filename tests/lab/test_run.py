@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+import weakref
 
 import pytest
 import trio
@@ -141,3 +142,21 @@ def test_garbage_is_collected_rarely_but_it_is() -> None:
     assert objects >= 50_000
     assert frozen > 0
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
+
+
+def test_what_the_last_run_of_a_process_leaves_is_not_looked_through() -> None:
+    class Circle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    async def leave(rng: random.Random) -> weakref.ref[Circle]:
+        return weakref.ref(Circle())
+
+    before = gc.get_threshold()
+    left = run(leave, is_last=True)
+    gc.collect()
+    assert left() is not None
+    assert gc.get_threshold() == before
+    run(leave)  # it was not the last one
+    gc.collect()
+    assert left() is None
