@@ -14,7 +14,7 @@ from dht_torrent.config import DhtConfig
 from dht_torrent.dht import bloom, krpc
 from dht_torrent.dht.items import ItemStore, MutableItem, Refusal, parse_put
 from dht_torrent.dht.krpc import BadQuery, ErrorReply, Query, Reply
-from dht_torrent.dht.origins import neighbourhood
+from dht_torrent.dht.origins import facts, neighbourhood
 from dht_torrent.dht.rate_limits import RateLimit
 from dht_torrent.dht.store import PeerStore
 from dht_torrent.dht.table import Table
@@ -111,7 +111,8 @@ class Answerer:
         if not self.tokens.accepts(query.token, source, info_hash, now):
             return self._refuse(query.tid, krpc.PROTOCOL_ERROR, "bad token", source)
         seed = query.flag(b"seed")
-        if not self.store.add(info_hash, announced(query, source), now, seed=seed):
+        peer = announced(query, source)
+        if not self.store.add(info_hash, peer, now, seed=seed, origin=facts(source)):
             return self._refuse(query.tid, krpc.SERVER_ERROR, "no room", source)
         return self._reply(query, {}, source)
 

@@ -62,8 +62,8 @@ class Shortcut:
         store = self._store
         if port is not None:
             if not (
-                self._tokens.accepts(token, source, info_hash, now)
-                and store.add(info_hash, Address(source.host, int(port)), now)
+                self._tokens.accepts_from(token, origin.host, info_hash, now)
+                and store.add(info_hash, Address(source.host, int(port)), now, origin=origin)
             ):
                 return None
             return b"".join((head, ip, _ID, own_id, b"e1:t", tid, _END))

@@ -81,11 +81,22 @@ class PeerStore:
             return any(place[:-2] == source.host for place in torrent.entries)
         return source.place in torrent.entries
 
-    def add(self, info_hash: InfoHash, peer: Address, now: float, *, seed: bool = False) -> bool:
-        """Store or refresh `peer`. False when a cap forbids it. `seed`: it has all (BEP 33)."""
+    def add(
+        self,
+        info_hash: InfoHash,
+        peer: Address,
+        now: float,
+        *,
+        seed: bool = False,
+        origin: Origin | None = None,
+    ) -> bool:
+        """Store or refresh `peer`. False when a cap forbids it. `seed`: it has all (BEP 33).
+        `origin`: the `facts` about its host, whatever the port, where they are known: of those who
+        announce, hosts are remembered, and not each port that they announce as well."""
         torrent = self.torrent(info_hash, now)
-        origin = facts(peer)
-        is_local, compact, place = origin.is_local, origin.compact, origin.place
+        origin = origin or facts(peer)
+        is_local, compact = origin.is_local, origin.host + peer.port.to_bytes(2, "big")
+        place = compact if is_local else origin.place
         entry = _Entry(compact, now + self._config.peer_ttl, seed, is_local)
         known = torrent.entries.pop(place, None) if torrent is not None else None
         if torrent is None or known is None:

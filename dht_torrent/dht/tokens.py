@@ -41,11 +41,14 @@ class Tokens:
 
     def accepts(self, token: bytes, address: Address, target: bytes, now: float) -> bool:
         """Whether we gave this token for this IP and target five to ten minutes ago at most."""
+        return self.accepts_from(token, facts(address).host, target, now)
+
+    def accepts_from(self, token: bytes, host: bytes, target: bytes, now: float) -> bool:
+        """As `accepts`, for an IP in its compact form."""
         if now >= self._turns_at:
             self._turn(now)
         # BEP 5: tokens up to ten minutes old are accepted, so this secret's and the one before's.
         # Both are compared, in constant time each: silence must not tell which one nearly fit.
-        host = facts(address).host
         current = hmac.compare_digest(token, _token(self._current, host, target))
         previous = hmac.compare_digest(token, _token(self._previous, host, target))
         return current or previous

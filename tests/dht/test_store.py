@@ -83,6 +83,18 @@ def test_local_hosts_are_told_apart_by_port() -> None:
     assert store.peers(HASH, 0, RNG, 50) == peers
 
 
+def test_what_is_known_of_the_announcer_tells_all_but_the_port() -> None:
+    for host in ("8.8.4.4", "10.0.0.7", "2001:db8::7", "fe80::7"):
+        store, dice = PeerStore(CONFIG), random.Random(1)
+        for port in (7000, 8000):
+            peer = Address(host, port)
+            assert store.add(HASH, peer, 0, origin=facts(Address(host, 6881)))
+            assert peer in store.peers(HASH, 0, dice, 10)
+        assert len(store) == (2 if peer.is_local else 1)
+        assert store.add(HASH, peer, 0)
+        assert len(store) == (2 if peer.is_local else 1)
+
+
 def test_a_full_torrent_accepts_only_those_it_has() -> None:
     store = PeerStore(replace(CONFIG, max_peers_per_torrent=10))
     for number in range(10):
