@@ -29,7 +29,7 @@ from dht_torrent.engine.net.fragments import unfragmented
 from dht_torrent.engine.net.gateways import Gateway, gateways
 from dht_torrent.engine.net.groups import join4, join6
 from dht_torrent.engine.net.interfaces import Interface, interfaces
-from dht_torrent.engine.net.mmsg import ARE_POSSIBLE, BATCH, JOINS, Batches
+from dht_torrent.engine.net.mmsg import ARE_POSSIBLE, BATCH, JOINED, JOINS, Batches
 from dht_torrent.engine.net.protocols import OnDatagrams
 from dht_torrent.engine.net.surroundings import Surroundings, surroundings
 from dht_torrent.engine.net.tcp import RealListener, RealStream, established
@@ -45,6 +45,7 @@ MAX_DATAGRAM: Final = 4096
 refuses lengths above its own, smaller bound refuses these too."""
 
 _BUSY: Final = 8  # datagrams at once from which a batch costs less
+_UNJOINED: Final = 256  # full batches without joining, once it has joined nothing
 _BACKLOG: Final = 256
 _UDP_BUFFERS: Final = (4 << 20, 2 << 20, 1 << 20)  # macOS refuses what Linux silently clamps
 _PAUSE: Final = 0.1  # seconds to let others close something when descriptors or memory ran out
@@ -187,6 +188,8 @@ class RealDatagramSocket:
         self._is_drained = False
         self._is_busy = False
         self._joins: bool | None = None  # the kernel joins what comes of one sender; None: unasked
+        self._has_begun = False  # all that came before it did has been taken
+        self._unjoined = 0  # full batches until it may be asked
         self._kept: list[tuple[bytes, Address]] = []  # what was too much for one `receive`
         self.errors = 0
 
@@ -222,7 +225,7 @@ class RealDatagramSocket:
         receive = self._socket.recvfrom
         # IPv4's socket names are a host and a port already. That is worth a quarter of this loop.
         address = address_of if self._is_ipv6 else _address4
-        errors = 0
+        errors, is_apart = 0, False
         while len(got) + errors < MAX_DRAIN:
             try:
                 if batches is None:
@@ -231,11 +234,13 @@ class RealDatagramSocket:
                     continue
                 if self._joins:
                     batch, more = batches.receive_joined(self._socket)
+                    if more:
+                        is_apart = len(batch) == JOINED
                 else:
                     batch = batches.receive(self._socket)
                     more = len(batch) == BATCH
-                    if self._joins is None and more and batch[0][1] is batch[-1][1]:
-                        self._joins = batches.join(self._socket)
+                    if self._joins is None and more and self._is_of_one(batch):
+                        self._joins, self._has_begun = batches.join(self._socket), False
             except BlockingIOError:
                 self._is_drained = True
                 break
@@ -252,9 +257,22 @@ class RealDatagramSocket:
                 if not more:
                     self._is_drained = True
                     break
+        if self._joins and self._is_drained:
+            if is_apart and self._has_begun:  # now there is nothing joined left to be taken
+                self._joins, self._unjoined = None, _UNJOINED
+                try_to_set(self._socket, *JOINS, 0)
+            self._has_begun = True
         self._kept = got[MAX_DRAIN:]
         self._is_drained &= not self._kept
         return got[:MAX_DRAIN]
+
+    def _is_of_one(self, batch: Sequence[tuple[bytes, Address]]) -> bool:
+        """Whether a full batch is of one sender, and joining has not just been for nothing."""
+        if self._unjoined:
+            self._unjoined -= 1
+            return False
+        first = batch[0][1]
+        return all(source is first for _, source in batch)
 
     def _many(self) -> Batches | None:
         """The faster way, where there is much to do."""

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -227,6 +227,44 @@ async def test_a_socket_hears_one_who_does_not_pause_and_then_others(
         assert one.send_all([(b"y", two.address)] * 3) == 0
         with trio.fail_after(20):
             assert await two.receive() == [(b"y", one.address)] * 6
+    finally:
+        for socket_ in (one, two, three):
+            socket_.close()
+
+
+@FAMILIES
+async def test_what_comes_of_many_is_not_joined(host: str) -> None:
+    net = RealNetwork()
+    one, two, three = [await net.open_udp(Address(host, 0)) for _ in range(3)]
+    assert isinstance(two, RealDatagramSocket)
+
+    async def hear(sent: Sequence[tuple[DatagramSocket, bytes]]) -> None:
+        for sender, data in sent:
+            assert sender.send(data, two.address)
+        got: list[tuple[bytes, Address]] = []
+        with trio.fail_after(20):
+            while len(got) < len(sent):
+                got += await two.receive()
+        assert got == [(data, sender.address) for sender, data in sent]
+
+    try:
+        turns = [one, *[three] * (BATCH - 2), one]
+        many = [(sender, bytes([n])) for n, sender in enumerate(turns)]
+        for _ in range(3):
+            await hear(many)
+            assert two._joins is None  # though the first and the last are of one sender
+        for _ in range(3):
+            assert one.send_all([(b"x" * 500, two.address)] * BATCH) == 0
+            with trio.fail_after(20):
+                got = await two.receive()
+                while len(got) < BATCH:
+                    got += await two.receive()
+            assert got == [(b"x" * 500, one.address)] * BATCH
+        if not two._joins:
+            pytest.skip("this kernel does not join datagrams")
+        await hear(many)
+        assert two._joins is None  # as there was nothing to be joined
+        await hear(many)
     finally:
         for socket_ in (one, two, three):
             socket_.close()
