@@ -17,7 +17,7 @@ import os
 import socket
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
@@ -118,18 +118,14 @@ ARE_POSSIBLE: Final = _recvmmsg is not None and _sendmmsg is not None
 
 
 class _Remote:
-    """An address, and what goes there in this turn."""
+    """An address, and which message of which turn went there last."""
 
-    __slots__ = ("each", "left", "name", "run", "turn")
+    __slots__ = ("name", "place", "turn")
 
     def __init__(self, name: bytes) -> None:
         self.name = name
         self.turn = 0
-        self.run: list[bytes] = []
-        self.each = 0
-        """Bytes of each datagram of the run."""
-        self.left = 0
-        """Bytes by which it may grow."""
+        self.place = 0
 
 
 def _headers(names: Any, width: int, count: int = BATCH) -> tuple[Any, Any]:
@@ -222,13 +218,14 @@ class Batches:
                 self.refused = error
             raise error
         self._has_received = True
-        data, names, width, most = self._data, self._names, self._width, self._most
+        data, width, most = self._data, self._width, self._most
+        names = self._names[: count * width].tobytes()
         known = self._by_name
         got: list[tuple[bytes, Address]] = []
         start = at = 0
         sizes = self._sizes[:count].tolist()
-        first = names[:width].tobytes()
-        if count > 1 and names[: count * width] == first * count:
+        first = names[:width]
+        if count > 1 and names == first * count:
             # All from one sender, as in a transfer by uTP.
             address = known.get(first) or self._learn(first)
             for size in sizes:
@@ -236,7 +233,7 @@ class Batches:
                 start += most
             return got
         for size in sizes:
-            name = names[at : at + width].tobytes()
+            name = names[at : at + width]
             address = known.get(name) or self._learn(name)
             got.append((data[start : start + size].tobytes(), address))
             start += most
@@ -292,7 +289,9 @@ class Batches:
         longest = self._longest if self._has_sent and self._cuts(sock) else 0
         self._turn = turn = self._turn + 1
         names: list[bytes] = []
-        runs: list[list[bytes]] = []  # of datagrams, each a message that the kernel cuts apart
+        messages: list[bytes] = []
+        # Of datagrams, by their place among the messages: those are cut apart by the kernel.
+        runs: dict[int, list[bytes]] = {}
         failed = 0
         for data, to in datagrams:
             remote = known.get(to) or self._remote(to)
@@ -300,22 +299,23 @@ class Batches:
             if remote is None or size > most:
                 failed += 1
                 continue
-            if remote.turn == turn and size == remote.each and remote.left >= size:
-                remote.run.append(data)
-                remote.left -= size
-                continue
-            run = [data]
+            if remote.turn == turn and 0 < size <= longest:
+                # What is sent to one address is never overtaken: only its last message grows.
+                place = remote.place
+                run = runs.get(place) or [messages[place]]
+                if size == len(run[0]) and size * (len(run) + 1) <= _MOST_TOGETHER:
+                    run.append(data)
+                    runs[place] = run
+                    continue
+            remote.turn, remote.place = turn, len(messages)
             names.append(remote.name)
-            runs.append(run)
-            # What is sent to one address is never overtaken: of its runs only the last one grows.
-            remote.turn = turn if 0 < size <= longest else 0
-            remote.run, remote.each, remote.left = run, size, _MOST_TOGETHER - size
-        if not runs:
+            messages.append(data)
+        if not messages:
             return failed
-        self._lay_out(names, runs)
-        counts = list(map(len, runs))
-        for run in runs:
-            run.clear()  # or what we sent would be held as long as the address is known
+        self._lay_out(names, messages, runs)
+        counts = [1] * len(messages)
+        for place, run in runs.items():
+            counts[place] = len(run)
         fd, step, done, count = sock.fileno(), ctypes.sizeof(_Mmsghdr), 0, len(names)
         while done < count:
             rest = ctypes.byref(self._out_headers, done * step)
@@ -344,10 +344,13 @@ class Batches:
             done += 1
         return failed
 
-    def _lay_out(self, names: Sequence[bytes], runs: Sequence[Sequence[bytes]]) -> None:
+    def _lay_out(
+        self, names: Sequence[bytes], messages: list[bytes], runs: Mapping[int, Sequence[bytes]]
+    ) -> None:
         """Put the messages where the system finds them: one behind the other, since then one step
         does for all what would cost more for each than its copy."""
-        messages = [b"".join(run) if len(run) > 1 else run[0] for run in runs]
+        for place, run in runs.items():
+            messages[place] = b"".join(run)
         joined = b"".join(messages)
         self._data[: len(joined)] = joined
         self._names[: len(names) * self._width] = b"".join(names)
@@ -355,10 +358,9 @@ class Batches:
         self._rooms[:count] = sizes
         self._bases[:count] = array("L", accumulate(sizes[:-1], initial=self._start))
         self._controls[:count] = array("L", bytes(count * _WORD))
-        for n, run in enumerate(runs):
-            if len(run) > 1:
-                self._segments[n].size = len(run[0])
-                self._controls[n] = ctypes.sizeof(_Segment)
+        for place, run in runs.items():
+            self._segments[place].size = len(run[0])
+            self._controls[place] = ctypes.sizeof(_Segment)
 
     def _send_plainly(self, sock: socket.socket, n: int, count: int) -> int:
         """Send what lies ready as the `n`th message, which is `count` datagrams, with `sendto`. How
