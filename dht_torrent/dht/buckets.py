@@ -6,17 +6,50 @@ a place in a full bucket.
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
-
-from kademlia.node import Node
-from kademlia.routing import KBucket
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, Final
 
 from dht_torrent.config import DhtConfig
 from dht_torrent.dht.identity import is_compliant
 from dht_torrent.dht.krpc import NodeInfo
 from dht_torrent.dht.origins import facts
 from dht_torrent.ids import Address, NodeId
+
+_LOOP: Final = "asyncio"
+"""What the library's network half runs on, which we do not use: 2 MB of memory."""
+
+
+class _Later(ModuleType):
+    """A module that is imported when something of it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # the import system's own questions
+            raise AttributeError(name)
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+@contextmanager
+def _later(name: str) -> Iterator[None]:
+    """What is imported in the block gets this module once it uses it. Nobody else sees a difference
+    afterwards."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = _Later(name)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+with _later(_LOOP):
+    from kademlia.node import Node
+    from kademlia.routing import KBucket
 
 NEVER = float("-inf")
 

@@ -73,6 +73,7 @@ async def test_a_download_imports_only_what_it_needs(tmp_path: Path) -> None:
     names = await of_a_download(tmp_path, "off")
     assert others(names) - NODES == set()
     assert names & LARGE == set()
+    assert "asyncio" not in names  # which the library with the buckets would import
     assert "trio" in names  # they were found
 
 
