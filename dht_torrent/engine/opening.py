@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import random
 import secrets
 import time
@@ -170,7 +171,8 @@ async def open_node(
             trace=trace,
             client=f"dht_torrent {dht_torrent.__version__}",
             open_storage=open_storage or _file_storage(config, descriptors),
-            buffer=memoryview(bytearray(config.peer.receive_buffer)),
+            # Of a map only what was ever written to takes memory, which is seldom all of it.
+            buffer=memoryview(mmap.mmap(-1, config.peer.receive_buffer)),
             piece_memory=PieceMemory(config.piece_memory, spare=config.torrent.max_open_bytes),
             send_buffers=BufferPool(SPARE_SEND_BUFFERS),
             descriptors=descriptors,

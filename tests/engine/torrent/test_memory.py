@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import mmap
 import struct
 import weakref
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import trio
 from trio.testing import MockClock
 
 from dht_torrent import open_node
-from dht_torrent.config import TorrentConfig
+from dht_torrent.config import PeerConfig, TorrentConfig
 from dht_torrent.engine.torrent import peer as engine_peer
 from dht_torrent.engine.torrent.connections import Connections
 from dht_torrent.engine.torrent.content import Content
@@ -61,6 +62,9 @@ from tests.helpers.waiting import until
 
 LARGE = 1024
 """Bytes from which a buffer counts."""
+
+
+STATM = Path("/proc/self/statm")
 
 
 class Buffers:
@@ -119,6 +123,17 @@ async def test_a_finished_download_keeps_no_buffer(
         await time_to_trim()
         assert buffers.alive() == []
         assert living(Peer) == []
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="only Linux tells what a process holds now")
+async def test_the_buffer_for_what_comes_takes_no_memory_before_it_comes() -> None:
+    def held() -> int:
+        return int(STATM.read_text().split()[1]) * mmap.PAGESIZE
+
+    world, before = World(), held()
+    async with world.node(LEECH, peer=PeerConfig(receive_buffer=256 << 20)) as node:
+        assert len(node._context.buffer) == 256 << 20
+        assert held() - before < 64 << 20
 
 
 async def test_a_removed_torrent_is_gone_at_once(
