@@ -173,6 +173,8 @@ class Answers:
     def _gathered(self, at: int, start: int, end: int) -> memoryview:
         """What came from `start` to `end`, of which the first lies in the buffer that is `at` this
         place."""
+        if self._tail == len(self._buffers):  # none of it lies in ours, of which we use the front
+            start, end = 0, end - start
         together, position = self._buffer, start
         for buffer in self._buffers[at : self._tail]:
             part = buffer[: end - position]

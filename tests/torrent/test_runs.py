@@ -799,6 +799,21 @@ def test_there_is_room_behind_a_message_longer_than_a_block(begun: int, room: in
     assert side.blocks_in_place == 1
 
 
+def test_what_is_cut_off_behind_many_blocks_goes_to_the_front_of_the_buffer() -> None:
+    """What was ever touched of it stays in memory."""
+    side = seeded(16, 4)
+    data = wire(side, side.picker.next_requests(PeerKey(0), 64, 0.0))
+    came = side.land(PeerKey(0), data[: 40 * MESSAGE + 9000], 1 << 16, 1 << 20)
+    assert came == 40 * MESSAGE + 9000
+    size, events = side.answers[PeerKey(0)].took(came, 1 << 16)
+    side.take(PeerKey(0), events)
+    assert (size, side.blocks_in_place) == (came, 40)
+    assert not any(side.buffer[9000:])
+    take(side, data[came:], 1 << 16)
+    assert side.blocks_in_place == 64
+    assert side.picker._assembly.pending.keys() == set(range(16))
+
+
 def test_what_comes_behind_what_is_expected_is_not_copied_again() -> None:
     side = seeded()
     blocks = side.picker.next_requests(PeerKey(0), 2, 0.0)
