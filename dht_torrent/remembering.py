@@ -1,5 +1,5 @@
-"""What a function of one argument gave before. The rule: so many answers and no more; when they are
-too many all are forgotten, and worked out again.
+"""What a function of one argument gave before. The rule: so many answers and no more; for each
+one beyond, that which has been remembered for longest is forgotten.
 
 `functools.lru_cache` keeps them in order of use, for which each look writes to four others: with
 thousands of hosts none of those is in the processor's caches. A look here is one in a dictionary.
@@ -7,6 +7,7 @@ thousands of hosts none of those is in the processor's caches. A look here is on
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ def remembering(most: int) -> Callable[[Callable[[Asked], Answer]], Callable[[As
     return decorate
 
 
-class _Answers(dict[Asked, Answer]):
+class _Answers(OrderedDict[Asked, Answer]):
     def __init__(self, work_out: Callable[[Asked], Answer], most: int) -> None:
         super().__init__()
         self._work_out = work_out
@@ -32,6 +33,6 @@ class _Answers(dict[Asked, Answer]):
     def __missing__(self, asked: Asked) -> Answer:
         answer = self._work_out(asked)
         if len(self) >= self._most:
-            self.clear()
+            self.popitem(last=False)
         self[asked] = answer
         return answer

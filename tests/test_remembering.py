@@ -31,6 +31,22 @@ def test_what_was_raised_is_not_remembered() -> None:
     assert tries == [1, 1]
 
 
+def test_the_one_remembered_for_longest_is_forgotten_and_no_other() -> None:
+    worked_out: list[int] = []
+
+    @remembering(10)
+    def double(number: int) -> int:
+        worked_out.append(number)
+        return 2 * number
+
+    for number in range(100):
+        double(number)
+    assert [double(number) for number in range(90, 100)] == list(range(180, 200, 2))
+    assert worked_out == list(range(100))
+    assert double(89) == 178
+    assert worked_out == [*range(100), 89]
+
+
 def test_never_more_than_so_many_are_remembered() -> None:
     class Given:
         held = 0
