@@ -78,6 +78,7 @@ async def test_a_free_rider_does_not_keep_honest_leeches_from_completing(tmp_pat
         brisk = TorrentConfig(unchoke_interval=0.1, optimistic_interval=0.3)
         async with local_nodes(3, tmp_path / "nodes", torrent=brisk) as nodes:
             shared = await nodes[0].share(content, piece_length=PIECE)
+            await shared.completed()  # while it is checked, whoever dials is hung up on
             await announced(nodes)
             async with trio.open_nursery() as nursery:
                 for i in range(6):
