@@ -15,6 +15,7 @@ import trio
 from hypercorn.config import Config as HypercornConfig
 
 from dht_torrent.daemon.app import make_app
+from dht_torrent.daemon.control import KEEP_ALIVE
 from dht_torrent.daemon.sending import Sending, sending_of_server
 from dht_torrent.engine.net.exhaustion import OUT_OF_RESOURCES, AcceptFilter, say_exhausted
 
@@ -107,5 +108,6 @@ def _hypercorn_config(
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     config.graceful_timeout = 2.0
+    config.keep_alive_timeout = KEEP_ALIVE
     config.include_server_header = False
     return config

@@ -28,6 +28,10 @@ MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 HEADER = "x-dhtnode"
 """A request header no web page of another origin can send without asking first (and no response
 says yes): it stands in for a JSON content type on requests without a body."""
+KEEP_ALIVE = 20.0
+"""Seconds after its last answer at which a node closes a connection, and within which a request has
+to be whole. More than the 5 s or 10 that pass between two questions of most programs: one that is
+on its way while its connection is closed is lost."""
 _MAX_FILE = 4096
 
 

@@ -26,7 +26,10 @@ QUEUE_PAUSE: Final = 0.05
 """Seconds before a node is tried again whose queue of connections is full."""
 _API: Final = "/api/v1/"
 _KEPT: Final = 8
-"""HttpClient kept for later requests; others are closed when they are done."""
+"""Connections that HttpClient keeps for later requests; others are closed when they are done."""
+KEPT_FOR: Final = 5.0
+"""Seconds for which they are. The node keeps them for longer (`control.KEEP_ALIVE`), or it would
+close one just when that is used again."""
 _PART: Final = 1 << 16
 """Bytes of an answer handed on at once, at most."""
 
@@ -100,26 +103,37 @@ class HttpClient:
         with self._errors():
             connection = self._take()
             try:
-                response = connection.ask(
-                    method, path, body, {**self._headers, **headers}, patience
-                )
+                given = {**self._headers, **headers}
+                try:
+                    response = connection.ask(method, path, body, given, patience)
+                except ConnectionError:
+                    if connection.used_at is None or method != "GET":
+                        raise
+                    # Closed in spite of all, and no harm is done by asking twice (RFC 9110, 9.2.2).
+                    connection.close()
+                    connection = self._make()
+                    response = connection.ask(method, path, body, given, patience)
                 yield response
             except BaseException:
                 connection.close()
                 raise
             if response.isclosed() and len(self._kept) < _KEPT and connection.sock is not None:
+                connection.used_at = time.monotonic()
                 self._kept.append(connection)
             else:
                 connection.close()
 
     def _take(self) -> _Connection:
-        """One that is kept and still there, or else a new one; a node with a full queue is waited
-        for."""
+        """One that is kept and still there, or else a new one."""
         while self._kept:
             kept = self._kept.pop()
             if kept.is_idle():
                 return kept
             kept.close()
+        return self._make()
+
+    def _make(self) -> _Connection:
+        """A new one. A node with a full queue is waited for."""
         made, end = _Connection(self._control), time.monotonic() + TIMEOUT
         while True:
             try:
@@ -160,13 +174,15 @@ class _Connection(http.client.HTTPConnection):
         address = control.address
         super().__init__(*(("localhost",) if address is None else (address.host, address.port)))
         self._control = control
+        self.used_at: float | None = None
+        """When its last answer ended, on the monotonic clock. None while it is new."""
 
     def connect(self) -> None:
         self.sock = open_socket(self._control, TIMEOUT)
 
     def is_idle(self) -> bool:
         """Whether the node has kept it as well. It says nothing unasked, but for goodbye."""
-        if self.sock is None:
+        if self.sock is None or self.used_at is None or time.monotonic() > self.used_at + KEPT_FOR:
             return False
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)

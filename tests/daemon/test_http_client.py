@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from dht_torrent.daemon import http_client
-from dht_torrent.daemon.control import Control
-from dht_torrent.daemon.http_client import HttpAnswer, HttpClient
+from dht_torrent.daemon.control import KEEP_ALIVE, Control
+from dht_torrent.daemon.http_client import KEPT_FOR, HttpAnswer, HttpClient
 from dht_torrent.daemon.presence import NoNode
 from dht_torrent.errors import ControlError
 from dht_torrent.ids import Address
@@ -97,6 +97,58 @@ def test_a_connection_that_the_node_has_closed_is_not_used_again() -> None:
         client.request("GET", "status")
         assert closed.wait(10)
         assert client.request("GET", "status").content == b"hello"
+
+
+def test_a_connection_that_the_node_may_be_about_to_close_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with answering(says(HELLO, HELLO), says(HELLO)) as client:
+        client.request("POST", "stop")
+        now += KEPT_FOR
+        client.request("POST", "stop")
+        now += KEPT_FOR + 0.001
+        client.request("POST", "stop")
+    assert KEPT_FOR <= KEEP_ALIVE / 2  # who is late, by a busy machine, is still in time
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_question_that_the_node_hangs_up_on_is_asked_again_where_the_connection_was_kept(
+    streamed: bool,
+) -> None:
+    def hangs_up(stream: socket.socket) -> None:
+        says(HELLO)(stream)
+        read_head(stream)  # too late
+
+    with answering(hangs_up, says(HELLO)) as client:
+        client.request("GET", "status")
+        if streamed:
+            assert b"".join(client.stream("status")) == b"hello"
+        else:
+            assert client.request("GET", "status").content == b"hello"
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_what_may_have_been_done_is_not_asked_for_again(method: str) -> None:
+    def hangs_up(stream: socket.socket) -> None:
+        says(HELLO)(stream)
+        read_head(stream)
+
+    with answering(hangs_up) as client:
+        client.request("GET", "status")
+        with pytest.raises(NoNode, match="has gone"):
+            client.request(method, "status")
+
+
+def test_a_question_is_asked_twice_at_most() -> None:
+    def hangs_up(stream: socket.socket) -> None:
+        read_head(stream)
+
+    with answering(says(HELLO), hangs_up) as client:
+        client.request("GET", "status")
+        with pytest.raises(NoNode, match="has gone"):
+            client.request("GET", "status")
 
 
 def test_an_answer_that_says_close_is_the_last_on_its_connection() -> None:

@@ -11,12 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import httpx
-import hypercorn.config
 import pytest
 import trio
 
 from dht_torrent import Node
-from dht_torrent.daemon import web_server
+from dht_torrent.daemon import answering, web_server
 from dht_torrent.daemon.control import read_page_link, said_in
 from dht_torrent.daemon.web_app import WebOptions
 from dht_torrent.daemon.web_server import serve_web
@@ -84,7 +83,7 @@ async def test_connections_beyond_what_there_is_room_for_are_closed_and_cost_not
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web_server, "MAX_CONNECTIONS", 3)
-    monkeypatch.setattr(hypercorn.config.Config, "keep_alive_timeout", 0.1)
+    monkeypatch.setattr(answering, "KEEP_ALIVE", 0.1)
     ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     async with serving(tmp_path) as (_, where):
         held = [await trio.open_tcp_stream(*where) for _ in range(3)]
@@ -113,7 +112,7 @@ async def test_who_has_closed_a_connection_takes_no_room_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web_server, "MAX_CONNECTIONS", 2)
-    monkeypatch.setattr(hypercorn.config.Config, "keep_alive_timeout", 60)
+    monkeypatch.setattr(answering, "KEEP_ALIVE", 60)
     ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     served = 0
     async with serving(tmp_path) as (_, where):
@@ -143,7 +142,7 @@ async def test_a_body_that_nobody_may_send_is_not_waited_for(tmp_path: Path) -> 
 async def test_requests_that_never_end_keep_nobody_waiting_and_are_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hypercorn.config.Config, "keep_alive_timeout", 1.0)
+    monkeypatch.setattr(answering, "KEEP_ALIVE", 1.0)
     async with serving(tmp_path) as (_, where), httpx.AsyncClient() as client:
         slow = [await trio.open_tcp_stream(*where) for _ in range(100)]
         for number, stream in enumerate(slow):
