@@ -2,12 +2,13 @@
 
 A peer answers in the order it was asked, so the headers to come are known bytes: the stream
 scatters what comes, each header to one place and each payload to another, and then all headers are
-compared with those expected at once.
+compared with those expected at once. Some answer in another order, as their disks do: from the
+first block on that comes out of turn, each is looked up, and moved if it is in another's place.
 
 The rule: what comes is what `Connection.receive` would have made of it. Only blocks that came whole
 are taken here. One that has begun is kept by the connection, as any message is, and never in the
-piece alone, which may be given up before the rest comes. From the first header on that is not the
-one expected, everything is put together again and parsed: blocks that come behind a small message
+piece alone, which may be given up before the rest comes. From the first header on that is none of
+those expected, everything is put together again and parsed: blocks that come behind a small message
 are a run in there (`PieceRun`), to be copied to where it belongs.
 """
 
@@ -15,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from dht_torrent.geometry import BLOCK
 from dht_torrent.peer.connection import Connection, Event
 from dht_torrent.peer.messages import FULL_PIECE as MESSAGE
 from dht_torrent.peer.messages import MAX_PIECE_LENGTH, PIECE, BlocksInPlace
 from dht_torrent.peer.messages import PIECE_HEADER as HEADER
+from dht_torrent.peer.permuting import put_in_place
 
 FEW: Final = 128
 """Blocks that may be taken in one turn even though others parsed them: their data is copied, twice,
@@ -29,7 +31,8 @@ and not looked at."""
 
 _PIECE_ID = bytes((PIECE,))
 _length = Struct(">I").unpack_from
-_pack_header = Struct(">IBII").pack
+_header = Struct(">IBII")
+_pack_header = _header.pack
 _template = bytearray()  # headers of adjacent blocks of piece 0, as many as were ever needed
 
 
@@ -55,6 +58,16 @@ class Expected(Protocol):
     @property
     def buffers(self) -> list[memoryview]:
         """By turns, for each of these blocks: its header's place in there, its payload's place."""
+
+
+class _Part(NamedTuple):
+    """Some of the blocks that are expected."""
+
+    index: int  # type: ignore[assignment] # hides tuple.index
+    first: int
+    blocks: int
+    headers: bytearray
+    buffers: list[memoryview]
 
 
 class Answers:
@@ -97,8 +110,8 @@ class Answers:
         skip = len(begun)
         most = (skip + min(max(room, room_in_place), len(self._buffer))) // MESSAGE
         runs = expect(most) if most else ()
-        if skip and runs and begun[:HEADER] != _headers(runs[0].index, runs[0].first, 1):
-            runs = ()  # another message, or one that shows too little of itself
+        if skip and runs:
+            runs = _led_by(bytes(begun[:HEADER]), runs)
         buffers: list[memoryview] = []
         for run in runs:
             buffers += run.buffers
@@ -122,29 +135,71 @@ class Answers:
         whole = (skip + size) // MESSAGE
         done = 0
         events: list[Event] = []
+        slots: list[int] = []
         for run in self._runs:
-            blocks = min(run.blocks, whole - done)
-            blocks = _alike(run, blocks)
+            due = min(run.blocks, whole - done)
+            blocks = _alike(run, due)
             if blocks:
                 events.append(BlocksInPlace(run.index, run.first, blocks))
                 done += blocks
-            if blocks < run.blocks:
+            if blocks < due:
+                slots = self._out_of_turn(done, whole)
                 break
+        self._tell(slots, events)
         taken = at = 0
-        if done:
-            taken, at = done * MESSAGE, 2 * done
+        if all_done := done + len(slots):
+            taken, at = all_done * MESSAGE, 2 * all_done
             if skip:
                 self._runs[0].buffers[1][: skip - HEADER] = memoryview(connection.begun)[HEADER:]
                 taken, at = taken - skip, at - 1
-            connection.took_elsewhere(done, len(events))
-        if taken < size:
-            rest = self._gathered(at, taken, size)
+            connection.took_elsewhere(all_done, len(events))
+        rest = self._gathered(at, taken, size) if taken < size else memoryview(b"")
+        if slots:
+            put_in_place(self._payloads(), done, slots)
+        if rest:
             now = self._turn(rest, most)
             taken += now
             self._left = memoryview(bytes(rest[now:]))
             events += connection.receive(rest[:now])
         self._forget()
         return taken, events
+
+    def _out_of_turn(self, done: int, whole: int) -> list[int]:
+        """Which of the blocks expected have come in place of those from number `done` on, up to the
+        first message that is none of them, or comes again."""
+        due = b"".join([_headers(run.index, run.first, run.blocks) for run in self._runs])
+        came = b"".join(
+            [run.headers[HEADER * run.first :][: HEADER * run.blocks] for run in self._runs]
+        )
+        start, step = done * HEADER, HEADER
+        slots = {due[at : at + step]: at // step for at in range(start, len(due), step)}
+        found: list[int] = []
+        for at in range(start, min(whole * step, len(came)), step):
+            slot = slots.pop(came[at : at + step], None)
+            if slot is None:
+                break
+            found.append(slot)
+        return found
+
+    def _tell(self, slots: Sequence[int], events: list[Event]) -> None:
+        """Add events for these of the blocks expected, as they came."""
+        if not slots:
+            return
+        names = [(run.index, run.first + n) for run in self._runs for n in range(run.blocks)]
+        index = first = blocks = -1
+        for slot in slots:
+            name = names[slot]
+            if name == (index, first + blocks):
+                blocks += 1
+                continue
+            if blocks > 0:
+                events.append(BlocksInPlace(index, first, blocks))
+            (index, first), blocks = name, 1
+        events.append(BlocksInPlace(index, first, blocks))
+
+    def _payloads(self) -> list[memoryview]:
+        """The places of the blocks expected."""
+        return [place for run in self._runs for place in run.buffers[1::2]]
 
     def _turn(self, data: memoryview, most: int) -> int:
         """How much of `data` is taken in this turn: so many bytes, and a few blocks besides."""
@@ -183,6 +238,31 @@ class Answers:
             if position == end:
                 break
         return together[start:end]
+
+
+def _led_by(header: bytes, runs: Sequence[Expected]) -> Sequence[Expected]:
+    """These blocks, with the one that has begun before all others. None if it is not among them, or
+    has shown too little of itself."""
+    if header == _headers(runs[0].index, runs[0].first, 1):
+        return runs
+    if len(header) < HEADER:
+        return ()
+    _, _, index, begin = _header.unpack(header)
+    number = begin // BLOCK
+    for at, run in enumerate(runs):
+        ahead = number - run.first
+        if run.index == index and 0 <= ahead < run.blocks and header == _headers(index, number, 1):
+            sides = [_part(run, 0, ahead), _part(run, ahead + 1, run.blocks)]
+            others = [part for part in sides if part.blocks]
+            return [_part(run, ahead, 1), *runs[:at], *others, *runs[at + 1 :]]
+    return ()
+
+
+def _part(run: Expected, skipped: int, blocks: int) -> _Part:
+    """So many blocks of a run at most, behind those that are skipped."""
+    first, blocks = run.first + skipped, min(blocks, run.blocks - skipped)
+    buffers = run.buffers[2 * skipped : 2 * (skipped + blocks)]
+    return _Part(run.index, first, blocks, run.headers, buffers)
 
 
 def _alike(run: Expected, blocks: int) -> int:

@@ -215,6 +215,7 @@ answers = st.tuples(
     st.sampled_from(
         [
             *["next"] * 6,
+            *["others"] * 3,
             *["other", "lie", "short", "long", "misplaced", "other piece", "late", "again"],
             *["reject", "choke", "unchoke", "have", "keep-alive", "other id", "nonsense"],
             *["haves", "request", "extended"],
@@ -282,7 +283,7 @@ class BothWays(RuleBasedStateMachine):
         for kind, times, which in said:
             for _ in range(times):
                 self.sockets[peer] += self.message(peer, kind, which)
-                if kind != "next":
+                if kind not in ("next", "others"):
                     break
 
     def message(self, peer: PeerKey, kind: str, which: float) -> bytes:
@@ -305,7 +306,7 @@ class BothWays(RuleBasedStateMachine):
         owed = self.owed[peer]
         if not owed:
             return b""
-        at = int(which * len(owed)) if kind in ("other", "reject") else 0
+        at = int(which * len(owed)) if kind in ("other", "others", "reject") else 0
         block = owed[at] if kind == "again" else owed.pop(at)
         index, begin, length = block
         if kind == "reject":
@@ -629,6 +630,70 @@ def test_blocks_out_of_turn_are_taken_and_those_behind_them_expected() -> None:
         (blocks[1].index, 3, 1),
         (blocks[4].index, 0, 1),
     ]
+
+
+@pytest.mark.parametrize(
+    "cut", [1000, MESSAGE, 5 * MESSAGE + 12, 5 * MESSAGE + 13, 20 * MESSAGE + 9000]
+)
+@pytest.mark.parametrize("ahead", [2, 7, 40])
+def test_what_comes_in_any_order_is_put_into_its_place(ahead: int, cut: int) -> None:
+    """Whatever the peer has begun with when the turn ends, but for a header that came in parts."""
+    side, rng = seeded(24, 8), random.Random(ahead)
+    owed: list[Block] = []
+    data = b""
+    while True:
+        owed += side.picker.next_requests(PeerKey(0), 40 - len(owed), 0.0)
+        if not owed:
+            break
+        for _ in range(min(20, len(owed))):
+            data += wire(side, [owed.pop(rng.randrange(min(ahead, len(owed))))])
+        while len(data) >= cut or (data and not owed):
+            take(side, data[:cut])
+            data = data[cut:]
+    while side.pending:
+        side.settle()
+    assert side.picker.done
+    assert not any("blamed" in decision for decision in side.decisions)
+    header_in_parts = cut % MESSAGE == 12
+    assert side.blocks_in_place >= 192 - 5 * header_in_parts
+
+
+def test_blocks_out_of_turn_are_told_as_they_came() -> None:
+    side = seeded(2, 8)
+    blocks = side.picker.next_requests(PeerKey(0), 16, 0.0)
+    first, second = blocks[0].index, blocks[8].index
+    order = [0, 1, 4, 5, 6, 2, 9, 10, 3, 7, 8]
+    data = wire(side, [blocks[at] for at in order])
+    assert side.land(PeerKey(0), data, 1 << 18, 1 << 20) == len(data)
+    size, events = side.answers[PeerKey(0)].took(len(data), 1 << 18)
+    assert size == len(data)
+    assert events == [
+        BlocksInPlace(first, 0, 2),
+        BlocksInPlace(first, 4, 3),
+        BlocksInPlace(first, 2, 1),
+        BlocksInPlace(second, 1, 2),
+        BlocksInPlace(first, 3, 1),
+        BlocksInPlace(first, 7, 1),
+        BlocksInPlace(second, 0, 1),
+    ]
+    assert side.connections[PeerKey(0)].unheard == len(order) - len(events)
+    side.take(PeerKey(0), events)
+    side.settle()
+    assert side.decisions[-1] == ("verified", first)
+
+
+def test_a_block_that_comes_twice_or_was_not_asked_for_ends_what_is_put_into_its_place() -> None:
+    side = seeded(1, 8)
+    blocks = side.picker.next_requests(PeerKey(0), 6, 0.0)
+    not_asked = Block(0, 7 * BLOCK, BLOCK)
+    for odd in (blocks[1], not_asked):
+        side = seeded(1, 8)
+        side.picker.next_requests(PeerKey(0), 6, 0.0)
+        take(side, wire(side, [blocks[0], blocks[2], blocks[1], odd, blocks[4], blocks[3]]))
+        assert side.blocks_in_place == 3
+        assert side.decisions[3] == (odd, "unwanted", (), None)
+        take(side, wire(side, blocks[5:]))
+        assert side.blocks_in_place == 4
 
 
 def test_runs_are_no_longer_than_what_is_asked_for() -> None:
