@@ -682,6 +682,17 @@ def test_blocks_out_of_turn_are_told_as_they_came() -> None:
     assert side.decisions[-1] == ("verified", first)
 
 
+@pytest.mark.parametrize("number", range(6))
+def test_a_block_that_has_begun_is_received_in_its_place_if_it_was_asked_for(number: int) -> None:
+    side = seeded(1, 6)
+    assert len(side.picker.next_requests(PeerKey(0), 5, 0.0)) == 5
+    side.receive(PeerKey(0), wire(side, [Block(0, number * BLOCK, BLOCK)])[:9000])
+    expect = partial(side.picker.expected, PeerKey(0))
+    first, *others = side.answers[PeerKey(0)].plan(expect, 1000, 1 << 18)
+    assert len(first) == (MESSAGE - 9000 if number < 5 else 1000)
+    assert len(others) == (8 if number < 5 else 0)
+
+
 def test_a_block_that_comes_twice_or_was_not_asked_for_ends_what_is_put_into_its_place() -> None:
     side = seeded(1, 8)
     blocks = side.picker.next_requests(PeerKey(0), 6, 0.0)
