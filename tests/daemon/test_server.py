@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hypercorn.config
 import pytest
 import trio
 import trio.testing
@@ -358,6 +359,15 @@ HOSTILE = [
     ),
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 100,
 ]
+
+
+async def test_how_long_a_connection_is_kept_is_what_we_say_and_not_what_the_library_thinks(
+    node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients go by it. Here the library would close every one at once."""
+    monkeypatch.setattr(hypercorn.config.Config, "keep_alive_timeout", 0.0)
+    async with serving(node, None, tmp_path) as where:
+        assert b" 200 " in await exchange(where, request(STATUS, b"Host: a"))
 
 
 @pytest.mark.parametrize("control", [None, "127.0.0.1:0"])
